@@ -1,0 +1,138 @@
+"""The baselines against slow, literal computations of the same densities."""
+
+import numpy as np
+import pytest
+
+from tinyvrnn.data import Data, Sequences, baselines, load_data
+from tinyvrnn.errors import ConfigError
+
+
+def ragged(rng, lengths, draw):
+    return Sequences(draw(rng, (sum(lengths), 2)), lengths)
+
+
+def bits(rng, shape):
+    return (rng.random(shape) < 0.3).astype(np.uint8)
+
+
+def walk(rng, shape):
+    return np.cumsum(rng.normal(size=shape), axis=0)
+
+
+def smooth(seen):
+    """The mean of Beta(1/2, 1/2) after `seen`, by its definition."""
+    return (sum(seen) + 0.5) / (len(seen) + 1)
+
+
+def literal_bernoulli(train, test, remembers):
+    """Sum over sequences, steps, dimensions of log p, each p counted anew from the training sequences."""
+
+    def seen(t, j, c):
+        return [s[t, j] for s in train if len(s) > t and (t == 0 or c is None or s[t - 1, j] == c)]
+
+    total = 0.0
+    longest = max(len(s) for s in train)
+    for x in test:
+        for t in range(len(x)):
+            for j in range(2):
+                c = x[t - 1, j] if remembers and t > 0 else None
+                steps = [t] if t < longest else range(1 if remembers else 0, longest)
+                p = smooth([v for step in steps for v in seen(step, j, c)])
+                total += np.log(p if x[t, j] else 1 - p)
+    return total / len(test)
+
+
+@pytest.fixture
+def binary():
+    rng = np.random.default_rng(3)
+    parts = [ragged(rng, lengths, bits) for lengths in ([3, 5, 1, 4, 5, 2], [2], [4, 7, 1, 5])]
+    return Data.from_sequences("bits", *parts)
+
+
+@pytest.mark.parametrize("name, remembers", [("marginal Bernoulli", False), ("Markov", True)])
+@pytest.mark.parametrize("split", ["train", "test"])  # test has steps that no training sequence reaches
+def test_bernoulli_baselines_are_what_literal_counting_gives(binary, name, remembers, split):
+    expected = literal_bernoulli(binary.train, binary.split(split), remembers)
+    assert baselines(binary, split)[name] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.fixture
+def real():
+    rng = np.random.default_rng(4)
+    parts = [ragged(rng, lengths, walk) for lengths in ([9, 5, 1, 14], [2], [3, 8])]
+    return Data.from_sequences("walk", *parts, standardise=False)
+
+
+def log_normal(x, mu, sigma):
+    return np.log(np.exp(-((x - mu) ** 2) / (2 * sigma**2)) / (sigma * np.sqrt(2 * np.pi)))
+
+
+def test_gaussian_baseline(real):
+    expected = 0.0
+    for j in range(2):
+        column = np.concatenate([s[:, j] for s in real.train])
+        expected += sum(log_normal(x, column.mean(), column.std()) for s in real.test for x in s[:, j])
+    assert baselines(real)["marginal Gaussian"] == pytest.approx(expected / 2, rel=1e-12)
+
+
+def test_autoregressive_baseline_is_least_squares(real):
+    expected = 0.0
+    for j in range(2):
+        column = np.concatenate([s[:, j] for s in real.train])
+        before, now = (np.concatenate([s[a:len(s) + b, j] for s in real.train]) for a, b in ((0, -1), (1, 0)))
+        a, c = np.linalg.lstsq(np.stack([before, np.ones_like(before)], axis=1), now, rcond=None)[0]
+        s = np.sqrt(np.mean((now - a * before - c) ** 2))
+        for x in real.test:
+            expected += log_normal(x[0, j], column.mean(), column.std())
+            expected += sum(log_normal(x[t, j], a * x[t - 1, j] + c, s) for t in range(1, len(x)))
+    assert baselines(real)["AR(1)"] == pytest.approx(expected / 2, rel=1e-10)
+
+
+def test_with_single_steps_memory_is_worth_nothing():
+    x = np.random.default_rng(0).normal(size=(9, 1, 2))
+    real = baselines(Data.from_sequences("steps", x, x, x))
+    assert real["AR(1)"] == real["marginal Gaussian"]
+    longer = Data.from_sequences("longer", x, x, np.ones((2, 3, 2)), standardise=False)
+    assert baselines(longer)["AR(1)"] == pytest.approx(baselines(longer)["marginal Gaussian"], rel=1e-12)
+    binary = baselines(Data.from_sequences("bits", x > 0, x > 0, x > 0))
+    assert binary["Markov"] == pytest.approx(binary["marginal Bernoulli"], rel=1e-12)
+
+
+def test_a_constant_dimension_stays_finite():
+    x = np.random.default_rng(0).normal(size=(9, 4, 2))
+    x[..., 0] = 0.0
+    assert np.isfinite(list(baselines(Data.from_sequences("flat", x, x, x)).values())).all()
+
+
+def test_greys_under_a_bernoulli_likelihood():
+    """log p = x log p + (1 - x) log(1 - p), and a pixel counts as on from 1/2."""
+    grey = np.array([[[0.2], [0.5]], [[0.5], [0.4]]])
+    data = Data.from_sequences("grey", grey, grey, grey)
+    assert set(baselines(data)) == {"marginal Gaussian", "AR(1)"}
+    p_1, p_2 = (0.7 + 0.5) / 3, {0: (0.5 + 0.5) / 2, 1: (0.4 + 0.5) / 2}
+
+    def log_p(x, p):
+        return x * np.log(p) + (1 - x) * np.log(1 - p)
+
+    expected = (log_p(0.2, p_1) + log_p(0.5, p_2[0]) + log_p(0.5, p_1) + log_p(0.4, p_2[1])) / 2
+    assert baselines(data, kind="binary")["Markov"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_raw_and_standardised_differ_by_the_change_of_variables():
+    """log p(x) = log p((x - mean) / std) - T sum_j log std_j, for one step as for all."""
+    raw, standard = load_data("vowels", standardise=False), load_data("vowels")
+    shift = np.log(standard.std).sum() * standard.test.steps / len(standard.test)
+    for name, value in baselines(raw).items():
+        assert value == pytest.approx(baselines(standard)[name] - shift, abs=1e-3)
+
+
+def test_baselines_of_the_embedded_sets():
+    """The numbers that a model is printed beside."""
+    for name, expected in {"digits8": {"marginal Bernoulli": -24.891, "Markov": -22.372},
+                           "vowels": {"marginal Gaussian": -263.015, "AR(1)": -21.360}}.items():
+        assert baselines(load_data(name)) == pytest.approx(expected, abs=2e-3)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="'poisson', but 'binary' or 'real'"):
+        baselines(load_data("digits8"), kind="poisson")

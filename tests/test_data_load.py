@@ -1,0 +1,340 @@
+"""A user's files: each format is read, and each mistake gets one sentence that says how to mend it."""
+
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+import tinyvrnn.data.load as load
+from tinyvrnn.data import Data, Sequences, check_binary, embedded, load_data, read_sequences
+from tinyvrnn.errors import DataError
+
+RNG = np.random.default_rng(0)
+CUBE = RNG.normal(3.0, 2.0, size=(20, 5, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """save(array) or save(name=array, ...) -> the path of a .npy or .npz that holds it."""
+
+    def write(array=None, **arrays):
+        path = tmp_path / ("mine.npz" if array is None else "mine.npy")
+        np.save(path, array) if array is not None else np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+def refused(path, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(path)
+    text = str(caught.value)
+    assert "\n" not in text and not re.search(r"\. [A-Z]", text), f"not one sentence: {text}"
+
+
+# ---- formats
+
+
+def test_npy_cube_is_split_80_10_10_and_always_the_same(save):
+    path = save(CUBE)
+    data, again = load_data(path, standardise=False), load_data(str(path), standardise=False)
+    assert [len(data.split(s)) for s in load.SPLITS] == [16, 2, 2]
+    np.testing.assert_array_equal(data.train.values, again.train.values)
+    every = np.concatenate([data.split(s).values for s in load.SPLITS])
+    np.testing.assert_array_equal(np.sort(every.ravel()), np.sort(CUBE.ravel()))
+    assert data.name == "mine" and "mine.npy" in data.source and data.labels == dict.fromkeys(load.SPLITS)
+
+
+def test_the_split_is_that_of_the_first_release():
+    """A test set must stay one: another NumPy that split otherwise would test on what was trained on."""
+    assert np.flatnonzero(load._split(20, None, "") == 2).tolist() == [15, 17]
+
+
+def test_three_sequences_are_enough(save):
+    data = load_data(save(CUBE[:3]))
+    assert [len(data.split(s)) for s in load.SPLITS] == [1, 1, 1]
+
+
+def test_npz_of_three_splits(save):
+    lengths = np.arange(10) % 5 + 1
+    data = load_data(save(train=CUBE[:10], train_lengths=lengths, valid=CUBE[10:12], test=CUBE[12:]), standardise=False)
+    assert [len(data.split(s)) for s in load.SPLITS] == [10, 2, 8]
+    assert data.train.lengths.tolist() == lengths.tolist() and data.valid.lengths.tolist() == [5, 5]
+    np.testing.assert_array_equal(data.train[3], CUBE[3, :4])
+    np.testing.assert_array_equal(data.test[-1], CUBE[-1])
+
+
+def test_npz_of_values_and_lengths_with_split_and_labels(save):
+    values = np.arange(12.0).reshape(6, 2)
+    path = save(values=values, lengths=[1, 2, 3], split=[2, 0, 1], labels=[7, 8, 9])
+    data = load_data(path, standardise=False)
+    np.testing.assert_array_equal(data.test[0], values[:1])
+    np.testing.assert_array_equal(data.train[0], values[1:3])
+    np.testing.assert_array_equal(data.valid[0], values[3:])
+    assert {s: y.tolist() for s, y in data.labels.items()} == {"train": [8], "valid": [9], "test": [7]}
+
+
+def test_npz_of_x_and_lengths(save):
+    lengths = np.arange(20) % 5 + 1
+    whole = read_sequences(save(x=CUBE, lengths=lengths))
+    assert whole.lengths.tolist() == lengths.tolist()
+    np.testing.assert_array_equal(whole[8], CUBE[8, :4])
+
+
+def test_padding_may_hold_anything(save):
+    x = CUBE.copy()
+    x[:, 3:] = np.nan
+    assert load_data(save(x=x, lengths=np.full(20, 3))).train.max_steps == 3
+
+
+def test_read_sequences_ignores_splits_and_keeps_raw_values(save):
+    one = read_sequences(save(CUBE[:1]))
+    np.testing.assert_array_equal(one[0], CUBE[0])
+    three = read_sequences(save(train=CUBE[:4], valid=CUBE[4:5], test=CUBE[5:]))
+    np.testing.assert_array_equal(three.values, CUBE.reshape(-1, 2))
+
+
+def test_a_name_wins_and_an_embedded_file_is_read_like_any_other():
+    path = load.FOLDER / "vowels.npz"
+    np.testing.assert_array_equal(load_data("vowels").test.values, load_data(path).test.values)
+
+
+# ---- standardising
+
+
+def test_standardising_uses_the_training_split_alone(save):
+    data = load_data(save(train=CUBE[:10], valid=CUBE[10:15] + 50, test=CUBE[15:] * 9))
+    flat = CUBE[:10].reshape(-1, 2).astype(np.float64)
+    np.testing.assert_allclose(data.mean, flat.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(data.std, flat.std(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(data.train.values.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(data.train.values.std(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(data.test[0] * data.std + data.mean, CUBE[15] * 9, rtol=1e-5)
+    assert data.kind == "real" and data.units == "nats of standardised data (training split's mean and deviation)"
+
+
+def test_moments_are_summed_in_float64():
+    x = np.full((3, 100_000, 1), 1000.0, np.float32)
+    x[:, ::2] += 0.5
+    data = Data.from_sequences("offset", x, x[:1], x[:1])
+    np.testing.assert_allclose([data.mean[0], data.std[0]], [1000.25, 0.25], rtol=1e-9)
+
+
+def test_a_constant_dimension_is_only_shifted():
+    x = np.random.default_rng(1).normal(size=(6, 7, 2))
+    x[:, :, 1] = 0.1
+    data = Data.from_sequences("constant", x, x + 5, x)
+    assert data.std[1] == 1.0
+    np.testing.assert_allclose(data.valid.values[:, 1], 5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("standardise, expected", [(None, False), (True, True), (False, False)])
+def test_values_in_the_unit_interval_are_left_unless_asked(standardise, expected):
+    grey = np.linspace(0, 1, 30).reshape(3, 5, 2)
+    data = Data.from_sequences("grey", grey, grey, grey, standardise)
+    assert (data.std != 1).any() == expected and data.kind == "real"
+    assert data.units == (
+        "nats of standardised data (training split's mean and deviation)" if expected else "nats of raw data")
+
+
+def test_one_value_outside_the_unit_interval_in_any_split_standardises():
+    grey = np.linspace(0, 1, 30).reshape(3, 5, 2)
+    assert (Data.from_sequences("grey", grey, grey, 2 * grey).std != 1).any()
+
+
+def test_a_given_pair_is_applied_as_it_is(save):
+    data = load_data(save(CUBE), standardise=([1.0, 2.0], [4.0, 0.5]))
+    raw = load_data(save(CUBE), standardise=False)
+    np.testing.assert_allclose(data.test.values, (raw.test.values - [1, 2]) / [4, 0.5], rtol=1e-6)
+    assert data.mean.tolist() == [1, 2] and data.std.tolist() == [4, 0.5] and "given mean" in data.units
+
+
+def test_the_pair_of_unstandardised_data_changes_nothing():
+    """Evaluating hands back the pair that training saved, whatever it was."""
+    data = load_data("digits8")
+    again = load_data("digits8", standardise=(data.mean, data.std))
+    assert again.kind == "binary" and again.units == data.units and again.train.values.dtype == np.uint8
+
+
+@pytest.mark.parametrize("pair, message", [
+    (([0.0], [1.0]), r"a mean \(1,\) and a deviation \(1,\) .* 2 numbers"),
+    (([0.0, 0.0], [1.0, 0.0]), "a deviation that is not above 0"), (([np.nan, 0.0], [1.0, 1.0]), "not finite"),
+    (([0.0, 0.0], [1e-60, 1.0]), "standardised: sequence 0, step 0, dimension 0 .*finite float32")])
+def test_a_pair_that_does_not_fit_is_refused(pair, message):
+    with pytest.raises(DataError, match=message):
+        Data.from_sequences("mine", CUBE, CUBE, CUBE, standardise=pair)
+
+
+# ---- Data
+
+
+def test_zeros_and_ones_are_binary():
+    bits = np.array([[[0.0], [1.0]]])
+    data = Data.from_sequences("bits", bits, list(bits), Sequences.from_list(bits))
+    assert data.kind == "binary" and data.x_dim == 1
+    assert Data.from_sequences("no bits", bits, bits, bits / 2).kind == "real"
+
+
+def test_repr_tells_what_there_is_in_few_lines():
+    text = repr(load_data("vowels"))
+    assert len(text.splitlines()) == 5
+    for part in ("vowels", "real", "standardised", "230 of 9..26 steps of 12", "370", "CC BY 4.0"):
+        assert part in text
+
+
+def test_data_is_frozen():
+    with pytest.raises(AttributeError):
+        load_data("digits8").name = "other"
+
+
+def test_embedded_tells_units_of_what_load_data_gives():
+    assert {name: card["units"] for name, card in embedded().items()} == {
+        name: load_data(name).units for name in ("digits", "digits8", "vowels")}
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(DataError, match="'dev', but train, valid, test"):
+        load_data("digits8").split("dev")
+
+
+# ---- check_binary
+
+
+def test_check_binary_passes_greys_and_bits():
+    check_binary(load_data("digits8"))
+    check_binary(Sequences([[0.0], [0.5], [1.0]], [3]))
+
+
+@pytest.mark.parametrize("value", [-0.25, 255.0])
+def test_check_binary_says_where(value):
+    values = np.zeros((5, 2))
+    values[3, 1] = value
+    sequences, zeros = Sequences(values, [2, 3]), np.zeros((1, 1, 2))
+    where = rf"sequence 1, step 1, dimension 1 .*holds {value}, but a Bernoulli .* use --likelihood gaussian"
+    with pytest.raises(DataError, match=f"the sequences: {where}"):
+        check_binary(sequences)
+    with pytest.raises(DataError, match=f"the valid split of mine: {where}"):
+        check_binary(Data.from_sequences("mine", zeros, sequences, zeros, standardise=False))
+
+
+# ---- mistakes in files
+
+
+@pytest.mark.parametrize("name, near", [("digit", "digits"), ("digits-8", "digits8"), ("vowel", "vowels"), ("q", "")])
+def test_unknown_name(name, near):
+    with pytest.raises(DataError, match="no data set named") as caught:
+        load_data(name)
+    for part in ("digits", "digits8", "vowels", ".npy or .npz") if name == "q" else (f"did you mean '{near}'",):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.npz", "no/such/absent"])
+def test_missing_file(tmp_path, name):
+    refused(tmp_path / name, "is not there or not a file")
+
+
+def test_folder(tmp_path):
+    refused(tmp_path, "is not there or not a file")
+
+
+@pytest.mark.parametrize("shape", [(4,), (10, 2), (3, 4, 5, 6)])
+def test_wrong_number_of_axes(save, shape):
+    refused(save(np.zeros(shape)), rf"x of mine.npy has shape {re.escape(str(shape))}, but \(N, T, X\).*\(1, T, X\)")
+
+
+def test_objects_are_not_unpickled(save):
+    ragged = np.array([np.ones((2, 1)), np.ones((3, 1))], dtype=object)
+    refused(save(ragged), "an object array, .* values=np.concatenate.*lengths=")
+    refused(save(x=ragged), "an object array, .* values=np.concatenate.*lengths=")
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_a_file_cut_short_anywhere_is_refused(save, kind):
+    path = save(CUBE) if kind == "npy" else save(x=CUBE)
+    whole = path.read_bytes()
+    for size in [*range(0, 140), *range(140, len(whole), 37), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="damaged, cut short"):
+            load_data(path)
+
+
+def damaged(path, position, bits):
+    content = bytearray(path.read_bytes())
+    content[position] ^= bits
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("bits", [0x01, 0x20, 0x80, 0xFF])
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_one_wrong_byte_is_refused_or_does_no_harm(save, kind, bits):
+    """Among what the readers raise: BadZipFile, zlib.error, EOFError, TokenError, NotImplementedError, RuntimeError."""
+    whole = (save(CUBE[:4]) if kind == "npy" else save(x=CUBE[:4])).stat().st_size
+    for position in range(whole):
+        path = damaged(save(CUBE[:4]) if kind == "npy" else save(x=CUBE[:4]), position, bits)
+        try:
+            load_data(path)
+        except DataError:
+            pass
+
+
+def test_a_wrong_value_in_an_archive_is_seen(save):
+    refused(damaged(save(x=CUBE), 500, 0xFF), "damaged, cut short")
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x80\x04K\x01."])
+def test_another_kind_of_file(tmp_path, content):
+    path = tmp_path / "mine.npy"
+    path.write_bytes(content)
+    refused(path, "mine.npy can't be read, .*no .npy or .npz file")
+
+
+def test_a_zip_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    refused(tmp_path / "mine.npz", r"mine.npz holds \['notes.txt'\], but x \(N, T, X\), or values")
+
+
+FLAT = {"values": np.ones((6, 2)), "lengths": [1, 2, 3]}
+NAN = CUBE.copy()
+NAN[4, 3, 1] = np.nan
+MISTAKES = {
+    "missing keys": ({"a": CUBE}, r"holds \['a'\], but x"),
+    "no lengths": ({"values": np.ones((6, 2))}, r"holds \['values'\], but x"),
+    "no test": ({"train": CUBE, "valid": CUBE}, "has no test, but train, valid and test"),
+    "only valid": ({"valid": CUBE}, "has no train and no test"),
+    "split dims": ({"train": CUBE, "valid": CUBE, "test": CUBE[..., :1]}, r"differ \(train 2, valid 2, test 1\)"),
+    "split empty": ({"train": CUBE, "valid": CUBE[:0], "test": CUBE}, "valid of mine.npz: got no sequences"),
+    "split unused": (FLAT | {"split": [0, 0, 2]}, "the valid split is empty"),
+    "split values": (FLAT | {"split": [0, 1, 3]}, r"split holds \[0, 1, 3\]"),
+    "split count": (FLAT | {"split": [0, 1]}, "split has 2 numbers, but there are 3 sequences"),
+    "labels count": (FLAT | {"labels": [0, 1]}, "labels has 2 numbers, but there are 3 sequences"),
+    "too few": ({"x": CUBE[:2]}, "holds 2 sequences and no split, but three"),
+    "single": ({"x": CUBE[:1]}, "holds 1 sequence and no split"),
+    "empty": ({"x": CUBE[:0]}, "no sequences at all"),
+    "no steps": ({"x": CUBE[:, :0]}, "sequence 0 has length 0"),
+    "length 0": ({"x": CUBE, "lengths": [0] + [5] * 19}, "sequence 0 has length 0"),
+    "length negative": ({"x": CUBE, "lengths": [5] * 19 + [-2]}, "sequence 19 has length -2"),
+    "length above T": ({"x": CUBE, "lengths": [6] + [5] * 19}, "at most 5 steps, but the lengths .* up to 6"),
+    "lengths count": ({"x": CUBE, "lengths": [5]}, "20 sequences .* the lengths are 1 numbers"),
+    "lengths type": ({"x": CUBE, "lengths": [5.0] * 20}, r"the lengths of x of mine.npz.*\(N,\) integers"),
+    "lengths sum": (FLAT | {"lengths": [1, 2, 2]}, "add up to 5 steps, but there are 6"),
+    "overflow": (FLAT | {"lengths": np.full(3, 2**63, np.uint64)}, "overflows int64"),
+    "nan": ({"x": NAN}, "x of mine.npz: sequence 4, step 3, dimension 1 .*holds nan"),
+    "nan in test": ({"train": CUBE, "valid": CUBE, "test": NAN}, "test of mine.npz: sequence 4, step 3, dimension 1"),
+    "inf": (FLAT | {"values": np.full((6, 2), np.inf)}, "mine.npz: sequence 0, step 0, dimension 0 .*holds inf"),
+    "complex": ({"x": CUBE * 1j}, "type complex64, but real"),
+    "text": ({"x": CUBE.astype(str)}, "but real numbers"),
+    "three splits 2-D": ({"train": CUBE[0], "valid": CUBE, "test": CUBE}, r"train of mine.npz has shape \(5, 2\)"),
+}
+
+
+@pytest.mark.parametrize("arrays, message", MISTAKES.values(), ids=MISTAKES)
+def test_mistake_in_an_archive(save, arrays, message):
+    refused(save(**arrays), message)
+
+
+def test_splits_of_different_dimension_in_memory():
+    with pytest.raises(DataError, match=r"mine: the numbers in each step differ \(train 2, valid 1, test 2\)"):
+        Data.from_sequences("mine", CUBE, CUBE[..., :1], CUBE)

@@ -1,0 +1,43 @@
+"""tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy."""
+
+from tinyvrnn import backend, bounds, data, distributions, gradcheck, models, nn
+from tinyvrnn.data import Data, Sequences, load_data, pad
+from tinyvrnn.errors import (
+    BackendError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    GradientError,
+    TinyvrnnError,
+)
+from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.training.checkpoint import load, save
+from tinyvrnn.training.loop import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VRNN",
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "Data",
+    "DataError",
+    "DivergedError",
+    "GradientError",
+    "Sequences",
+    "TinyvrnnError",
+    "backend",
+    "bounds",
+    "data",
+    "distributions",
+    "gradcheck",
+    "load",
+    "load_data",
+    "models",
+    "nn",
+    "pad",
+    "save",
+    "train",
+]

@@ -1,0 +1,260 @@
+"""The one seam between tinyvrnn and its arrays: NumPy, CuPy, or strict.
+
+A backend is chosen where arrays are created; from then on the arrays carry it, and every function asks them:
+`xp = namespace(a)`. This is the only file that imports cupy.
+
+`strict` is NumPy in the clothes of a device: it refuses what CuPy refuses (host arrays next to device arrays, implicit
+conversion, functions CuPy lacks), keeps reductions as 0-d device arrays and counts what crosses between host and
+device. The tests run on it, so a mistake that only a GPU would show fails on a machine without one.
+"""
+
+import importlib
+import operator
+from functools import cache
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from tinyvrnn.errors import BackendError
+
+
+class Backend(NamedTuple):
+    """What creating and fetching arrays needs: a name, a namespace of functions, and the two ways across."""
+
+    name: str
+    xp: object
+    asarray: object  # (host or device array, dtype=None) -> device array
+    to_host: object  # device array -> numpy.ndarray
+
+
+# ---------------------------------------------------------------------------------------------------------------- strict
+
+_FUNCTIONS = (
+    "abs add all any arange argmax clip concatenate copysign cos cumsum divide empty empty_like exp expm1 full "
+    "isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like power reciprocal sign sin "
+    "sqrt square stack subtract sum tanh where zeros zeros_like"
+).split()
+_UNARY = "neg pos abs invert".split()
+_BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
+_INPLACE = "iadd isub imul itruediv".split()
+
+
+class Transfers:
+    """Counts the arrays that crossed between host and device since `reset()`."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.to_device = self.to_host = 0
+
+    @property
+    def total(self):
+        return self.to_device + self.to_host
+
+
+transfers = Transfers()
+
+
+def _unwrap(value):
+    if isinstance(value, StrictArray):
+        return value._host
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}: a host array of shape {value.shape} met a device array.")
+    if isinstance(value, (list, tuple)):
+        return type(value)(_unwrap(v) for v in value)
+    return value
+
+
+def _wrap(value):
+    return StrictArray(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _device_function(function):
+    def call(*args, **kwargs):
+        result = function(*_unwrap(args), **{k: _unwrap(v) for k, v in kwargs.items()})
+        out = kwargs.get("out")
+        return out if out is not None else _wrap(result)
+
+    return call
+
+
+def _inplace_operator(function):
+    def call(self, other):
+        function(self._host, _unwrap(other))
+        return self
+
+    return call
+
+
+class StrictArray:
+    """A device array for machines without a device: NumPy inside, CuPy's refusals outside."""
+
+    __slots__ = ("_host",)
+    __array_ufunc__ = None  # numpy's own operators and functions shall refuse it, as they do not know devices
+    __hash__ = None
+
+    def __init__(self, host):
+        self._host = host
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Use tinyvrnn.backend.to_host(a).")
+
+    def __len__(self):
+        return len(self._host)
+
+    def __iter__(self):
+        return (_wrap(row) for row in self._host)
+
+    def __getitem__(self, index):
+        return _wrap(self._host[_unwrap(index)])
+
+    def __setitem__(self, index, value):
+        self._host[_unwrap(index)] = _unwrap(value)
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __repr__(self):
+        return f"strict({self._host!r})"
+
+    def get(self):
+        """The array on the host: one transfer, counted."""
+        transfers.to_host += 1
+        return self._host.copy()
+
+    shape, ndim, size = (property(lambda self, n=n: getattr(self._host, n)) for n in ("shape", "ndim", "size"))
+    dtype, nbytes = (property(lambda self, n=n: getattr(self._host, n)) for n in ("dtype", "nbytes"))
+    T = property(lambda self: StrictArray(self._host.T))
+
+
+for _name in "reshape sum mean max min any all astype copy transpose swapaxes fill".split():
+    setattr(StrictArray, _name, _device_function(getattr(np.ndarray, _name)))
+for _name in _UNARY + _BINARY:
+    setattr(StrictArray, f"__{_name.rstrip('_')}__", _device_function(getattr(operator, _name)))
+for _name in "add sub mul truediv pow matmul".split():
+    _reflected = _device_function(lambda a, b, f=getattr(operator, _name): f(b, a))
+    setattr(StrictArray, f"__r{_name}__", _reflected)
+for _name in _INPLACE:
+    setattr(StrictArray, f"__{_name}__", _inplace_operator(getattr(operator, _name)))
+
+
+class StrictNamespace:
+    """The functions that tinyvrnn may call on a device; each is in NumPy and in CuPy under the same name."""
+
+    pi, inf, nan, newaxis = np.pi, np.inf, np.nan, None
+
+    def __init__(self):
+        for name in _FUNCTIONS:
+            setattr(self, name, _device_function(getattr(np, name)))
+
+
+strict_namespace = StrictNamespace()
+
+
+def _strict_asarray(array, dtype=None):
+    if isinstance(array, StrictArray):
+        return array if dtype is None else StrictArray(np.asarray(array._host, dtype=dtype))
+    transfers.to_device += 1
+    return StrictArray(np.array(array, dtype=dtype))
+
+
+# ------------------------------------------------------------------------------------------------------------ the choice
+
+_NUMPY = Backend("numpy", np, np.asarray, np.asarray)
+_STRICT = Backend("strict", strict_namespace, _strict_asarray, StrictArray.get)
+
+
+@cache
+def _cupy_backend():
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendError(
+            'backend="cupy" needs CuPy, which is not installed: run `pip install "tinyvrnn[cuda12]"` '
+            '(or "tinyvrnn[cuda13]", to match the driver), or use backend="numpy".'
+        ) from error
+    _require_device(cupy)
+    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)
+
+
+def _require_device(cupy):
+    """`import cupy` succeeds on a machine without a GPU, so ask for a device before any array is made."""
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own classes, which differ between versions
+        raise BackendError(f'backend="cupy" found no usable GPU ({error}): use backend="numpy".') from error
+    if devices == 0:
+        raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
+
+
+def get_backend(name):
+    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable."""
+    if name == "cupy":
+        return _cupy_backend()
+    if name not in ("numpy", "strict"):
+        raise BackendError(f'Unknown backend "{name}": use "numpy", "cupy" or "strict".')
+    return _NUMPY if name == "numpy" else _STRICT
+
+
+def backend_of(array):
+    """The Backend that an array was made with. Raises BackendError for anything that is not an array."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return _NUMPY
+    if isinstance(array, StrictArray):
+        return _STRICT
+    if type(array).__module__.partition(".")[0] == "cupy":
+        return _cupy_backend()
+    raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: convert it first.")
+
+
+def namespace(array):
+    """numpy, cupy or the strict namespace: the module whose functions work on this array."""
+    return np if type(array) is np.ndarray else backend_of(array).xp
+
+
+def to_host(array):
+    """The array as numpy.ndarray; a copy only where it lives on a device."""
+    return backend_of(array).to_host(array)
+
+
+# --------------------------------------------------------------------------------------------------------- BLAS threads
+
+
+class _OneBlasThread:
+    """Context: BLAS uses one thread inside, and what it used before outside; nested and concurrent uses share one limit.
+
+    The products here are small. Handing each to several threads costs more than it saves (docs/performance.md), so
+    cores are used by splitting the batch (training/parallel.py), and no setting of the user's process stays changed.
+    """
+
+    def __init__(self):
+        self._lock, self._depth, self._limit = Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            if self._depth == 0:
+                self._limit = _blas().limit(limits=1, user_api="blas")
+            self._depth += 1
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._limit.restore_original_limits()
+
+
+@cache
+def _blas():
+    return ThreadpoolController()
+
+
+one_blas_thread = _OneBlasThread()

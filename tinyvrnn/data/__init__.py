@@ -1,0 +1,9 @@
+"""The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
+
+from tinyvrnn.data.baselines import baselines
+from tinyvrnn.data.load import Data, check_binary, embedded, load_data, read_sequences
+from tinyvrnn.data.sequences import Sequences, batches, pad
+
+__all__ = [
+    "Data", "Sequences", "baselines", "batches", "check_binary", "embedded", "load_data", "pad", "read_sequences",
+]

@@ -1,0 +1,191 @@
+"""Ragged sequences in one block of memory, and the padded time-major batches that a model reads.
+
+N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T_N, X), so a data set costs what its
+real steps cost; padding exists only inside a batch.
+"""
+
+import numpy as np
+
+from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.noise import generator
+
+POOL = 50  # batches sorted by length together: enough to find equals, few enough that batches stay random
+FLOAT32_MAX = np.finfo(np.float32).max
+
+
+class Sequences:
+    """N sequences of T_i steps of X numbers each.
+
+    values: (sum of T_i, X), any real dtype. lengths: (N,) int64, the T_i. offsets: (N + 1,) int64; sequence i is
+    values[offsets[i]:offsets[i + 1]]. `where` names the sequences in error messages and is not kept.
+    Raises DataError for an empty set, a sequence of no steps, wrong shapes, and values that are no finite real numbers.
+    """
+
+    def __init__(self, values, lengths, where="the sequences"):
+        self.values, self.lengths = real_array(values, where), integer_array(lengths, f"the lengths of {where}")
+        _check_shapes(self.values, self.lengths, where)
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        _check_finite(self, where)
+
+    @classmethod
+    def from_list(cls, arrays, where="the sequences"):
+        """Sequences from a list of arrays (T_i, X), or from one array (N, T, X)."""
+        arrays = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
+        if not arrays:
+            raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
+        for i, a in enumerate(arrays):
+            if a.ndim != 2 or a.shape[1] != arrays[0].shape[-1]:
+                raise DataError(f"{where}: sequence {i} has shape {a.shape} and sequence 0 {arrays[0].shape}, "
+                                "but each must be (T, X), X the same for all")
+        return cls(np.concatenate(arrays), [len(a) for a in arrays], where)
+
+    @property
+    def x_dim(self):
+        """X, how many numbers a step has."""
+        return self.values.shape[1]
+
+    @property
+    def steps(self):
+        """The real steps of all sequences together."""
+        return len(self.values)
+
+    @property
+    def max_steps(self):
+        """The length of the longest sequence."""
+        return int(self.lengths.max())
+
+    def time(self):
+        """(steps,) int64: t, counted from 0, of each row of `values` inside its own sequence."""
+        return np.arange(self.steps) - np.repeat(self.offsets[:-1], self.lengths)
+
+    def place(self, row):
+        """(sequence, t) of a row of `values`, for messages."""
+        i = int(np.searchsorted(self.offsets, row, side="right")) - 1
+        return i, int(row - self.offsets[i])
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key):
+        """An int gives a (T_i, X) view; a slice, an index array or a mask gives Sequences."""
+        index = np.arange(len(self))[key]
+        if index.ndim == 0:
+            return self.values[self.offsets[index]:self.offsets[index + 1]]
+        rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in index]
+        return Sequences(self.values[np.concatenate(rows)] if rows else self.values[:0], self.lengths[index])
+
+    def __repr__(self):
+        shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
+        return f"Sequences({len(self)} of {shortest}{self.max_steps} steps of {self.x_dim}, {self.values.dtype})"
+
+
+def pad(sequences, dtype="float32"):
+    """One batch of all the sequences: x (T, B, X) time-major, zero past each end, and lengths (B,) int64.
+
+    sequences: Sequences, or a list of arrays (T_i, X).
+    """
+    return _gather(as_sequences(sequences), slice(None), dtype)
+
+
+def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32"):
+    """An iterator of (x (T, B, X), lengths (B,), index (B,)) in which each sequence appears exactly once.
+
+    With a seed: shuffled anew each epoch, with sequences of like length together so that padding is small. Without one,
+    for evaluation: in order of length. The smaller batch that is left over is kept. index says which sequence each
+    column is.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"got a batch size of {batch_size}, but at least 1 is needed")
+    by_length = np.argsort(sequences.lengths, kind="stable")
+    plan = _cut(by_length, batch_size) if seed is None else _shuffled(sequences.lengths, batch_size, seed, epoch)
+    return ((*_gather(sequences, index, dtype), index) for index in plan)
+
+
+def _shuffled(lengths, batch_size, seed, epoch):
+    """Index arrays: shuffle, sort by length inside pools, cut into batches, shuffle the batches."""
+    rng = generator(seed, "shuffle", epoch)
+    order = permutation(len(lengths), rng)
+    # The smaller batch is set apart before sorting: cut off after it, it would always hold the longest sequences.
+    whole = len(order) - len(order) % batch_size
+    pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in _cut(order[:whole], POOL * batch_size)]
+    plan = [batch for pool in pools for batch in _cut(pool, batch_size)] + _cut(order[whole:], batch_size)
+    return [plan[i] for i in permutation(len(plan), rng)]
+
+
+def _cut(order, size):
+    return [order[i:i + size] for i in range(0, len(order), size)]
+
+
+def permutation(n, rng):
+    """(n,) int64, a random order of range(n); unlike Generator.permutation it can't change with NumPy's version."""
+    return np.argsort(rng.random(n), kind="stable")
+
+
+def _gather(sequences, index, dtype):
+    """x (T, B, X) and lengths (B,): row (t, b) of the batch is step t of sequence index[b], read in one go."""
+    starts, lengths = sequences.offsets[:-1][index], sequences.lengths[index]
+    t = np.arange(lengths.max())[:, None]
+    x = sequences.values.take(starts + t, axis=0, mode="clip").astype(dtype)
+    x[t >= lengths] = 0
+    return x, lengths
+
+
+def as_sequences(sequences, where="the sequences"):
+    """Sequences as they are; a list of arrays (T_i, X), or an array (N, T, X), made into Sequences."""
+    return sequences if isinstance(sequences, Sequences) else Sequences.from_list(sequences, where)
+
+
+def real_array(values, where):
+    """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
+    try:
+        values = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{where}: got nested lists of unequal lengths, but an array (T, X) is needed") from None
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed: "
+                        "convert them with .astype('float32')")
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def integer_array(values, where):
+    """(N,) int64. Raises DataError for another shape or dtype, and for numbers too large for int64."""
+    values = np.asarray(values)
+    if values.ndim != 1 or values.size and values.dtype.kind not in "ui":
+        raise DataError(f"{where}: got an array {values.shape} of {values.dtype}, but (N,) integers are needed")
+    if values.size and values.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: got {values.max()}, which overflows int64: give small integers")
+    return values.astype(np.int64)
+
+
+def _check_shapes(values, lengths, where):
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise DataError(f"{where}: got values of shape {values.shape}, but (steps, X) with X >= 1 is needed")
+    if len(lengths) == 0:
+        raise DataError(f"{where}: got no sequences at all, but at least one is needed")
+    if lengths.min() < 1:
+        raise DataError(f"{where}: sequence {lengths.argmin()} has length {lengths.min()}, "
+                        "but each needs at least 1 step: leave it out")
+    # The longest is compared first, so that a sum that overflows can't pass for the right one.
+    if lengths.max() > len(values) or lengths.sum() != len(values):
+        raise DataError(f"{where}: the lengths add up to {sum(lengths.tolist())} steps, but there are {len(values)}: "
+                        "give the number of steps of each sequence")
+
+
+def _check_finite(sequences, where):
+    values = sequences.values
+    if values.dtype.kind != "f":
+        return
+    bad = ~(np.abs(values) <= FLOAT32_MAX)  # NaN compares as False, so it is caught too
+    if bad.any():
+        refuse(sequences, bad, where, "but finite float32 numbers are needed: mend or leave out that sequence")
+
+
+def refuse(sequences, bad, where, needed):
+    """Raises DataError for the first True of bad (steps, X), naming its sequence, step and dimension."""
+    row, j = np.argwhere(bad)[0]
+    i, t = sequences.place(row)
+    value = sequences.values[row, j]
+    raise DataError(f"{where}: sequence {i}, step {t}, dimension {j} (counted from 0) holds {value}, {needed}")

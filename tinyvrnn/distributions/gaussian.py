@@ -1,0 +1,120 @@
+"""The diagonal Gaussian N(mu, diag(sigma^2)): head, reparameterised draw, log-density, KL. sigma is a standard deviation."""
+
+import math
+from typing import NamedTuple
+
+from tinyvrnn.backend import namespace
+from tinyvrnn.nn.activations import sigmoid, softplus
+from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward
+
+SIGMA_MIN = 1e-4
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class HeadCache(NamedTuple):
+    inputs: tuple  # y (..., F), in a tuple as in LinearCache
+    s: object  # pre-activation of sigma, (..., Z)
+
+
+class KLCache(NamedTuple):
+    delta: object  # (mu_z - mu_0) / sigma_0, (..., Z)
+    ratio_minus_1: object  # (sigma_z / sigma_0)^2 - 1, (..., Z)
+    sigma_z: object
+    sigma_0: object
+
+
+def head_shapes(features, width):
+    """{"W_out": (F, 2Z), "b_out": (2Z,)}: the columns are the blocks mu, s."""
+    return {"W_out": (features, 2 * width), "b_out": (2 * width,)}
+
+
+def gaussian_head_forward(p, y):
+    """mu = y W_mu + b_mu, sigma = softplus(y W_s + b_s) + 1e-4. y (..., F). Returns (mu, sigma) (..., Z) each, cache.
+
+    p: W_out (F, 2Z) and b_out (2Z,), whose columns are the blocks mu, s. The floor 1e-4 keeps densities finite.
+    """
+    o, _ = linear_forward(_linear(p), y)
+    mu, s = split(o)
+    return (mu, sigma_of(s)), HeadCache((y,), s)
+
+
+def gaussian_head_backward(p, cache, dmu, dsigma):
+    """dy (..., F) and grads of W_out, b_out, from dmu, dsigma (..., Z)."""
+    do = namespace(dmu).concatenate([dmu, dsigma * sigmoid(cache.s)], axis=-1)
+    (dy,) = linear_backward_data(_linear(p), cache, do)
+    g = linear_backward_params(LinearCache(cache.inputs), do)
+    return dy, {"W_out": g["W"], "b_out": g["b"]}
+
+
+def _linear(p):
+    return {"W": p["W_out"], "b": p["b_out"]}
+
+
+def split(o):
+    """The two halves of the last axis: mu and s, as views."""
+    width = o.shape[-1] // 2
+    return o[..., :width], o[..., width:]
+
+
+def sigma_of(s):
+    """sigma = softplus(s) + 1e-4."""
+    sigma = softplus(s)
+    sigma += SIGMA_MIN
+    return sigma
+
+
+def reparameterise_forward(mu, sigma, eps):
+    """z = mu + sigma * eps, eps ~ N(0, I): a draw of N(mu, sigma^2). All (..., Z). Returns z, cache.
+
+    Source: Kingma and Welling, 2014, arXiv:1312.6114, section 2.4.
+    """
+    return mu + sigma * eps, (eps, sigma)
+
+
+def reparameterise_backward(cache, dz):
+    """dmu = dz, dsigma = dz * eps, deps = dz * sigma."""
+    eps, sigma = cache
+    return dz, dz * eps, dz * sigma
+
+
+def gaussian_log_density_forward(x, mu, sigma):
+    """log N(x; mu, sigma^2), summed over the last axis. All (..., X). Returns log p in nats (...), cache.
+
+    log p = - sum_j [ 0.5 ((x_j - mu_j) / sigma_j)^2 + log sigma_j + 0.5 log 2 pi ]
+    """
+    xp = namespace(x)
+    delta = (x - mu) / sigma
+    log_p = -xp.sum(0.5 * delta * delta + xp.log(sigma), axis=-1) - x.shape[-1] * HALF_LOG_2PI
+    return log_p, (delta, sigma)
+
+
+def gaussian_log_density_backward(cache, dlog_p):
+    """dx, dmu, dsigma (..., X) from dlog_p (...)."""
+    delta, sigma = cache
+    dmu = dlog_p[..., None] * delta / sigma
+    dsigma = dlog_p[..., None] * (delta * delta - 1) / sigma
+    return -dmu, dmu, dsigma
+
+
+def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
+    """KL( N(mu_z, sigma_z^2) || N(mu_0, sigma_0^2) ), summed over the last axis. All (..., Z). Returns nats (...), cache.
+
+    KL = sum_j [ 0.5 ((mu_z - mu_0) / sigma_0)^2 + 0.5 expm1(2 d) - d ],  d = log sigma_z - log sigma_0.
+    expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 would lose where the two deviations are close.
+    """
+    xp = namespace(mu_z)
+    d = xp.log(sigma_z) - xp.log(sigma_0)
+    delta = (mu_z - mu_0) / sigma_0
+    ratio_minus_1 = xp.expm1(2 * d)
+    kl = xp.sum(0.5 * delta * delta + 0.5 * ratio_minus_1 - d, axis=-1)
+    return kl, KLCache(delta, ratio_minus_1, sigma_z, sigma_0)
+
+
+def gaussian_kl_backward(cache, dkl):
+    """dmu_z, dsigma_z, dmu_0, dsigma_0 (..., Z) from dkl (...)."""
+    delta, ratio_minus_1, sigma_z, sigma_0 = cache
+    dkl = dkl[..., None]
+    dmu_z = dkl * delta / sigma_0
+    dsigma_z = dkl * ratio_minus_1 / sigma_z
+    dsigma_0 = -dkl * (delta * delta + ratio_minus_1) / sigma_0
+    return dmu_z, dsigma_z, -dmu_z, dsigma_0

@@ -1,0 +1,147 @@
+"""Numeric checks of hand-written gradients.
+
+A gradient check proves that a backward pass matches its forward pass, not that the forward pass is right: replace sigma
+by sigma^2 in both and it still passes. docs/testing.md lists the independent routes that hold the forward passes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyvrnn.backend import backend_of, namespace, to_host
+from tinyvrnn.errors import GradientError
+from tinyvrnn.noise import generator
+from tinyvrnn.params import leaves, views
+
+
+class Row(NamedTuple):
+    """The worst entry of one leaf: where the analytic and the numeric gradient differ most."""
+
+    leaf: str
+    index: tuple
+    analytic: float
+    numeric: float
+    rel_error: float
+
+
+def rel_error(a, b):
+    """max |a - b| / max(|a|, |b|), both maxima over all entries: one number for a whole array. 0 where both are 0.
+
+    The denominator is the array's, not the entry's, because a central difference is exact to a share of the function's
+    size: an entry near 0 has no relative digits, and would fail however right it is.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    difference, size = np.abs(a - b).max(initial=0), max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    return float(difference / size) if difference > 0 else float(difference)
+
+
+def numerical_gradient(f, x, h=1e-5):
+    """df/dx_i = (f(x + h e_i) - f(x - h e_i)) / 2h for every entry of x; the error is O(h^2) + O(1e-16 |f| / h).
+
+    f: x -> a scalar. x: a float64 array of any backend; its entries are moved in place and put back.
+    Returns an array like x. Raises GradientError for another dtype: float32 has too few digits for a difference.
+    """
+    _require_float64(x)
+    gradient = namespace(x).zeros_like(x)
+    for index in np.ndindex(x.shape):
+        centre = float(x[index])
+        x[index] = centre + h
+        above = float(f(x))
+        x[index] = centre - h
+        below = float(f(x))
+        x[index] = centre
+        gradient[index] = (above - below) / (2 * h)
+    return gradient
+
+
+def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
+    """Checks every gradient that `backward` returns, for a random upstream gradient of every output.
+
+    forward(p, *inputs) -> outputs, cache;  backward(p, cache, *doutputs) -> dinputs, grads.
+    With p None or empty the pair has no parameters: forward(*inputs), backward(cache, *doutputs) -> dinputs.
+    inputs and the leaves of p: float64 arrays. Returns a Row for each leaf and input.
+    Raises GradientError that names the leaf, its index, the analytic and the numeric value; or a wrong shape, a missing
+    gradient, an argument that backward changed, or a second call of backward that returned something else.
+    """
+    run_forward = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
+    run_backward = (lambda c, g: backward(p, c, *g)) if p else (lambda c, g: (backward(c, *g), {}))
+    outputs, cache = run_forward()
+    upstream = _random_like(_as_tuple(outputs), seed)
+    arguments = {f"input {i}": x for i, x in enumerate(inputs)} | dict(p or {})
+    watched = arguments | {f"doutput {i}": g for i, g in enumerate(upstream)}
+    before = {name: to_host(array).copy() for name, array in watched.items()}
+
+    gradients = _named_gradients(*run_backward(cache, upstream), arguments)
+    again = _named_gradients(*run_backward(cache, upstream), arguments)
+    _require_pure(before, watched, gradients, again)
+
+    def objective(_):
+        return sum(float((g * y).sum()) for g, y in zip(upstream, _as_tuple(run_forward()[0])))
+
+    rows = []
+    for name, array in arguments.items():
+        if gradients[name] is not None:
+            rows.append(compare(name, gradients[name], numerical_gradient(objective, array, h), tol))
+    return rows
+
+
+def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5):
+    """Checks the gradient of a model's loss for every entry of every leaf. model: float64. Returns a Row for each leaf.
+
+    x (T, B, X), lengths (B,), eps (T, B, Z), beta: as `model.loss_and_grads`; eps must be given, or it differs by call.
+    """
+    _, grads, _ = model.loss_and_grads(x, lengths, eps, beta)
+    analytic = dict(leaves(views(grads, model.shapes)))
+    rows = []
+    for name, leaf in leaves(model.params):
+        numeric = numerical_gradient(lambda _: model.loss_and_grads(x, lengths, eps, beta)[0], leaf, h)
+        rows.append(compare(name, analytic[name], numeric, tol))
+    return rows
+
+
+def compare(leaf, analytic, numeric, tol):
+    """The Row of the worst entry. Raises GradientError where shapes differ or the relative error is not below tol."""
+    analytic, numeric = to_host(analytic), to_host(numeric)
+    if analytic.shape != numeric.shape:
+        raise GradientError(f"{leaf}: the gradient has shape {analytic.shape}, its array {numeric.shape}.")
+    worst = np.unravel_index(np.argmax(np.nan_to_num(np.abs(analytic - numeric), nan=np.inf)), analytic.shape)
+    index = tuple(int(i) for i in worst)
+    row = Row(leaf, index, float(analytic[worst]), float(numeric[worst]), rel_error(analytic, numeric))
+    if not row.rel_error < tol:
+        raise GradientError(
+            f"{leaf}{list(index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}, "
+            f"relative error {row.rel_error:.2e} of the leaf, more than {tol:g}."
+        )
+    return row
+
+
+def _require_float64(x):
+    dtype = getattr(x, "dtype", type(x).__name__)
+    if dtype != np.float64:
+        raise GradientError(f"A numeric check needs float64 arrays, got {dtype}: float32 has too few digits.")
+
+
+def _as_tuple(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _random_like(arrays, seed):
+    rng = generator(seed, "upstream")
+    return tuple(backend_of(a).asarray(np.asarray(rng.standard_normal(a.shape))) for a in arrays)
+
+
+def _named_gradients(dinputs, grads, arguments):
+    """{"input 0": dx_0, ..., "W": dW, ...}; an input that backward gives no gradient for is None."""
+    given = {f"input {i}": d for i, d in enumerate(_as_tuple(dinputs))} | dict(grads)
+    if given.keys() != arguments.keys():
+        raise GradientError(f"backward returned gradients of {sorted(given)}, expected {sorted(arguments)}.")
+    return given
+
+
+def _require_pure(before, watched, gradients, again):
+    for name, array in watched.items():
+        if not np.array_equal(to_host(array), before[name]):
+            raise GradientError(f"backward changed its argument {name}: it must not write to what it is given.")
+    for name, gradient in gradients.items():
+        if gradient is not None and not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
+            raise GradientError(f"backward called twice returned two different gradients of {name}.")

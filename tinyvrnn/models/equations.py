@@ -1,0 +1,86 @@
+"""The four equations of the VRNN that networks compute, each as one forward/backward pair.
+
+    Eq. 5   prior      p(z_t | x_<t, z_<t) = N(mu_0, sigma_0^2)      [mu_0, sigma_0] = phi_prior(h_{t-1})
+    Eq. 6   generate   p(x_t | z_<=t, x_<t)                          outputs = phi_dec(phi_z(z_t), h_{t-1})
+    Eq. 7   recur      h_t = f(phi_x(x_t), phi_z(z_t), h_{t-1})      f is a GRU
+    Eq. 9   infer      q(z_t | x_<=t, z_<t) = N(mu_z, sigma_z^2)     [mu_z, sigma_z] = phi_enc(phi_x(x_t), h_{t-1})
+
+All arrays may be one step (B, .) or all steps (T, B, .): h is always h_{t-1}, the state BEFORE step t.
+Source: Chung et al., 2015, arXiv:1506.02216, section 3.
+"""
+
+from typing import NamedTuple
+
+from tinyvrnn.distributions.gaussian import gaussian_head_backward, gaussian_head_forward
+from tinyvrnn.nn.gru import gru_backward, gru_forward
+from tinyvrnn.nn.mlp import MlpCache, mlp_backward, mlp_forward
+
+
+class NetworkCache(NamedTuple):
+    mlp: MlpCache
+    head: NamedTuple
+
+
+def prior_forward(p, h):
+    """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache."""
+    return _network_forward(p, gaussian_head_forward, h)
+
+
+def prior_backward(p, cache, dmu_0, dsigma_0):
+    """Eq. 5 backward: dh (..., H), grads."""
+    return _network_backward(p, cache, gaussian_head_backward, dmu_0, dsigma_0)
+
+
+def generate_forward(p, phi_z, h, likelihood):
+    """Eq. 6: the outputs of the likelihood, (logits,) or (mu_x, sigma_x), each (..., X).
+
+    phi_z (..., F), h_{t-1} (..., H). Returns outputs, cache.
+    """
+    return _network_forward(p, likelihood.head_forward, phi_z, h)
+
+
+def generate_backward(p, cache, *doutputs, likelihood):
+    """Eq. 6 backward: (dphi_z, dh), grads."""
+    return _network_backward(p, cache, likelihood.head_backward, *doutputs)
+
+
+def infer_forward(p, phi_x, h):
+    """Eq. 9: mu_z, sigma_z (..., Z) from phi_x(x_t) (..., F) and h_{t-1} (..., H). Returns (mu_z, sigma_z), cache."""
+    return _network_forward(p, gaussian_head_forward, phi_x, h)
+
+
+def infer_backward(p, cache, dmu_z, dsigma_z):
+    """Eq. 9 backward: (dphi_x, dh), grads."""
+    return _network_backward(p, cache, gaussian_head_backward, dmu_z, dsigma_z)
+
+
+def recur_forward(p, phi_x, phi_z, h):
+    """Eq. 7: h_t (..., H) from phi_x(x_t), phi_z(z_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache."""
+    return gru_forward(p, phi_x, phi_z, h)
+
+
+def recur_backward(p, cache, dh_t):
+    """Eq. 7 backward: (dphi_x, dphi_z, dh), grads."""
+    return gru_backward(p, cache, dh_t)
+
+
+def features_forward(p, v):
+    """phi_x(x_t) or phi_z(z_t): an MLP of p's layers on v (..., X or Z). Returns (..., F), cache."""
+    return mlp_forward(p, v)
+
+
+def features_backward(p, cache, dphi):
+    """dv (..., X or Z), grads."""
+    return mlp_backward(p, cache, dphi)
+
+
+def _network_forward(p, head_forward, *inputs):
+    y, mlp_cache = mlp_forward(p, *inputs)
+    outputs, head_cache = head_forward(p, y)
+    return outputs, NetworkCache(mlp_cache, head_cache)
+
+
+def _network_backward(p, cache, head_backward, *doutputs):
+    dy, head_grads = head_backward(p, cache.head, *doutputs)
+    dinputs, mlp_grads = mlp_backward(p, cache.mlp, dy)
+    return dinputs, mlp_grads | head_grads

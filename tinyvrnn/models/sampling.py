@@ -1,0 +1,36 @@
+"""Ancestral sampling, Eq. 8: p(x_<=T, z_<=T) = prod_t p(x_t | z_<=t, x_<t) p(z_t | x_<t, z_<t), drawn factor by factor.
+
+What is fed back is the sample x_t itself, never the mean of its distribution: means are not sequences of the model.
+"""
+
+from tinyvrnn import noise
+from tinyvrnn.backend import get_backend
+from tinyvrnn.distributions.gaussian import reparameterise_forward
+from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
+
+
+def ancestral_sample(params, h, steps, seed, likelihood, backend, x_dim, dtype):
+    """x (steps, n, X), drawn from Eq. 8 from the state h (n, H) on. Noise is addressed by (seed, stream, step)."""
+    z_dim, n, xs = params["phi_z"]["W1"].shape[0], h.shape[0], []
+    for t in range(steps):
+        (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
+        eps = backend.asarray(noise.standard_normal((n, z_dim), dtype, seed, "sample z", t))
+        z, _ = reparameterise_forward(mu_0, sigma_0, eps)
+        phi_z, _ = features_forward(params["phi_z"], z)
+        outputs, _ = generate_forward(params["generate"], phi_z, h, likelihood)
+        v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
+        xs.append(likelihood.sample(backend.asarray(v), *outputs))
+        phi_x, _ = features_forward(params["phi_x"], xs[-1])
+        h, _ = recur_forward(params["recur"], phi_x, phi_z, h)
+    return get_backend(backend.name).xp.stack(xs)
+
+
+def state_after(params, x, eps, h):
+    """h_T after a given prefix x (T, B, X), with z drawn from the posterior (Eq. 9). h = h_0 (B, H), eps (T, B, Z)."""
+    for x_t, eps_t in zip(x, eps):
+        phi_x, _ = features_forward(params["phi_x"], x_t)
+        (mu_z, sigma_z), _ = infer_forward(params["infer"], phi_x, h)
+        z, _ = reparameterise_forward(mu_z, sigma_z, eps_t)
+        phi_z, _ = features_forward(params["phi_z"], z)
+        h, _ = recur_forward(params["recur"], phi_x, phi_z, h)
+    return h

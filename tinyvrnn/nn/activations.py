@@ -1,0 +1,76 @@
+"""Elementwise activations. Each forward returns (y, cache); each backward maps dL/dy to dL/da, a the pre-activation.
+
+They have no parameters, so their pairs are `f_forward(a)` and `f_backward(cache, dy)`. The cache is y itself wherever
+the derivative can be written in y.
+"""
+
+from tinyvrnn.backend import namespace
+
+
+def relu(a, out=None):
+    """max(a, 0)."""
+    return namespace(a).maximum(a, 0, out=out)
+
+
+def sigmoid(a, out=None):
+    """1 / (1 + exp(-a)), as 0.5 tanh(a / 2) + 0.5: tanh saturates where exp would overflow."""
+    xp = namespace(a)
+    y = xp.multiply(a, 0.5, out=out)
+    xp.tanh(y, out=y)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
+def softplus(a):
+    """log(1 + exp(a)), as max(a, 0) + log1p(exp(-|a|)): the exponent is never positive."""
+    xp = namespace(a)
+    y = xp.abs(a)
+    xp.negative(y, out=y)
+    xp.exp(y, out=y)
+    xp.log1p(y, out=y)
+    y += xp.maximum(a, 0)
+    return y
+
+
+def relu_forward(a):
+    """y = max(a, 0). a (...). Returns y (...), cache."""
+    y = relu(a)
+    return y, y
+
+
+def relu_backward(y, dy, out=None):
+    """da = dy where a > 0, else 0 (also at the kink)."""
+    return namespace(dy).multiply(dy, y > 0, out=out)
+
+
+def tanh_forward(a):
+    """y = tanh(a). a (...). Returns y (...), cache."""
+    y = namespace(a).tanh(a)
+    return y, y
+
+
+def tanh_backward(y, dy):
+    """da = dy (1 - y^2)."""
+    return dy * (1 - y * y)
+
+
+def sigmoid_forward(a):
+    """y = 1 / (1 + exp(-a)). a (...). Returns y (...), cache."""
+    y = sigmoid(a)
+    return y, y
+
+
+def sigmoid_backward(y, dy):
+    """da = dy y (1 - y)."""
+    return dy * y * (1 - y)
+
+
+def softplus_forward(a):
+    """y = log(1 + exp(a)). a (...). Returns y (...), cache."""
+    return softplus(a), a
+
+
+def softplus_backward(a, dy):
+    """da = dy sigmoid(a)."""
+    return dy * sigmoid(a)

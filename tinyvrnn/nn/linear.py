@@ -1,0 +1,56 @@
+"""The linear layer, y = [x_1, x_2, ...] W + b, and its backward pass in two halves."""
+
+from typing import NamedTuple
+
+from tinyvrnn.backend import namespace
+
+
+class LinearCache(NamedTuple):
+    inputs: tuple  # x_i (..., D_i)
+
+
+def matmul(x, W, out=None):
+    """x W for x (..., D) and W (D, E), as ONE matrix product over all leading axes."""
+    rows = x.reshape(-1, x.shape[-1])
+    flat_out = None if out is None else out.reshape(-1, W.shape[-1])
+    y = namespace(x).matmul(rows, W, out=flat_out)
+    return y.reshape(*x.shape[:-1], W.shape[-1])
+
+
+def row_blocks(W, inputs):
+    """Cuts W (D_1 + D_2 + ..., E) into the row blocks that multiply each of the inputs x_i (..., D_i)."""
+    start = 0
+    for x in inputs:
+        yield W[start : start + x.shape[-1]]
+        start += x.shape[-1]
+
+
+def linear_forward(p, *inputs):
+    """y = [x_1, x_2, ...] W + b: the product with the concatenated inputs, without forming the concatenation.
+
+    p: W (D_1 + D_2 + ..., E), b (E,). inputs: x_i (..., D_i). Returns y (..., E), cache.
+    """
+    y = sum(matmul(x, W) for x, W in zip(inputs, row_blocks(p["W"], inputs)))
+    y += p["b"]
+    return y, LinearCache(inputs)
+
+
+def linear_backward_data(p, cache, dy):
+    """dx_i = dy W_i^T. dy (..., E). Returns the tuple of dx_i (..., D_i)."""
+    return tuple(matmul(dy, W.T) for W in row_blocks(p["W"], cache.inputs))
+
+
+def linear_backward_params(cache, dy):
+    """dW_i = x_i^T dy and db = sum of dy, over all leading axes: one matrix product for each input."""
+    xp = namespace(dy)
+    rows = dy.reshape(-1, dy.shape[-1])
+    dW = xp.empty((sum(x.shape[-1] for x in cache.inputs), dy.shape[-1]), dtype=dy.dtype)
+    for x, block in zip(cache.inputs, row_blocks(dW, cache.inputs)):
+        xp.matmul(x.reshape(-1, x.shape[-1]).T, rows, out=block)
+    return {"W": dW, "b": xp.sum(rows, axis=0)}
+
+
+def linear_backward(p, cache, dy):
+    """Both halves: dinputs (a tuple where there are several), {"W": dW, "b": db}."""
+    dinputs = linear_backward_data(p, cache, dy)
+    return dinputs if len(dinputs) > 1 else dinputs[0], linear_backward_params(cache, dy)

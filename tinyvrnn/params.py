@@ -1,0 +1,49 @@
+"""Parameters: named views of one flat vector.
+
+`theta` is one vector of all parameters. `params["prior"]["W1"]` is a view of a stretch of it, so that writing to one
+writes to the other; gradients mirror the arrangement. Adam, clipping, a norm, a checkpoint, a numeric check and a sum
+over workers are then each one operation on one vector.
+"""
+
+from math import prod
+
+from tinyvrnn.backend import get_backend
+from tinyvrnn.noise import generator
+
+
+def size(shapes):
+    """The number of parameters in a two-level dict of shapes, {"prior": {"W1": (H, F), ...}, ...}."""
+    return sum(prod(shape) for group in shapes.values() for shape in group.values())
+
+
+def views(vector, shapes):
+    """Named views of a flat vector, in the order of `shapes`: {"prior": {"W1": (H, F) view, ...}, ...}."""
+    named, start = {}, 0
+    for group, leaves in shapes.items():
+        named[group] = {}
+        for leaf, shape in leaves.items():
+            stop = start + prod(shape)
+            named[group][leaf] = vector[start:stop].reshape(shape)
+            start = stop
+    return named
+
+
+def leaves(params):
+    """Iterates over ("prior.W1", array) in the order of the flat vector."""
+    for group, named in params.items():
+        for leaf, array in named.items():
+            yield f"{group}.{leaf}", array
+
+
+def initialise(shapes, seed, backend="numpy", dtype="float32"):
+    """A fresh theta: W ~ N(0, 2 / (rows + columns)) (Glorot and Bengio, 2010), biases 0. Drawn on the host, by address.
+
+    Every backend and dtype starts from the same numbers (rounded). Returns theta, a flat vector on the backend.
+    """
+    rng = generator(seed, "init")
+    device = get_backend(backend)
+    host = get_backend("numpy").xp.zeros(size(shapes))
+    for _, leaf in leaves(views(host, shapes)):
+        if leaf.ndim == 2:
+            leaf[...] = rng.standard_normal(leaf.shape) * (2.0 / sum(leaf.shape)) ** 0.5
+    return device.asarray(host.astype(dtype))

@@ -1,0 +1,110 @@
+"""Checkpoints: one `.npz` without pickle, whose manifest holds version, configuration, step and a hash of each array.
+
+A checkpoint is written to a temporary file in the same folder, flushed to the disk and renamed over the old one, so
+that at any moment there is a whole one, the old or the new.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from tinyvrnn.backend import to_host
+from tinyvrnn.errors import CheckpointError, TinyvrnnError
+from tinyvrnn.models.vrnn import VRNN
+
+FORMAT, VERSION = "tinyvrnn checkpoint", 1
+FILE = "checkpoint.npz"
+
+
+def save(model, folder, step=0, data=None):
+    """Writes folder/checkpoint.npz, and the folder where it is missing. Returns the file's path.
+
+    step: training steps done; data: name or path of the data it was trained on. Raises CheckpointError where the disk
+    refuses; what was there before is then still whole.
+    """
+    arrays = {"theta": to_host(model.theta), "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": "vrnn",
+        "config": model.config,
+        "units": model.units,
+        "data": data,
+        "step": step,
+        "arrays": {name: _describe(array) for name, array in arrays.items()},
+    }
+    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
+    path = Path(folder) / FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return path
+
+
+def load(folder, backend="numpy"):
+    """The model that was saved in `folder`, on the given backend.
+
+    Raises CheckpointError where there is none, or where it is damaged, foreign or of a newer version.
+    """
+    manifest, arrays = read(folder)
+    model = VRNN(**manifest["config"], backend=backend)
+    if arrays["theta"].shape != model.theta.shape:
+        raise CheckpointError(f"{folder} holds {arrays['theta'].size} parameters, its model has {model.theta.size}.")
+    model.theta[...] = model.backend.asarray(arrays["theta"])
+    model.mean, model.std, model.units = arrays["mean"], arrays["std"], manifest["units"]
+    return model
+
+
+def read(folder):
+    """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, every array checked against its hash."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            manifest = json.loads(archive["manifest"].tobytes())
+            _check_version(manifest, path)
+            arrays = {name: archive[name] for name in manifest["arrays"]}
+            intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
+    except TinyvrnnError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({error}): train again or restore a copy.") from error
+    if not intact:
+        raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
+    return manifest, arrays
+
+
+def write_atomically(path, write):
+    """Calls write(file) on a temporary file beside `path`, flushes it to the disk and renames it to `path`."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _describe(array):
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "sha256": digest}
+
+
+def _check_version(manifest, path):
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a tinyvrnn checkpoint.")
+    if manifest["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} is of version {manifest['version']}, this tinyvrnn reads up to {VERSION}: install a newer tinyvrnn."
+        )

@@ -1,0 +1,165 @@
+"""The training loop: batches, noise, gradient, clip, Adam; after each epoch the validation ELBO; the best weights win."""
+
+import math
+import time
+from typing import NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from tinyvrnn import noise
+from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.data import batches, check_binary
+from tinyvrnn.errors import ConfigError, DataError, DivergedError
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
+from tinyvrnn.training.parallel import Workers
+
+
+class Options(NamedTuple):
+    """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
+
+    epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
+    minutes: float | None = None  # wall-clock limit
+    batch: int = 64  # sequences in a batch
+    lr: float = 3e-3  # Adam's rate at the start; it falls to 0 along half a cosine
+    warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
+    clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
+    patience: int = 20  # epochs without a better validation ELBO before training stops
+    seed: int = 0  # of the order of batches and of the noise
+    workers: int | str = "auto"  # slices of a batch computed at the same time
+
+    def check(self):
+        """Raises ConfigError for a value that makes no run."""
+        if self.epochs is None and self.minutes is None:
+            raise ConfigError("Say how long to train: give epochs or minutes.")
+        for name in ("epochs", "batch", "patience", "warmup"):
+            value, least = getattr(self, name), 0 if name == "warmup" else 1
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        for name in ("minutes", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                raise ConfigError(f"{name} must be a positive number, got {value!r}.")
+
+
+def train(model, data, progress=True, on_epoch=None, **options):
+    """Trains `model` on data.train and leaves it with the weights of the best validation ELBO.
+
+    options: see `Options`; a bare call trains for 20 epochs. progress: show a bar. on_epoch(record, is_best) is called
+    after each epoch, with the model as it is then. Returns the list of records, one dict an epoch, in nats per sequence.
+    Raises DataError where data do not fit the model, DivergedError at a loss that is not finite.
+    """
+    options = _options(options)
+    _check_fit(model, data)
+    model.mean, model.std, model.units = data.mean, data.std, data.units
+    records, best_theta, best, stale = [], None, -math.inf, 0
+    with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
+        optimiser = Adam(model.theta)
+        with tqdm(total=clock.total, unit="batch", disable=not progress, dynamic_ncols=True) as bar:
+            while not clock.over() and stale < options.patience:
+                record = _epoch(model, data, options, optimiser, clock, workers, bar)
+                records.append(record)
+                stale += 1
+                if record["valid"]["elbo"] > best:
+                    best_theta, best, stale = model.theta.copy(), record["valid"]["elbo"], 0
+                bar.set_postfix_str(f"valid ELBO {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence")
+                if on_epoch:
+                    on_epoch(record, stale == 0)
+    if best_theta is not None:
+        model.theta[...] = best_theta
+    return records
+
+
+class _Clock:
+    """Counts steps and epochs against the limits, and turns them into the rate and the KL weight of a step."""
+
+    def __init__(self, options, data):
+        self.options, self.step, self.epoch = options, 0, 0
+        self.steps_per_epoch = math.ceil(len(data.train) / options.batch)
+        self.total = options.epochs and options.epochs * self.steps_per_epoch
+
+    def __enter__(self):
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    @property
+    def seconds(self):
+        return time.perf_counter() - self.start
+
+    def progress(self):
+        """The share of the run that is over, by steps or by minutes, whichever is further."""
+        by_step = self.step / self.total if self.total else 0.0
+        by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
+        return min(1.0, max(by_step, by_time))
+
+    def over(self):
+        return self.progress() >= 1.0
+
+    def lr(self):
+        return self.options.lr * 0.5 * (1 + math.cos(math.pi * self.progress()))
+
+    def beta(self):
+        """The weight of the KL: rises linearly over the warm-up's epochs, then 1."""
+        warm_steps = self.options.warmup * self.steps_per_epoch
+        return min(1.0, (self.step + 1) / warm_steps) if warm_steps else 1.0
+
+
+def _epoch(model, data, options, optimiser, clock, workers, bar):
+    """One pass over the training split. Returns its record."""
+    totals, seen, norm = np.zeros(3), 0, 0.0
+    for x, lengths, _ in batches(data.train, options.batch, seed=options.seed, epoch=clock.epoch, dtype=model.dtype):
+        eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, options.seed, "train", clock.step)
+        lr, beta = clock.lr(), clock.beta()
+        loss, grads, parts = workers.loss_and_grads(model, x, lengths, eps, beta)
+        loss = float(loss)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"The loss became {loss} at step {clock.step} (epoch {clock.epoch + 1}): "
+                f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}."
+            )
+        norm = clip_by_global_norm(grads, options.clip)
+        optimiser.step(model.theta, grads, lr)
+        totals += [float(term.sum()) for term in parts]
+        seen += len(lengths)
+        clock.step += 1
+        bar.update()
+        if clock.over():
+            break
+    clock.epoch += 1
+    elbo, kl, log_likelihood = totals / seen
+    valid = evaluate_elbo(model, data.valid)
+    return {
+        "epoch": clock.epoch,
+        "step": clock.step,
+        "seconds": round(clock.seconds, 3),
+        "beta": beta,
+        "lr": lr,
+        "grad_norm": float(norm),
+        "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
+        "valid": {
+            "elbo": valid.elbo_per_sequence,
+            "kl": valid.kl_per_sequence,
+            "log_likelihood": valid.log_likelihood_per_sequence,
+        },
+    }
+
+
+def _options(given):
+    unknown = set(given) - set(Options._fields)
+    if unknown:
+        raise ConfigError(f"Unknown training option {sorted(unknown)[0]!r}: known are {', '.join(Options._fields)}.")
+    if "epochs" not in given and "minutes" not in given:
+        given = given | {"epochs": 20}
+    options = Options(**given)
+    options.check()
+    return options
+
+
+def _check_fit(model, data):
+    if data.train.x_dim != model.x_dim:
+        raise DataError(f"{data.name} has {data.train.x_dim} values a step, the model takes {model.x_dim}.")
+    if model.likelihood.name == "bernoulli":
+        check_binary(data)

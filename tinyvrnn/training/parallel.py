@@ -1,0 +1,67 @@
+"""One batch, several workers: each takes a slice of the sequences, and their flat gradients are added.
+
+All that crosses between workers is a count of sequences and a flat gradient, so the same seam serves threads, processes
+and machines. Sums are taken in the order of the slices: a given number of workers gives the same bits each time.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tinyvrnn.backend import one_blas_thread
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.models.vrnn import Parts
+
+
+class Workers:
+    """A pool of threads that computes `model.loss_and_grads` on slices of the batch. Use as a context manager."""
+
+    def __init__(self, count="auto"):
+        self.count = available_cores() if count == "auto" else count
+        if not isinstance(self.count, int) or self.count < 1:
+            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {count!r}.')
+        self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._pool:
+            self._pool.shutdown()
+
+    def loss_and_grads(self, model, x, lengths, eps, beta=1.0):
+        """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z)."""
+        slices = cut(x.shape[1], self.count)
+        if len(slices) == 1:
+            return model.loss_and_grads(x, lengths, eps, beta)
+
+        def of_slice(s):
+            T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
+            return model.loss_and_grads(
+                np.ascontiguousarray(x[:T, s]), lengths[s], np.ascontiguousarray(eps[:T, s]), beta
+            )
+
+        with one_blas_thread:
+            results = list(self._pool.map(of_slice, slices))
+        return combine(results, [s.stop - s.start for s in slices])
+
+
+def available_cores():
+    """Cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cut(count, parts):
+    """slice objects that cut range(count) into at most `parts` consecutive stretches of nearly equal length."""
+    bounds = np.linspace(0, count, min(parts, count) + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:])]
+
+
+def combine(results, counts):
+    """The mean loss, gradient and the joined Parts of slices with `counts` sequences each."""
+    total = sum(counts)
+    loss = sum(loss * (n / total) for (loss, _, _), n in zip(results, counts))
+    grads = sum(grads * (n / total) for (_, grads, _), n in zip(results, counts))
+    parts = Parts(*(np.concatenate(terms) for terms in zip(*(parts for _, _, parts in results))))
+    return loss, grads, parts
