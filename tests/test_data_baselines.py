@@ -79,7 +79,7 @@ def test_autoregressive_baseline_is_least_squares(real):
     expected = 0.0
     for j in range(2):
         column = np.concatenate([s[:, j] for s in real.train])
-        before, now = (np.concatenate([s[a:len(s) + b, j] for s in real.train]) for a, b in ((0, -1), (1, 0)))
+        before, now = (np.concatenate([s[a : len(s) + b, j] for s in real.train]) for a, b in ((0, -1), (1, 0)))
         a, c = np.linalg.lstsq(np.stack([before, np.ones_like(before)], axis=1), now, rcond=None)[0]
         s = np.sqrt(np.mean((now - a * before - c) ** 2))
         for x in real.test:
@@ -128,8 +128,10 @@ def test_raw_and_standardised_differ_by_the_change_of_variables():
 
 def test_baselines_of_the_embedded_sets():
     """The numbers that a model is printed beside."""
-    for name, expected in {"digits8": {"marginal Bernoulli": -24.891, "Markov": -22.372},
-                           "vowels": {"marginal Gaussian": -263.015, "AR(1)": -21.360}}.items():
+    for name, expected in {
+        "digits8": {"marginal Bernoulli": -24.891, "Markov": -22.372},
+        "vowels": {"marginal Gaussian": -263.015, "AR(1)": -21.360},
+    }.items():
         assert baselines(load_data(name)) == pytest.approx(expected, abs=2e-3)
 
 

@@ -28,9 +28,14 @@ def stored(name):
         return dict(file)
 
 
-@pytest.mark.parametrize("name, counts, steps, x_dim", [
-    ("digits", (4000, 500, 500), (28, 28), 28), ("digits8", (1437, 180, 180), (8, 8), 8),
-    ("vowels", (230, 40, 370), (7, 29), 12)])
+@pytest.mark.parametrize(
+    "name, counts, steps, x_dim",
+    [
+        ("digits", (4000, 500, 500), (28, 28), 28),
+        ("digits8", (1437, 180, 180), (8, 8), 8),
+        ("vowels", (230, 40, 370), (7, 29), 12),
+    ],
+)
 def test_counts_and_shapes(name, counts, steps, x_dim):
     summary = embedded()[name]
     assert tuple(summary["sequences"].values()) == counts
@@ -58,12 +63,17 @@ def test_the_content_is_that_of_the_build_script(name):
     assert build_data.content_hash(stored(name)) == build_data.SOURCES[name].sha256
 
 
-@pytest.mark.parametrize("name, most, dtype", [("digits", 255, "uint8"), ("digits8", 16, "uint8"),
-                                               ("vowels", None, "float32")])
+@pytest.mark.parametrize(
+    "name, most, dtype", [("digits", 255, "uint8"), ("digits8", 16, "uint8"), ("vowels", None, "float32")]
+)
 def test_stored_arrays(name, most, dtype):
     arrays = stored(name)
     assert {k: v.dtype.name for k, v in arrays.items()} == {
-        "values": dtype, "lengths": "int16", "split": "uint8", "labels": "uint8"}
+        "values": dtype,
+        "lengths": "int16",
+        "split": "uint8",
+        "labels": "uint8",
+    }
     assert most is None or (arrays["values"].min(), arrays["values"].max()) == (0, most)
 
 
@@ -72,7 +82,7 @@ def test_pixels_are_binarised_at_the_threshold(name, threshold):
     data, raw = load_data(name), read_sequences(FOLDER / f"{name}.npz")
     assert data.kind == "binary" and f"binarised at {threshold}" in data.units
     assert data.train.values.dtype == np.uint8 and threshold in raw.values and threshold - 1 in raw.values
-    np.testing.assert_array_equal(data.train.values, raw[:len(data.train)].values >= threshold)
+    np.testing.assert_array_equal(data.train.values, raw[: len(data.train)].values >= threshold)
 
 
 @pytest.mark.parametrize("name", NAMES)

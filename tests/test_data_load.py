@@ -135,7 +135,8 @@ def test_values_in_the_unit_interval_are_left_unless_asked(standardise, expected
     data = Data.from_sequences("grey", grey, grey, grey, standardise)
     assert (data.std != 1).any() == expected and data.kind == "real"
     assert data.units == (
-        "nats of standardised data (training split's mean and deviation)" if expected else "nats of raw data")
+        "nats of standardised data (training split's mean and deviation)" if expected else "nats of raw data"
+    )
 
 
 def test_one_value_outside_the_unit_interval_in_any_split_standardises():
@@ -157,10 +158,15 @@ def test_the_pair_of_unstandardised_data_changes_nothing():
     assert again.kind == "binary" and again.units == data.units and again.train.values.dtype == np.uint8
 
 
-@pytest.mark.parametrize("pair, message", [
-    (([0.0], [1.0]), r"a mean \(1,\) and a deviation \(1,\) .* 2 numbers"),
-    (([0.0, 0.0], [1.0, 0.0]), "a deviation that is not above 0"), (([np.nan, 0.0], [1.0, 1.0]), "not finite"),
-    (([0.0, 0.0], [1e-60, 1.0]), "standardised: sequence 0, step 0, dimension 0 .*finite float32")])
+@pytest.mark.parametrize(
+    "pair, message",
+    [
+        (([0.0], [1.0]), r"a mean \(1,\) and a deviation \(1,\) .* 2 numbers"),
+        (([0.0, 0.0], [1.0, 0.0]), "a deviation that is not above 0"),
+        (([np.nan, 0.0], [1.0, 1.0]), "not finite"),
+        (([0.0, 0.0], [1e-60, 1.0]), "standardised: sequence 0, step 0, dimension 0 .*finite float32"),
+    ],
+)
 def test_a_pair_that_does_not_fit_is_refused(pair, message):
     with pytest.raises(DataError, match=message):
         Data.from_sequences("mine", CUBE, CUBE, CUBE, standardise=pair)
@@ -190,7 +196,8 @@ def test_data_is_frozen():
 
 def test_embedded_tells_units_of_what_load_data_gives():
     assert {name: card["units"] for name, card in embedded().items()} == {
-        name: load_data(name).units for name in ("digits", "digits8", "vowels")}
+        name: load_data(name).units for name in ("digits", "digits8", "vowels")
+    }
 
 
 def test_an_unknown_split_is_refused():

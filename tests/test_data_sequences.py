@@ -28,8 +28,9 @@ def test_a_sequence_is_a_view_of_its_own_rows():
         sequences[3]
 
 
-@pytest.mark.parametrize("key, kept", [
-    (slice(1, None), [1, 2]), ([2, 0], [2, 0]), (np.array([True, False, True]), [0, 2])])
+@pytest.mark.parametrize(
+    "key, kept", [(slice(1, None), [1, 2]), ([2, 0], [2, 0]), (np.array([True, False, True]), [0, 2])]
+)
 def test_choosing_several_gives_sequences_in_that_order(key, kept):
     sequences = ragged([2, 1, 4])
     chosen = sequences[key]
@@ -62,8 +63,8 @@ def test_pad_is_time_major_and_zero_past_each_end(lengths):
     assert x.dtype == np.float32 and x.flags.c_contiguous
     assert got.tolist() == lengths
     for b, a in enumerate(sequences):
-        np.testing.assert_array_equal(x[:lengths[b], b], a)
-        assert not x[lengths[b]:, b].any()
+        np.testing.assert_array_equal(x[: lengths[b], b], a)
+        assert not x[lengths[b] :, b].any()
 
 
 def test_pad_takes_a_list_and_a_dtype():
@@ -88,7 +89,7 @@ def test_each_sequence_appears_exactly_once_and_whole(lengths, batch_size, seed)
     for x, batch_lengths, index in batches(sequences, batch_size, seed, epoch=2):
         assert 1 <= len(index) <= batch_size and x.shape[:2] == (batch_lengths.max(), len(index))
         for b, i in enumerate(index):
-            np.testing.assert_array_equal(x[:batch_lengths[b], b], sequences[i])
+            np.testing.assert_array_equal(x[: batch_lengths[b], b], sequences[i])
         seen.append(index)
     assert len(seen) == -(-len(lengths) // batch_size)
     assert sorted(np.concatenate(seen)) == list(range(len(lengths)))
@@ -128,8 +129,12 @@ def test_batches_of_long_and_short_sequences_come_mixed():
 
 def test_the_smaller_batch_does_not_always_hold_the_longest():
     lengths = list(range(1, 12))
-    small = [index for epoch in range(5) for _, _, index in batches(ragged(lengths), 10, seed=0, epoch=epoch)
-             if len(index) == 1]
+    small = [
+        index
+        for epoch in range(5)
+        for _, _, index in batches(ragged(lengths), 10, seed=0, epoch=epoch)
+        if len(index) == 1
+    ]
     assert len({int(i[0]) for i in small}) > 1
 
 
@@ -172,10 +177,16 @@ def test_values_that_are_not_finite_in_float32_are_placed(value):
         Sequences(values, [2, 4], "mine")
 
 
-@pytest.mark.parametrize("arrays, message", [
-    ([], "empty list"), ([np.ones((2, 3)), np.ones((2, 4))], r"sequence 1 has shape \(2, 4\) and sequence 0 \(2, 3\)"),
-    ([np.ones(3)], r"sequence 0 has shape \(3,\)"), ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1 has length 0"),
-    ([np.ones((2, 1)), ["a"]], "sequence 1 of the sequences: got values of type <U1")])
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ([], "empty list"),
+        ([np.ones((2, 3)), np.ones((2, 4))], r"sequence 1 has shape \(2, 4\) and sequence 0 \(2, 3\)"),
+        ([np.ones(3)], r"sequence 0 has shape \(3,\)"),
+        ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1 has length 0"),
+        ([np.ones((2, 1)), ["a"]], "sequence 1 of the sequences: got values of type <U1"),
+    ],
+)
 def test_from_list_refuses(arrays, message):
     with pytest.raises(DataError, match=message):
         Sequences.from_list(arrays)

@@ -8,8 +8,10 @@ conversion, functions CuPy lacks), keeps reductions as 0-d device arrays and cou
 device. The tests run on it, so a mistake that only a GPU would show fails on a machine without one.
 """
 
+import ctypes
 import importlib
 import operator
+from contextlib import suppress
 from functools import cache
 from threading import Lock
 from typing import NamedTuple
@@ -32,7 +34,7 @@ class Backend(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------- strict
 
 _FUNCTIONS = (
-    "abs add all any arange argmax clip concatenate copysign cos cumsum divide empty empty_like exp expm1 full "
+    "abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide empty empty_like exp expm1 full "
     "isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like power reciprocal sign sin "
     "sqrt square stack subtract sum tanh where zeros zeros_like"
 ).split()
@@ -169,6 +171,21 @@ def _strict_asarray(array, dtype=None):
 
 # ------------------------------------------------------------------------------------------------------------ the choice
 
+
+def _keep_freed_memory():
+    """Lets glibc keep up to 1 GiB of freed memory for the next arrays, instead of returning it to the system each step.
+
+    A training step frees and makes the same arrays again and again; fetching their pages anew costs up to a third of
+    the step (docs/performance.md). Other C libraries have no such setting, and are left alone.
+    """
+    trim_threshold, top_pad, mmap_threshold, MiB = -1, -2, -3, 2**20
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((mmap_threshold, 32 * MiB), (trim_threshold, 1024 * MiB), (top_pad, 16 * MiB)):
+            mallopt(parameter, size)
+
+
+_keep_freed_memory()
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
 _STRICT = Backend("strict", strict_namespace, _strict_asarray, StrictArray.get)
 

@@ -28,8 +28,7 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0):
         eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, seed, "evaluate", number)
         parts = model.parts(x, lengths, eps)
         elbo, kl, log_likelihood = (
-            total + float(to_host(part).sum(dtype="float64"))
-            for total, part in zip((elbo, kl, log_likelihood), parts)
+            total + float(to_host(part).sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
         )
     n, steps = len(sequences), sequences.steps
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps))

@@ -5,5 +5,13 @@ from tinyvrnn.data.load import Data, check_binary, embedded, load_data, read_seq
 from tinyvrnn.data.sequences import Sequences, batches, pad
 
 __all__ = [
-    "Data", "Sequences", "baselines", "batches", "check_binary", "embedded", "load_data", "pad", "read_sequences",
+    "Data",
+    "Sequences",
+    "baselines",
+    "batches",
+    "check_binary",
+    "embedded",
+    "load_data",
+    "pad",
+    "read_sequences",
 ]

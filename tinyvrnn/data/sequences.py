@@ -35,8 +35,10 @@ class Sequences:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
         for i, a in enumerate(arrays):
             if a.ndim != 2 or a.shape[1] != arrays[0].shape[-1]:
-                raise DataError(f"{where}: sequence {i} has shape {a.shape} and sequence 0 {arrays[0].shape}, "
-                                "but each must be (T, X), X the same for all")
+                raise DataError(
+                    f"{where}: sequence {i} has shape {a.shape} and sequence 0 {arrays[0].shape}, "
+                    "but each must be (T, X), X the same for all"
+                )
         return cls(np.concatenate(arrays), [len(a) for a in arrays], where)
 
     @property
@@ -73,7 +75,7 @@ class Sequences:
         """An int gives a (T_i, X) view; a slice, an index array or a mask gives Sequences."""
         index = np.arange(len(self))[key]
         if index.ndim == 0:
-            return self.values[self.offsets[index]:self.offsets[index + 1]]
+            return self.values[self.offsets[index] : self.offsets[index + 1]]
         rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in index]
         return Sequences(self.values[np.concatenate(rows)] if rows else self.values[:0], self.lengths[index])
 
@@ -116,7 +118,7 @@ def _shuffled(lengths, batch_size, seed, epoch):
 
 
 def _cut(order, size):
-    return [order[i:i + size] for i in range(0, len(order), size)]
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def permutation(n, rng):
@@ -145,8 +147,10 @@ def real_array(values, where):
     except ValueError:
         raise DataError(f"{where}: got nested lists of unequal lengths, but an array (T, X) is needed") from None
     if values.dtype.kind not in "buif":
-        raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed: "
-                        "convert them with .astype('float32')")
+        raise DataError(
+            f"{where}: got values of type {values.dtype}, but real numbers are needed: "
+            "convert them with .astype('float32')"
+        )
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
@@ -166,12 +170,16 @@ def _check_shapes(values, lengths, where):
     if len(lengths) == 0:
         raise DataError(f"{where}: got no sequences at all, but at least one is needed")
     if lengths.min() < 1:
-        raise DataError(f"{where}: sequence {lengths.argmin()} has length {lengths.min()}, "
-                        "but each needs at least 1 step: leave it out")
+        raise DataError(
+            f"{where}: sequence {lengths.argmin()} has length {lengths.min()}, "
+            "but each needs at least 1 step: leave it out"
+        )
     # The longest is compared first, so that a sum that overflows can't pass for the right one.
     if lengths.max() > len(values) or lengths.sum() != len(values):
-        raise DataError(f"{where}: the lengths add up to {sum(lengths.tolist())} steps, but there are {len(values)}: "
-                        "give the number of steps of each sequence")
+        raise DataError(
+            f"{where}: the lengths add up to {sum(lengths.tolist())} steps, but there are {len(values)}: "
+            "give the number of steps of each sequence"
+        )
 
 
 def _check_finite(sequences, where):

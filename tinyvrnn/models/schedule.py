@@ -16,29 +16,11 @@ from typing import NamedTuple
 
 from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.gaussian import gaussian_kl_backward, gaussian_kl_forward, sigma_of, split
-from tinyvrnn.models.equations import (
-    generate_backward,
-    generate_forward,
-    prior_backward,
-    prior_forward,
-)
-from tinyvrnn.nn.activations import relu_backward, sigmoid
-from tinyvrnn.nn.gru import (
-    GruCache,
-    GruSlopes,
-    gru_backward_params,
-    gru_gates_backward,
-    gru_gates_forward,
-    gru_slopes,
-)
+from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
+from tinyvrnn.nn.activations import sigmoid
+from tinyvrnn.nn.gru import GruCache, GruSlopes, gru_backward_params, gru_gates_backward, gru_gates_forward, gru_slopes
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul
-from tinyvrnn.nn.mlp import (
-    MlpCache,
-    mlp_backward_data,
-    mlp_backward_params,
-    mlp_forward,
-    mlp_tail_forward,
-)
+from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, mlp_forward, mlp_tail_forward
 
 
 class LoopCache(NamedTuple):
@@ -53,7 +35,7 @@ class LoopCache(NamedTuple):
     phi_z: object  # (T, B, F)
     ru: object  # gates r and u, (T, B, 2H)
     n: object  # candidate state, (T, B, H)
-    h_side: object  # h [W1_h | U] + [0 | c], (T, B, F + 3H): what multiplies h in Eq. 9 and Eq. 7
+    g: object  # h U + c, the gates' side of h, (T, B, 3H)
 
 
 class SequenceCache(NamedTuple):
@@ -96,26 +78,32 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood):
 
 def loop_forward(params, phi_x, eps):
     """Eq. 9, reparameterisation, phi_z and Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache."""
-    infer, recur = params["infer"], params["recur"]
-    T, B, F = phi_x.shape
-    W_z = recur["W"][F:]
-    W_h = _all_that_multiplies_h(params)
-    x_infer = matmul(phi_x, infer["W1"][:F]) + infer["b1"]
-    x_recur = matmul(phi_x, recur["W"][:F]) + recur["b"]
+    infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
+    T, _, F = phi_x.shape
+    x_infer = matmul(phi_x, infer["W1"][:F])
+    x_infer += infer["b1"]
+    x_recur = matmul(phi_x, recur["W"][:F])
+    x_recur += recur["b"]
     c = _empty_loop_cache(params, phi_x, eps)
     for t in range(T):
-        h_side = matmul(c.h[t], W_h, out=c.h_side[t])
-        h_side[:, F:] += recur["c"]
-        ys = mlp_tail_forward(infer, x_infer[t] + h_side[:, :F], out=[y[t] for y in c.ys])
+        a = matmul(c.h[t], infer["W1"][F:])
+        a += x_infer[t]
+        ys = mlp_tail_forward(infer, a, out=[y[t] for y in c.ys])
         o = matmul(ys[-1], infer["W_out"], out=c.o[t])
         o += infer["b_out"]
         mu_z, s = split(o)
-        c.z[t] = mu_z + sigma_of(s) * eps[t]
-        a_z = matmul(c.z[t], params["phi_z"]["W1"])
-        (phi_z,) = mlp_tail_forward(params["phi_z"], a_z + params["phi_z"]["b1"], out=[c.phi_z[t]])
-        a = matmul(phi_z, W_z)
+        z = sigma_of(s)
+        z *= eps[t]
+        z += mu_z
+        c.z[t] = z
+        a = matmul(z, phi_z["W1"])
+        a += phi_z["b1"]
+        mlp_tail_forward(phi_z, a, out=[c.phi_z[t]])
+        a = matmul(c.phi_z[t], recur["W"][F:])
         a += x_recur[t]
-        gru_gates_forward(a, h_side[:, F:], c.h[t], out=(c.h[t + 1], c.ru[t], c.n[t]))
+        g = matmul(c.h[t], recur["U"], out=c.g[t])
+        g += recur["c"]
+        gru_gates_forward(a, g, c.h[t], out=(c.h[t + 1], c.ru[t], c.n[t]))
     return c
 
 
@@ -126,48 +114,49 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z):
     Returns dphi_x (T, B, F) and {"infer": ..., "phi_z": ..., "recur": ...}.
     """
     xp = namespace(dh)
-    infer, recur, phi_z_params = params["infer"], params["recur"], params["phi_z"]
     (T, B, F), H, Z = c.phi_x.shape, dh.shape[-1], c.eps.shape[-1]
-    W_h_T = _all_that_multiplies_h(params).T.copy()
-    W_z_T = recur["W"][F:].T
-    recur_cache = GruCache((c.phi_x, c.phi_z), c.h[:-1], c.ru, c.n, c.h_side[..., F + 2 * H :])
+    infer, phi_z, recur = (_for_transposed_products(params[group]) for group in ("infer", "phi_z", "recur"))
+    W1_h_T, W_z_T = (xp.ascontiguousarray(W[F:].T) for W in (infer["W1"], recur["W"]))
+    recur_cache = GruCache((c.phi_x, c.phi_z), c.h[:-1], c.ru, c.n, c.g[..., 2 * H :])
     slopes = gru_slopes(recur_cache)
     ds_dsigma = sigmoid(split(c.o)[1])
     ds_dz, ds_kl = c.eps * ds_dsigma, dsigma_z * ds_dsigma
-    # the gradients of all pre-activations, step by step in the loop, all at once after it
-    d_h_side = xp.empty((T, B, F + 3 * H), dtype=dh.dtype)
-    d_a, d_a_z, d_o = (xp.empty((T, B, width), dtype=dh.dtype) for width in (3 * H, F, 2 * Z))
-    d_ys = (d_h_side[..., :F], *(xp.empty((T, B, F), dtype=dh.dtype) for _ in c.ys[1:]))
+    # the gradients of all pre-activations: made step by step in the loop, used for all steps at once after it
+    d_a, d_g, d_az, d_o, *d_ys = (
+        xp.empty((T, B, width), dtype=dh.dtype) for width in (3 * H, 3 * H, F, 2 * Z, *[F] * len(c.ys))
+    )
     dh_next = xp.zeros((B, H), dtype=dh.dtype)
     for t in reversed(range(T)):
         slopes_t = GruSlopes(*(slope[t] for slope in slopes))
-        _, _, dh_direct = gru_gates_backward(slopes_t, dh_next, out=(d_a[t], d_h_side[t, :, F:]))
+        _, _, dh_t = gru_gates_backward(slopes_t, dh_next, out=(d_a[t], d_g[t]))
         dphi_z_t = matmul(d_a[t], W_z_T)
         dphi_z_t += dphi_z[t]
-        relu_backward(c.phi_z[t], dphi_z_t, out=d_a_z[t])
-        dz = matmul(d_a_z[t], phi_z_params["W1"].T)
+        mlp_backward_data(phi_z, [c.phi_z[t]], dphi_z_t, out=[d_az[t]])
+        dz = matmul(d_az[t], phi_z["W1"].T)
         xp.add(dz, dmu_z[t], out=d_o[t, :, :Z])
         dz *= ds_dz[t]
         xp.add(dz, ds_kl[t], out=d_o[t, :, Z:])
         dy = matmul(d_o[t], infer["W_out"].T)
         mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])
-        dh_next = matmul(d_h_side[t], W_h_T)
-        dh_next += dh_direct
-        dh_next += dh[t]
+        dh_t += dh[t]
+        dh_t += matmul(d_g[t], recur["U"].T)
+        dh_t += matmul(d_ys[0][t], W1_h_T)
+        dh_next = dh_t
     out = linear_backward_params(LinearCache((c.ys[-1],)), d_o)
     infer_grads = mlp_backward_params(MlpCache((c.phi_x, c.h[:-1]), c.ys), d_ys)
     grads = {
         "infer": infer_grads | {"W_out": out["W"], "b_out": out["b"]},
-        "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d_a_z,)),
-        "recur": gru_backward_params(recur_cache, d_a, d_h_side[..., F:]),
+        "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d_az,)),
+        "recur": gru_backward_params(recur_cache, d_a, d_g),
     }
-    return matmul(d_ys[0], infer["W1"][:F].T) + matmul(d_a, recur["W"][:F].T), grads
+    dphi_x = matmul(d_a, recur["W"][:F].T)
+    dphi_x += matmul(d_ys[0], infer["W1"][:F].T)
+    return dphi_x, grads
 
 
-def _all_that_multiplies_h(params):
-    """[W1_h | U] (H, F + 3H): one product h W serves the encoder's first layer (Eq. 9) and the gates (Eq. 7)."""
-    W1, U = params["infer"]["W1"], params["recur"]["U"]
-    return namespace(U).concatenate([W1[-U.shape[0] :], U], axis=1)
+def _for_transposed_products(p):
+    """p with its matrices stored by columns: W.T is then contiguous, which makes the loop's small dy W^T a third faster."""
+    return {name: namespace(W).asfortranarray(W) for name, W in p.items()}
 
 
 def _empty_loop_cache(params, phi_x, eps):
@@ -181,5 +170,4 @@ def _empty_loop_cache(params, phi_x, eps):
     h = empty(H, T + 1)
     h[0] = 0
     ys = tuple(empty(F) for _ in range(layers))
-    z, phi_z, n = empty(Z), empty(F), empty(H)
-    return LoopCache(phi_x, eps, h, ys, empty(2 * Z), z, phi_z, empty(2 * H), n, empty(F + 3 * H))
+    return LoopCache(phi_x, eps, h, ys, empty(2 * Z), empty(Z), empty(F), empty(2 * H), empty(H), empty(3 * H))

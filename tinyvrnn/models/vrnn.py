@@ -115,9 +115,7 @@ class VRNN:
         """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
         *_, cache = self._forward(x, lengths, eps)
         with one_blas_thread:
-            outputs, _ = generate_forward(
-                self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood
-            )
+            outputs, _ = generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)
         return self.likelihood.mean(*outputs)
 
     def sample(self, n=16, steps=28, seed=0, prime=None):

@@ -6,7 +6,6 @@ function of its own, because a loop over time can form that product for all step
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
 from tinyvrnn.nn.activations import relu, relu_backward
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul, row_blocks
 

@@ -76,7 +76,9 @@ def read(folder):
     except TinyvrnnError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint ({error}): train again or restore a copy.") from error
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({error}): train again or restore a copy."
+        ) from error
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
     return manifest, arrays

@@ -1,0 +1,130 @@
+"""Every forward/backward pair of the package, with small random inputs to check it on.
+
+`tinyvrnn gradcheck` and the tests go through this table, so a pair that is added here is checked everywhere.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyvrnn.backend import get_backend
+from tinyvrnn.distributions import LIKELIHOODS, bernoulli, gaussian
+from tinyvrnn.gradcheck import check_pair
+from tinyvrnn.models import equations
+from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.nn import activations, gru, linear, mlp
+from tinyvrnn.noise import generator
+
+B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
+
+
+class Pair(NamedTuple):
+    """shapes: of p's leaves; inputs: kinds and widths, e.g. "real 4"; see `_draw` for the kinds."""
+
+    forward: object
+    backward: object
+    shapes: dict
+    inputs: tuple
+
+
+def _elementwise(name):
+    return Pair(getattr(activations, f"{name}_forward"), getattr(activations, f"{name}_backward"), {}, (("real", F),))
+
+
+def _generate(name):
+    likelihood = LIKELIHOODS[name]
+    return Pair(
+        partial(equations.generate_forward, likelihood=likelihood),
+        partial(equations.generate_backward, likelihood=likelihood),
+        mlp.shapes([F + H, F, F]) | likelihood.head_shapes(F, X),
+        (("real", F), ("real", H)),
+    )
+
+
+_posterior, _prior = (("real", Z), ("positive", Z)), (("real", Z), ("positive", Z))
+
+PAIRS = {
+    "linear": Pair(linear.linear_forward, linear.linear_backward, {"W": (X, F), "b": (F,)}, (("real", X),)),
+    "linear of two inputs": Pair(
+        linear.linear_forward, linear.linear_backward, {"W": (X + Z, F), "b": (F,)}, (("real", X), ("real", Z))
+    ),
+    **{name: _elementwise(name) for name in ("relu", "tanh", "sigmoid", "softplus")},
+    "mlp": Pair(mlp.mlp_forward, mlp.mlp_backward, mlp.shapes([X, F, F]), (("real", X),)),
+    "gru": Pair(gru.gru_forward, gru.gru_backward, gru.shapes(X, H), (("real", X), ("real", H))),
+    "gaussian head": Pair(
+        gaussian.gaussian_head_forward, gaussian.gaussian_head_backward, gaussian.head_shapes(F, Z), (("real", F),)
+    ),
+    "bernoulli head": Pair(
+        bernoulli.bernoulli_head_forward, bernoulli.bernoulli_head_backward, bernoulli.head_shapes(F, X), (("real", F),)
+    ),
+    "reparameterise": Pair(
+        gaussian.reparameterise_forward, gaussian.reparameterise_backward, {}, (*_posterior, ("real", Z))
+    ),
+    "gaussian log-density": Pair(
+        gaussian.gaussian_log_density_forward, gaussian.gaussian_log_density_backward, {}, (("real", Z), *_prior)
+    ),
+    "bernoulli log-density": Pair(
+        bernoulli.bernoulli_log_density_forward,
+        bernoulli.bernoulli_log_density_backward,
+        {},
+        (("unit", X), ("real", X)),
+    ),
+    "gaussian KL": Pair(gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward, {}, (*_posterior, *_prior)),
+    "features, phi": Pair(
+        equations.features_forward, equations.features_backward, mlp.shapes([X, F, F]), (("real", X),)
+    ),
+    "prior, Eq. 5": Pair(
+        equations.prior_forward,
+        equations.prior_backward,
+        mlp.shapes([H, F]) | gaussian.head_shapes(F, Z),
+        (("real", H),),
+    ),
+    "generate, Eq. 6, bernoulli": _generate("bernoulli"),
+    "generate, Eq. 6, gaussian": _generate("gaussian"),
+    "recur, Eq. 7": Pair(
+        equations.recur_forward, equations.recur_backward, gru.shapes(2 * F, H), (("real", F), ("real", F), ("real", H))
+    ),
+    "infer, Eq. 9": Pair(
+        equations.infer_forward,
+        equations.infer_backward,
+        mlp.shapes([F + H, F, F]) | gaussian.head_shapes(F, Z),
+        (("real", F), ("real", H)),
+    ),
+}
+
+
+def draw(pair, backend="numpy", seed=0, leading=(B,)):
+    """Random p and inputs for a pair, float64 on the backend; biases are random too, as zeros would hide mistakes."""
+    rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
+    p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
+    return p, tuple(asarray(_draw(rng, kind, (*leading, width))) for kind, width in pair.inputs)
+
+
+def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
+    """Numeric check of the pair called `name`; see `gradcheck.check_pair`. Returns its rows."""
+    pair = PAIRS[name]
+    p, inputs = draw(pair, backend, seed, leading)
+    return check_pair(pair.forward, pair.backward, p, *inputs, seed=seed, tol=tol)
+
+
+def _draw(rng, kind, shape):
+    if kind == "real":
+        return rng.standard_normal(shape)
+    if kind == "positive":
+        return np.exp(0.5 * rng.standard_normal(shape))
+    return rng.random(shape)
+
+
+def small_model(likelihood="bernoulli", backend="numpy", seed=0, **options):
+    """A float64 VRNN small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
+
+    Its biases are random: with h_0 = 0 and biases of 0 the prior's rectifiers stand on their kink at the first step,
+    where a central difference and a derivative have a right to differ.
+    """
+    sizes = {"x_dim": X, "h_dim": H, "z_dim": Z, "features": F} | options
+    model = VRNN(**sizes, likelihood=likelihood, backend=backend, dtype="float64", seed=seed)
+    rng, asarray, T = generator(seed, "small model"), model.backend.asarray, 4
+    model.theta += asarray(0.1 * rng.standard_normal(model.theta.shape))
+    x, lengths = rng.random((T, B, model.x_dim)), np.array([T, 1, T - 1])
+    return model, x, lengths, rng.standard_normal((T, B, model.z_dim))
