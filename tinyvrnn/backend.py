@@ -31,13 +31,13 @@ class Backend(NamedTuple):
     to_host: object  # device array -> numpy.ndarray
 
 
-# ---------------------------------------------------------------------------------------------------------------- strict
+# ---- strict --------------------------------------------------------------------------------------
 
-_FUNCTIONS = (
-    "abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide empty empty_like exp expm1 full "
-    "isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like power reciprocal sign sin "
-    "sqrt square stack subtract sum tanh where zeros zeros_like"
-).split()
+_FUNCTIONS = """
+    abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide empty
+    empty_like exp expm1 full isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like
+    power reciprocal sign sin sqrt square stack subtract sum tanh where zeros zeros_like
+""".split()
 _UNARY = "neg pos abs invert".split()
 _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
@@ -89,6 +89,10 @@ def _inplace_operator(function):
         return self
 
     return call
+
+
+def _reflected(function):
+    return lambda a, b: function(b, a)
 
 
 class StrictArray:
@@ -143,8 +147,7 @@ for _name in "reshape sum mean max min any all astype copy transpose swapaxes fi
 for _name in _UNARY + _BINARY:
     setattr(StrictArray, f"__{_name.rstrip('_')}__", _device_function(getattr(operator, _name)))
 for _name in "add sub mul truediv pow matmul".split():
-    _reflected = _device_function(lambda a, b, f=getattr(operator, _name): f(b, a))
-    setattr(StrictArray, f"__r{_name}__", _reflected)
+    setattr(StrictArray, f"__r{_name}__", _device_function(_reflected(getattr(operator, _name))))
 for _name in _INPLACE:
     setattr(StrictArray, f"__{_name}__", _inplace_operator(getattr(operator, _name)))
 
@@ -169,7 +172,7 @@ def _strict_asarray(array, dtype=None):
     return StrictArray(np.array(array, dtype=dtype))
 
 
-# ------------------------------------------------------------------------------------------------------------ the choice
+# ---- the choice ----------------------------------------------------------------------------------
 
 
 def _keep_freed_memory():
@@ -243,11 +246,11 @@ def to_host(array):
     return backend_of(array).to_host(array)
 
 
-# --------------------------------------------------------------------------------------------------------- BLAS threads
+# ---- BLAS threads --------------------------------------------------------------------------------
 
 
 class _OneBlasThread:
-    """Context: BLAS uses one thread inside, and what it used before outside; nested and concurrent uses share one limit.
+    """Context: BLAS uses one thread inside, and what it used before outside; nested and concurrent uses share it.
 
     The products here are small. Handing each to several threads costs more than it saves (docs/performance.md), so
     cores are used by splitting the batch (training/parallel.py), and no setting of the user's process stays changed.

@@ -1,4 +1,4 @@
-"""The exceptions of tinyvrnn. Each message is one sentence for a person: what was given, what was expected, what to do."""
+"""The exceptions of tinyvrnn. A message is one sentence for a person: what was given, what was expected, what to do."""
 
 import difflib
 

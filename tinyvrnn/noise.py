@@ -1,8 +1,8 @@
-"""Random numbers by address: (seed, stream, step) names a block of noise, so nothing has to be remembered to repeat it.
+"""Random numbers by address: (seed, stream, step) names a block of noise, so nothing is remembered to repeat it.
 
-The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. Keyed by the run's seed
-and the purpose of the numbers, with the step in the counter's high word, it gives every step 2**192 numbers of its own:
-a resumed run, another backend and a shard of a batch all see the noise that the whole run would have seen.
+The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. Keyed by the run's
+seed and the purpose of the numbers, with the step in the counter's high word, it gives every step 2**192 numbers of its
+own: a resumed run, another backend and a shard of a batch all see the noise that the whole run would have seen.
 """
 
 import zlib
@@ -20,5 +20,5 @@ def generator(seed, stream, step=0):
 
 
 def standard_normal(shape, dtype, seed, stream, step=0):
-    """eps ~ N(0, I) of the given shape on the host. Time-major shapes (T, B, Z) keep the noise of the first steps when T grows."""
+    """eps ~ N(0, I) on the host. A time-major shape (T, B, Z) keeps the noise of its first steps when T grows."""
     return generator(seed, stream, step).standard_normal(shape, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The diagonal Gaussian N(mu, diag(sigma^2)): head, reparameterised draw, log-density, KL. sigma is a standard deviation."""
+"""The diagonal Gaussian N(mu, diag(sigma^2)): head, reparameterised draw, log-density, KL. sigma is a deviation."""
 
 import math
 from typing import NamedTuple
@@ -97,7 +97,7 @@ def gaussian_log_density_backward(cache, dlog_p):
 
 
 def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
-    """KL( N(mu_z, sigma_z^2) || N(mu_0, sigma_0^2) ), summed over the last axis. All (..., Z). Returns nats (...), cache.
+    """KL( N(mu_z, sigma_z^2) || N(mu_0, sigma_0^2) ) in nats (...), summed over the last axis; cache. All (..., Z).
 
     KL = sum_j [ 0.5 ((mu_z - mu_0) / sigma_0)^2 + 0.5 expm1(2 d) - d ],  d = log sigma_z - log sigma_0.
     expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 would lose where the two deviations are close.

@@ -7,8 +7,8 @@ Only inference (Eq. 9) and recurrence (Eq. 7) are sequential. All else is done f
           log p(x_t | ...)  <-- generate (6), all T at once <--------------------+
           KL(q || p)        <-- prior (5), all T at once    <--------------------+
 
-Backward runs the same picture right to left: likelihood, generation, KL and prior for all T at once; one reverse loop that
-carries dh and forms no weight gradient; then each weight gradient as one matrix product over T*B rows.
+Backward runs the same picture right to left: likelihood, generation, KL and prior for all T at once; one reverse loop
+that carries dh and forms no weight gradient; then each weight gradient as one matrix product over T*B rows.
 `stepwise.py` says the same thing literally, a step at a time; tests hold the two equal.
 """
 
@@ -77,7 +77,7 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood):
 
 
 def loop_forward(params, phi_x, eps):
-    """Eq. 9, reparameterisation, phi_z and Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache."""
+    """Eq. 9, reparameterisation, phi_z, Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache."""
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     T, _, F = phi_x.shape
     x_infer = matmul(phi_x, infer["W1"][:F])
@@ -155,7 +155,7 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z):
 
 
 def _for_transposed_products(p):
-    """p with its matrices stored by columns: W.T is then contiguous, which makes the loop's small dy W^T a third faster."""
+    """p with its matrices stored by columns: W.T is then contiguous, and the loop's small dy W^T a third faster."""
     return {name: namespace(W).asfortranarray(W) for name, W in p.items()}
 
 

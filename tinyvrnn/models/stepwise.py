@@ -1,6 +1,6 @@
 """The VRNN a step at a time, in the order in which the paper writes it: the readable reference for `schedule.py`.
 
-Nothing is batched over time, nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, the two terms of Eq. 11, and 7.
+Nothing is batched over time, nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, and 7.
 """
 
 from tinyvrnn.backend import namespace

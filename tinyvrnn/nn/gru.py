@@ -6,7 +6,7 @@
     h' = (1 - u) * n + u * h
 
 The columns of W (D, 3H), b (3H,), U (H, 3H), c (3H,) are the blocks r, u, n. `a = x W + b` and `g = h U + c` are the
-two sides of the gates. All that is not linear is in `gru_gates_*`, which a loop over time calls with sides formed in bulk.
+two sides of the gates. All that is not linear is in `gru_gates_*`, which a loop over time calls by itself.
 Source: Cho et al., 2014, arXiv:1406.1078; the reset-after form as in the cuDNN and PyTorch documentation.
 """
 

@@ -32,7 +32,7 @@ def mlp_forward(p, *inputs):
 
 
 def mlp_tail_forward(p, a, out=None):
-    """All after the first pre-activation a (..., F): relu, then layers 2..n. Returns y_1 .. y_n, in `out` where given."""
+    """All after the first pre-activation a (..., F): relu, then layers 2..n. Returns y_1 .. y_n, in `out` if given."""
     ys = [relu(a, out=out[0] if out else None)]
     i = 2
     while f"W{i}" in p:
@@ -44,7 +44,7 @@ def mlp_tail_forward(p, a, out=None):
 
 
 def mlp_backward_data(p, ys, dy, out=None):
-    """dL/da_1 .. dL/da_n of the pre-activations, from dy = dL/dy_n (..., F). Written into the arrays of `out` if given."""
+    """dL/da_1 .. dL/da_n of the pre-activations, from dy = dL/dy_n (..., F). Written into `out` if given."""
     das = [None] * len(ys)
     for i in range(len(ys), 0, -1):
         das[i - 1] = relu_backward(ys[i - 1], dy, out=out[i - 1] if out else None)

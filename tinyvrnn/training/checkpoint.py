@@ -21,11 +21,11 @@ FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 
 
-def save(model, folder, step=0, data=None):
+def save(model, folder, step=0, data=None, steps=None):
     """Writes folder/checkpoint.npz, and the folder where it is missing. Returns the file's path.
 
-    step: training steps done; data: name or path of the data it was trained on. Raises CheckpointError where the disk
-    refuses; what was there before is then still whole.
+    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence.
+    Raises CheckpointError where the disk refuses; what was there before is then still whole.
     """
     arrays = {"theta": to_host(model.theta), "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
     manifest = {
@@ -35,6 +35,7 @@ def save(model, folder, step=0, data=None):
         "config": model.config,
         "units": model.units,
         "data": data,
+        "steps": steps,
         "step": step,
         "arrays": {name: _describe(array) for name, array in arrays.items()},
     }
@@ -108,5 +109,5 @@ def _check_version(manifest, path):
         raise CheckpointError(f"{path} is not a tinyvrnn checkpoint.")
     if manifest["version"] > VERSION:
         raise CheckpointError(
-            f"{path} is of version {manifest['version']}, this tinyvrnn reads up to {VERSION}: install a newer tinyvrnn."
+            f"{path} is of version {manifest['version']}, this tinyvrnn reads up to {VERSION}: install a newer one."
         )

@@ -1,11 +1,11 @@
-"""The training loop: batches, noise, gradient, clip, Adam; after each epoch the validation ELBO; the best weights win."""
+"""The training loop: batches, noise, gradient, clip, Adam; each epoch the validation ELBO; the best weights win."""
 
 import math
 import time
 from typing import NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from tinyvrnn import noise
 from tinyvrnn.bounds import evaluate_elbo
@@ -13,6 +13,8 @@ from tinyvrnn.data import batches, check_binary
 from tinyvrnn.errors import ConfigError, DataError, DivergedError
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
+
+BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 class Options(NamedTuple):
@@ -27,6 +29,13 @@ class Options(NamedTuple):
     patience: int = 20  # epochs without a better validation ELBO before training stops
     seed: int = 0  # of the order of batches and of the noise
     workers: int | str = "auto"  # slices of a batch computed at the same time
+
+    def describe(self):
+        """One line for a person."""
+        limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"
+        return f"training: {limit}, " + ", ".join(
+            f"{name} {value}" for name, value in self._asdict().items() if name not in ("epochs", "minutes")
+        )
 
     def check(self):
         """Raises ConfigError for a value that makes no run."""
@@ -46,7 +55,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     """Trains `model` on data.train and leaves it with the weights of the best validation ELBO.
 
     options: see `Options`; a bare call trains for 20 epochs. progress: show a bar. on_epoch(record, is_best) is called
-    after each epoch, with the model as it is then. Returns the list of records, one dict an epoch, in nats per sequence.
+    after each epoch, with the model as it is then. Returns the records, one dict an epoch, in nats per sequence.
     Raises DataError where data do not fit the model, DivergedError at a loss that is not finite.
     """
     options = _options(options)
@@ -55,7 +64,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
         optimiser = Adam(model.theta)
-        with tqdm(total=clock.total, unit="batch", disable=not progress, dynamic_ncols=True) as bar:
+        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:
             while not clock.over() and stale < options.patience:
                 record = _epoch(model, data, options, optimiser, clock, workers, bar)
                 records.append(record)
@@ -125,7 +134,7 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
         totals += [float(term.sum()) for term in parts]
         seen += len(lengths)
         clock.step += 1
-        bar.update()
+        bar.update(100 * clock.progress() - bar.n)
         if clock.over():
             break
     clock.epoch += 1

@@ -1,0 +1,321 @@
+"""The command: tinyvrnn train | evaluate | sample | gradcheck | data.
+
+A mistake of the user's ends in one sentence on standard error and exit code 2; a failed gradient check in exit code 1.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tinyvrnn import __version__, plots
+from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.gradcheck import check_model
+from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.pairs import PAIRS, check, small_model
+from tinyvrnn.training import checkpoint
+from tinyvrnn.training.loop import Options, train
+from tinyvrnn.training.run import Run
+
+MODELS = ("vrnn",)
+DEFAULTS = Options(epochs=30)
+
+
+def main(argv=None):
+    """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except TinyvrnnError as error:
+        print(f"tinyvrnn: {error}", file=sys.stderr)
+    except MemoryError:
+        print("tinyvrnn: This needs more memory than there is: use a smaller model or batch.", file=sys.stderr)
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("tinyvrnn: Interrupted; what was written so far is whole.", file=sys.stderr)
+        return 130
+    return 2
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+def command_train(a):
+    data, likelihood = _load_for(a.data, a.likelihood)
+    options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
+    if a.epochs is None and a.minutes is None:
+        options = options._replace(epochs=DEFAULTS.epochs)
+    options.check()
+    if likelihood == "bernoulli":
+        check_binary(data)
+    model = VRNN(data.x_dim, a.hidden, a.latent, a.features, a.layers, likelihood, a.backend, a.dtype, a.seed)
+    run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
+    print(f"{model}\n{data}\n{options.describe()}", flush=True)
+
+    live = sys.stderr.isatty()
+
+    def on_epoch(record, is_best):
+        run.record(record)
+        if not live:  # a log has no use for a bar that redraws itself
+            print(f"epoch {record['epoch']}: valid ELBO {record['valid']['elbo']:.2f}", flush=True)
+        if is_best:
+            checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
+
+    records = train(model, data, live, on_epoch, **options._asdict())
+    _report(model, data, records)
+    _pictures(run, model, data, records)
+    print(f"wrote {run.folder}/: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
+
+
+def command_evaluate(a):
+    manifest, _ = checkpoint.read(a.run_folder)
+    model = checkpoint.load(a.run_folder, a.backend)
+    source = a.data or manifest["data"]
+    if source is None:
+        raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
+    data = load_data(source, standardise=(model.mean, model.std))
+    _check_dimension(data.train, model, source)
+    if model.likelihood.name == "bernoulli":
+        check_binary(data)
+    result = evaluate_elbo(model, data.split(a.split))._asdict()
+    result |= {"units": model.units, "bound": "elbo", "data": data.name, "split": a.split}
+    print(json.dumps(result) if a.json else _evaluation_text(result))
+
+
+def command_sample(a):
+    if Path(a.out).suffix not in (".png", ".npz"):
+        raise ConfigError(f"--out must end in .png or .npz, got {a.out}.")
+    manifest, _ = checkpoint.read(a.run_folder)
+    model = checkpoint.load(a.run_folder, a.backend)
+    prime = None if a.prime is None else _prime(a.prime, model, a.n)
+    known = 0 if prime is None else prime.shape[0]
+    steps = a.steps or max(1, (manifest["steps"] or 28) - known)
+    x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
+    _write_samples(Path(a.out), x, model)
+    print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
+
+
+def command_gradcheck(a):
+    get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
+    for likelihood in LIKELIHOODS:
+        get_rows[f"ELBO, Eq. 11, {likelihood}"] = lambda name=likelihood: _check_elbo(name, a.backend, a.seed)
+    print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. error':>12}")
+    failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
+    print(
+        f"{len(get_rows) - len(failed)} of {len(get_rows)} passed" + (f"; failed: {', '.join(failed)}" * bool(failed))
+    )
+    return 1 if failed else 0
+
+
+def command_data(a):
+    sets = embedded()
+    if a.name is not None and a.name not in sets:
+        raise DataError(unknown_name("data set", a.name, sets))
+    for name in sets if a.name is None else [a.name]:
+        about = sets[name]
+        counts = ", ".join(f"{n:,} {split}" for split, n in about["sequences"].items())
+        shortest, longest = about["steps"]
+        length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+        print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
+        print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
+
+
+# ---- the parts -----------------------------------------------------------------------------------
+
+
+def _load_for(source, likelihood):
+    """The data as the likelihood needs it (Gaussian: standardised), and the likelihood that suits the data if None."""
+    data = load_data(source, standardise={None: None, "gaussian": True, "bernoulli": False}[likelihood])
+    if likelihood is None:
+        in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (data.train, data.valid, data.test))
+        return (data, "bernoulli") if in_unit_interval else (data, "gaussian")
+    return data, likelihood
+
+
+def _name_of(source):
+    """An embedded set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
+    return source if source in embedded() else str(Path(source).expanduser().resolve())
+
+
+def _config(source, units, model, options):
+    return {
+        "tinyvrnn": __version__,
+        "data": {"source": _name_of(source), "units": units},
+        "model": {"name": "vrnn", "backend": model.backend.name} | model.config,
+        "training": options._asdict(),
+    }
+
+
+def _report(model, data, records):
+    test = evaluate_elbo(model, data.test)
+    best = max(records, key=lambda record: record["valid"]["elbo"])
+    print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
+    print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
+    kind = "binary" if model.likelihood.name == "bernoulli" else "real"
+    rows = {"VRNN (elbo, a lower bound)": test.elbo_per_sequence, **baselines(data, kind=kind)}
+    for name, value in rows.items():
+        print(f"    {name:<28}{value:>10.2f}")
+
+
+def _pictures(run, model, data, records):
+    binary, n, host = model.likelihood.name == "bernoulli", 10, model.backend.to_host
+    x, lengths = pad(data.test[:n], dtype=model.dtype)
+    mean = host(model.reconstruct(x, lengths))
+    drawn = host(model.sample(64 if binary else 12, data.train.max_steps, model.seed))
+    run.picture("curves.png", plots.curves(records, data.units))
+    run.picture("samples.png", plots.samples(drawn, binary, f"{data.name}: sequences drawn from the model"))
+    title = f"{data.name}, test split. Above: data; below: mean of p(x | z), z drawn from q"
+    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title))
+
+
+def _evaluation_text(r):
+    return (
+        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
+        f"    elbo            {r['elbo_per_sequence']:12.4f} per sequence {r['elbo_per_step']:12.5f} per step\n"
+        f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence\n"
+        f"    KL              {r['kl_per_sequence']:12.4f} per sequence"
+    )
+
+
+def _check_dimension(sequences, model, source):
+    if sequences.x_dim != model.x_dim:
+        raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
+
+
+def _prime(path, model, n):
+    """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
+    sequences = read_sequences(path)[:n]
+    _check_dimension(sequences, model, path)
+    if sequences.lengths.min() != sequences.lengths.max():
+        raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
+    x, _ = pad(sequences)
+    return (x - model.mean) / model.std
+
+
+def _write_samples(path, x, model):
+    binary = model.likelihood.name == "bernoulli"
+    raw = (x * model.std + model.mean).astype("float32")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            figure = plots.samples(raw, binary)
+            checkpoint.write_atomically(path, lambda file: figure.savefig(file, format="png"))
+        else:
+            checkpoint.write_atomically(path, lambda file: np.savez_compressed(file, x=np.swapaxes(raw, 0, 1)))
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _check_elbo(likelihood, backend, seed):
+    model, x, lengths, eps = small_model(likelihood, backend, seed)
+    return check_model(model, x, lengths, eps, beta=0.7)
+
+
+def _print_rows(name, get_rows):
+    try:
+        for row in get_rows():
+            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>12.1e}"
+            print(f"{name:<30}{row.leaf:<20}{numbers}")
+    except GradientError as error:
+        print(f"{name:<30}FAILED: {error}")
+        return False
+    return True
+
+
+# ---- the options ---------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        print(f"tinyvrnn: {message}; see `{self.prog} --help`.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _one_of(kind, known):
+    def convert(name):
+        if name not in known:
+            raise argparse.ArgumentTypeError(unknown_name(kind, name, known))
+        return name
+
+    return convert
+
+
+def _workers(value):
+    return int(value) if value.isdigit() else value
+
+
+def _parser():
+    parser = _Parser(prog="tinyvrnn", description="The Variational Recurrent Neural Network, from scratch in NumPy.")
+    parser.add_argument("--version", action="version", version=f"tinyvrnn {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _train_options(_command(commands, "train", command_train, "train a model and write a run folder"))
+
+    p = _command(commands, "evaluate", command_evaluate, "the ELBO of a run on a split of a data set")
+    p.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    p.add_argument("--data", help="set or file (default: what the run was trained on)")
+    p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), default="test")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+
+    p = _command(commands, "sample", command_sample, "draw sequences from a run's model, or continue given ones")
+    p.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    p.add_argument("-n", type=_positive, help="how many sequences (default: 16, or all of --prime)")
+    p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
+    p.add_argument("--out", required=True, help="FILE.png or FILE.npz")
+
+    p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole ELBO")
+    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn")
+    p.add_argument("--seed", type=int, default=0)
+
+    p = _command(commands, "data", command_data, "the data sets in the package")
+    p.add_argument("name", nargs="?", metavar="NAME")
+    return parser
+
+
+def _command(commands, name, function, text):
+    p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    p.set_defaults(run=function)
+    if name != "data":
+        known = ("numpy", "cupy", "strict") if name == "gradcheck" else ("numpy", "cupy")
+        p.add_argument("--backend", type=_one_of("backend", known), default="numpy", help=" | ".join(known))
+    return p
+
+
+def _train_options(p):
+    d = DEFAULTS
+    p.add_argument("data", metavar="DATA", help="digits, digits8, vowels, or a .npz or .npy file")
+    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
+    p.add_argument(
+        "--likelihood", type=_one_of("likelihood", LIKELIHOODS), help="bernoulli | gaussian (default: by data)"
+    )
+    p.add_argument("--hidden", type=int, default=100, help="width of the state h (default 100)")
+    p.add_argument("--latent", type=int, default=16, help="width of z (default 16)")
+    p.add_argument("--features", type=int, help="width of the hidden layers (default: --hidden)")
+    p.add_argument("--layers", type=int, default=2, help="hidden layers in phi_x, encoder and decoder (default 2)")
+    length = p.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, help=f"passes over the training split (default {d.epochs})")
+    length.add_argument("--minutes", type=float, help="train for this long")
+    p.add_argument("--batch", type=int, default=d.batch, help=f"sequences in a batch (default {d.batch})")
+    p.add_argument("--lr", type=float, default=d.lr, help=f"Adam's rate at the start (default {d.lr:g})")
+    p.add_argument("--warmup", type=int, default=d.warmup, help=f"epochs of KL warm-up (default {d.warmup})")
+    p.add_argument("--clip", type=float, default=d.clip, help=f"greatest gradient norm (default {d.clip:g})")
+    p.add_argument("--patience", type=int, default=d.patience, help=f"epochs without gain (default {d.patience})")
+    p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
+    p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
+    p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
+    p.add_argument("--out", help="run folder (default runs/DATA)")
+    p.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
