@@ -37,7 +37,7 @@ class VRNN:
     """A VRNN with a GRU, for x (T, B, X) time-major.
 
     x_dim X, h_dim H (state), z_dim Z (latent), features F (width of every hidden layer; default H),
-    layers (hidden layers in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli" or "gaussian",
+    layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli" or "gaussian",
     backend "numpy", "cupy" or "strict", dtype "float32" or "float64", seed of the initial weights and of all noise.
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """

@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench gradcheck data pictures clean
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
+	$(BIN)/tinyvrnn train digits --minutes 1 --out runs/digits --overwrite
+
+test: .venv/installed-test  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-test  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed-bench  ## time a training step against PyTorch (fetches PyTorch)
+	$(BIN)/python benchmarks/step.py
+
+gradcheck: .venv/installed  ## numeric check of every backward pass
+	$(BIN)/tinyvrnn gradcheck
+
+data: .venv/installed  ## rebuild the embedded data sets and compare them with what is here
+	$(BIN)/python scripts/build_data.py --check
+
+pictures: demo  ## remake the pictures of the README from a fresh demo
+	mkdir -p docs/images
+	cp runs/digits/samples.png runs/digits/curves.png runs/digits/reconstructions.png docs/images/
+
+clean:  ## remove .venv, runs and caches
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tinyvrnn needs Python 3.11 or newer: make PYTHON=python3.x ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-%: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
