@@ -80,7 +80,6 @@ def command_evaluate(a):
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
     data = load_data(source, standardise=(model.mean, model.std))
-    _check_dimension(data.train, model, source)
     if model.likelihood.name == "bernoulli":
         check_binary(data)
     result = evaluate_elbo(model, data.split(a.split))._asdict()

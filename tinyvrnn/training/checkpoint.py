@@ -55,7 +55,12 @@ def load(folder, backend="numpy"):
     Raises CheckpointError where there is none, or where it is damaged, foreign or of a newer version.
     """
     manifest, arrays = read(folder)
-    model = VRNN(**manifest["config"], backend=backend)
+    try:
+        model = VRNN(**manifest["config"], backend=backend)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} holds a damaged checkpoint ({error}): train again or restore a copy."
+        ) from error
     if arrays["theta"].shape != model.theta.shape:
         raise CheckpointError(f"{folder} holds {arrays['theta'].size} parameters, its model has {model.theta.size}.")
     model.theta[...] = model.backend.asarray(arrays["theta"])
@@ -69,7 +74,7 @@ def read(folder):
     if not path.is_file():
         raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             manifest = json.loads(archive["manifest"].tobytes())
             _check_version(manifest, path)
             arrays = {name: archive[name] for name in manifest["arrays"]}

@@ -4,13 +4,13 @@ import math
 import time
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn import noise
+from tinyvrnn.backend import to_host
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import batches, check_binary
-from tinyvrnn.errors import ConfigError, DataError, DivergedError
+from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
 
@@ -23,7 +23,7 @@ class Options(NamedTuple):
     epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
     minutes: float | None = None  # wall-clock limit
     batch: int = 64  # sequences in a batch
-    lr: float = 3e-3  # Adam's rate at the start; it falls to 0 along half a cosine
+    lr: float = 4e-3  # Adam's rate at the start; it falls to 0 along half a cosine
     warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
     clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
     patience: int = 20  # epochs without a better validation ELBO before training stops
@@ -45,6 +45,8 @@ class Options(NamedTuple):
             value, least = getattr(self, name), 0 if name == "warmup" else 1
             if value is not None and (not isinstance(value, int) or value < least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        if self.workers != "auto" and (not isinstance(self.workers, int) or self.workers < 1):
+            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         for name in ("minutes", "lr", "clip"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
@@ -118,7 +120,8 @@ class _Clock:
 
 def _epoch(model, data, options, optimiser, clock, workers, bar):
     """One pass over the training split. Returns its record."""
-    totals, seen, norm = np.zeros(3), 0, 0.0
+    xp = model.backend.xp
+    totals, seen, norm = xp.zeros(3), 0, 0.0
     for x, lengths, _ in batches(data.train, options.batch, seed=options.seed, epoch=clock.epoch, dtype=model.dtype):
         eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, options.seed, "train", clock.step)
         lr, beta = clock.lr(), clock.beta()
@@ -131,14 +134,14 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
             )
         norm = clip_by_global_norm(grads, options.clip)
         optimiser.step(model.theta, grads, lr)
-        totals += [float(term.sum()) for term in parts]
+        totals = totals + xp.stack([term.sum(dtype="float64") for term in parts])
         seen += len(lengths)
         clock.step += 1
         bar.update(100 * clock.progress() - bar.n)
         if clock.over():
             break
     clock.epoch += 1
-    elbo, kl, log_likelihood = totals / seen
+    elbo, kl, log_likelihood = (to_host(totals) / seen).tolist()
     valid = evaluate_elbo(model, data.valid)
     return {
         "epoch": clock.epoch,
@@ -159,7 +162,7 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
 def _options(given):
     unknown = set(given) - set(Options._fields)
     if unknown:
-        raise ConfigError(f"Unknown training option {sorted(unknown)[0]!r}: known are {', '.join(Options._fields)}.")
+        raise ConfigError(unknown_name("training option", sorted(unknown)[0], Options._fields))
     if "epochs" not in given and "minutes" not in given:
         given = given | {"epochs": 20}
     options = Options(**given)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tinyvrnn.backend import one_blas_thread
-from tinyvrnn.errors import ConfigError
 from tinyvrnn.models.vrnn import Parts
 
 
@@ -19,8 +18,6 @@ class Workers:
 
     def __init__(self, count="auto"):
         self.count = available_cores() if count == "auto" else count
-        if not isinstance(self.count, int) or self.count < 1:
-            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {count!r}.')
         self._pool = ThreadPoolExecutor(self.count) if self.count > 1 else None
 
     def __enter__(self):

@@ -1,0 +1,118 @@
+"""Checkpoints: what is saved comes back bit for bit; what is damaged, foreign or newer is refused in one sentence."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn.training import checkpoint
+
+
+@pytest.fixture
+def model():
+    model = tv.VRNN(3, 4, 2, features=5, likelihood="gaussian", seed=7)
+    model.mean, model.std, model.units = np.arange(3.0), np.arange(1.0, 4.0), "nats of something"
+    return model
+
+
+def rewrite(folder, change):
+    """Applies change(manifest, arrays) to a checkpoint."""
+    path = folder / checkpoint.FILE
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    manifest = json.loads(arrays.pop("manifest").tobytes())
+    change(manifest, arrays)
+    np.savez(path, manifest=np.frombuffer(json.dumps(manifest).encode(), np.uint8), **arrays)
+
+
+def test_a_model_comes_back_as_it_was(tmp_path, model):
+    tv.save(model, tmp_path / "run", step=5, data="vowels", steps=29)
+    again = tv.load(tmp_path / "run")
+    assert (again.theta == model.theta).all() and again.theta.dtype == model.theta.dtype
+    assert again.config == model.config and again.units == model.units
+    assert (again.mean == model.mean).all() and (again.std == model.std).all()
+    x, eps = np.ones((2, 3, 3)), np.ones((2, 3, 2))
+    assert (again.elbo(x, eps=eps) == model.elbo(x, eps=eps)).all()
+    manifest, _ = checkpoint.read(tmp_path / "run")
+    assert (manifest["step"], manifest["data"], manifest["steps"]) == (5, "vowels", 29)
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    with np.load(path, allow_pickle=False) as archive:
+        assert {name: archive[name].dtype.kind for name in archive} == {
+            "manifest": "u", "theta": "f", "mean": "f", "std": "f"
+        }  # fmt: skip
+
+
+def test_backends_read_each_other(tmp_path, model):
+    tv.save(model, tmp_path)
+    strict = tv.load(tmp_path, backend="strict")
+    assert (strict.backend.to_host(strict.theta) == model.theta).all()
+    tv.save(strict, tmp_path / "again")
+    assert (tv.load(tmp_path / "again").theta == model.theta).all()
+
+
+def test_every_truncation_is_refused(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 37):
+        path.write_bytes(whole[:size])
+        with pytest.raises(tv.CheckpointError, match="checkpoint.npz is"):
+            tv.load(tmp_path)
+
+
+def test_every_flipped_byte_is_refused_or_harmless(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    whole, refused = path.read_bytes(), 0
+    for i in range(0, len(whole), 29):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
+        try:
+            again = tv.load(tmp_path)
+        except tv.CheckpointError:
+            refused += 1
+        else:
+            assert (again.theta == model.theta).all() and again.config == model.config
+    assert refused > len(whole) / 29 / 2
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (lambda m, a: m.update(format="other"), "not a tinyvrnn checkpoint"),
+        (lambda m, a: m.update(version=99), "version 99, this tinyvrnn reads up to 1"),
+        (lambda m, a: a["theta"].__setitem__(3, 1.0), "differs from its hash"),
+        (lambda m, a: a.pop("theta"), "damaged"),
+        (lambda m, a: m.pop("config"), "damaged"),
+        (lambda m, a: m["config"].update(h_dim=5), "parameters"),
+        (lambda m, a: m["config"].update(h_dim=-5), "h_dim"),
+        (lambda m, a: m["config"].update(colour=1), "damaged"),
+    ],
+)
+def test_a_foreign_or_altered_checkpoint_is_refused(tmp_path, model, change, match):
+    tv.save(model, tmp_path)
+    rewrite(tmp_path, change)
+    with pytest.raises(tv.TinyvrnnError, match=match):
+        tv.load(tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(tv.CheckpointError, match="no checkpoint.npz in"):
+        tv.load(tmp_path / "nowhere")
+
+
+def test_a_write_that_fails_leaves_the_old_one_whole_and_nothing_else(tmp_path, model, monkeypatch):
+    tv.save(model, tmp_path, step=1)
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(tv.CheckpointError, match="No space left on device"):
+        tv.save(model, tmp_path, step=2)
+    assert checkpoint.read(tmp_path)[0]["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path, model):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(tv.CheckpointError, match="Cannot write"):
+        tv.save(model, tmp_path / "taken")

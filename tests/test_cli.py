@@ -1,0 +1,264 @@
+"""The command, as a user calls it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
+
+import json
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import tinyvrnn as tv
+from tinyvrnn import cli
+
+QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on digits8, trained once for this file."""
+    folder = tmp_path_factory.mktemp("runs") / "digits8"
+    assert cli.main(["train", "digits8", *QUICK, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def refused(capsys):
+    """Calls the command, expects exit code 2, nothing on stdout and one line on stderr, which it returns."""
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert code == 2 and out == ""
+        assert err.startswith("tinyvrnn: ") and err.count("\n") == 1
+        return err
+
+    return call
+
+
+def test_train_leaves_a_whole_run(run):
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoint.npz", "config.toml", "curves.png", "metrics.jsonl", "reconstructions.png", "samples.png"
+    ]  # fmt: skip
+    config = tomllib.loads((run / "config.toml").read_text())
+    assert config["data"]["source"] == "digits8" and config["model"]["h_dim"] == 16
+    assert config["training"]["epochs"] == 2 and config["tinyvrnn"] == tv.__version__
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    for name in ("curves.png", "samples.png", "reconstructions.png"):
+        assert imread(run / name)[..., :3].std() > 0.05, f"{name} is blank"
+
+
+def test_train_prints_the_test_elbo_next_to_two_baselines(tmp_path, capsys):
+    assert cli.main(["train", "vowels", *QUICK, "--out", str(tmp_path / "v")]) == 0
+    out = capsys.readouterr().out
+    for name in ("VRNN (elbo, a lower bound)", "marginal Gaussian", "AR(1)"):
+        line = next(line for line in out.splitlines() if line.strip().startswith(name))
+        assert float(line.split()[-1]) < 0
+    assert "370 sequences, nats of standardised data" in out
+
+
+def test_evaluate_prints_json_with_its_units(run, capsys):
+    assert cli.main(["evaluate", str(run), "--json", "--split", "valid"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    names = "elbo_per_sequence elbo_per_step kl_per_sequence log_likelihood_per_sequence sequences steps units"
+    assert set(names.split()) <= set(result)
+    assert result["sequences"] == 180 and result["steps"] == 180 * 8 and result["bound"] == "elbo"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert result["elbo_per_sequence"] == pytest.approx(max(r["valid"]["elbo"] for r in records), rel=1e-6)
+
+
+def test_evaluate_on_another_set_uses_the_models_own_scale(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, scale in (("a", 1.0), ("b", 100.0)):
+        np.save(tmp_path / f"{name}.npy", scale * rng.standard_normal((20, 5, 2)))
+    assert cli.main(["train", str(tmp_path / "a.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    elbos = []
+    for name in "ab":
+        assert cli.main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / f"{name}.npy"), "--json"]) == 0
+        elbos.append(json.loads(capsys.readouterr().out)["elbo_per_sequence"])
+    assert elbos[1] < 20 * elbos[0] < 0, "the second set was standardised by itself, not by the model's training data"
+
+
+def test_evaluate_as_text(run, capsys):
+    assert cli.main(["evaluate", str(run)]) == 0
+    assert "per sequence" in (out := capsys.readouterr().out) and "test split: 180 sequences, 1440 steps" in out
+
+
+def test_samples_are_samples_not_means(run, tmp_path):
+    assert cli.main(["sample", str(run), "-n", "5", "--steps", "11", "--out", str(tmp_path / "s.npz")]) == 0
+    x = np.load(tmp_path / "s.npz")["x"]
+    assert x.shape == (5, 11, 8) and set(np.unique(x)) == {0.0, 1.0}
+
+
+def test_sample_repeats_with_its_seed(run, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert cli.main(["sample", str(run), "--seed", str(seed), "--out", str(tmp_path / f"{name}.npz")]) == 0
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["x"] for name in "abc")
+    assert (a == b).all() and not (a == c).all()
+
+
+def test_a_prime_is_continued(run, tmp_path):
+    prime = tv.load_data("digits8").test[:3].values.reshape(3, 8, 8)[:, :4].astype("float32")
+    np.save(tmp_path / "prime.npy", prime)
+    out = tmp_path / "s.npz"
+    assert cli.main(["sample", str(run), "--prime", str(tmp_path / "prime.npy"), "--out", str(out)]) == 0
+    x = np.load(out)["x"]
+    assert x.shape == (3, 8, 8) and (x[:, :4] == prime).all()
+    assert cli.main(["sample", str(run), "--prime", str(out), "--steps", "2", "--out", str(tmp_path / "t.npz")]) == 0
+    assert np.load(tmp_path / "t.npz")["x"].shape == (3, 10, 8), "what sample writes, --prime reads"
+
+
+def test_real_valued_samples_come_back_on_the_scale_of_the_data(tmp_path):
+    x = 1000 + 10 * np.random.default_rng(0).standard_normal((40, 6, 2))
+    np.save(tmp_path / "x.npy", x)
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    out = tmp_path / "s.npz"
+    assert cli.main(["sample", str(tmp_path / "run"), "-n", "50", "--out", str(out)]) == 0
+    drawn = np.load(out)["x"]
+    assert drawn.shape == (50, 6, 2) and 950 < drawn.mean() < 1050
+    assert cli.main(["sample", str(tmp_path / "run"), "--prime", str(tmp_path / "x.npy"), "--steps", "1",
+                     "--out", str(out)]) == 0  # fmt: skip
+    np.testing.assert_allclose(np.load(out)["x"][:, :6], x, rtol=1e-5)
+
+
+def test_sample_draws_a_picture(run, tmp_path):
+    assert cli.main(["sample", str(run), "--out", str(tmp_path / "new" / "s.png")]) == 0
+    assert imread(tmp_path / "new" / "s.png")[..., :3].std() > 0.05
+
+
+def test_gradcheck_prints_every_leaf(capsys):
+    assert cli.main(["gradcheck"]) == 0
+    out = capsys.readouterr().out
+    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "22 of 22 passed"
+
+
+def test_gradcheck_fails_on_a_wrong_backward(monkeypatch, capsys):
+    from tinyvrnn import pairs
+
+    wrong = pairs.PAIRS["tanh"]._replace(backward=lambda y, dy: dy * (1 - y))
+    monkeypatch.setattr(cli, "PAIRS", {"linear": pairs.PAIRS["linear"], "tanh": wrong})
+    monkeypatch.setitem(pairs.PAIRS, "tanh", wrong)
+    monkeypatch.setattr(cli, "LIKELIHOODS", {})
+    assert cli.main(["gradcheck"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: input 0" in out and out.splitlines()[-1] == "1 of 2 passed; failed: tanh"
+
+
+def test_data_lists_the_embedded_sets(capsys):
+    assert cli.main(["data"]) == 0
+    out = capsys.readouterr().out
+    for word in ("digits:", "digits8:", "vowels:", "CC BY", "4,000 train", "7 to 29 steps of 12"):
+        assert word in out
+    assert cli.main(["data", "vowels"]) == 0
+    assert "digits" not in capsys.readouterr().out
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "tinyvrnn", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f"tinyvrnn {tv.__version__}\n"
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_stays(run, refused):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert "already holds a run" in refused("train", "digits8", *QUICK, "--out", run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_overwrite_replaces_a_run(tmp_path):
+    for epochs in ("2", "1"):
+        options = [*QUICK[:4], "--epochs", epochs, "--out", str(tmp_path), "--overwrite"]
+        assert cli.main(["train", "digits8", *options]) == 0
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["train", "digit"], "did you mean 'digits'"),
+        (["train", "nowhere/x.npz"], "check the path"),
+        (["train", "digits8", "--likelihood", "bernouli"], 'did you mean "bernoulli"'),
+        (["train", "digits8", "--model", "vrn"], 'did you mean "vrnn"'),
+        (["train", "digits8", "--backend", "nunpy"], 'did you mean "numpy"'),
+        (["train", "vowels", "--likelihood", "bernoulli"], "needs values in [0, 1]"),
+        (["train", "digits8", "--hidden", "0"], "h_dim must be a whole number of at least 1"),
+        (["train", "digits8", "--epochs", "0"], "epochs must be"),
+        (["train", "digits8", "--lr", "nan"], "lr must be a positive number"),
+        (["train", "digits8", "--workers", "many"], "workers must be"),
+        (["train", "digits8", "--seed", "-1"], "seed must be"),
+        (["train", "digits8", "--epochs", "1", "--minutes", "1"], "not allowed with"),
+        (["train"], "required: DATA"),
+        (["evaluate", "nowhere"], "no checkpoint.npz in nowhere"),
+        (["evaluate", "nowhere", "--split", "tset"], 'did you mean "test"'),
+        (["sample", "nowhere", "--out", "x.gif"], "must end in .png or .npz"),
+        (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
+        (["data", "vowel"], 'did you mean "vowels"'),
+        (["trian", "digits"], "trian"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(arguments, words, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(*arguments)
+    assert list(tmp_path.iterdir()) == [], "something was written"
+
+
+def save_ragged_objects(path):
+    np.savez(path, x=np.array([np.zeros((2, 1)), np.zeros((3, 1))], dtype=object))
+
+
+FILES = {
+    "nan.npy": (lambda path: np.save(path, np.full((5, 3, 2), np.nan)), "holds nan"),
+    "infinite.npy": (lambda path: np.save(path, np.full((5, 3, 2), np.inf)), "holds inf"),
+    "flat.npy": (lambda path: np.save(path, np.zeros((5, 3))), "(5, 3)"),
+    "empty.npy": (lambda path: np.save(path, np.zeros((0, 3, 2))), "at least one"),
+    "short.npz": (lambda path: np.savez(path, x=np.zeros((5, 3, 2)), lengths=[3, 0, 3, 3, 3]), "at least 1 step"),
+    "objects.npz": (save_ragged_objects, "lengths=[len(s) for s in list]"),
+    "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "cut short"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bad_file_gets_one_sentence_and_no_run(name, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write, words = FILES[name]
+    write(tmp_path / name)
+    assert words in refused("train", name, *QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_wrong_dimensions_are_named(run, refused, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((5, 3, 2)))
+    assert "this data has 2 numbers in each step" in refused("evaluate", run, "--data", tmp_path / "x.npy")
+    out = tmp_path / "s.npz"
+    assert "2 values a step" in refused("sample", run, "--prime", tmp_path / "x.npy", "--out", out)
+    assert not out.exists()
+
+
+def test_a_ragged_prime_is_refused(run, refused, tmp_path):
+    np.savez(tmp_path / "x.npz", values=np.zeros((5, 8)), lengths=[2, 3])
+    assert "unequal lengths" in refused("sample", run, "--prime", tmp_path / "x.npz", "--out", tmp_path / "s.npz")
+
+
+def test_a_run_folder_that_is_a_file_is_refused(refused, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert "Cannot write a run into" in refused("train", "digits8", *QUICK, "--out", tmp_path / "taken")
+
+
+def test_cupy_without_a_gpu_is_one_sentence(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+    tv.backend._cupy_backend.cache_clear()
+    assert 'use backend="numpy"' in refused("train", "digits8", "--backend", "cupy")
+
+
+def test_interrupting_leaves_what_was_written(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", interrupted)
+    assert cli.main(["train", "digits8", "--out", str(tmp_path / "run")]) == 130
+    assert "Interrupted" in capsys.readouterr().err

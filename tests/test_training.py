@@ -1,0 +1,221 @@
+"""Training: the optimiser against its formula, the loop's bookkeeping, workers against one, the best weights."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.data import pad
+from tinyvrnn.training.loop import Options, _Clock
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
+from tinyvrnn.training.parallel import Workers, cut
+
+
+@pytest.fixture(scope="module")
+def digits8():
+    return tv.load_data("digits8")
+
+
+def small(data, **options):
+    likelihood = "bernoulli" if data.kind == "binary" else "gaussian"
+    return tv.VRNN(data.x_dim, h_dim=24, z_dim=4, likelihood=likelihood, **options)
+
+
+def test_adam_follows_its_formula():
+    rng = np.random.default_rng(0)
+    theta, m, v = rng.standard_normal(5), np.zeros(5), np.zeros(5)
+    optimiser, stepped = Adam(theta, lr=0.1), theta.copy()
+    for k in range(1, 6):
+        g = rng.standard_normal(5)
+        optimiser.step(stepped, g)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        theta = theta - 0.1 * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
+    np.testing.assert_allclose(stepped, theta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size, limit", [(3.0, 1.0), (0.5, 1.0)])
+def test_clipping_limits_the_norm_and_keeps_the_direction(size, limit):
+    g = np.array([0.6, -0.8]) * size
+    norm = clip_by_global_norm(g, limit)
+    assert norm == pytest.approx(size)
+    np.testing.assert_allclose(g, np.array([0.6, -0.8]) * min(size, limit), rtol=1e-9)
+
+
+def test_each_step_is_clipped_before_the_optimiser(digits8):
+    """With a clip far below every gradient, m after one step is 0.1 of a vector of exactly that norm."""
+    seen = []
+
+    class Spy(Adam):
+        def step(self, theta, grads, lr=None):
+            seen.append(float(np.sqrt((grads**2).sum())))
+            super().step(theta, grads, lr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinyvrnn.training.loop.Adam", Spy)
+        tv.train(small(digits8), digits8, epochs=1, clip=0.01, progress=False)
+    np.testing.assert_allclose(seen, 0.01, rtol=1e-4)
+
+
+def test_warm_up_rises_linearly_to_one_and_stays(digits8):
+    clock = _Clock(Options(epochs=10, batch=100, warmup=2), digits8)  # 15 steps an epoch
+    betas = []
+    for clock.step in range(40):
+        betas.append(clock.beta())
+    np.testing.assert_allclose(betas[:30], np.arange(1, 31) / 30)
+    assert betas[30:] == [1.0] * 10
+    assert _Clock(Options(epochs=1), digits8).beta() == 1.0
+
+
+def test_the_rate_falls_along_half_a_cosine(digits8):
+    steps, rates = (0, 359, 718, 1437), []
+    with _Clock(Options(epochs=1, batch=1, lr=0.4), digits8) as clock:
+        for clock.step in steps:
+            rates.append(clock.lr())
+    expected = [0.2 * (1 + math.cos(math.pi * step / 1437)) for step in steps]
+    np.testing.assert_allclose(rates, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-5)])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_workers_add_up_to_one(count, dtype, tolerance):
+    data = tv.load_data("vowels")
+    model = small(data, dtype=dtype)
+    x, lengths = pad(data.train[:13], dtype)
+    eps = np.random.default_rng(0).standard_normal((*x.shape[:2], 4)).astype(dtype)
+    loss, grads, parts = model.loss_and_grads(x, lengths, eps, beta=0.5)
+    with Workers(count) as workers:
+        many, again = (workers.loss_and_grads(model, x, lengths, eps, beta=0.5) for _ in range(2))
+    np.testing.assert_allclose(many[0], loss, rtol=tolerance)
+    np.testing.assert_allclose(many[1], grads, atol=tolerance * np.abs(grads).max())
+    for together, alone in zip(many[2], parts):
+        np.testing.assert_allclose(together, alone, rtol=10 * tolerance)
+    assert (many[1] == again[1]).all(), "the same number of workers must give the same bits"
+
+
+def test_more_workers_than_sequences_is_no_harm():
+    assert cut(2, 5) == [slice(0, 1), slice(1, 2)]
+    assert [s.stop - s.start for s in cut(11, 3)] == [4, 3, 4]
+
+
+def test_the_model_keeps_the_best_weights_as_a_copy(digits8):
+    """A rate that ruins the model in the later epochs: what stays is the best epoch's, not the last one's."""
+    model, kept = small(digits8), {}
+
+    def on_epoch(record, is_best):
+        if is_best:
+            kept["elbo"] = record["valid"]["elbo"]
+        model.theta[:] += 0 if record["epoch"] < 3 else 0.5
+
+    records = tv.train(model, digits8, epochs=6, progress=False, on_epoch=on_epoch)
+    assert max(r["valid"]["elbo"] for r in records) == kept["elbo"] > records[-1]["valid"]["elbo"]
+    assert evaluate_elbo(model, digits8.valid).elbo_per_sequence == pytest.approx(kept["elbo"], abs=1e-9)
+
+
+def test_training_stops_when_validation_no_longer_improves(digits8):
+    model = small(digits8)
+
+    def ruin(record, is_best):
+        model.theta[:] += 0.5 if record["epoch"] == 2 else 0
+
+    records = tv.train(model, digits8, epochs=50, patience=3, progress=False, on_epoch=ruin, lr=1e-9)
+    assert len(records) == 5
+
+
+def test_training_for_minutes_ends_in_time(digits8):
+    records = tv.train(small(digits8), digits8, minutes=0.02, progress=False)
+    assert 1.2 <= records[-1]["seconds"] < 4
+
+
+def test_same_seed_same_bits_and_another_seed_another_run(digits8):
+    def theta(seed):
+        model = small(digits8)
+        tv.train(model, digits8, epochs=2, seed=seed, workers=2, progress=False)
+        return model.theta
+
+    assert (theta(1) == theta(1)).all()
+    assert not (theta(1) == theta(2)).all()
+
+
+def test_training_on_strict_gives_what_numpy_gives(digits8):
+    few = tv.Data.from_sequences("few", digits8.train[:40], digits8.valid[:10], digits8.test[:10])
+    thetas = []
+    for backend in ("numpy", "strict"):
+        model = small(few, backend=backend, dtype="float64")
+        tv.train(model, few, epochs=2, batch=16, workers=1, progress=False)
+        thetas.append(model.backend.to_host(model.theta))
+    np.testing.assert_array_equal(*thetas)
+
+
+def test_a_training_step_stays_on_the_device(digits8):
+    """Per step: x, eps and lengths go in, the loss comes out as a scalar; the rest is fetched once an epoch."""
+    few = tv.Data.from_sequences("few", digits8.train[:64], digits8.valid[:2], digits8.test[:2])
+    counted = []
+    for epochs in (1, 2):
+        model = small(few, backend="strict")
+        tv.backend.transfers.reset()
+        tv.train(model, few, epochs=epochs, batch=8, patience=99, progress=False)
+        counted.append(tv.backend.transfers.total)
+    evaluation, per_epoch = 6, 2  # the evaluation's x, eps, lengths and three terms; the totals and the norm
+    assert counted[1] - counted[0] <= 4 * 8 + evaluation + per_epoch
+
+
+def test_an_evaluation_divides_by_real_steps(digits8):
+    vowels = tv.load_data("vowels")
+    model = small(vowels)
+    result = evaluate_elbo(model, vowels.test, batch_size=32)
+    assert result.sequences == 370 and result.steps == vowels.test.lengths.sum()
+    assert result.elbo_per_step * result.steps == pytest.approx(result.elbo_per_sequence * 370)
+    assert result.elbo_per_sequence == pytest.approx(result.log_likelihood_per_sequence - result.kl_per_sequence)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
+    model = small(digits8)
+    model.theta[:] = np.nan
+    with pytest.raises(tv.DivergedError, match=r"loss became nan at step 0 \(epoch 1\).*smaller rate"):
+        tv.train(model, digits8, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"epochs": 1, "lr": -1.0}, "lr must be a positive number, got -1.0"),
+        ({"epochs": 1, "clip": float("nan")}, "clip must be a positive number"),
+        ({"epochs": 1, "batch": 2.5}, "batch must be a whole number"),
+        ({"epochs": 1, "workers": 0}, "workers must be"),
+        ({"epohcs": 1}, "did you mean"),
+    ],
+)
+def test_options_that_make_no_run_are_refused(digits8, options, match):
+    model = small(digits8)
+    before = model.theta.copy()
+    with pytest.raises(tv.ConfigError, match=match):
+        tv.train(model, digits8, progress=False, **options)
+    assert (model.theta == before).all()
+
+
+def test_data_that_do_not_fit_are_refused(digits8):
+    with pytest.raises(tv.DataError, match="8 values a step, the model takes 5"):
+        tv.train(tv.VRNN(5, 4, 2), digits8, epochs=1)
+    vowels = tv.load_data("vowels")
+    with pytest.raises(tv.DataError, match="Bernoulli likelihood needs values in"):
+        tv.train(tv.VRNN(12, 4, 2), vowels, epochs=1)
+
+
+def test_records_are_plain_json(digits8):
+    records = tv.train(small(digits8), digits8, epochs=1, progress=False)
+    assert json.loads(json.dumps(records)) == records
+    assert records[0]["train"]["elbo"] == pytest.approx(
+        records[0]["train"]["log_likelihood"] - records[0]["train"]["kl"], rel=1e-5
+    )
+
+
+def test_a_short_run_on_digits_beats_the_baselines():
+    """12 epochs reach about -80 nats a digit; -136 is the better of the two trivial baselines."""
+    data = tv.load_data("digits")
+    model = tv.VRNN(x_dim=28, h_dim=100, z_dim=16, features=100, layers=2)
+    tv.train(model, data, epochs=12, progress=False)
+    assert evaluate_elbo(model, data.test).elbo_per_sequence > -83
