@@ -9,7 +9,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
-	$(BIN)/tinyvrnn train digits --minutes 1 --warmup 8 --out runs/digits --overwrite
+	$(BIN)/tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
 test: .venv/installed-test  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -54,19 +54,24 @@ def gaussian(o):
 @torch.no_grad()
 def copy_weights(params, net):
     """Fills a TorchVRNN with the weights of a tinyvrnn model, given as host arrays."""
+    for name, parameter in _tinyvrnn_names(net):
+        group, leaf = name.split(".")
+        parameter.copy_(torch.tensor(params[group][leaf].T))
+
+
+def named_gradients(net):
+    """{"prior.W1": gradient, ...} of a TorchVRNN, in the names and the orientation of tinyvrnn."""
+    return {name: parameter.grad.numpy().T for name, parameter in _tinyvrnn_names(net)}
+
+
+def _tinyvrnn_names(net):
+    """Every parameter with its name in tinyvrnn, where matrices are stored transposed."""
     for group in ("phi_x", "phi_z", "prior", "infer", "generate"):
-        p = params[group]
-        for i, layer in enumerate([m for m in getattr(net, group) if isinstance(m, nn.Linear)], start=1):
-            _fill(layer, p[f"W{i}"], p[f"b{i}"])
-        if "W_out" in p:
-            _fill(getattr(net, f"{group}_out"), p["W_out"], p["b_out"])
-    p = params["recur"]
-    net.recur.weight_ih.copy_(torch.tensor(p["W"].T))
-    net.recur.bias_ih.copy_(torch.tensor(p["b"]))
-    net.recur.weight_hh.copy_(torch.tensor(p["U"].T))
-    net.recur.bias_hh.copy_(torch.tensor(p["c"]))
-
-
-def _fill(linear, W, b):
-    linear.weight.copy_(torch.tensor(W.T))
-    linear.bias.copy_(torch.tensor(b))
+        linears = [layer for layer in getattr(net, group) if isinstance(layer, nn.Linear)]
+        for i, linear in enumerate(linears, start=1):
+            yield from ((f"{group}.W{i}", linear.weight), (f"{group}.b{i}", linear.bias))
+        if hasattr(net, f"{group}_out"):
+            out = getattr(net, f"{group}_out")
+            yield from ((f"{group}.W_out", out.weight), (f"{group}.b_out", out.bias))
+    yield from (("recur.W", net.recur.weight_ih), ("recur.b", net.recur.bias_ih))
+    yield from (("recur.U", net.recur.weight_hh), ("recur.c", net.recur.bias_hh))

@@ -34,7 +34,7 @@ class Backend(NamedTuple):
 # ---- strict --------------------------------------------------------------------------------------
 
 _FUNCTIONS = """
-    abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide empty
+    abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide dot empty
     empty_like exp expm1 full isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like
     power reciprocal sign sin sqrt square stack subtract sum tanh where zeros zeros_like
 """.split()

@@ -18,7 +18,14 @@ from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.gaussian import gaussian_kl_backward, gaussian_kl_forward, sigma_of, split
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
 from tinyvrnn.nn.activations import sigmoid
-from tinyvrnn.nn.gru import GruCache, GruSlopes, gru_backward_params, gru_gates_backward, gru_gates_forward, gru_slopes
+from tinyvrnn.nn.gru import (
+    GruCache,
+    gru_backward_params,
+    gru_gates_backward,
+    gru_gates_forward,
+    gru_h_side,
+    gru_slopes,
+)
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, mlp_forward, mlp_tail_forward
 
@@ -35,7 +42,16 @@ class LoopCache(NamedTuple):
     phi_z: object  # (T, B, F)
     ru: object  # gates r and u, (T, B, 2H)
     n: object  # candidate state, (T, B, H)
-    g: object  # h U + c, the gates' side of h, (T, B, 3H)
+    g_n: object  # h U_n + c_n, (T, B, H)
+
+
+class LoopGradients(NamedTuple):
+    """dL with respect to the loop's pre-activations, for all T steps."""
+
+    a: object  # of the gates' x-side, (T, B, 3H)
+    az: object  # of phi_z, (T, B, F)
+    o: object  # of the encoder's outputs [mu_z, s], (T, B, 2Z)
+    ys: tuple  # of the encoder's hidden layers, each (T, B, F)
 
 
 class SequenceCache(NamedTuple):
@@ -70,7 +86,9 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood):
     )
     dmu_z, dsigma_z, dmu_0, dsigma_0 = gaussian_kl_backward(cache.kl, dkl)
     dh_prior, prior_grads = prior_backward(params["prior"], cache.prior, dmu_0, dsigma_0)
-    dphi_x, grads = loop_backward(params, cache.loop, dphi_z, dh + dh_prior, dmu_z, dsigma_z)
+    dh += dh_prior
+    del dh_prior  # (T, B, H) that the loop can use
+    dphi_x, grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z)
     das = mlp_backward_data(params["phi_x"], cache.phi_x.ys, dphi_x)
     phi_x_grads = mlp_backward_params(cache.phi_x, das)
     return {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
@@ -101,34 +119,50 @@ def loop_forward(params, phi_x, eps):
         mlp_tail_forward(phi_z, a, out=[c.phi_z[t]])
         a = matmul(c.phi_z[t], recur["W"][F:])
         a += x_recur[t]
-        g = matmul(c.h[t], recur["U"], out=c.g[t])
+        g = matmul(c.h[t], recur["U"])
         g += recur["c"]
-        gru_gates_forward(a, g, c.h[t], out=(c.h[t + 1], c.ru[t], c.n[t]))
+        _, (_, _, c.g_n[t]) = gru_gates_forward(a, g, c.h[t], out=(c.h[t + 1], c.ru[t], c.n[t]))
     return c
 
 
 def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z):
-    """The reverse loop, then the weight gradients of Eq. 9, phi_z and Eq. 7.
+    """The reverse loop, then the weight gradients of Eq. 9, phi_z and Eq. 7, each one product over all T*B rows.
 
     dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): what generation, prior and KL ask of the loop's results.
     Returns dphi_x (T, B, F) and {"infer": ..., "phi_z": ..., "recur": ...}.
     """
+    infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
+    gates = GruCache((c.phi_x, c.phi_z), c.h[:-1], c.ru, c.n, c.g_n)
+    d = reverse_loop(params, c, gates, dphi_z, dh, dmu_z, dsigma_z)
+    dphi_x = matmul(d.a, recur["W"][:F].T)
+    dphi_x += matmul(d.ys[0], infer["W1"][:F].T)
+    head = linear_backward_params(LinearCache((c.ys[-1],)), d.o)
+    return dphi_x, {
+        "infer": mlp_backward_params(MlpCache((c.phi_x, c.h[:-1]), c.ys), d.ys)
+        | {"W_out": head["W"], "b_out": head["b"]},
+        "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d.az,)),
+        "recur": gru_backward_params(gates, d.a, out=d.a),  # the last use of d.a, which gives its memory
+    }
+
+
+def reverse_loop(params, c, gates, dphi_z, dh, dmu_z, dsigma_z):
+    """From t = T - 1 down to 0: Eq. 7, phi_z, reparameterisation and Eq. 9 backward, handing on only dh.
+
+    Arguments as in `loop_backward`; gates: GruCache of all steps. Returns LoopGradients.
+    """
     xp = namespace(dh)
     (T, B, F), H, Z = c.phi_x.shape, dh.shape[-1], c.eps.shape[-1]
-    infer, phi_z, recur = (_for_transposed_products(params[group]) for group in ("infer", "phi_z", "recur"))
-    W1_h_T, W_z_T = (xp.ascontiguousarray(W[F:].T) for W in (infer["W1"], recur["W"]))
-    recur_cache = GruCache((c.phi_x, c.phi_z), c.h[:-1], c.ru, c.n, c.g[..., 2 * H :])
-    slopes = gru_slopes(recur_cache)
+    infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
+    # contiguous, as the loop's small products with a transposed view would take half as long again
+    W1_h_T, W_z_T, U_T = (xp.ascontiguousarray(W.T) for W in (infer["W1"][F:], recur["W"][F:], recur["U"]))
+    infer = {name: xp.asfortranarray(W) for name, W in infer.items() if name != "W1"}
     ds_dsigma = sigmoid(split(c.o)[1])
     ds_dz, ds_kl = c.eps * ds_dsigma, dsigma_z * ds_dsigma
-    # the gradients of all pre-activations: made step by step in the loop, used for all steps at once after it
-    d_a, d_g, d_az, d_o, *d_ys = (
-        xp.empty((T, B, width), dtype=dh.dtype) for width in (3 * H, 3 * H, F, 2 * Z, *[F] * len(c.ys))
-    )
+    d_a = gru_slopes(gates)  # each step's slopes give way to its gradient
+    d_az, d_o, *d_ys = (xp.empty((T, B, width), dtype=dh.dtype) for width in (F, 2 * Z, *[F] * len(c.ys)))
     dh_next = xp.zeros((B, H), dtype=dh.dtype)
     for t in reversed(range(T)):
-        slopes_t = GruSlopes(*(slope[t] for slope in slopes))
-        _, _, dh_t = gru_gates_backward(slopes_t, dh_next, out=(d_a[t], d_g[t]))
+        gru_gates_backward(d_a[t], dh_next, out=d_a[t])
         dphi_z_t = matmul(d_a[t], W_z_T)
         dphi_z_t += dphi_z[t]
         mlp_backward_data(phi_z, [c.phi_z[t]], dphi_z_t, out=[d_az[t]])
@@ -138,25 +172,11 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z):
         xp.add(dz, ds_kl[t], out=d_o[t, :, Z:])
         dy = matmul(d_o[t], infer["W_out"].T)
         mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])
-        dh_t += dh[t]
-        dh_t += matmul(d_g[t], recur["U"].T)
-        dh_t += matmul(d_ys[0][t], W1_h_T)
-        dh_next = dh_t
-    out = linear_backward_params(LinearCache((c.ys[-1],)), d_o)
-    infer_grads = mlp_backward_params(MlpCache((c.phi_x, c.h[:-1]), c.ys), d_ys)
-    grads = {
-        "infer": infer_grads | {"W_out": out["W"], "b_out": out["b"]},
-        "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d_az,)),
-        "recur": gru_backward_params(recur_cache, d_a, d_g),
-    }
-    dphi_x = matmul(d_a, recur["W"][:F].T)
-    dphi_x += matmul(d_ys[0], infer["W1"][:F].T)
-    return dphi_x, grads
-
-
-def _for_transposed_products(p):
-    """p with its matrices stored by columns: W.T is then contiguous, and the loop's small dy W^T a third faster."""
-    return {name: namespace(W).asfortranarray(W) for name, W in p.items()}
+        dh_next = dh_next * c.ru[t, :, H:]
+        dh_next += dh[t]
+        dh_next += matmul(gru_h_side(d_a[t], c.ru[t]), U_T)
+        dh_next += matmul(d_ys[0][t], W1_h_T)
+    return LoopGradients(d_a, d_az, d_o, tuple(d_ys))
 
 
 def _empty_loop_cache(params, phi_x, eps):
@@ -170,4 +190,4 @@ def _empty_loop_cache(params, phi_x, eps):
     h = empty(H, T + 1)
     h[0] = 0
     ys = tuple(empty(F) for _ in range(layers))
-    return LoopCache(phi_x, eps, h, ys, empty(2 * Z), empty(Z), empty(F), empty(2 * H), empty(H), empty(3 * H))
+    return LoopCache(phi_x, eps, h, ys, empty(2 * Z), empty(Z), empty(F), empty(2 * H), empty(H), empty(H))

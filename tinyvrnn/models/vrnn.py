@@ -97,6 +97,7 @@ class VRNN:
             loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
             named = schedule.sequence_backward(self.params, cache, -weight, beta * weight, self.likelihood)
+            del cache  # before another vector of theta's size is made
             return loss, self._flat(named), parts
 
     def elbo(self, x, lengths=None, eps=None):

@@ -25,16 +25,6 @@ class GruCache(NamedTuple):
     g_n: object  # h U_n + c_n, (..., H)
 
 
-class GruSlopes(NamedTuple):
-    """The derivatives of the gates that do not depend on the gradient that arrives, so all steps' at once."""
-
-    dh: object  # dh'/dh along the direct path: u
-    da_n: object  # dh'/da_n: (1 - u)(1 - n^2)
-    da_u: object  # dh'/da_u: (h - n) u (1 - u)
-    da_r: object  # da_r per unit of da_n: g_n r (1 - r)
-    r: object  # dg_n per unit of da_n
-
-
 def shapes(x_width, h_width):
     """{"W": (D, 3H), "b": (3H,), "U": (H, 3H), "c": (3H,)}."""
     return {"W": (x_width, 3 * h_width), "b": (3 * h_width,), "U": (h_width, 3 * h_width), "c": (3 * h_width,)}
@@ -68,47 +58,55 @@ def gru_gates_forward(a, g, h, out=(None, None, None)):
 
 
 def gru_slopes(cache):
-    """All of the gates' backward pass that needs no incoming gradient; works on one step or on all T at once."""
-    h, ru, n, g_n = cache[1:]
-    H = h.shape[-1]
-    r, u = ru[..., :H], ru[..., H:]
-    not_ru = 1 - ru
-    return GruSlopes(
-        dh=u,
-        da_n=not_ru[..., H:] * (1 - n * n),
-        da_u=(h - n) * u * not_ru[..., H:],
-        da_r=g_n * r * not_ru[..., :H],
-        r=r,
-    )
+    """All of the gates' derivatives that need no incoming gradient: for one step, or for all T at once.
+
+    (..., 3H), in the blocks r, u, n: da_r for each da_n, g_n r (1 - r); then dh'/da_u = (h - n) u (1 - u) and
+    dh'/da_n = (1 - u)(1 - n^2).
+    """
+    xp, H = namespace(cache.h), cache.h.shape[-1]
+    slopes = xp.empty((*cache.h.shape[:-1], 3 * H), dtype=cache.h.dtype)
+    xp.subtract(1, cache.ru, out=slopes[..., : 2 * H])
+    xp.multiply(slopes[..., H : 2 * H], 1 - cache.n * cache.n, out=slopes[..., 2 * H :])
+    slopes[..., : 2 * H] *= cache.ru
+    slopes[..., :H] *= cache.g_n
+    slopes[..., H : 2 * H] *= cache.h - cache.n
+    return slopes
 
 
-def gru_gates_backward(slopes, dh_next, out=(None, None)):
-    """dL/da, dL/dg (..., 3H) and the direct part of dL/dh (..., H), from dh_next (..., H)."""
+def gru_gates_backward(slopes, dh_next, out=None):
+    """da = dL/da (..., 3H) from dh_next (..., H). `out` may be `slopes` itself, which has no use after this."""
     xp, H = namespace(dh_next), dh_next.shape[-1]
-    da, dg = (xp.empty((*dh_next.shape[:-1], 3 * H), dh_next.dtype) if o is None else o for o in out)
-    da_n = xp.multiply(dh_next, slopes.da_n, out=da[..., 2 * H :])
-    xp.multiply(da_n, slopes.da_r, out=da[..., :H])
-    xp.multiply(dh_next, slopes.da_u, out=da[..., H : 2 * H])
-    dg[..., : 2 * H] = da[..., : 2 * H]
-    xp.multiply(da_n, slopes.r, out=dg[..., 2 * H :])
-    return da, dg, dh_next * slopes.dh
+    da = xp.empty(slopes.shape, dtype=slopes.dtype) if out is None else out
+    da_n = xp.multiply(dh_next, slopes[..., 2 * H :], out=da[..., 2 * H :])
+    xp.multiply(dh_next, slopes[..., H : 2 * H], out=da[..., H : 2 * H])
+    xp.multiply(da_n, slopes[..., :H], out=da[..., :H])
+    return da
+
+
+def gru_h_side(da, ru, out=None):
+    """dg = dL/dg (..., 3H): as da, but r stands between g_n and a_n, so dg_n = da_n r. `out` may be da itself."""
+    H = ru.shape[-1] // 2
+    dg = da.copy() if out is None else out
+    dg[..., 2 * H :] *= ru[..., :H]
+    return dg
 
 
 def gru_backward_data(p, cache, dh_next):
-    """dinputs (dx_1, ..., dh) and the gates' (da, dg) that `gru_backward_params` needs."""
-    da, dg, dh = gru_gates_backward(gru_slopes(cache), dh_next)
+    """dinputs (dx_1, ..., dh), and the gates' da that `gru_backward_params` needs."""
+    da = gru_gates_backward(gru_slopes(cache), dh_next)
     dxs = tuple(matmul(da, W.T) for W in row_blocks(p["W"], cache.inputs))
-    return (*dxs, dh + matmul(dg, p["U"].T)), (da, dg)
+    u = cache.ru[..., cache.h.shape[-1] :]
+    return (*dxs, dh_next * u + matmul(gru_h_side(da, cache.ru), p["U"].T)), da
 
 
-def gru_backward_params(cache, da, dg):
-    """{"W": x^T da, "b": sum da, "U": h^T dg, "c": sum dg}."""
+def gru_backward_params(cache, da, out=None):
+    """{"W": x^T da, "b": sum da, "U": h^T dg, "c": sum dg}. `out`: where to form dg; da itself, if it is done with."""
     x_side = linear_backward_params(LinearCache(cache.inputs), da)
-    h_side = linear_backward_params(LinearCache((cache.h,)), dg)
+    h_side = linear_backward_params(LinearCache((cache.h,)), gru_h_side(da, cache.ru, out=out))
     return {"W": x_side["W"], "b": x_side["b"], "U": h_side["W"], "c": h_side["b"]}
 
 
 def gru_backward(p, cache, dh_next):
     """Both halves: (dx_1, ..., dh), grads of W, b, U, c. dh_next (..., H)."""
-    dinputs, (da, dg) = gru_backward_data(p, cache, dh_next)
-    return dinputs, gru_backward_params(cache, da, dg)
+    dinputs, da = gru_backward_data(p, cache, dh_next)
+    return dinputs, gru_backward_params(cache, da)

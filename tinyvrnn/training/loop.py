@@ -23,7 +23,7 @@ class Options(NamedTuple):
     epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
     minutes: float | None = None  # wall-clock limit
     batch: int = 64  # sequences in a batch
-    lr: float = 4e-3  # Adam's rate at the start; it falls to 0 along half a cosine
+    lr: float = 2e-3  # Adam's rate at the start; it falls to 0 along half a cosine
     warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
     clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
     patience: int = 20  # epochs without a better validation ELBO before training stops

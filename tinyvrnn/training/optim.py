@@ -9,7 +9,7 @@ def clip_by_global_norm(grads, max_norm):
     It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
     """
     xp = namespace(grads)
-    norm = xp.sqrt(xp.sum(grads * grads))
+    norm = xp.sqrt(xp.dot(grads, grads))
     grads *= xp.minimum(max_norm / (norm + 1e-12), 1.0)
     return norm
 
@@ -23,15 +23,21 @@ class Adam:
     def __init__(self, theta, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8):
         xp = namespace(theta)
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
-        self.m, self.v = xp.zeros_like(theta), xp.zeros_like(theta)
+        self.m, self.v, self._scratch = xp.zeros_like(theta), xp.zeros_like(theta), xp.empty_like(theta)
 
     def step(self, theta, grads, lr=None):
         """One step with the gradients `grads`, (P,) like theta; lr overrides the rate for this step."""
-        xp, lr = namespace(theta), self.lr if lr is None else lr
+        xp, s, lr = namespace(theta), self._scratch, self.lr if lr is None else lr
         self.k += 1
         self.m *= self.b1
-        self.m += (1 - self.b1) * grads
+        self.m += xp.multiply(grads, 1 - self.b1, out=s)
+        xp.multiply(grads, grads, out=s)
+        s *= 1 - self.b2
         self.v *= self.b2
-        self.v += (1 - self.b2) * grads * grads
-        m_scale, v_scale = 1 / (1 - self.b1**self.k), 1 / (1 - self.b2**self.k)
-        theta -= (lr * m_scale) * self.m / (xp.sqrt(v_scale * self.v) + self.eps)
+        self.v += s
+        xp.sqrt(self.v, out=s)
+        s *= (1 - self.b2**self.k) ** -0.5
+        s += self.eps
+        xp.divide(self.m, s, out=s)
+        s *= lr / (1 - self.b1**self.k)
+        theta -= s

@@ -56,9 +56,13 @@ def cut(count, parts):
 
 
 def combine(results, counts):
-    """The mean loss, gradient and the joined Parts of slices with `counts` sequences each."""
-    total = sum(counts)
-    loss = sum(loss * (n / total) for (loss, _, _), n in zip(results, counts))
-    grads = sum(grads * (n / total) for (_, grads, _), n in zip(results, counts))
-    parts = Parts(*(np.concatenate(terms) for terms in zip(*(parts for _, _, parts in results))))
-    return loss, grads, parts
+    """The mean loss, gradient and the joined Parts of slices with `counts` sequences each. Reuses the gradients."""
+    shares = [count / sum(counts) for count in counts]
+    losses, gradients, parts = zip(*results)
+    for grads, share in zip(gradients, shares):
+        grads *= share
+    total = gradients[0]
+    for grads in gradients[1:]:
+        total += grads
+    loss = sum(loss * share for loss, share in zip(losses, shares))
+    return loss, total, Parts(*(np.concatenate(terms) for terms in zip(*parts)))

@@ -1,0 +1,54 @@
+"""What the figures were measured on and with."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import tinyvrnn
+from tinyvrnn.training.parallel import available_cores
+
+
+def describe():
+    """{"CPU": ..., "cores": ..., versions}: plain values, for the table's head and for JSON."""
+    return {
+        "CPU": cpu_model(),
+        "cores": available_cores(),
+        "load before": load(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+        "tinyvrnn": tinyvrnn.__version__,
+        "NumPy": np.__version__,
+        "BLAS of NumPy": blas(),
+        "PyTorch": package_version("torch"),
+        "dtype": "float32",
+    }
+
+
+def cpu_model():
+    """The name that the processor gives itself."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def load():
+    """Processes that wanted a core during the last minute. Anything but nearly zero spoils the figures."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def blas():
+    """Name and version of the libraries that multiply NumPy's matrices."""
+    found = [f"{info['internal_api']} {info['version']}" for info in threadpool_info() if info["user_api"] == "blas"]
+    return ", ".join(found) or "unknown"
+
+
+def package_version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

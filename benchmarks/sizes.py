@@ -1,0 +1,62 @@
+"""The sizes that are timed, the data they are timed on, and the arithmetic that a training step cannot do without."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+LAYERS = 2  # hidden layers in phi_x, encoder and decoder; phi_z and prior have one
+
+
+class Size(NamedTuple):
+    """Dimensions of a VRNN and of its batch. Every hidden layer is as wide as the state: F = H."""
+
+    X: int  # values in a step of a sequence
+    H: int  # state
+    Z: int  # latent
+    B: int  # sequences in a batch
+    T: int  # steps of a sequence
+
+    @property
+    def flops(self):
+        return flops(self.X, self.H, self.Z, self.H, LAYERS, self.B, self.T)
+
+
+SIZES = {
+    "tiny": Size(8, 16, 4, 6, 5),  # not worth timing: shows that the benchmark itself runs
+    "course": Size(28, 100, 16, 128, 28),
+    "music": Size(88, 256, 64, 64, 64),
+    "speech": Size(200, 1200, 200, 64, 40),
+}
+
+
+def make_batch(size, seed=0):
+    """Binary sequences x (T, B, X) and noise eps (T, B, Z), float32. A step's time does not depend on what they say."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((size.T, size.B, size.X), dtype=np.float32) < 0.3
+    return x.astype(np.float32), rng.standard_normal((size.T, size.B, size.Z), dtype=np.float32)
+
+
+def flops(X, H, Z, F, L, B, T):
+    """Floating-point operations of the matrix products in one forward and backward pass.
+
+    A product (n, D) @ (D, K) takes n D K multiplications and as many additions. For one of the n = T B rows, the
+    weights that it is multiplied with are, forward,
+
+        phi_x     X F + (L-1) F^2
+        phi_z     Z F
+        prior     H F + F 2Z
+        infer     (F + H) F + (L-1) F^2 + F 2Z
+        generate  (F + H) F + (L-1) F^2 + F X
+        recur     2F 3H + H 3H                       the GRU's three blocks, on [phi_x, phi_z] and on h
+
+    Let M be their sum. For each y = x W, backward needs two products of the same cost: dx = dy W^T and dW = x^T dy.
+    Only the data gradient of phi_x's first layer, X F, is nobody's input. In all: 2 T B (3 M - X F).
+    Activations, the loss, clipping and Adam are not counted: they are no matrix products.
+    """
+    phi_x = X * F + (L - 1) * F * F
+    prior = H * F + F * 2 * Z
+    infer = (F + H) * F + (L - 1) * F * F + F * 2 * Z
+    generate = (F + H) * F + (L - 1) * F * F + F * X
+    recur = 2 * F * 3 * H + H * 3 * H
+    M = phi_x + Z * F + prior + infer + generate + recur
+    return 2 * T * B * (3 * M - X * F)
