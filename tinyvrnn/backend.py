@@ -11,9 +11,8 @@ device. The tests run on it, so a mistake that only a GPU would show fails on a 
 import ctypes
 import importlib
 import operator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -249,32 +248,18 @@ def to_host(array):
 # ---- BLAS threads --------------------------------------------------------------------------------
 
 
-class _OneBlasThread:
-    """Context: BLAS uses one thread inside, and what it used before outside; nested and concurrent uses share it.
+@contextmanager
+def one_blas_thread():
+    """Context: BLAS uses one thread inside, and what it used before outside.
 
     The products here are small. Handing each to several threads costs more than it saves (docs/performance.md), so
     cores are used by splitting the batch (training/parallel.py), and no setting of the user's process stays changed.
+    Where several threads are inside at once, the one that came first sets and undoes the limit.
     """
-
-    def __init__(self):
-        self._lock, self._depth, self._limit = Lock(), 0, None
-
-    def __enter__(self):
-        with self._lock:
-            if self._depth == 0:
-                self._limit = _blas().limit(limits=1, user_api="blas")
-            self._depth += 1
-
-    def __exit__(self, *exception):
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._limit.restore_original_limits()
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache
 def _blas():
     return ThreadpoolController()
-
-
-one_blas_thread = _OneBlasThread()

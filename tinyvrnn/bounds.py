@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_elbo(model, sequences, batch_size=128, seed=0):
-    """The ELBO of Eq. 11 over `sequences`, with one draw of z for each, the same in every call with the same seed.
+    """The ELBO of Eq. 11 over `sequences`, one draw of z for each; the same seed and batch size give the same draws.
 
     Per step means all nats over all real steps: not over padded ones, and not a mean of the sequences' means.
     """

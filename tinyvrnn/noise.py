@@ -6,15 +6,21 @@ own: a resumed run, another backend and a shard of a batch all see the noise tha
 """
 
 import zlib
+from numbers import Integral
 
 import numpy as np
+
+from tinyvrnn.errors import ConfigError
 
 
 def generator(seed, stream, step=0):
     """A NumPy Generator that stands at the start of block `step` of the named stream.
 
     seed: int >= 0, the run's seed. stream: str, what the numbers are for ("train", "shuffle", ...). step: int >= 0.
+    Raises ConfigError for a seed that is no such number.
     """
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**64):
+        raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}.")
     key = np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, step]))
 

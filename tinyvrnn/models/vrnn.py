@@ -5,12 +5,13 @@
 with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps.
 """
 
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyvrnn import noise
-from tinyvrnn.backend import get_backend, one_blas_thread
+from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
@@ -72,8 +73,8 @@ class VRNN:
     @property
     def config(self):
         """The arguments that make this model again (backend apart), as plain values."""
-        sizes = {name: getattr(self, name) for name in _SIZES}
-        return sizes | {"likelihood": self.likelihood.name, "dtype": self.dtype, "seed": self.seed}
+        sizes = {name: int(getattr(self, name)) for name in _SIZES}
+        return sizes | {"likelihood": self.likelihood.name, "dtype": self.dtype, "seed": int(self.seed)}
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
@@ -90,10 +91,11 @@ class VRNN:
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws)
             self._draws += 1
-        with one_blas_thread:
+        with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
             parts = _parts(log_p, kl, mask)
+            beta = float(beta)  # a NumPy scalar would turn float32 arrays into float64
             loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
             named = schedule.sequence_backward(self.params, cache, -weight, beta * weight, self.likelihood)
@@ -115,7 +117,7 @@ class VRNN:
     def reconstruct(self, x, lengths=None, eps=None):
         """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
         *_, cache = self._forward(x, lengths, eps)
-        with one_blas_thread:
+        with one_blas_thread():
             outputs, _ = generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)
         return self.likelihood.mean(*outputs)
 
@@ -125,10 +127,13 @@ class VRNN:
         With prime (T0, n, X), the sequences are continued: the result is (T0 + steps, n, X) and begins with them.
         """
         xp = self.backend.xp
+        for name, value in (("n", n), ("steps", steps)):
+            if not isinstance(value, Integral) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if prime is not None:
             prime, eps, _ = self._prepare(prime, None, self._draw_eps(prime, "prime", seed))
             n = prime.shape[1]
-        with one_blas_thread:
+        with one_blas_thread():
             h = xp.zeros((n, self.h_dim), dtype=self.dtype)
             if prime is not None:
                 h = state_after(self.params, prime, eps, h)
@@ -137,7 +142,7 @@ class VRNN:
 
     def _forward(self, x, lengths, eps):
         eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
-        with one_blas_thread:
+        with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
         return log_p, kl, mask, cache
@@ -149,13 +154,13 @@ class VRNN:
 
     def _prepare(self, x, lengths, eps):
         """x, eps and the mask of real steps (T, B) on the backend. What stands in the padding is replaced by zeros."""
-        _check_x(x, self.x_dim, lengths, self.likelihood.name)
+        lengths = _check_x(x, self.x_dim, lengths, self.likelihood.name)
         T, B, _ = x.shape
-        if eps.shape != (T, B, self.z_dim):
+        if getattr(eps, "shape", None) != (T, B, self.z_dim):
             raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {_shape(eps)}.")
         backend, xp = self.backend, self.backend.xp
         x, eps = backend.asarray(x, dtype=self.dtype), backend.asarray(eps, dtype=self.dtype)
-        if lengths is None:
+        if lengths is None or (lengths == T).all():
             return x, eps, xp.ones((T, B), dtype=self.dtype)
         mask = xp.arange(T)[:, None] < backend.asarray(lengths)
         return xp.where(mask[..., None], x, 0), eps, mask.astype(self.dtype)
@@ -170,10 +175,8 @@ class VRNN:
     def _check_sizes(self):
         for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < 2**64:
-            raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed!r}.")
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in _SIZES)
@@ -207,15 +210,17 @@ def _shape(value):
 
 
 def _check_x(x, x_dim, lengths, likelihood):
+    """Raises DataError for what the model can't read. Returns lengths as a host array, or None."""
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
         raise DataError(f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {_shape(x)}: see tinyvrnn.data.pad.")
     T, B, _ = x.shape
     if lengths is not None:
-        lengths = np.asarray(lengths)
+        lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
         if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     if isinstance(x, np.ndarray):  # a device array was checked when its data were read; a look would stop the device
         _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
+    return lengths
 
 
 def _check_values(x, likelihood):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from numbers import Integral
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -9,7 +10,7 @@ from tqdm import tqdm
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import batches, check_binary
+from tinyvrnn.data import Data, batches, check_binary
 from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
@@ -43,9 +44,9 @@ class Options(NamedTuple):
             raise ConfigError("Say how long to train: give epochs or minutes.")
         for name in ("epochs", "batch", "patience", "warmup"):
             value, least = getattr(self, name), 0 if name == "warmup" else 1
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (not isinstance(value, Integral) or value < least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-        if self.workers != "auto" and (not isinstance(self.workers, int) or self.workers < 1):
+        if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         for name in ("minutes", "lr", "clip"):
             value = getattr(self, name)
@@ -171,6 +172,8 @@ def _options(given):
 
 
 def _check_fit(model, data):
+    if not isinstance(data, Data):
+        raise DataError(f"Expected data from load_data or Data.from_sequences, got {type(data).__name__}.")
     if data.train.x_dim != model.x_dim:
         raise DataError(f"{data.name} has {data.train.x_dim} values a step, the model takes {model.x_dim}.")
     if model.likelihood.name == "bernoulli":

@@ -39,7 +39,7 @@ class Workers:
                 np.ascontiguousarray(x[:T, s]), lengths[s], np.ascontiguousarray(eps[:T, s]), beta
             )
 
-        with one_blas_thread:
+        with one_blas_thread():
             results = list(self._pool.map(of_slice, slices))
         return combine(results, [s.stop - s.start for s in slices])
 
