@@ -13,6 +13,7 @@ import importlib
 import operator
 from contextlib import contextmanager, suppress
 from functools import cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -254,10 +255,19 @@ def one_blas_thread():
 
     The products here are small. Handing each to several threads costs more than it saves (docs/performance.md), so
     cores are used by splitting the batch (training/parallel.py), and no setting of the user's process stays changed.
-    Where several threads are inside at once, the one that came first sets and undoes the limit.
+    The setting is the whole process's: whoever comes first sets and undoes it, and who comes meanwhile leaves it alone.
     """
-    with _blas().limit(limits=1, user_api="blas"):
+    if not _limiting.acquire(blocking=False):
         yield
+        return
+    try:
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _limiting.release()
+
+
+_limiting = Lock()
 
 
 @cache

@@ -1,0 +1,449 @@
+"""The checks that tests and planted mistakes share: each passes on right code and raises AssertionError on wrong.
+
+A check looks its functions up in the package when it runs (module.name, not a name imported here), so that a wrong
+function put in their place is what it sees. test_planted.py proves of each that it can fail.
+"""
+
+import math
+
+import autograd
+import numpy as np
+import plain
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn import bounds, gradcheck, pairs
+from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.distributions import bernoulli, gaussian
+from tinyvrnn.models import schedule, stepwise
+from tinyvrnn.nn import activations, gru
+from tinyvrnn.params import leaves, views
+from tinyvrnn.training import loop, optim
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def device(backend, *arrays):
+    """The arrays, on a backend."""
+    return tuple(get_backend(backend).asarray(a) for a in arrays)
+
+
+def small(likelihood="bernoulli", backend="numpy", seed=0, T=5, B=4, scale=0.4, **options):
+    """A VRNN of a few hundred parameters, all random (biases too), and a ragged batch: model, x, lengths, eps."""
+    sizes = {"x_dim": 4, "h_dim": 5, "z_dim": 2, "features": 3, "dtype": "float64"} | options
+    model = tv.VRNN(**sizes, likelihood=likelihood, backend=backend, seed=seed)
+    draw = rng(seed)
+    theta = scale * draw.standard_normal(model.theta.shape)
+    for name, leaf in leaves(views(theta, model.shapes)):
+        if name.split(".")[1] in ("b1", "b2", "b3"):
+            leaf[...] = 0.5 + abs(leaf)  # rectifiers that are off for every input would hide mistakes
+    model.theta[...] = model.backend.asarray(theta.astype(model.dtype))
+    x = draw.random((T, B, model.x_dim)).astype(model.dtype)
+    lengths = np.array([T, *draw.integers(1, T + 1, B - 1)])
+    return model, x, lengths, draw.standard_normal((T, B, model.z_dim)).astype(model.dtype)
+
+
+def host_params(model):
+    return views(to_host(model.theta).copy(), model.shapes)
+
+
+def assert_close(actual, expected, tol, what=""):
+    """Relative to the largest entry of the array; NaN never passes."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"{what}: shapes {actual.shape} and {expected.shape}"
+    error = gradcheck.rel_error(actual, expected)
+    assert error <= tol, f"{what}: relative error {error:.2e}, more than {tol:g}"
+
+
+def assert_same_tree(actual, expected, tol):
+    actual, expected = dict(leaves(actual)), dict(leaves(expected))
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert_close(to_host(actual[name]), to_host(expected[name]), tol, name)
+
+
+def assert_mean(samples, expected, what, z=4.0):
+    """The mean over axis 0 lies within z standard errors of `expected`, in every entry."""
+    error = samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
+    away = np.abs(samples.mean(axis=0) - expected) / error
+    assert np.all(away < z), f"{what}: {np.max(away):.1f} standard errors away from {expected}"
+
+
+# ---- gradients -----------------------------------------------------------------------------------
+
+
+def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
+    """The hand-written gradients of one pair equal the numeric ones to 1e-7."""
+    rows = pairs.check(name, backend, seed, tol=1e-7, leading=leading)
+    pair = pairs.PAIRS[name]
+    # `check_pair` skips an input whose gradient is None; no pair of this package has a right to that
+    assert len(rows) == len(pair.shapes) + len(pair.inputs)
+
+
+def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7):
+    """Every leaf of the gradient of the whole ELBO equals the numeric one to 1e-6; ragged, beta != 1."""
+    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers)
+    rows = gradcheck.check_model(model, x, lengths, eps, beta=beta, tol=1e-6)
+    assert [row.leaf for row in rows] == [name for name, _ in leaves(model.params)]
+
+
+def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0):
+    """Loss (1e-10) and every leaf of the gradient (1e-8) equal those of plain.py, differentiated by autograd."""
+    model, x, lengths, eps = small(likelihood, seed=seed, layers=layers)
+    loss, grads, _ = model.loss_and_grads(x, lengths, eps, beta)
+    value, gradient = autograd.value_and_grad(plain.loss)(host_params(model), x, lengths, eps, likelihood, beta)
+    assert abs(loss - value) < 1e-10 * max(1, abs(value)), f"loss {loss}, plain rewrite {value}"
+    assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
+
+
+def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, **sizes):
+    """log p, KL and all gradients of the batched schedule equal the literal ones to 1e-12; upstream is random."""
+    model, x, _, eps = small(likelihood, backend, seed, **sizes)
+    x, eps, dlog_p, dkl = device(backend, x, eps, *rng(seed + 1).standard_normal((2, *x.shape[:2])))
+    results = []
+    for module in (schedule, stepwise):
+        log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood)
+        grads = module.sequence_backward(model.params, cache, dlog_p, dkl, model.likelihood)
+        results.append((to_host(log_p), to_host(kl), grads))
+    (log_p, kl, grads), (log_p_literal, kl_literal, grads_literal) = results
+    assert_close(log_p, log_p_literal, 1e-12, "log p")
+    assert_close(kl, kl_literal, 1e-12, "KL")
+    assert_same_tree({group: grads[group] for group in grads_literal}, grads_literal, 1e-12)
+
+
+def sequence_backward_is_pure(likelihood="bernoulli"):
+    """Called twice it returns the same bits, and changes no byte of params, cache or upstream gradients."""
+    model, x, _, eps = small(likelihood)
+    upstream = rng(1).standard_normal((2, *x.shape[:2]))
+    log_p, kl, cache = schedule.sequence_forward(model.params, x, eps, model.likelihood)
+    given = (model.theta, x, eps, upstream, log_p, kl, *arrays_in(cache))
+    before = [a.tobytes() for a in given]
+    first, second = (
+        dict(leaves(schedule.sequence_backward(model.params, cache, *upstream, model.likelihood))) for _ in range(2)
+    )
+    assert before == [a.tobytes() for a in given], "sequence_backward changed what it was given"
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), f"the second call returned another gradient of {name}"
+
+
+def arrays_in(value):
+    """All arrays in nested tuples."""
+    if isinstance(value, tuple):
+        return [a for item in value for a in arrays_in(item)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+# ---- forward, by another route -------------------------------------------------------------------
+
+
+def activation_values():
+    """relu, tanh, sigmoid and softplus of a few numbers, by `math`."""
+    a = np.array([-3.0, -0.5, 0.0, 0.25, 2.0])
+    expected = {
+        "relu": [max(v, 0.0) for v in a],
+        "tanh": [math.tanh(v) for v in a],
+        "sigmoid": [1 / (1 + math.exp(-v)) for v in a],
+        "softplus": [math.log(1 + math.exp(v)) for v in a],
+    }
+    for name, values in expected.items():
+        y, _ = getattr(activations, f"{name}_forward")(a)
+        assert_close(y, values, 1e-15, name)
+
+
+def reparameterise_moments(n=40_000):
+    """Draws have the mean mu and the standard deviation sigma, which is not its square."""
+    mu, sigma = np.array([-1.0, 0.5, 3.0]), np.array([0.1, 0.5, 3.0])
+    z, _ = gaussian.reparameterise_forward(mu, sigma, rng().standard_normal((n, 3)))
+    assert_mean(z, mu, "mean of z")
+    assert_mean((z - mu) ** 2, sigma**2, "variance of z")
+
+
+def bernoulli_moments(n=40_000):
+    """Draws are 0 or 1, with mean sigmoid(a)."""
+    a = np.array([-2.0, 0.0, 0.7, 3.0])
+    x = bernoulli.bernoulli_sample(rng().random((n, 4)), np.tile(a, (n, 1)))
+    assert set(np.unique(x)) == {0.0, 1.0}
+    assert_mean(x, 1 / (1 + np.exp(-a)), "mean of x")
+
+
+def two_gaussians(seed, B=6, Z=3):
+    draw = rng(seed)
+    return tuple(f(draw.standard_normal((B, Z))) for f in (lambda v: v, np.exp, lambda v: v, np.exp))
+
+
+def normal_log_density(x, mu, sigma):
+    return -0.5 * ((x - mu) / sigma) ** 2 - np.log(sigma * math.sqrt(2 * math.pi))
+
+
+def kl_textbook():
+    """KL equals log(s0/sz) + (sz^2 + (mz - m0)^2) / (2 s0^2) - 1/2, and is 0 for equal distributions."""
+    mz, sz, m0, s0 = two_gaussians(0)
+    expected = (np.log(s0 / sz) + (sz**2 + (mz - m0) ** 2) / (2 * s0**2) - 0.5).sum(axis=-1)
+    assert_close(gaussian.gaussian_kl_forward(mz, sz, m0, s0)[0], expected, 1e-13, "KL")
+    assert np.all(gaussian.gaussian_kl_forward(mz, sz, mz, sz)[0] == 0)
+
+
+def kl_monte_carlo(n=40_000):
+    """KL equals the mean of log q(z) - log p(z) over draws of q, within 4 standard errors."""
+    mz, sz, m0, s0 = two_gaussians(1)
+    s0 = s0 + 0.5  # a prior much narrower than q would give the estimate heavy tails
+    z = mz + sz * rng(2).standard_normal((n, *mz.shape))
+    ratio = (normal_log_density(z, mz, sz) - normal_log_density(z, m0, s0)).sum(axis=-1)
+    assert_mean(ratio, gaussian.gaussian_kl_forward(mz, sz, m0, s0)[0], "KL")
+
+
+def log_densities_textbook():
+    """Both log-densities equal the formulas of a textbook, entry by entry, with `math`."""
+    draw = rng(3)
+    x, (mu, a), sigma = draw.random((5, 3)), draw.standard_normal((2, 5, 3)), draw.random((5, 3)) + 0.2
+    normal = [
+        sum(math.log(math.exp(-((v - m) ** 2) / (2 * s * s)) / (s * math.sqrt(2 * math.pi))) for v, m, s in zip(*row))
+        for row in zip(x, mu, sigma)
+    ]
+    coin = [
+        sum(v * math.log(1 / (1 + math.exp(-w))) + (1 - v) * math.log(1 / (1 + math.exp(w))) for v, w in zip(*row))
+        for row in zip(x, a)
+    ]
+    assert_close(gaussian.gaussian_log_density_forward(x, mu, sigma)[0], normal, 1e-13, "log N")
+    assert_close(bernoulli.bernoulli_log_density_forward(x, a)[0], coin, 1e-13, "log Bernoulli")
+
+
+def densities_integrate_to_1():
+    """A grid over x for the Gaussian; x = 0 and x = 1 for the Bernoulli."""
+    grid = np.linspace(-30, 30, 60_001)[:, None]
+    for mu, sigma in ((0.0, 1.0), (2.0, 0.3), (-1.0, 3.0)):
+        log_p, _ = gaussian.gaussian_log_density_forward(grid, np.full_like(grid, mu), np.full_like(grid, sigma))
+        assert abs(np.exp(log_p).sum() * (grid[1, 0] - grid[0, 0]) - 1) < 1e-10
+    for a in (-3.0, 0.0, 0.8):
+        log_p, _ = bernoulli.bernoulli_log_density_forward(np.array([[0.0], [1.0]]), np.full((2, 1), a))
+        assert abs(np.exp(log_p).sum() - 1) < 1e-14
+
+
+def gru_literal(p, x, h):
+    """h' of one row, one scalar at a time, from the equations of the reset-after GRU."""
+    H, D = len(h), len(x)
+
+    def side(v, W, b, column):
+        return sum(v[i] * W[i, column] for i in range(len(v))) + b[column]
+
+    h_next = np.empty(H)
+    for j in range(H):
+        assert p["W"].shape == (D, 3 * H)
+        r = 1 / (1 + math.exp(-(side(x, p["W"], p["b"], j) + side(h, p["U"], p["c"], j))))
+        u = 1 / (1 + math.exp(-(side(x, p["W"], p["b"], H + j) + side(h, p["U"], p["c"], H + j))))
+        n = math.tanh(side(x, p["W"], p["b"], 2 * H + j) + r * side(h, p["U"], p["c"], 2 * H + j))
+        h_next[j] = (1 - u) * n + u * h[j]
+    return h_next
+
+
+def gru_equals_literal():
+    """The GRU cell equals a loop over scalars, with both biases at random."""
+    draw = rng(4)
+    p = {name: draw.standard_normal(shape) for name, shape in gru.shapes(4, 3).items()}
+    x, h = draw.standard_normal((5, 4)), draw.standard_normal((5, 3))
+    expected = np.stack([gru_literal(p, *row) for row in zip(x, h)])
+    assert_close(gru.gru_forward(p, x, h)[0], expected, 1e-14, "h'")
+
+
+# ---- invariances ---------------------------------------------------------------------------------
+
+
+def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3):
+    """More padding, and whatever stands in it, changes neither loss nor parts nor gradient."""
+    model, x, lengths, eps = small(likelihood)
+    loss, grads, parts = model.loss_and_grads(x, lengths, eps)
+    wide_x, wide_eps = (np.concatenate([a, np.zeros((extra, *a.shape[1:]))]) for a in (x, eps))
+    wide_eps[-extra:] = 0.5
+    wide_x[np.arange(len(wide_x))[:, None] >= lengths] = garbage
+    padded_loss, padded_grads, padded_parts = model.loss_and_grads(wide_x, lengths, wide_eps)
+    assert_close(padded_loss, loss, 1e-12, "loss")
+    assert_close(padded_parts, parts, 1e-12, "parts")
+    assert_close(padded_grads, grads, 1e-12, "gradient")
+
+
+def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0.6):
+    """The loss and the gradient of a batch are the means of those of its sequences, each cut to its length."""
+    model, x, lengths, eps = small(likelihood, backend)
+    loss, grads, parts = model.loss_and_grads(x, lengths, eps, beta)
+    singles = [
+        model.loss_and_grads(x[:n, b : b + 1], None, eps[:n, b : b + 1], beta) for b, n in enumerate(lengths.tolist())
+    ]
+    assert_close(float(loss), np.mean([float(s[0]) for s in singles]), 1e-12, "loss")
+    assert_close(to_host(grads), np.mean([to_host(s[1]) for s in singles], axis=0), 1e-12, "gradient")
+    for name in ("elbo", "kl", "log_likelihood"):
+        assert_close(to_host(parts[name]), np.concatenate([to_host(s[2][name]) for s in singles]), 1e-12, name)
+
+
+def permutation_permutes(likelihood="bernoulli"):
+    """Another order of the sequences reorders the parts and leaves loss and gradient."""
+    model, x, lengths, eps = small(likelihood)
+    loss, grads, parts = model.loss_and_grads(x, lengths, eps)
+    order = np.array([2, 0, 3, 1])
+    other_loss, other_grads, other_parts = model.loss_and_grads(x[:, order], lengths[order], eps[:, order])
+    assert_close(other_loss, loss, 1e-12, "loss")
+    assert_close(other_grads, grads, 1e-12, "gradient")
+    assert_close(other_parts, np.stack(parts)[:, order], 1e-12, "parts")
+
+
+def batches_are_unrelated():
+    """Another batch in between changes nothing: no state is carried from one batch to the next."""
+    model, x, lengths, eps = small()
+    first = model.loss_and_grads(x, lengths, eps)
+    model.loss_and_grads(1 - x, lengths, -eps)
+    again = model.loss_and_grads(x, lengths, eps)
+    assert first[0] == again[0] and np.array_equal(first[1], again[1]), "the loss depends on the batch before"
+
+
+def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32"):
+    """Loss, parts and all gradients are finite: heads' outputs of 1e3, their weights times 1e3, x of 1e4, or all."""
+    model, x, lengths, eps = small(likelihood, dtype=dtype)
+    x = np.round(x) if likelihood == "bernoulli" else x
+    if extreme in ("outputs", "all"):
+        for group in ("generate", "prior", "infer"):
+            bias = model.params[group]["b_out"]
+            bias[...] = 1e3 * np.where(np.arange(bias.size) % 3, -1, 1)
+    if extreme in ("weights", "all"):
+        for group in ("generate", "prior", "infer"):
+            model.params[group]["W_out"][...] *= 1e3
+    if extreme in ("x", "all"):
+        x = 1e4 * np.sign(x - 0.5) + x
+    with np.errstate(all="ignore"):  # what counts is the result
+        loss, grads, parts = model.loss_and_grads(x.astype(dtype), lengths, eps)
+    assert np.isfinite(loss), f"loss {loss}"
+    assert np.all(np.isfinite(parts)), f"parts {parts}"
+    wrong = [name for name, g in leaves(views(grads, model.shapes)) if not np.all(np.isfinite(g))]
+    assert not wrong, f"gradients that are not finite: {wrong}"
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+def coin_that_stays():
+    """A Bernoulli VRNN, set by hand, whose x_1 is a fair coin and whose x_t repeats x_{t-1}.
+
+    With u = 0 the state is h_t = tanh(20 x_t - 10), about +1 or -1, and the logit is 50 h_{t-1}: 0 at first. A mean
+    of 0.5 fed back in place of a sample gives h = 0, and the next coin is fair again. z says nothing, and posterior and
+    prior are equal, so the ELBO of a coin that stays is log 1/2, however long it is.
+    """
+    model = tv.VRNN(x_dim=1, h_dim=1, z_dim=1, features=2, layers=1, dtype="float64")
+    model.theta[...] = 0
+    p = model.params
+    p["phi_x"]["W1"][...] = [[1, 0]]
+    p["recur"]["W"][0, 2], p["recur"]["b"][...] = 20, [0, -60, -10]
+    p["generate"]["W1"][2], p["generate"]["W_out"][...] = [1, -1], [[50], [-50]]
+    return model
+
+
+def samples_are_fed_back(n=2000):
+    """The coin that stays: values 0 and 1, the first fair, all others equal to the first."""
+    x = coin_that_stays().sample(n=n, steps=6, seed=1)[..., 0]
+    assert set(np.unique(x)) == {0.0, 1.0}
+    assert_mean(x[0], 0.5, "first coin")
+    assert np.array_equal(x, np.broadcast_to(x[0], x.shape)), "the coin did not stay"
+
+
+def draw_plainly(model, n, steps, draw):
+    """x (steps, n, X) by Eq. 8, with the functions of plain.py and noise of numpy's own."""
+    p, h, xs = host_params(model), np.zeros((n, model.h_dim)), []
+    for _ in range(steps):
+        mu_0, sigma_0 = plain.gaussian_head(p["prior"], plain.hidden(p["prior"], h))
+        phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * draw.standard_normal(mu_0.shape))
+        v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
+        if model.likelihood.name == "bernoulli":
+            logits = plain.head(p["generate"], v)
+            x = (draw.random(logits.shape) < plain.sigmoid(logits)).astype(float)
+        else:
+            mu, sigma = plain.gaussian_head(p["generate"], v)
+            x = mu + sigma * draw.standard_normal(mu.shape)
+        xs.append(x)
+        h = plain.gru(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), h)
+    return np.stack(xs)
+
+
+def sample_moments(likelihood="bernoulli", n=40_000, steps=3):
+    """Means, squares and products of neighbouring steps of samples equal those of draws by plain.py."""
+    model, *_ = small(likelihood, scale=0.8)
+    ours, theirs = model.sample(n=n, steps=steps, seed=3), draw_plainly(model, n, steps, rng(5))
+    for name, moment in (
+        ("x_t", lambda x: x),
+        ("x_t^2", lambda x: x * x),
+        ("x_t x_{t-1}", lambda x: x[1:] * x[:-1]),
+    ):
+        a, b = moment(ours), moment(theirs)
+        away = np.abs(a.mean(axis=1) - b.mean(axis=1)) / np.sqrt((a.var(axis=1) + b.var(axis=1)) / n)
+        assert np.all(away < 4), f"mean of {name}: {away.max():.1f} standard errors away"
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def toy_data(lengths=(3, 1, 5, 2, 4, 5, 2, 1), x_dim=4, seed=0):
+    draw = rng(seed)
+    sequences = [draw.integers(0, 2, (n, x_dim)).astype("float32") for n in lengths]
+    return tv.Data.from_sequences("toy", sequences, sequences[:4], sequences[4:])
+
+
+def clipped_before_the_step(clip=0.01):
+    """No gradient that Adam steps with is longer than `clip`, and some had been before clipping."""
+    norms, step = [], optim.Adam.step
+
+    def watched(self, theta, grads, *args, **kwargs):
+        norms.append(float(np.linalg.norm(grads)))
+        return step(self, theta, grads, *args, **kwargs)
+
+    model, *_ = small(dtype="float32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optim.Adam, "step", watched)
+        records = loop.train(model, toy_data(), progress=False, epochs=2, batch=4, clip=clip, workers=1)
+    assert max(record["grad_norm"] for record in records) > 2 * clip  # or the clip would have had nothing to do
+    assert norms and max(norms) < 1.001 * clip, f"Adam stepped with a gradient of norm {max(norms):.3g}"
+
+
+def training_keeps_the_best_weights():
+    """The validation data are the opposite of the training data, so its ELBO soon falls; the best weights survive."""
+    model, *_ = small(dtype="float32")
+    ones, zeros = np.ones((6, 3, 4), "float32"), np.zeros((6, 3, 4), "float32")
+    data, elbos = tv.Data.from_sequences("opposites", ones, zeros, zeros), []
+    loop.train(
+        model,
+        data,
+        progress=False,
+        epochs=4,
+        lr=0.1,
+        workers=1,
+        on_epoch=lambda record, _: elbos.append(record["valid"]["elbo"]),
+    )
+    assert elbos[-1] < max(elbos) - 0.1  # or the last weights would be the best ones
+    kept = bounds.evaluate_elbo(model, data.valid).elbo_per_sequence
+    assert kept == max(elbos), f"kept weights of validation ELBO {kept:.3f}, the best was {max(elbos):.3f}"
+
+
+def units_are_exact(lengths=(1, 2, 5, 8)):
+    """Four coins that stay: -log 2 nats a sequence, -4 log 2 over 16 steps, which no mean of their means is."""
+    sequences = tv.Sequences.from_list([np.full((n, 1), i % 2) for i, n in enumerate(lengths)])
+    found = bounds.evaluate_elbo(coin_that_stays(), sequences, batch_size=3)
+    assert (found.sequences, found.steps) == (len(lengths), sum(lengths))
+    assert_close(found.elbo_per_sequence, -math.log(2), 1e-12, "nats per sequence")
+    assert_close(found.elbo_per_step, -math.log(2) * len(lengths) / sum(lengths), 1e-12, "nats per step")
+    assert_close(found.log_likelihood_per_sequence, -math.log(2), 1e-12, "log-likelihood")
+    assert abs(found.kl_per_sequence) < 1e-15
+
+
+def adam_textbook():
+    """Three steps of Adam equal the algorithm box of Kingma and Ba, a scalar at a time."""
+    theta, draw = np.array([1.0, -2.0]), rng(6)
+    grads = draw.standard_normal((3, 2))
+    expected = []
+    for j in range(2):
+        m = v = 0.0
+        value = theta[j]
+        for k, g in enumerate(grads[:, j], start=1):
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            value -= 0.01 * (m / (1 - 0.9**k)) / (math.sqrt(v / (1 - 0.999**k)) + 1e-8)
+        expected.append(value)
+    optimiser = optim.Adam(theta, lr=0.01)
+    for g in grads:
+        optimiser.step(theta, g.copy())
+    assert_close(theta, expected, 1e-12, "theta")

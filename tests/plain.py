@@ -1,0 +1,82 @@
+"""The ELBO of the VRNN, rewritten from the paper with no line of tinyvrnn: the second opinion that tests ask.
+
+Everything is in its textbook form and one sequence, one step at a time; a sequence ends where its array ends, so there
+are no masks. It is differentiated by the `autograd` package. Slow, and not stable at extremes: for small numbers only.
+"""
+
+import autograd.numpy as anp
+
+
+def softplus(a):
+    return anp.log(1 + anp.exp(a))
+
+
+def sigmoid(a):
+    return 1 / (1 + anp.exp(-a))
+
+
+def hidden(p, v):
+    """relu layers W1, W2, ... on a vector v, or on the rows of a matrix."""
+    layer = 1
+    while f"W{layer}" in p:
+        v = anp.maximum(0, anp.dot(v, p[f"W{layer}"]) + p[f"b{layer}"])
+        layer += 1
+    return v
+
+
+def head(p, v):
+    return anp.dot(v, p["W_out"]) + p["b_out"]
+
+
+def gaussian_head(p, v):
+    """(mu, sigma), sigma = softplus(s) + 1e-4; the first half of the columns is mu."""
+    o = head(p, v)
+    half = o.shape[-1] // 2
+    return o[..., :half], softplus(o[..., half:]) + 1e-4
+
+
+def kl(mu_z, sigma_z, mu_0, sigma_0):
+    """log(s0/sz) + (sz^2 + (mz - m0)^2) / (2 s0^2) - 1/2, summed."""
+    return anp.sum(anp.log(sigma_0 / sigma_z) + (sigma_z**2 + (mu_z - mu_0) ** 2) / (2 * sigma_0**2) - 0.5)
+
+
+def gru(p, x, h):
+    """Reset-after GRU, gate by gate; columns are the blocks r, u, n."""
+    H = h.shape[-1]
+    a = [anp.dot(x, p["W"][:, k * H : (k + 1) * H]) + p["b"][k * H : (k + 1) * H] for k in range(3)]
+    g = [anp.dot(h, p["U"][:, k * H : (k + 1) * H]) + p["c"][k * H : (k + 1) * H] for k in range(3)]
+    r, u = sigmoid(a[0] + g[0]), sigmoid(a[1] + g[1])
+    n = anp.tanh(a[2] + r * g[2])
+    return (1 - u) * n + u * h
+
+
+def log_density(p, likelihood, x, v):
+    if likelihood == "bernoulli":
+        prob = sigmoid(head(p, v))
+        return anp.sum(x * anp.log(prob) + (1 - x) * anp.log(1 - prob))
+    mu, sigma = gaussian_head(p, v)
+    return anp.sum(anp.log(anp.exp(-((x - mu) ** 2) / (2 * sigma**2)) / anp.sqrt(2 * anp.pi * sigma**2)))
+
+
+def terms(params, x, eps, likelihood):
+    """(log-likelihood, KL) of one sequence x (T, X) with the noise eps (T, Z)."""
+    h, total, total_kl = anp.zeros(params["recur"]["U"].shape[0]), 0.0, 0.0
+    for t in range(len(x)):
+        phi_x = hidden(params["phi_x"], x[t])
+        mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
+        mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+        phi_z = hidden(params["phi_z"], mu_z + sigma_z * eps[t])
+        generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
+        total = total + log_density(params["generate"], likelihood, x[t], generated)
+        total_kl = total_kl + kl(mu_z, sigma_z, mu_0, sigma_0)
+        h = gru(params["recur"], anp.concatenate([phi_x, phi_z]), h)
+    return total, total_kl
+
+
+def loss(params, x, lengths, eps, likelihood, beta=1.0):
+    """-(log-likelihood - beta KL), mean over the sequences of the batch x (T, B, X), each cut to its length."""
+    total = 0.0
+    for b, length in enumerate(lengths):
+        log_p, kl_b = terms(params, x[:length, b], eps[:length, b], likelihood)
+        total = total - (log_p - beta * kl_b)
+    return total / len(lengths)

@@ -1,0 +1,438 @@
+"""The seam between the package and its arrays, on a machine that needs no GPU.
+
+Catches: host arrays that meet device arrays, values that cross to the host in a training step, functions CuPy lacks, a
+message that leaves a user without a GPU alone, BLAS threads that stay changed, imports that point upwards.
+"""
+
+import ast
+import importlib
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import checks
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
+
+import tinyvrnn as tv
+from tinyvrnn import backend
+from tinyvrnn.backend import BackendError, get_backend, namespace, one_blas_thread, to_host, transfers
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.nn.activations import relu
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
+
+PACKAGE = Path(tv.__file__).parent
+OPERATORS = "+ - * / ** @ < <= > >= == !=".split()
+
+
+@pytest.fixture
+def array():
+    return get_backend("strict").asarray(np.eye(2) + 1)
+
+
+# ---- strict --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["a {} b", "b {} a"])
+@pytest.mark.parametrize("op", OPERATORS)
+def test_strict_refuses_a_host_array_in_every_operator(array, op, order):
+    with pytest.raises(TypeError, match="host array"):
+        eval(order.format(op), {"a": array, "b": np.eye(2)})
+
+
+@pytest.mark.parametrize("op", "+= -= *= /=".split())
+def test_strict_refuses_a_host_array_in_every_operator_in_place(array, op):
+    with pytest.raises(TypeError, match="host array"):
+        exec(f"a {op} b", {"a": array, "b": np.eye(2)})
+    with pytest.raises(TypeError):
+        exec(f"b {op} a", {"a": array, "b": np.eye(2)})
+
+
+@pytest.mark.parametrize("op", [*OPERATORS, "&", "|"])
+def test_strict_computes_in_every_operator_what_numpy_does(op):
+    a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 2.0], [1.0, 5.0]])
+    if op in "&|":
+        a, b = a > 2, b > 1
+    expected = eval(f"a {op} b", {"a": a, "b": b})
+    actual = eval(f"a {op} b", dict(zip("ab", checks.device("strict", a, b))))
+    assert isinstance(actual, backend.StrictArray)
+    assert np.array_equal(to_host(actual), expected)
+
+
+@pytest.mark.parametrize("op", "+ - * / **".split())
+def test_strict_takes_scalars_on_both_sides_as_numpy_does(op):
+    a = np.array([1.0, 2.0])
+    for order in (f"a {op} 3", f"3 {op} a"):
+        assert np.array_equal(to_host(eval(order, {"a": checks.device("strict", a)[0]})), eval(order, {"a": a}))
+
+
+@pytest.mark.parametrize("name", backend._FUNCTIONS)
+def test_strict_refuses_a_host_array_in_every_function(array, name):
+    function = getattr(backend.strict_namespace, name)
+    with pytest.raises(TypeError, match="host array"):
+        function(np.eye(2))
+    with pytest.raises(TypeError, match="host array"):
+        function(array, np.eye(2))
+
+
+def test_strict_refuses_a_host_array_as_out_and_inside_a_list(array):
+    xp = backend.strict_namespace
+    with pytest.raises(TypeError, match="host array"):
+        xp.exp(array, out=np.eye(2))
+    for function in (xp.stack, xp.concatenate):
+        with pytest.raises(TypeError, match="host array"):
+            function([array, np.eye(2)])
+
+
+def test_strict_refuses_a_host_array_as_index_and_as_value(array):
+    with pytest.raises(TypeError, match="host array"):
+        array[np.array([0, 1])]
+    with pytest.raises(TypeError, match="host array"):
+        array[...] = np.eye(2)
+
+
+@pytest.mark.parametrize("function", [np.asarray, np.array, np.exp, np.sqrt, np.stack], ids=lambda f: f.__name__)
+def test_strict_refuses_implicit_conversion(array, function):
+    with pytest.raises(TypeError):
+        function(array)
+
+
+def test_strict_refuses_numpy_functions_of_both(array):
+    for function in (np.add, np.multiply, np.matmul, np.maximum):
+        with pytest.raises(TypeError):
+            function(np.eye(2), array)
+
+
+def test_strict_lacks_what_is_not_in_its_list():
+    with pytest.raises(AttributeError):
+        _ = backend.strict_namespace.logaddexp
+
+
+def test_strict_keeps_reductions_on_the_device(array):
+    transfers.reset()
+    for value in (array.sum(), array.mean(), array.max(), backend.strict_namespace.sum(array), array[0, 0]):
+        assert isinstance(value, backend.StrictArray) and value.shape == ()
+    assert transfers.total == 0
+
+
+@pytest.mark.parametrize("fetch", [float, int, bool, to_host])
+def test_strict_counts_each_scalar_that_is_fetched(array, fetch):
+    transfers.reset()
+    fetch(array.sum())
+    assert (transfers.to_device, transfers.to_host) == (0, 1)
+
+
+def test_strict_counts_each_array_that_is_sent_and_none_that_is_there():
+    transfers.reset()
+    a = get_backend("strict").asarray(np.eye(2))
+    get_backend("strict").asarray(a, dtype="float32")
+    assert (transfers.to_device, transfers.to_host) == (1, 0)
+
+
+def test_strict_arrays_do_not_share_memory_with_the_host():
+    host = np.zeros(3)
+    a = get_backend("strict").asarray(host)
+    a += 1
+    fetched = to_host(a)
+    fetched += 1
+    assert host.tolist() == [0, 0, 0] and to_host(a).tolist() == [1, 1, 1]
+
+
+def test_every_strict_function_is_in_numpy():
+    assert [name for name in vars(backend.strict_namespace) if not hasattr(np, name)] == []
+
+
+def test_every_strict_function_is_in_cupy():
+    cupy = pytest.importorskip("cupy")
+    assert [name for name in vars(backend.strict_namespace) if not hasattr(cupy, name)] == []
+
+
+# ---- transfers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_loss_and_grads_sends_three_arrays_and_fetches_none(likelihood):
+    model, *given = checks.small(likelihood, "strict")
+    transfers.reset()
+    model.loss_and_grads(*given)
+    assert transfers.to_device <= 3 and transfers.to_host == 0
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_transfers_do_not_grow_with_the_number_of_steps(likelihood):
+    model, *given = checks.small(likelihood, "strict", T=40)
+    transfers.reset()
+    model.loss_and_grads(*given)
+    model.parts(*given)
+    model.reconstruct(*given)
+    assert transfers.to_device <= 9 and transfers.to_host == 0
+
+
+def test_a_training_step_crosses_four_times():
+    """x, lengths and eps in, the loss out."""
+    model, *given = checks.small(backend="strict", dtype="float32")
+    optimiser = Adam(model.theta)
+    transfers.reset()
+    loss, grads, _ = model.loss_and_grads(*given)
+    clip_by_global_norm(grads, 1.0)
+    optimiser.step(model.theta, grads, 1e-3)
+    float(loss)
+    assert transfers.total <= 4 and transfers.to_host <= 1
+
+
+def test_arrays_that_are_on_the_device_are_not_sent_again():
+    model, x, _, eps = checks.small(backend="strict")
+    x, eps = checks.device("strict", x, eps)
+    transfers.reset()
+    model.loss_and_grads(x, None, eps)
+    assert transfers.total == 0
+
+
+def test_training_on_strict_equals_training_on_numpy():
+    thetas = []
+    for name in ("numpy", "strict"):
+        model, *given = checks.small(backend=name, dtype="float32")
+        optimiser = Adam(model.theta)
+        for _ in range(3):
+            _, grads, _ = model.loss_and_grads(*given)
+            clip_by_global_norm(grads, 0.1)
+            optimiser.step(model.theta, grads, 1e-2)
+        thetas.append(to_host(model.theta).tobytes())
+    assert thetas[0] == thetas[1]
+
+
+# ---- the choice ----------------------------------------------------------------------------------
+
+
+def test_arrays_carry_their_backend(array):
+    assert namespace(np.eye(2)) is np and namespace(np.float64(1)) is np
+    assert namespace(array) is backend.strict_namespace
+    assert backend.backend_of(array).name == "strict"
+    assert isinstance(relu(array), backend.StrictArray) and isinstance(relu(np.eye(2)), np.ndarray)
+
+
+@pytest.mark.parametrize("value", [[1.0], 1.0, None, "a"], ids=repr)
+def test_what_is_no_array_is_refused(value):
+    with pytest.raises(BackendError, match=f"got {type(value).__name__}"):
+        namespace(value)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "NumPy", None])
+def test_an_unknown_backend_is_refused_by_name(name):
+    with pytest.raises(BackendError, match=f'"{name}"'):
+        tv.VRNN(x_dim=2, h_dim=2, z_dim=1, backend=name)
+
+
+def fake_cupy(monkeypatch, get_device_count):
+    """In place of cupy: a module whose only ability is to count devices, or no module."""
+    real, runtime = importlib.import_module, SimpleNamespace(getDeviceCount=get_device_count)
+
+    def import_module(name, *args):
+        if name != "cupy":
+            return real(name, *args)
+        if get_device_count is None:
+            raise ImportError("No module named 'cupy'")
+        return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), asarray=np.asarray, asnumpy=np.asarray)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    backend._cupy_backend.cache_clear()
+
+
+def no_driver():
+    raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+
+@pytest.fixture
+def forget_cupy():
+    yield
+    backend._cupy_backend.cache_clear()
+
+
+@pytest.mark.usefixtures("forget_cupy")
+@pytest.mark.parametrize(
+    "get_device_count, says",
+    [(None, "not installed"), (lambda: 0, "no GPU"), (no_driver, "cudaErrorInsufficientDriver")],
+    ids=["not installed", "no device", "no driver"],
+)
+def test_cupy_without_a_device_is_one_clear_sentence(monkeypatch, get_device_count, says):
+    fake_cupy(monkeypatch, get_device_count)
+    for _ in range(2):  # and again: a failure is not remembered as a success
+        with pytest.raises(BackendError) as error:
+            tv.VRNN(x_dim=2, h_dim=2, z_dim=1, backend="cupy")
+        message = str(error.value)
+        assert says in message and 'use backend="numpy"' in message
+        assert message.endswith(".") and "\n" not in message and ". " not in message
+    if get_device_count is None:
+        assert "tinyvrnn[cuda12]" in message and "tinyvrnn[cuda13]" in message
+
+
+@pytest.mark.usefixtures("forget_cupy")
+def test_cupy_with_a_device_is_used(monkeypatch):
+    fake_cupy(monkeypatch, lambda: 1)
+    assert get_backend("cupy").name == "cupy"
+
+
+# ---- BLAS threads --------------------------------------------------------------------------------
+
+
+def blas_threads():
+    return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+
+BLAS_THREADS_AT_START = blas_threads()  # while tests are collected, before any of them runs
+
+
+@pytest.fixture
+def several():
+    """The number of BLAS threads, which must be put back, by force where a test fails."""
+    before = BLAS_THREADS_AT_START
+    if before <= {1}:
+        pytest.skip("BLAS has one thread already")
+    assert blas_threads() == before, "a test that ran before this one left BLAS changed"
+    yield before
+    if blas_threads() != before:
+        for library in ThreadpoolController().lib_controllers:
+            release = getattr(library, "clear_controlling_thread", lambda force: None)
+            release(force=True)
+            library.set_num_threads(max(before))
+            release(force=True)
+
+
+def in_another_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(timeout=10)
+
+
+def test_one_blas_thread_inside_and_the_former_number_outside(several):
+    with one_blas_thread():
+        assert blas_threads() == {1}
+    assert blas_threads() == several
+
+
+def test_one_blas_thread_can_be_nested(several):
+    with one_blas_thread():
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+    assert blas_threads() == several
+
+
+def test_one_blas_thread_is_undone_after_an_exception(several):
+    with pytest.raises(ZeroDivisionError):
+        with one_blas_thread():
+            raise ZeroDivisionError
+    assert blas_threads() == several
+
+
+def test_one_blas_thread_works_in_any_thread_after_the_main_thread_used_it(several):
+    def inside():
+        with one_blas_thread():
+            return blas_threads()
+
+    assert inside() == {1}
+    assert in_another_thread(inside) == {1}
+    assert inside() == {1}
+    assert blas_threads() == several
+
+
+@pytest.mark.parametrize("first_to_leave", ["the one that came first", "the one that came last"])
+def test_one_blas_thread_is_undone_when_all_threads_have_left(several, first_to_leave):
+    came, leave = threading.Event(), threading.Event()
+
+    def other():
+        with one_blas_thread():
+            inside = blas_threads()
+            came.set()
+            leave.wait(10)
+        return inside
+
+    with ThreadPoolExecutor(1) as pool:
+        if first_to_leave == "the one that came first":
+            with one_blas_thread():
+                result = pool.submit(other)
+                assert came.wait(10)
+        else:
+            result = pool.submit(other)
+            assert came.wait(10)
+            with one_blas_thread():
+                assert blas_threads() == {1}
+        leave.set()
+        assert result.result(10) == {1}
+    assert blas_threads() == several
+
+
+def test_one_blas_thread_leaves_threadpoolctl_to_the_user(several):
+    """A limit that the user sets in another thread, after the main thread used ours, still has its effect."""
+    with one_blas_thread():
+        pass
+
+    def users_own():
+        with threadpool_limits(limits=1, user_api="blas"):
+            return blas_threads()
+
+    assert in_another_thread(users_own) == {1}
+    assert blas_threads() == several
+
+
+def test_no_call_of_the_model_leaves_the_number_of_blas_threads_changed(several):
+    model, x, lengths, eps = checks.small()
+    model.loss_and_grads(x, lengths, eps)
+    model.elbo(x)
+    model.reconstruct(x)
+    model.sample(n=2, steps=2)
+    with pytest.raises(tv.DataError):
+        model.loss_and_grads(x[..., :1], lengths, eps)
+    assert blas_threads() == several
+
+
+# ---- imports -------------------------------------------------------------------------------------
+
+# from the lowest to the highest; a module may import from its own room and from those before it
+ROOMS = (
+    "errors noise backend params gradcheck data nn distributions models pairs bounds generate training __init__ "
+    "plots course cli __main__"
+).split()
+
+
+def module_paths():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    """Absolute dotted names of all that a file imports, wherever in the file; `from a import b` counts as a.b."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func) and node.args:
+            if isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value)
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", module_paths(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_point_downwards(path):
+    assert room(path) in ROOMS, f"give {room(path)} its place among the rooms in this test"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "tinyvrnn":
+            target = parts[1] if parts[1] in ROOMS else "__init__"  # a name of the package itself, as __version__
+            assert ROOMS.index(target) <= ROOMS.index(room(path)), f"{room(path)} imports {name}, which stands above it"
+
+
+def test_only_the_seam_imports_cupy():
+    assert [p.name for p in module_paths() if "cupy" in {n.split(".")[0] for n in imports(p)}] == ["backend.py"]
+
+
+@pytest.mark.parametrize("library", "autograd torch jax tensorflow scipy sklearn".split())
+def test_the_package_imports_no_autodiff_and_no_other_library(library):
+    assert [p.name for p in module_paths() if library in {n.split(".")[0] for n in imports(p)}] == []

@@ -1,0 +1,137 @@
+"""Distributions and activations by other routes than their own formulas: draws, integrals, textbooks, exact values.
+
+Catches: sigma^2 in place of sigma, log-variances taken for deviations, a KL without its constant, a density that does
+not integrate to 1, digits lost for nearly equal deviations, overflow at extremes.
+"""
+
+import math
+from decimal import Decimal, getcontext
+
+import checks
+import numpy as np
+import pytest
+
+from tinyvrnn.backend import to_host
+from tinyvrnn.distributions import LIKELIHOODS, bernoulli, gaussian
+from tinyvrnn.nn.activations import sigmoid, softplus
+
+EXTREMES = (0.0, 1e-8, 0.5, 5.0, 20.0, 36.0, 50.0, 88.0, 100.0, 700.0, 1000.0, 1e6, 1e30)
+
+
+def test_activations_equal_math():
+    checks.activation_values()
+
+
+def exact_softplus(a):
+    """log(1 + exp(a)) by 400-digit decimals; past 1000 the difference from max(a, 0) is below any float."""
+    getcontext().prec = 400
+    return float((1 + Decimal(a).exp()).ln()) if abs(a) < 1000 else max(a, 0.0)
+
+
+def exact_sigmoid(a):
+    getcontext().prec = 60
+    return float(1 / (1 + (-Decimal(a)).exp())) if abs(a) < 1000 else float(a > 0)
+
+
+@pytest.mark.parametrize("dtype, tol", [("float64", 4e-16), ("float32", 2e-7)])
+@pytest.mark.parametrize("a", [sign * a for a in EXTREMES for sign in (-1, 1)])
+def test_softplus_is_exact_from_one_extreme_to_the_other(a, dtype, tol):
+    a = float(np.array(a, dtype))
+    with np.errstate(under="ignore"):
+        y = softplus(np.array([a], dtype))
+    smallest = float(np.finfo(dtype).smallest_subnormal)
+    assert y.dtype == dtype and abs(float(y[0]) - exact_softplus(a)) <= tol * exact_softplus(a) + smallest
+
+
+@pytest.mark.parametrize("dtype, tol", [("float64", 2e-16), ("float32", 1e-7)])
+@pytest.mark.parametrize("a", [sign * a for a in EXTREMES for sign in (-1, 1)])
+def test_sigmoid_is_exact_from_one_extreme_to_the_other(a, dtype, tol):
+    a = float(np.array(a, dtype))
+    y = sigmoid(np.array([a], dtype))
+    assert y.dtype == dtype and abs(float(y[0]) - exact_sigmoid(a)) <= tol
+
+
+@pytest.mark.parametrize("function", [sigmoid, softplus], ids=lambda f: f.__name__)
+def test_activations_leave_their_argument(function):
+    a = checks.rng().standard_normal(5)
+    before = a.copy()
+    function(a)
+    assert np.array_equal(a, before)
+
+
+def test_reparameterised_draws_have_mean_mu_and_deviation_sigma():
+    checks.reparameterise_moments()
+
+
+def test_bernoulli_draws_have_mean_sigmoid():
+    checks.bernoulli_moments()
+
+
+def test_gaussian_sampling_of_the_likelihood_has_mean_mu_and_deviation_sigma():
+    likelihood, n = LIKELIHOODS["gaussian"], 40_000
+    mu, sigma = np.array([1.0, -2.0]), np.array([0.3, 2.0])
+    x = likelihood.sample(likelihood.noise(checks.rng(), (n, 2), "float64"), mu, sigma)
+    checks.assert_mean(x, likelihood.mean(mu, sigma), "mean of x")
+    checks.assert_mean((x - mu) ** 2, sigma**2, "variance of x")
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_noise_of_a_likelihood_has_the_dtype_asked_for(name, dtype):
+    assert LIKELIHOODS[name].noise(checks.rng(), (2, 3), dtype).dtype == dtype
+
+
+def test_bernoulli_mean_is_sigmoid():
+    a = np.array([-1.5, 0.0, 2.0])
+    checks.assert_close(LIKELIHOODS["bernoulli"].mean(a), [1 / (1 + math.exp(-v)) for v in a], 1e-15, "mean")
+
+
+def test_kl_equals_the_textbook_and_is_0_for_equal_distributions():
+    checks.kl_textbook()
+
+
+def test_kl_equals_monte_carlo():
+    checks.kl_monte_carlo()
+
+
+def test_kl_is_never_negative():
+    for seed in range(20):
+        assert np.all(gaussian.gaussian_kl_forward(*checks.two_gaussians(seed))[0] >= 0)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-5, 1e-7])
+def test_kl_keeps_its_digits_where_the_deviations_are_nearly_equal(gap):
+    """expm1(2d)/2 - d is about d^2: exp(2d) - 1 would leave no digit of it at d = 1e-7. Exact: 50-digit decimals."""
+    getcontext().prec = 50
+    sigma_z, mean = 1.0 + gap, np.zeros((1, 1))
+    exact = float(Decimal(sigma_z) ** 2 / 2 - Decimal("0.5") - Decimal(sigma_z).ln())
+    kl, _ = gaussian.gaussian_kl_forward(mean, np.full((1, 1), sigma_z), mean, np.ones((1, 1)))
+    # what is left is the rounding of d itself, which enters twice: 2e-16 in a sum of terms of size d
+    assert abs(kl[0] - exact) < 4e-16 * gap + 1e-12 * exact
+    naive = 0.5 * (np.exp(2 * np.log(sigma_z)) - 1) - np.log(sigma_z)
+    assert gap > 1e-4 or abs(naive - exact) > 10 * abs(kl[0] - exact)
+
+
+def test_log_densities_equal_the_textbook():
+    checks.log_densities_textbook()
+
+
+def test_densities_integrate_to_1():
+    checks.densities_integrate_to_1()
+
+
+@pytest.mark.parametrize("a", [-1e3, 1e3, -1e6, 1e6])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bernoulli_log_density_of_a_sure_outcome_is_0_and_of_the_other_minus_the_logit(a, dtype):
+    x, logits = np.array([[float(a > 0)], [float(a < 0)]], dtype), np.full((2, 1), a, dtype)
+    log_p, cache = bernoulli.bernoulli_log_density_forward(x, logits)
+    assert log_p.tolist() == [0.0, -abs(a)]
+    assert np.all(np.isfinite(bernoulli.bernoulli_log_density_backward(cache, np.ones(2, dtype))))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+def test_sigma_never_falls_below_its_floor(backend):
+    (s,) = checks.device(backend, np.array([-1e30, -1e3, -20.0, 0.0, 1e3]))
+    sigma = to_host(gaussian.sigma_of(s))
+    assert sigma[0] == sigma[1] == gaussian.SIGMA_MIN == 1e-4
+    checks.assert_close(sigma[3:], [math.log(2) + 1e-4, 1e3 + 1e-4], 1e-15, "sigma")

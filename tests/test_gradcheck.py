@@ -1,0 +1,271 @@
+"""The checker itself: right gradients pass, each kind of wrong one is refused by name.
+
+Catches: a checker that passes what it should refuse (NaN, a wrong shape, a missing gradient, an impure backward),
+refuses what is right, moves what it checks, or does not say where the error is.
+"""
+
+import re
+
+import checks
+import numpy as np
+import pytest
+
+from tinyvrnn import pairs
+from tinyvrnn.backend import to_host
+from tinyvrnn.errors import GradientError
+from tinyvrnn.gradcheck import check_model, check_pair, compare, numerical_gradient, rel_error
+from tinyvrnn.nn.linear import linear_backward, linear_forward
+
+
+def linear():
+    """p, x of a linear layer of 3 inputs and 2 outputs."""
+    draw = checks.rng()
+    return {"W": draw.standard_normal((3, 2)), "b": draw.standard_normal(2)}, draw.standard_normal((4, 3))
+
+
+# ---- rel_error -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([1.0, 2.0], [1.0, 1.0], 0.5),
+        ([1e-12, 4.0], [0.0, 4.0], 2.5e-13),
+        ([1.0], [-1.0], 2.0),
+        ([0.0], [1e-30], 1.0),
+        (3.0, 4.0, 0.25),
+        ([], [], 0.0),
+    ],
+)
+def test_rel_error_is_the_largest_difference_over_the_largest_entry(a, b, expected):
+    assert rel_error(a, b) == pytest.approx(expected, rel=1e-14)
+    assert rel_error(b, a) == rel_error(a, b)
+    assert isinstance(rel_error(a, b), float)
+
+
+@pytest.mark.parametrize("a, b", [([np.nan], [1.0]), ([1.0, 2.0], [np.nan, 2.0]), ([np.nan], [np.nan])])
+def test_rel_error_of_nan_is_no_small_number(a, b):
+    assert not rel_error(a, b) < 1
+
+
+# ---- numerical_gradient --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize(
+    "f, df",
+    [
+        (lambda x: (x * x).sum(), lambda x: 2 * x),
+        (lambda x: (x * x * x).sum() + x[0, 1] * 3.0, lambda x: 3 * x**2 + np.array([[0, 3.0, 0], [0, 0, 0]])),
+        (lambda x: x[1, 2] * x[0, 0], lambda x: np.array([[x[1, 2], 0, 0], [0, 0, x[0, 0]]])),
+    ],
+    ids=["squares", "cubes", "product"],
+)
+def test_numerical_gradient_of_known_functions(f, df, backend):
+    host = checks.rng().standard_normal((2, 3))
+    (x,) = checks.device(backend, host)
+    gradient = numerical_gradient(f, x)
+    assert type(gradient) is type(x)
+    checks.assert_close(to_host(gradient), df(host), 1e-9, "gradient")
+
+
+def test_numerical_gradient_puts_every_entry_back():
+    x = checks.rng().standard_normal((3, 4))
+    before = x.tobytes()
+    numerical_gradient(lambda v: np.sin(v).sum(), x)
+    assert x.tobytes() == before
+
+
+def test_numerical_gradient_errs_with_the_square_of_the_step():
+    x = np.array([1.0])
+    errors = [abs(numerical_gradient(lambda v: np.exp(v[0]), x, h=h)[0] - np.e) for h in (1e-2, 1e-3)]
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.01)
+
+
+def test_numerical_gradient_of_a_scalar_array():
+    assert numerical_gradient(lambda v: v**3, np.array(2.0)) == pytest.approx(12)
+
+
+@pytest.mark.parametrize("x", [np.ones(2, "float32"), np.ones(2, "float16"), np.ones(2, int), [1.0, 2.0]], ids=repr)
+def test_numerical_gradient_refuses_all_but_float64(x):
+    with pytest.raises(GradientError, match="float64"):
+        numerical_gradient(lambda v: v.sum(), x)
+
+
+# ---- check_pair ----------------------------------------------------------------------------------
+
+
+def test_a_right_pair_passes_with_a_row_for_each_leaf_and_input():
+    p, x = linear()
+    rows = check_pair(linear_forward, linear_backward, p, x)
+    assert [row.leaf for row in rows] == ["input 0", "W", "b"]
+    assert all(row.rel_error < 1e-7 for row in rows)
+
+
+@pytest.mark.parametrize("p", [None, {}], ids=repr)
+def test_a_pair_without_parameters_is_called_without_p(p):
+    assert len(check_pair(lambda x: (x * x, x), lambda x, dy: 2 * x * dy, p, np.ones((2, 3)))) == 1
+
+
+def test_float32_is_refused():
+    p, x = linear()
+    with pytest.raises(GradientError, match="float32"):
+        check_pair(linear_forward, linear_backward, p, x.astype("float32"))
+
+
+def test_the_message_names_leaf_index_analytic_and_numeric():
+    p, x = linear()
+
+    def backward(p, cache, dy):
+        dx, grads = linear_backward(p, cache, dy)
+        grads["W"][2, 1] += 0.5
+        return dx, grads
+
+    with pytest.raises(GradientError) as error:
+        check_pair(linear_forward, backward, p, x)
+    found = re.match(r"W\[2, 1\]: analytic (\S+), numeric (\S+), relative error (\S+) of the leaf", str(error.value))
+    assert found
+    analytic, numeric, relative = (float(number) for number in found.groups())
+    assert analytic == pytest.approx(numeric + 0.5, abs=1e-6)
+    assert relative > 1e-7
+
+
+def wrong_sign(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return -dx, grads
+
+
+def without_b(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return dx, {"W": grads["W"]}
+
+
+def with_one_too_many(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return dx, grads | {"c": grads["b"]}
+
+
+def b_not_summed(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return dx, grads | {"b": dy}
+
+
+def b_kept_2d(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return dx, grads | {"b": grads["b"][None]}
+
+
+def nan(p, cache, dy):
+    dx, grads = linear_backward(p, cache, dy)
+    return dx * np.nan, grads
+
+
+def changes_the_upstream(p, cache, dy):
+    result = linear_backward(p, cache, dy.copy())
+    dy *= 2
+    return result
+
+
+def changes_p(p, cache, dy):
+    result = linear_backward(p, cache, dy)
+    p["W"] -= 0.1 * result[1]["W"]
+    return result
+
+
+def changes_x(p, cache, dy):
+    result = linear_backward(p, cache, dy)
+    cache.inputs[0][...] = 0
+    return result
+
+
+def remembers():
+    kept = {"b": 0.0}
+
+    def backward(p, cache, dy):
+        dx, grads = linear_backward(p, cache, dy)
+        kept["b"] = kept["b"] + grads["b"]  # as a framework that accumulates into .grad
+        return dx, grads | {"b": kept["b"]}
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    "backward, says",
+    [
+        (wrong_sign, "input 0.*analytic"),
+        (without_b, "backward returned gradients of"),
+        (with_one_too_many, "backward returned gradients of"),
+        (b_not_summed, r"b: the gradient has shape \(4, 2\), its array \(2,\)"),
+        (b_kept_2d, r"b: the gradient has shape \(1, 2\), its array \(2,\)"),
+        (nan, "input 0.*nan"),
+        (changes_the_upstream, "changed its argument doutput 0"),
+        (changes_p, "changed its argument W"),
+        (changes_x, "changed its argument input 0"),
+        (remembers(), "called twice returned two different gradients of b"),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_a_wrong_backward_is_refused_by_name(backward, says):
+    p, x = linear()
+    with pytest.raises(GradientError, match=says):
+        check_pair(linear_forward, backward, p, x)
+
+
+def test_a_missing_gradient_of_an_input_is_refused():
+    x, y = checks.rng().standard_normal((2, 3, 4))
+    with pytest.raises(GradientError, match="backward returned gradients of"):
+        check_pair(lambda a, b: (a * b, (a, b)), lambda cache, d: d * cache[1], None, x, y)
+
+
+def test_every_output_has_an_upstream_gradient_of_its_own():
+    """The two gradients of this backward are swapped; the same upstream for both outputs would hide it."""
+    x, y = checks.rng().standard_normal((2, 3, 4))
+    with pytest.raises(GradientError, match="input 0"):
+        check_pair(lambda a, b: ((a + 0, b + 0), None), lambda cache, da, db: (db, da), None, x, y)
+
+
+@pytest.mark.parametrize("error, passes", [(1e-9, True), (1e-6, False)])
+def test_the_tolerance_is_the_one_stated(error, passes):
+    analytic = np.array([1.0, 2.0])
+    if passes:
+        assert compare("W", analytic * (1 + error), analytic, tol=1e-7).rel_error < 1e-7
+    else:
+        with pytest.raises(GradientError):
+            compare("W", analytic * (1 + error), analytic, tol=1e-7)
+
+
+# ---- check_model ---------------------------------------------------------------------------------
+
+
+def test_check_model_has_a_row_for_each_leaf():
+    model, *given = checks.small(T=2, B=2, features=1, h_dim=2)
+    rows = check_model(model, *given)
+    assert len(rows) == sum(len(group) for group in model.shapes.values())
+
+
+@pytest.mark.parametrize("leaf", ["phi_x.W1", "phi_z.b1", "prior.W_out", "infer.W2", "generate.b_out", "recur.c"])
+def test_check_model_names_the_leaf_that_is_wrong(leaf, monkeypatch):
+    model, *given = checks.small(T=2, B=2, features=2, h_dim=2)
+    right, (group, name) = model._flat, leaf.split(".")
+
+    def wrong(named):
+        return right(named | {group: named[group] | {name: named[group][name] + 0.01}})
+
+    monkeypatch.setattr(model, "_flat", wrong)
+    with pytest.raises(GradientError, match=re.escape(leaf)):
+        check_model(model, *given)
+
+
+def test_check_model_refuses_float32():
+    model, *given = checks.small(dtype="float32")
+    with pytest.raises(GradientError, match="float32"):
+        check_model(model, *given)
+
+
+def test_small_model_is_ragged_and_has_random_biases():
+    model, x, lengths, eps = pairs.small_model()
+    assert model.dtype == "float64" and len(set(lengths.tolist())) > 1
+    assert all(np.all(leaf != 0) for group in model.params.values() for leaf in group.values())
+    assert x.shape[:2] == eps.shape[:2]

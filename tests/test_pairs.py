@@ -1,0 +1,163 @@
+"""Every forward/backward pair and the whole ELBO against central differences.
+
+Catches: any wrong, missing or transposed gradient; a backward that writes to its arguments or remembers a call; a pair
+that works for (B, .) alone; a pair that only NumPy can run; a new pair that nobody checks; an `out=` that computes
+something else. Does not catch a wrong forward whose backward agrees: test_equations.py and test_autograd.py do.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from functools import partial
+
+import checks
+import numpy as np
+import pytest
+
+from tinyvrnn import distributions, gradcheck, nn, pairs
+from tinyvrnn.backend import to_host
+from tinyvrnn.models import equations
+from tinyvrnn.nn import activations, gru, linear, mlp
+
+BACKENDS = ("numpy", "strict")
+LEADING = {"(B,)": (3,), "(T, B)": (2, 3), "()": (), "(1,)": (1,)}
+# the nonlinear halves of two pairs, that a loop over time calls apart: the whole pair that is made of each
+HALVES = {"gru_gates_forward": gru.gru_forward, "mlp_tail_forward": mlp.mlp_forward}
+
+
+@pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", pairs.PAIRS)
+def test_gradients_of_a_pair_equal_numeric_ones(name, backend, leading):
+    checks.pair_gradients(name, backend, leading=leading)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("name", pairs.PAIRS)
+def test_gradients_of_a_pair_equal_numeric_ones_for_more_seeds(name, seed):
+    checks.pair_gradients(name, seed=seed)
+
+
+def public_forwards():
+    modules = [equations]
+    for room in (nn, distributions):
+        modules += [importlib.import_module(f"{room.__name__}.{m.name}") for m in pkgutil.iter_modules(room.__path__)]
+    return {
+        name: function
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if name.endswith("_forward") and not name.startswith("_") and function.__module__ == module.__name__
+    }
+
+
+@pytest.mark.parametrize("name", public_forwards())
+def test_every_public_forward_is_in_the_table_of_pairs(name):
+    checked = {p.forward.func if isinstance(p.forward, partial) else p.forward for p in pairs.PAIRS.values()}
+    if name in HALVES:
+        assert name in HALVES[name].__code__.co_names and HALVES[name] in checked
+    else:
+        assert public_forwards()[name] in checked
+
+
+@pytest.mark.parametrize("name", pairs.PAIRS)
+def test_forward_and_backward_of_a_pair_have_matching_names(name):
+    forward, backward = (f.func if isinstance(f, partial) else f for f in pairs.PAIRS[name][:2])
+    assert forward.__name__.removesuffix("_forward") == backward.__name__.removesuffix("_backward")
+    assert forward.__module__ == backward.__module__
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
+def test_gradients_of_the_gru_gates_alone_equal_numeric_ones(backend, leading):
+    def forward(a, g, h):
+        h_next, (ru, n, g_n) = gru.gru_gates_forward(a, g, h)
+        return h_next, gru.GruCache((), h, ru, n, g_n)
+
+    def backward(cache, dh_next):
+        da = gru.gru_gates_backward(gru.gru_slopes(cache), dh_next)
+        return da, gru.gru_h_side(da, cache.ru), dh_next * cache.ru[..., cache.h.shape[-1] :]
+
+    a, g = checks.rng().standard_normal((2, *leading, 12))
+    inputs = checks.device(backend, a, g, checks.rng(1).standard_normal((*leading, 4)))
+    assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
+
+
+@pytest.mark.parametrize("likelihood", distributions.LIKELIHOODS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_the_whole_elbo_equal_numeric_ones(likelihood, layers, backend):
+    checks.elbo_gradients(likelihood, backend, layers)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_gradients_of_the_whole_elbo_equal_numeric_ones_for_more_seeds(seed):
+    checks.elbo_gradients("gaussian", seed=seed, beta=1.6)
+
+
+# the variants that write into given arrays: (plain call, call with out, shapes of what is given as out)
+
+
+def _gru_case(draw):
+    p = {name: draw.standard_normal(shape) for name, shape in gru.shapes(4, 3).items()}
+    return p, draw.standard_normal((5, 4)), draw.standard_normal((5, 3))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("function", [activations.relu, activations.sigmoid], ids=lambda f: f.__name__)
+def test_activation_into_a_given_array_equals_the_plain_one(function, backend):
+    (a,) = checks.device(backend, checks.rng().standard_normal((4, 3)))
+    (out,) = checks.device(backend, np.full((4, 3), np.nan))
+    plain = function(a)
+    assert function(a, out=out) is out
+    assert np.array_equal(to_host(out), to_host(plain))
+    assert function(a, out=a) is a and np.array_equal(to_host(a), to_host(plain)), "in place"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_relu_backward_into_a_given_array_equals_the_plain_one(backend):
+    y, dy, out = checks.device(backend, *checks.rng().standard_normal((3, 4, 5)))
+    plain = activations.relu_backward(y, dy)
+    assert activations.relu_backward(y, dy, out=out) is out
+    assert np.array_equal(to_host(out), to_host(plain))
+
+
+@pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_matmul_into_a_given_array_equals_the_plain_one(backend, leading):
+    x, W = checks.device(backend, checks.rng().standard_normal((*leading, 4)), checks.rng(1).standard_normal((4, 5)))
+    (out,) = checks.device(backend, np.full((*leading, 5), np.nan))
+    plain = linear.matmul(x, W)
+    assert np.array_equal(to_host(linear.matmul(x, W, out=out)), to_host(plain))
+    assert np.array_equal(to_host(out), to_host(plain))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_mlp_into_given_arrays_equals_the_plain_one(backend):
+    draw = checks.rng()
+    p = {n: checks.device(backend, draw.standard_normal(s))[0] for n, s in mlp.shapes([4, 5, 5]).items()}
+    a, dy, *outs = checks.device(backend, *draw.standard_normal((6, 3, 5)))
+    ys, given_ys = mlp.mlp_tail_forward(p, a), mlp.mlp_tail_forward(p, a, out=outs[:2])
+    das, given_das = mlp.mlp_backward_data(p, ys, dy), mlp.mlp_backward_data(p, ys, dy, out=outs[2:])
+    for plain, given, out in zip((*ys, *das), (*given_ys, *given_das), outs, strict=True):
+        assert given is out or np.shares_memory(getattr(given, "_host", given), getattr(out, "_host", out))
+        assert np.array_equal(to_host(out), to_host(plain))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gru_gates_into_given_arrays_equal_the_plain_ones(backend):
+    draw = checks.rng()
+    a, g = checks.device(backend, *draw.standard_normal((2, 4, 9)))
+    h, dh, h_out, n_out = checks.device(backend, *draw.standard_normal((4, 4, 3)))
+    ru_out, da_out = checks.device(backend, *(np.full((4, width), np.nan) for width in (6, 9)))
+    h_next, (ru, n, g_n) = gru.gru_gates_forward(a, g, h)
+    gru.gru_gates_forward(a, g, h, out=(h_out, ru_out, n_out))
+    slopes = gru.gru_slopes(gru.GruCache((), h, ru, n, g_n))
+    da = gru.gru_gates_backward(slopes, dh)
+    gru.gru_gates_backward(slopes, dh, out=da_out)
+    for plain, out in ((h_next, h_out), (ru, ru_out), (n, n_out), (da, da_out)):
+        assert np.array_equal(to_host(out), to_host(plain))
+    dg = gru.gru_h_side(da, ru)
+    assert np.array_equal(to_host(da), to_host(da_out)), "gru_h_side changed its argument"
+    for in_place in (gru.gru_gates_backward(slopes, dh, out=slopes), gru.gru_h_side(da_out, ru, out=da_out)):
+        assert np.array_equal(to_host(in_place), to_host(da if in_place is slopes else dg))
+    assert np.array_equal(to_host(da_out), to_host(dg))

@@ -1,0 +1,643 @@
+"""The tests, tested: mistakes that people make, each planted in the package for a moment, make a named check fail.
+
+A row of PLANTED is (the mistake, how to plant it, the check that must catch it). The same checks pass on the package as
+it is. Where the gradient check alone cannot see a mistake, because forward and backward agree in it, the mistake stands
+in GRADIENT_CHECK_IS_BLIND too, and that is tested: it is why each claim is held from a second side.
+"""
+
+import sys
+from functools import partial
+
+import checks
+import numpy as np
+import pytest
+
+from tinyvrnn import backend, bounds, distributions, noise, pairs
+from tinyvrnn.distributions import bernoulli, gaussian
+from tinyvrnn.models import sampling, schedule, vrnn
+from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.nn import activations, gru, linear, mlp
+from tinyvrnn.params import views
+from tinyvrnn.training import loop, optim
+
+
+def replace(right, wrong):
+    """Plants `wrong` wherever the package holds the function `right`: in modules, in the likelihoods, in the pairs."""
+
+    def plant(monkeypatch):
+        for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "tinyvrnn"]:
+            for name in [name for name, value in vars(module).items() if value is right]:
+                monkeypatch.setattr(module, name, wrong)
+        table = distributions.LIKELIHOODS
+        for name, old in list(table.items()):
+            new = old._replace(**{field: wrong for field, value in old._asdict().items() if value is right})
+            monkeypatch.setitem(table, name, new)
+        for name, pair in list(pairs.PAIRS.items()):
+            functions = {field: swapped(getattr(pair, field), right, wrong) for field in ("forward", "backward")}
+            monkeypatch.setitem(pairs.PAIRS, name, pair._replace(**functions))
+
+    return plant
+
+
+def swapped(function, right, wrong):
+    if isinstance(function, partial):
+        likelihood = distributions.LIKELIHOODS[function.keywords["likelihood"].name]
+        return partial(swapped(function.func, right, wrong), likelihood=likelihood)
+    return wrong if function is right else function
+
+
+def method(owner, name, wrong):
+    return lambda monkeypatch: monkeypatch.setattr(owner, name, wrong)
+
+
+def all_of(*plants):
+    def plant(monkeypatch):
+        for one in plants:
+            one(monkeypatch)
+
+    return plant
+
+
+# ---- distributions -------------------------------------------------------------------------------
+
+reparameterise, reparameterise_backward = gaussian.reparameterise_forward, gaussian.reparameterise_backward
+kl, kl_backward = gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward
+log_normal, log_normal_backward = gaussian.gaussian_log_density_forward, gaussian.gaussian_log_density_backward
+log_coin = bernoulli.bernoulli_log_density_forward
+
+
+def draw_with_variance(mu, sigma, eps):
+    return mu + sigma**2 * eps, (eps, sigma)
+
+
+def draw_with_variance_backward(cache, dz):
+    eps, sigma = cache
+    return dz, dz * eps * 2 * sigma, dz * sigma**2
+
+
+def kl_with_variances(mu_z, sigma_z, mu_0, sigma_0):
+    value, cache = kl(mu_z, sigma_z**2, mu_0, sigma_0**2)
+    return value, (cache, sigma_z, sigma_0)
+
+
+def kl_with_variances_backward(cache, dkl):
+    cache, sigma_z, sigma_0 = cache
+    dmu_z, dvariance_z, dmu_0, dvariance_0 = kl_backward(cache, dkl)
+    return dmu_z, dvariance_z * 2 * sigma_z, dmu_0, dvariance_0 * 2 * sigma_0
+
+
+def kl_without_its_constant(mu_z, sigma_z, mu_0, sigma_0):
+    value, cache = kl(mu_z, sigma_z, mu_0, sigma_0)
+    return value + 0.5 * mu_z.shape[-1], cache
+
+
+def kl_other_way_round(mu_z, sigma_z, mu_0, sigma_0):
+    return kl(mu_0, sigma_0, mu_z, sigma_z)
+
+
+def kl_other_way_round_backward(cache, dkl):
+    d = kl_backward(cache, dkl)
+    return (*d[2:], *d[:2])
+
+
+def kl_backward_with_wrong_sign(cache, dkl):
+    dmu_z, dsigma_z, dmu_0, dsigma_0 = kl_backward(cache, dkl)
+    return dmu_z, -dsigma_z, dmu_0, dsigma_0
+
+
+def kl_backward_with_detached_prior(cache, dkl):
+    dmu_z, dsigma_z, dmu_0, dsigma_0 = kl_backward(cache, dkl)
+    return dmu_z, dsigma_z, 0 * dmu_0, 0 * dsigma_0
+
+
+def kl_backward_with_missing_term(cache, dkl):
+    dmu_z, dsigma_z, dmu_0, _ = kl_backward(cache, dkl)
+    return dmu_z, dsigma_z, dmu_0, -dkl[..., None] * cache.ratio_minus_1 / cache.sigma_0
+
+
+def draw_backward_without_deps(cache, dz):
+    return reparameterise_backward(cache, dz)[:2]
+
+
+def log_coin_of_probabilities(x, a):
+    p = activations.sigmoid(a)
+    return (x * np.log(p + 1e-10) + (1 - x) * np.log(1 - p - 1e-10)).sum(axis=-1), (x, a)
+
+
+def log_normal_without_2_pi(x, mu, sigma):
+    value, cache = log_normal(x, mu, sigma)
+    return value + x.shape[-1] * gaussian.HALF_LOG_2PI, cache
+
+
+def log_normal_of_variance(x, mu, sigma):
+    value, cache = log_normal(x, mu, sigma**2)
+    return value, (cache, sigma)
+
+
+def log_normal_of_variance_backward(cache, dlog_p):
+    cache, sigma = cache
+    dx, dmu, dvariance = log_normal_backward(cache, dlog_p)
+    return dx, dmu, dvariance * 2 * sigma
+
+
+def heads_on_the_wrong_side(uniforms, a):
+    return (uniforms > activations.sigmoid(a)).astype(a.dtype)
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+relu_backward, gru_gates = activations.relu_backward, gru.gru_gates_forward
+gru_forward, gru_backward = gru.gru_forward, gru.gru_backward
+params_backward, mlp_data, slopes = linear.linear_backward_params, mlp.mlp_backward_data, gru.gru_slopes
+
+
+def negative_relu(a, out=None):
+    return backend.namespace(a).minimum(a, 0, out=out)
+
+
+def negative_relu_backward(y, dy, out=None):
+    return backend.namespace(dy).multiply(dy, y < 0, out=out)
+
+
+def relu_backward_that_lets_all_through(y, dy, out=None):
+    return relu_backward(y + 1, dy, out=out)
+
+
+def relu_backward_into_the_upstream(y, dy, out=None):
+    return relu_backward(y, dy, out=dy)
+
+
+def softplus_backward_of_1(a, dy):
+    return dy
+
+
+def bias_gradient_of_the_first_row(cache, dy):
+    grads = params_backward(cache, dy)
+    return grads | {"b": dy.reshape(-1, dy.shape[-1])[0]}
+
+
+def bias_gradient_as_a_mean(cache, dy):
+    grads = params_backward(cache, dy)
+    return grads | {"b": grads["b"] / (dy.size // dy.shape[-1])}
+
+
+def mlp_data_with_weights_not_transposed(p, ys, dy, out=None):
+    return mlp_data({name: W.T for name, W in p.items()}, ys, dy, out)
+
+
+def gradients_that_accumulate():
+    kept = {}
+
+    def backward(cache, dy):
+        for name, g in params_backward(cache, dy).items():
+            kept[name, g.shape] = kept.get((name, g.shape), 0) + g
+        return {name: g for (name, shape), g in kept.items() if shape[-1:] == dy.shape[-1:]}
+
+    return backward
+
+
+def gru_without_bias_c(p, *inputs):
+    return gru_forward(p | {"c": 0 * p["c"]}, *inputs)
+
+
+def gru_without_bias_c_backward(p, cache, dh_next):
+    dinputs, grads = gru_backward(p, cache, dh_next)
+    return dinputs, grads | {"c": 0 * grads["c"]}
+
+
+def gru_that_resets_before_the_product(p, *inputs):
+    h_next, cache = gru_forward(p, *inputs)
+    h, H = inputs[-1], inputs[-1].shape[-1]
+    r, u = cache.ru[..., :H], cache.ru[..., H:]
+    a_n = sum(linear.matmul(x, W[:, 2 * H :]) for x, W in zip(inputs, linear.row_blocks(p["W"], inputs[:-1])))
+    n = np.tanh(a_n + p["b"][2 * H :] + (r * h) @ p["U"][:, 2 * H :] + p["c"][2 * H :])
+    return (1 - u) * n + u * h, cache
+
+
+def gru_gates_with_u_swapped(a, g, h, out=(None, None, None)):
+    """h' = u n + (1 - u) h: another parameterisation, which no weights of torch's GRU fit."""
+    _, rest = gru_gates(a, g, h, out)
+    ru, n, _ = rest
+    u = ru[..., h.shape[-1] :]
+    h_next = u * n + (1 - u) * h
+    if out[0] is not None:
+        out[0][...] = h_next
+    return h_next, rest
+
+
+def slopes_with_detached_update_gate(cache):
+    s, H = slopes(cache), cache.h.shape[-1]
+    s[..., H : 2 * H] = 0
+    return s
+
+
+def slopes_with_detached_reset_gate(cache):
+    s, H = slopes(cache), cache.h.shape[-1]
+    s[..., :H] = 0
+    return s
+
+
+# ---- the sequence --------------------------------------------------------------------------------
+
+sequence_forward, sequence_backward = schedule.sequence_forward, schedule.sequence_backward
+loop_forward, loop_backward, gates_backward = schedule.loop_forward, schedule.loop_backward, gru.gru_gates_backward
+parts = vrnn._parts
+sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
+
+
+def prior_of_the_state_after(params, x, eps, likelihood):
+    """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
+    log_p, _, cache = sequence_forward(params, x, eps, likelihood)
+    phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
+    c = loop_forward(params, phi_x, eps)
+    (mu_0, sigma_0), _ = schedule.prior_forward(params["prior"], c.h[1:])
+    mu_z, s = gaussian.split(c.o)
+    return log_p, kl(mu_z, gaussian.sigma_of(s), mu_0, sigma_0)[0], cache
+
+
+def target_shifted_by_a_step(params, x, eps, likelihood):
+    """q sees x_t, but the likelihood is that of x_{t-1}."""
+    _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
+    c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
+    outputs, _ = schedule.generate_forward(params["generate"], c.phi_z, c.h[:-1], likelihood)
+    log_p, log_p_cache = likelihood.log_density_forward(np.roll(x, 1, axis=0), *outputs)
+    return log_p, kl_terms, cache._replace(log_p=log_p_cache)
+
+
+def gradient_of_the_state_a_step_late(params, c, dphi_z, dh, *rest, **options):
+    return loop_backward(params, c, dphi_z, np.roll(dh, 1, axis=0), *rest, **options)
+
+
+def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, **options):
+    """The reverse loop is cut into single steps, so that no gradient goes from a step to the one before."""
+    total = None
+    for t in range(len(dh)):
+        step = c._replace(h=c.h[t : t + 2], ys=tuple(y[t : t + 1] for y in c.ys))
+        names = [name for name in c._fields if name not in ("h", "ys")]
+        step = step._replace(**{name: getattr(c, name)[t : t + 1] for name in names})
+        given = [a[t : t + 1].copy() for a in (dphi_z, dh, dmu_z, dsigma_z)]
+        dphi_x, grads = loop_backward(params, step, *given, **options)
+        if total is None:
+            dphi_xs, total = [dphi_x.copy()], grads
+        else:
+            dphi_xs.append(dphi_x.copy())
+            total = {g: {k: total[g][k] + grads[g][k] for k in grads[g]} for g in grads}
+    return np.concatenate(dphi_xs), total
+
+
+def padding_that_counts(log_p, kl_terms, mask):
+    return parts(log_p, kl_terms, np.ones_like(mask))
+
+
+def mean_over_the_steps_of_each_sequence(log_p, kl_terms, mask):
+    return parts(log_p, kl_terms, mask / mask.sum(axis=0))
+
+
+def state_carried_over():
+    """The state after a batch is the state before the next: hidden state kept in the model."""
+    kept = {}
+
+    def wrong(params, phi_x, eps):
+        offset = kept.get(phi_x.shape, 0.0)
+        c = loop_forward(params, phi_x + offset, eps)
+        kept[phi_x.shape] = c.h[-1].mean()
+        return c
+
+    return wrong
+
+
+def gradient_divided_by_steps_too(right=VRNN.loss_and_grads):
+    def wrong(self, x, *args, **kwargs):
+        loss, grads, terms = right(self, x, *args, **kwargs)
+        return loss, grads / len(x), terms
+
+    return wrong
+
+
+def gradient_that_forgets_beta(right=VRNN.loss_and_grads):
+    def wrong(self, x, lengths=None, eps=None, beta=1.0):
+        loss, _, terms = right(self, x, lengths, eps, beta)
+        return loss, right(self, x, lengths, eps)[1], terms
+
+    return wrong
+
+
+def bias_gradients_swapped(right=VRNN.loss_and_grads):
+    """The b and the c of the GRU change places in the flat gradient: a gradient under another leaf's name."""
+
+    def wrong(self, *args, **kwargs):
+        loss, grads, terms = right(self, *args, **kwargs)
+        recur = views(grads, self.shapes)["recur"]
+        recur["b"][...], recur["c"][...] = recur["c"].copy(), recur["b"].copy()
+        return loss, grads, terms
+
+    return wrong
+
+
+def sequence_backward_into_its_arguments(params, cache, dlog_p, dkl, likelihood):
+    grads = sequence_backward(params, cache, dlog_p, dkl, likelihood)
+    dkl *= 2
+    return grads
+
+
+def means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
+    """Samples are returned, but it is their mean that goes on to the next step."""
+    rng, xs = checks.rng(seed), []
+    for _ in range(steps):
+        (mu_0, sigma_0), _ = sampling.prior_forward(params["prior"], h)
+        z = mu_0 + sigma_0 * rng.standard_normal(mu_0.shape)
+        phi_z, _ = sampling.features_forward(params["phi_z"], z)
+        outputs, _ = sampling.generate_forward(params["generate"], phi_z, h, likelihood)
+        xs.append(likelihood.sample(likelihood.noise(rng, (len(h), x_dim), dtype), *outputs))
+        phi_x, _ = sampling.features_forward(params["phi_x"], likelihood.mean(*outputs))
+        h, _ = sampling.recur_forward(params["recur"], phi_x, phi_z, h)
+    return np.stack(xs)
+
+
+def prior_without_noise(mu, sigma, eps):
+    return mu + 0 * sigma, (eps, sigma)
+
+
+def the_same_latent_noise_in_every_step(shape, dtype, seed, stream, step=0):
+    return standard_normal(shape, dtype, seed, stream)
+
+
+def prior_of_no_state(p, h):
+    return sampling_prior(p, 0 * h)
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def clipping_after_the_step(monkeypatch):
+    clip, step, waiting = loop.clip_by_global_norm, optim.Adam.step, []
+
+    def only_the_norm(grads, max_norm):
+        waiting.append(max_norm)
+        return np.linalg.norm(grads)
+
+    def step_then_clip(self, theta, grads, *args, **kwargs):
+        step(self, theta, grads, *args, **kwargs)
+        clip(grads, waiting.pop())
+
+    monkeypatch.setattr(loop, "clip_by_global_norm", only_the_norm)
+    monkeypatch.setattr(optim.Adam, "step", step_then_clip)
+
+
+def best_weights_that_alias_the_live_ones(right=loop.train):
+    """`best = model.theta` without a copy: what is put back at the end is what training ended with."""
+
+    def wrong(model, data, on_epoch, **options):
+        last = []
+        right(model, data, on_epoch=lambda *given: (last.append(model.theta.copy()), on_epoch(*given)), **options)
+        model.theta[...] = last[-1]
+
+    return wrong
+
+
+def evaluation_as_a_mean_of_means(right=bounds.evaluate_elbo):
+    def wrong(model, sequences, *args, **kwargs):
+        found = right(model, sequences, *args, **kwargs)
+        means = [right(model, sequences[[i]], *args, **kwargs).elbo_per_step for i in range(len(sequences))]
+        return found._replace(elbo_per_step=float(np.mean(means)))
+
+    return wrong
+
+
+def evaluation_per_padded_step(right=bounds.evaluate_elbo):
+    def wrong(model, sequences, *args, **kwargs):
+        found = right(model, sequences, *args, **kwargs)
+        return found._replace(elbo_per_step=found.elbo_per_sequence / sequences.max_steps)
+
+    return wrong
+
+
+def adam_without_bias_correction(self, theta, grads, lr=None):
+    self.m += (1 - self.b1) * (grads - self.m)
+    self.v += (1 - self.b2) * (grads * grads - self.v)
+    theta -= (lr or self.lr) * self.m / (np.sqrt(self.v) + self.eps)
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+variance_drawn = all_of(
+    replace(reparameterise, draw_with_variance), replace(reparameterise_backward, draw_with_variance_backward)
+)
+kl_variance = all_of(replace(kl, kl_with_variances), replace(kl_backward, kl_with_variances_backward))
+reverse_kl = all_of(replace(kl, kl_other_way_round), replace(kl_backward, kl_other_way_round_backward))
+density = all_of(
+    replace(log_normal, log_normal_of_variance), replace(log_normal_backward, log_normal_of_variance_backward)
+)
+dark_relu = all_of(replace(activations.relu, negative_relu), replace(relu_backward, negative_relu_backward))
+no_c = all_of(replace(gru_forward, gru_without_bias_c), replace(gru_backward, gru_without_bias_c_backward))
+
+# the mistake, how to plant it, the check that must catch it
+PLANTED = [
+    ("sigma^2 in place of sigma in the draw", variance_drawn, checks.reparameterise_moments),
+    (
+        "sigma^2 in place of sigma in the draw's forward alone",
+        replace(reparameterise, draw_with_variance),
+        partial(checks.pair_gradients, "reparameterise"),
+    ),
+    ("KL without its -1", replace(kl, kl_without_its_constant), checks.kl_textbook),
+    ("KL without its -1, by Monte Carlo", replace(kl, kl_without_its_constant), checks.kl_monte_carlo),
+    ("sigma^2 in place of sigma in the KL", kl_variance, checks.kl_monte_carlo),
+    ("KL(p || q) in place of KL(q || p)", reverse_kl, checks.kl_monte_carlo),
+    (
+        "sign of a gradient of the KL",
+        replace(kl_backward, kl_backward_with_wrong_sign),
+        partial(checks.pair_gradients, "gaussian KL"),
+    ),
+    ("prior detached in the KL", replace(kl_backward, kl_backward_with_detached_prior), checks.elbo_gradients),
+    (
+        "missing term in the gradient of the KL",
+        replace(kl_backward, kl_backward_with_missing_term),
+        partial(checks.pair_gradients, "gaussian KL"),
+    ),
+    (
+        "gradient of eps missing",
+        replace(reparameterise_backward, draw_backward_without_deps),
+        partial(checks.pair_gradients, "reparameterise"),
+    ),
+    ("log(1 - p - eps)", replace(log_coin, log_coin_of_probabilities), checks.finite_at_extremes),
+    ("log-density without log 2 pi", replace(log_normal, log_normal_without_2_pi), checks.densities_integrate_to_1),
+    ("log-density of sigma^2", density, checks.log_densities_textbook),
+    (
+        "coin with its sides swapped",
+        replace(bernoulli.bernoulli_sample, heads_on_the_wrong_side),
+        checks.bernoulli_moments,
+    ),
+    ("relu of the wrong sign", dark_relu, checks.activation_values),
+    (
+        "gradient of relu lets all through",
+        replace(relu_backward, relu_backward_that_lets_all_through),
+        partial(checks.pair_gradients, "relu"),
+    ),
+    (
+        "gradient of relu written into the upstream gradient",
+        replace(relu_backward, relu_backward_into_the_upstream),
+        partial(checks.pair_gradients, "relu"),
+    ),
+    (
+        "gradient of softplus is 1",
+        replace(activations.softplus_backward, softplus_backward_of_1),
+        partial(checks.pair_gradients, "softplus"),
+    ),
+    (
+        "bias gradient of one row",
+        replace(params_backward, bias_gradient_of_the_first_row),
+        partial(checks.pair_gradients, "linear"),
+    ),
+    (
+        "bias gradient as a mean",
+        replace(params_backward, bias_gradient_as_a_mean),
+        partial(checks.pair_gradients, "linear"),
+    ),
+    (
+        "weights not transposed in backward",
+        replace(mlp_data, mlp_data_with_weights_not_transposed),
+        partial(checks.pair_gradients, "mlp"),
+    ),
+    (
+        "gradients that accumulate from call to call",
+        replace(params_backward, gradients_that_accumulate()),
+        partial(checks.pair_gradients, "linear"),
+    ),
+    ("GRU without the bias c", no_c, checks.gru_equals_literal),
+    (
+        "GRU that resets before the product",
+        replace(gru_forward, gru_that_resets_before_the_product),
+        checks.gru_equals_literal,
+    ),
+    ("u and 1 - u swapped", replace(gru_gates, gru_gates_with_u_swapped), checks.gru_equals_literal),
+    ("update gate detached", replace(slopes, slopes_with_detached_update_gate), partial(checks.pair_gradients, "gru")),
+    ("reset gate detached", replace(slopes, slopes_with_detached_reset_gate), checks.elbo_gradients),
+    (
+        "h_t in place of h_{t-1} in the prior",
+        replace(sequence_forward, prior_of_the_state_after),
+        checks.batched_equals_stepwise,
+    ),
+    ("target shifted by a step", replace(sequence_forward, target_shifted_by_a_step), checks.elbo_equals_plain_rewrite),
+    (
+        "gradient of the state a step late",
+        replace(loop_backward, gradient_of_the_state_a_step_late),
+        checks.elbo_gradients,
+    ),
+    (
+        "backpropagation truncated after one step",
+        replace(loop_backward, truncated_after_one_step),
+        checks.batched_equals_stepwise,
+    ),
+    ("padding that counts", replace(parts, padding_that_counts), checks.padding_changes_nothing),
+    (
+        "mean over the steps of each sequence",
+        replace(parts, mean_over_the_steps_of_each_sequence),
+        checks.elbo_equals_plain_rewrite,
+    ),
+    (
+        "state carried over from batch to batch",
+        replace(loop_forward, state_carried_over()),
+        checks.batches_are_unrelated,
+    ),
+    (
+        "gradient divided by the steps too",
+        method(VRNN, "loss_and_grads", gradient_divided_by_steps_too()),
+        checks.elbo_equals_plain_rewrite,
+    ),
+    (
+        "gradient that forgets the weight of the KL",
+        method(VRNN, "loss_and_grads", gradient_that_forgets_beta()),
+        checks.elbo_gradients,
+    ),
+    (
+        "gradients under each other's names",
+        method(VRNN, "loss_and_grads", bias_gradients_swapped()),
+        checks.elbo_gradients,
+    ),
+    (
+        "upstream gradient changed in place",
+        replace(sequence_backward, sequence_backward_into_its_arguments),
+        checks.sequence_backward_is_pure,
+    ),
+    ("decoder means fed back", replace(sampling.ancestral_sample, means_fed_back), checks.samples_are_fed_back),
+    (
+        "the same latent noise in every step",
+        method(noise, "standard_normal", the_same_latent_noise_in_every_step),
+        partial(checks.sample_moments, "gaussian"),
+    ),
+    (
+        "prior of no state in sampling",
+        method(sampling, "prior_forward", prior_of_no_state),
+        partial(checks.sample_moments, "gaussian"),
+    ),
+    (
+        "prior means in place of draws",
+        method(sampling, "reparameterise_forward", prior_without_noise),
+        partial(checks.sample_moments, "gaussian"),
+    ),
+    ("clipping after the step", clipping_after_the_step, checks.clipped_before_the_step),
+    (
+        "best weights that alias the live ones",
+        replace(loop.train, best_weights_that_alias_the_live_ones()),
+        checks.training_keeps_the_best_weights,
+    ),
+    (
+        "nats per step as a mean of means",
+        replace(bounds.evaluate_elbo, evaluation_as_a_mean_of_means()),
+        checks.units_are_exact,
+    ),
+    ("nats per padded step", replace(bounds.evaluate_elbo, evaluation_per_padded_step()), checks.units_are_exact),
+    (
+        "Adam without its bias correction",
+        method(optim.Adam, "step", adam_without_bias_correction),
+        checks.adam_textbook,
+    ),
+]
+
+# mistakes in which forward and backward agree, and the pair whose gradient check passes all the same
+GRADIENT_CHECK_IS_BLIND = [
+    ("sigma^2 in place of sigma in the draw", variance_drawn, "reparameterise"),
+    ("KL without its -1", replace(kl, kl_without_its_constant), "gaussian KL"),
+    ("sigma^2 in place of sigma in the KL", kl_variance, "gaussian KL"),
+    ("KL(p || q) in place of KL(q || p)", reverse_kl, "gaussian KL"),
+    ("log-density of sigma^2", density, "gaussian log-density"),
+    ("relu of the wrong sign", dark_relu, "relu"),
+    ("GRU without the bias c", no_c, "gru"),
+]
+
+
+def name_of(check):
+    function, given = (check.func, check.args) if isinstance(check, partial) else (check, ())
+    return " ".join([function.__name__, *given])
+
+
+CHECKS = {name_of(check): check for _, _, check in PLANTED}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_the_check_passes_on_the_package_as_it_is(check):
+    check()
+
+
+@pytest.mark.parametrize(
+    "plant, check",
+    [pytest.param(plant, check, id=f"{mistake}: {name_of(check)}") for mistake, plant, check in PLANTED],
+)
+def test_a_planted_mistake_makes_the_check_fail(monkeypatch, plant, check):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
+
+
+@pytest.mark.parametrize(
+    "plant, name", [pytest.param(plant, name, id=mistake) for mistake, plant, name in GRADIENT_CHECK_IS_BLIND]
+)
+def test_the_gradient_check_alone_would_not_see_it(monkeypatch, plant, name):
+    plant(monkeypatch)
+    checks.pair_gradients(name)
+
+
+def test_every_mistake_has_a_name_of_its_own_and_there_are_at_least_15():
+    names = [mistake for mistake, *_ in PLANTED]
+    assert len(set(names)) == len(names) >= 15
+    assert {mistake for mistake, *_ in GRADIENT_CHECK_IS_BLIND} <= set(names)

@@ -1,0 +1,76 @@
+"""The GRU cell and the distributions against torch, where torch is installed (it is no requirement of the tests).
+
+Catches: a GRU that is not the one of torch.nn.GRUCell and cuDNN, so that weights could not be compared; a density, a KL
+or a gradient that another library disagrees with.
+"""
+
+import checks
+import numpy as np
+import pytest
+
+from tinyvrnn.distributions import bernoulli, gaussian
+from tinyvrnn.nn import gru
+
+torch = pytest.importorskip("torch")
+
+
+def tensors(*arrays):
+    return [torch.tensor(a, requires_grad=True) for a in arrays]
+
+
+def test_gru_and_its_gradients_equal_torch_grucell():
+    """torch keeps W transposed; its blocks are r, z, n with h' = (1 - z) n + z h, so its z is u here."""
+    draw = checks.rng()
+    p = {name: draw.standard_normal(shape) for name, shape in gru.shapes(4, 3).items()}
+    x, h, dh_next = draw.standard_normal((5, 4)), draw.standard_normal((5, 3)), draw.standard_normal((5, 3))
+    cell = torch.nn.GRUCell(4, 3, dtype=torch.float64)
+    names = {"W": "weight_ih", "b": "bias_ih", "U": "weight_hh", "c": "bias_hh"}
+    for name, theirs in names.items():
+        getattr(cell, theirs).data = torch.tensor(p[name].T.copy())
+    x_t, h_t = tensors(x, h)
+    h_next_t = cell(x_t, h_t)
+    h_next_t.backward(torch.tensor(dh_next))
+
+    h_next, cache = gru.gru_forward(p, x, h)
+    (dx, dh), grads = gru.gru_backward(p, cache, dh_next)
+    checks.assert_close(h_next, h_next_t.detach().numpy(), 1e-14, "h'")
+    checks.assert_close(dx, x_t.grad.numpy(), 1e-13, "dx")
+    checks.assert_close(dh, h_t.grad.numpy(), 1e-13, "dh")
+    for name, theirs in names.items():
+        checks.assert_close(grads[name], getattr(cell, theirs).grad.numpy().T, 1e-13, name)
+
+
+def test_gaussian_log_density_and_its_gradients_equal_torch():
+    mu, sigma, x, _ = checks.two_gaussians(0)
+    given = tensors(x, mu, sigma)
+    theirs = torch.distributions.Normal(given[1], given[2]).log_prob(given[0]).sum(-1)
+    theirs.sum().backward()
+    log_p, cache = gaussian.gaussian_log_density_forward(x, mu, sigma)
+    checks.assert_close(log_p, theirs.detach().numpy(), 1e-13, "log p")
+    for name, d, tensor in zip("x mu sigma".split(), gaussian.gaussian_log_density_backward(cache, np.ones(6)), given):
+        checks.assert_close(d, tensor.grad.numpy(), 1e-13, name)
+
+
+def test_kl_and_its_gradients_equal_torch():
+    given = checks.two_gaussians(1)
+    mz, sz, m0, s0 = tensors(*given)
+    normal = torch.distributions.Normal
+    theirs = torch.distributions.kl_divergence(normal(mz, sz), normal(m0, s0)).sum(-1)
+    theirs.sum().backward()
+    kl, cache = gaussian.gaussian_kl_forward(*given)
+    checks.assert_close(kl, theirs.detach().numpy(), 1e-12, "KL")
+    for d, tensor in zip(gaussian.gaussian_kl_backward(cache, np.ones(6)), (mz, sz, m0, s0)):
+        checks.assert_close(d, tensor.grad.numpy(), 1e-12, "gradient")
+
+
+def test_bernoulli_log_density_and_its_gradient_equal_torch():
+    draw = checks.rng()
+    x, a = draw.integers(0, 2, (6, 3)).astype(float), 3 * draw.standard_normal((6, 3))
+    (logits,) = tensors(a)
+    theirs = torch.distributions.Bernoulli(logits=logits).log_prob(torch.tensor(x)).sum(-1)
+    theirs.sum().backward()
+    log_p, cache = bernoulli.bernoulli_log_density_forward(x, a)
+    checks.assert_close(log_p, theirs.detach().numpy(), 1e-13, "log p")
+    checks.assert_close(
+        bernoulli.bernoulli_log_density_backward(cache, np.ones(6))[1], logits.grad.numpy(), 1e-13, "da"
+    )
