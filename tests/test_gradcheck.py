@@ -269,3 +269,13 @@ def test_small_model_is_ragged_and_has_random_biases():
     assert model.dtype == "float64" and len(set(lengths.tolist())) > 1
     assert all(np.all(leaf != 0) for group in model.params.values() for leaf in group.values())
     assert x.shape[:2] == eps.shape[:2]
+
+
+def test_an_input_without_a_gradient_is_a_failure():
+    with pytest.raises(GradientError, match="expected"):
+        check_pair(lambda a, b: (a * b, None), lambda cache, d: (None, None), None, np.ones(3), np.ones(3))
+
+
+def test_rel_error_does_not_broadcast():
+    with pytest.raises(GradientError, match="one shape"):
+        rel_error(np.zeros((3, 1)), np.zeros(3))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn import pairs
 from tinyvrnn.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import schedule, stepwise
@@ -302,3 +303,18 @@ def test_weights_start_with_the_deviation_of_glorot_and_biases_of_0():
             assert np.all(leaf == 0), name
         else:
             checks.assert_mean(leaf.reshape(-1, 1) ** 2, 2 / sum(leaf.shape), name)
+
+
+def test_nan_in_the_noise_of_the_padding_changes_nothing():
+    model, x, lengths, eps = pairs.small_model()
+    loss, grads, _ = model.loss_and_grads(x, lengths, eps)
+    eps[np.arange(len(eps))[:, None] >= lengths] = np.nan
+    again, grads_again, _ = model.loss_and_grads(x, lengths, eps)
+    assert loss == again and (grads == grads_again).all()
+
+
+def test_x_too_large_to_square_is_refused():
+    model = tv.VRNN(2, 4, 2, likelihood="gaussian")
+    assert np.isfinite(model.elbo(np.full((2, 1, 2), 1e15))).all()
+    with pytest.raises(tv.DataError, match="standardise"):
+        model.elbo(np.full((2, 1, 2), 1e16))

@@ -29,8 +29,11 @@ def rel_error(a, b):
 
     The denominator is the array's, not the entry's, because a central difference is exact to a share of the function's
     size: an entry near 0 has no relative digits, and would fail however right it is.
+    Raises GradientError where the shapes differ, as broadcasting would hide it.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise GradientError(f"Expected two arrays of one shape, got {a.shape} and {b.shape}.")
     difference, size = np.abs(a - b).max(initial=0), max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     return float(difference / size) if difference > 0 else float(difference)
 
@@ -78,11 +81,10 @@ def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
     def objective(_):
         return sum(float((g * y).sum()) for g, y in zip(upstream, _as_tuple(run_forward()[0])))
 
-    rows = []
-    for name, array in arguments.items():
-        if gradients[name] is not None:
-            rows.append(compare(name, gradients[name], numerical_gradient(objective, array, h), tol))
-    return rows
+    return [
+        compare(name, gradients[name], numerical_gradient(objective, array, h), tol)
+        for name, array in arguments.items()
+    ]
 
 
 def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5):
@@ -131,8 +133,9 @@ def _random_like(arrays, seed):
 
 
 def _named_gradients(dinputs, grads, arguments):
-    """{"input 0": dx_0, ..., "W": dW, ...}; an input that backward gives no gradient for is None."""
+    """{"input 0": dx_0, ..., "W": dW, ...}."""
     given = {f"input {i}": d for i, d in enumerate(_as_tuple(dinputs))} | dict(grads)
+    given = {name: gradient for name, gradient in given.items() if gradient is not None}
     if given.keys() != arguments.keys():
         raise GradientError(f"backward returned gradients of {sorted(given)}, expected {sorted(arguments)}.")
     return given
@@ -143,5 +146,5 @@ def _require_pure(before, watched, gradients, again):
         if not np.array_equal(to_host(array), before[name]):
             raise GradientError(f"backward changed its argument {name}: it must not write to what it is given.")
     for name, gradient in gradients.items():
-        if gradient is not None and not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
+        if not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
             raise GradientError(f"backward called twice returned two different gradients of {name}.")

@@ -163,7 +163,8 @@ class VRNN:
         if lengths is None or (lengths == T).all():
             return x, eps, xp.ones((T, B), dtype=self.dtype)
         mask = xp.arange(T)[:, None] < backend.asarray(lengths)
-        return xp.where(mask[..., None], x, 0), eps, mask.astype(self.dtype)
+        x, eps = xp.where(mask[..., None], x, 0), xp.where(mask[..., None], eps, 0)
+        return x, eps, mask.astype(self.dtype)
 
     def _flat(self, named):
         grads = self.backend.xp.empty(self.theta.shape, dtype=self.theta.dtype)
@@ -191,6 +192,7 @@ class VRNN:
         }
 
 
+_X_MAX = 1e15  # ((x - mu) / sigma_min)^2 is then still a float32
 _SIZES = ("x_dim", "h_dim", "z_dim", "features", "layers")
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))
 
@@ -224,8 +226,10 @@ def _check_x(x, x_dim, lengths, likelihood):
 
 
 def _check_values(x, likelihood):
-    low, high = x.min(), x.max()
+    low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
         raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
     if likelihood == "bernoulli" and (low < 0 or high > 1):
         raise DataError(f'The Bernoulli likelihood needs x in [0, 1], got {low:g} to {high:g}: use "gaussian".')
+    if max(-low, high) > _X_MAX:
+        raise DataError(f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be squared: standardise it.")
