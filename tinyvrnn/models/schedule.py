@@ -110,10 +110,9 @@ def loop_forward(params, phi_x, eps):
         o = matmul(ys[-1], infer["W_out"], out=c.o[t])
         o += infer["b_out"]
         mu_z, s = split(o)
-        z = sigma_of(s)
-        z *= eps[t]
-        z += mu_z
-        c.z[t] = z
+        sigma_eps = sigma_of(s)
+        sigma_eps *= eps[t]
+        z = namespace(s).add(mu_z, sigma_eps, out=c.z[t])
         a = matmul(z, phi_z["W1"])
         a += phi_z["b1"]
         mlp_tail_forward(phi_z, a, out=[c.phi_z[t]])

@@ -23,14 +23,12 @@ def sigmoid(a, out=None):
 
 
 def softplus(a):
-    """log(1 + exp(a)), as max(a, 0) + log1p(exp(-|a|)): the exponent is never positive."""
+    """log(1 + exp(a)), as max(a, log1p(exp(min(a, 40)))): from a = 40 on it is a to more digits than a float has."""
     xp = namespace(a)
-    y = xp.abs(a)
-    xp.negative(y, out=y)
+    y = xp.minimum(a, 40)
     xp.exp(y, out=y)
     xp.log1p(y, out=y)
-    y += xp.maximum(a, 0)
-    return y
+    return xp.maximum(a, y, out=y)
 
 
 def relu_forward(a):

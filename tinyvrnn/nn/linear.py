@@ -11,6 +11,8 @@ class LinearCache(NamedTuple):
 
 def matmul(x, W, out=None):
     """x W for x (..., D) and W (D, E), as ONE matrix product over all leading axes."""
+    if x.ndim == 2:
+        return namespace(x).matmul(x, W, out=out)
     rows = x.reshape(-1, x.shape[-1])
     flat_out = None if out is None else out.reshape(-1, W.shape[-1])
     y = namespace(x).matmul(rows, W, out=flat_out)
