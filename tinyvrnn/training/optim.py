@@ -1,6 +1,10 @@
 """Clipping and Adam, each one operation on the flat vectors of gradients and parameters."""
 
+import numpy as np
+
 from tinyvrnn.backend import namespace
+
+BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
 
 
 def clip_by_global_norm(grads, max_norm):
@@ -23,21 +27,23 @@ class Adam:
     def __init__(self, theta, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8):
         xp = namespace(theta)
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
-        self.m, self.v, self._scratch = xp.zeros_like(theta), xp.zeros_like(theta), xp.empty_like(theta)
+        self.m, self.v = xp.zeros_like(theta), xp.zeros_like(theta)
+        # a core works on a block that fits its cache; a device takes the whole vector in one go
+        block = BLOCK if isinstance(theta, np.ndarray) else theta.size
+        self.blocks = [slice(start, start + block) for start in range(0, theta.size, block)]
 
     def step(self, theta, grads, lr=None):
         """One step with the gradients `grads`, (P,) like theta; lr overrides the rate for this step."""
-        xp, s, lr = namespace(theta), self._scratch, self.lr if lr is None else lr
         self.k += 1
-        self.m *= self.b1
-        self.m += xp.multiply(grads, 1 - self.b1, out=s)
-        xp.multiply(grads, grads, out=s)
-        s *= 1 - self.b2
-        self.v *= self.b2
-        self.v += s
-        xp.sqrt(self.v, out=s)
-        s *= (1 - self.b2**self.k) ** -0.5
-        s += self.eps
-        xp.divide(self.m, s, out=s)
-        s *= lr / (1 - self.b1**self.k)
-        theta -= s
+        rate = (self.lr if lr is None else lr) / (1 - self.b1**self.k)
+        for block in self.blocks:
+            self._step(theta[block], grads[block], self.m[block], self.v[block], rate)
+
+    def _step(self, theta, g, m, v, rate):
+        m *= self.b1
+        m += (1 - self.b1) * g
+        v *= self.b2
+        v += (1 - self.b2) * g * g
+        deviation = namespace(v).sqrt(v / (1 - self.b2**self.k))
+        deviation += self.eps
+        theta -= rate * m / deviation
