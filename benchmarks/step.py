@@ -27,7 +27,7 @@ from trainers import TinyTrainer, TorchTrainer, new_model
 
 from tinyvrnn.training.parallel import Workers, available_cores
 
-MIN_SECONDS = 0.2  # one timing repeats the step for at least so long and takes the mean
+MIN_SECONDS = 1.0  # one timing: steps on end for so long, as in training; the first after a turn finds cold caches
 QUIET_SECONDS = 0.05  # between timings: threads of OpenMP and OpenBLAS spin a while for more work, and would disturb
 LEAST_REPEATS = 7  # fewer make no median worth quoting
 SGEMM_ROWS = 2048
