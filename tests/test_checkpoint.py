@@ -116,3 +116,9 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, model):
     (tmp_path / "taken").write_text("")
     with pytest.raises(tv.CheckpointError, match="Cannot write"):
         tv.save(model, tmp_path / "taken")
+
+
+def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
