@@ -1,6 +1,7 @@
 """The command, as a user calls it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -190,6 +191,8 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["train", "digits8", "--epochs", "0"], "epochs must be"),
         (["train", "digits8", "--lr", "nan"], "lr must be a positive number"),
         (["train", "digits8", "--workers", "many"], "workers must be"),
+        (["train", "digits8", "--workers", "²"], "workers must be"),
+        (["sample", "nowhere", "--out", "x.png", "--steps", "x"], "whole number of at least 1"),
         (["train", "digits8", "--seed", "-1"], "seed must be"),
         (["train", "digits8", "--epochs", "1", "--minutes", "1"], "not allowed with"),
         (["train"], "required: DATA"),
@@ -233,7 +236,7 @@ def test_a_bad_file_gets_one_sentence_and_no_run(name, refused, tmp_path, monkey
 
 def test_wrong_dimensions_are_named(run, refused, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((5, 3, 2)))
-    assert "this data has 2 numbers in each step" in refused("evaluate", run, "--data", tmp_path / "x.npy")
+    assert "2 values a step, the model takes 8" in refused("evaluate", run, "--data", tmp_path / "x.npy")
     out = tmp_path / "s.npz"
     assert "2 values a step" in refused("sample", run, "--prime", tmp_path / "x.npy", "--out", out)
     assert not out.exists()
@@ -262,3 +265,56 @@ def test_interrupting_leaves_what_was_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "train", interrupted)
     assert cli.main(["train", "digits8", "--out", str(tmp_path / "run")]) == 130
     assert "Interrupted" in capsys.readouterr().err
+
+
+DIVERGES = ["--hidden", "4", "--latent", "2", "--epochs", "1", "--lr", "1e30"]
+
+
+def test_a_run_that_diverges_at_once_leaves_no_folder(tmp_path):
+    assert "The loss became" in refused_but_printed("digits8", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def refused_but_printed(data, out, *more):
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyvrnn", "train", data, *DIVERGES, "--out", str(out), *more],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_has_something(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    refused_but_printed("digits8", folder, "--overwrite")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_constant_data_are_real_valued(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.full((30, 4, 2), 7.0))
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    assert "likelihood='gaussian'" in capsys.readouterr().out
+
+
+def test_a_file_to_evaluate_is_scored_whole(run, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((2, 5, 8)))
+    assert cli.main(["evaluate", str(run), "--data", str(tmp_path / "x.npy"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["split"], result["sequences"], result["steps"]) == ("all", 2, 10)
+
+
+def test_more_samples_than_primes_are_refused(run, refused, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((2, 3, 8)))
+    out = tmp_path / "s.npz"
+    assert "fewer than the 5 of -n" in refused("sample", run, "-n", 5, "--prime", tmp_path / "x.npy", "--out", out)
+
+
+def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(cli.checkpoint, "read", fail)
+    assert refused("evaluate", run) == "tinyvrnn: somewhere: No space left on device.\n"

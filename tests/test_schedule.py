@@ -318,3 +318,23 @@ def test_x_too_large_to_square_is_refused():
     assert np.isfinite(model.elbo(np.full((2, 1, 2), 1e15))).all()
     with pytest.raises(tv.DataError, match="standardise"):
         model.elbo(np.full((2, 1, 2), 1e16))
+
+
+def test_assigning_theta_copies_into_the_parameters():
+    model = tv.VRNN(2, 4, 2)
+    new = np.arange(model.theta.size, dtype="float32")
+    model.theta = new
+    assert (model.theta == new).all() and model.params["phi_x"]["W1"][0, 1] == 1 and model.theta is not new
+    with pytest.raises(tv.ConfigError, match="theta has shape"):
+        model.theta = np.zeros(3)
+
+
+@pytest.mark.parametrize("beta", [np.nan, np.inf, "1"])
+def test_a_beta_that_is_no_finite_number_is_refused(beta):
+    with pytest.raises(tv.ConfigError, match="beta must be"):
+        tv.VRNN(2, 4, 2).loss_and_grads(np.zeros((2, 1, 2)), beta=beta)
+
+
+def test_complex_x_is_refused():
+    with pytest.raises(tv.DataError, match="real numbers"):
+        tv.VRNN(2, 4, 2).elbo(np.zeros((2, 1, 2), dtype=complex))

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyvrnn import __version__, plots
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences
+from tinyvrnn.data import Sequences, baselines, check_binary, embedded, load_data, pad, read_sequences
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.gradcheck import check_model
@@ -37,6 +37,8 @@ def main(argv=None):
         print("tinyvrnn: This needs more memory than there is: use a smaller model or batch.", file=sys.stderr)
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt:
         print("tinyvrnn: Interrupted; what was written so far is whole.", file=sys.stderr)
         return 130
@@ -67,7 +69,11 @@ def command_train(a):
         if is_best:
             checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
 
-    records = train(model, data, live, on_epoch, **options._asdict())
+    try:
+        records = train(model, data, live, on_epoch, **options._asdict())
+    except BaseException:
+        run.abandon()
+        raise
     _report(model, data, records)
     _pictures(run, model, data, records)
     print(f"wrote {run.folder}/: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
@@ -79,11 +85,11 @@ def command_evaluate(a):
     source = a.data or manifest["data"]
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
-    data = load_data(source, standardise=(model.mean, model.std))
+    name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
     if model.likelihood.name == "bernoulli":
-        check_binary(data)
-    result = evaluate_elbo(model, data.split(a.split))._asdict()
-    result |= {"units": model.units, "bound": "elbo", "data": data.name, "split": a.split}
+        check_binary(sequences)
+    result = evaluate_elbo(model, sequences)._asdict()
+    result |= {"units": model.units, "bound": "elbo", "data": name, "split": split}
     print(json.dumps(result) if a.json else _evaluation_text(result))
 
 
@@ -104,7 +110,7 @@ def command_gradcheck(a):
     get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
     for likelihood in LIKELIHOODS:
         get_rows[f"ELBO, Eq. 11, {likelihood}"] = lambda name=likelihood: _check_elbo(name, a.backend, a.seed)
-    print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. error':>12}")
+    print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
     failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
     print(
         f"{len(get_rows) - len(failed)} of {len(get_rows)} passed" + (f"; failed: {', '.join(failed)}" * bool(failed))
@@ -130,11 +136,23 @@ def command_data(a):
 
 def _load_for(source, likelihood):
     """The data as the likelihood needs it (Gaussian: standardised), and the likelihood that suits the data if None."""
-    data = load_data(source, standardise={None: None, "gaussian": True, "bernoulli": False}[likelihood])
+    raw = load_data(source, standardise=False)
     if likelihood is None:
-        in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (data.train, data.valid, data.test))
-        return (data, "bernoulli") if in_unit_interval else (data, "gaussian")
-    return data, likelihood
+        in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
+        likelihood = "bernoulli" if in_unit_interval else "gaussian"
+    return (raw if likelihood == "bernoulli" else load_data(source, standardise=True)), likelihood
+
+
+def _to_score(source, split, model, whole):
+    """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
+    if whole and split is None and source not in embedded():
+        raw = read_sequences(source)
+        _check_dimension(raw, model, source)
+        return Path(source).stem, "all", Sequences(((raw.values - model.mean) / model.std), raw.lengths)
+    raw = load_data(source, standardise=False)
+    _check_dimension(raw, model, source)
+    data, split = load_data(source, standardise=(model.mean, model.std)), split or "test"
+    return data.name, split, data.split(split)
 
 
 def _name_of(source):
@@ -189,7 +207,10 @@ def _check_dimension(sequences, model, source):
 
 def _prime(path, model, n):
     """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
-    sequences = read_sequences(path)[:n]
+    sequences = read_sequences(path)
+    if n is not None and n > len(sequences):
+        raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
+    sequences = sequences[:n]
     _check_dimension(sequences, model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
@@ -219,7 +240,7 @@ def _check_elbo(likelihood, backend, seed):
 def _print_rows(name, get_rows):
     try:
         for row in get_rows():
-            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>12.1e}"
+            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
             print(f"{name:<30}{row.leaf:<20}{numbers}")
     except GradientError as error:
         print(f"{name:<30}FAILED: {error}")
@@ -246,7 +267,7 @@ def _one_of(kind, known):
 
 
 def _workers(value):
-    return int(value) if value.isdigit() else value
+    return int(value) if value.isdecimal() else value
 
 
 def _parser():
@@ -258,7 +279,7 @@ def _parser():
     p = _command(commands, "evaluate", command_evaluate, "the ELBO of a run on a split of a data set")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
-    p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), default="test")
+    p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
     p.add_argument("--json", action="store_true", help="print one JSON object")
 
     p = _command(commands, "sample", command_sample, "draw sequences from a run's model, or continue given ones")
@@ -314,7 +335,6 @@ def _train_options(p):
 
 
 def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)

@@ -5,7 +5,7 @@
 with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -64,11 +64,22 @@ class VRNN:
         self.likelihood = LIKELIHOODS[likelihood]
         self.backend = get_backend(backend)
         self.shapes = self._shapes()
-        self.theta = initialise(self.shapes, seed, backend, dtype)
-        self.params = views(self.theta, self.shapes)
+        self._theta = initialise(self.shapes, seed, backend, dtype)
+        self.params = views(self._theta, self.shapes)
         self.mean, self.std = np.zeros(x_dim), np.ones(x_dim)  # of the data it was trained on, when standardised
         self.units = "nats"
         self._draws = 0
+
+    @property
+    def theta(self):
+        """All parameters, one flat vector (P,); `params` are named views of it. Assigning copies into it."""
+        return self._theta
+
+    @theta.setter
+    def theta(self, value):
+        if getattr(value, "shape", None) != self._theta.shape:
+            raise ConfigError(f"theta has shape {self._theta.shape}, got {_shape(value)}.")
+        self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
 
     @property
     def config(self):
@@ -95,7 +106,7 @@ class VRNN:
             x, eps, mask = self._prepare(x, lengths, eps)
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
             parts = _parts(log_p, kl, mask)
-            beta = float(beta)  # a NumPy scalar would turn float32 arrays into float64
+            beta = _finite(beta)  # a NumPy scalar would turn float32 arrays into float64
             loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
             named = schedule.sequence_backward(self.params, cache, -weight, beta * weight, self.likelihood)
@@ -207,6 +218,12 @@ def _parts(log_p, kl, mask):
     return Parts(log_likelihood - kl, kl, log_likelihood)
 
 
+def _finite(beta):
+    if not isinstance(beta, Real) or not np.isfinite(beta):
+        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
+    return float(beta)
+
+
 def _shape(value):
     return getattr(value, "shape", type(value).__name__)
 
@@ -226,6 +243,8 @@ def _check_x(x, x_dim, lengths, likelihood):
 
 
 def _check_values(x, likelihood):
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"x must hold real numbers, got {x.dtype}: convert it with .astype('float32').")
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
         raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")

@@ -18,6 +18,7 @@ from tinyvrnn.models.vrnn import VRNN
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
+NEEDED = ("version", "model", "config", "units", "data", "step", "steps", "arrays")
 
 
 def save(model, folder, step=0, data=None, steps=None):
@@ -76,10 +77,13 @@ def read(folder):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             manifest = json.loads(archive["manifest"].tobytes())
             _check_version(manifest, path)
+            manifest = {name: manifest[name] for name in NEEDED}
             arrays = {name: archive[name] for name in manifest["arrays"]}
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
     except TinyvrnnError:
         raise
+    except PermissionError as error:
+        raise CheckpointError(f"{path} may not be read by you: ask for the permission.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise CheckpointError(
             f"{path} is damaged or no checkpoint ({error}): train again or restore a copy."
@@ -109,7 +113,7 @@ def _describe(array):
 
 
 def _check_version(manifest, path):
-    if manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a tinyvrnn checkpoint.")
     if manifest["version"] > VERSION:
         raise CheckpointError(

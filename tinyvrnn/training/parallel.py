@@ -32,14 +32,15 @@ class Workers:
     def loss_and_grads(self, model, x, lengths, eps, beta=1.0):
         """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z)."""
         slices = cut(x.shape[1], self.count)
-        if len(slices) == 1:
-            return model.loss_and_grads(x, lengths, eps, beta)
 
         def of_slice(s):
             T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
-            return model.loss_and_grads(
-                np.ascontiguousarray(x[:T, s]), lengths[s], np.ascontiguousarray(eps[:T, s]), beta
-            )
+            own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
+            with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
+                return model.loss_and_grads(own_x, lengths[s], own_eps, beta)
+
+        if len(slices) == 1:
+            return of_slice(slices[0])
 
         with one_blas_thread(), eager_threads():
             others = [self._pool.submit(of_slice, s) for s in slices[1:]]

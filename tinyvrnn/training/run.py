@@ -1,6 +1,8 @@
 """A run folder: config.toml, metrics.jsonl, checkpoint.npz and the pictures of one training run."""
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import tomli_w
@@ -24,17 +26,32 @@ class Run:
             raise CheckpointError(
                 f"{folder} already holds a run ({', '.join(taken)}): choose another --out, or give --overwrite."
             )
+        self.config, self.begun = config, False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name in taken:
-                (self.folder / name).unlink()
-            text = tomli_w.dumps(_without_none(config)).encode()
-            checkpoint.write_atomically(self.folder / "config.toml", lambda file: file.write(text))
         except OSError as error:
             raise CheckpointError(f"Cannot write a run into {folder}: {error.strerror or error}.") from error
+        if not os.access(self.folder, os.W_OK):
+            raise CheckpointError(f"Cannot write a run into {folder}: the folder is read-only for you.")
+
+    def begin(self):
+        """Writes config.toml and clears what an older run left, but its checkpoint: the new one replaces that whole."""
+        text = tomli_w.dumps(_without_none(self.config)).encode()
+        checkpoint.write_atomically(self.folder / "config.toml", lambda file: file.write(text))
+        for name in FILES:
+            if name not in ("config.toml", checkpoint.FILE):
+                (self.folder / name).unlink(missing_ok=True)
+        self.begun = True
+
+    def abandon(self):
+        """Takes the folder away again where nothing was written into it."""
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def record(self, record):
-        """Appends one line to metrics.jsonl."""
+        """Appends one line to metrics.jsonl; the first one begins the run."""
+        if not self.begun:
+            self.begin()
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
