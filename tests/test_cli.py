@@ -201,7 +201,7 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["sample", "nowhere", "--out", "x.gif"], "must end in .png or .npz"),
         (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
         (["data", "vowel"], 'did you mean "vowels"'),
-        (["trian", "digits"], "trian"),
+        (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),
     ],
 )
 def test_a_mistake_gets_one_sentence(arguments, words, refused, tmp_path, monkeypatch):

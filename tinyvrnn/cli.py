@@ -252,6 +252,10 @@ def _print_rows(name, get_rows):
 
 
 class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))
+
     def error(self, message):
         print(f"tinyvrnn: {message}; see `{self.prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
