@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyvrnn import __version__, plots
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import Sequences, baselines, check_binary, embedded, load_data, pad, read_sequences
+from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.gradcheck import check_model
@@ -80,8 +80,8 @@ def command_train(a):
 
 
 def command_evaluate(a):
-    manifest, _ = checkpoint.read(a.run_folder)
-    model = checkpoint.load(a.run_folder, a.backend)
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     source = a.data or manifest["data"]
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
@@ -96,8 +96,8 @@ def command_evaluate(a):
 def command_sample(a):
     if Path(a.out).suffix not in (".png", ".npz"):
         raise ConfigError(f"--out must end in .png or .npz, got {a.out}.")
-    manifest, _ = checkpoint.read(a.run_folder)
-    model = checkpoint.load(a.run_folder, a.backend)
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     prime = None if a.prime is None else _prime(a.prime, model, a.n)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
@@ -146,13 +146,9 @@ def _load_for(source, likelihood):
 def _to_score(source, split, model, whole):
     """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
     if whole and split is None and source not in embedded():
-        raw = read_sequences(source)
-        _check_dimension(raw, model, source)
-        return Path(source).stem, "all", Sequences(((raw.values - model.mean) / model.std), raw.lengths)
-    raw = load_data(source, standardise=False)
-    _check_dimension(raw, model, source)
-    data, split = load_data(source, standardise=(model.mean, model.std)), split or "test"
-    return data.name, split, data.split(split)
+        return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
+    data, split = load_data(source, standardise=False), split or "test"
+    return data.name, split, _on_scale(data.split(split), model, source)
 
 
 def _name_of(source):
@@ -200,9 +196,11 @@ def _evaluation_text(r):
     )
 
 
-def _check_dimension(sequences, model, source):
+def _on_scale(sequences, model, source):
+    """Raw sequences as the model sees them: standardised by the mean and deviation of its own training data."""
     if sequences.x_dim != model.x_dim:
         raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
+    return standardised(sequences, model.mean, model.std, source)
 
 
 def _prime(path, model, n):
@@ -210,12 +208,10 @@ def _prime(path, model, n):
     sequences = read_sequences(path)
     if n is not None and n > len(sequences):
         raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
-    sequences = sequences[:n]
-    _check_dimension(sequences, model, path)
+    sequences = _on_scale(sequences[:n], model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
-    x, _ = pad(sequences)
-    return (x - model.mean) / model.std
+    return pad(sequences)[0]
 
 
 def _write_samples(path, x, model):

@@ -1,7 +1,7 @@
 """The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
 
 from tinyvrnn.data.baselines import baselines
-from tinyvrnn.data.load import Data, check_binary, embedded, load_data, read_sequences
+from tinyvrnn.data.load import Data, check_binary, embedded, load_data, read_sequences, standardised
 from tinyvrnn.data.sequences import Sequences, batches, pad
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "load_data",
     "pad",
     "read_sequences",
+    "standardised",
 ]

@@ -86,7 +86,7 @@ class Data:
         _check_same_dimension(name, splits)
         mean, std, standard_units = _moments(splits, standardise)
         if standard_units:
-            splits = {s: _standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
+            splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
         kind = "binary" if all(_is_binary(x.values) for x in splits.values()) else "real"
         return cls(
             name,
@@ -226,7 +226,8 @@ def _given_moments(pair, x_dim):
     return mean, std
 
 
-def _standardised(sequences, mean, std, where):
+def standardised(sequences, mean, std, where):
+    """Sequences of (values - mean) / std in float32; mean, std (X,). Raises DataError, naming `where`, on overflow."""
     with np.errstate(over="ignore"):  # what overflows is refused by Sequences, which says where
         values = ((sequences.values - mean) / std).astype(np.float32)
     return Sequences(values, sequences.lengths, f"{where}, standardised")

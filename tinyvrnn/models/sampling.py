@@ -4,7 +4,6 @@ What is fed back is the sample x_t itself, never the mean of its distribution: m
 """
 
 from tinyvrnn import noise
-from tinyvrnn.backend import get_backend
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 
@@ -22,7 +21,7 @@ def ancestral_sample(params, h, steps, seed, likelihood, backend, x_dim, dtype):
         xs.append(likelihood.sample(backend.asarray(v), *outputs))
         phi_x, _ = features_forward(params["phi_x"], xs[-1])
         h, _ = recur_forward(params["recur"], phi_x, phi_z, h)
-    return get_backend(backend.name).xp.stack(xs)
+    return backend.xp.stack(xs)
 
 
 def state_after(params, x, eps, h):

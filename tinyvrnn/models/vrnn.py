@@ -99,6 +99,7 @@ class VRNN:
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
         """
+        beta = _finite(beta)  # a NumPy scalar would turn float32 arrays into float64
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws)
             self._draws += 1
@@ -106,7 +107,6 @@ class VRNN:
             x, eps, mask = self._prepare(x, lengths, eps)
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
             parts = _parts(log_p, kl, mask)
-            beta = _finite(beta)  # a NumPy scalar would turn float32 arrays into float64
             loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
             named = schedule.sequence_backward(self.params, cache, -weight, beta * weight, self.likelihood)

@@ -54,7 +54,11 @@ def load(folder, backend="numpy"):
 
     Raises CheckpointError where there is none, or where it is damaged, foreign or of a newer version.
     """
-    manifest, arrays = read(folder)
+    return restore(*read(folder), folder, backend)
+
+
+def restore(manifest, arrays, folder, backend="numpy"):
+    """The model of what `read` returned; `folder` is named where it makes none."""
     try:
         model = VRNN(**manifest["config"], backend=backend)
     except (KeyError, TypeError) as error:
