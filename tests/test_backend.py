@@ -220,7 +220,7 @@ def test_what_is_no_array_is_refused(value):
         namespace(value)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "NumPy", None])
+@pytest.mark.parametrize("name", ["", "gpu", "NumPy", 3])
 def test_an_unknown_backend_is_refused_by_name(name):
     with pytest.raises(BackendError, match=f'"{name}"'):
         tv.VRNN(x_dim=2, h_dim=2, z_dim=1, backend=name)
@@ -436,3 +436,11 @@ def test_only_the_seam_imports_cupy():
 @pytest.mark.parametrize("library", "autograd torch jax tensorflow scipy sklearn".split())
 def test_the_package_imports_no_autodiff_and_no_other_library(library):
     assert [p.name for p in module_paths() if library in {n.split(".")[0] for n in imports(p)}] == []
+
+
+def test_the_environment_names_the_default_backend(monkeypatch):
+    monkeypatch.setenv("TINYVRNN_BACKEND", "strict")
+    assert tv.VRNN(2, 3, 2).backend.name == get_backend().name == "strict"
+    assert tv.VRNN(2, 3, 2, backend="numpy").backend.name == "numpy"
+    monkeypatch.delenv("TINYVRNN_BACKEND")
+    assert tv.VRNN(2, 3, 2).backend.name == "numpy"

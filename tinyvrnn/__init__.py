@@ -1,6 +1,9 @@
 """tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy."""
 
+import importlib
+
 from tinyvrnn import backend, bounds, data, distributions, gradcheck, models, nn
+from tinyvrnn.backend import to_host
 from tinyvrnn.data import Data, Sequences, load_data, pad
 from tinyvrnn.errors import (
     BackendError,
@@ -30,6 +33,7 @@ __all__ = [
     "TinyvrnnError",
     "backend",
     "bounds",
+    "course",
     "data",
     "distributions",
     "gradcheck",
@@ -38,6 +42,15 @@ __all__ = [
     "models",
     "nn",
     "pad",
+    "plots",
     "save",
+    "to_host",
     "train",
 ]
+
+
+def __getattr__(name):
+    """tv.course and tv.plots, imported when first asked for: most programs need neither them nor matplotlib."""
+    if name in ("course", "plots"):
+        return importlib.import_module(f"tinyvrnn.{name}")
+    raise AttributeError(f"module 'tinyvrnn' has no attribute {name!r}")

@@ -11,6 +11,7 @@ device. The tests run on it, so a mistake that only a GPU would show fails on a 
 import ctypes
 import importlib
 import operator
+import os
 from contextlib import contextmanager, suppress
 from functools import cache
 from threading import Lock
@@ -216,8 +217,13 @@ def _require_device(cupy):
         raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
 
 
-def get_backend(name):
-    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable."""
+def get_backend(name=None):
+    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable.
+
+    With None it is the one that the environment variable TINYVRNN_BACKEND names, or "numpy".
+    """
+    if name is None:
+        name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
     if name == "cupy":
         return _cupy_backend()
     if name not in ("numpy", "strict"):

@@ -1,4 +1,4 @@
-"""The command: tinyvrnn train | evaluate | sample | gradcheck | data.
+"""The command: tinyvrnn train | evaluate | sample | gradcheck | data | course.
 
 A mistake of the user's ends in one sentence on standard error and exit code 2; a failed gradient check in exit code 1.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvrnn import __version__, plots
+from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import LIKELIHOODS
@@ -129,6 +129,10 @@ def command_data(a):
         length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
         print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
         print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
+
+
+def command_course(a):
+    print(course.status())
 
 
 # ---- the parts -----------------------------------------------------------------------------------
@@ -296,13 +300,16 @@ def _parser():
 
     p = _command(commands, "data", command_data, "the data sets in the package")
     p.add_argument("name", nargs="?", metavar="NAME")
+
+    p = _command(commands, "course", command_course, "your progress in the course's exercises")
+    p.add_argument("what", type=_one_of("word", ("status",)), metavar="status")
     return parser
 
 
 def _command(commands, name, function, text):
     p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.set_defaults(run=function)
-    if name != "data":
+    if name not in ("data", "course"):
         known = ("numpy", "cupy", "strict") if name == "gradcheck" else ("numpy", "cupy")
         p.add_argument("--backend", type=_one_of("backend", known), default="numpy", help=" | ".join(known))
     return p

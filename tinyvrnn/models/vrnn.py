@@ -39,7 +39,8 @@ class VRNN:
 
     x_dim X, h_dim H (state), z_dim Z (latent), features F (width of every hidden layer; default H),
     layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli" or "gaussian",
-    backend "numpy", "cupy" or "strict", dtype "float32" or "float64", seed of the initial weights and of all noise.
+    backend "numpy", "cupy" or "strict" (None: $TINYVRNN_BACKEND, or "numpy"), dtype "float32" or "float64", seed of the
+    initial weights and of all noise.
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """
 
@@ -51,7 +52,7 @@ class VRNN:
         features=None,
         layers=2,
         likelihood="bernoulli",
-        backend="numpy",
+        backend=None,
         dtype="float32",
         seed=0,
     ):
@@ -64,7 +65,7 @@ class VRNN:
         self.likelihood = LIKELIHOODS[likelihood]
         self.backend = get_backend(backend)
         self.shapes = self._shapes()
-        self._theta = initialise(self.shapes, seed, backend, dtype)
+        self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
         self.mean, self.std = np.zeros(x_dim), np.ones(x_dim)  # of the data it was trained on, when standardised
         self.units = "nats"

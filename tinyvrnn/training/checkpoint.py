@@ -49,7 +49,7 @@ def save(model, folder, step=0, data=None, steps=None):
     return path
 
 
-def load(folder, backend="numpy"):
+def load(folder, backend=None):
     """The model that was saved in `folder`, on the given backend.
 
     Raises CheckpointError where there is none, or where it is damaged, foreign or of a newer version.
@@ -57,7 +57,7 @@ def load(folder, backend="numpy"):
     return restore(*read(folder), folder, backend)
 
 
-def restore(manifest, arrays, folder, backend="numpy"):
+def restore(manifest, arrays, folder, backend=None):
     """The model of what `read` returned; `folder` is named where it makes none."""
     try:
         model = VRNN(**manifest["config"], backend=backend)

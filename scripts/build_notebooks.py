@@ -1,0 +1,109 @@
+"""Builds the notebooks from notebooks/src/NN_*.py: the students' with stubs, and the executed ones with solutions.
+
+    python scripts/build_notebooks.py            all
+    python scripts/build_notebooks.py 06 07      some
+    python scripts/build_notebooks.py --students only those without outputs (seconds)
+
+A source is jupytext's py:percent. What a student writes stands between nbgrader's `### BEGIN SOLUTION` and
+`### END SOLUTION`; a cell that calls `tv.course.check("NN.i", ...)` is the test of that exercise. Both get nbgrader's
+metadata here. Cells tagged "volatile" have outputs that differ from run to run (timings, widgets).
+"""
+
+import argparse
+import copy
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbgrader.preprocessors import ClearSolutions
+
+from tinyvrnn.course import EXERCISES
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "notebooks" / "src"
+STUDENTS = ROOT / "notebooks"
+SOLUTIONS = ROOT / "notebooks" / "solutions"
+STUB = "...  # YOUR CODE HERE"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def sources(numbers=()):
+    """The source files, all or those of the given two-digit numbers."""
+    return [path for path in sorted(SOURCES.glob("[0-9]*.py")) if not numbers or path.name[:2] in numbers]
+
+
+def read(path):
+    """The notebook of a source, with stable cell ids and nbgrader's metadata, without outputs."""
+    notebook = jupytext.read(path, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    number = None
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"{path.name[:2]}-{i:03d}"
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+        if cell.cell_type == "markdown":
+            number = (re.findall(r"^### Exercise (\d\d\.\d+)", cell.source, re.MULTILINE) or [number])[-1]
+        elif "### BEGIN SOLUTION" in cell.source:
+            cell.metadata["nbgrader"] = _nbgrader(f"solution-{number}", solution=True)
+        elif found := re.search(r'tv\.course\.check\("(\d\d\.\d+)"', cell.source):
+            cell.metadata["nbgrader"] = _nbgrader(f"check-{found[1]}", grade=True, points=EXERCISES[found[1]].points)
+    return notebook
+
+
+def _nbgrader(name, solution=False, grade=False, points=None):
+    about = {"grade_id": name.replace(".", "-"), "grade": grade, "solution": solution, "locked": grade, "task": False}
+    return about | {"schema_version": 3} | ({"points": points} if grade else {})
+
+
+def student(notebook):
+    """The student's version: solutions replaced by a stub, by nbgrader's own preprocessor."""
+    clear = ClearSolutions(code_stub={"python": STUB})
+    return clear.preprocess(copy.deepcopy(notebook), {})[0]
+
+
+def executed(notebook, path, timeout=300, **environment):
+    """The notebook run from top to bottom in notebooks/, with outputs; raises nbclient's CellExecutionError."""
+    notebook = copy.deepcopy(notebook)
+    run = {"TINYVRNN_HOME": os.devnull, "PYTHONHASHSEED": "0"} | environment  # no trace in the builder's progress
+    before = {name: os.environ.get(name) for name in run}
+    os.environ.update(run)
+    try:
+        NotebookClient(
+            notebook, timeout=timeout, resources={"metadata": {"path": STUDENTS}}, extra_arguments=["--log-level=ERROR"]
+        ).execute()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def write(notebook, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.validate(notebook)
+    path.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="which ones (default: all)")
+    parser.add_argument("--students", action="store_true", help="do not execute: write the students' only")
+    arguments = parser.parse_args()
+    for path in sources(arguments.numbers):
+        notebook, start = read(path), time.perf_counter()
+        write(student(notebook), STUDENTS / f"{path.stem}.ipynb")
+        if not arguments.students:
+            write(executed(notebook, path), SOLUTIONS / f"{path.stem}.ipynb")
+        print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

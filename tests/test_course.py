@@ -1,0 +1,269 @@
+"""The graders of the course: right answers pass however they are written, wrong ones never, whatever they do.
+
+Catches: a grader that accepts a wrong answer or refuses a right one, a hint that belongs to another mistake, student
+code that ends the session (errors, endless loops, exit), and an answer that calls, remembers or looks up the reference.
+"""
+
+import importlib.util
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyvrnn import cli, course
+from tinyvrnn.course import EXERCISES, NotYet, progress, sandbox
+from tinyvrnn.course.exercise import Prediction, Task
+from tinyvrnn.course.grader import grade
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.nn.linear import LinearCache, linear_backward
+
+ANSWERS = Path(__file__).parent / "answers"
+TASKS = [number for number, exercise in EXERCISES.items() if isinstance(exercise, Task)]
+EXAMPLE = "06.1"
+
+
+def right_answers(number):
+    path = ANSWERS / f"ch{number[:2]}.py"
+    spec = importlib.util.spec_from_file_location(f"answers_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.RIGHT[number]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYVRNN_HOME", str(tmp_path))
+    return tmp_path
+
+
+def refusal(number, answer, trusted=False):
+    with pytest.raises(NotYet) as caught:
+        grade(number, EXERCISES[number], answer, trusted)
+    return str(caught.value)
+
+
+# ---- every exercise ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_right_answers_pass_however_they_are_written(number):
+    answers = right_answers(number)
+    assert len(answers) >= 2
+    for answer in answers:
+        assert grade(number, EXERCISES[number], answer).number == number
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_wrong_answers_fail_and_each_gets_its_own_hint(number):
+    mistakes = EXERCISES[number].mistakes
+    assert len(mistakes) >= 5 and len({mistake.message for mistake in mistakes}) == len(mistakes)
+    for mistake in mistakes:
+        assert refusal(number, mistake.answer, trusted=True) == mistake.message
+
+
+def nested(function, value):
+    """The function applied to the arrays of a result."""
+    if isinstance(value, dict):
+        return {key: nested(function, item) for key, item in value.items()}
+    return tuple(nested(function, item) for item in value) if isinstance(value, tuple) else function(np.asarray(value))
+
+
+SPOILED = {
+    "the sign": lambda v: -v,
+    "a factor": lambda v: (1.001 * v).astype(v.dtype),
+    "nothing but zeros": np.zeros_like,
+    "NaN": lambda v: v * np.nan,
+    "one axis too many": lambda v: v[None],
+    "float64 always": lambda v: v.astype("float64"),
+    "off by one": lambda v: v + 1,
+    "rounded": lambda v: v.astype("float16").astype(v.dtype),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+@pytest.mark.parametrize("number", TASKS)
+def test_a_spoiled_right_answer_fails(number, spoil):
+    right = EXERCISES[number].reference
+    refusal(number, lambda *arguments: nested(SPOILED[spoil], right(*arguments)), trusted=True)
+
+
+def arrays_in(value):
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from arrays_in(item)
+
+
+@pytest.mark.parametrize("number", TASKS)
+def test_an_answer_that_writes_to_its_arguments_fails(number):
+    right = EXERCISES[number].reference
+
+    def answer(*arguments):
+        result = nested(np.copy, right(*arguments))
+        last = list(arrays_in(arguments))[-1]
+        last += 1
+        return result
+
+    assert "only given to read" in refusal(number, answer, trusted=True)
+
+
+@pytest.mark.parametrize("number", TASKS)
+def test_the_reference_is_no_answer(number):
+    exercise = EXERCISES[number]
+    for function in (exercise.reference, *exercise.forbidden):
+        assert "the answer itself" in refusal(number, lambda *arguments: exercise.reference(*arguments))
+        assert function is exercise.reference or hasattr(function, "__code__")
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+@pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments: ...])
+def test_a_stub_gets_a_hint(number, stub):
+    assert refusal(number, stub)
+
+
+# ---- what students' code can do ------------------------------------------------------------------
+
+
+def right(W, x, dy):
+    rows = dy.reshape(-1, dy.shape[-1])
+    return dy @ W.T, x.reshape(-1, x.shape[-1]).T @ rows, rows.sum(axis=0)
+
+
+def endless(*arguments):
+    return endless(*arguments)
+
+
+def leaves(*arguments):
+    raise SystemExit
+
+
+def raises(*arguments):
+    raise KeyError("W3")
+
+
+def by_the_package(W, x, dy):
+    dx, grads = linear_backward({"W": W}, LinearCache((x,)), dy)
+    return dx, grads["W"], grads["b"]
+
+
+def swallows(W, x, dy):
+    try:
+        return by_the_package(W, x, dy)
+    except BaseException:
+        return right(W, x, dy)
+
+
+def unwatched(W, x, dy):
+    import sys
+
+    sys.setprofile(None)
+    return by_the_package(W, x, dy)
+
+
+def remembers():
+    seen = []
+
+    def answer(W, x, dy):
+        seen.append(right(W, x, dy))
+        return seen[0]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (endless, "without end"),
+        (leaves, "SystemExit"),
+        (raises, "KeyError"),
+        (lambda W, x, dy: x @ x @ x, "ValueError"),
+        (lambda W, x: x, "TypeError"),
+        (by_the_package, "linear_backward, which is the answer itself"),
+        (linear_backward, "the answer itself"),
+        (partial(EXERCISES[EXAMPLE].reference), "the answer itself"),
+        (swallows, "the answer itself"),
+        (unwatched, "sys.setprofile"),
+        (remembers(), "expected"),
+        (lambda W, x, dy: right(W, x, dy)[:2], "3 results"),
+        (lambda W, x, dy: right(W, x, dy)[0], "3 results"),
+        (lambda W, x, dy: ("a", "b", "c"), "real numbers"),
+        (lambda W, x, dy: [right(W, x, dy)] * 3, ""),
+        (lambda W, x, dy: [2 * v for v in right(W, x, dy)], "is 2 times"),
+        (lambda W, x, dy: (right(W, x, dy)[0], right(W, x, dy)[1].T, right(W, x, dy)[2]), "transposed"),
+        (3, "a function"),
+        ("right", "a function"),
+    ],
+)
+def test_whatever_student_code_does_becomes_a_sentence(answer, said):
+    assert said in refusal(EXAMPLE, answer)
+
+
+def test_an_endless_loop_is_stopped():
+    start = time.perf_counter()
+    with pytest.raises(NotYet, match="still running"):
+        sandbox.run(lambda: [0 for _ in iter(int, 1)], (), seconds=0.2)
+    assert time.perf_counter() - start < 5
+
+
+def test_no_watch_is_left_behind():
+    import sys
+
+    grade(EXAMPLE, EXERCISES[EXAMPLE], right)
+    assert sys.getprofile() is None
+
+
+# ---- check, progress, status ---------------------------------------------------------------------
+
+
+def test_check_says_the_figures_and_records_the_pass(home):
+    passed = course.check(EXAMPLE, right)
+    assert "dx, dW, db to 1e-12" in repr(passed) and "#009E73" in passed._repr_html_()
+    with pytest.raises(NotYet, match="06.1 the linear layer: "):
+        course.check(EXAMPLE, None)
+    assert json.loads((home / "course.json").read_text()) == {EXAMPLE: {"passed": True, "tries": 2}}
+
+
+def test_an_unknown_exercise_is_named():
+    with pytest.raises(ConfigError, match="06.1"):
+        course.check("06.11", right)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"06.1": 3}', '{"06.1": {"passed": "yes"}}', "\0"])
+def test_a_damaged_progress_file_never_stops_a_check(home, content):
+    (home / "course.json").write_text(content)
+    course.status()
+    course.check(EXAMPLE, right)
+    assert progress.read()[EXAMPLE]["passed"] is True
+
+
+def test_progress_that_cannot_be_written_never_fails_a_check(home, monkeypatch):
+    (home / "file").write_text("")
+    monkeypatch.setenv("TINYVRNN_HOME", str(home / "file"))
+    course.check(EXAMPLE, right)
+
+
+def test_the_command_prints_the_status(capsys):
+    course.check(EXAMPLE, right)
+    assert cli.main(["course", "status"]) == 0
+    said = capsys.readouterr().out
+    assert "06 Backward by hand I" in said and f"1 of {len(EXERCISES)}" in said
+
+
+def test_a_refusal_shows_in_a_notebook_without_traceback():
+    assert NotYet("Look again.")._render_traceback_() == ["\x1b[31m✗ Look again.\x1b[0m"]
+
+
+def test_show_shows_the_source_as_it_stands():
+    shown = course.show(linear_backward)
+    assert shown._repr_markdown_().startswith("```python\ndef linear_backward(p, cache, dy):")
+    assert "tinyvrnn/nn/linear.py" in repr(shown)
+
+
+def test_every_exercise_has_a_kind_a_title_and_points():
+    for exercise in EXERCISES.values():
+        assert exercise.kind in ("predict" if isinstance(exercise, Prediction) else "write derive bug")
+        assert exercise.title and exercise.points >= 1

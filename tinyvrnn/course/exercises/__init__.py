@@ -1,0 +1,29 @@
+"""All exercises by number: the chapter's two digits, a dot, and the place in it."""
+
+import importlib
+
+NOTEBOOKS = {
+    "00": "Start here",
+    "01": "Sequences and the plain RNN",
+    "02": "The bound for one step: the VAE",
+    "03": "The generative story",
+    "04": "The approximate posterior",
+    "05": "The ELBO, line by line",
+    "06": "Backward by hand I",
+    "07": "Backward by hand II",
+    "08": "Training",
+    "09": "How tight is the bound?",
+    "10": "One code, two backends",
+    "11": "The bug museum",
+    "12": "Speech, handwriting, music",
+}
+
+
+def _chapters():
+    for notebook in NOTEBOOKS:
+        name = f"tinyvrnn.course.exercises.ch{notebook}"
+        if importlib.util.find_spec(name):
+            yield importlib.import_module(name)
+
+
+EXERCISES = {number: exercise for chapter in _chapters() for number, exercise in chapter.EXERCISES.items()}
