@@ -11,8 +11,7 @@ import numpy as np
 from tinyvrnn.backend import get_backend
 from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, get_likelihood, mixture, pen
 from tinyvrnn.gradcheck import check_pair
-from tinyvrnn.models import equations
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models import MODELS, equations
 from tinyvrnn.nn import activations, gru, linear, mlp
 from tinyvrnn.noise import generator
 
@@ -110,6 +109,27 @@ PAIRS = {
         (("real", H),),
     ),
     **{f"generate, Eq. 6, {name}": _generate(name) for name in LIKELIHOODS},
+    "remember, Eq. 1": Pair(
+        equations.remember_forward, equations.remember_backward, gru.shapes(F, H), (("real", F), ("real", H))
+    ),
+    "predict, Eq. 2": Pair(
+        partial(equations.predict_forward, likelihood=LIKELIHOODS["gaussian"]),
+        partial(equations.predict_backward, likelihood=LIKELIHOODS["gaussian"]),
+        mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X),
+        (("real", H),),
+    ),
+    "encode, Eq. 3": Pair(
+        equations.encode_forward,
+        equations.encode_backward,
+        mlp.shapes([X, F, F]) | gaussian.head_shapes(F, Z),
+        (("real", X),),
+    ),
+    "decode, Eq. 3": Pair(
+        partial(equations.decode_forward, likelihood=LIKELIHOODS["bernoulli"]),
+        partial(equations.decode_backward, likelihood=LIKELIHOODS["bernoulli"]),
+        mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X),
+        (("real", Z),),
+    ),
     "recur, Eq. 7": Pair(
         equations.recur_forward, equations.recur_backward, gru.shapes(2 * F, H), (("real", F), ("real", F), ("real", H))
     ),
@@ -153,15 +173,16 @@ def suited(x, likelihood):
     return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1) if likelihood == "pen" else x
 
 
-def small_model(likelihood="bernoulli", backend="numpy", seed=0, **options):
-    """A float64 VRNN small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
+def small_model(likelihood="bernoulli", backend="numpy", seed=0, model="vrnn", **options):
+    """A float64 VRNN, RNN or VAE small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
 
     Its biases are random: with h_0 = 0 and biases of 0 the prior's rectifiers stand on their kink at the first step,
     where a central difference and a derivative have a right to differ.
     """
-    sizes = {"x_dim": X, "h_dim": H, "z_dim": Z, "features": F} | options
-    model = VRNN(**sizes, likelihood=likelihood, backend=backend, dtype="float64", seed=seed)
+    kind, sizes = MODELS[model], {"x_dim": X_OF.get(likelihood, X), "h_dim": H, "z_dim": Z, "features": F}
+    options = {name: size for name, size in sizes.items() if name in kind.sizes} | {"components": 2} | options
+    model = kind(likelihood=likelihood, backend=backend, dtype="float64", seed=seed, **options)
     rng, asarray, T = generator(seed, "small model"), model.backend.asarray, 4
     model.theta += asarray(0.1 * rng.standard_normal(model.theta.shape))
-    x, lengths = rng.random((T, B, model.x_dim)), np.array([T, 1, T - 1])
+    x, lengths = suited(rng.random((T, B, model.x_dim)), likelihood), np.array([T, 1, T - 1])
     return model, x, lengths, rng.standard_normal((T, B, model.z_dim))

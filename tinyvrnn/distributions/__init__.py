@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.data import check_values
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.errors import ConfigError, unknown_name
 
@@ -25,7 +26,7 @@ class Likelihood(NamedTuple):
     sample: object  # (noise, *outputs) -> x
     mean: object  # (*outputs) -> E[x]
     misfits: object  # (x (..., X) on the host) -> (..., X), True for values that are no data of this likelihood
-    needs: str  # what it needs in place of those, for messages
+    needs: str  # what it needs in place of those: the end of a message
     standardise: object  # how data are prepared for it: the argument of `load_data`
     components: int | None = None  # K of a mixture
 
@@ -41,6 +42,11 @@ def get_likelihood(name, components=COMPONENTS):
         raise ConfigError(f"components must be a whole number of at least 1, got {components!r}.")
     shapes = partial(likelihood.head_shapes, components=int(components))
     return likelihood._replace(head_shapes=shapes, components=int(components))
+
+
+def check_suits(data, likelihood):
+    """Raises DataError where Data or Sequences hold a value that is no data of the likelihood, and says where."""
+    check_values(data, likelihood.misfits, likelihood.needs)
 
 
 def _gaussian_sample(noise, mu, sigma):
@@ -83,7 +89,7 @@ LIKELIHOODS = {
         bernoulli.bernoulli_sample,
         bernoulli.sigmoid,
         _outside_0_to_1,
-        "values in [0, 1]: use the likelihood gaussian",
+        "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
         standardise=False,
     ),
     "gaussian": Likelihood(
@@ -97,7 +103,7 @@ LIKELIHOODS = {
         _gaussian_sample,
         lambda mu, sigma: mu,
         _nothing,
-        "real numbers",
+        "",
         standardise=True,
     ),
     "gmm": Likelihood(
@@ -111,7 +117,7 @@ LIKELIHOODS = {
         mixture.gmm_sample,
         mixture.gmm_mean,
         _nothing,
-        "real numbers",
+        "",
         standardise=True,
         components=COMPONENTS,
     ),
@@ -126,7 +132,7 @@ LIKELIHOODS = {
         categorical.categorical_sample,
         categorical.categorical_mean,
         _not_one_hot,
-        "a single 1 among zeros in each step: give one-hot data",
+        "but a categorical likelihood needs a single 1 among zeros in each step: give one-hot data",
         standardise=False,
     ),
     "pen": Likelihood(
@@ -140,7 +146,7 @@ LIKELIHOODS = {
         pen.pen_sample,
         pen.pen_mean,
         _pen_not_0_or_1,
-        "a pen-up that is 0 or 1: leave it out of standardising (load_data(..., standardise=(True, True, False)))",
+        "but a pen likelihood needs a pen-up of 0 or 1: standardise the rest only, with standardise=(True, True, False)",
         standardise=(True, True, False),
         components=COMPONENTS,
     ),

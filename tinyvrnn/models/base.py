@@ -214,9 +214,6 @@ def _check_values(x, likelihood):
     bad = likelihood.misfits(x)
     if bad.any():
         found = x[bad]
-        raise DataError(
-            f'x holds {found.min():g} to {found.max():g}, but the likelihood "{likelihood.name}" needs '
-            f"{likelihood.needs}."
-        )
+        raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
     if max(-low, high) > _X_MAX:
         raise DataError(f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be squared: standardise it.")
