@@ -32,7 +32,8 @@ def device(backend, *arrays):
 
 def small(likelihood="bernoulli", backend="numpy", seed=0, T=5, B=4, scale=0.4, **options):
     """A VRNN of a few hundred parameters, all random (biases too), and a ragged batch: model, x, lengths, eps."""
-    sizes = {"x_dim": 4, "h_dim": 5, "z_dim": 2, "features": 3, "dtype": "float64"} | options
+    options |= {"x_dim": 3} if likelihood == "pen" else {}
+    sizes = {"x_dim": 4, "h_dim": 5, "z_dim": 2, "features": 3, "dtype": "float64", "components": 3} | options
     model = tv.VRNN(**sizes, likelihood=likelihood, backend=backend, seed=seed)
     draw = rng(seed)
     theta = scale * draw.standard_normal(model.theta.shape)
@@ -40,7 +41,7 @@ def small(likelihood="bernoulli", backend="numpy", seed=0, T=5, B=4, scale=0.4, 
         if name.split(".")[1] in ("b1", "b2", "b3"):
             leaf[...] = 0.5 + abs(leaf)  # rectifiers that are off for every input would hide mistakes
     model.theta[...] = model.backend.asarray(theta.astype(model.dtype))
-    x = draw.random((T, B, model.x_dim)).astype(model.dtype)
+    x = pairs.suited(draw.random((T, B, model.x_dim)).astype(model.dtype), likelihood)
     lengths = np.array([T, *draw.integers(1, T + 1, B - 1)])
     return model, x, lengths, draw.standard_normal((T, B, model.z_dim)).astype(model.dtype)
 
@@ -302,13 +303,16 @@ def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32
     x = np.round(x) if likelihood == "bernoulli" else x
     if extreme in ("outputs", "all"):
         for group in ("generate", "prior", "infer"):
-            bias = model.params[group]["b_out"]
-            bias[...] = 1e3 * np.where(np.arange(bias.size) % 3, -1, 1)
+            for name in {"b_out", "b_pi"} & set(model.params[group]):
+                bias = model.params[group][name]
+                bias[...] = 1e3 * np.where(np.arange(bias.size) % 3, -1, 1)
     if extreme in ("weights", "all"):
         for group in ("generate", "prior", "infer"):
-            model.params[group]["W_out"][...] *= 1e3
+            for name in {"W_out", "W_pi"} & set(model.params[group]):
+                model.params[group][name][...] *= 1e3
     if extreme in ("x", "all"):
-        x = 1e4 * np.sign(x - 0.5) + x
+        moved = slice(0, 2 if likelihood == "pen" else None)  # a pen-up stays 0 or 1
+        x[..., moved] = 1e4 * np.sign(x[..., moved] - 0.5) + x[..., moved]
     with np.errstate(all="ignore"):  # what counts is the result
         loss, grads, parts = model.loss_and_grads(x.astype(dtype), lengths, eps)
     assert np.isfinite(loss), f"loss {loss}"
@@ -344,6 +348,24 @@ def samples_are_fed_back(n=2000):
     assert np.array_equal(x, np.broadcast_to(x[0], x.shape)), "the coin did not stay"
 
 
+def draw_x(likelihood, draw, *outputs):
+    """x (n, X) from the outputs of plain.py, with numpy's own samplers, a row at a time where they know no batches."""
+    if likelihood == "bernoulli":
+        return (draw.random(outputs[0].shape) < plain.sigmoid(outputs[0])).astype(float)
+    if likelihood == "gaussian":
+        return draw.normal(*outputs)
+    if likelihood == "categorical":
+        return draw.multinomial(1, plain.softmax(outputs[0])).astype(float)
+    rows, k = np.arange(len(outputs[0])), draw.multinomial(1, plain.softmax(outputs[0])).argmax(axis=-1)
+    mu, sigma = outputs[1][rows, k], outputs[2][rows, k]
+    if likelihood == "gmm":
+        return draw.normal(mu, sigma)
+    rho, pen = outputs[3][rows, k], draw.random((len(rows), 1)) < plain.sigmoid(outputs[4])
+    across = sigma[:, 0] * sigma[:, 1] * rho
+    root = np.linalg.cholesky(np.array([[sigma[:, 0] ** 2, across], [across, sigma[:, 1] ** 2]]).transpose(2, 0, 1))
+    return np.concatenate([mu + np.einsum("nij,nj->ni", root, draw.standard_normal(mu.shape)), pen], axis=1)
+
+
 def draw_plainly(model, n, steps, draw):
     """x (steps, n, X) by Eq. 8, with the functions of plain.py and noise of numpy's own."""
     p, h, xs = host_params(model), np.zeros((n, model.h_dim)), []
@@ -351,12 +373,7 @@ def draw_plainly(model, n, steps, draw):
         mu_0, sigma_0 = plain.gaussian_head(p["prior"], plain.hidden(p["prior"], h))
         phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * draw.standard_normal(mu_0.shape))
         v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
-        if model.likelihood.name == "bernoulli":
-            logits = plain.head(p["generate"], v)
-            x = (draw.random(logits.shape) < plain.sigmoid(logits)).astype(float)
-        else:
-            mu, sigma = plain.gaussian_head(p["generate"], v)
-            x = mu + sigma * draw.standard_normal(mu.shape)
+        x = draw_x(model.likelihood.name, draw, *plain.outputs(p["generate"], model.likelihood.name, v))
         xs.append(x)
         h = plain.gru(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), h)
     return np.stack(xs)

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import Data, batches, check_binary
+from tinyvrnn.data import Data, batches
+from tinyvrnn.distributions import check_suits
 from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
@@ -176,5 +177,4 @@ def _check_fit(model, data):
         raise DataError(f"Expected data from load_data or Data.from_sequences, got {type(data).__name__}.")
     if data.train.x_dim != model.x_dim:
         raise DataError(f"{data.name} has {data.train.x_dim} values a step, the model takes {model.x_dim}.")
-    if model.likelihood.name == "bernoulli":
-        check_binary(data)
+    check_suits(data, model.likelihood)
