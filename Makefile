@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -11,8 +11,17 @@ help:  ## this list
 demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
 	$(BIN)/tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
-test: .venv/installed-test  ## the whole test suite
+lab: .venv/installed-course  ## open the course in JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest
+
+test-all: .venv/installed-test  ## all tests: every notebook is executed as well
+	$(BIN)/python -m pytest -m ""
+
+notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
+	$(BIN)/python scripts/build_notebooks.py
 
 lint: .venv/installed-test  ## check style
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ statement in a page's snippet that is no longer so.
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -50,6 +51,13 @@ def lines_of(code):
     return [line for line in stripped if line]
 
 
+@functools.cache
+def functions_in(path):
+    """The names of all functions in a file of tests."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
 def heading_anchors(text):
     """The anchors GitHub makes of a page's headings: lower case, punctuation dropped, spaces to hyphens."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
@@ -88,10 +96,9 @@ def test_names_in_a_page_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_tests_named_in_a_page_exist(page):
+def test_functions_in_a_page_exist(page):
     for path, name in set(re.findall(r"\b(tests/\w+\.py)::(\w+)", page.read_text(encoding="utf-8"))):
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
+        assert name in functions_in(ROOT / path), f"{path}::{name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

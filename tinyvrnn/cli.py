@@ -12,6 +12,7 @@ import numpy as np
 
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
@@ -131,8 +132,14 @@ def command_data(a):
         print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
 
 
-def command_course(a):
+def command_course_status(a):
     print(course.status())
+
+
+def command_course_grade(a):
+    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out):
+        print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
+    print(f"wrote {a.out}")
 
 
 # ---- the parts -----------------------------------------------------------------------------------
@@ -301,15 +308,25 @@ def _parser():
     p = _command(commands, "data", command_data, "the data sets in the package")
     p.add_argument("name", nargs="?", metavar="NAME")
 
-    p = _command(commands, "course", command_course, "your progress in the course's exercises")
-    p.add_argument("what", type=_one_of("word", ("status",)), metavar="status")
+    _course_commands(commands.add_parser("course", help="your progress in the course, and grading submissions"))
     return parser
+
+
+def _course_commands(parser):
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    p = commands.add_parser("status", help="which exercises you have passed")
+    p.set_defaults(run=command_course_status)
+    p = commands.add_parser("grade", help="run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
+    p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
+    p.add_argument("folder", metavar="FOLDER", help="one folder a student")
+    p.add_argument("--out", default="grades.csv", help="the report (default grades.csv)")
+    p.set_defaults(run=command_course_grade)
 
 
 def _command(commands, name, function, text):
     p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.set_defaults(run=function)
-    if name not in ("data", "course"):
+    if name != "data":
         known = ("numpy", "cupy", "strict") if name == "gradcheck" else ("numpy", "cupy")
         p.add_argument("--backend", type=_one_of("backend", known), default="numpy", help=" | ".join(known))
     return p

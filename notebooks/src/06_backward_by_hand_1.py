@@ -139,9 +139,9 @@ for name in ("relu", "tanh", "sigmoid", "softplus"):
     y, cache = forward(a)
     left.plot(a, y, label=name)
     right.plot(a, backward(cache, np.ones_like(a)))
-left.set(title="f(a)", xlabel="a", ylim=(-1.5, 5))
-right.set(title="its slope: what the backward multiplies dy by", xlabel="a")
 left.legend()
+left.set(title="f(a)", xlabel="a", ylim=(-1.5, 5))
+right.set(title="its slope: what the backward multiplies dy by", xlabel="a");
 
 # %% [markdown]
 # ### Exercise 06.2 (derive): softplus

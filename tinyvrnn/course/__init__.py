@@ -6,7 +6,7 @@ tinyvrnn course status                    prints what is passed and what is left
 """
 
 from tinyvrnn.course import progress
-from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS
+from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.course.source import show
@@ -36,7 +36,7 @@ def status():
     """The progress as text: a line for each notebook, and what is left in it."""
     known, lines = progress.read(), []
     for notebook, title in NOTEBOOKS.items():
-        numbers = [number for number in EXERCISES if number.startswith(f"{notebook}.")]
+        numbers = [number for number in EXERCISES if chapter_of(number) == notebook]
         done = [number for number in numbers if known.get(number, {}).get("passed")]
         if numbers:
             left = ", ".join(number for number in numbers if number not in done) or "-"

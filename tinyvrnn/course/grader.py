@@ -30,11 +30,15 @@ class Passed(NamedTuple):
     def __repr__(self):
         return f"✓ {self.number} {self.title}: right. {self.figures}"
 
-    def _repr_html_(self):
-        return (
+    def _ipython_display_(self):
+        """Shown, and not the cell's value, which nbgrader would read as a number of points."""
+        from IPython.display import display  # there whenever this is called
+
+        html = (
             f'<div style="border-left: 4px solid #009E73; padding: 4px 10px">'
             f'<b style="color: #009E73">✓ {self.number} {self.title}: right.</b> {self.figures}</div>'
         )
+        display({"text/plain": repr(self), "text/html": html}, raw=True)
 
 
 def grade(number, exercise, answer, trusted=False):

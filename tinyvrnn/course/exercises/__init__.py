@@ -19,6 +19,11 @@ NOTEBOOKS = {
 }
 
 
+def chapter_of(number):
+    """ "07" of "07.2"."""
+    return number.partition(".")[0]
+
+
 def _chapters():
     for notebook in NOTEBOOKS:
         name = f"tinyvrnn.course.exercises.ch{notebook}"

@@ -1,0 +1,188 @@
+"""The notebooks: what is committed is what the sources build, the solutions run clean, students' stubs are refused.
+
+Catches: a notebook that was edited by hand or not rebuilt, an output that depends on the machine or the backend, a
+warning, a claim in a cell that is no longer so, an exercise without a grader or a grader without an exercise, a name,
+test or link that does not exist. Those marked slow execute notebooks (`make test-all`); `make test` the quickest two.
+"""
+
+import base64
+import functools
+import io
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from test_docs import functions_in, resolve
+
+from tinyvrnn.course import EXERCISES, NOTEBOOKS
+from tinyvrnn.course.exercises import chapter_of
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import build_notebooks as build  # noqa: E402
+
+SOURCES = build.sources()
+README = (build.STUDENTS / "README.md").read_text(encoding="utf-8")
+QUICKEST = ("03", "06")
+SECONDS, SECONDS_IN_ALL = 60, 8 * 60
+took = {}
+
+
+def name(path):
+    return path.stem
+
+
+def executions():
+    """Each source; those that take longer than a moment are marked slow."""
+    return [pytest.param(path, marks=[] if path.name[:2] in QUICKEST else pytest.mark.slow) for path in SOURCES]
+
+
+def built(folder, path):
+    return nbformat.read(folder / f"{path.stem}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@functools.cache
+def markdown(path):
+    return "\n\n".join(cell.source for cell in build.read(path).cells if cell.cell_type == "markdown")
+
+
+# ---- what is committed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_the_students_notebook_is_the_one_that_the_source_builds(path):
+    expected = nbformat.writes(build.student(build.read(path)), indent=1) + "\n"
+    assert (build.STUDENTS / f"{path.stem}.ipynb").read_text(encoding="utf-8") == expected, "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_the_solutions_notebook_has_the_cells_of_the_source(path):
+    expected, found = build.read(path), built(build.SOLUTIONS, path)
+    assert [(c.id, c.source, c.metadata) for c in found.cells] == [(c.id, c.source, c.metadata) for c in expected.cells]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_the_committed_outputs_are_clean(path):
+    require_clean(built(build.SOLUTIONS, path))
+
+
+def test_every_notebook_has_its_two_built_versions_and_a_title():
+    for folder in (build.STUDENTS, build.SOLUTIONS):
+        assert sorted(p.stem for p in folder.glob("*.ipynb")) == [path.stem for path in SOURCES]
+    for path in SOURCES:
+        assert markdown(path).startswith(f"# {path.name[:2]} · {NOTEBOOKS[path.name[:2]]}\n")
+
+
+# ---- exercises -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_the_exercises_of_a_notebook_are_those_that_have_a_grader(path):
+    wanted = [(number, exercise.kind) for number, exercise in EXERCISES.items() if chapter_of(number) == path.name[:2]]
+    assert re.findall(r"^### Exercise (\d\d\.\d+) \((\w+)\)", markdown(path), re.MULTILINE) == wanted
+    cells = build.read(path).cells
+    grades = [cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata]
+    assert grades == [f"{what}-{number.replace('.', '-')}" for number, _ in wanted for what in ("solution", "check")]
+    assert len(wanted) in (range(3, 7) if "01" <= path.name[:2] <= "11" else range(7))
+
+
+def test_no_solution_is_left_in_a_students_notebook():
+    for path in SOURCES:
+        for cell in code_cells(built(build.STUDENTS, path)):
+            assert "SOLUTION" not in cell.source and not cell.outputs
+            assert cell.metadata.get("nbgrader", {}).get("solution", False) == (build.STUB in cell.source)
+
+
+# ---- what the text names -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_names_tests_and_links_in_a_notebook_exist(path):
+    text = markdown(path)
+    for dotted in set(re.findall(r"\btinyvrnn(?:\.[A-Za-z_]\w*)+", text)):
+        resolve(dotted)
+    for file, function in set(re.findall(r"\b(tests/\w+\.py)::(\w+)", text)):
+        assert function in functions_in(ROOT / file), f"{file}::{function}"
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
+        assert target.startswith("https://") or leads_somewhere(target), target
+
+
+def leads_somewhere(target):
+    """To a file; or to a notebook that is still to be written, which notebooks/README.md then lists as such."""
+    return (build.STUDENTS / target).exists() or f"`{target}` (to come)" in README
+
+
+# ---- execution -----------------------------------------------------------------------------------
+
+
+def require_clean(notebook):
+    for cell in code_cells(notebook):
+        assert cell.execution_count is not None, f"{cell.id} was not run"
+        for output in cell.outputs:
+            assert output.output_type != "error" and output.get("name") != "stderr", f"{cell.id}: {output}"
+            text = "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"0x[0-9a-f]{6}|Warning\b", text), f"{cell.id}: {text}"
+
+
+def require_same_outputs(notebook, expected):
+    for cell, kept in zip(code_cells(notebook), code_cells(expected), strict=True):
+        if "volatile" in cell.metadata.get("tags", []):
+            continue
+        assert len(cell.outputs) == len(kept.outputs), cell.id
+        for a, b in zip(cell.outputs, kept.outputs):
+            assert a.get("text") == b.get("text"), cell.id
+            for kind, value in a.get("data", {}).items():
+                if kind == "image/png":
+                    assert pixels_apart(value, b.data[kind]) < 2, cell.id
+                elif "image/png" not in a.data:  # beside a picture stands its size in pixels, which fonts decide
+                    assert value == b.data[kind], cell.id
+
+
+def pixels_apart(a, b):
+    """Mean difference of two pictures, of 255."""
+    a, b = (np.asarray(Image.open(io.BytesIO(base64.b64decode(x))).convert("L"), dtype=float) for x in (a, b))
+    return abs(a - b).mean() if a.shape == b.shape else np.inf
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", executions(), ids=name)
+def test_the_solutions_run_clean_and_as_committed(path):
+    start = time.perf_counter()
+    notebook = build.executed(build.read(path), path)
+    took[path.stem] = time.perf_counter() - start
+    require_clean(notebook)
+    require_same_outputs(notebook, built(build.SOLUTIONS, path))
+    assert took[path.stem] < SECONDS and sum(took.values()) < SECONDS_IN_ALL, took
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_the_solutions_run_on_the_strict_backend_with_the_same_outputs(path):
+    notebook = build.executed(build.read(path), path, TINYVRNN_BACKEND="strict")
+    require_clean(notebook)
+    require_same_outputs(notebook, built(build.SOLUTIONS, path))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", executions(), ids=name)
+def test_a_students_notebook_runs_to_its_first_exercise_and_every_stub_is_refused(path):
+    notebook = build.executed(build.student(build.read(path)), path, allow_errors=True)
+    reached = False
+    for cell in code_cells(notebook):
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        about = cell.metadata.get("nbgrader", {})
+        reached = reached or bool(about)
+        assert reached or not errors, f"{cell.id}: {errors}"
+        if about.get("grade"):
+            (error,) = errors
+            assert error.ename == "NotYet" and "No answer yet" in error.evalue or "returns nothing" in error.evalue
