@@ -561,8 +561,8 @@ assert np.allclose(log_p, -np.log(2), atol=1e-12) and log_p_wrong.mean() < -50
 
 # %%
 data = tv.load_data("digits8")
-digits = tv.VRNN(x_dim=8, h_dim=64, z_dim=8, layers=1, seed=0)
-records = tv.train(digits, data, epochs=20, lr=4e-3, workers=1, progress=False)
+digits = tv.VRNN(x_dim=8, h_dim=64, z_dim=8, layers=1, dtype="float64")
+tv.train(digits, data, epochs=12, lr=4e-3, workers=1, progress=False)
 by_hand = views(tv.to_host(digits.theta).copy(), digits.shapes)
 drawn, _ = sample_by_hand(by_hand, 500, 8, seed=0)
 meant, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)

@@ -1,0 +1,361 @@
+"""The exercises of notebook 01, Sequences and the plain RNN: padding, units, Eq. 1 and 2, a fork and a mixture."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions import LIKELIHOODS, gaussian, mixture
+from tinyvrnn.models import equations, rnn
+from tinyvrnn.nn.activations import sigmoid
+
+# ---- 01.1: padding -------------------------------------------------------------------------------
+
+
+def pad(sequences):
+    T, B = max(len(s) for s in sequences), len(sequences)
+    real = np.arange(T)[:, None] < np.array([len(s) for s in sequences])
+    x = np.zeros((T, B, sequences[0].shape[1]), sequences[0].dtype)
+    x.swapaxes(0, 1)[real.T] = np.concatenate(sequences)
+    return x, real.astype(x.dtype)
+
+
+def draw_ragged(rng):
+    X, n = int(rng.integers(2, 5)), int(rng.integers(3, 6))
+    sequences = [rng.standard_normal((int(length), X)) for length in rng.permutation(np.arange(2, 9))[:n]]
+    for sequence in sequences:
+        sequence[rng.integers(len(sequence))] = 0  # a real step that is all zeros
+    return (sequences,)
+
+
+def wrong_pad(x=lambda x, mask: x, mask=lambda x, mask: mask):
+    """Padding with its array or its mask changed."""
+
+    def answer(sequences):
+        right = pad(sequences)
+        return x(*right), mask(*right)
+
+    return answer
+
+
+def at_the_end(a, mask):
+    """Each sequence moved to the end of its column."""
+    moved = np.zeros_like(a)
+    for b, length in enumerate(mask.sum(axis=0).astype(int)):
+        moved[len(a) - length :, b] = a[:length, b]
+    return moved
+
+
+def last_step_on(x, mask):
+    last = np.stack([x[length - 1, b] for b, length in enumerate(mask.sum(axis=0).astype(int))])
+    return np.where(mask[..., None] > 0, x, last)
+
+
+def shifted(mask, by):
+    """The mask of sequences that are longer by `by` steps."""
+    return (np.arange(len(mask))[:, None] < mask.sum(axis=0) + by).astype(mask.dtype)
+
+
+PAD = Task(
+    "padding",
+    "write",
+    pad,
+    draw_ragged,
+    ("x", "mask"),
+    (
+        Mistake(
+            "The padding stands before the sequences: all of them should begin at step 1.",
+            wrong_pad(at_the_end, lambda x, mask: at_the_end(mask, mask)),
+        ),
+        Mistake("The padding repeats the last step: it should hold zeros.", wrong_pad(last_step_on)),
+        Mistake(
+            "The mask is made from the values: a real step of zeros is real as well.",
+            wrong_pad(mask=lambda x, mask: x.any(axis=-1).astype(x.dtype)),
+        ),
+        Mistake(
+            "The mask is one step too long: is `t < length` or `t <= length` meant?",
+            wrong_pad(mask=lambda x, mask: shifted(mask, 1)),
+        ),
+        Mistake("The mask is one step too short.", wrong_pad(mask=lambda x, mask: shifted(mask, -1))),
+        Mistake(
+            "The mask says that all is real: which steps are padding?",
+            wrong_pad(mask=lambda x, mask: np.ones_like(mask)),
+        ),
+        Mistake("The mask is 1 in the padding and 0 in the real steps.", wrong_pad(mask=lambda x, mask: 1 - mask)),
+        Mistake("The sequences run backwards in time.", lambda sequences: pad([s[::-1] for s in sequences])),
+    ),
+)
+
+# ---- 01.2: units ---------------------------------------------------------------------------------
+
+
+def nats(log_p, mask):
+    total = np.sum(log_p * mask)
+    return total / log_p.shape[1], total / np.sum(mask)
+
+
+def draw_log_p(rng):
+    T, B = (int(size) for size in rng.permutation([3, 4, 5, 7])[:2])
+    lengths = np.append(rng.integers(1, T, B - 1), T)
+    return rng.standard_normal((T, B)) - 2, (np.arange(T)[:, None] < lengths).astype(float)
+
+
+NATS = Task(
+    "nats per step",
+    "bug",
+    nats,
+    draw_log_p,
+    ("nats per sequence", "nats per step"),
+    (
+        Mistake(
+            "Nats per step are divided by all steps of the rectangle: how many of them are real?",
+            lambda log_p, mask: (nats(log_p, mask)[0], (log_p * mask).mean()),
+        ),
+        Mistake(
+            "Nats per step are a mean of the sequences' means: a short sequence counts too much.",
+            lambda log_p, mask: (nats(log_p, mask)[0], ((log_p * mask).sum(axis=0) / mask.sum(axis=0)).mean()),
+        ),
+        Mistake(
+            "Nats per step are divided by the number of sequences once too often.",
+            lambda log_p, mask: (nats(log_p, mask)[0], nats(log_p, mask)[1] / log_p.shape[1]),
+        ),
+        Mistake(
+            "What stands in the padding is counted.",
+            lambda log_p, mask: (log_p.sum() / log_p.shape[1], log_p.sum() / mask.sum()),
+        ),
+        Mistake(
+            "Nats per sequence are the total of the batch: divide by how many sequences there are.",
+            lambda log_p, mask: ((log_p * mask).sum(), nats(log_p, mask)[1]),
+        ),
+        Mistake("The two numbers stand in each other's place.", lambda log_p, mask: nats(log_p, mask)[::-1]),
+        Mistake(
+            "Nats per sequence were right before: each sequence's sum, and then the mean over sequences.",
+            lambda log_p, mask: ((log_p * mask).mean(), nats(log_p, mask)[1]),
+        ),
+    ),
+    points=1,
+)
+
+# ---- 01.3: the likelihood of a sequence ----------------------------------------------------------
+
+
+def log_likelihood(params, x, mask):
+    return (rnn.literal_forward(params, x, LIKELIHOODS["bernoulli"])[0] * mask).sum(axis=0)
+
+
+def draw_rnn(rng):
+    X, H, F = (int(size) for size in rng.permutation([2, 3, 4, 5])[:3])
+    T, B = (int(size) for size in rng.permutation([3, 4, 6])[:2])
+    model = rnn.RNN(X, H, features=F, layers=1, backend="numpy", dtype="float64")
+    model.theta[...] = 0.7 * rng.standard_normal(model.theta.shape)
+    for group in ("phi_x", "predict"):
+        model.params[group]["b1"][...] = 0.5 + abs(model.params[group]["b1"])  # no network is off for every input
+    lengths = np.append(rng.integers(1, T, B - 1), T)
+    x = rng.integers(0, 2, (T, B, X)).astype(float)
+    return {k: dict(v) for k, v in model.params.items()}, x, (np.arange(T)[:, None] < lengths).astype(float)
+
+
+def wrong_walk(peek=False, moves=True, h_0=0.0, fed="x", over=np.sum, from_step=0, masked=True):
+    """The likelihood of a sequence with one thing changed."""
+
+    def answer(params, x, mask):
+        h, terms = np.full((x.shape[1], len(params["recur"]["U"])), h_0, x.dtype), []
+        for x_t in x:
+            (logits,), _ = equations.predict_forward(params["predict"], h, LIKELIHOODS["bernoulli"])
+            phi_x, _ = equations.features_forward(params["phi_x"], x_t if fed == "x" else sigmoid(logits))
+            later = equations.remember_forward(params["recur"], phi_x, h)[0] if moves else h
+            if peek:
+                (logits,), _ = equations.predict_forward(params["predict"], later, LIKELIHOODS["bernoulli"])
+            terms.append(LIKELIHOODS["bernoulli"].log_density_forward(x_t, logits)[0])
+            h = later
+        terms = np.stack(terms) * (mask if masked else 1)
+        return over(terms[from_step:], axis=0)
+
+    return answer
+
+
+LIKELIHOOD = Task(
+    "the likelihood of a sequence",
+    "write",
+    log_likelihood,
+    draw_rnn,
+    ("log p(x)",),
+    (
+        Mistake("The prediction of x_t has read x_t: Eq. 2 reads the state before the step.", wrong_walk(peek=True)),
+        Mistake("Every step is predicted from h_0: Eq. 1 is missing.", wrong_walk(moves=False)),
+        Mistake("Padded steps are counted: what is the mask for?", wrong_walk(masked=False)),
+        Mistake("A mean over the steps stands where log p(x) is their sum.", wrong_walk(over=np.mean)),
+        Mistake(
+            "The state reads the model's own mean: x is given here, and what happened is what is remembered.",
+            wrong_walk(fed="mean"),
+        ),
+        Mistake("The first step is left out: x_1 has a probability too, given nothing.", wrong_walk(from_step=1)),
+        Mistake("The first state is not h_0 = 0.", wrong_walk(h_0=1.0)),
+    ),
+    forbidden=(rnn.literal_forward, rnn.sequence_forward),
+    points=3,
+)
+
+# ---- 01.4: the best Gaussian ---------------------------------------------------------------------
+
+
+def best_gaussian(pi, mu, sigma):
+    m = np.sum(pi * mu, axis=1)
+    return m, np.sqrt(np.sum(pi * (sigma**2 + (mu - m[:, None]) ** 2), axis=1))
+
+
+def draw_mixture(rng):
+    N, K = (int(size) for size in rng.permutation([2, 3, 4, 5])[:2])
+    pi = rng.random((N, K)) + 0.2
+    return (
+        pi / pi.sum(axis=1, keepdims=True),
+        2 * rng.standard_normal((N, K)),
+        np.exp(0.5 * rng.standard_normal((N, K))),
+    )
+
+
+def with_deviation(s):
+    """The right mean, and another deviation."""
+    return lambda pi, mu, sigma: (best_gaussian(pi, mu, sigma)[0], s(pi, mu, sigma))
+
+
+def evenly(pi, mu, sigma):
+    return best_gaussian(np.full_like(pi, 1 / pi.shape[1]), mu, sigma)
+
+
+BEST_GAUSSIAN = Task(
+    "the best Gaussian for a mixture",
+    "derive",
+    best_gaussian,
+    draw_mixture,
+    ("m", "s"),
+    (
+        Mistake("s is the variance: the deviation is asked.", with_deviation(lambda *a: best_gaussian(*a)[1] ** 2)),
+        Mistake(
+            "s has only the widths of the bells: how far do they stand apart?",
+            with_deviation(lambda pi, mu, sigma: np.sqrt((pi * sigma**2).sum(axis=1))),
+        ),
+        Mistake(
+            "s has only the distance of the bells: how wide are they?",
+            with_deviation(lambda pi, mu, sigma: best_gaussian(pi, mu, 0 * sigma)[1]),
+        ),
+        Mistake(
+            "s is the mean of the deviations: they don't add up, and the bells stand apart.",
+            with_deviation(lambda pi, mu, sigma: (pi * sigma).sum(axis=1)),
+        ),
+        Mistake(
+            "s holds E[x^2], whose root is a deviation only where the mean is 0.",
+            with_deviation(lambda pi, mu, sigma: np.sqrt((pi * (sigma**2 + mu**2)).sum(axis=1))),
+        ),
+        Mistake(
+            "sigma is taken for a variance: E[x^2 | k] has it squared.",
+            with_deviation(lambda pi, mu, sigma: best_gaussian(pi, mu, np.sqrt(sigma))[1]),
+        ),
+        Mistake("All bells count alike: where is pi?", evenly),
+    ),
+)
+
+# ---- 01.5: a wider fork --------------------------------------------------------------------------
+
+
+def cost_of_a_wider_fork():
+    """Nats per step that the best Gaussian loses when two equal bells of deviation 0.1 move from +-1 to +-10."""
+    pi, sigma = np.full((2, 2), 0.5), np.full((2, 2), 0.1)
+    _, s = best_gaussian(pi, np.array([[-1.0, 1.0], [-10.0, 10.0]]), sigma)
+    log_density = -np.log(s) - 0.5 * np.log(2 * np.pi * np.e)
+    return float(log_density[0] - log_density[1])
+
+
+WIDER = Prediction(
+    "a wider fork",
+    cost_of_a_wider_fork,
+    (
+        Mistake("That is how much the log of the variance grows: which power of s does L have?", float(np.log(100))),
+        Mistake("That is how many times wider it gets. L has the logarithm of s.", 10.0),
+        Mistake("That is how many times the variance grows. L has the logarithm of s.", 100.0),
+        Mistake("That is log to base 10, which is no nat.", 1.0),
+        Mistake("So it is for the truth and for a mixture. What becomes of s?", 0.0),
+        Mistake("The size is right. Worse by how much: a positive number is asked.", -float(np.log(10))),
+        Mistake("That is in bits: nats are asked.", float(np.log2(10))),
+    ),
+    tol=0.02,
+)
+
+# ---- 01.6: the log-density of a mixture ----------------------------------------------------------
+
+
+def gmm_log_density(x, logits, mu, sigma):
+    return mixture.gmm_log_density_forward(x, logits, mu, sigma)[0]
+
+
+def draw_gmm(rng):
+    N, K, X = (int(size) for size in rng.permutation([3, 4, 5, 6])[:3])
+    x, logits = rng.standard_normal((N, X)), rng.standard_normal((N, K))
+    x[0] *= 60  # so far away that the exponential of every component's log-density is 0
+    return x, logits, rng.standard_normal((N, K, X)), np.exp(0.3 * rng.standard_normal((N, K, X)))
+
+
+def log_components(x, mu, sigma):
+    """log N(x_j; mu_kj, sigma_kj^2), (N, K, X)."""
+    return -0.5 * ((x[:, None, :] - mu) / sigma) ** 2 - np.log(sigma) - gaussian.HALF_LOG_2PI
+
+
+def log_sum(a, axis):
+    top = a.max(axis=axis, keepdims=True)
+    return (top + np.log(np.exp(a - top).sum(axis=axis, keepdims=True))).squeeze(axis)
+
+
+def log_pi(logits):
+    return logits - log_sum(logits, 1)[:, None]
+
+
+GMM = Task(
+    "the log-density of a mixture",
+    "write",
+    gmm_log_density,
+    draw_gmm,
+    ("log p(x)",),
+    (
+        Mistake(
+            "The weights do not add up to 1: what makes pi of the logits?",
+            lambda x, logits, mu, sigma: log_sum(logits + log_components(x, mu, sigma).sum(axis=-1), 1),
+        ),
+        Mistake(
+            "That is the mean of the logarithms: the logarithm of the mean is asked.",
+            lambda x, logits, mu, sigma: (np.exp(log_pi(logits)) * log_components(x, mu, sigma).sum(axis=-1)).sum(
+                axis=1
+            ),
+        ),
+        Mistake(
+            "Each entry of x chooses a bell for itself: one choice holds for the whole vector.",
+            lambda x, logits, mu, sigma: log_sum(log_pi(logits)[..., None] + log_components(x, mu, sigma), 1).sum(
+                axis=-1
+            ),
+        ),
+        Mistake(
+            "Only the largest component is there: it is taken out of the sum, and the sum has to stay.",
+            lambda x, logits, mu, sigma: (log_pi(logits) + log_components(x, mu, sigma).sum(axis=-1)).max(axis=1),
+        ),
+        Mistake(
+            "sigma is taken for a variance: it goes into the density as a deviation.",
+            lambda x, logits, mu, sigma: gmm_log_density(x, logits, mu, np.sqrt(sigma)),
+        ),
+        Mistake(
+            "The constant of the Gaussian is missing: each entry of x has -log(2 pi) / 2.",
+            lambda x, logits, mu, sigma: gmm_log_density(x, logits, mu, sigma) + x.shape[1] * gaussian.HALF_LOG_2PI,
+        ),
+        Mistake(
+            "All bells are equally probable here: where are the logits?",
+            lambda x, logits, mu, sigma: gmm_log_density(x, 0 * logits, mu, sigma),
+        ),
+    ),
+    forbidden=(mixture.gmm_log_density_forward, mixture.mix_forward),
+    points=3,
+)
+
+EXERCISES = {
+    "01.1": PAD,
+    "01.2": NATS,
+    "01.3": LIKELIHOOD,
+    "01.4": BEST_GAUSSIAN,
+    "01.5": WIDER,
+    "01.6": GMM,
+}
