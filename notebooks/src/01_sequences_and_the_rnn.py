@@ -139,9 +139,9 @@ assert abs(predicted - unstandardised) < 1e-3 and unstandardised - standardised 
 #
 # By the chain rule of probability, for any distribution at all,
 #
-# $$p(x_1, \dots, x_T) = \prod_{t=1}^{T} p(x_t \mid x_{\lt t}) :$$
+# $$p(x_1, \dots, x_T) = \prod_{t=1}^{T} p(x_t \mid x_{\lt t}) .$$
 #
-# $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is what "conditional" means, and the rest follows step by step. What
+# Indeed, $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is what "conditional" means, and the rest follows step by step. What
 # has to be chosen is how $p(x_t \mid x_{\lt t})$ gets hold of a past that grows. A recurrent network keeps a vector
 # $h$:
 #
@@ -332,7 +332,7 @@ figure, axes = plt.subplots(figsize=(7, 3.2))
 axes.fill_between(grid[:, 0], p, color="0.85", label="truth: two modes")
 axes.plot(grid[:, 0], np.exp(best), "--", color=orange, label="best Gaussian")
 axes.plot(0, p[len(p) // 2], "v", color="black", clip_on=False, zorder=3)
-axes.annotate("its mean, where nothing ever is", (0, 0), (0, 1.0), ha="center", arrowprops={"arrowstyle": "-"})
+axes.annotate("its mean,\nwhere nothing\never is", (0, 0), (0, 0.9), ha="center", arrowprops={"arrowstyle": "-"})
 axes.set(xlim=(-3, 3), ylim=(0, None), xlabel="$x_t$, given $x_{t-1} = 0$", ylabel="density")
 axes.set_title("The best single Gaussian is most sure of what never happens")
 axes.legend()
@@ -445,8 +445,8 @@ assert 0 < per_step["the truth"][0] - per_step["gmm"][0] < 0.1
 assert per_step["gmm"][0] - value > 1.4
 
 # %% [markdown]
-# The Gaussian network has learned all that a Gaussian can, and stops a nat and a half short of the mixture, at every
-# step. No more data, no larger network and no longer training will help it: it has the wrong words. Look at what each
+# The Gaussian network has learned all that a Gaussian can, and stops a nat and a half per step short of the mixture.
+# No more data, no larger network and no longer training will help it: it has the wrong words. Look at what each
 # says after one test sequence, and at sequences drawn from each:
 
 # %%

@@ -1,0 +1,263 @@
+# %% [markdown]
+# # 00 · Start here
+#
+# In this course you build a Variational Recurrent Neural Network (VRNN, Chung et al., 2015,
+# [arXiv:1506.02216](https://arxiv.org/abs/1506.02216)): a model that learns a distribution over sequences, and draws
+# new ones from it. Every equation is derived, computed and checked, and every gradient is made by hand.
+#
+# First, see one at work. Run the cells from top to bottom (Shift-Enter); five minutes from now you have samples.
+
+# %%
+# %matplotlib inline
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyvrnn as tv
+from tinyvrnn.course.exercise import Mistake, Task
+from tinyvrnn.course.grader import grade
+
+tv.plots.use_style()
+blue, orange, green, purple, *_ = tv.plots.COLOURS
+
+# %% [markdown]
+# ## A picture is a sequence
+#
+# Handwritten digits, black and white. Read each from top to bottom: a sequence of 28 steps, each step a row of 28
+# pixels.
+
+# %%
+data = tv.load_data("digits")
+x, lengths = tv.pad(data.train[:32])
+print(data)
+print("a batch of 32:", x.shape, "= (steps T, sequences B, pixels of a row X)")
+assert x.shape == (28, 32, 28) and set(np.unique(x)) == {0.0, 1.0}
+
+tv.plots.samples(x, binary=True, title="32 sequences of the training set")
+
+# %% [markdown]
+# ## A model, and its one number
+#
+# A VRNN reads a row, changes its state $h_t$, and says what the next row may be. At each step it also draws a hidden
+# variable $z_t$, which decides what all pixels of the row have in common.
+
+# %%
+model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, layers=1)
+print(f"{model.theta.size:,} parameters in one vector; by name: {', '.join(model.params)}")
+
+# %% [markdown]
+# How probable are the digits to it? $\log p(x)$ itself cannot be computed, but a lower bound can, the **ELBO**, in nats
+# per sequence. It has two parts, and one call gives them all, with the gradient:
+
+# %%
+loss, grads, parts = model.loss_and_grads(x, lengths)
+elbo, log_likelihood, kl = (tv.to_host(part).mean() for part in (parts.elbo, parts.log_likelihood, parts.kl))
+print(f"before training: ELBO {elbo:.0f} = log-likelihood {log_likelihood:.0f} - KL {kl:.0f} nats per sequence")
+print(f"784 coins, all fair, would have {784 * np.log(0.5):.0f}")
+assert abs(elbo - (log_likelihood - kl)) < 1e-2 and abs(float(loss) + elbo) < 1e-2 and grads.shape == model.theta.shape
+assert elbo < 784 * np.log(0.5)
+
+# %% [markdown]
+# Untrained, it is no better than tossing a coin for each pixel.
+#
+# ## Training
+#
+# Four thousand digits, six times over. This takes some ten to twenty seconds.
+
+# %% tags=["volatile"]
+start = time.perf_counter()
+records = tv.train(model, data, epochs=6, lr=5e-3, progress=False)
+print(f"{len(records)} epochs in {time.perf_counter() - start:.0f} s")
+
+tv.plots.curves(records, units=data.units)
+
+# %% [markdown]
+# Is that good? Compare, on digits it has not seen, with two trivial models: each pixel by itself, and each pixel given
+# the one above it.
+
+# %% tags=["volatile"]
+found = tv.bounds.evaluate_elbo(model, data.test)
+print(f"{'VRNN (a lower bound)':24}{found.elbo_per_sequence:8.1f} nats per sequence")
+for name, log_p in tv.data.baselines(data).items():
+    print(f"{name:24}{log_p:8.1f}")
+    assert found.elbo_per_sequence > log_p + 20
+
+# %% [markdown]
+# ## Samples
+#
+# Now let it write. Row by row: draw $z_t$, draw 28 pixels, remember both, go on. None of these is in the training set,
+# and none was picked.
+
+# %% tags=["volatile"]
+drawn = tv.to_host(model.sample(n=48, steps=28, seed=0))
+known, new = (a.transpose(1, 0, 2).reshape(-1, 784) for a in (tv.pad(data.train)[0], drawn))
+apart = known.sum(axis=1) + new.sum(axis=1)[:, None] - 2 * new @ known.T  # pixels in which two pictures differ
+print(f"each differs from every training digit in at least {apart.min():.0f} pixels")
+assert drawn.shape == (28, 48, 28) and apart.min() > 0
+
+tv.plots.samples(drawn, binary=True, title="48 samples")
+
+# %% [markdown]
+# Some are digits and some are scrawl: it has practised for seconds. It knows how strokes go on, which no model of
+# single pixels does. Give it the upper half of a digit of the test set, and let it go on in eight ways:
+
+# %% tags=["volatile"]
+tops, _ = tv.pad(data.test[[3, 7]])
+primes = np.repeat(tops[:14], 8, axis=1)  # (14, 16, 28)
+continued = tv.to_host(model.sample(steps=14, seed=1, prime=model.backend.asarray(primes)))
+assert np.array_equal(continued[:14], primes)
+
+picture = continued.copy()
+picture[:14] *= 0.55  # what was given, in grey
+tv.plots.samples(picture, binary=True, columns=8, title="upper half given (grey), lower half drawn")
+
+# %% [markdown]
+# That was the whole way from data to samples. The rest of the course takes it apart.
+#
+# ## The map
+#
+# The paper has eleven equations. Each has a function of the package, and a notebook that derives it. Read from left to
+# right: two older models, the VRNN's own pieces, the bound that joins them, and what one does with a bound.
+
+# %%
+boxes = {  # name: (across, up, text, notebook)
+    "rnn": (0, 2, "Eq. 1, 2\nthe RNN", "01"),
+    "vae": (0, 0, "Eq. 3, 4\nthe VAE", "02"),
+    "gen": (1, 2, "Eq. 5, 6, 7\nprior, generation,\nrecurrence", "03"),
+    "inf": (1, 0, "Eq. 9\ninference", "04"),
+    "joint": (2, 2, "Eq. 8\nthe joint p(x, z)", "03"),
+    "q": (2, 0, "Eq. 10\nthe posterior q(z | x)", "04"),
+    "elbo": (3, 1, "Eq. 11\nthe ELBO", "05"),
+    "grad": (4, 2, "its gradient,\nby hand", "06, 07"),
+    "tight": (4, 0, "its gap\nto log p(x)", "09"),
+    "train": (5, 2, "training,\nspeech, ink, notes", "08, 12"),
+    "wrong": (5, 0, "bugs, backends", "10, 11"),
+}
+arrows = "rnn-gen vae-gen vae-inf gen-joint inf-q joint-elbo q-elbo elbo-grad elbo-tight grad-train grad-wrong".split()
+
+figure, axes = plt.subplots(figsize=(11, 3.2))
+for start, end in (arrow.split("-") for arrow in arrows):
+    style = {"arrowstyle": "-|>", "color": "0.45", "shrinkA": 48, "shrinkB": 52, "mutation_scale": 14}
+    axes.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=style)
+for across, up, text, notebook in boxes.values():
+    colour = (blue, green, green, orange, purple, purple)[across]
+    frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": colour, "linewidth": 2}
+    axes.text(across, up, text, ha="center", va="center", fontsize=8.5, bbox=frame)
+    axes.text(across, up - 0.62, notebook, ha="center", va="center", fontsize=9, color=colour, weight="bold")
+axes.set(xlim=(-0.5, 5.5), ylim=(-0.9, 2.6))
+axes.axis("off");
+
+# %% [markdown]
+# | Eq. | what it says | function | notebook |
+# |---|---|---|---|
+# | 1 | $h_t = f(x_t, h_{t-1})$ | `tinyvrnn.models.equations.remember_forward` | [01] |
+# | 2 | $p(x_t \mid x_{\lt t}) = g(h_{t-1})$ | `tinyvrnn.models.equations.predict_forward` | [01] |
+# | 3 | the bound of a VAE | `tinyvrnn.models.vae.VAE` | [02] |
+# | 4 | $z = \mu + \sigma \epsilon$ | `tinyvrnn.distributions.gaussian.reparameterise_forward` | [02] |
+# | 5 | prior of $z_t$, from $h_{t-1}$ | `tinyvrnn.models.equations.prior_forward` | [03] |
+# | 6 | generation of $x_t$, from $z_t, h_{t-1}$ | `tinyvrnn.models.equations.generate_forward` | [03] |
+# | 7 | $h_t = f(x_t, z_t, h_{t-1})$ | `tinyvrnn.models.equations.recur_forward` | [03] |
+# | 8 | the joint $p(x, z)$ | `tinyvrnn.models.sampling.ancestral_sample` | [03] |
+# | 9 | inference of $z_t$, from $x_t, h_{t-1}$ | `tinyvrnn.models.equations.infer_forward` | [04] |
+# | 10 | the posterior $q(z \mid x)$ | `tinyvrnn.models.schedule.loop_forward` | [04] |
+# | 11 | the ELBO | `tinyvrnn.models.schedule.sequence_forward` | [05] |
+#
+# Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient by hand;
+# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): what the bound costs;
+# [10](10_one_code_two_backends.ipynb): the same on a GPU; [11](11_the_bug_museum.ipynb): a dozen bugs, and who sees
+# them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. 09 to 12 may be read in any order, or left
+# out.
+#
+# [01]: 01_sequences_and_the_rnn.ipynb
+# [02]: 02_the_vae.ipynb
+# [03]: 03_the_generative_story.ipynb
+# [04]: 04_the_approximate_posterior.ipynb
+# [05]: 05_the_elbo_line_by_line.ipynb
+#
+# ## How a notebook works
+#
+# One idea a cell. A cell that names a function can show it: the source in front of you is the code that runs.
+
+# %%
+tv.course.show(tv.distributions.gaussian.reparameterise_forward)
+
+# %% [markdown]
+# Beside each function stands the test that guards it, and each number in the text is checked by an `assert` in a cell.
+#
+# The letters are the paper's, in the text and in the code:
+#
+# | | | shape |
+# |---|---|---|
+# | $x_t$ | what is seen at step $t$: a row, a frame of sound | `x` $(T, B, X)$, time first |
+# | $z_t$ | the hidden variable | `z` $(T, B, Z)$ |
+# | $h_t$ | the state, all that is remembered | `h` $(T, B, H)$ |
+# | $\epsilon_t$ | the noise that $z_t$ is made of | `eps` $(T, B, Z)$ |
+# | $\mu, \sigma$ | mean and **standard deviation** of a Gaussian, never a variance | as what they describe |
+# | $da$ | $\partial L / \partial a$, the gradient of a loss $L$ | as $a$ |
+#
+# ## How an exercise works
+#
+# There are gaps to fill, `...  # YOUR CODE HERE`. The cell after a gap grades what you wrote, e.g.
+# `tv.course.check("06.1", my_linear_backward)`. Here is a small exercise made up for this page: *given $y = a^2$, entry
+# by entry, and the gradient $dy$, write $da$*.
+
+# %%
+demo = Task(
+    title="the square",
+    kind="derive",
+    reference=lambda a, dy: 2 * a * dy,
+    draw=lambda rng: tuple(rng.standard_normal((2, rng.integers(2, 6), 4))),
+    names=("da",),
+    mistakes=(Mistake("The chain rule's other factor is missing: what became of dy?", lambda a, dy: 2 * a),),
+)
+
+
+def my_square_backward(a, dy):
+    return 2 * a
+
+
+try:
+    grade("demo", demo, my_square_backward)
+except tv.course.NotYet as hint:
+    print(hint)
+
+# %% [markdown]
+# A hint to the cause, not the answer. (In the other notebooks it stands in red below the cell.) Mended:
+
+
+# %%
+def my_square_backward(a, dy):
+    return 2 * a * dy
+
+
+grade("demo", demo, my_square_backward)
+
+# %% [markdown]
+# Your function was called with random arguments of several sizes, in float64 and in float32; its values, shapes and
+# types were compared with the right ones, and that it left its arguments alone. Call it wrong, endless or empty: you
+# get a sentence. Try as often as you like.
+#
+# What you have passed is kept in your home folder. `tinyvrnn course status` in a terminal prints it, and so does
+
+# %% tags=["volatile"]
+print("\n".join(tv.course.status().splitlines()[:-1]))
+
+# %% [markdown]
+# ## What you will be able to do
+#
+# - derive the bound of a VRNN line by line, and say what each line assumes;
+# - write the backward pass of every piece of it, and check it so that a wrong one is found;
+# - train one, read its curves, and see a dead latent variable when there is one;
+# - say what the bound costs, in nats, where the exact answer is known;
+# - find the bugs that public code of this kind keeps having.
+#
+# You need calculus, the chain rule above all, and NumPy. An evening a notebook is a good pace.
+#
+# ## What you now know
+#
+# - A VRNN learns a distribution over sequences and draws from it, one step at a time.
+# - Its measure is the ELBO, a lower bound of $\log p(x)$: log-likelihood minus KL, in nats per sequence.
+# - Where each equation is, and how your answers are graded.
+#
+# On to [01 · Sequences and the plain RNN](01_sequences_and_the_rnn.ipynb).
