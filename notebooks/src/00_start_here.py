@@ -149,19 +149,19 @@ axes.set(xlim=(-0.5, 5.5), ylim=(-0.9, 2.6))
 axes.axis("off");
 
 # %% [markdown]
-# | Eq. | what it says | function | notebook |
+# | Eq. | what it says | notebook | function |
 # |---|---|---|---|
-# | 1 | $h_t = f(x_t, h_{t-1})$ | `tinyvrnn.models.equations.remember_forward` | [01] |
-# | 2 | $p(x_t \mid x_{\lt t}) = g(h_{t-1})$ | `tinyvrnn.models.equations.predict_forward` | [01] |
-# | 3 | the bound of a VAE | `tinyvrnn.models.vae.VAE` | [02] |
-# | 4 | $z = \mu + \sigma \epsilon$ | `tinyvrnn.distributions.gaussian.reparameterise_forward` | [02] |
-# | 5 | prior of $z_t$, from $h_{t-1}$ | `tinyvrnn.models.equations.prior_forward` | [03] |
-# | 6 | generation of $x_t$, from $z_t, h_{t-1}$ | `tinyvrnn.models.equations.generate_forward` | [03] |
-# | 7 | $h_t = f(x_t, z_t, h_{t-1})$ | `tinyvrnn.models.equations.recur_forward` | [03] |
-# | 8 | the joint $p(x, z)$ | `tinyvrnn.models.sampling.ancestral_sample` | [03] |
-# | 9 | inference of $z_t$, from $x_t, h_{t-1}$ | `tinyvrnn.models.equations.infer_forward` | [04] |
-# | 10 | the posterior $q(z \mid x)$ | `tinyvrnn.models.schedule.loop_forward` | [04] |
-# | 11 | the ELBO | `tinyvrnn.models.schedule.sequence_forward` | [05] |
+# | 1 | $h_t = f(x_t, h_{t-1})$ | [01] | `tinyvrnn.models.equations.remember_forward` |
+# | 2 | $p(x_t \mid x_{\lt t}) = g(h_{t-1})$ | [01] | `tinyvrnn.models.equations.predict_forward` |
+# | 3 | the bound of a VAE | [02] | `tinyvrnn.models.vae.VAE` |
+# | 4 | $z = \mu + \sigma \epsilon$ | [02] | `tinyvrnn.distributions.gaussian.reparameterise_forward` |
+# | 5 | prior of $z_t$, from $h_{t-1}$ | [03] | `tinyvrnn.models.equations.prior_forward` |
+# | 6 | generation of $x_t$, from $z_t, h_{t-1}$ | [03] | `tinyvrnn.models.equations.generate_forward` |
+# | 7 | $h_t = f(x_t, z_t, h_{t-1})$ | [03] | `tinyvrnn.models.equations.recur_forward` |
+# | 8 | the joint $p(x, z)$ | [03] | `tinyvrnn.models.sampling.ancestral_sample` |
+# | 9 | inference of $z_t$, from $x_t, h_{t-1}$ | [04] | `tinyvrnn.models.equations.infer_forward` |
+# | 10 | the posterior $q(z \mid x)$ | [04] | `tinyvrnn.models.schedule.loop_forward` |
+# | 11 | the ELBO | [05] | `tinyvrnn.models.schedule.sequence_forward` |
 #
 # Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient by hand;
 # [08](08_training.ipynb): training; [09](09_how_tight.ipynb): what the bound costs;
