@@ -50,12 +50,62 @@ def gru(p, x, h):
     return (1 - u) * n + u * h
 
 
-def log_density(p, likelihood, x, v):
-    if likelihood == "bernoulli":
-        prob = sigmoid(head(p, v))
-        return anp.sum(x * anp.log(prob) + (1 - x) * anp.log(1 - prob))
+def softmax(a):
+    return anp.exp(a) / anp.sum(anp.exp(a), axis=-1, keepdims=True)
+
+
+def gmm_head(p, v):
+    """(logits, mu, sigma) of K components; all mu stand before all sigma."""
+    logits = anp.dot(v, p["W_pi"]) + p["b_pi"]
     mu, sigma = gaussian_head(p, v)
-    return anp.sum(anp.log(anp.exp(-((x - mu) ** 2) / (2 * sigma**2)) / anp.sqrt(2 * anp.pi * sigma**2)))
+    K = logits.shape[-1]
+    return logits, anp.reshape(mu, (*v.shape[:-1], K, -1)), anp.reshape(sigma, (*v.shape[:-1], K, -1))
+
+
+def pen_head(p, v):
+    """(logits, mu, sigma, rho, logit of pen-up); columns K, 2K, 2K, K, 1."""
+    o = head(p, v)
+    K = (o.shape[-1] - 1) // 6
+    mu = anp.reshape(o[..., K : 3 * K], (*v.shape[:-1], K, 2))
+    sigma = anp.reshape(softplus(o[..., 3 * K : 5 * K]) + 1e-4, (*v.shape[:-1], K, 2))
+    return o[..., :K], mu, sigma, 0.999 * anp.tanh(o[..., 5 * K : 6 * K]), o[..., 6 * K :]
+
+
+def outputs(p, likelihood, v):
+    """The parameters of p(x), from features v (F,) or (n, F)."""
+    heads = {"gaussian": gaussian_head, "gmm": gmm_head, "pen": pen_head}
+    return heads[likelihood](p, v) if likelihood in heads else (head(p, v),)
+
+
+def normal(x, mu, sigma):
+    return anp.exp(-((x - mu) ** 2) / (2 * sigma**2)) / anp.sqrt(2 * anp.pi * sigma**2)
+
+
+def binormal(x, mu, sigma, rho):
+    """Graves, 2013, Eq. 24 and 25."""
+    d1, d2 = (x[0] - mu[..., 0]) / sigma[..., 0], (x[1] - mu[..., 1]) / sigma[..., 1]
+    Z = d1**2 + d2**2 - 2 * rho * d1 * d2
+    scale = 2 * anp.pi * sigma[..., 0] * sigma[..., 1] * anp.sqrt(1 - rho**2)
+    return anp.exp(-Z / (2 * (1 - rho**2))) / scale
+
+
+def coin(x, a):
+    return anp.sum(x * anp.log(sigmoid(a)) + (1 - x) * anp.log(1 - sigmoid(a)))
+
+
+def log_density(likelihood, x, *given):
+    """log p(x) of one step x (X,), from the outputs of one step."""
+    if likelihood == "bernoulli":
+        return coin(x, *given)
+    if likelihood == "gaussian":
+        return anp.sum(anp.log(normal(x, *given)))
+    if likelihood == "categorical":
+        return anp.log(anp.sum(x * softmax(given[0])))
+    if likelihood == "gmm":
+        logits, mu, sigma = given
+        return anp.log(anp.sum(softmax(logits) * anp.prod(normal(x, mu, sigma), axis=-1)))
+    logits, mu, sigma, rho, a = given
+    return anp.log(anp.sum(softmax(logits) * binormal(x, mu, sigma, rho))) + coin(x[2:], a)
 
 
 def terms(params, x, eps, likelihood):
@@ -67,13 +117,37 @@ def terms(params, x, eps, likelihood):
         mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
         phi_z = hidden(params["phi_z"], mu_z + sigma_z * eps[t])
         generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
-        total = total + log_density(params["generate"], likelihood, x[t], generated)
+        total = total + log_density(likelihood, x[t], *outputs(params["generate"], likelihood, generated))
         total_kl = total_kl + kl(mu_z, sigma_z, mu_0, sigma_0)
         h = gru(params["recur"], anp.concatenate([phi_x, phi_z]), h)
     return total, total_kl
 
 
-def loss(params, x, lengths, eps, likelihood, beta=1.0):
+def rnn_terms(params, x, eps, likelihood):
+    """(log p(x), 0) of one sequence x (T, X) by Eq. 1 and 2."""
+    h, total = anp.zeros(params["recur"]["U"].shape[0]), 0.0
+    for x_t in x:
+        predicted = outputs(params["predict"], likelihood, hidden(params["predict"], h))
+        total = total + log_density(likelihood, x_t, *predicted)
+        h = gru(params["recur"], hidden(params["phi_x"], x_t), h)
+    return total, 0.0
+
+
+def decoded(params, likelihood, z):
+    return outputs(params["decode"], likelihood, hidden(params["decode"], z))
+
+
+def vae_terms(params, x, eps, likelihood):
+    """(log-likelihood, KL) of Eq. 3, summed over the steps of x (T, X), with the noise eps (T, Z)."""
+    total, total_kl = 0.0, 0.0
+    for x_t, eps_t in zip(x, eps):
+        mu_z, sigma_z = gaussian_head(params["encode"], hidden(params["encode"], x_t))
+        total = total + log_density(likelihood, x_t, *decoded(params, likelihood, mu_z + sigma_z * eps_t))
+        total_kl = total_kl + kl(mu_z, sigma_z, 0.0, anp.ones(len(mu_z)))
+    return total, total_kl
+
+
+def loss(params, x, lengths, eps, likelihood, beta=1.0, terms=terms):
     """-(log-likelihood - beta KL), mean over the sequences of the batch x (T, B, X), each cut to its length."""
     total = 0.0
     for b, length in enumerate(lengths):

@@ -14,7 +14,7 @@ import pytest
 
 from tinyvrnn import backend, bounds, distributions, noise, pairs
 from tinyvrnn.distributions import bernoulli, gaussian
-from tinyvrnn.models import sampling, schedule, vrnn
+from tinyvrnn.models import base, sampling, schedule
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, gru, linear, mlp
 from tinyvrnn.params import views
@@ -241,7 +241,7 @@ def slopes_with_detached_reset_gate(cache):
 
 sequence_forward, sequence_backward = schedule.sequence_forward, schedule.sequence_backward
 loop_forward, loop_backward, gates_backward = schedule.loop_forward, schedule.loop_backward, gru.gru_gates_backward
-parts = vrnn._parts
+parts = base._parts
 sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 

@@ -215,8 +215,8 @@ def test_noise_that_is_drawn_is_standard_normal():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "likelihood, extreme",
-    [("bernoulli", "outputs"), ("bernoulli", "weights")]
-    + [("gaussian", extreme) for extreme in ("outputs", "weights", "x", "all")],
+    [(likelihood, extreme) for likelihood in ("bernoulli", "categorical") for extreme in ("outputs", "weights")]
+    + [(name, extreme) for name in ("gaussian", "gmm", "pen") for extreme in ("outputs", "weights", "x", "all")],
 )
 def test_finite_at_extremes(likelihood, extreme, dtype):
     checks.finite_at_extremes(likelihood, extreme, dtype)

@@ -14,6 +14,8 @@ from tinyvrnn.errors import (
     GradientError,
     TinyvrnnError,
 )
+from tinyvrnn.models.rnn import RNN
+from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.training.checkpoint import load, save
 from tinyvrnn.training.loop import train
@@ -21,6 +23,8 @@ from tinyvrnn.training.loop import train
 __version__ = "0.1.0"
 
 __all__ = [
+    "RNN",
+    "VAE",
     "VRNN",
     "BackendError",
     "CheckpointError",

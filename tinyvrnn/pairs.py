@@ -9,18 +9,19 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.backend import get_backend
-from tinyvrnn.distributions import LIKELIHOODS, bernoulli, gaussian
+from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, get_likelihood, mixture, pen
 from tinyvrnn.gradcheck import check_pair
-from tinyvrnn.models import equations
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models import MODELS, equations
 from tinyvrnn.nn import activations, gru, linear, mlp
 from tinyvrnn.noise import generator
 
 B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
+K = 7  # components of a mixture
+X_OF = {"pen": 3}  # where a likelihood has a width of its own
 
 
 class Pair(NamedTuple):
-    """shapes: of p's leaves; inputs: kinds and widths, e.g. "real 4"; see `_draw` for the kinds."""
+    """shapes: of p's leaves; inputs: kinds and last axes, e.g. ("real", 4); see `_draw` for the kinds."""
 
     forward: object
     backward: object
@@ -32,12 +33,16 @@ def _elementwise(name):
     return Pair(getattr(activations, f"{name}_forward"), getattr(activations, f"{name}_backward"), {}, (("real", F),))
 
 
+def _head_shapes(name):
+    return get_likelihood(name, components=2).head_shapes(F, X_OF.get(name, X))
+
+
 def _generate(name):
     likelihood = LIKELIHOODS[name]
     return Pair(
         partial(equations.generate_forward, likelihood=likelihood),
         partial(equations.generate_backward, likelihood=likelihood),
-        mlp.shapes([F + H, F, F]) | likelihood.head_shapes(F, X),
+        mlp.shapes([F + H, F, F]) | _head_shapes(name),
         (("real", F), ("real", H)),
     )
 
@@ -70,6 +75,29 @@ PAIRS = {
         {},
         (("unit", X), ("real", X)),
     ),
+    "categorical log-density": Pair(
+        categorical.categorical_log_density_forward,
+        categorical.categorical_log_density_backward,
+        {},
+        (("unit", X), ("real", X)),
+    ),
+    "mixture": Pair(mixture.mix_forward, mixture.mix_backward, {}, (("real", K), ("real", K))),
+    "gmm head": Pair(
+        mixture.gmm_head_forward, mixture.gmm_head_backward, mixture.head_shapes(F, X, components=2), (("real", F),)
+    ),
+    "gmm log-density": Pair(
+        mixture.gmm_log_density_forward,
+        mixture.gmm_log_density_backward,
+        {},
+        (("real", X), ("real", K), ("real", (K, X)), ("positive", (K, X))),
+    ),
+    "pen head": Pair(pen.pen_head_forward, pen.pen_head_backward, pen.head_shapes(F, 3, components=2), (("real", F),)),
+    "pen log-density": Pair(
+        pen.pen_log_density_forward,
+        pen.pen_log_density_backward,
+        {},
+        (("real", 3), ("real", K), ("real", (K, 2)), ("positive", (K, 2)), ("correlation", K), ("real", 1)),
+    ),
     "gaussian KL": Pair(gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward, {}, (*_posterior, *_prior)),
     "features, phi": Pair(
         equations.features_forward, equations.features_backward, mlp.shapes([X, F, F]), (("real", X),)
@@ -80,8 +108,28 @@ PAIRS = {
         mlp.shapes([H, F]) | gaussian.head_shapes(F, Z),
         (("real", H),),
     ),
-    "generate, Eq. 6, bernoulli": _generate("bernoulli"),
-    "generate, Eq. 6, gaussian": _generate("gaussian"),
+    **{f"generate, Eq. 6, {name}": _generate(name) for name in LIKELIHOODS},
+    "remember, Eq. 1": Pair(
+        equations.remember_forward, equations.remember_backward, gru.shapes(F, H), (("real", F), ("real", H))
+    ),
+    "predict, Eq. 2": Pair(
+        partial(equations.predict_forward, likelihood=LIKELIHOODS["gaussian"]),
+        partial(equations.predict_backward, likelihood=LIKELIHOODS["gaussian"]),
+        mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X),
+        (("real", H),),
+    ),
+    "encode, Eq. 3": Pair(
+        equations.encode_forward,
+        equations.encode_backward,
+        mlp.shapes([X, F, F]) | gaussian.head_shapes(F, Z),
+        (("real", X),),
+    ),
+    "decode, Eq. 3": Pair(
+        partial(equations.decode_forward, likelihood=LIKELIHOODS["bernoulli"]),
+        partial(equations.decode_backward, likelihood=LIKELIHOODS["bernoulli"]),
+        mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X),
+        (("real", Z),),
+    ),
     "recur, Eq. 7": Pair(
         equations.recur_forward, equations.recur_backward, gru.shapes(2 * F, H), (("real", F), ("real", F), ("real", H))
     ),
@@ -98,7 +146,7 @@ def draw(pair, backend="numpy", seed=0, leading=(B,)):
     """Random p and inputs for a pair, float64 on the backend; biases are random too, as zeros would hide mistakes."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
-    return p, tuple(asarray(_draw(rng, kind, (*leading, width))) for kind, width in pair.inputs)
+    return p, tuple(asarray(_draw(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs)
 
 
 def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
@@ -113,18 +161,28 @@ def _draw(rng, kind, shape):
         return rng.standard_normal(shape)
     if kind == "positive":
         return np.exp(0.5 * rng.standard_normal(shape))
+    if kind == "correlation":
+        return np.tanh(rng.standard_normal(shape))
     return rng.random(shape)
 
 
-def small_model(likelihood="bernoulli", backend="numpy", seed=0, **options):
-    """A float64 VRNN small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
+def suited(x, likelihood):
+    """Numbers x (..., X) in [0, 1] made data of a likelihood: one-hot for "categorical", pen-up 0 or 1 for "pen"."""
+    if likelihood == "categorical":
+        return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
+    return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1) if likelihood == "pen" else x
+
+
+def small_model(likelihood="bernoulli", backend="numpy", seed=0, model="vrnn", **options):
+    """A float64 VRNN, RNN or VAE small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
 
     Its biases are random: with h_0 = 0 and biases of 0 the prior's rectifiers stand on their kink at the first step,
     where a central difference and a derivative have a right to differ.
     """
-    sizes = {"x_dim": X, "h_dim": H, "z_dim": Z, "features": F} | options
-    model = VRNN(**sizes, likelihood=likelihood, backend=backend, dtype="float64", seed=seed)
+    kind, sizes = MODELS[model], {"x_dim": X_OF.get(likelihood, X), "h_dim": H, "z_dim": Z, "features": F}
+    options = {name: size for name, size in sizes.items() if name in kind.sizes} | {"components": 2} | options
+    model = kind(likelihood=likelihood, backend=backend, dtype="float64", seed=seed, **options)
     rng, asarray, T = generator(seed, "small model"), model.backend.asarray, 4
     model.theta += asarray(0.1 * rng.standard_normal(model.theta.shape))
-    x, lengths = rng.random((T, B, model.x_dim)), np.array([T, 1, T - 1])
+    x, lengths = suited(rng.random((T, B, model.x_dim)), likelihood), np.array([T, 1, T - 1])
     return model, x, lengths, rng.standard_normal((T, B, model.z_dim))

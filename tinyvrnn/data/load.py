@@ -78,8 +78,9 @@ class Data:
     ):
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
-        standardise: True, False, a pair (mean (X,), std (X,)) of another set, or None: True unless every value lies in
-        [0, 1]. units: those of the values as given. Raises DataError for splits that can't be used together.
+        standardise: True, False, X of these (a column each), a pair (mean (X,), std (X,)) of another set, or None: True
+        unless every value lies in [0, 1]. units: those of the values as given.
+        Raises DataError for splits that can't be used together.
         """
         given = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
@@ -161,20 +162,21 @@ def embedded():
 
 def check_binary(data):
     """Raises DataError where Data or Sequences hold a value outside [0, 1], which no Bernoulli likelihood can take."""
+    needed = "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian"
+    check_values(data, lambda values: (values < 0) | (values > 1), needed)
+
+
+def check_values(data, misfits, needed):
+    """Raises DataError, ending in `needed`, for the first value of Data or Sequences that misfits(values) marks."""
     parts = (
         {f"the {s} split of {data.name}": data.split(s) for s in SPLITS}
         if isinstance(data, Data)
         else {"the sequences": data}
     )
     for where, sequences in parts.items():
-        outside = (sequences.values < 0) | (sequences.values > 1)
-        if outside.any():
-            refuse(
-                sequences,
-                outside,
-                where,
-                "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
-            )
+        bad = misfits(sequences.values)
+        if bad.any():
+            refuse(sequences, bad, where, needed)
 
 
 def _summary(name, card):
@@ -197,6 +199,12 @@ def _summary(name, card):
 def _moments(splits, standardise):
     """mean (X,), std (X,), and the units of the data standardised by them, None where that changes nothing."""
     train = splits["train"].values
+    columns = _columns(standardise, train.shape[1])
+    if columns is not None:
+        mean, std, units = _moments(splits, bool(columns.any()))
+        if units and not columns.all():
+            units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
+        return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
     if not (standardise is None or isinstance(standardise, bool)):
         mean, std = _given_moments(standardise, train.shape[1])
         changes = (mean != 0).any() or (std != 1).any()
@@ -209,6 +217,19 @@ def _moments(splits, standardise):
     # Compared as values: the computed deviation of a constant such as 0.1 is 1e-17, not 0, and would blow up its noise.
     std[train.min(axis=0) == train.max(axis=0)] = 1.0
     return mean, std, "nats of standardised data (training split's mean and deviation)"
+
+
+def _columns(standardise, x_dim):
+    """(X,) booleans where `standardise` is some, else None."""
+    if not isinstance(standardise, (tuple, list, np.ndarray)) or np.ndim(standardise[0]) > 0:
+        return None
+    columns = np.asarray(standardise)
+    if columns.dtype != bool or columns.shape != (x_dim,):
+        raise DataError(
+            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: "
+            "give True or False for each"
+        )
+    return columns
 
 
 def _given_moments(pair, x_dim):

@@ -1,5 +1,7 @@
 """The models, built from pairs: the equations first (equations.py), then whole sequences (schedule.py, stepwise.py)."""
 
-from tinyvrnn.models import equations, schedule, stepwise, vrnn
+from tinyvrnn.models import base, equations, rnn, schedule, stepwise, vae, vrnn
 
-__all__ = ["equations", "schedule", "stepwise", "vrnn"]
+MODELS = {model.name: model for model in (vrnn.VRNN, rnn.RNN, vae.VAE)}
+
+__all__ = ["MODELS", "base", "equations", "rnn", "schedule", "stepwise", "vae", "vrnn"]

@@ -1,12 +1,17 @@
-"""The four equations of the VRNN that networks compute, each as one forward/backward pair.
+"""The equations that networks compute, each as one forward/backward pair: those of the VRNN, and of what it joins.
 
     Eq. 5   prior      p(z_t | x_<t, z_<t) = N(mu_0, sigma_0^2)      [mu_0, sigma_0] = phi_prior(h_{t-1})
     Eq. 6   generate   p(x_t | z_<=t, x_<t)                          outputs = phi_dec(phi_z(z_t), h_{t-1})
     Eq. 7   recur      h_t = f(phi_x(x_t), phi_z(z_t), h_{t-1})      f is a GRU
     Eq. 9   infer      q(z_t | x_<=t, z_<t) = N(mu_z, sigma_z^2)     [mu_z, sigma_z] = phi_enc(phi_x(x_t), h_{t-1})
 
+    Eq. 1   remember   h_t = f(phi_x(x_t), h_{t-1})                  f is a GRU                           the RNN
+    Eq. 2   predict    p(x_t | x_<t)                                 outputs = g(h_{t-1})                 the RNN
+    Eq. 3   encode     q(z | x) = N(mu_z, sigma_z^2)                 [mu_z, sigma_z] = phi_enc(x)         the VAE
+    Eq. 3   decode     p(x | z)                                      outputs = phi_dec(z)                 the VAE
+
 All arrays may be one step (B, .) or all steps (T, B, .): h is always h_{t-1}, the state BEFORE step t.
-Source: Chung et al., 2015, arXiv:1506.02216, section 3.
+Source: Chung et al., 2015, arXiv:1506.02216, sections 2 and 3.
 """
 
 from typing import NamedTuple
@@ -32,7 +37,7 @@ def prior_backward(p, cache, dmu_0, dsigma_0):
 
 
 def generate_forward(p, phi_z, h, likelihood):
-    """Eq. 6: the outputs of the likelihood, (logits,) or (mu_x, sigma_x), each (..., X).
+    """Eq. 6: the outputs of the likelihood, (logits,) or (mu_x, sigma_x) or those of a mixture.
 
     phi_z (..., F), h_{t-1} (..., H). Returns outputs, cache.
     """
@@ -62,6 +67,46 @@ def recur_forward(p, phi_x, phi_z, h):
 def recur_backward(p, cache, dh_t):
     """Eq. 7 backward: (dphi_x, dphi_z, dh), grads."""
     return gru_backward(p, cache, dh_t)
+
+
+def remember_forward(p, phi_x, h):
+    """Eq. 1: h_t (..., H) from phi_x(x_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache."""
+    return gru_forward(p, phi_x, h)
+
+
+def remember_backward(p, cache, dh_t):
+    """Eq. 1 backward: (dphi_x, dh), grads."""
+    return gru_backward(p, cache, dh_t)
+
+
+def predict_forward(p, h, likelihood):
+    """Eq. 2: the outputs of the likelihood from h_{t-1} (..., H). Returns outputs, cache."""
+    return _network_forward(p, likelihood.head_forward, h)
+
+
+def predict_backward(p, cache, *doutputs, likelihood):
+    """Eq. 2 backward: dh, grads."""
+    return _network_backward(p, cache, likelihood.head_backward, *doutputs)
+
+
+def encode_forward(p, x):
+    """Eq. 3, q(z | x): mu_z, sigma_z (..., Z) from x (..., X). Returns (mu_z, sigma_z), cache."""
+    return _network_forward(p, gaussian_head_forward, x)
+
+
+def encode_backward(p, cache, dmu_z, dsigma_z):
+    """Eq. 3 backward, q(z | x): dx, grads."""
+    return _network_backward(p, cache, gaussian_head_backward, dmu_z, dsigma_z)
+
+
+def decode_forward(p, z, likelihood):
+    """Eq. 3, p(x | z): the outputs of the likelihood from z (..., Z). Returns outputs, cache."""
+    return _network_forward(p, likelihood.head_forward, z)
+
+
+def decode_backward(p, cache, *doutputs, likelihood):
+    """Eq. 3 backward, p(x | z): dz, grads."""
+    return _network_backward(p, cache, likelihood.head_backward, *doutputs)
 
 
 def features_forward(p, v):

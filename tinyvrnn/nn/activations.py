@@ -31,6 +31,14 @@ def softplus(a):
     return xp.maximum(a, y, out=y)
 
 
+def log_softmax(a):
+    """log( exp(a_k) / sum_i exp(a_i) ) over the last axis. a (..., K). Never below -1e30, so that 0 times it is 0."""
+    xp = namespace(a)
+    b = xp.maximum(a - xp.max(a, axis=-1, keepdims=True), -1e30)
+    b -= xp.log(xp.sum(xp.exp(b), axis=-1, keepdims=True))
+    return b
+
+
 def relu_forward(a):
     """y = max(a, 0). a (...). Returns y (...), cache."""
     y = relu(a)

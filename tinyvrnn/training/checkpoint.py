@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyvrnn.backend import to_host
 from tinyvrnn.errors import CheckpointError, TinyvrnnError
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models import MODELS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
@@ -31,7 +31,7 @@ def save(model, folder, step=0, data=None, steps=None):
     manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "model": "vrnn",
+        "model": model.name,
         "config": model.config,
         "units": model.units,
         "data": data,
@@ -60,7 +60,7 @@ def load(folder, backend=None):
 def restore(manifest, arrays, folder, backend=None):
     """The model of what `read` returned; `folder` is named where it makes none."""
     try:
-        model = VRNN(**manifest["config"], backend=backend)
+        model = MODELS[manifest["model"]](**manifest["config"], backend=backend)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder} holds a damaged checkpoint ({error}): train again or restore a copy."

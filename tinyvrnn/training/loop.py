@@ -10,7 +10,8 @@ from tqdm import tqdm
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import Data, batches, check_binary
+from tinyvrnn.data import Data, batches
+from tinyvrnn.distributions import check_suits
 from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
@@ -74,7 +75,9 @@ def train(model, data, progress=True, on_epoch=None, **options):
                 stale += 1
                 if record["valid"]["elbo"] > best:
                     best_theta, best, stale = model.theta.copy(), record["valid"]["elbo"], 0
-                bar.set_postfix_str(f"valid ELBO {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence")
+                bar.set_postfix_str(
+                    f"valid {model.bound_name} {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence"
+                )
                 if on_epoch:
                     on_epoch(record, stale == 0)
     if best_theta is not None:
@@ -176,5 +179,4 @@ def _check_fit(model, data):
         raise DataError(f"Expected data from load_data or Data.from_sequences, got {type(data).__name__}.")
     if data.train.x_dim != model.x_dim:
         raise DataError(f"{data.name} has {data.train.x_dim} values a step, the model takes {model.x_dim}.")
-    if model.likelihood.name == "bernoulli":
-        check_binary(data)
+    check_suits(data, model.likelihood)

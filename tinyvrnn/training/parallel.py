@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinyvrnn.backend import one_blas_thread
-from tinyvrnn.models.vrnn import Parts
+from tinyvrnn.models.base import Parts
 
 
 class Workers:

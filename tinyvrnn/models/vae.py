@@ -1,0 +1,125 @@
+"""The variational autoencoder of Eq. 3 and 4: single steps, no state. With T = 1 and a fixed prior a VRNN is this.
+
+    log p(x) >= E_q [ log p(x | z) ] - KL( q(z | x) || N(0, I) ),      z = mu_z + sigma_z * eps
+
+Source: Chung et al., 2015, arXiv:1506.02216, section 2.2; Kingma and Welling, 2014, arXiv:1312.6114.
+"""
+
+from typing import NamedTuple
+
+from tinyvrnn import noise
+from tinyvrnn.backend import namespace
+from tinyvrnn.distributions import COMPONENTS
+from tinyvrnn.distributions.gaussian import (
+    gaussian_kl_backward,
+    gaussian_kl_forward,
+    reparameterise_backward,
+    reparameterise_forward,
+)
+from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
+from tinyvrnn.models.base import Model
+from tinyvrnn.models.equations import decode_backward, decode_forward, encode_backward, encode_forward
+from tinyvrnn.nn.mlp import shapes as mlp_shapes
+
+
+class VaeCache(NamedTuple):
+    encode: NamedTuple
+    eps: tuple
+    decode: NamedTuple
+    kl: NamedTuple
+    log_p: tuple
+    z: object  # (..., Z)
+
+
+class VAE(Model):
+    """A variational autoencoder for single steps: x (B, X), or (T, B, X), which is T*B steps that know nothing of
+    each other; the parts of a bound are then sums over T.
+
+    x_dim X, z_dim Z (latent), features F (width of every hidden layer), layers (hidden ones in encoder and decoder),
+    likelihood, backend, dtype, seed, components: as for VRNN. Raises ConfigError and BackendError as VRNN does.
+    """
+
+    name = "vae"
+    sizes = ("x_dim", "z_dim", "features", "layers")
+
+    def __init__(
+        self,
+        x_dim,
+        z_dim,
+        features=100,
+        layers=2,
+        likelihood="bernoulli",
+        backend=None,
+        dtype="float32",
+        seed=0,
+        components=COMPONENTS,
+    ):
+        self.x_dim, self.z_dim, self.features, self.layers = x_dim, z_dim, features, layers
+        super().__init__(likelihood, backend, dtype, seed, components)
+
+    def _shapes(self):
+        X, Z, F, L = (getattr(self, name) for name in self.sizes)
+        hidden = [F] * L
+        return {
+            "encode": mlp_shapes([X, *hidden]) | gaussian_head_shapes(F, Z),
+            "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
+        }
+
+    def reconstruct(self, x, lengths=None, eps=None):
+        """E[x | z], as x, with z drawn from q(z | x)."""
+        mean = super().reconstruct(x, lengths, eps)
+        return mean[0] if x.ndim == 2 else mean
+
+    def _draw_eps(self, x, stream, step):
+        return super()._draw_eps(_with_steps(x), stream, step)
+
+    def _prepare(self, x, lengths, eps):
+        return super()._prepare(_with_steps(x), lengths, _with_steps(eps))
+
+    def _forward_terms(self, x, eps):
+        return terms_forward(self.params, x, eps, self.likelihood)
+
+    def _backward_terms(self, cache, dlog_p, dkl):
+        return terms_backward(self.params, cache, dlog_p, dkl, self.likelihood)
+
+    def _outputs(self, cache):
+        return decode_forward(self.params["decode"], cache.z, self.likelihood)[0]
+
+    def _draw(self, n, steps, seed, prime, eps):
+        """z ~ N(0, I), x ~ p(x | z), afresh at each step: a prime tells it nothing."""
+        xs = []
+        for t in range(steps):
+            z = self.backend.asarray(noise.standard_normal((n, self.z_dim), self.dtype, seed, "sample z", t))
+            outputs, _ = decode_forward(self.params["decode"], z, self.likelihood)
+            v = self.likelihood.noise(noise.generator(seed, "sample x", t), (n, self.x_dim), self.dtype)
+            xs.append(self.likelihood.sample(self.backend.asarray(v), *outputs))
+        return self.backend.xp.stack(xs)
+
+
+def terms_forward(params, x, eps, likelihood):
+    """The terms of Eq. 3, one draw of z for each step (Eq. 4): log p(x | z) and KL(q(z | x) || N(0, I)).
+
+    x (..., X), eps (..., Z). Returns log_p (...) and kl (...) in nats, and the cache.
+    """
+    xp = namespace(x)
+    (mu_z, sigma_z), encode_cache = encode_forward(params["encode"], x)
+    z, eps_cache = reparameterise_forward(mu_z, sigma_z, eps)
+    outputs, decode_cache = decode_forward(params["decode"], z, likelihood)
+    log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
+    kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, xp.zeros_like(mu_z), xp.ones_like(sigma_z))
+    return log_p, kl, VaeCache(encode_cache, eps_cache, decode_cache, kl_cache, log_p_cache, z)
+
+
+def terms_backward(params, cache, dlog_p, dkl, likelihood):
+    """The gradient of every parameter, from dlog_p (...) and dkl (...). Returns grads, arranged as params."""
+    _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
+    dz, decode_grads = decode_backward(params["decode"], cache.decode, *doutputs, likelihood=likelihood)
+    dmu_z, dsigma_z, _ = reparameterise_backward(cache.eps, dz)
+    dmu_kl, dsigma_kl, _, _ = gaussian_kl_backward(cache.kl, dkl)
+    _, encode_grads = encode_backward(params["encode"], cache.encode, dmu_z + dmu_kl, dsigma_z + dsigma_kl)
+    return {"encode": encode_grads, "decode": decode_grads}
+
+
+def _with_steps(a):
+    """(B, .) as (1, B, .); anything else as it is."""
+    return a[None] if getattr(a, "ndim", None) == 2 else a
