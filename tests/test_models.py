@@ -244,7 +244,7 @@ def test_options_that_make_no_model_are_refused(model, options, says):
 @pytest.mark.parametrize(
     "likelihood, x, says",
     [
-        ("categorical", [1, 1, 0], "holds 1 to 1, but a categorical likelihood needs a single 1"),
+        ("categorical", [1, 1, 0], "holds 0 to 1, but a categorical likelihood needs a single 1"),
         ("categorical", [0, 0, 0], "a single 1 among zeros"),
         ("categorical", [0.5, 0.5, 0], "a single 1 among zeros"),
         ("pen", [1.0, 1.0, 0.5], "holds 0.5 to 0.5, but a pen likelihood needs a pen-up of 0 or 1"),
