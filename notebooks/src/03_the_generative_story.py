@@ -1,0 +1,598 @@
+# %% [markdown]
+# # 03 · The generative story
+#
+# How a VRNN makes a sequence: a hidden choice, something to see, something to remember, and again. Three small
+# networks tell that story. Multiplied together they are a distribution over whole sequences, and we check that it is
+# one: its probabilities add up to 1, and sampling from it gives the frequencies it promises.
+#
+# *You need*: Gaussians, the chain rule of probability (recalled here), [02](02_the_vae.ipynb) for $z$ and its draw.
+# *It takes* about an hour.
+
+# %%
+# %matplotlib inline
+from itertools import product
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyvrnn as tv
+from tinyvrnn import noise
+from tinyvrnn.models import equations
+from tinyvrnn.params import views
+
+tv.plots.use_style()
+blue, orange, *_ = tv.plots.COLOURS
+bernoulli = tv.distributions.LIKELIHOODS["bernoulli"]
+
+# %% [markdown]
+# ## One step, in three moves
+#
+# Let $x_1, \dots, x_T$ be what we see, say the rows of a picture, and $z_1, \dots, z_T$ what we don't. All that has
+# happened before step $t$ is summed up in one vector, the state $h_{t-1}$. Then
+#
+# 1. **prior**: choose $z_t$ from what is remembered,
+# 2. **generation**: choose $x_t$ from $z_t$ and what is remembered,
+# 3. **recurrence**: remember both.
+#
+# The paper's Figure 1 draws the three as arrows. Circles are drawn at random; a diamond is computed, with nothing
+# random in it.
+
+
+# %%
+def panel(axes, title, arrows):
+    """One panel of Fig. 1. arrows: pairs of nodes, from and to."""
+    where = {"h_{t-1}": (0, 0), "h_t": (2, 0), "z_t": (1, 1), "x_t": (1, -1)}
+    for name, (across, up) in where.items():
+        marker, face = ("D", "0.9") if name[0] == "h" else ("o", "white")
+        axes.plot(across, up, marker, markersize=34 if marker == "D" else 40, markerfacecolor=face, color="black")
+        axes.text(across, up, f"${name}$", ha="center", va="center", fontsize=12)
+    for start, end in arrows:
+        style = dict(arrowstyle="-|>", color=blue, linewidth=2, shrinkA=24, shrinkB=24, mutation_scale=16)
+        axes.annotate("", where[end], where[start], arrowprops=style)
+    axes.set(title=title, xlim=(-0.55, 2.55), ylim=(-1.6, 1.6))
+    axes.axis("off")
+
+
+FIGURE_1 = {
+    "a  prior, Eq. 5": [("h_{t-1}", "z_t")],
+    "b  generation, Eq. 6": [("h_{t-1}", "x_t"), ("z_t", "x_t")],
+    "c  recurrence, Eq. 7": [("h_{t-1}", "h_t"), ("z_t", "h_t"), ("x_t", "h_t")],
+}
+figure, grid = plt.subplots(1, 3, figsize=(9, 3.2))
+for axes, (title, arrows) in zip(grid, FIGURE_1.items()):
+    panel(axes, title, arrows)
+
+# %% [markdown]
+# ## Eq. 5, the prior
+#
+# $$z_t \sim \mathcal N\big(\mu_{0,t}, \mathrm{diag}(\sigma_{0,t}^2)\big), \qquad
+# [\mu_{0,t}, \sigma_{0,t}] = \varphi^{\text{prior}}(h_{t-1}) .$$
+#
+# A network reads the state **before** the step and says what $z_t$ to expect. In a VAE this is $\mathcal N(0, 1)$
+# once and for all. Here it moves with the sequence, and it learns: after three rows of a 7 the model expects another
+# $z_4$ than after three rows of a 0.
+#
+# > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
+# > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
+
+# %%
+tv.course.show(equations.prior_forward)
+
+# %% [markdown]
+# ## Eq. 6, generation
+#
+# $$x_t \mid z_t \sim p\big(\,\cdot \,; \tau_t\big), \qquad
+# \tau_t = \varphi^{\text{dec}}\big(\varphi^z(z_t), h_{t-1}\big) ,$$
+#
+# where $\tau_t$ is whatever the output distribution needs: $\mu_{x,t}$ and $\sigma_{x,t}$ of a Gaussian, or, for
+# black and white pixels, a logit $a$ each, with $P(x = 1) = 1 / (1 + e^{-a})$.
+#
+# > **Function** `tinyvrnn.models.equations.generate_forward` · **held by**
+# > `tests/test_equations.py::test_first_step_has_the_moments_of_prior_and_generation`
+
+# %%
+tv.course.show(equations.generate_forward)
+
+# %% [markdown]
+# ## Eq. 7, recurrence
+#
+# $$h_t = f\big(\varphi^x(x_t), \varphi^z(z_t), h_{t-1}\big), \qquad h_0 = 0 ,$$
+#
+# with $f$ a GRU ([07](07_backward_by_hand_2.ipynb) takes it apart). No draw, no noise: a diamond.
+#
+# > **Function** `tinyvrnn.models.equations.recur_forward` · **held by**
+# > `tests/test_equations.py::test_gru_equals_a_loop_over_scalars`
+
+# %%
+tv.course.show(equations.recur_forward)
+
+# %% [markdown]
+# ## What a state knows
+#
+# Unroll Eq. 7: $h_1$ is a function of $(x_1, z_1)$; if $h_{t-1}$ is a function of $(x_{\lt t}, z_{\lt t})$, then $h_t$
+# is one of $(x_{\le t}, z_{\le t})$. So by induction
+#
+# $$h_{t-1} = \text{a function of } x_{\lt t}, z_{\lt t} .$$
+#
+# This is what lets the paper write the left side for the right one:
+#
+# $$p(z_t \mid x_{\lt t}, z_{\lt t}) = \mathcal N(\mu_{0,t}, \sigma_{0,t}^2), \qquad
+# p(x_t \mid z_{\le t}, x_{\lt t}) = p(\,\cdot\,; \tau_t) .$$
+#
+# Given the past, the state is a known number, and the distribution depends on the past through that number alone.
+#
+# Here is a VRNN small enough to look into, two pixels a step, and the walk along a given $x$ and $z$:
+
+# %%
+model = tv.VRNN(x_dim=2, h_dim=6, z_dim=1, features=5, layers=1, dtype="float64")
+opinions = np.random.default_rng(0).standard_normal(model.theta.shape)  # as it starts, a model is nearly indifferent
+model.theta[...] = model.backend.asarray(opinions)
+params = views(tv.to_host(model.theta).copy(), model.shapes)
+
+
+def walk(params, x, z):
+    """Eq. 5, 6, 7 along given x (T, B, X), z (T, B, Z): mu_0, sigma_0, logits and h_t, each (T, B, .)."""
+    h, steps = np.zeros((x.shape[1], len(params["recur"]["U"]))), []
+    for x_t, z_t in zip(x, z):
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
+        phi_z, _ = equations.features_forward(params["phi_z"], z_t)
+        (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, bernoulli)
+        phi_x, _ = equations.features_forward(params["phi_x"], x_t)
+        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+        steps.append((mu_0, sigma_0, logits, h))
+    return [np.stack(a) for a in zip(*steps)]
+
+
+# %% [markdown]
+# ### Exercise 03.1 (predict): who reads $x_2$?
+#
+# Three steps, every $z$ held fixed. We change $x_2$ and nothing else. Which of these change? Answer with a set of
+# words.
+#
+# - `"prior 2"`, `"prior 3"`: $\mu_{0,2}$, $\mu_{0,3}$, the distributions of $z_2$ and $z_3$;
+# - `"generation 2"`, `"generation 3"`: the logits of $x_2$ and of $x_3$;
+# - `"state 2"`: $h_2$.
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = {"state 2", "prior 3", "generation 3"}
+### END SOLUTION
+
+# %%
+tv.course.check("03.1", prediction)
+
+# %%
+rng = np.random.default_rng(0)
+x, z = rng.integers(0, 2, (3, 1, 2)).astype(float), rng.standard_normal((3, 1, 1))
+other = x.copy()
+other[1] = 1 - x[1]
+
+for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), walk(params, other, z)):
+    changed = [bool(np.any(a[t] != b[t])) for t in range(3)]
+    print(f"{name:8} changed at steps 1, 2, 3: {changed}")
+    assert changed == ([False, True, True] if name == "h" else [False, False, True])
+
+# %% [markdown]
+# The distributions of step 2 are made *before* $x_2$ is there. That is the order of the story, and of the code.
+#
+# ## Eq. 8, the joint
+#
+# By definition of a conditional density, $p(a, b) = p(a)\, p(b \mid a)$. Apply it to $(a_1, \dots, a_{n-1})$ and
+# $a_n$, then to what is left, and so on down to $p(a_1)$:
+#
+# $$p(a_1, \dots, a_n) = p(a_1)\, p(a_2 \mid a_1) \cdots p(a_n \mid a_1, \dots, a_{n-1})
+# = \prod_{i=1}^{n} p(a_i \mid a_{\lt i}) .$$
+#
+# This is the **chain rule of probability**. It holds for any variables in any order, and assumes nothing. Now take
+# the order of the story,
+#
+# $$a = (z_1, x_1, \; z_2, x_2, \; \dots, \; z_T, x_T) .$$
+#
+# Before $z_t$ stand $z_{\lt t}$ and $x_{\lt t}$, before $x_t$ stand $z_{\le t}$ and $x_{\lt t}$. So the $2T$ factors
+# are
+#
+# $$p(x_{\le T}, z_{\le T}) = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t}) \; p(z_t \mid x_{\lt t}, z_{\lt t}) ,
+# \tag{8}$$
+#
+# and Eq. 6 and Eq. 5 are those factors.
+#
+# ## Which independence is assumed, and where
+#
+# | | assumes | does not assume |
+# |---|---|---|
+# | Eq. 8 | nothing: the chain rule | that $z_t$ is independent of anything |
+# | Eq. 5 | **given the past**, the entries of $z_t$ are independent Gaussians | that $z_t$ ignores $z_{t-1}$ |
+# | Eq. 6 | **given $z_t$ and the past**, the entries of $x_t$ are independent | that pixels of a row are independent |
+# | Eq. 7 | what matters of the past fits into $H$ numbers | a Markov chain in $z$: $h$ may remember from far back |
+#
+# The second row could be stricter: the paper's variant VRNN-I has $z_t \sim \mathcal N(0, 1)$ at every step,
+# independent of the past. The third row is the subtle one, and worth a computation.
+#
+# ## Independent given $z$ is not independent
+#
+# Given $z$, two pixels are separate coins. Not given $z$, they are tied: a $z$ that means "thick pen" turns both on.
+# How strongly? Write the mean of $x_i$ given $z$ as $p_i(z)$. Then
+#
+# $$\mathrm E[x_i x_j] = \mathrm E_z\big[\mathrm E[x_i x_j \mid z]\big]
+# = \mathrm E_z\big[p_i(z)\, p_j(z)\big] \quad (i \ne j) ,$$
+#
+# where independence given $z$ made the last step. Subtract $\mathrm E[x_i]\, \mathrm E[x_j] =
+# \mathrm E_z[p_i]\, \mathrm E_z[p_j]$:
+#
+# $$\mathrm{Cov}(x_i, x_j) = \mathrm{Cov}_z\big(p_i(z), p_j(z)\big) \quad (i \ne j) .$$
+#
+# ### Exercise 03.2 (derive): the covariance of pixels
+#
+# Let $z$ have $K$ values with probabilities `weights` $(K,)$, and let `p[k, i]` be $P(x_i = 1 \mid z = k)$. Return
+# the covariance matrix of $x$, $(X, X)$. Off the diagonal it is the formula above. On the diagonal $i = j$, and the
+# step that used independence fails: $x_i$ is 0 or 1, so what is $\mathrm E[x_i x_i \mid z]$?
+
+
+# %%
+def my_covariance(weights, p):
+    """Cov(x_i, x_j) (X, X) of pixels that are independent given z. weights (K,), p (K, X)."""
+    ### BEGIN SOLUTION
+    mean = weights @ p
+    second = (p * weights[:, None]).T @ p  # E[x_i x_j] for i != j
+    np.fill_diagonal(second, mean)  # x_i^2 = x_i, so E[x_i^2] = E[x_i]
+    return second - np.outer(mean, mean)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("03.2", my_covariance)
+
+# %% [markdown]
+# So a decoder that treats its pixels one by one can still draw rows whose pixels belong together: what they share,
+# they share through $z$. A plain RNN has no $z$, and its pixels of one row **are** independent given the rows before
+# ([01](01_sequences_and_the_rnn.ipynb)).
+#
+# ## The log-joint
+#
+# Products of many small numbers become sums of logarithms:
+#
+# $$\log p(x, z) = \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t}) + \log p(z_t \mid x_{\lt t}, z_{\lt t})
+# \Big) \quad \text{in nats} .$$
+#
+# ### Exercise 03.3 (write): the log-joint
+#
+# Given what the networks said along the way, return $\log p(x, z)$ of each sequence. Sequences end at different
+# steps: of sequence `b` only the first `lengths[b]` count, and what stands after them is anything at all. You may call
+# `tv.distributions.gaussian.gaussian_log_density_forward(z, mu, sigma)` and
+# `tv.distributions.bernoulli.bernoulli_log_density_forward(x, logits)`: both sum over the last axis, and return the
+# density first and a cache second.
+
+
+# %%
+def my_log_joint(mu_0, sigma_0, logits, z, x, lengths):
+    """log p(x, z) (B,) in nats. mu_0, sigma_0, z (T, B, Z); logits, x (T, B, X); lengths (B,)."""
+    ### BEGIN SOLUTION
+    log_p_z, _ = tv.distributions.gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)
+    log_p_x, _ = tv.distributions.bernoulli.bernoulli_log_density_forward(x, logits)
+    real = np.arange(len(x))[:, None] < lengths
+    return np.where(real, log_p_z + log_p_x, 0).sum(axis=0)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("03.3", my_log_joint)
+
+# %% [markdown]
+# ## Is it a distribution?
+#
+# A joint must add up to 1. Two steps of two binary pixels have $2^4 = 16$ possible $x$, and $(z_1, z_2)$ is a plane.
+# So put a fine grid on the plane and add it all up:
+#
+# $$\sum_{x} \int\!\!\int p(x, z_1, z_2) \, dz_1 \, dz_2 = 1 \; ?$$
+#
+# It is a question that can be answered with no: a factor left out, a lost $\log 2\pi$ or a prior that peeks at $x_t$
+# would show.
+
+
+# %%
+def log_joint(params, x, z):
+    mu_0, sigma_0, logits, _ = walk(params, x, z)
+    log_p_z, _ = tv.distributions.gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)
+    return (log_p_z + bernoulli.log_density_forward(x, logits)[0]).sum(axis=0)
+
+
+points = np.linspace(-9, 9, 121)
+plane = np.stack(np.meshgrid(points, points, indexing="ij")).reshape(2, -1, 1)  # z_1, z_2: (T, 121 * 121, Z)
+area = (points[1] - points[0]) ** 2
+
+every_x = np.array(list(product((0.0, 1.0), repeat=4))).reshape(16, 2, 1, 2)  # (16, T, 1, X)
+p_of_x = np.empty(16)
+for i, x in enumerate(every_x):
+    p_of_x[i] = np.exp(log_joint(params, np.repeat(x, plane.shape[1], axis=1), plane)).sum() * area
+
+print(f"sum over x of the integral over z: {p_of_x.sum():.6f}")
+assert abs(p_of_x.sum() - 1) < 1e-6
+
+# %% [markdown]
+# It is one. On the way we got the **marginal** $p(x) = \int p(x, z)\, dz$ of each of the 16 sequences, exactly. For
+# one latent number and two steps a grid can do that; for 28 steps of 16 numbers it would need more points than there
+# are atoms. That is why the bound of [05](05_the_elbo_line_by_line.ipynb) is needed at all.
+#
+# And the two pixels of a row are tied, though Eq. 6 makes them independent given $z$. Sum the table over $x_2$ to get
+# $p(x_1)$, and compare its covariance with $\mathrm{Cov}_z(p_1(z_1), p_2(z_1))$ on the grid, two routes to one number:
+
+# %%
+p_first = p_of_x.reshape(2, 2, 4).sum(axis=-1)  # rows: first pixel of x_1, columns: second
+from_the_table = p_first[1, 1] - p_first[1].sum() * p_first[:, 1].sum()
+
+z_1 = points[None, :, None]
+mu_0, sigma_0, logits, _ = walk(params, np.zeros((1, len(points), 2)), z_1)
+weights = np.exp(tv.distributions.gaussian.gaussian_log_density_forward(z_1, mu_0, sigma_0)[0][0])
+weights *= points[1] - points[0]
+mean = bernoulli.mean(logits)[0]  # (121, 2)
+from_z = weights @ mean.prod(axis=1) - np.prod(weights @ mean)
+
+print(f"covariance of the pixels of x_1: {from_the_table:.6f} from the table, {from_z:.6f} through z")
+assert abs(from_the_table - from_z) < 1e-6 and abs(from_z) > 0.01
+
+# %% [markdown]
+# ## Ancestral sampling
+#
+# Eq. 8 is also a recipe: draw its factors from left to right, parents before children. Nothing is approximated, and
+# nothing is rejected.
+#
+# ### Exercise 03.4 (write): one step of it
+#
+# The noise is given: `eps` $(n, Z)$ standard normal, `u` $(n, X)$ uniform in $[0, 1)$. A pixel is 1 where $u$ is
+# **below** its probability. Return $z_t$, $x_t$, $h_t$. The functions of `equations` do the networks (`walk` above
+# shows how they are called), `bernoulli.mean(logits)` makes probabilities of logits.
+
+
+# %%
+def my_step(params, h, eps, u):
+    """z_t (n, Z), x_t (n, X) of 0 and 1, h_t (n, H) from h_{t-1} (n, H) and the noise."""
+    ### BEGIN SOLUTION
+    (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
+    z = mu_0 + sigma_0 * eps
+    phi_z, _ = equations.features_forward(params["phi_z"], z)
+    (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, bernoulli)
+    x = (u < bernoulli.mean(logits)).astype(h.dtype)
+    phi_x, _ = equations.features_forward(params["phi_x"], x)
+    h_next, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+    return z, x, h_next
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("03.4", my_step)
+
+# %% [markdown]
+# The package's own loop is those lines again, with one addition: its noise has an **address**. Seed, purpose and step
+# name a block of random numbers, so the same call gives the same draw on every machine and every backend, and there
+# is no generator whose state could be forgotten.
+#
+# > **Function** `tinyvrnn.models.sampling.ancestral_sample` · **held by**
+# > `tests/test_equations.py::test_samples_have_the_moments_of_draws_by_the_plain_rewrite`
+
+# %%
+tv.course.show(tv.models.sampling.ancestral_sample)
+
+
+# %% [markdown]
+# With the same addresses our own few lines must give the same samples, to the last bit. Here they are, with `feed`
+# saying what the recurrence gets to see of $x_t$ (we will need that):
+
+
+# %%
+def sample_by_hand(params, n, steps, seed, feed=lambda x, mean: x):
+    """x (steps, n, X) and the probabilities they were drawn with."""
+    dtype, h = params["recur"]["U"].dtype, np.zeros((n, len(params["recur"]["U"])), params["recur"]["U"].dtype)
+    X, Z, xs, means = len(params["phi_x"]["W1"]), len(params["phi_z"]["W1"]), [], []
+    for t in range(steps):
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
+        z = mu_0 + sigma_0 * noise.standard_normal((n, Z), dtype, seed, "sample z", t)
+        phi_z, _ = equations.features_forward(params["phi_z"], z)
+        (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, bernoulli)
+        u = noise.generator(seed, "sample x", t).random((n, X), dtype=dtype)
+        means.append(bernoulli.mean(logits))
+        xs.append((u < means[-1]).astype(dtype))
+        phi_x, _ = equations.features_forward(params["phi_x"], feed(xs[-1], means[-1]))
+        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+    return np.stack(xs), np.stack(means)
+
+
+n = 20_000
+ours, _ = sample_by_hand(params, n, steps=2, seed=0)
+theirs = tv.to_host(model.sample(n=n, steps=2, seed=0))
+assert np.array_equal(ours, theirs)
+print(f"{n:,} sequences by hand and by model.sample: equal in every pixel")
+
+# %% [markdown]
+# Equal is not yet right: both could be wrong alike. So count how often each of the 16 sequences came, and compare
+# with the integral, which knows nothing of sampling. A frequency of $n$ draws has the standard error
+# $\sqrt{p(1-p)/n}$.
+
+# %%
+code = theirs.transpose(1, 0, 2).reshape(n, 4) @ [8, 4, 2, 1]  # the number whose binary digits are the pixels
+frequency = np.bincount(code.astype(int), minlength=16) / n
+error = np.sqrt(p_of_x * (1 - p_of_x) / n)
+
+figure, axes = plt.subplots(figsize=(8, 3.2))
+axes.bar(range(16), p_of_x, color="0.85", label="p(x) by the integral over z")
+axes.errorbar(range(16), frequency, 4 * error, fmt="o", color=orange, capsize=3, label="of 20,000 samples")
+axes.set_xticks(range(16), [f"{i:04b}"[:2] + "\n" + f"{i:04b}"[2:] for i in range(16)])
+axes.set(xlabel="the sequence: pixels of x_1 above those of x_2", ylabel="probability")
+axes.set_title("Samples come as often as Eq. 8 says (bars: 4 standard errors)")
+axes.legend()
+
+away = np.abs(frequency - p_of_x) / error
+print(f"farthest of the 16: {away.max():.1f} standard errors")
+assert away.max() < 4
+
+# %% [markdown]
+# ## A prior that peeks
+#
+# The most comfortable mistake in a VRNN: one line too high, and the prior has seen what it should predict. The code
+# below collects the prior of each step along a given $x$ and $z$.
+
+
+# %%
+def peeking_priors(params, x, z):
+    """mu_0, sigma_0 (T, B, Z) along x (T, B, X), z (T, B, Z). It has a bug."""
+    h, priors = np.zeros((x.shape[1], len(params["recur"]["U"])), x.dtype), []
+    for x_t, z_t in zip(x, z):
+        phi_x, _ = equations.features_forward(params["phi_x"], x_t)
+        phi_z, _ = equations.features_forward(params["phi_z"], z_t)
+        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+        priors.append(equations.prior_forward(params["prior"], h)[0])
+    return tuple(np.stack(part) for part in zip(*priors))
+
+
+# %% [markdown]
+# ### Exercise 03.5 (bug): mend it
+#
+# A model with this prior trains well, and its KL can be wonderfully small: having read $x_t$, the prior can copy the
+# posterior. It just isn't the model of Eq. 8, and its "bound" bounds nothing. No shape and no gradient check
+# complains. Write the function as it should be.
+
+
+# %%
+def my_priors(params, x, z):
+    """mu_0, sigma_0 (T, B, Z) along x (T, B, X), z (T, B, Z), from the states before each step."""
+    ### BEGIN SOLUTION
+    h, priors = np.zeros((x.shape[1], len(params["recur"]["U"])), x.dtype), []
+    for x_t, z_t in zip(x, z):
+        priors.append(equations.prior_forward(params["prior"], h)[0])
+        phi_x, _ = equations.features_forward(params["phi_x"], x_t)
+        phi_z, _ = equations.features_forward(params["phi_z"], z_t)
+        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+    return tuple(np.stack(part) for part in zip(*priors))
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("03.5", my_priors)
+
+# %% [markdown]
+# The sum to 1 sees this one. With the peeking prior each "conditional" $p(z_t \mid \dots)$ depends on $z_t$ on its
+# right side too, and what should be a distribution is none:
+
+
+# %%
+def log_peeking(params, x, z):
+    *_, logits, _ = walk(params, x, z)
+    log_p_z, _ = tv.distributions.gaussian.gaussian_log_density_forward(z, *peeking_priors(params, x, z))
+    return (log_p_z + bernoulli.log_density_forward(x, logits)[0]).sum(axis=0)
+
+
+total = sum(np.exp(log_peeking(params, np.repeat(x, plane.shape[1], axis=1), plane)).sum() * area for x in every_x)
+print(f"sum over x of the integral over z, with the prior that peeks: {total:.3f}")
+assert abs(total - 1) > 0.01
+
+# %% [markdown]
+# ## What is fed back: the sample, not the mean
+#
+# Some public code does this when it generates: it passes on the **mean** of $p(x_t \mid \cdot)$ in place of a draw.
+# It looks cleaner. Here is the smallest model in which one can see what it does: a coin that stays.
+#
+# With weights set by hand, $z$ has no say, $h_t = \tanh(20 x_t - 10)$, close to $+1$ or $-1$, and the logit of
+# $x_t$ is $50\, h_{t-1}$. At first $h_0 = 0$: a fair coin. From then on: the same side again.
+
+# %%
+coin = tv.VRNN(x_dim=1, h_dim=1, z_dim=1, features=2, layers=1, dtype="float64")
+coin.theta[...] = 0
+p = coin.params
+p["phi_x"]["W1"][...] = [[1, 0]]
+p["recur"]["W"][0, 2], p["recur"]["b"][...] = 20, [0, -60, -10]
+p["generate"]["W1"][2], p["generate"]["W_out"][...] = [1, -1], [[50], [-50]]
+
+x = tv.to_host(coin.sample(n=1000, steps=6, seed=0))[..., 0]
+assert np.all(x == x[0])
+print(f"1,000 sequences: all constant, {x[0].mean():.2f} of them ones (standard error {0.5 / 1000**0.5:.2f})")
+assert abs(x[0].mean() - 0.5) < 4 * 0.5 / 1000**0.5
+
+# %% [markdown]
+# > **Held by** `tests/test_equations.py::test_samples_are_fed_back_not_means`
+#
+# ### Exercise 03.6 (predict): the mean fed back
+#
+# Now feed back the mean, and draw $x_1, \dots, x_6$ from the distributions that come out. The mean of the first coin
+# is $1/2$: put it into $h_1 = \tanh(20 \cdot \tfrac12 - 10)$ and go on. Which fraction of the sequences of six is
+# constant? (A number; `2**-3` is fine.)
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = 2**-5  # h stays 0, so all six coins are fair: the five after the first must agree with it
+### END SOLUTION
+
+# %%
+tv.course.check("03.6", prediction)
+
+# %%
+by_hand = views(tv.to_host(coin.theta).copy(), coin.shapes)
+right, _ = sample_by_hand(by_hand, 1000, 6, seed=0)
+wrong, _ = sample_by_hand(by_hand, 1000, 6, seed=0, feed=lambda x, mean: mean)
+
+figure, grid = plt.subplots(1, 2, figsize=(8, 2.4))
+for axes, x, title in zip(grid, (right, wrong), ("sample fed back: the coin stays", "mean fed back: six fair coins")):
+    axes.imshow(x[:, :30, 0], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.set(title=title, xlabel="30 sequences", ylabel="step t", xticks=[], yticks=range(6), yticklabels=range(1, 7))
+    axes.spines[:].set(visible=True)
+
+constant = np.mean(np.all(wrong == wrong[0], axis=0))
+error = np.sqrt(1 / 32 * 31 / 32 / 1000)
+print(f"constant, with the mean fed back: {constant:.3f} (1/32 = {1 / 32:.3f}, standard error {error:.3f})")
+assert abs(constant - 1 / 32) < 4 * error
+
+# %% [markdown]
+# The mean of "all heads" and "all tails" is a sequence that the model never makes, and the state that it leaves
+# behind is one it never learned from. What does the model itself think of such sequences? In this model $z$ says
+# nothing, so the bound is $\log p(x)$ exactly:
+
+# %%
+log_p = tv.to_host(coin.elbo(coin.backend.asarray(right)))
+log_p_wrong = tv.to_host(coin.elbo(coin.backend.asarray(wrong)))
+print(f"log p(x) of right samples: each {log_p[0]:.3f} nats, that is log 1/2")
+print(f"log p(x) of the others:    {log_p_wrong.mean():.0f} nats on average")
+assert np.allclose(log_p, -np.log(2), atol=1e-12) and log_p_wrong.mean() < -50
+
+# %% [markdown]
+# Each of the five later coins is wrong half of the time, and each time that costs 50 nats.
+#
+# The same on digits, 8 by 8, a row a step. A few seconds of training first; what that does is the matter of
+# [08](08_training.ipynb).
+
+# %%
+data = tv.load_data("digits8")
+digits = tv.VRNN(x_dim=8, h_dim=64, z_dim=8, layers=1, seed=0)
+records = tv.train(digits, data, epochs=20, lr=4e-3, workers=1, progress=False)
+by_hand = views(tv.to_host(digits.theta).copy(), digits.shapes)
+drawn, _ = sample_by_hand(by_hand, 500, 8, seed=0)
+meant, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)
+
+figure, grid = plt.subplots(2, 1, figsize=(9, 2.2))
+for axes, x, title in zip(grid, (drawn, meant), ("samples fed back", "means fed back")):
+    side_by_side = np.hstack([np.pad(x[:, i], 1, constant_values=0.15) for i in range(16)])
+    axes.imshow(side_by_side, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(title=title)
+    axes.axis("off")
+
+of_drawn, of_meant = (tv.to_host(digits.elbo(digits.backend.asarray(x))) for x in (drawn, meant))
+for name, elbo in (("samples", of_drawn), ("means", of_meant)):
+    print(f"{name:8} fed back: ELBO {elbo.mean():6.2f} nats per sequence, standard error {elbo.std() / 500**0.5:.2f}")
+
+apart = of_drawn.mean() - of_meant.mean()
+assert apart > 4 * np.sqrt((of_drawn.var() + of_meant.var()) / 500)
+
+# %% [markdown]
+# Below, rows of different digits meet in one picture: after grey rows the state is a mixture of all digits, and each
+# row is drawn from a bit of each. The model itself finds such pictures less likely than its own, by several nats.
+#
+# ## What you now know
+#
+# - A step is a draw of $z_t$ (Eq. 5), a draw of $x_t$ (Eq. 6) and a computation of $h_t$ (Eq. 7), in that order.
+# - $h_{t-1}$ is a function of all that was before; so Eq. 5 and 6 **are** the factors of the chain rule, and Eq. 8
+#   assumes nothing more than they do.
+# - Independent given $z$ is not independent: what the pixels of a row share, they share through $z$.
+# - A joint can be checked: it adds up to 1, and samples come as often as its marginal says.
+# - The prior reads the state before the step, and what is fed back is the sample.
+#
+# On to [04 · The approximate posterior](04_the_approximate_posterior.ipynb): the story told backwards, from what we see
+# to what may have caused it.
