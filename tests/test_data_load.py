@@ -205,6 +205,41 @@ def test_an_unknown_split_is_refused():
         load_data("digits8").split("dev")
 
 
+# ---- columns
+
+
+def test_columns_left_out_of_standardising_stay_as_they_are():
+    x = last_is_a_pen(3)
+    data = Data.from_sequences("pen", x, x, x, standardise=(True, True, False))
+    whole = Data.from_sequences("pen", x, x, x, standardise=True)
+    assert np.array_equal(data.train.values[:, 2], x.reshape(-1, 3)[:, 2])
+    assert np.array_equal(data.train.values[:, :2], whole.train.values[:, :2])
+    assert data.mean[2] == 0 and data.std[2] == 1 and np.array_equal(data.mean[:2], whole.mean[:2])
+    assert data.units == "nats of standardised data (training split's mean and deviation), column 2 as given"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_all_columns_or_none_are_the_plain_choices(whole):
+    x = last_is_a_pen(2)
+    data, plain = (Data.from_sequences("d", x, x, x, standardise=s) for s in ([whole] * 2, whole))
+    assert data.units == plain.units and np.array_equal(data.train.values, plain.train.values)
+
+
+@pytest.mark.parametrize("columns", [(True, False), (1, 0, 1), [True] * 4])
+def test_columns_that_are_not_one_boolean_each_are_refused(columns):
+    x = last_is_a_pen(3)
+    with pytest.raises(DataError, match="3 numbers in each step: give True or False for each"):
+        Data.from_sequences("d", x, x, x, standardise=columns)
+
+
+def last_is_a_pen(x_dim):
+    """(N, T, X) of which the last column is 0 or 1."""
+    draw = np.random.default_rng(0)
+    x = 5 + 3 * draw.standard_normal((4, 6, x_dim))
+    x[..., -1] = draw.integers(0, 2, (4, 6))
+    return x
+
+
 # ---- check_binary
 
 

@@ -12,17 +12,19 @@ import numpy as np
 
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
-from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.data import baselines, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
 from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.gradcheck import check_model
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models import MODELS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
 from tinyvrnn.training.run import Run
 
-MODELS = ("vrnn",)
+BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real"}  # the kind that suits a likelihood
+BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
+WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 DEFAULTS = Options(epochs=30)
 
 
@@ -50,13 +52,12 @@ def main(argv=None):
 
 def command_train(a):
     data, likelihood = _load_for(a.data, a.likelihood)
+    check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
     if a.epochs is None and a.minutes is None:
         options = options._replace(epochs=DEFAULTS.epochs)
     options.check()
-    if likelihood == "bernoulli":
-        check_binary(data)
-    model = VRNN(data.x_dim, a.hidden, a.latent, a.features, a.layers, likelihood, a.backend, a.dtype, a.seed)
+    model = _model(a, data.x_dim, likelihood)
     run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
@@ -65,7 +66,7 @@ def command_train(a):
     def on_epoch(record, is_best):
         run.record(record)
         if not live:  # a log has no use for a bar that redraws itself
-            print(f"epoch {record['epoch']}: valid ELBO {record['valid']['elbo']:.2f}", flush=True)
+            print(f"epoch {record['epoch']}: valid {model.bound_name} {record['valid']['elbo']:.2f}", flush=True)
         if is_best:
             checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
 
@@ -86,10 +87,9 @@ def command_evaluate(a):
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
     name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
-    if model.likelihood.name == "bernoulli":
-        check_binary(sequences)
+    check_suits(sequences, model.likelihood)
     result = evaluate_elbo(model, sequences)._asdict()
-    result |= {"units": model.units, "bound": "elbo", "data": name, "split": split}
+    result |= {"units": model.units, "bound": model.bound, "model": model.name, "data": name, "split": split}
     print(json.dumps(result) if a.json else _evaluation_text(result))
 
 
@@ -109,7 +109,8 @@ def command_sample(a):
 def command_gradcheck(a):
     get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
     for likelihood in LIKELIHOODS:
-        get_rows[f"ELBO, Eq. 11, {likelihood}"] = lambda name=likelihood: _check_elbo(name, a.backend, a.seed)
+        whole = f"{WHOLE[a.model]}, {likelihood}"
+        get_rows[whole] = lambda name=likelihood: _check_whole(a.model, name, a.backend, a.seed)
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
     failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
     print(
@@ -139,12 +140,29 @@ def command_course(a):
 
 
 def _load_for(source, likelihood):
-    """The data as the likelihood needs it (Gaussian: standardised), and the likelihood that suits the data if None."""
+    """The data as the likelihood needs it (standardised or not), and the likelihood that suits the data if None."""
     raw = load_data(source, standardise=False)
     if likelihood is None:
         in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
         likelihood = "bernoulli" if in_unit_interval else "gaussian"
-    return (raw if likelihood == "bernoulli" else load_data(source, standardise=True)), likelihood
+    standardise = LIKELIHOODS[likelihood].standardise
+    return (load_data(source, standardise=standardise) if standardise else raw), likelihood
+
+
+def _model(a, x_dim, likelihood):
+    """The model that the options of `train` ask for."""
+    if a.components is not None and LIKELIHOODS[likelihood].components is None:
+        raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood}": leave it out.')
+    kind, features = MODELS[a.model], a.hidden if a.features is None else a.features
+    sizes = {"x_dim": x_dim, "h_dim": a.hidden, "z_dim": a.latent, "features": features, "layers": a.layers}
+    return kind(
+        **{name: sizes[name] for name in kind.sizes},
+        likelihood=likelihood,
+        backend=a.backend,
+        dtype=a.dtype,
+        seed=a.seed,
+        components=COMPONENTS if a.components is None else a.components,
+    )
 
 
 def _to_score(source, split, model, whole):
@@ -164,7 +182,7 @@ def _config(source, units, model, options):
     return {
         "tinyvrnn": __version__,
         "data": {"source": _name_of(source), "units": units},
-        "model": {"name": "vrnn", "backend": model.backend.name} | model.config,
+        "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
 
@@ -174,26 +192,36 @@ def _report(model, data, records):
     best = max(records, key=lambda record: record["valid"]["elbo"])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind = "binary" if model.likelihood.name == "bernoulli" else "real"
-    rows = {"VRNN (elbo, a lower bound)": test.elbo_per_sequence, **baselines(data, kind=kind)}
+    kind = BASELINES.get(model.likelihood.name)
+    rows = {f"{model.name.upper()} ({BOUNDS[model.bound]})": test.elbo_per_sequence}
+    rows |= baselines(data, kind=kind) if kind else {}
     for name, value in rows.items():
         print(f"    {name:<28}{value:>10.2f}")
 
 
 def _pictures(run, model, data, records):
-    binary, n, host = model.likelihood.name == "bernoulli", 10, model.backend.to_host
+    binary, n, host = _is_binary(model), 10, model.backend.to_host
     x, lengths = pad(data.test[:n], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
     drawn = host(model.sample(64 if binary else 12, data.train.max_steps, model.seed))
-    run.picture("curves.png", plots.curves(records, data.units))
+    run.picture("curves.png", plots.curves(records, data.units, exact=model.bound == "exact"))
     run.picture("samples.png", plots.samples(drawn, binary, f"{data.name}: sequences drawn from the model"))
-    title = f"{data.name}, test split. Above: data; below: mean of p(x | z), z drawn from q"
+    given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
+    title = f"{data.name}, test split. Above: data; below: mean of p({given}"
     run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title))
 
 
+def _is_binary(model):
+    """Whether a sequence is a picture of 0s and 1s."""
+    return model.likelihood.name in ("bernoulli", "categorical")
+
+
 def _evaluation_text(r):
-    return (
-        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
+    head = f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
+    if r["bound"] == "exact":
+        per_sequence, per_step = r["elbo_per_sequence"], r["elbo_per_step"]
+        return f"{head}    exact log-likelihood {per_sequence:12.4f} per sequence {per_step:12.5f} per step"
+    return head + (
         f"    elbo            {r['elbo_per_sequence']:12.4f} per sequence {r['elbo_per_step']:12.5f} per step\n"
         f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence\n"
         f"    KL              {r['kl_per_sequence']:12.4f} per sequence"
@@ -219,7 +247,7 @@ def _prime(path, model, n):
 
 
 def _write_samples(path, x, model):
-    binary = model.likelihood.name == "bernoulli"
+    binary = _is_binary(model)
     raw = (x * model.std + model.mean).astype("float32")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,8 +260,8 @@ def _write_samples(path, x, model):
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def _check_elbo(likelihood, backend, seed):
-    model, x, lengths, eps = small_model(likelihood, backend, seed)
+def _check_whole(model, likelihood, backend, seed):
+    model, x, lengths, eps = small_model(likelihood, backend, seed, model)
     return check_model(model, x, lengths, eps, beta=0.7)
 
 
@@ -280,7 +308,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _train_options(_command(commands, "train", command_train, "train a model and write a run folder"))
 
-    p = _command(commands, "evaluate", command_evaluate, "the ELBO of a run on a split of a data set")
+    p = _command(commands, "evaluate", command_evaluate, "the bound of a run on a split of a data set")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
@@ -294,8 +322,8 @@ def _parser():
     p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
     p.add_argument("--out", required=True, help="FILE.png or FILE.npz")
 
-    p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole ELBO")
-    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn")
+    p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
+    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument("--seed", type=int, default=0)
 
     p = _command(commands, "data", command_data, "the data sets in the package")
@@ -320,10 +348,13 @@ def _train_options(p):
     p.add_argument("data", metavar="DATA", help="digits, digits8, vowels, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
-        "--likelihood", type=_one_of("likelihood", LIKELIHOODS), help="bernoulli | gaussian (default: by data)"
+        "--likelihood",
+        type=_one_of("likelihood", LIKELIHOODS),
+        help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
     )
-    p.add_argument("--hidden", type=int, default=100, help="width of the state h (default 100)")
-    p.add_argument("--latent", type=int, default=16, help="width of z (default 16)")
+    p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
+    p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
+    p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")
     p.add_argument("--features", type=int, help="width of the hidden layers (default: --hidden)")
     p.add_argument("--layers", type=int, default=2, help="hidden layers in phi_x, encoder and decoder (default 2)")
     length = p.add_mutually_exclusive_group()

@@ -21,13 +21,17 @@ def use_style():
     rcParams.update(STYLE | {"figure.dpi": 110, "figure.constrained_layout.use": True})
 
 
-def curves(records, units="nats"):
-    """ELBO, log-likelihood and KL against the epoch, train and validation. records: what `train` returns."""
+def curves(records, units="nats", exact=False):
+    """ELBO, log-likelihood and KL against the epoch, train and validation. records: what `train` returns.
+
+    exact: the model has no latent variables, so there is the log-likelihood alone.
+    """
     epochs = [record["epoch"] for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
+    titles = {"log_likelihood": "log p(x)"} if exact else titles
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
-        for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
+        for axes, (term, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
             axes.set(title=title, xlabel="epoch")

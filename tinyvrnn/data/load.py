@@ -79,7 +79,8 @@ class Data:
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
         standardise: True, False, X of these (a column each), a pair (mean (X,), std (X,)) of another set, or None: True
-        unless every value lies in [0, 1]. units: those of the values as given. Raises DataError for splits that can't be used together.
+        unless every value lies in [0, 1]. units: those of the values as given.
+        Raises DataError for splits that can't be used together.
         """
         given = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
@@ -166,7 +167,7 @@ def check_binary(data):
 
 
 def check_values(data, misfits, needed):
-    """Raises DataError, which ends in `needed`, for the first value of Data or Sequences that misfits (steps, X) marks."""
+    """Raises DataError, ending in `needed`, for the first value of Data or Sequences that misfits(values) marks."""
     parts = (
         {f"the {s} split of {data.name}": data.split(s) for s in SPLITS}
         if isinstance(data, Data)
@@ -200,8 +201,9 @@ def _moments(splits, standardise):
     train = splits["train"].values
     columns = _columns(standardise, train.shape[1])
     if columns is not None:
-        mean, std, units = _moments(splits, True)
-        units = units.replace(")", f"; columns {np.flatnonzero(~columns).tolist()} as given)")
+        mean, std, units = _moments(splits, bool(columns.any()))
+        if units and not columns.all():
+            units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
         return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
     if not (standardise is None or isinstance(standardise, bool)):
         mean, std = _given_moments(standardise, train.shape[1])
@@ -224,7 +226,8 @@ def _columns(standardise, x_dim):
     columns = np.asarray(standardise)
     if columns.dtype != bool or columns.shape != (x_dim,):
         raise DataError(
-            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: give True or False for each"
+            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: "
+            "give True or False for each"
         )
     return columns
 

@@ -71,6 +71,11 @@ class Model:
         kind = type(self).__name__
         return f"{kind}({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
 
+    @property
+    def bound_name(self):
+        """What a person calls the figure that is trained on."""
+        return "ELBO" if self.bound == "elbo" else "log p(x)"
+
     def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0):
         """Minus the ELBO and its gradient, by the hand-written backward pass.
 

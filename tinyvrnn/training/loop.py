@@ -75,7 +75,9 @@ def train(model, data, progress=True, on_epoch=None, **options):
                 stale += 1
                 if record["valid"]["elbo"] > best:
                     best_theta, best, stale = model.theta.copy(), record["valid"]["elbo"], 0
-                bar.set_postfix_str(f"valid ELBO {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence")
+                bar.set_postfix_str(
+                    f"valid {model.bound_name} {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence"
+                )
                 if on_epoch:
                     on_epoch(record, stale == 0)
     if best_theta is not None:
