@@ -11,6 +11,7 @@ differentiation. For the latter `slope` stands in: a complex step, exact to the 
 """
 
 import math
+import textwrap
 from functools import cache
 from typing import NamedTuple
 
@@ -561,7 +562,7 @@ def seen_by(bug, version=0):
 def verdict(bug):
     """A text: which checks see the bug, and what they say of the mended version."""
     seen, false_alarms = seen_by(bug), seen_by(bug, 1)
-    blind = ", ".join(check for check in CHECKS if check not in seen)
+    blind = textwrap.fill(", ".join(check for check in CHECKS if check not in seen), 76, subsequent_indent=" " * 11)
     mended = f"fails {', '.join(false_alarms)}" if false_alarms else f"passes all {len(CHECKS)}"
     return f"seen by:   {', '.join(c for c in CHECKS if c in seen)}\nblind:     {blind}\nmended:    {mended}"
 

@@ -133,6 +133,15 @@ def where(condition, a, b):
     return np.where(condition[:, None], a, b).astype(b.dtype)
 
 
+def states_reset_in_place(W, U, b, first, x):
+    h, hs = np.zeros_like(x[0] @ W), []
+    for x_t, first_t in zip(x, first):
+        h[first_t] = 0
+        h = np.tanh(x_t @ W + h @ U + b)
+        hs.append(h)
+    return np.stack(hs)
+
+
 STATES = Task(
     "the state of unrelated sequences",
     "bug",
@@ -160,6 +169,10 @@ STATES = Task(
         Mistake(
             "The state AFTER a first step is set to 0: its own x_t is then lost. It is the one before that is foreign.",
             wrong_states(after=lambda first, h: where(first, 0, h)),
+        ),
+        Mistake(
+            "The reset writes into an array that your list of states still holds, and so changes the step before.",
+            states_reset_in_place,
         ),
         Mistake("Every step is treated as a first one: nothing is remembered.", wrong_states(lambda first, h: 0 * h)),
     ),
@@ -252,6 +265,10 @@ STEP = Task(
             wrong_step(lambda g, c: g * min(1.0, c / norm(g) ** 2)),
         ),
         Mistake("The step goes uphill.", wrong_step(by_norm, sign=1)),
+        Mistake(
+            "That momentum is an average, with a weight of 0.1 for what comes in; the given one is a sum.",
+            wrong_step(lambda g, c: 0.1 * by_norm(g, c)),
+        ),
         Mistake("The momentum of the steps before is lost.", wrong_step(by_norm, decay=0.0)),
     ),
 )
