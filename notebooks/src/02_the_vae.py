@@ -167,7 +167,7 @@ for (name, (mu, sigma)), style, colour in zip(guesses.items(), ("--", "-", ":"),
     assert abs(elbo + kl - log_p) < 1e-6 and kl > 0 and abs(terms.mean() - elbo) < 4 * error
 print(f"log p(x) by quadrature: {log_p:.3f}")
 axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two hills, and three guesses at it")
-axes.legend()
+axes.legend();
 
 # %% [markdown]
 # The best of the three sits on **one** hill, though it misses half of the posterior. Its gap is close to
