@@ -140,7 +140,9 @@ def _load_for(source, likelihood):
     if likelihood is None:
         in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
         likelihood = "bernoulli" if in_unit_interval else "gaussian"
-    return (raw if likelihood == "bernoulli" else load_data(source, standardise=True)), likelihood
+        likelihood = "pen" if raw.kind == "pen" and "pen" in LIKELIHOODS else likelihood
+    kind = "pen" if likelihood == "pen" else None
+    return (raw if likelihood == "bernoulli" else load_data(source, standardise=True, kind=kind)), likelihood
 
 
 def _to_score(source, split, model, whole):
@@ -170,7 +172,7 @@ def _report(model, data, records):
     best = max(records, key=lambda record: record["valid"]["elbo"])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind = "binary" if model.likelihood.name == "bernoulli" else "real"
+    kind = {"bernoulli": "binary", "pen": "pen"}.get(model.likelihood.name, "real")
     rows = {"VRNN (elbo, a lower bound)": test.elbo_per_sequence, **baselines(data, kind=kind)}
     for name, value in rows.items():
         print(f"    {name:<28}{value:>10.2f}")
@@ -310,7 +312,7 @@ def _command(commands, name, function, text):
 
 def _train_options(p):
     d = DEFAULTS
-    p.add_argument("data", metavar="DATA", help="digits, digits8, vowels, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help="digits, digits8, strokes, vowels, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
         "--likelihood", type=_one_of("likelihood", LIKELIHOODS), help="bernoulli | gaussian (default: by data)"

@@ -17,12 +17,16 @@ RAW = "nats of raw data"
 
 
 class Card(NamedTuple):
-    """What is known of an embedded set; a grey level >= threshold becomes 1, a lower one 0 (None: kept as it is)."""
+    """What is known of an embedded set; a grey level >= threshold becomes 1, a lower one 0 (None: kept as it is).
+
+    kind: "pen" for rows (dx, dy, pen-up); None: found from the values.
+    """
 
     threshold: int | None
     source: str
     licence: str
     units: str
+    kind: str | None = None
 
 
 EMBEDDED = {
@@ -38,6 +42,14 @@ EMBEDDED = {
         "CC BY 4.0",
         "nats; pixels binarised at 8",
     ),
+    "strokes": Card(
+        None,
+        "KanjiVG (Ulrich Apel), all kana and the kanji of up to ten strokes, from the package kanjivg: "
+        "a point about every 100 tenths along the pen's path, a square being 1,090 tenths wide, y downwards",
+        "CC BY-SA 3.0",
+        "nats of raw data, dx and dy in tenths of KanjiVG's unit",
+        "pen",
+    ),
     "vowels": Card(None, "Japanese Vowels (Kudo, Toyama, Shimbo; UCI), from the package aeon", "CC BY 4.0", RAW),
 }
 
@@ -46,7 +58,8 @@ EMBEDDED = {
 class Data:
     """A data set in three splits.
 
-    kind: "binary" when every value is 0 or 1, else "real". units: what a log-likelihood of this data is measured in.
+    kind: "pen" for rows (dx, dy, pen-up), else "binary" when every value is 0 or 1, else "real".
+    units: what a log-likelihood of this data is measured in.
     mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
     labels: split -> (N,) array, or None where there are none.
     """
@@ -75,23 +88,28 @@ class Data:
         licence="not stated",
         source="arrays in memory",
         labels=None,
+        kind=None,
     ):
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
         standardise: True, False, a pair (mean (X,), std (X,)) of another set, or None: True unless every value lies in
-        [0, 1]. units: those of the values as given. Raises DataError for splits that can't be used together.
+        [0, 1]. units: those of the values as given. kind: "pen" where x is (dx, dy, pen-up), which has one scale for
+        both axes, no shift, and a pen that stays 0 or 1; None: found from the values. Raises DataError for splits that
+        can't be used together.
         """
         given = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
         _check_same_dimension(name, splits)
-        mean, std, standard_units = _moments(splits, standardise)
+        if kind == "pen":
+            _check_pen(splits, name)
+        mean, std, standard_units = _moments(splits, standardise, kind)
         if standard_units:
             splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
-        kind = "binary" if all(_is_binary(x.values) for x in splits.values()) else "real"
+        binary = all(_is_binary(x.values) for x in splits.values())
         return cls(
             name,
             **splits,
-            kind=kind,
+            kind=kind or ("binary" if binary else "real"),
             units=standard_units or units,
             licence=licence,
             source=source,
@@ -116,10 +134,11 @@ class Data:
         return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n  from  {self.source}; licence: {self.licence}"
 
 
-def load_data(name_or_path, standardise=None):
-    """Data: "digits", "digits8" or "vowels", or a .npy or .npz file.
+def load_data(name_or_path, standardise=None, kind=None):
+    """Data: "digits", "digits8", "strokes" or "vowels", or a .npy or .npz file.
 
-    standardise: as in Data.from_sequences. A .npy holds (N, T, X). A .npz holds one of
+    standardise, kind: as in Data.from_sequences (kind None: what an embedded set's card says).
+    A .npy holds (N, T, X). A .npz holds one of
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. where sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another; x (N, T, X), with lengths (N,) where padded.
     The last two may have split (N,), 0 train, 1 valid, 2 test, and labels (N,); with no split, a fixed permutation
@@ -146,6 +165,7 @@ def load_data(name_or_path, standardise=None):
         licence=card.licence,
         source=card.source,
         labels=labels,
+        kind=kind or card.kind,
     )
 
 
@@ -177,6 +197,16 @@ def check_binary(data):
             )
 
 
+def _check_pen(splits, name):
+    """Raises DataError where data can't be rows (dx, dy, pen-up)."""
+    for split, x in splits.items():
+        if x.x_dim != 3:
+            raise DataError(f"{name} has {x.x_dim} numbers in each step, but a pen's step has 3, (dx, dy, pen-up)")
+        wrong = (x.values != 0) & (x.values != 1) & [False, False, True]
+        if wrong.any():
+            refuse(x, wrong, f"the {split} split of {name}", "but pen-up must be 0 or 1: put it last, after dx and dy")
+
+
 def _summary(name, card):
     data = load_data(name)
     lengths = np.concatenate([data.split(s).lengths for s in SPLITS])
@@ -194,7 +224,7 @@ def _summary(name, card):
 # ---- standardising --------------------------------------------------------------------------------------------------
 
 
-def _moments(splits, standardise):
+def _moments(splits, standardise, kind=None):
     """mean (X,), std (X,), and the units of the data standardised by them, None where that changes nothing."""
     train = splits["train"].values
     if not (standardise is None or isinstance(standardise, bool)):
@@ -205,10 +235,22 @@ def _moments(splits, standardise):
         standardise = not all(_in_unit_interval(x.values) for x in splits.values())
     if not standardise:
         return np.zeros(train.shape[1]), np.ones(train.shape[1]), None
+    if kind == "pen":
+        return _pen_moments(train)
     mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     # Compared as values: the computed deviation of a constant such as 0.1 is 1e-17, not 0, and would blow up its noise.
     std[train.min(axis=0) == train.max(axis=0)] = 1.0
     return mean, std, "nats of standardised data (training split's mean and deviation)"
+
+
+def _pen_moments(train):
+    """One scale for dx and dy, their root mean square: a character keeps its proportions, a pen at rest stays at 0."""
+    scale = float(np.sqrt((train[:, :2].astype(np.float64) ** 2).mean())) or 1.0
+    units = (
+        f"nats of standardised data; dx and dy divided by one scale, {scale:.4g}: "
+        f"2 ln {scale:.4g} = {2 * np.log(scale):.4g} a step more than of raw data"
+    )
+    return np.zeros(3), np.array([scale, scale, 1.0]), units
 
 
 def _given_moments(pair, x_dim):
