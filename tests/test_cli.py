@@ -198,7 +198,7 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["train"], "required: DATA"),
         (["evaluate", "nowhere"], "no checkpoint.npz in nowhere"),
         (["evaluate", "nowhere", "--split", "tset"], 'did you mean "test"'),
-        (["sample", "nowhere", "--out", "x.gif"], "must end in .png or .npz"),
+        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .npz, .gif, .mid or .wav"),
         (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
         (["data", "vowel"], 'did you mean "vowels"'),
         (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),

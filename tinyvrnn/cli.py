@@ -8,13 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from tinyvrnn import __version__, plots
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.errors import DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.export import check_ending, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.pairs import PAIRS, check, small_model
@@ -94,15 +93,16 @@ def command_evaluate(a):
 
 
 def command_sample(a):
-    if Path(a.out).suffix not in (".png", ".npz"):
-        raise ConfigError(f"--out must end in .png or .npz, got {a.out}.")
+    check_ending(Path(a.out))
     manifest, arrays = checkpoint.read(a.run_folder)
+    check_ending(Path(a.out), manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     prime = None if a.prime is None else _prime(a.prime, model, a.n)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
-    _write_samples(Path(a.out), x, model)
+    raw = (x * model.std + model.mean).astype("float32")
+    write_samples(Path(a.out), raw, model.medium, model.likelihood.name == "bernoulli")
     print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
 
 
@@ -180,13 +180,15 @@ def _report(model, data, records):
 
 def _pictures(run, model, data, records):
     binary, n, host = model.likelihood.name == "bernoulli", 10, model.backend.to_host
+    medium = model.medium.get("name")
     x, lengths = pad(data.test[:n], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
-    drawn = host(model.sample(64 if binary else 12, data.train.max_steps, model.seed))
+    drawn = host(model.sample(plots.how_many(binary, medium), data.train.max_steps, model.seed))
     run.picture("curves.png", plots.curves(records, data.units))
-    run.picture("samples.png", plots.samples(drawn, binary, f"{data.name}: sequences drawn from the model"))
+    title = f"{data.name}: sequences drawn from the model"
+    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
     title = f"{data.name}, test split. Above: data; below: mean of p(x | z), z drawn from q"
-    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title))
+    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
 
 
 def _evaluation_text(r):
@@ -214,20 +216,6 @@ def _prime(path, model, n):
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return pad(sequences)[0]
-
-
-def _write_samples(path, x, model):
-    binary = model.likelihood.name == "bernoulli"
-    raw = (x * model.std + model.mean).astype("float32")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            figure = plots.samples(raw, binary)
-            checkpoint.write_atomically(path, lambda file: figure.savefig(file, format="png"))
-        else:
-            checkpoint.write_atomically(path, lambda file: np.savez_compressed(file, x=np.swapaxes(raw, 0, 1)))
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def _check_elbo(likelihood, backend, seed):
@@ -290,7 +278,7 @@ def _parser():
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
-    p.add_argument("--out", required=True, help="FILE.png or FILE.npz")
+    p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole ELBO")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn")

@@ -61,7 +61,7 @@ class Data:
     kind: "pen" for rows (dx, dy, pen-up), else "binary" when every value is 0 or 1, else "real".
     units: what a log-likelihood of this data is measured in.
     mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
-    labels: split -> (N,) array, or None where there are none.
+    labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.export`.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Data:
     mean: np.ndarray
     std: np.ndarray
     labels: dict
+    medium: dict
 
     @classmethod
     def from_sequences(
@@ -89,6 +90,7 @@ class Data:
         source="arrays in memory",
         labels=None,
         kind=None,
+        medium=None,
     ):
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
@@ -106,16 +108,18 @@ class Data:
         if standard_units:
             splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
         binary = all(_is_binary(x.values) for x in splits.values())
+        kind = kind or ("binary" if binary else "real")
         return cls(
             name,
             **splits,
-            kind=kind or ("binary" if binary else "real"),
+            kind=kind,
             units=standard_units or units,
             licence=licence,
             source=source,
             mean=mean,
             std=std,
             labels=labels or dict.fromkeys(SPLITS),
+            medium=medium or _medium(kind, splits["train"].x_dim),
         )
 
     @property
@@ -142,11 +146,12 @@ def load_data(name_or_path, standardise=None, kind=None):
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. where sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another; x (N, T, X), with lengths (N,) where padded.
     The last two may have split (N,), 0 train, 1 valid, 2 test, and labels (N,); with no split, a fixed permutation
-    gives 80 / 10 / 10 per cent. Raises DataError, one sentence, for anything that can't be read so.
+    gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may have sample_rate, a whole number of Hz.
+    Raises DataError, one sentence, for anything that can't be read so.
     """
     card = EMBEDDED.get(str(name_or_path))
     path = FOLDER / f"{name_or_path}.npz" if card else _path(name_or_path)
-    whole, split, labels = _read(path)
+    whole, split, labels, medium = _read(path)
     if card is None:
         card = Card(None, f"the file {path.name}", "not stated", RAW)
     if card.threshold is not None:
@@ -166,6 +171,7 @@ def load_data(name_or_path, standardise=None, kind=None):
         source=card.source,
         labels=labels,
         kind=kind or card.kind,
+        medium=medium,
     )
 
 
@@ -195,6 +201,13 @@ def check_binary(data):
                 where,
                 "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
             )
+
+
+def _medium(kind, x_dim):
+    """What the numbers of a step are where nobody said: a pen's step, the keys of a piano, or plain numbers."""
+    if kind == "pen":
+        return {"name": "ink"}
+    return {"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}
 
 
 def _check_pen(splits, name):
@@ -306,10 +319,10 @@ def _path(name_or_path):
 
 
 def _read(path):
-    """All sequences of a file, its split (N,) or None, its labels (N,) or None."""
+    """All sequences of a file, its split (N,) or None, its labels (N,) or None, and its medium or None."""
     arrays, name = _arrays(path), path.name
     if any(s in arrays for s in SPLITS):
-        return _three_splits(arrays, name)
+        return *_three_splits(arrays, name), _sound(arrays, name)
     if "x" in arrays:
         whole = _padded(arrays["x"], arrays.get("lengths"), f"x of {name}")
     elif "values" in arrays and "lengths" in arrays:
@@ -319,7 +332,19 @@ def _read(path):
             f"{name} holds {sorted(arrays) or 'no arrays'}, but x (N, T, X), or values (steps, X) with "
             "lengths (N,), or train, valid and test, each (N, T, X), are needed"
         )
-    return whole, *(_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
+    return whole, *(_one_each(arrays, key, len(whole), name) for key in ("split", "labels")), _sound(arrays, name)
+
+
+def _sound(arrays, name):
+    """The medium of a file that says its sample_rate. Full scale is 1, of int16 samples 32,768."""
+    if "sample_rate" not in arrays:
+        return None
+    rate = arrays["sample_rate"]
+    if rate.shape != () or rate.dtype.kind not in "ui" or not 1 <= rate <= 2**31 - 1:
+        raise DataError(f"{name}: sample_rate must be a whole number of samples a second, such as 16000")
+    first = next(arrays[key] for key in ("train", "x", "values") if key in arrays)
+    full_scale = float(np.iinfo(first.dtype).max) + 1 if first.dtype.kind in "iu" else 1.0
+    return {"name": "sound", "rate": int(rate), "full_scale": full_scale}
 
 
 def _arrays(path):

@@ -67,7 +67,7 @@ class VRNN:
         self._theta = initialise(self.shapes, seed, backend, dtype)
         self.params = views(self._theta, self.shapes)
         self.mean, self.std = np.zeros(x_dim), np.ones(x_dim)  # of the data it was trained on, when standardised
-        self.units = "nats"
+        self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
 
     @property

@@ -18,7 +18,7 @@ from tinyvrnn.models.vrnn import VRNN
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
-NEEDED = ("version", "model", "config", "units", "data", "step", "steps", "arrays")
+NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
 def save(model, folder, step=0, data=None, steps=None):
@@ -34,6 +34,7 @@ def save(model, folder, step=0, data=None, steps=None):
         "model": "vrnn",
         "config": model.config,
         "units": model.units,
+        "medium": model.medium,
         "data": data,
         "steps": steps,
         "step": step,
@@ -68,7 +69,8 @@ def restore(manifest, arrays, folder, backend="numpy"):
     if arrays["theta"].shape != model.theta.shape:
         raise CheckpointError(f"{folder} holds {arrays['theta'].size} parameters, its model has {model.theta.size}.")
     model.theta[...] = model.backend.asarray(arrays["theta"])
-    model.mean, model.std, model.units = arrays["mean"], arrays["std"], manifest["units"]
+    model.mean, model.std = arrays["mean"], arrays["std"]
+    model.units, model.medium = manifest["units"], manifest["medium"]
     return model
 
 
@@ -81,6 +83,7 @@ def read(folder):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             manifest = json.loads(archive["manifest"].tobytes())
             _check_version(manifest, path)
+            manifest = {"medium": {}} | manifest  # which the first ones did not have
             manifest = {name: manifest[name] for name in NEEDED}
             arrays = {name: archive[name] for name in manifest["arrays"]}
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
