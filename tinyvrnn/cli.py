@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinyvrnn import __version__, plots
 from tinyvrnn.bounds import evaluate_elbo
-from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.data import NAMES, baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.export import check_ending, write_samples
@@ -120,8 +120,11 @@ def command_gradcheck(a):
 
 def command_data(a):
     sets = embedded()
-    if a.name is not None and a.name not in sets:
-        raise DataError(unknown_name("data set", a.name, sets))
+    if a.name is not None and a.name not in NAMES:
+        raise DataError(unknown_name("data set", a.name, NAMES))
+    if a.name not in sets and a.name is not None:  # reading it may take long, so it is done for who asks by name
+        print(load_data(a.name))
+        return
     for name in sets if a.name is None else [a.name]:
         about = sets[name]
         counts = ", ".join(f"{n:,} {split}" for split, n in about["sequences"].items())
@@ -129,6 +132,9 @@ def command_data(a):
         length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
         print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
         print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
+    if a.name is None:
+        others = ", ".join(name for name in NAMES if name not in sets)
+        print(f"{others}: with the extra tinyvrnn[music], read at its first use; `tinyvrnn data {others}` reads it")
 
 
 # ---- the parts -----------------------------------------------------------------------------------
@@ -147,15 +153,15 @@ def _load_for(source, likelihood):
 
 def _to_score(source, split, model, whole):
     """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
-    if whole and split is None and source not in embedded():
+    if whole and split is None and source not in NAMES:
         return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
     data, split = load_data(source, standardise=False), split or "test"
     return data.name, split, _on_scale(data.split(split), model, source)
 
 
 def _name_of(source):
-    """An embedded set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
-    return source if source in embedded() else str(Path(source).expanduser().resolve())
+    """A set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
+    return source if source in NAMES else str(Path(source).expanduser().resolve())
 
 
 def _config(source, units, model, options):
@@ -300,7 +306,7 @@ def _command(commands, name, function, text):
 
 def _train_options(p):
     d = DEFAULTS
-    p.add_argument("data", metavar="DATA", help="digits, digits8, strokes, vowels, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
         "--likelihood", type=_one_of("likelihood", LIKELIHOODS), help="bernoulli | gaussian (default: by data)"

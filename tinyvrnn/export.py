@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyvrnn import plots
 from tinyvrnn.errors import CheckpointError, ConfigError
-from tinyvrnn.training.checkpoint import write_atomically
+from tinyvrnn.files import write_atomically
 
 TICKS = 480  # of MIDI's clock in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file

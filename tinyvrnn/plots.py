@@ -124,7 +124,7 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
             )  # fmt: skip
             octaves = range(12 * -(-low // 12), high + 1, 12)
             axes.set(ylim=(low - 1.5, high + 1.5), yticks=octaves, yticklabels=[f"C{c // 12 - 1}" for c in octaves])
-            axes.grid(axis="y", color="0.85", linewidth=0.5)
+            axes.hlines([c - 0.5 for c in octaves], 0, steps, color="0.85", linewidth=0.5)  # beside notes, not on them
         for axes in grid[n:]:
             axes.axis("off")
         figure.supxlabel("step", fontsize=9)

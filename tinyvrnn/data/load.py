@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.data import bach
 from tinyvrnn.data.sequences import Sequences, as_sequences, integer_array, permutation, real_array, refuse
 from tinyvrnn.errors import DataError
 from tinyvrnn.noise import generator
@@ -52,6 +53,16 @@ EMBEDDED = {
     ),
     "vowels": Card(None, "Japanese Vowels (Kudo, Toyama, Shimbo; UCI), from the package aeon", "CC BY 4.0", RAW),
 }
+CORPORA = {
+    "bach": Card(
+        None,
+        "J. S. Bach's chorales of four parts, the corpus of the package music21: at each quarter note the keys that "
+        "sound, of 88 from MIDI note 21 on, in C major or A minor",
+        "the music is in the public domain; its encoding: license.txt in music21's corpus",
+        "nats; piano rolls, a step a quarter note",
+    ),
+}
+NAMES = (*EMBEDDED, *CORPORA)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,7 +150,7 @@ class Data:
 
 
 def load_data(name_or_path, standardise=None, kind=None):
-    """Data: "digits", "digits8", "strokes" or "vowels", or a .npy or .npz file.
+    """Data: "digits", "digits8", "strokes", "vowels", or "bach" (which needs music21), or a .npy or .npz file.
 
     standardise, kind: as in Data.from_sequences (kind None: what an embedded set's card says).
     A .npy holds (N, T, X). A .npz holds one of
@@ -149,8 +160,8 @@ def load_data(name_or_path, standardise=None, kind=None):
     gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may have sample_rate, a whole number of Hz.
     Raises DataError, one sentence, for anything that can't be read so.
     """
-    card = EMBEDDED.get(str(name_or_path))
-    path = FOLDER / f"{name_or_path}.npz" if card else _path(name_or_path)
+    card = (EMBEDDED | CORPORA).get(str(name_or_path))
+    path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
     whole, split, labels, medium = _read(path)
     if card is None:
         card = Card(None, f"the file {path.name}", "not stated", RAW)
@@ -306,14 +317,18 @@ def _check_same_dimension(name, splits):
 # ---- reading files --------------------------------------------------------------------------------------------------
 
 
+def _path_of_a_set(name):
+    return FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached()
+
+
 def _path(name_or_path):
     """The path of a user's file; a bare word that is no file was meant as a name."""
     path = Path(name_or_path).expanduser()
     if not path.exists() and path.suffix not in (".npy", ".npz") and path.name == str(name_or_path):
-        near = difflib.get_close_matches(str(name_or_path), EMBEDDED, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(str(name_or_path), NAMES, n=1, cutoff=0.0)[0]
         raise DataError(
             f"there is no data set named {name_or_path!r}: did you mean {near!r}? "
-            f"(there are {', '.join(EMBEDDED)}, or give the path of a .npy or .npz file)"
+            f"(there are {', '.join(NAMES)}, or give the path of a .npy or .npz file)"
         )
     return path
 

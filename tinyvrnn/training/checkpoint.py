@@ -6,7 +6,6 @@ that at any moment there is a whole one, the old or the new.
 
 import hashlib
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from tinyvrnn.backend import to_host
 from tinyvrnn.errors import CheckpointError, TinyvrnnError
+from tinyvrnn.files import write_atomically
 from tinyvrnn.models.vrnn import VRNN
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
@@ -98,20 +98,6 @@ def read(folder):
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
     return manifest, arrays
-
-
-def write_atomically(path, write):
-    """Calls write(file) on a temporary file beside `path`, flushes it to the disk and renames it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # not tempfile's, which only its owner may read
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _describe(array):
