@@ -171,6 +171,7 @@ def test_the_path_of_a_pen_is_read_as_svg_means_it():
     absolute = build_data.curve("M0,0C0,10,10,10,10,0S20-10,20,0")
     np.testing.assert_allclose(absolute[[0, 16, 32, 48, 64]], [[0, 0], [5, 7.5], [10, 0], [15, -7.5], [20, 0]])
     np.testing.assert_allclose(build_data.curve("m3,4c0,10,10,10,10,0s10-10,10,0"), absolute + [3, 4])
+    np.testing.assert_allclose(build_data.curve("M1,2m3,4M5,6"), [[1, 2], [4, 6], [5, 6]])
     assert build_data.read_numbers("1.5-.25,3.-2 7").tolist() == [1.5, -0.25, 3, -2, 7]
     with pytest.raises(AssertionError, match="unknown command"):
         build_data.curve("M0,0L1,1")
@@ -180,6 +181,7 @@ def test_points_stand_at_even_distances_along_the_path():
     corner = np.array([[0, 0], [30, 0], [30, 0.0], [30, 14]])
     np.testing.assert_allclose(build_data.even(corner), [[0, 0], [11, 0], [22, 0], [30, 3], [30, 14]])
     np.testing.assert_allclose(build_data.even(corner[:2] / 30), [[0, 0], [1, 0]])
+    np.testing.assert_allclose(build_data.even(corner[:2] * 0.6), [[0, 0], [9, 0], [18, 0]])
 
 
 def test_pen_steps_round_points_and_not_steps():
