@@ -172,6 +172,47 @@ def test_a_pair_that_does_not_fit_is_refused(pair, message):
         Data.from_sequences("mine", CUBE, CUBE, CUBE, standardise=pair)
 
 
+INK = np.array([[3, 4, 0], [0, 0, 1], [-5, 0, 0], [0, 5, 1]], np.int16)
+
+
+def pen_data(train=INK, other=INK, **options):
+    return Data.from_sequences("ink", [train], [other], [other], kind="pen", **options)
+
+
+def test_a_pen_has_one_scale_no_shift_and_stays_binary():
+    data = pen_data(other=10 * INK * [1, 1, 0] + [0, 0, 1])
+    scale = np.sqrt((3**2 + 4**2 + 5**2 + 5**2) / 8)
+    np.testing.assert_allclose(data.mean, 0)
+    np.testing.assert_allclose(data.std, [scale, scale, 1], rtol=1e-12)
+    np.testing.assert_allclose(data.train.values, INK / [scale, scale, 1], rtol=1e-6)
+    assert data.kind == "pen" and set(data.test.values[:, 2]) == {1.0}
+    again = pen_data(standardise=(data.mean, data.std))
+    np.testing.assert_array_equal(again.train.values, data.train.values)
+
+
+def test_units_of_a_pen_say_what_the_scale_moves():
+    """log p of raw data = log p of standardised data - 2 ln s a step: the density of s x is p(x) / s for each axis."""
+    data = load_data("strokes")
+    (more,) = re.findall(r"2 ln [0-9.]+ = ([0-9.]+) a step more", data.units)
+    assert float(more) == pytest.approx(np.log(data.std[0]) + np.log(data.std[1]), rel=1e-3)
+    assert "raw data" in load_data("strokes", standardise=False).units
+
+
+def test_strokes_are_a_pens_by_their_card_and_a_file_when_asked(save):
+    assert load_data("strokes", standardise=False).kind == "pen"
+    x = np.tile(INK, (4, 1, 1))
+    assert load_data(save(x)).kind == "real"
+    data = load_data(save(x), kind="pen")
+    assert data.kind == "pen" and data.std[0] == data.std[1] != 1
+
+
+def test_what_is_no_pen_is_refused():
+    with pytest.raises(DataError, match="ink has 2 numbers in each step, but a pen's step has 3"):
+        pen_data(INK[:, :2], INK[:, :2])
+    with pytest.raises(DataError, match="valid split of ink: sequence 0, step 0, dimension 2 .*holds 3, .*put it last"):
+        pen_data(other=INK[:, [2, 1, 0]])
+
+
 # ---- Data
 
 
@@ -196,7 +237,7 @@ def test_data_is_frozen():
 
 def test_embedded_tells_units_of_what_load_data_gives():
     assert {name: card["units"] for name, card in embedded().items()} == {
-        name: load_data(name).units for name in ("digits", "digits8", "vowels")
+        name: load_data(name).units for name in ("digits", "digits8", "strokes", "vowels")
     }
 
 

@@ -8,14 +8,13 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
-from tinyvrnn.data import baselines, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.data import NAMES, baselines, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
-from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.export import check_ending, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS
 from tinyvrnn.pairs import PAIRS, check, small_model
@@ -23,7 +22,7 @@ from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
 from tinyvrnn.training.run import Run
 
-BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real"}  # the kind that suits a likelihood
+BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
 BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 DEFAULTS = Options(epochs=30)
@@ -95,15 +94,16 @@ def command_evaluate(a):
 
 
 def command_sample(a):
-    if Path(a.out).suffix not in (".png", ".npz"):
-        raise ConfigError(f"--out must end in .png or .npz, got {a.out}.")
+    check_ending(Path(a.out))
     manifest, arrays = checkpoint.read(a.run_folder)
+    check_ending(Path(a.out), manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     prime = None if a.prime is None else _prime(a.prime, model, a.n)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
-    _write_samples(Path(a.out), x, model)
+    raw = (x * model.std + model.mean).astype("float32")
+    write_samples(Path(a.out), raw, model.medium, model.likelihood.name == "bernoulli")
     print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
 
 
@@ -122,8 +122,11 @@ def command_gradcheck(a):
 
 def command_data(a):
     sets = embedded()
-    if a.name is not None and a.name not in sets:
-        raise DataError(unknown_name("data set", a.name, sets))
+    if a.name is not None and a.name not in NAMES:
+        raise DataError(unknown_name("data set", a.name, NAMES))
+    if a.name not in sets and a.name is not None:  # reading it may take long, so it is done for who asks by name
+        print(load_data(a.name))
+        return
     for name in sets if a.name is None else [a.name]:
         about = sets[name]
         counts = ", ".join(f"{n:,} {split}" for split, n in about["sequences"].items())
@@ -131,6 +134,9 @@ def command_data(a):
         length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
         print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
         print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
+    if a.name is None:
+        others = ", ".join(name for name in NAMES if name not in sets)
+        print(f"{others}: with the extra tinyvrnn[music], read at its first use; `tinyvrnn data {others}` reads it")
 
 
 def command_course_status(a):
@@ -152,8 +158,9 @@ def _load_for(source, likelihood):
     if likelihood is None:
         in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
         likelihood = "bernoulli" if in_unit_interval else "gaussian"
-    standardise = LIKELIHOODS[likelihood].standardise
-    return (load_data(source, standardise=standardise) if standardise else raw), likelihood
+        likelihood = "pen" if raw.kind == "pen" else likelihood
+    standardise, kind = LIKELIHOODS[likelihood].standardise, "pen" if likelihood == "pen" else None
+    return (load_data(source, standardise=bool(standardise), kind=kind) if standardise else raw), likelihood
 
 
 def _model(a, x_dim, likelihood):
@@ -174,15 +181,15 @@ def _model(a, x_dim, likelihood):
 
 def _to_score(source, split, model, whole):
     """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
-    if whole and split is None and source not in embedded():
+    if whole and split is None and source not in NAMES:
         return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
     data, split = load_data(source, standardise=False), split or "test"
     return data.name, split, _on_scale(data.split(split), model, source)
 
 
 def _name_of(source):
-    """An embedded set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
-    return source if source in embedded() else str(Path(source).expanduser().resolve())
+    """A set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
+    return source if source in NAMES else str(Path(source).expanduser().resolve())
 
 
 def _config(source, units, model, options):
@@ -208,14 +215,16 @@ def _report(model, data, records):
 
 def _pictures(run, model, data, records):
     binary, n, host = _is_binary(model), 10, model.backend.to_host
+    medium = model.medium.get("name")
     x, lengths = pad(data.test[:n], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
-    drawn = host(model.sample(64 if binary else 12, data.train.max_steps, model.seed))
+    drawn = host(model.sample(plots.how_many(binary, medium), data.train.max_steps, model.seed))
     run.picture("curves.png", plots.curves(records, data.units, exact=model.bound == "exact"))
-    run.picture("samples.png", plots.samples(drawn, binary, f"{data.name}: sequences drawn from the model"))
+    title = f"{data.name}: sequences drawn from the model"
+    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
     title = f"{data.name}, test split. Above: data; below: mean of p({given}"
-    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title))
+    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
 
 
 def _is_binary(model):
@@ -251,20 +260,6 @@ def _prime(path, model, n):
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return pad(sequences)[0]
-
-
-def _write_samples(path, x, model):
-    binary = _is_binary(model)
-    raw = (x * model.std + model.mean).astype("float32")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            figure = plots.samples(raw, binary)
-            checkpoint.write_atomically(path, lambda file: figure.savefig(file, format="png"))
-        else:
-            checkpoint.write_atomically(path, lambda file: np.savez_compressed(file, x=np.swapaxes(raw, 0, 1)))
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def _check_whole(model, likelihood, backend, seed):
@@ -327,7 +322,7 @@ def _parser():
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
-    p.add_argument("--out", required=True, help="FILE.png or FILE.npz")
+    p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
@@ -362,7 +357,7 @@ def _command(commands, name, function, text):
 
 def _train_options(p):
     d = DEFAULTS
-    p.add_argument("data", metavar="DATA", help="digits, digits8, vowels, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
         "--likelihood",

@@ -44,7 +44,7 @@ class Model:
         self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
         self.mean, self.std = np.zeros(self.x_dim), np.ones(self.x_dim)  # of standardised training data
-        self.units = "nats"
+        self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
 
     @property

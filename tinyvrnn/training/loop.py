@@ -64,7 +64,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     """
     options = _options(options)
     _check_fit(model, data)
-    model.mean, model.std, model.units = data.mean, data.std, data.units
+    model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
         optimiser = Adam(model.theta)
