@@ -1,18 +1,20 @@
 """Rebuild the embedded data sets from packages of the registry that carry them.
 
-    python scripts/build_data.py [digits] [digits8] [vowels] [--out FOLDER]    build these (all), into the package
-    python scripts/build_data.py --check                                       build aside, compare with the package
+    python scripts/build_data.py [digits] [digits8] [strokes] [vowels] [--out FOLDER]  build these (all)
+    python scripts/build_data.py --check  build aside, compare with the package
 
-Each wheel is downloaded with pip, not installed; only the data file in it is read. The content of the arrays is held
+Each wheel is downloaded with pip, not installed; only the data files in it are read. The content of the arrays is held
 to a sha256 below, so that a changed package can't change the data unseen. The sequences are stored in a random order in
 which every prefix of a split has the classes in nearly their proportions, with their labels and their split
 (0 train, 1 valid, 2 test).
 """
 
 import argparse
+import fnmatch
 import gzip
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,7 +35,8 @@ EMBEDDED = ROOT / "tinyvrnn" / "data" / "embedded"
 
 
 class Source(NamedTuple):
-    """A set's package, the files in its wheel, the function from their bytes to arrays, and the arrays' sha256."""
+    """A set's package, the files in its wheel (one each, or a pattern for all that match, in order of name), the
+    function from their bytes to arrays, and the arrays' sha256."""
 
     package: str
     members: list
@@ -82,7 +85,82 @@ def stratified(labels):
     return shuffled[np.argsort(quantile[shuffled], kind="stable")]
 
 
-def stored(sequences, labels, split):
+SPACING = 10.0  # between points along the pen's path, where a character's square is 109 wide
+MOST_STROKES = 10  # of a kanji: with more, a character has more steps than a course has minutes
+KANA = ((0x3041, 0x3096), (0x30A1, 0x30FA))
+KANJI = (0x4E00, 0x9FFF)
+
+
+def strokes(*drawings):
+    """Each character's pen path as rows (dx, dy, pen-up); labels are code points; 250 validate, 250 test."""
+    characters = dict(read_svg(text) for text in drawings)
+    chosen = [(code, paths) for code, paths in characters.items() if is_chosen(code, len(paths))]
+    codes = np.array([code for code, _ in chosen])
+    order = stratified(np.array([len(paths) + 100 * is_between(code, *KANJI) for code, paths in chosen]))
+    sequences = [pen_steps([even(curve(path)) for path in chosen[i][1]]) for i in order]
+    split = np.repeat([2, 1, 0], [250, 250, len(codes) - 500])
+    return stored(sequences, codes[order], split, np.uint16)
+
+
+def is_chosen(code, count):
+    return any(is_between(code, *block) for block in KANA) or is_between(code, *KANJI) and count <= MOST_STROKES
+
+
+def is_between(code, first, last):
+    return first <= code <= last
+
+
+def read_svg(text):
+    """A character's code point and its strokes' path data, in the order in which they are written."""
+    text = text.decode()
+    code = re.search(r'id="kvg:StrokePaths_([0-9a-f]+)', text)[1]
+    found = re.findall(rf'<path id="kvg:{code}-s(\d+)"[^>]* d="([^"]*)"', text)
+    assert [int(number) for number, _ in found] == list(range(1, text.count("<path") + 1)), f"{code}: strokes missing"
+    return int(code, 16), [path for _, path in found]
+
+
+def curve(path):
+    """(n, 2) points on the cubic Bezier curves of an SVG path of the commands M, C and S, absolute or relative."""
+    here, control, pieces = np.zeros(2), None, []
+    for command, rest in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+        assert command in "MmCcSs", f"unknown command {command} in {path}"
+        for p in read_numbers(rest).reshape(-1, {"M": 1, "C": 3, "S": 2}[command.upper()], 2):
+            p = p + here if command.islower() else p
+            if command in "Ss":  # its first control point mirrors the last one of the piece before
+                p = np.concatenate([[2 * here - control], p])
+            pieces.append(p if command in "Mm" else bezier(here, *p))
+            control, here = p[-2:][0], p[-1]
+    return np.concatenate(pieces)
+
+
+def bezier(a, b, c, d, points=32):
+    """(points, 2): a cubic Bezier curve from a (left out) to d, drawn towards b and from c."""
+    t = np.arange(1, points + 1)[:, None] / points
+    return (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d
+
+
+def read_numbers(text):
+    return np.array(re.findall(r"-?(?:\d*\.\d+|\d+)", text), dtype=np.float64)
+
+
+def even(line):
+    """(n, 2) points on a polyline, both ends and between them as many as make the gaps most nearly SPACING."""
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    where = np.linspace(0, along[-1], max(1, round(along[-1] / SPACING)) + 1)
+    return np.stack([np.interp(where, along, axis) for axis in line.T], axis=1)
+
+
+def pen_steps(lines):
+    """(T, 3) int16: from the square's middle to each point in turn, in tenths, and 1 where the pen is lifted there.
+
+    Points are rounded, not the steps between them, so that errors don't add up.
+    """
+    points = np.rint(10 * np.concatenate([[[54.5, 54.5]], *lines])).astype(np.int16)
+    lifted = np.concatenate([np.arange(len(line)) == len(line) - 1 for line in lines])
+    return np.column_stack([np.diff(points, axis=0), lifted]).astype(np.int16)
+
+
+def stored(sequences, labels, split, label_type=np.uint8):
     """The four arrays of an embedded file, ordered train, valid, test."""
     order = np.argsort(split, kind="stable")
     sequences = [sequences[i] for i in order]
@@ -90,7 +168,7 @@ def stored(sequences, labels, split):
         "values": np.concatenate(sequences),
         "lengths": np.array([len(s) for s in sequences], dtype=np.int16),
         "split": split[order].astype(np.uint8),
-        "labels": labels[order].astype(np.uint8),
+        "labels": labels[order].astype(label_type),
     }
 
 
@@ -107,6 +185,12 @@ SOURCES = {
         ["sklearn/datasets/data/digits.csv.gz"],
         images(8, 180, 180),
         "1a916fbd55dd27f5aaa883d6f79136485ea542ea369c4025cb9025b8b020541a",
+    ),
+    "strokes": Source(
+        "kanjivg==20260714",
+        ["kanji/?????.svg"],
+        strokes,
+        "23029c68241e0485d73e3418101a4c6e619788ef541a26191261ade2e29c52eb",
     ),
     "vowels": Source(
         "aeon==1.6.0",
@@ -149,7 +233,8 @@ def download(source):
         )
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            return [archive.read(member) for member in source.members]
+            names = sorted(archive.namelist())
+            return [archive.read(name) for member in source.members for name in fnmatch.filter(names, member)]
 
 
 def content_hash(arrays):

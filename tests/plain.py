@@ -123,7 +123,31 @@ def terms(params, x, eps, likelihood):
     return total, total_kl
 
 
-def loss(params, x, lengths, eps, likelihood, beta=1.0):
+def rnn_terms(params, x, eps, likelihood):
+    """(log p(x), 0) of one sequence x (T, X) by Eq. 1 and 2."""
+    h, total = anp.zeros(params["recur"]["U"].shape[0]), 0.0
+    for x_t in x:
+        predicted = outputs(params["predict"], likelihood, hidden(params["predict"], h))
+        total = total + log_density(likelihood, x_t, *predicted)
+        h = gru(params["recur"], hidden(params["phi_x"], x_t), h)
+    return total, 0.0
+
+
+def decoded(params, likelihood, z):
+    return outputs(params["decode"], likelihood, hidden(params["decode"], z))
+
+
+def vae_terms(params, x, eps, likelihood):
+    """(log-likelihood, KL) of Eq. 3, summed over the steps of x (T, X), with the noise eps (T, Z)."""
+    total, total_kl = 0.0, 0.0
+    for x_t, eps_t in zip(x, eps):
+        mu_z, sigma_z = gaussian_head(params["encode"], hidden(params["encode"], x_t))
+        total = total + log_density(likelihood, x_t, *decoded(params, likelihood, mu_z + sigma_z * eps_t))
+        total_kl = total_kl + kl(mu_z, sigma_z, 0.0, anp.ones(len(mu_z)))
+    return total, total_kl
+
+
+def loss(params, x, lengths, eps, likelihood, beta=1.0, terms=terms):
     """-(log-likelihood - beta KL), mean over the sequences of the batch x (T, B, X), each cut to its length."""
     total = 0.0
     for b, length in enumerate(lengths):

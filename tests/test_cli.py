@@ -136,7 +136,78 @@ def test_sample_draws_a_picture(run, tmp_path):
 def test_gradcheck_prints_every_leaf(capsys):
     assert cli.main(["gradcheck"]) == 0
     out = capsys.readouterr().out
-    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "22 of 22 passed"
+    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "38 of 38 passed"
+
+
+@pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
+def test_gradcheck_of_another_model(model, whole, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "PAIRS", {})
+    assert cli.main(["gradcheck", "--model", model]) == 0
+    out = capsys.readouterr().out
+    assert whole in out and out.splitlines()[-1] == "5 of 5 passed"
+
+
+@pytest.fixture
+def strokes(tmp_path):
+    """A file of 30 sequences of (dx, dy, pen-up), whose dx and dy are far from a deviation of 1."""
+    draw = np.random.default_rng(0)
+    x = 40 * draw.standard_normal((30, 6, 3))
+    x[..., 2] = draw.integers(0, 2, (30, 6))
+    np.save(tmp_path / "strokes.npy", x)
+    return tmp_path / "strokes.npy"
+
+
+@pytest.mark.parametrize("model, says", [("vrnn", "VRNN (elbo, a lower bound)"), ("rnn", "RNN (exact log-likelihood)")])
+def test_a_pen_is_trained_evaluated_and_sampled(model, says, strokes, tmp_path, capsys):
+    folder, out = str(tmp_path / "run"), tmp_path / "s.npz"
+    options = ["--model", model, "--likelihood", "pen", "--components", "3", *QUICK, "--out", folder]
+    assert cli.main(["train", str(strokes), *options]) == 0
+    printed = capsys.readouterr().out
+    assert says in printed and "components=3" in printed and "dx and dy divided by one scale" in printed
+    assert cli.main(["evaluate", folder]) == 0
+    assert ("exact log-likelihood" in capsys.readouterr().out) == (model == "rnn")
+    assert cli.main(["sample", folder, "-n", "40", "--steps", "4", "--out", str(out)]) == 0
+    x = np.load(out)["x"]
+    assert x.shape == (40, 4, 3) and set(np.unique(x[..., 2])) <= {0.0, 1.0} and 10 < x[..., :2].std() < 160
+    assert cli.main(["sample", folder, "--prime", str(strokes), "--steps", "1", "--out", str(out)]) == 0
+    np.testing.assert_allclose(np.load(out)["x"][:, :6], np.load(strokes), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["vrnn", "rnn", "vae"])
+def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--model", model, "--likelihood", "gmm", "--components", "2", *QUICK[:4], "--epochs", "1"]
+    assert cli.main(["train", "vowels", *options, "--out", str(folder)]) == 0
+    assert f"    {model.upper()} (" in capsys.readouterr().out
+    assert tomllib.loads((folder / "config.toml").read_text())["model"]["name"] == model
+    assert cli.main(["evaluate", str(folder), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["model"], result["bound"]) == (model, "exact" if model == "rnn" else "elbo")
+    assert (result["kl_per_sequence"] == 0) == (model == "rnn")
+
+
+def test_a_categorical_run_draws_one_hot_steps(tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(4)[np.random.default_rng(0).integers(0, 4, (30, 5))])
+    options = ["--likelihood", "categorical", *QUICK, "--out", str(tmp_path / "run")]
+    assert cli.main(["train", str(tmp_path / "x.npy"), *options]) == 0
+    assert cli.main(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "s.npz")]) == 0
+    x = np.load(tmp_path / "s.npz")["x"]
+    assert x.shape == (16, 5, 4) and np.all(x.sum(axis=-1) == 1) and set(np.unique(x)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (["--likelihood", "categorical"], "a categorical likelihood needs a single 1"),
+        (["--likelihood", "pen"], "8 numbers in each step, but a pen's step has 3"),
+        (["--likelihood", "gmm", "--components", "0"], "components must be"),
+        (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
+        (["--model", "vrn"], 'did you mean "vrnn"'),
+    ],
+)
+def test_choices_that_do_not_suit_the_data_are_one_sentence(options, says, refused, tmp_path):
+    assert says in refused("train", "digits8", *options, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_gradcheck_fails_on_a_wrong_backward(monkeypatch, capsys):
@@ -198,7 +269,7 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["train"], "required: DATA"),
         (["evaluate", "nowhere"], "no checkpoint.npz in nowhere"),
         (["evaluate", "nowhere", "--split", "tset"], 'did you mean "test"'),
-        (["sample", "nowhere", "--out", "x.gif"], "must end in .png or .npz"),
+        (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .npz, .gif, .mid or .wav"),
         (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
         (["data", "vowel"], 'did you mean "vowels"'),
         (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),

@@ -136,5 +136,29 @@ def test_baselines_of_the_embedded_sets():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="'poisson', but 'binary' or 'real'"):
+    with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real' or 'pen'"):
         baselines(load_data("digits8"), kind="poisson")
+
+
+def test_a_pen_has_gaussian_steps_and_a_bernoulli_lift():
+    ink = Data.from_sequences("ink", *(pen(RNG_PEN, n) for n in (9, 2, 4)), kind="pen")
+    parts = {
+        kind: Data.from_sequences(kind, *(cut(ink.split(s), columns) for s in ("train", "valid", "test")), False)
+        for kind, columns in (("real", slice(0, 2)), ("binary", slice(2, 3)))
+    }
+    real, binary = baselines(parts["real"]), baselines(parts["binary"])
+    assert baselines(ink) == pytest.approx({
+        "marginal Gaussian, Bernoulli": real["marginal Gaussian"] + binary["marginal Bernoulli"],
+        "AR(1), Markov": real["AR(1)"] + binary["Markov"],
+    })  # fmt: skip
+
+
+RNG_PEN = np.random.default_rng(5)
+
+
+def pen(rng, n):
+    return [np.column_stack([walk(rng, (t, 2)), bits(rng, (t, 1))]) for t in rng.integers(2, 7, n)]
+
+
+def cut(sequences, columns):
+    return [x[:, columns] for x in sequences]

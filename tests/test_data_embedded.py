@@ -9,7 +9,7 @@ import pytest
 from tinyvrnn.data import embedded, load_data, read_sequences
 from tinyvrnn.data.load import FOLDER
 
-NAMES = ("digits", "digits8", "vowels")
+NAMES = ("digits", "digits8", "strokes", "vowels")
 
 
 def load_script():
@@ -33,6 +33,7 @@ def stored(name):
     [
         ("digits", (4000, 500, 500), (28, 28), 28),
         ("digits8", (1437, 180, 180), (8, 8), 8),
+        ("strokes", (2016, 250, 250), (4, 71), 3),
         ("vowels", (230, 40, 370), (7, 29), 12),
     ],
 )
@@ -64,15 +65,21 @@ def test_the_content_is_that_of_the_build_script(name):
 
 
 @pytest.mark.parametrize(
-    "name, most, dtype", [("digits", 255, "uint8"), ("digits8", 16, "uint8"), ("vowels", None, "float32")]
+    "name, most, dtype, label_dtype",
+    [
+        ("digits", 255, "uint8", "uint8"),
+        ("digits8", 16, "uint8", "uint8"),
+        ("strokes", None, "int16", "uint16"),
+        ("vowels", None, "float32", "uint8"),
+    ],
 )
-def test_stored_arrays(name, most, dtype):
+def test_stored_arrays(name, most, dtype, label_dtype):
     arrays = stored(name)
     assert {k: v.dtype.name for k, v in arrays.items()} == {
         "values": dtype,
         "lengths": "int16",
         "split": "uint8",
-        "labels": "uint8",
+        "labels": label_dtype,
     }
     assert most is None or (arrays["values"].min(), arrays["values"].max()) == (0, most)
 
@@ -85,9 +92,16 @@ def test_pixels_are_binarised_at_the_threshold(name, threshold):
     np.testing.assert_array_equal(data.train.values, raw[: len(data.train)].values >= threshold)
 
 
+def strokes_class(data, split):
+    lifts = [int(x[:, 2].sum()) for x in data.split(split)]
+    return np.array(lifts) + 11 * (data.labels[split] >= 0x4E00)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_have_every_class_in_its_proportion(name):
     labels = load_data(name).labels
+    if name == "strokes":  # the label is the character; the classes are its script and its number of strokes
+        labels = {split: strokes_class(load_data(name, False), split) for split in labels}
     train = np.bincount(labels["train"]) / len(labels["train"])
     valid = np.bincount(labels["valid"]) / len(labels["valid"])
     assert np.abs(train - valid).max() <= 1 / len(labels["valid"])
@@ -108,6 +122,72 @@ def test_the_test_set_of_the_vowels_is_the_official_one():
 def test_vowels_are_stored_without_padding():
     for sequence in load_data("vowels", standardise=False).test:
         assert (np.abs(np.diff(sequence[-2:], axis=0)) > 0).any() and sequence[-1].all()
+
+
+def character(x):
+    """Points (n, 2) of each stroke of x (T, 3), in tenths of KanjiVG's unit from the square's top left corner."""
+    points = 545 + np.cumsum(x[:, :2].astype(int), axis=0)
+    return np.split(points, np.flatnonzero(x[:, 2])[:-1] + 1)
+
+
+def test_strokes_are_those_of_the_drawings():
+    """Ends added up by hand from KanjiVG's files of 一 (one stroke) and 心 (four)."""
+    data = load_data("strokes", standardise=False)
+    ends = {
+        0x4E00: [((11, 54.25), (96.88, 50))],
+        0x5FC3: [
+            ((16.88, 52.75), (13.13, 75.75)),
+            ((31.25, 49.25), (87.5, 72)),
+            ((50.25, 26), (59, 33.75)),
+            ((85.5, 30), (96, 44)),
+        ],
+    }
+    for code, expected in ends.items():
+        (x,) = [x for s in ("train", "valid", "test") for x, y in zip(data.split(s), data.labels[s]) if y == code]
+        found = [(stroke[0] / 10, stroke[-1] / 10) for stroke in character(x)]
+        np.testing.assert_allclose(found, expected, atol=0.051)
+
+
+def test_strokes_have_even_steps_inside_the_square_and_lift_the_pen_at_the_end():
+    for x in load_data("strokes", standardise=False).train:
+        assert set(x[:, 2]) <= {0, 1} and x[-1, 2] == 1
+        for points in character(x):
+            assert points.min() >= 0 and points.max() <= 1090 and len(points) > 1
+            chords = np.hypot(*np.diff(points, axis=0).T)  # of a bent path: shorter than the way along it
+            assert chords.max() <= 151 and (len(points) == 2 or chords.max() > 66)
+
+
+def test_all_kana_are_there_and_kanji_of_up_to_ten_strokes():
+    data = load_data("strokes", standardise=False)
+    codes = np.concatenate(list(data.labels.values()))
+    assert {*range(0x3041, 0x3097), *range(0x30A1, 0x30FB)} == set(codes[codes < 0x4E00].tolist())
+    lifts = np.concatenate([[x[:, 2].sum() for x in data.split(s)] for s in data.labels])
+    assert lifts.max() == 10 and len(set(codes.tolist())) == len(codes) == 2516
+    assert np.median(np.concatenate([data.split(s).lengths for s in data.labels])) == 45
+
+
+def test_the_path_of_a_pen_is_read_as_svg_means_it():
+    """M and m move, C is a cubic Bezier curve, S one whose first control point mirrors the last; the small ones add."""
+    absolute = build_data.curve("M0,0C0,10,10,10,10,0S20-10,20,0")
+    np.testing.assert_allclose(absolute[[0, 16, 32, 48, 64]], [[0, 0], [5, 7.5], [10, 0], [15, -7.5], [20, 0]])
+    np.testing.assert_allclose(build_data.curve("m3,4c0,10,10,10,10,0s10-10,10,0"), absolute + [3, 4])
+    np.testing.assert_allclose(build_data.curve("M1,2m3,4M5,6"), [[1, 2], [4, 6], [5, 6]])
+    assert build_data.read_numbers("1.5-.25,3.-2 7").tolist() == [1.5, -0.25, 3, -2, 7]
+    with pytest.raises(AssertionError, match="unknown command"):
+        build_data.curve("M0,0L1,1")
+
+
+def test_points_stand_at_even_distances_along_the_path():
+    corner = np.array([[0, 0], [30, 0], [30, 0.0], [30, 14]])
+    np.testing.assert_allclose(build_data.even(corner), [[0, 0], [11, 0], [22, 0], [30, 3], [30, 14]])
+    np.testing.assert_allclose(build_data.even(corner[:2] / 30), [[0, 0], [1, 0]])
+    np.testing.assert_allclose(build_data.even(corner[:2] * 0.6), [[0, 0], [9, 0], [18, 0]])
+
+
+def test_pen_steps_round_points_and_not_steps():
+    line = np.array([[54.5, 54.5], [54.54, 54.5], [54.58, 54.5], [54.62, 54.5]])
+    steps = build_data.pen_steps([line, line[::-1]])
+    assert steps.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [-1, 0, 0], [0, 0, 1]]
 
 
 def test_digits_stand_upright():

@@ -172,6 +172,47 @@ def test_a_pair_that_does_not_fit_is_refused(pair, message):
         Data.from_sequences("mine", CUBE, CUBE, CUBE, standardise=pair)
 
 
+INK = np.array([[3, 4, 0], [0, 0, 1], [-5, 0, 0], [0, 5, 1]], np.int16)
+
+
+def pen_data(train=INK, other=INK, **options):
+    return Data.from_sequences("ink", [train], [other], [other], kind="pen", **options)
+
+
+def test_a_pen_has_one_scale_no_shift_and_stays_binary():
+    data = pen_data(other=10 * INK * [1, 1, 0] + [0, 0, 1])
+    scale = np.sqrt((3**2 + 4**2 + 5**2 + 5**2) / 8)
+    np.testing.assert_allclose(data.mean, 0)
+    np.testing.assert_allclose(data.std, [scale, scale, 1], rtol=1e-12)
+    np.testing.assert_allclose(data.train.values, INK / [scale, scale, 1], rtol=1e-6)
+    assert data.kind == "pen" and set(data.test.values[:, 2]) == {1.0}
+    again = pen_data(standardise=(data.mean, data.std))
+    np.testing.assert_array_equal(again.train.values, data.train.values)
+
+
+def test_units_of_a_pen_say_what_the_scale_moves():
+    """log p of raw data = log p of standardised data - 2 ln s a step: the density of s x is p(x) / s for each axis."""
+    data = load_data("strokes")
+    (more,) = re.findall(r"2 ln [0-9.]+ = ([0-9.]+) a step more", data.units)
+    assert float(more) == pytest.approx(np.log(data.std[0]) + np.log(data.std[1]), rel=1e-3)
+    assert "raw data" in load_data("strokes", standardise=False).units
+
+
+def test_strokes_are_a_pens_by_their_card_and_a_file_when_asked(save):
+    assert load_data("strokes", standardise=False).kind == "pen"
+    x = np.tile(INK, (4, 1, 1))
+    assert load_data(save(x)).kind == "real"
+    data = load_data(save(x), kind="pen")
+    assert data.kind == "pen" and data.std[0] == data.std[1] != 1
+
+
+def test_what_is_no_pen_is_refused():
+    with pytest.raises(DataError, match="ink has 2 numbers in each step, but a pen's step has 3"):
+        pen_data(INK[:, :2], INK[:, :2])
+    with pytest.raises(DataError, match="valid split of ink: sequence 0, step 0, dimension 2 .*holds 3, .*put it last"):
+        pen_data(other=INK[:, [2, 1, 0]])
+
+
 # ---- Data
 
 
@@ -196,13 +237,48 @@ def test_data_is_frozen():
 
 def test_embedded_tells_units_of_what_load_data_gives():
     assert {name: card["units"] for name, card in embedded().items()} == {
-        name: load_data(name).units for name in ("digits", "digits8", "vowels")
+        name: load_data(name).units for name in ("digits", "digits8", "strokes", "vowels")
     }
 
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(DataError, match="'dev', but train, valid, test"):
         load_data("digits8").split("dev")
+
+
+# ---- columns
+
+
+def test_columns_left_out_of_standardising_stay_as_they_are():
+    x = last_is_a_pen(3)
+    data = Data.from_sequences("pen", x, x, x, standardise=(True, True, False))
+    whole = Data.from_sequences("pen", x, x, x, standardise=True)
+    assert np.array_equal(data.train.values[:, 2], x.reshape(-1, 3)[:, 2])
+    assert np.array_equal(data.train.values[:, :2], whole.train.values[:, :2])
+    assert data.mean[2] == 0 and data.std[2] == 1 and np.array_equal(data.mean[:2], whole.mean[:2])
+    assert data.units == "nats of standardised data (training split's mean and deviation), column 2 as given"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_all_columns_or_none_are_the_plain_choices(whole):
+    x = last_is_a_pen(2)
+    data, plain = (Data.from_sequences("d", x, x, x, standardise=s) for s in ([whole] * 2, whole))
+    assert data.units == plain.units and np.array_equal(data.train.values, plain.train.values)
+
+
+@pytest.mark.parametrize("columns", [(True, False), (1, 0, 1), [True] * 4])
+def test_columns_that_are_not_one_boolean_each_are_refused(columns):
+    x = last_is_a_pen(3)
+    with pytest.raises(DataError, match="3 numbers in each step: give True or False for each"):
+        Data.from_sequences("d", x, x, x, standardise=columns)
+
+
+def last_is_a_pen(x_dim):
+    """(N, T, X) of which the last column is 0 or 1."""
+    draw = np.random.default_rng(0)
+    x = 5 + 3 * draw.standard_normal((4, 6, x_dim))
+    x[..., -1] = draw.integers(0, 2, (4, 6))
+    return x
 
 
 # ---- check_binary

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyvrnn.backend import to_host
-from tinyvrnn.distributions import LIKELIHOODS, bernoulli, gaussian
+from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.nn.activations import sigmoid, softplus
 
 EXTREMES = (0.0, 1e-8, 0.5, 5.0, 20.0, 36.0, 50.0, 88.0, 100.0, 700.0, 1000.0, 1e6, 1e30)
@@ -65,6 +65,76 @@ def test_reparameterised_draws_have_mean_mu_and_deviation_sigma():
 
 def test_bernoulli_draws_have_mean_sigmoid():
     checks.bernoulli_moments()
+
+
+def test_mixture_draws_have_the_moments_and_the_distribution_of_the_mixture():
+    checks.gmm_moments()
+
+
+def test_categorical_draws_are_one_hot_with_mean_softmax():
+    checks.categorical_moments()
+
+
+def test_pen_draws_have_the_moments_and_the_correlation():
+    checks.pen_moments()
+
+
+def test_mixtures_equal_the_textbook():
+    checks.mixtures_textbook()
+
+
+def test_mixtures_integrate_to_1():
+    checks.mixtures_integrate_to_1()
+
+
+def test_a_mixture_of_one_component_is_a_gaussian():
+    mu, sigma, x, _ = checks.two_gaussians(0)
+    log_p, cache = mixture.gmm_log_density_forward(x, np.zeros((6, 1)), mu[:, None], sigma[:, None])
+    expected, gaussian_cache = gaussian.gaussian_log_density_forward(x, mu, sigma)
+    checks.assert_close(log_p, expected, 1e-14, "log p")
+    dx, dlogits, dmu, dsigma = mixture.gmm_log_density_backward(cache, np.ones(6))
+    found = (dx, dmu[:, 0], dsigma[:, 0])
+    for actual, wanted in zip(found, gaussian.gaussian_log_density_backward(gaussian_cache, np.ones(6))):
+        checks.assert_close(actual, wanted, 1e-14, "gradient")
+    assert np.all(dlogits == 0)
+
+
+def test_the_same_number_added_to_all_logits_changes_nothing():
+    draw = checks.rng()
+    logits, log_n = draw.standard_normal((2, 5, 4))
+    for shift in (-700.0, 1e4):
+        checks.assert_close(mixture.mix_forward(logits + shift, log_n)[0], mixture.mix_forward(logits, log_n)[0], 1e-11)
+
+
+@pytest.mark.parametrize("u, k", [(0.0, 1), (0.1, 1), (0.29, 1), (0.31, 2), (0.99999994, 2)])
+def test_a_category_of_probability_0_is_never_picked(u, k):
+    weights = np.array([0.0, 0.3, 0.7], "float32")
+    assert categorical.pick(np.array([u], "float32"), weights).tolist() == [float(i == k) for i in range(3)]
+
+
+@pytest.mark.parametrize("x", [0.0, -3.0, 1e15])
+@pytest.mark.parametrize("mu", [0.0, 1e30, -3e38])
+@pytest.mark.parametrize("sigma", [1e-4, 1.0, 1e30])
+@pytest.mark.parametrize("logit", [0.0, -1e30, 3e38])
+def test_mixtures_are_finite_for_any_float32(x, mu, sigma, logit):
+    x, mu, sigma = np.array([x, 1.0], "f4"), np.array([[mu, 0], [0, 1]], "f4"), np.array([[sigma] * 2, [1, 1]], "f4")
+    logits, one = np.array([logit, 0], "f4"), np.ones((), "f4")
+    found = []
+    with np.errstate(over="ignore"):  # what counts is the result
+        log_p, cache = mixture.gmm_log_density_forward(x, logits, mu, sigma)
+        found += [log_p, *mixture.gmm_log_density_backward(cache, one)]
+        rho, a = np.array([-0.999, 0.999], "f4"), np.array([logit], "f4")
+        log_p, cache = pen.pen_log_density_forward(np.append(x, np.float32(1)), logits, mu, sigma, rho, a)
+        found += [log_p, *pen.pen_log_density_backward(cache, one)]
+        log_p, cache = categorical.categorical_log_density_forward(np.array([0, 1], "f4"), logits)
+        found += [log_p, *categorical.categorical_log_density_backward(cache, one)]
+    assert all(np.all(np.isfinite(a)) and np.asarray(a).dtype == "float32" for a in found)
+
+
+def test_correlation_stays_inside_of_1_in_float32():
+    p = {"W_out": np.zeros((1, 7), "f4"), "b_out": np.full(7, 1e6, "f4")}
+    (_, _, _, rho, _), _ = pen.pen_head_forward(p, np.zeros((1, 1), "f4"))
+    assert rho == np.float32(0.999) and 1 - rho * rho > 1e-3
 
 
 def test_gaussian_sampling_of_the_likelihood_has_mean_mu_and_deviation_sigma():

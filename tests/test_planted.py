@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tinyvrnn import backend, bounds, distributions, noise, pairs
-from tinyvrnn.distributions import bernoulli, gaussian
-from tinyvrnn.models import base, sampling, schedule
+from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
+from tinyvrnn.models import base, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, gru, linear, mlp
 from tinyvrnn.params import views
@@ -143,6 +143,67 @@ def log_normal_of_variance_backward(cache, dlog_p):
 def heads_on_the_wrong_side(uniforms, a):
     return (uniforms > activations.sigmoid(a)).astype(a.dtype)
 
+
+log_gmm, log_gmm_backward = mixture.gmm_log_density_forward, mixture.gmm_log_density_backward
+log_pen, log_pen_backward = pen.pen_log_density_forward, pen.pen_log_density_backward
+mix_backward, pick, pen_sample = mixture.mix_backward, categorical.pick, pen.pen_sample
+pen_head, log_categorical_backward = pen.pen_head_forward, categorical.categorical_log_density_backward
+
+
+def gmm_of_weights_not_normalised(x, logits, mu, sigma):
+    """exp(logits) taken for weights as they are. Its gradient, had without softmax, agrees with it."""
+    log_p, cache = log_gmm(x, logits, mu, sigma)
+    largest = np.max(logits, axis=-1)
+    return log_p + largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1)), cache
+
+
+def gmm_of_weights_not_normalised_backward(cache, dlog_p):
+    dx, _, dmu, dsigma = log_gmm_backward(cache, dlog_p)
+    return dx, dlog_p[..., None] * cache.mix.r, dmu, dsigma
+
+
+def gmm_drawn_with_variance(noise, logits, mu, sigma):
+    return right_gmm_sample(noise, logits, mu, sigma**2)
+
+
+def mix_backward_of_the_prior_weights(cache, dlog_p):
+    dlogits, dlog_n = mix_backward(cache, dlog_p)
+    return dlogits, dlog_n * 0 + dlog_p[..., None] * cache.pi
+
+
+def pick_of_logits_not_weights(uniforms, weights):
+    return pick(uniforms, np.ones_like(weights) / weights.shape[-1])
+
+
+def pen_with_negative_correlation(x, logits, mu, sigma, rho, a):
+    return log_pen(x, logits, mu, sigma, -rho, a)
+
+
+def pen_with_negative_correlation_backward(cache, dlog_p):
+    dx, dlogits, dmu, dsigma, drho, da = log_pen_backward(cache, dlog_p)
+    return dx, dlogits, dmu, dsigma, -drho, da
+
+
+def pen_drawn_without_correlation(noise, logits, mu, sigma, rho, a):
+    return pen_sample(noise, logits, mu, sigma, 0 * rho, a)
+
+
+def pen_drawn_with_one_uniform(noise, logits, mu, sigma, rho, a):
+    """Component and pen are picked with the same number, so that they depend on each other."""
+    return pen_sample(noise[..., [0, 0, 2, 3]], logits, mu, sigma, rho, a)
+
+
+def pen_head_with_a_full_correlation(p, y):
+    (logits, mu, sigma, rho, a), cache = pen_head(p, y)
+    return (logits, mu, sigma, rho / pen.RHO_MAX, a), cache
+
+
+def categorical_backward_without_softmax(cache, dlog_p):
+    dx, _ = log_categorical_backward(cache, dlog_p)
+    return dx, dlog_p[..., None] * cache[0]
+
+
+right_gmm_sample = mixture.gmm_sample
 
 # ---- layers --------------------------------------------------------------------------------------
 
@@ -366,6 +427,60 @@ def prior_of_no_state(p, h):
     return sampling_prior(p, 0 * h)
 
 
+rnn_forward, rnn_backward, rnn_loop_backward = rnn.sequence_forward, rnn.sequence_backward, rnn.loop_backward
+vae_forward, vae_backward = vae.terms_forward, vae.terms_backward
+
+
+def rnn_that_sees_its_target(params, x, likelihood):
+    """p(x_t | x_<=t): the prediction is made from h_t, which has seen x_t. Forward and backward agree."""
+    _, cache = rnn_forward(params, x, likelihood)
+    outputs, predict_cache = rnn.predict_forward(params["predict"], cache.loop.h[1:], likelihood)
+    log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
+    return log_p, cache._replace(predict=predict_cache, log_p=log_p_cache)
+
+
+def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood):
+    _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
+    dh, predict = rnn.predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
+    # dh of h_t reaches back through step t: a last step with nothing to predict takes it in
+    zero = np.zeros_like(dh[:1])
+    c = cache.loop
+    longer = [np.concatenate([a, a[-1:]]) for a in (c.phi_x, c.h, c.ru, c.n, c.g_n)]
+    dphi_x, recur = rnn_loop_backward(params["recur"], rnn.LoopCache(*longer), np.concatenate([zero, dh]))
+    _, phi_x = rnn.features_backward(params["phi_x"], cache.phi_x, dphi_x[:-1])
+    return {"phi_x": phi_x, "predict": predict, "recur": recur}
+
+
+def rnn_truncated(p, c, dh):
+    """No gradient goes from a step to the one before."""
+    total, dphi_xs = None, []
+    for t in range(len(dh)):
+        step = rnn.LoopCache(c.phi_x[t : t + 1], c.h[t : t + 2], c.ru[t : t + 1], c.n[t : t + 1], c.g_n[t : t + 1])
+        dphi_x, grads = rnn_loop_backward(p, step, dh[t : t + 1])
+        dphi_xs.append(dphi_x)
+        total = grads if total is None else {name: total[name] + grads[name] for name in grads}
+    return np.concatenate(dphi_xs), total
+
+
+def rnn_means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
+    draw, xs = checks.rng(seed), []
+    for _ in range(steps):
+        outputs, _ = rnn.predict_forward(params["predict"], h, likelihood)
+        xs.append(likelihood.sample(likelihood.noise(draw, (len(h), x_dim), dtype), *outputs))
+        phi_x, _ = rnn.features_forward(params["phi_x"], likelihood.mean(*outputs))
+        h, _ = rnn.remember_forward(params["recur"], phi_x, h)
+    return np.stack(xs)
+
+
+def vae_of_the_mean(params, x, eps, likelihood):
+    """z = mu_z in place of a draw: an autoencoder with a penalty, whose figure is no bound. Backward agrees."""
+    return vae_forward(params, x, 0 * eps, likelihood)
+
+
+def vae_whose_steps_share_their_noise(params, x, eps, likelihood):
+    return vae_forward(params, x, np.broadcast_to(eps[:1], eps.shape), likelihood)
+
+
 # ---- training ------------------------------------------------------------------------------------
 
 
@@ -425,6 +540,15 @@ variance_drawn = all_of(
 )
 kl_variance = all_of(replace(kl, kl_with_variances), replace(kl_backward, kl_with_variances_backward))
 reverse_kl = all_of(replace(kl, kl_other_way_round), replace(kl_backward, kl_other_way_round_backward))
+loose_weights = all_of(
+    replace(log_gmm, gmm_of_weights_not_normalised), replace(log_gmm_backward, gmm_of_weights_not_normalised_backward)
+)
+negative_rho = all_of(
+    replace(log_pen, pen_with_negative_correlation), replace(log_pen_backward, pen_with_negative_correlation_backward)
+)
+seeing_rnn = all_of(
+    replace(rnn_forward, rnn_that_sees_its_target), replace(rnn_backward, rnn_that_sees_its_target_backward)
+)
 density = all_of(
     replace(log_normal, log_normal_of_variance), replace(log_normal_backward, log_normal_of_variance_backward)
 )
@@ -466,6 +590,49 @@ PLANTED = [
         "coin with its sides swapped",
         replace(bernoulli.bernoulli_sample, heads_on_the_wrong_side),
         checks.bernoulli_moments,
+    ),
+    ("weights of a mixture that sum to anything", loose_weights, checks.mixtures_integrate_to_1),
+    (
+        "a mixture drawn with variances",
+        replace(right_gmm_sample, gmm_drawn_with_variance),
+        checks.gmm_moments,
+    ),
+    ("a mixture whose components are picked alike", replace(pick, pick_of_logits_not_weights), checks.gmm_moments),
+    ("a category picked from no weights", replace(pick, pick_of_logits_not_weights), checks.categorical_moments),
+    (
+        "prior weights in place of responsibilities",
+        replace(mix_backward, mix_backward_of_the_prior_weights),
+        partial(checks.pair_gradients, "gmm log-density"),
+    ),
+    (
+        "categorical gradient without its softmax",
+        replace(log_categorical_backward, categorical_backward_without_softmax),
+        partial(checks.pair_gradients, "categorical log-density"),
+    ),
+    ("correlation of the wrong sign", negative_rho, checks.mixtures_textbook),
+    (
+        "pen drawn without its correlation",
+        replace(pen_sample, pen_drawn_without_correlation),
+        checks.pen_moments,
+    ),
+    ("pen and component drawn alike", replace(pen_sample, pen_drawn_with_one_uniform), checks.pen_moments),
+    (
+        "correlation that reaches 1",
+        replace(pen_head, pen_head_with_a_full_correlation),
+        partial(checks.finite_at_extremes, "pen"),
+    ),
+    ("RNN that sees its target", seeing_rnn, checks.rnn_probabilities_sum_to_1),
+    ("RNN truncated after one step", replace(rnn_loop_backward, rnn_truncated), checks.rnn_equals_its_literal_steps),
+    (
+        "RNN that is fed its means",
+        replace(rnn.ancestral_sample, rnn_means_fed_back),
+        partial(checks.samples_are_fed_back, model="rnn"),
+    ),
+    ("VAE that draws nothing", replace(vae_forward, vae_of_the_mean), checks.vae_elbo_lies_below_the_evidence),
+    (
+        "VAE whose steps share their noise",
+        replace(vae_forward, vae_whose_steps_share_their_noise),
+        checks.steps_of_a_vae_are_unrelated,
     ),
     ("relu of the wrong sign", dark_relu, checks.activation_values),
     (
@@ -601,13 +768,17 @@ GRADIENT_CHECK_IS_BLIND = [
     ("sigma^2 in place of sigma in the KL", kl_variance, "gaussian KL"),
     ("KL(p || q) in place of KL(q || p)", reverse_kl, "gaussian KL"),
     ("log-density of sigma^2", density, "gaussian log-density"),
+    ("weights of a mixture that sum to anything", loose_weights, "gmm log-density"),
+    ("correlation of the wrong sign", negative_rho, "pen log-density"),
     ("relu of the wrong sign", dark_relu, "relu"),
     ("GRU without the bias c", no_c, "gru"),
 ]
 
 
 def name_of(check):
-    function, given = (check.func, check.args) if isinstance(check, partial) else (check, ())
+    function, given = (
+        (check.func, (*check.args, *check.keywords.values())) if isinstance(check, partial) else (check, ())
+    )
     return " ".join([function.__name__, *given])
 
 
@@ -635,6 +806,12 @@ def test_a_planted_mistake_makes_the_check_fail(monkeypatch, plant, check):
 def test_the_gradient_check_alone_would_not_see_it(monkeypatch, plant, name):
     plant(monkeypatch)
     checks.pair_gradients(name)
+
+
+@pytest.mark.parametrize("plant", [seeing_rnn], ids=["RNN that sees its target"])
+def test_the_gradient_check_of_a_whole_model_would_not_see_it(monkeypatch, plant):
+    plant(monkeypatch)
+    checks.elbo_gradients(model="rnn")
 
 
 def test_every_mistake_has_a_name_of_its_own_and_there_are_at_least_15():

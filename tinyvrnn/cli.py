@@ -8,22 +8,23 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
-from tinyvrnn.data import baselines, check_binary, embedded, load_data, pad, read_sequences, standardised
-from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import CheckpointError, ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.data import NAMES, baselines, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
+from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
+from tinyvrnn.export import check_ending, write_samples
 from tinyvrnn.gradcheck import check_model
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models import MODELS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
 from tinyvrnn.training.run import Run
 
-MODELS = ("vrnn",)
+BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
+BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
+WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 DEFAULTS = Options(epochs=30)
 
 
@@ -51,13 +52,12 @@ def main(argv=None):
 
 def command_train(a):
     data, likelihood = _load_for(a.data, a.likelihood)
+    check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
     if a.epochs is None and a.minutes is None:
         options = options._replace(epochs=DEFAULTS.epochs)
     options.check()
-    if likelihood == "bernoulli":
-        check_binary(data)
-    model = VRNN(data.x_dim, a.hidden, a.latent, a.features, a.layers, likelihood, a.backend, a.dtype, a.seed)
+    model = _model(a, data.x_dim, likelihood)
     run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
@@ -66,7 +66,7 @@ def command_train(a):
     def on_epoch(record, is_best):
         run.record(record)
         if not live:  # a log has no use for a bar that redraws itself
-            print(f"epoch {record['epoch']}: valid ELBO {record['valid']['elbo']:.2f}", flush=True)
+            print(f"epoch {record['epoch']}: valid {model.bound_name} {record['valid']['elbo']:.2f}", flush=True)
         if is_best:
             checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
 
@@ -87,30 +87,31 @@ def command_evaluate(a):
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
     name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
-    if model.likelihood.name == "bernoulli":
-        check_binary(sequences)
+    check_suits(sequences, model.likelihood)
     result = evaluate_elbo(model, sequences)._asdict()
-    result |= {"units": model.units, "bound": "elbo", "data": name, "split": split}
+    result |= {"units": model.units, "bound": model.bound, "model": model.name, "data": name, "split": split}
     print(json.dumps(result) if a.json else _evaluation_text(result))
 
 
 def command_sample(a):
-    if Path(a.out).suffix not in (".png", ".npz"):
-        raise ConfigError(f"--out must end in .png or .npz, got {a.out}.")
+    check_ending(Path(a.out))
     manifest, arrays = checkpoint.read(a.run_folder)
+    check_ending(Path(a.out), manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     prime = None if a.prime is None else _prime(a.prime, model, a.n)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
-    _write_samples(Path(a.out), x, model)
+    raw = (x * model.std + model.mean).astype("float32")
+    write_samples(Path(a.out), raw, model.medium, model.likelihood.name == "bernoulli")
     print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
 
 
 def command_gradcheck(a):
     get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
     for likelihood in LIKELIHOODS:
-        get_rows[f"ELBO, Eq. 11, {likelihood}"] = lambda name=likelihood: _check_elbo(name, a.backend, a.seed)
+        whole = f"{WHOLE[a.model]}, {likelihood}"
+        get_rows[whole] = lambda name=likelihood: _check_whole(a.model, name, a.backend, a.seed)
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
     failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
     print(
@@ -121,8 +122,11 @@ def command_gradcheck(a):
 
 def command_data(a):
     sets = embedded()
-    if a.name is not None and a.name not in sets:
-        raise DataError(unknown_name("data set", a.name, sets))
+    if a.name is not None and a.name not in NAMES:
+        raise DataError(unknown_name("data set", a.name, NAMES))
+    if a.name not in sets and a.name is not None:  # reading it may take long, so it is done for who asks by name
+        print(load_data(a.name))
+        return
     for name in sets if a.name is None else [a.name]:
         about = sets[name]
         counts = ", ".join(f"{n:,} {split}" for split, n in about["sequences"].items())
@@ -130,6 +134,9 @@ def command_data(a):
         length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
         print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
         print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")
+    if a.name is None:
+        others = ", ".join(name for name in NAMES if name not in sets)
+        print(f"{others}: with the extra tinyvrnn[music], read at its first use; `tinyvrnn data {others}` reads it")
 
 
 def command_course_status(a):
@@ -146,32 +153,50 @@ def command_course_grade(a):
 
 
 def _load_for(source, likelihood):
-    """The data as the likelihood needs it (Gaussian: standardised), and the likelihood that suits the data if None."""
+    """The data as the likelihood needs it (standardised or not), and the likelihood that suits the data if None."""
     raw = load_data(source, standardise=False)
     if likelihood is None:
         in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
         likelihood = "bernoulli" if in_unit_interval else "gaussian"
-    return (raw if likelihood == "bernoulli" else load_data(source, standardise=True)), likelihood
+        likelihood = "pen" if raw.kind == "pen" else likelihood
+    standardise, kind = LIKELIHOODS[likelihood].standardise, "pen" if likelihood == "pen" else None
+    return (load_data(source, standardise=bool(standardise), kind=kind) if standardise else raw), likelihood
+
+
+def _model(a, x_dim, likelihood):
+    """The model that the options of `train` ask for."""
+    if a.components is not None and LIKELIHOODS[likelihood].components is None:
+        raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood}": leave it out.')
+    kind, features = MODELS[a.model], a.hidden if a.features is None else a.features
+    sizes = {"x_dim": x_dim, "h_dim": a.hidden, "z_dim": a.latent, "features": features, "layers": a.layers}
+    return kind(
+        **{name: sizes[name] for name in kind.sizes},
+        likelihood=likelihood,
+        backend=a.backend,
+        dtype=a.dtype,
+        seed=a.seed,
+        components=COMPONENTS if a.components is None else a.components,
+    )
 
 
 def _to_score(source, split, model, whole):
     """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
-    if whole and split is None and source not in embedded():
+    if whole and split is None and source not in NAMES:
         return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
     data, split = load_data(source, standardise=False), split or "test"
     return data.name, split, _on_scale(data.split(split), model, source)
 
 
 def _name_of(source):
-    """An embedded set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
-    return source if source in embedded() else str(Path(source).expanduser().resolve())
+    """A set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
+    return source if source in NAMES else str(Path(source).expanduser().resolve())
 
 
 def _config(source, units, model, options):
     return {
         "tinyvrnn": __version__,
         "data": {"source": _name_of(source), "units": units},
-        "model": {"name": "vrnn", "backend": model.backend.name} | model.config,
+        "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
 
@@ -181,26 +206,38 @@ def _report(model, data, records):
     best = max(records, key=lambda record: record["valid"]["elbo"])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind = "binary" if model.likelihood.name == "bernoulli" else "real"
-    rows = {"VRNN (elbo, a lower bound)": test.elbo_per_sequence, **baselines(data, kind=kind)}
+    kind = BASELINES.get(model.likelihood.name)
+    rows = {f"{model.name.upper()} ({BOUNDS[model.bound]})": test.elbo_per_sequence}
+    rows |= baselines(data, kind=kind) if kind else {}
     for name, value in rows.items():
         print(f"    {name:<28}{value:>10.2f}")
 
 
 def _pictures(run, model, data, records):
-    binary, n, host = model.likelihood.name == "bernoulli", 10, model.backend.to_host
+    binary, n, host = _is_binary(model), 10, model.backend.to_host
+    medium = model.medium.get("name")
     x, lengths = pad(data.test[:n], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
-    drawn = host(model.sample(64 if binary else 12, data.train.max_steps, model.seed))
-    run.picture("curves.png", plots.curves(records, data.units))
-    run.picture("samples.png", plots.samples(drawn, binary, f"{data.name}: sequences drawn from the model"))
-    title = f"{data.name}, test split. Above: data; below: mean of p(x | z), z drawn from q"
-    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title))
+    drawn = host(model.sample(plots.how_many(binary, medium), data.train.max_steps, model.seed))
+    run.picture("curves.png", plots.curves(records, data.units, exact=model.bound == "exact"))
+    title = f"{data.name}: sequences drawn from the model"
+    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
+    given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
+    title = f"{data.name}, test split. Above: data; below: mean of p({given}"
+    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
+
+
+def _is_binary(model):
+    """Whether a sequence is a picture of 0s and 1s."""
+    return model.likelihood.name in ("bernoulli", "categorical")
 
 
 def _evaluation_text(r):
-    return (
-        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
+    head = f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
+    if r["bound"] == "exact":
+        per_sequence, per_step = r["elbo_per_sequence"], r["elbo_per_step"]
+        return f"{head}    exact log-likelihood {per_sequence:12.4f} per sequence {per_step:12.5f} per step"
+    return head + (
         f"    elbo            {r['elbo_per_sequence']:12.4f} per sequence {r['elbo_per_step']:12.5f} per step\n"
         f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence\n"
         f"    KL              {r['kl_per_sequence']:12.4f} per sequence"
@@ -225,22 +262,8 @@ def _prime(path, model, n):
     return pad(sequences)[0]
 
 
-def _write_samples(path, x, model):
-    binary = model.likelihood.name == "bernoulli"
-    raw = (x * model.std + model.mean).astype("float32")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            figure = plots.samples(raw, binary)
-            checkpoint.write_atomically(path, lambda file: figure.savefig(file, format="png"))
-        else:
-            checkpoint.write_atomically(path, lambda file: np.savez_compressed(file, x=np.swapaxes(raw, 0, 1)))
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _check_elbo(likelihood, backend, seed):
-    model, x, lengths, eps = small_model(likelihood, backend, seed)
+def _check_whole(model, likelihood, backend, seed):
+    model, x, lengths, eps = small_model(likelihood, backend, seed, model)
     return check_model(model, x, lengths, eps, beta=0.7)
 
 
@@ -287,7 +310,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _train_options(_command(commands, "train", command_train, "train a model and write a run folder"))
 
-    p = _command(commands, "evaluate", command_evaluate, "the ELBO of a run on a split of a data set")
+    p = _command(commands, "evaluate", command_evaluate, "the bound of a run on a split of a data set")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
@@ -299,10 +322,10 @@ def _parser():
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
-    p.add_argument("--out", required=True, help="FILE.png or FILE.npz")
+    p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
 
-    p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole ELBO")
-    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn")
+    p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
+    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument("--seed", type=int, default=0)
 
     p = _command(commands, "data", command_data, "the data sets in the package")
@@ -334,13 +357,16 @@ def _command(commands, name, function, text):
 
 def _train_options(p):
     d = DEFAULTS
-    p.add_argument("data", metavar="DATA", help="digits, digits8, vowels, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
-        "--likelihood", type=_one_of("likelihood", LIKELIHOODS), help="bernoulli | gaussian (default: by data)"
+        "--likelihood",
+        type=_one_of("likelihood", LIKELIHOODS),
+        help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
     )
-    p.add_argument("--hidden", type=int, default=100, help="width of the state h (default 100)")
-    p.add_argument("--latent", type=int, default=16, help="width of z (default 16)")
+    p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
+    p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
+    p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")
     p.add_argument("--features", type=int, help="width of the hidden layers (default: --hidden)")
     p.add_argument("--layers", type=int, default=2, help="hidden layers in phi_x, encoder and decoder (default 2)")
     length = p.add_mutually_exclusive_group()

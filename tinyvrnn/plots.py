@@ -2,7 +2,10 @@
 
 import numpy as np
 from matplotlib import rc_context, rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
@@ -14,6 +17,8 @@ STYLE = {
     "savefig.dpi": 150,
     "legend.frameon": False,
 }
+CELL = 2.2  # the side of a character's place in a drawing, where its common half-width is 1
+LOWEST_KEY = 21  # of a piano, A0, as a MIDI number
 
 
 def use_style():
@@ -21,13 +26,17 @@ def use_style():
     rcParams.update(STYLE | {"figure.dpi": 110, "figure.constrained_layout.use": True})
 
 
-def curves(records, units="nats"):
-    """ELBO, log-likelihood and KL against the epoch, train and validation. records: what `train` returns."""
+def curves(records, units="nats", exact=False):
+    """ELBO, log-likelihood and KL against the epoch, train and validation. records: what `train` returns.
+
+    exact: the model has no latent variables, so there is the log-likelihood alone.
+    """
     epochs = [record["epoch"] for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
+    titles = {"log_likelihood": "log p(x)"} if exact else titles
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
-        for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
+        for axes, (term, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
             axes.set(title=title, xlabel="epoch")
@@ -37,8 +46,20 @@ def curves(records, units="nats"):
     return figure
 
 
-def samples(x, binary, title="", columns=None):
-    """A grid of sequences x (T, n, X): pictures of T rows of X pixels where binary, else X lines over time."""
+def how_many(binary, medium=None):
+    """How many sequences make one picture of samples."""
+    return {"ink": 48, "piano roll": 8}.get(medium, 64 if binary else 12)
+
+
+def samples(x, binary, title="", columns=None, medium=None):
+    """A grid of sequences x (T, n, X): pictures of T rows of X pixels where binary, else X lines over time.
+
+    medium "ink", "piano roll" or "sound": drawings, piano rolls, or waveforms of frames of X samples.
+    """
+    if medium in ("ink", "piano roll"):
+        return ink(list(np.moveaxis(x, 1, 0)), title, columns) if medium == "ink" else piano_roll(x, title, columns)
+    if medium == "sound":
+        x = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1], 1)
     n = x.shape[1]
     columns = columns or min(n, 16 if binary else 4)
     with rc_context(STYLE):
@@ -48,8 +69,12 @@ def samples(x, binary, title="", columns=None):
     return figure
 
 
-def reconstructions(x, mean, lengths, binary, title=""):
+def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Above: sequences x (T, n, X). Below each: the mean of p(x_t | z_<=t, x_<t) with z from the posterior."""
+    if medium in ("ink", "piano roll"):
+        n = x.shape[1] if medium == "ink" else 3
+        both = [part[: lengths[i], i] for part in (x, mean) for i in range(n)]
+        return ink(both, title, n) if medium == "ink" else piano_roll(_padded(both), title, n)
     n = x.shape[1]
     with rc_context(STYLE):
         figure, grid = _grid(2, n, binary, title)
@@ -58,6 +83,91 @@ def reconstructions(x, mean, lengths, binary, title=""):
             _draw(grid[n + i], mean[: lengths[i], i], binary)
             grid[n + i].sharey(grid[i])
     return figure
+
+
+def ink(sequences, title="", columns=None, size=0.9):
+    """A grid of drawings, each a sequence (T_i, 3) of a pen's steps (dx, dy, pen-up), in any unit, y downwards.
+
+    The first step only leads to where the pen is set down, and so does each one after a pen-up of 1/2 or more. All are
+    drawn to one scale, but for those that would leave their place: they are shrunk into it. size: of a place in inches.
+    """
+    with rc_context(STYLE):
+        figure, lines, paths = _ink_figure(sequences, title, columns, size)
+        lines.set_segments([stroke for path, x in zip(paths, sequences) for stroke in _strokes(path, x[:, 2])])
+    return figure
+
+
+def animate(sequences, title="", columns=None, size=0.9):
+    """`ink` as it is written: a list of PIL.Image, one for each step and one more; what is being written in colour."""
+    with rc_context(STYLE):
+        figure, lines, paths = _ink_figure(sequences, title, columns, size)
+        canvas, frames = FigureCanvasAgg(figure), []
+        for t in range(1, max(len(x) for x in sequences) + 2):
+            begun = [_strokes(path[:t], x[:t, 2]) for path, x in zip(paths, sequences)]
+            lines.set_segments([stroke for strokes in begun for stroke in strokes])
+            lines.set_color(
+                [
+                    COLOURS[1] if stroke is strokes[-1] and t <= len(x) else "black"
+                    for strokes, x in zip(begun, sequences)
+                    for stroke in strokes
+                ]
+            )
+            canvas.draw()
+            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
+    return frames
+
+
+def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
+    """A grid of piano rolls x (T, n, K), 0 to 1: time to the right, pitch upwards, key 0 being MIDI note `lowest`."""
+    steps, n, keys = x.shape
+    columns = columns or min(n, 2)
+    used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
+    low, high = (lowest + used[0], lowest + used[-1]) if len(used) else (lowest, lowest + keys - 1)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.5 * columns, 1.8 * -(-n // columns) + 0.4), layout="constrained")
+        grid = figure.subplots(-(-n // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, roll in zip(grid, np.moveaxis(x, 1, 0)):
+            axes.imshow(
+                roll.T, cmap="gray_r", vmin=0, vmax=1, origin="lower", aspect="auto", interpolation="nearest",
+                extent=(0, steps, lowest - 0.5, lowest + keys - 0.5),
+            )  # fmt: skip
+            octaves = range(12 * -(-low // 12), high + 1, 12)
+            axes.set(ylim=(low - 1.5, high + 1.5), yticks=octaves, yticklabels=[f"C{c // 12 - 1}" for c in octaves])
+            axes.hlines([c - 0.5 for c in octaves], 0, steps, color="0.85", linewidth=0.5)  # beside notes, not on them
+        for axes in grid[n:]:
+            axes.axis("off")
+        figure.supxlabel("step", fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _padded(rolls):
+    """Piano rolls (T_i, K) as one array (T, n, K), silent at the end."""
+    steps = max(len(roll) for roll in rolls)
+    return np.stack([np.pad(roll, ((0, steps - len(roll)), (0, 0))) for roll in rolls], axis=1)
+
+
+def _ink_figure(sequences, title, columns, size):
+    """A figure with a place for each drawing, its still empty LineCollection, and each drawing's path in its place."""
+    columns = columns or min(len(sequences), 12)
+    rows = -(-len(sequences) // columns)
+    figure = Figure(figsize=(size * columns, size * rows + (0.35 if title else 0)), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(0, CELL * columns), ylim=(CELL * rows, 0), aspect="equal")
+    axes.axis("off")
+    lines = axes.add_collection(LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    paths = [np.cumsum(x[:, :2], axis=0, dtype=np.float64) for x in sequences]
+    reach = np.array([np.abs(path).max() for path in paths])
+    common = 1.15 * np.median(reach) or 1.0
+    centres = [CELL * (np.array([i % columns, i // columns]) + 0.5) for i in range(len(paths))]
+    return figure, lines, [c + path / max(common, r) for path, r, c in zip(paths, reach, centres)]
+
+
+def _strokes(path, lifted):
+    """path (T, 2) cut after each lifted pen, into lines; a line of one point becomes a dot."""
+    lines = np.split(path, np.flatnonzero(lifted[:-1] >= 0.5) + 1)
+    return [line if len(line) > 1 else np.concatenate([line, line + [0.03, 0]]) for line in lines]
 
 
 def _draw(axes, sequence, binary):

@@ -2,6 +2,7 @@
 
 tv.course.check("06.1", my_function)      grades an answer
 tv.course.show(tv.nn.gru.gru_forward)     shows the source of one function
+tv.course.explore(model)                  moves a trained model's latents: a picture, and sliders
 tinyvrnn course status                    prints what is passed and what is left
 """
 
@@ -12,7 +13,7 @@ from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.course.source import show
 from tinyvrnn.errors import ConfigError, unknown_name
 
-__all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "check", "show", "status"]
+__all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "check", "explore", "show", "status"]
 
 
 def check(number, answer):
@@ -30,6 +31,13 @@ def check(number, answer):
         raise NotYet(f"{number} {EXERCISES[number].title}: {error}") from None
     progress.record(number, True)
     return passed
+
+
+def explore(model, **options):
+    """A picture, and in a notebook sliders, of what a model's latents do: see `tinyvrnn.course.explorer.explore`."""
+    from tinyvrnn.course import explorer  # needs matplotlib, which check and status do not
+
+    return explorer.explore(model, **options)
 
 
 def status():

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tinyvrnn.training.checkpoint import write_atomically
+from tinyvrnn.files import write_atomically
 
 
 def path():

@@ -1,10 +1,20 @@
 """The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
 
 from tinyvrnn.data.baselines import baselines
-from tinyvrnn.data.load import Data, check_binary, check_values, embedded, load_data, read_sequences, standardised
+from tinyvrnn.data.load import (
+    NAMES,
+    Data,
+    check_binary,
+    check_values,
+    embedded,
+    load_data,
+    read_sequences,
+    standardised,
+)
 from tinyvrnn.data.sequences import Sequences, batches, pad
 
 __all__ = [
+    "NAMES",
     "Data",
     "Sequences",
     "baselines",

@@ -5,23 +5,30 @@ All are fitted on the training split in closed form, dimension by dimension.
 
 import numpy as np
 
+from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import ConfigError
 
+_STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
 SIGMA_MIN = 1e-4  # the models' own floor, so that a constant dimension gives nobody an infinite density
 
 
 def baselines(data, split="test", kind=None):
     """name -> log-likelihood of a split in nats per sequence (mean over its sequences), in the units of the data.
 
-    kind: "binary" or "real", that is a Bernoulli or a Gaussian likelihood; None: the data's own.
+    kind: "binary" or "real", that is a Bernoulli or a Gaussian likelihood, or "pen", a Gaussian for (dx, dy) and a
+    Bernoulli for pen-up; None: the data's own.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
         "real": {"marginal Gaussian": marginal_gaussian, "AR(1)": autoregressive},
+        "pen": {
+            "marginal Gaussian, Bernoulli": _of_a_pen(marginal_gaussian, marginal_bernoulli),
+            "AR(1), Markov": _of_a_pen(autoregressive, markov),
+        },
     }
     kind = data.kind if kind is None else kind
     if kind not in fits:
-        raise ConfigError(f"got the kind {kind!r}, but 'binary' or 'real' is needed")
+        raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real' or 'pen' is needed")
     return {name: log_p(data.train, data.split(split)) for name, log_p in fits[kind].items()}
 
 
@@ -59,6 +66,16 @@ def autoregressive(train, other):
     first = other.values[other.offsets[:-1]]
     total = _log_normal(first, mu, sigma).sum() + _log_normal(now, intercept + a * before, s).sum()
     return float(total / len(other))
+
+
+def _of_a_pen(of_steps, of_lifts):
+    """The sum of a baseline of (dx, dy) and one of pen-up."""
+
+    def log_p(train, other):
+        steps, lifts = ([Sequences(s.values[:, part], s.lengths) for s in (train, other)] for part in (_STEP, _LIFT))
+        return of_steps(*steps) + of_lifts(*lifts)
+
+    return log_p
 
 
 def _bernoulli(train, other, context):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.data import bach
 from tinyvrnn.data.sequences import Sequences, as_sequences, integer_array, permutation, real_array, refuse
 from tinyvrnn.errors import DataError
 from tinyvrnn.noise import generator
@@ -17,12 +18,16 @@ RAW = "nats of raw data"
 
 
 class Card(NamedTuple):
-    """What is known of an embedded set; a grey level >= threshold becomes 1, a lower one 0 (None: kept as it is)."""
+    """What is known of an embedded set; a grey level >= threshold becomes 1, a lower one 0 (None: kept as it is).
+
+    kind: "pen" for rows (dx, dy, pen-up); None: found from the values.
+    """
 
     threshold: int | None
     source: str
     licence: str
     units: str
+    kind: str | None = None
 
 
 EMBEDDED = {
@@ -38,17 +43,36 @@ EMBEDDED = {
         "CC BY 4.0",
         "nats; pixels binarised at 8",
     ),
+    "strokes": Card(
+        None,
+        "KanjiVG (Ulrich Apel), all kana and the kanji of up to ten strokes, from the package kanjivg: "
+        "a point about every 100 tenths along the pen's path, a square being 1,090 tenths wide, y downwards",
+        "CC BY-SA 3.0",
+        "nats of raw data, dx and dy in tenths of KanjiVG's unit",
+        "pen",
+    ),
     "vowels": Card(None, "Japanese Vowels (Kudo, Toyama, Shimbo; UCI), from the package aeon", "CC BY 4.0", RAW),
 }
+CORPORA = {
+    "bach": Card(
+        None,
+        "J. S. Bach's chorales of four parts, the corpus of the package music21: at each quarter note the keys that "
+        "sound, of 88 from MIDI note 21 on, in C major or A minor",
+        "the music is in the public domain; its encoding: license.txt in music21's corpus",
+        "nats; piano rolls, a step a quarter note",
+    ),
+}
+NAMES = (*EMBEDDED, *CORPORA)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """A data set in three splits.
 
-    kind: "binary" when every value is 0 or 1, else "real". units: what a log-likelihood of this data is measured in.
+    kind: "pen" for rows (dx, dy, pen-up), else "binary" when every value is 0 or 1, else "real".
+    units: what a log-likelihood of this data is measured in.
     mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
-    labels: split -> (N,) array, or None where there are none.
+    labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.export`.
     """
 
     name: str
@@ -62,6 +86,7 @@ class Data:
     mean: np.ndarray
     std: np.ndarray
     labels: dict
+    medium: dict
 
     @classmethod
     def from_sequences(
@@ -75,19 +100,26 @@ class Data:
         licence="not stated",
         source="arrays in memory",
         labels=None,
+        kind=None,
+        medium=None,
     ):
         """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
         standardise: True, False, X of these (a column each), a pair (mean (X,), std (X,)) of another set, or None: True
-        unless every value lies in [0, 1]. units: those of the values as given. Raises DataError for splits that can't be used together.
+        unless every value lies in [0, 1]. units: those of the values as given. kind: "pen" where x is (dx, dy, pen-up),
+        which has one scale for both axes, no shift, and a pen that stays 0 or 1; None: found from the values. Raises
+        DataError for splits that can't be used together.
         """
         given = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
         _check_same_dimension(name, splits)
-        mean, std, standard_units = _moments(splits, standardise)
+        if kind == "pen":
+            _check_pen(splits, name)
+        mean, std, standard_units = _moments(splits, standardise, kind)
         if standard_units:
             splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
-        kind = "binary" if all(_is_binary(x.values) for x in splits.values()) else "real"
+        binary = all(_is_binary(x.values) for x in splits.values())
+        kind = kind or ("binary" if binary else "real")
         return cls(
             name,
             **splits,
@@ -98,6 +130,7 @@ class Data:
             mean=mean,
             std=std,
             labels=labels or dict.fromkeys(SPLITS),
+            medium=medium or _medium(kind, splits["train"].x_dim),
         )
 
     @property
@@ -116,18 +149,20 @@ class Data:
         return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n  from  {self.source}; licence: {self.licence}"
 
 
-def load_data(name_or_path, standardise=None):
-    """Data: "digits", "digits8" or "vowels", or a .npy or .npz file.
+def load_data(name_or_path, standardise=None, kind=None):
+    """Data: "digits", "digits8", "strokes", "vowels", or "bach" (which needs music21), or a .npy or .npz file.
 
-    standardise: as in Data.from_sequences. A .npy holds (N, T, X). A .npz holds one of
+    standardise, kind: as in Data.from_sequences (kind None: what an embedded set's card says).
+    A .npy holds (N, T, X). A .npz holds one of
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. where sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another; x (N, T, X), with lengths (N,) where padded.
     The last two may have split (N,), 0 train, 1 valid, 2 test, and labels (N,); with no split, a fixed permutation
-    gives 80 / 10 / 10 per cent. Raises DataError, one sentence, for anything that can't be read so.
+    gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may have sample_rate, a whole number of Hz.
+    Raises DataError, one sentence, for anything that can't be read so.
     """
-    card = EMBEDDED.get(str(name_or_path))
-    path = FOLDER / f"{name_or_path}.npz" if card else _path(name_or_path)
-    whole, split, labels = _read(path)
+    card = (EMBEDDED | CORPORA).get(str(name_or_path))
+    path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
+    whole, split, labels, medium = _read(path)
     if card is None:
         card = Card(None, f"the file {path.name}", "not stated", RAW)
     if card.threshold is not None:
@@ -146,6 +181,8 @@ def load_data(name_or_path, standardise=None):
         licence=card.licence,
         source=card.source,
         labels=labels,
+        kind=kind or card.kind,
+        medium=medium,
     )
 
 
@@ -166,7 +203,7 @@ def check_binary(data):
 
 
 def check_values(data, misfits, needed):
-    """Raises DataError, which ends in `needed`, for the first value of Data or Sequences that misfits (steps, X) marks."""
+    """Raises DataError, ending in `needed`, for the first value of Data or Sequences that misfits(values) marks."""
     parts = (
         {f"the {s} split of {data.name}": data.split(s) for s in SPLITS}
         if isinstance(data, Data)
@@ -176,6 +213,23 @@ def check_values(data, misfits, needed):
         bad = misfits(sequences.values)
         if bad.any():
             refuse(sequences, bad, where, needed)
+
+
+def _medium(kind, x_dim):
+    """What the numbers of a step are where nobody said: a pen's step, the keys of a piano, or plain numbers."""
+    if kind == "pen":
+        return {"name": "ink"}
+    return {"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}
+
+
+def _check_pen(splits, name):
+    """Raises DataError where data can't be rows (dx, dy, pen-up)."""
+    for split, x in splits.items():
+        if x.x_dim != 3:
+            raise DataError(f"{name} has {x.x_dim} numbers in each step, but a pen's step has 3, (dx, dy, pen-up)")
+        wrong = (x.values != 0) & (x.values != 1) & [False, False, True]
+        if wrong.any():
+            refuse(x, wrong, f"the {split} split of {name}", "but pen-up must be 0 or 1: put it last, after dx and dy")
 
 
 def _summary(name, card):
@@ -195,13 +249,14 @@ def _summary(name, card):
 # ---- standardising --------------------------------------------------------------------------------------------------
 
 
-def _moments(splits, standardise):
+def _moments(splits, standardise, kind=None):
     """mean (X,), std (X,), and the units of the data standardised by them, None where that changes nothing."""
     train = splits["train"].values
     columns = _columns(standardise, train.shape[1])
     if columns is not None:
-        mean, std, units = _moments(splits, True)
-        units = units.replace(")", f"; columns {np.flatnonzero(~columns).tolist()} as given)")
+        mean, std, units = _moments(splits, bool(columns.any()))
+        if units and not columns.all():
+            units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
         return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
     if not (standardise is None or isinstance(standardise, bool)):
         mean, std = _given_moments(standardise, train.shape[1])
@@ -211,6 +266,8 @@ def _moments(splits, standardise):
         standardise = not all(_in_unit_interval(x.values) for x in splits.values())
     if not standardise:
         return np.zeros(train.shape[1]), np.ones(train.shape[1]), None
+    if kind == "pen":
+        return _pen_moments(train)
     mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     # Compared as values: the computed deviation of a constant such as 0.1 is 1e-17, not 0, and would blow up its noise.
     std[train.min(axis=0) == train.max(axis=0)] = 1.0
@@ -224,9 +281,20 @@ def _columns(standardise, x_dim):
     columns = np.asarray(standardise)
     if columns.dtype != bool or columns.shape != (x_dim,):
         raise DataError(
-            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: give True or False for each"
+            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: "
+            "give True or False for each"
         )
     return columns
+
+
+def _pen_moments(train):
+    """One scale for dx and dy, their root mean square: a character keeps its proportions, a pen at rest stays at 0."""
+    scale = float(np.sqrt((train[:, :2].astype(np.float64) ** 2).mean())) or 1.0
+    units = (
+        f"nats of standardised data; dx and dy divided by one scale, {scale:.4g}: "
+        f"2 ln {scale:.4g} = {2 * np.log(scale):.4g} a step more than of raw data"
+    )
+    return np.zeros(3), np.array([scale, scale, 1.0]), units
 
 
 def _given_moments(pair, x_dim):
@@ -269,23 +337,27 @@ def _check_same_dimension(name, splits):
 # ---- reading files --------------------------------------------------------------------------------------------------
 
 
+def _path_of_a_set(name):
+    return FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached()
+
+
 def _path(name_or_path):
     """The path of a user's file; a bare word that is no file was meant as a name."""
     path = Path(name_or_path).expanduser()
     if not path.exists() and path.suffix not in (".npy", ".npz") and path.name == str(name_or_path):
-        near = difflib.get_close_matches(str(name_or_path), EMBEDDED, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(str(name_or_path), NAMES, n=1, cutoff=0.0)[0]
         raise DataError(
             f"there is no data set named {name_or_path!r}: did you mean {near!r}? "
-            f"(there are {', '.join(EMBEDDED)}, or give the path of a .npy or .npz file)"
+            f"(there are {', '.join(NAMES)}, or give the path of a .npy or .npz file)"
         )
     return path
 
 
 def _read(path):
-    """All sequences of a file, its split (N,) or None, its labels (N,) or None."""
+    """All sequences of a file, its split (N,) or None, its labels (N,) or None, and its medium or None."""
     arrays, name = _arrays(path), path.name
     if any(s in arrays for s in SPLITS):
-        return _three_splits(arrays, name)
+        return *_three_splits(arrays, name), _sound(arrays, name)
     if "x" in arrays:
         whole = _padded(arrays["x"], arrays.get("lengths"), f"x of {name}")
     elif "values" in arrays and "lengths" in arrays:
@@ -295,7 +367,19 @@ def _read(path):
             f"{name} holds {sorted(arrays) or 'no arrays'}, but x (N, T, X), or values (steps, X) with "
             "lengths (N,), or train, valid and test, each (N, T, X), are needed"
         )
-    return whole, *(_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
+    return whole, *(_one_each(arrays, key, len(whole), name) for key in ("split", "labels")), _sound(arrays, name)
+
+
+def _sound(arrays, name):
+    """The medium of a file that says its sample_rate. Full scale is 1, of int16 samples 32,768."""
+    if "sample_rate" not in arrays:
+        return None
+    rate = arrays["sample_rate"]
+    if rate.shape != () or rate.dtype.kind not in "ui" or not 1 <= rate <= 2**31 - 1:
+        raise DataError(f"{name}: sample_rate must be a whole number of samples a second, such as 16000")
+    first = next(arrays[key] for key in ("train", "x", "values") if key in arrays)
+    full_scale = float(np.iinfo(first.dtype).max) + 1 if first.dtype.kind in "iu" else 1.0
+    return {"name": "sound", "rate": int(rate), "full_scale": full_scale}
 
 
 def _arrays(path):

@@ -146,7 +146,7 @@ LIKELIHOODS = {
         pen.pen_sample,
         pen.pen_mean,
         _pen_not_0_or_1,
-        "but a pen likelihood needs a pen-up of 0 or 1: standardise the rest only, with standardise=(True, True, False)",
+        "but a pen likelihood needs a pen-up of 0 or 1: standardise the rest, by standardise=(True, True, False)",
         standardise=(True, True, False),
         components=COMPONENTS,
     ),

@@ -44,7 +44,7 @@ class Model:
         self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
         self.mean, self.std = np.zeros(self.x_dim), np.ones(self.x_dim)  # of standardised training data
-        self.units = "nats"
+        self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
 
     @property
@@ -70,6 +70,11 @@ class Model:
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
         kind = type(self).__name__
         return f"{kind}({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
+
+    @property
+    def bound_name(self):
+        """What a person calls the figure that is trained on."""
+        return "ELBO" if self.bound == "elbo" else "log p(x)"
 
     def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0):
         """Minus the ELBO and its gradient, by the hand-written backward pass.

@@ -72,7 +72,7 @@ class RNN(Model):
         features=None,
         layers=2,
         likelihood="bernoulli",
-        backend="numpy",
+        backend=None,
         dtype="float32",
         seed=0,
         components=COMPONENTS,

@@ -49,7 +49,7 @@ class VAE(Model):
         features=100,
         layers=2,
         likelihood="bernoulli",
-        backend="numpy",
+        backend=None,
         dtype="float32",
         seed=0,
         components=COMPONENTS,

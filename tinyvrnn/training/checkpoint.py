@@ -6,7 +6,6 @@ that at any moment there is a whole one, the old or the new.
 
 import hashlib
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,11 +13,12 @@ import numpy as np
 
 from tinyvrnn.backend import to_host
 from tinyvrnn.errors import CheckpointError, TinyvrnnError
+from tinyvrnn.files import write_atomically
 from tinyvrnn.models import MODELS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
-NEEDED = ("version", "model", "config", "units", "data", "step", "steps", "arrays")
+NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
 def save(model, folder, step=0, data=None, steps=None):
@@ -34,6 +34,7 @@ def save(model, folder, step=0, data=None, steps=None):
         "model": model.name,
         "config": model.config,
         "units": model.units,
+        "medium": model.medium,
         "data": data,
         "steps": steps,
         "step": step,
@@ -68,7 +69,8 @@ def restore(manifest, arrays, folder, backend=None):
     if arrays["theta"].shape != model.theta.shape:
         raise CheckpointError(f"{folder} holds {arrays['theta'].size} parameters, its model has {model.theta.size}.")
     model.theta[...] = model.backend.asarray(arrays["theta"])
-    model.mean, model.std, model.units = arrays["mean"], arrays["std"], manifest["units"]
+    model.mean, model.std = arrays["mean"], arrays["std"]
+    model.units, model.medium = manifest["units"], manifest["medium"]
     return model
 
 
@@ -81,6 +83,7 @@ def read(folder):
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             manifest = json.loads(archive["manifest"].tobytes())
             _check_version(manifest, path)
+            manifest = {"medium": {}} | manifest  # which the first ones did not have
             manifest = {name: manifest[name] for name in NEEDED}
             arrays = {name: archive[name] for name in manifest["arrays"]}
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
@@ -95,20 +98,6 @@ def read(folder):
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
     return manifest, arrays
-
-
-def write_atomically(path, write):
-    """Calls write(file) on a temporary file beside `path`, flushes it to the disk and renames it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # not tempfile's, which only its owner may read
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _describe(array):

@@ -64,7 +64,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     """
     options = _options(options)
     _check_fit(model, data)
-    model.mean, model.std, model.units = data.mean, data.std, data.units
+    model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
         optimiser = Adam(model.theta)
@@ -75,7 +75,9 @@ def train(model, data, progress=True, on_epoch=None, **options):
                 stale += 1
                 if record["valid"]["elbo"] > best:
                     best_theta, best, stale = model.theta.copy(), record["valid"]["elbo"], 0
-                bar.set_postfix_str(f"valid ELBO {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence")
+                bar.set_postfix_str(
+                    f"valid {model.bound_name} {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence"
+                )
                 if on_epoch:
                     on_epoch(record, stale == 0)
     if best_theta is not None:

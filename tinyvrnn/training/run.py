@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from tinyvrnn.errors import CheckpointError
+from tinyvrnn.files import write_atomically
 from tinyvrnn.training import checkpoint
 
 FILES = ("config.toml", "metrics.jsonl", checkpoint.FILE, "curves.png", "samples.png", "reconstructions.png")
@@ -37,7 +38,7 @@ class Run:
     def begin(self):
         """Writes config.toml and clears what an older run left, but its checkpoint: the new one replaces that whole."""
         text = tomli_w.dumps(_without_none(self.config)).encode()
-        checkpoint.write_atomically(self.folder / "config.toml", lambda file: file.write(text))
+        write_atomically(self.folder / "config.toml", lambda file: file.write(text))
         for name in FILES:
             if name not in ("config.toml", checkpoint.FILE):
                 (self.folder / name).unlink(missing_ok=True)
@@ -57,7 +58,7 @@ class Run:
 
     def picture(self, name, figure):
         """Writes a matplotlib Figure as folder/name."""
-        checkpoint.write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
+        write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
 
 
 def _without_none(config):

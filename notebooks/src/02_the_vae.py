@@ -1,0 +1,568 @@
+# %% [markdown]
+# # 02 · The bound for one step: the VAE
+#
+# A VRNN has a variational autoencoder in each of its steps. So here is one step alone: a hidden $z$, a visible $x$, a
+# probability that cannot be computed, and a bound that can. At the end a small VAE draws digits, and you compute by
+# brute force how far its bound is from the truth.
+#
+# *You need*: integrals, Gaussians, expectations. *It takes* about two hours.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyvrnn as tv
+from tinyvrnn.distributions import gaussian
+from tinyvrnn.models import equations, vae
+
+tv.plots.use_style()
+rng = np.random.default_rng(0)
+BLUE, RED, GREEN = tv.plots.COLOURS[:3]
+
+# %% [markdown]
+# ## A sum that cannot be done
+#
+# The model: nature draws $z \sim p(z) = \mathcal N(0, I)$, which we never see, then $x \sim p(x \mid z)$, which we
+# do. How probable is an $x$? Add up all the ways in which it may have come about:
+#
+# $$p(x) = \int p(x \mid z)\, p(z)\, dz .$$
+#
+# With one or two latents, a fine grid does it. With $Z = 16$ and ten points along each, the grid has $10^{16}$
+# points. So draw $z$ from $p(z)$ and average $p(x \mid z)$? That is right on average. But let us try it where the
+# answer is known: $p(x_j \mid z_j) = \mathcal N(z_j, 0.2^2)$, so that $p(x_j) = \mathcal N(0, 1 + 0.2^2)$.
+
+
+# %%
+def log_density(x, mu, sigma):
+    """log N(x; mu, sigma^2), number by number."""
+    return gaussian.gaussian_log_density_forward(x[..., None], mu[..., None], (sigma + 0 * mu)[..., None])[0]
+
+
+def log_mean_exp(a):
+    return np.log(np.mean(np.exp(a - a.max()))) + a.max()
+
+
+sizes = [1, 2, 3, 5, 8, 12, 16, 24, 32]
+one = log_density(np.ones(1), np.zeros(1), np.sqrt(1.04))[0]  # log p(x_j) for x_j = 1
+tries = np.array([[log_mean_exp(log_density(1.0 + 0 * z, z, 0.2).sum(axis=1))
+                   for z in rng.standard_normal((12, 5000, Z))] for Z in sizes])  # fmt: skip
+
+figure, axes = plt.subplots(figsize=(6.4, 3.6))
+axes.plot(sizes, one * np.array(sizes), color=BLUE, label=r"$\log p(x)$, exact")
+axes.plot(sizes, tries, ".", color=RED, alpha=0.6)
+axes.plot([], [], ".", color=RED, label="from 5,000 draws of the prior, 12 times")
+axes.set(xlabel="Z, how many latents", ylabel="nats", title="Guessing z blindly stops working at a handful of latents")
+axes.legend()
+
+assert abs(tries[0].mean() - one) < 4 * tries[0].std(ddof=1) / np.sqrt(12)
+assert tries[-1].max() < one * 32 - 20
+
+# %% [markdown]
+# Almost no draw of the prior explains this $x$, and the few that do decide everything. One should look for $z$ where
+# they matter: where the **posterior** $p(z \mid x) = p(x \mid z) p(z) / p(x)$ is large. It has $p(x)$ in it, so it is
+# out of reach as well. But a guess at it will do, call it $q(z \mid x)$. Multiply and divide by it:
+#
+# $$\log p(x) = \log \int q(z \mid x)\, \frac{p(x, z)}{q(z \mid x)}\, dz
+# = \log \mathbb E_q\left[ \frac{p(x, z)}{q(z \mid x)} \right] .$$
+#
+# If only the logarithm stood inside the expectation, products would become sums. It may be moved, at a price.
+#
+# ## Jensen, drawn
+#
+# The logarithm is **concave**: it bends down, so it lies below each of its tangents and above each of its chords. Let
+# $v$ be 1 or 6, each with probability $\frac12$. The mean of $\log v$ is in the middle of the chord; $\log$ of the
+# mean is on the curve, above it.
+
+# %%
+v, middle = np.array([1.0, 6.0]), 3.5
+along = np.linspace(0.4, 7.5, 200)
+figure, axes = plt.subplots(figsize=(6.4, 3.8))
+axes.plot(along, np.log(along), color=BLUE, lw=2, label=r"$\log v$")
+axes.plot(v, np.log(v), "o--", color=RED, label="chord: means of the two ends")
+axes.plot(along, np.log(middle) + (along - middle) / middle, ":", color="0.3", label="tangent at the mean")
+axes.plot([middle, middle], [np.log(v).mean(), np.log(middle)], color=GREEN, lw=4, solid_capstyle="butt")
+axes.annotate(
+    "the gap", (middle, 1.07), (middle + 0.5, 0.45), color=GREEN, arrowprops={"arrowstyle": "-", "color": GREEN}
+)
+axes.annotate(r"$\log \mathbb{E}[v]$", (middle, np.log(middle)), (1.9, 1.7), arrowprops={"arrowstyle": "-"})
+axes.annotate(r"$\mathbb{E}[\log v]$", (middle, np.log(v).mean()), (4.3, 0.05), arrowprops={"arrowstyle": "-"})
+axes.set(xlabel="v", ylim=(-1, 2.6), title="The mean of logs lies below the log of the mean")
+axes.legend(loc="upper left")
+
+assert np.log(v).mean() < np.log(v.mean())
+
+# %% [markdown]
+# In full, for any positive random $v$ with mean $c = \mathbb E[v]$. The tangent at $c$ is above the curve:
+#
+# $$\log v \le \log c + \frac{v - c}{c} \quad \text{for all } v > 0,$$
+#
+# since the difference of the two sides, $\log c + v/c - 1 - \log v$, has the slope $1/c - 1/v$: it falls until
+# $v = c$, where it is 0, and rises from there. Take the expectation of both sides. The mean of $v - c$ is 0, and so
+#
+# $$\mathbb E[\log v] \le \log \mathbb E[v] ,$$
+#
+# with equality if and only if $v$ never leaves $c$.
+#
+# ## The bound, the first way
+#
+# Let $v = p(x, z) / q(z \mid x)$ with $z \sim q$. Jensen's line says
+#
+# $$\log p(x) = \log \mathbb E_q\left[ \frac{p(x, z)}{q(z \mid x)} \right]
+# \ge \mathbb E_q\left[ \log \frac{p(x, z)}{q(z \mid x)} \right] .$$
+#
+# The right-hand side is the **evidence lower bound**, ELBO. Put $p(x, z) = p(x \mid z)\, p(z)$ in and split the
+# logarithm:
+#
+# $$\mathbb E_q\left[ \log \frac{p(x \mid z)\, p(z)}{q(z \mid x)} \right]
+# = \mathbb E_q[\log p(x \mid z)] - \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z)} \right] ,$$
+#
+# and the last expectation is a KL divergence by definition. This is the paper's Eq. 3:
+#
+# $$\log p(x) \ge -\mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)
+# + \mathbb E_{q(z \mid x)}\big[\log p(x \mid z)\big] . \tag{3}$$
+#
+# The second term asks $q$ for $z$ that explain $x$. The first asks it not to stray from the prior.
+#
+# ## The bound, the second way: what is the gap?
+#
+# Jensen says "below", not how far. Take the difference, and use $p(x, z) = p(z \mid x)\, p(x)$:
+#
+# $$\log p(x) - \text{ELBO}
+# = \mathbb E_q\left[ \log p(x) - \log \frac{p(z \mid x)\, p(x)}{q(z \mid x)} \right]
+# = \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z \mid x)} \right]
+# = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
+#
+# So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. Raising the ELBO over $q$ alone
+# lowers that KL, as $\log p(x)$ does not move: the guess $q$ becomes a better posterior, without anyone knowing the
+# posterior.
+#
+# ## The gap in numbers
+#
+# One latent, so that quadrature gives everything: $p(z) = \mathcal N(0, 1)$,
+# $p(x \mid z) = \mathcal N(\tfrac12 z^2, 0.4^2)$, and $x = 1$ was seen. Both $z \approx \sqrt 2$ and
+# $z \approx -\sqrt 2$ explain it, and no single Gaussian looks like that.
+
+# %%
+z = np.linspace(-8, 8, 4001)
+step = z[1] - z[0]
+log_joint = log_density(1.0 + 0 * z, z**2 / 2, 0.4) + log_density(z, 0 * z, 1.0)
+log_p = np.log(np.sum(np.exp(log_joint)) * step)
+posterior = np.exp(log_joint - log_p)
+guesses = {"wide": (0.0, 1.3), "one hill": (1.35, 0.28), "off": (-0.6, 0.5)}
+
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.fill_between(z, posterior, color="0.85", label=r"$p(z \mid x)$")
+print("q            ELBO  +  KL to the posterior  =  log p(x)    the ELBO from 20,000 draws")
+for (name, (mu, sigma)), style, colour in zip(guesses.items(), ("--", "-", ":"), (RED, BLUE, GREEN)):
+    log_q = log_density(z, mu + 0 * z, sigma)
+    q = np.exp(log_q)
+    elbo, kl = np.sum(q * (log_joint - log_q)) * step, np.sum(q * (log_q - (log_joint - log_p))) * step
+    draws = mu + sigma * rng.standard_normal(20_000)
+    terms = log_density(1.0 + 0 * draws, draws**2 / 2, 0.4) + log_density(draws, 0 * draws, 1.0)
+    terms -= log_density(draws, mu + 0 * draws, sigma)
+    error = terms.std() / np.sqrt(len(terms))
+    print(f"{name:9} {elbo:8.3f}  +  {kl:19.3f}  =  {elbo + kl:8.3f}    {terms.mean():8.3f} ± {error:.3f}")
+    axes.plot(z, q, style, color=colour, lw=2, label=f"q, {name}")
+    assert abs(elbo + kl - log_p) < 1e-6 and kl > 0 and abs(terms.mean() - elbo) < 4 * error
+print(f"log p(x) by quadrature: {log_p:.3f}")
+axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two hills, and three guesses at it")
+axes.legend();
+
+# %% [markdown]
+# The best of the three sits on **one** hill, though it misses half of the posterior. Its gap is close to
+# $\log 2 \approx 0.69$ nats. A KL with $q$ first punishes $q$ for being where the posterior is not, as the wide one
+# is in the middle; it does not punish it for leaving something out.
+#
+# > **Function** `tinyvrnn.models.vae.terms_forward`, the terms of Eq. 3 · **held by**
+# > `tests/test_models.py::test_the_elbo_of_a_vae_lies_below_log_p_by_the_kl_to_the_posterior`
+#
+# ### Exercise 02.1 (derive): the first term by hand
+#
+# Sometimes $\mathbb E_q[\log p(x \mid z)]$ needs no draws. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
+# $p(x \mid z) = \mathcal N(x;\, z, \sigma_x^2)$, all of them numbers. Find the expectation (the whole log-density,
+# with its constant). What is the mean of $(x - z)^2$?
+
+
+# %%
+def my_expected_log_density(x, mu_z, sigma_z, sigma_x):
+    """E_q[log N(x; z, sigma_x^2)], of the arguments' shape."""
+    ### BEGIN SOLUTION
+    # x - z = (x - mu_z) - sigma_z eps: its square has the mean (x - mu_z)^2 + sigma_z^2, as E[eps] = 0, E[eps^2] = 1
+    square = (x - mu_z) ** 2 + sigma_z**2
+    return -0.5 * square / sigma_x**2 - np.log(sigma_x) - 0.5 * float(np.log(2 * np.pi))
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("02.1", my_expected_log_density)
+
+# %% [markdown]
+# ### Exercise 02.2 (predict): the best $\sigma_z$
+#
+# $p(z) = \mathcal N(0, 1)$, $p(x \mid z) = \mathcal N(z, 1)$, and $x = 2$ was seen. Half way between prior and data,
+# $\mu_z = 1$ is the best mean. Which $\sigma_z$ makes the bound highest? Answer with a number, to two digits.
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = 0.5**0.5
+### END SOLUTION
+
+# %%
+tv.course.check("02.2", prediction)
+
+# %%
+sigmas = np.linspace(0.15, 2, 371)
+fit = -0.5 * np.log(2 * np.pi) - 0.5 * (1 + sigmas**2)
+pull, _ = gaussian.gaussian_kl_forward(
+    1 + 0 * sigmas[:, None], sigmas[:, None], 0 * sigmas[:, None], 1 + 0 * sigmas[:, None]
+)
+exact = log_density(np.array([2.0]), np.zeros(1), np.sqrt(2.0))[0]
+
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.plot(sigmas, fit, "--", color=GREEN, label=r"$\mathbb{E}_q[\log p(x|z)]$")
+axes.plot(sigmas, -pull, ":", color=RED, label="-KL to the prior")
+axes.plot(sigmas, fit - pull, color=BLUE, lw=2, label="their sum, the ELBO")
+axes.axhline(exact, color="0.3", lw=1)
+axes.text(2.0, exact + 0.05, r"$\log p(x)$", ha="right")
+axes.set(xlabel=r"$\sigma_z$", ylabel="nats", title="Two terms that pull at q in opposite directions")
+axes.legend(loc="lower right")
+
+assert abs((fit - pull).max() - exact) < 1e-4
+
+# %% [markdown]
+# Here the posterior **is** a Gaussian, so the best $q$ is the posterior and the bound touches $\log p(x)$.
+#
+# ## Through a random draw: Eq. 4
+#
+# For networks, $\mathbb E_q[\log p(x \mid z)]$ must be estimated from draws, and we need its slopes by $\mu_z$ and
+# $\sigma_z$. But these sit inside the distribution that is drawn from. Substitute $z = \mu_z + \sigma_z \epsilon$ in
+# the integral (one dimension; the others go alike). With $dz = \sigma_z\, d\epsilon$,
+#
+# $$\mathbb E_q[f(z)] = \int f(z)\, \frac{1}{\sqrt{2\pi}\,\sigma_z}\, e^{-(z - \mu_z)^2 / 2\sigma_z^2}\, dz
+# = \int f(\mu_z + \sigma_z \epsilon)\, \frac{1}{\sqrt{2\pi}}\, e^{-\epsilon^2/2}\, d\epsilon .$$
+#
+# The two $\sigma_z$ cancel, and what is left is an expectation over a **standard** normal, which has no parameters:
+#
+# $$\mathbb E_{q(z \mid x)}[\log p(x \mid z)]
+# = \mathbb E_{\epsilon \sim \mathcal N(0, I)}[\log p(x \mid z = \mu_z + \sigma_z \odot \epsilon)] . \tag{4}$$
+#
+# Now the derivative may go inside, and $\partial z / \partial \mu_z = 1$,
+# $\partial z / \partial \sigma_z = \epsilon$. The factor of $\epsilon$ is the **deviation**, since the substitution
+# put it there. The variance has no business in it.
+#
+# > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
+# > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
+
+# %%
+tv.course.show(gaussian.reparameterise_forward)
+
+# %%
+mu, sigma, eps = np.full(20_000, 1.0), np.full(20_000, 2.0), rng.standard_normal(20_000)
+right, _ = gaussian.reparameterise_forward(mu, sigma, eps)
+wrong, _ = gaussian.reparameterise_forward(mu, sigma**2, eps)
+bins = np.linspace(-14, 16, 91)
+
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.hist(right, bins, density=True, color=BLUE, alpha=0.6, label=r"$\mu + \sigma\epsilon$")
+axes.hist(wrong, bins, density=True, histtype="step", color=RED, lw=1.8, label=r"$\mu + \sigma^2\epsilon$")
+axes.plot(bins, np.exp(log_density(bins, 1 + 0 * bins, 2.0)), "k--", label=r"$\mathcal{N}(1, 2^2)$, wanted")
+axes.set(xlabel="z", ylabel="density", title=r"$\mu = 1$, $\sigma = 2$: the variance spreads the draws too far")
+axes.legend()
+
+error = right.std() / np.sqrt(2 * len(right))
+print(f"deviation of the draws: {right.std():.2f} ± {error:.2f} with sigma, {wrong.std():.2f} with sigma squared")
+assert abs(right.std() - 2) < 4 * error < abs(wrong.std() - 2)
+
+# %% [markdown]
+# With $\sigma = 1$ nobody would notice, and initial weights give $\sigma$ near 1: that is why this slip survives in
+# public code.
+#
+# ## The other way, and why nobody takes it here
+#
+# There is an estimate of the slope that does not even need $f$ to be differentiable. For a parameter $\theta$ of $q$,
+# differentiate under the integral, and use $\partial_\theta q = q\, \partial_\theta \log q$:
+#
+# $$\frac{\partial}{\partial \theta} \int q(z)\, f(z)\, dz = \int \frac{\partial q(z)}{\partial \theta} f(z)\, dz
+# = \int q(z)\, \frac{\partial \log q(z)}{\partial \theta} f(z)\, dz
+# = \mathbb E_q\left[ f(z)\, \frac{\partial \log q(z)}{\partial \theta} \right] .$$
+#
+# This is the **score-function** estimate. Draw $z$, weigh the score $\partial_\theta \log q(z)$ with $f(z)$, average.
+#
+# ### Exercise 02.3 (write): the score function
+#
+# $q = \mathcal N(\mu, \sigma^2)$ and $z = \mu + \sigma \epsilon$, number by number; `f` holds the values $f(z)$.
+# Return the two estimates that each draw gives alone, by $\mu$ and by $\sigma$. Do not average.
+
+
+# %%
+def my_score_function(mu, sigma, eps, f):
+    """g_mu, g_sigma, of the arguments' shape."""
+    ### BEGIN SOLUTION
+    # log q = -(z - mu)^2 / (2 sigma^2) - log sigma + const, with z held: slopes (z - mu) / sigma^2 = eps / sigma,
+    # and (z - mu)^2 / sigma^3 - 1 / sigma = (eps^2 - 1) / sigma
+    return f * eps / sigma, f * (eps**2 - 1) / sigma
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("02.3", my_score_function)
+
+# %% [markdown]
+# Both estimates are right on average. How much do they scatter? Take $f(z) = -\frac12 \sum_j (z_j - 1)^2$ with $d$
+# latents and $q = \mathcal N(0, 0.5^2 I)$. The exact slope by $\mu_1$ is $1$: $\mathbb E[-(z_1 - 1)] = 1$.
+
+# %%
+dims, n = np.array([1, 2, 4, 8, 16, 32, 64]), 40_000
+scatter = {"score function": [], "reparameterised": []}
+for d in dims:
+    z = 0.5 * rng.standard_normal((n, d))
+    f = -0.5 * np.sum((z - 1) ** 2, axis=1)
+    for name, estimate in (("score function", f * z[:, 0] / 0.5**2), ("reparameterised", 1 - z[:, 0])):
+        error = estimate.std() / np.sqrt(n)
+        scatter[name].append(estimate.var())
+        assert abs(estimate.mean() - 1) < 4 * error
+
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.loglog(dims, scatter["score function"], "o--", color=RED, label="score function")
+axes.loglog(dims, scatter["reparameterised"], "s-", color=BLUE, label="reparameterised")
+axes.set(xlabel="d, how many latents", ylabel="variance of one estimate", title=r"The slope by $\mu_1$ from one draw")
+axes.legend()
+
+ratio = np.array(scatter["score function"]) / scatter["reparameterised"]
+print("variance, score function over reparameterised:", ", ".join(f"{r:.0f} (d = {d})" for d, r in zip(dims, ratio)))
+assert ratio[0] > 3 and ratio[-1] > 1000
+
+# %% [markdown]
+# The score function knows only **that** $f$ was high or low, and blames all latents alike. The reparameterised
+# estimate knows the slope of $f$: which latent, and which way. With one draw for each $x$, as the VAE and the VRNN
+# use it, that decides whether training works.
+#
+# ## The KL of two Gaussians
+#
+# The other term of Eq. 3 needs no draws at all. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
+# $p = \mathcal N(\mu_0, \sigma_0^2)$, in one dimension first. (In the VAE, $\mu_0 = 0$ and $\sigma_0 = 1$; the VRNN
+# will learn them.) The two log-densities are
+#
+# $$\log q(z) = -\log \sigma_z - \frac{(z - \mu_z)^2}{2\sigma_z^2} - \tfrac12 \log 2\pi, \qquad
+# \log p(z) = -\log \sigma_0 - \frac{(z - \mu_0)^2}{2\sigma_0^2} - \tfrac12 \log 2\pi .$$
+#
+# Subtract, and take the mean over $q$:
+#
+# $$\mathrm{KL}(q \,\|\, p) = \mathbb E_q[\log q - \log p] = \log \sigma_0 - \log \sigma_z
+# - \frac{\mathbb E_q[(z - \mu_z)^2]}{2\sigma_z^2} + \frac{\mathbb E_q[(z - \mu_0)^2]}{2\sigma_0^2} .$$
+#
+# Two second moments are left. The first is the variance of $q$, $\sigma_z^2$. For the second, go through $\mu_z$:
+#
+# $$(z - \mu_0)^2 = (z - \mu_z)^2 + 2 (z - \mu_z)(\mu_z - \mu_0) + (\mu_z - \mu_0)^2 ,$$
+#
+# whose middle part has mean 0. So it is $\sigma_z^2 + (\mu_z - \mu_0)^2$, and
+#
+# $$\mathrm{KL}(q \,\|\, p) = \log \sigma_0 - \log \sigma_z
+# + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2\sigma_0^2} - \frac12 .$$
+#
+# With $Z$ independent dimensions, $\log q$ and $\log p$ are sums over them, and so is the KL.
+#
+# ### Exercise 02.4 (write): the KL
+#
+# All four arguments are $(\dots, Z)$. Return the KL, $(\dots)$: summed over the last axis.
+
+
+# %%
+def my_kl(mu_z, sigma_z, mu_0, sigma_0):
+    """KL(N(mu_z, sigma_z^2) || N(mu_0, sigma_0^2)) in nats, (...)."""
+    ### BEGIN SOLUTION
+    ratio = (sigma_z**2 + (mu_z - mu_0) ** 2) / (2 * sigma_0**2)
+    return np.sum(np.log(sigma_0) - np.log(sigma_z) + ratio - 0.5, axis=-1)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("02.4", my_kl)
+
+# %% [markdown]
+# The package writes the same with $d = \log\sigma_z - \log\sigma_0$, and keeps the digits that
+# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close.
+#
+# > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
+# > `tests/test_distributions.py::test_kl_equals_monte_carlo`
+
+# %%
+tv.course.show(gaussian.gaussian_kl_forward)
+
+# %% [markdown]
+# A formula may be derived wrongly. So hold it against its definition: draw from $q$, and average $\log q - \log p$.
+# Below, ten pairs of Gaussians with three dimensions.
+
+# %%
+mu_z, mu_0 = rng.standard_normal((2, 10, 3))
+sigma_z, sigma_0 = np.exp(0.5 * rng.standard_normal((2, 10, 3)))
+closed, _ = gaussian.gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
+z, _ = gaussian.reparameterise_forward(mu_z, sigma_z, rng.standard_normal((4000, 10, 3)))
+log_ratio = [
+    gaussian.gaussian_log_density_forward(z, m + 0 * z, s + 0 * z)[0] for m, s in ((mu_z, sigma_z), (mu_0, sigma_0))
+]
+samples = log_ratio[0] - log_ratio[1]
+estimate, error = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+
+figure, axes = plt.subplots(figsize=(6.4, 3.2))
+axes.errorbar(closed, estimate - closed, 2 * error, fmt="o", color=BLUE, capsize=3)
+axes.axhline(0, color="0.3", lw=1)
+axes.set(
+    xlabel="KL in closed form, nats",
+    ylabel="Monte Carlo minus that",
+    title="4,000 draws each, bars of two standard errors",
+)
+
+assert np.all(abs(estimate - closed) < 4 * error)
+assert np.all(closed > 0) and gaussian.gaussian_kl_forward(mu_z, sigma_z, mu_z, sigma_z)[0].max() == 0
+
+# %% [markdown]
+# ## The VAE, whole
+#
+# Two networks make it a model. The **encoder** gives $q$: $[\mu_z, \sigma_z]$ from $x$. The **decoder** gives
+# $p(x \mid z)$: for binary pixels, a logit each. Eq. 3, with its expectation estimated by Eq. 4 from one draw, is
+# then six lines:
+
+# %%
+tv.course.show(vae.terms_forward)
+
+# %% [markdown]
+# ### Exercise 02.5 (bug): a loss from the web
+#
+# Much public code carries `log_var` $= \log \sigma_z^2$ in place of $\sigma_z$. This loss, with a linear decoder
+# $a = z W + b$ of logits, shall be minus the bound of Eq. 3, in nats per picture, averaged over the batch. It has
+# **two** bugs. (The KL is right: it is your formula with $\mu_0 = 0$, $\sigma_0 = 1$.)
+
+
+# %%
+def vae_loss_with_bugs(x, mu_z, log_var, eps, W, b):
+    z = mu_z + np.exp(log_var) * eps
+    a = z @ W + b
+    log_p = np.mean(x * a - np.logaddexp(0, a), axis=-1)
+    kl = -0.5 * np.sum(1 + log_var - mu_z**2 - np.exp(log_var), axis=-1)
+    return np.mean(kl - log_p)
+
+
+# %%
+def my_vae_loss(x, mu_z, log_var, eps, W, b):
+    """One number, from x (B, X), mu_z, log_var, eps (B, Z), W (Z, X), b (X,)."""
+    ### BEGIN SOLUTION
+    z = mu_z + np.exp(0.5 * log_var) * eps
+    a = z @ W + b
+    log_p = np.sum(x * a - np.logaddexp(0, a), axis=-1)
+    kl = -0.5 * np.sum(1 + log_var - mu_z**2 - np.exp(log_var), axis=-1)
+    return np.mean(kl - log_p)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("02.5", my_vae_loss)
+
+# %% [markdown]
+# ## Digits out of two numbers
+#
+# 8 by 8 pixels, black or white, and $Z = 2$, so that we can look at the whole latent plane. A picture is one step:
+# $T = 1$.
+
+# %%
+digits = tv.load_data("digits8")
+pictures = {name: np.stack([a.reshape(1, 64) for a in digits.split(name)]) for name in ("train", "valid", "test")}
+data = tv.Data.from_sequences("pictures", **pictures, standardise=False, units=digits.units)
+
+model = vae.VAE(x_dim=64, z_dim=2, features=64, layers=1, backend=None, dtype="float64")
+records = tv.train(model, data, progress=False, epochs=60, batch=128, lr=8e-3, patience=60, workers=1)
+first, best = records[0]["valid"]["elbo"], max(record["valid"]["elbo"] for record in records)
+print(f"ELBO of the validation pictures: {first:.1f} nats per picture after one epoch, {best:.1f} at the best")
+assert best > first + 8
+
+# %% [markdown]
+# Left: a grid over the latent plane, each $z$ decoded to the mean of $p(x \mid z)$. Right: samples, $z$ from the
+# prior and then each pixel drawn.
+
+# %%
+side = np.linspace(-2.2, 2.2, 13)
+plane = model.backend.asarray(np.stack(np.meshgrid(side, side[::-1]), axis=-1).reshape(-1, 2))
+mean = model.likelihood.mean(*equations.decode_forward(model.params["decode"], plane, model.likelihood)[0])
+drawn = model.sample(n=49, steps=1, seed=1)[0]
+
+
+def mosaic(flat, columns):
+    """One picture of many, each with a margin of one pixel."""
+    tiles = np.pad(tv.to_host(flat).reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    return tiles.reshape(-1, columns, 10, 10).swapaxes(1, 2).reshape(-1, columns * 10)
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.7))
+left.imshow(mosaic(mean, 13), cmap="gray_r", extent=(-2.38, 2.38, -2.38, 2.38))
+left.set(xlabel="$z_1$", ylabel="$z_2$", title="What the decoder says at each z")
+right.imshow(mosaic(drawn, 7), cmap="gray_r")
+right.set(title="49 samples of the model", xticks=[], yticks=[])
+
+assert drawn.shape == (49, 64) and set(np.unique(tv.to_host(drawn))) <= {0.0, 1.0}
+
+# %% [markdown]
+# Neighbours in the plane look alike: the KL made $q$ wide enough to overlap, so the decoder has to be smooth.
+#
+# ## How tight is it, really?
+#
+# Two latents are few enough for the sum of the first section. A grid over the plane gives $\log p(x)$ of this trained
+# VAE, and the posterior too. Now both sides of $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$ are
+# within reach: the ELBO from 2,000 draws of $q$, as in training; the KL by quadrature; $\log p(x)$ by quadrature.
+
+# %%
+x = pictures["test"][:5, 0]
+line = np.linspace(-6, 6, 241)
+area = (line[1] - line[0]) ** 2
+grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+logits = tv.to_host(
+    equations.decode_forward(model.params["decode"], model.backend.asarray(grid), model.likelihood)[0][0]
+)
+(mu_z, sigma_z), _ = equations.encode_forward(model.params["encode"], model.backend.asarray(x))
+mu_z, sigma_z = tv.to_host(mu_z), tv.to_host(sigma_z)
+
+many = model.backend.asarray(np.repeat(x[None], 2000, axis=0))
+log_px_z, kl, _ = vae.terms_forward(
+    model.params, many, model.backend.asarray(rng.standard_normal((2000, 5, 2))), model.likelihood
+)
+draws = tv.to_host(log_px_z - kl)
+elbo, error = draws.mean(axis=0), draws.std(axis=0) / np.sqrt(len(draws))
+
+softplus = tv.nn.activations.softplus(logits).sum(axis=1)
+log_prior = log_density(grid, 0 * grid, 1.0).sum(axis=1)
+figure, panels = plt.subplots(2, 5, figsize=(9.4, 4), height_ratios=[1, 1.5])
+print("picture    ELBO ± error      +  KL to the posterior  =  their sum    log p(x)   (nats)")
+for i in range(5):
+    log_joint = logits @ x[i] - softplus + log_prior
+    log_p = np.log(np.sum(np.exp(log_joint - log_joint.max())) * area) + log_joint.max()
+    log_q = log_density(grid, mu_z[i] + 0 * grid, sigma_z[i]).sum(axis=1)
+    gap = np.sum(np.exp(log_q) * (log_q - (log_joint - log_p))) * area
+    print(f"   {i + 1}     {elbo[i]:7.2f} ± {error[i]:.2f}      +  {gap:19.2f}  =  {elbo[i] + gap:9.2f}   {log_p:9.2f}")
+    assert abs(np.sum(np.exp(log_q)) * area - 1) < 1e-6 and abs(elbo[i] + gap - log_p) < 4 * error[i] and gap > 0
+    panels[0, i].imshow(x[i].reshape(8, 8), cmap="gray_r")
+    panels[0, i].set(xticks=[], yticks=[], title=f"picture {i + 1}")
+    shapes = [np.exp(a - a.max()).reshape(241, 241) for a in (log_joint, log_q)]
+    panels[1, i].contourf(line, line, shapes[0], levels=[0.05, 0.2, 0.4, 0.6, 0.8, 1], cmap="Greys")
+    panels[1, i].contour(line, line, shapes[1], levels=[0.135, 0.607], colors=RED, linestyles="--")
+    about = mu_z[i], 1.2
+    panels[1, i].set(
+        xlim=(about[0][0] - 1.2, about[0][0] + 1.2), ylim=(about[0][1] - 1.2, about[0][1] + 1.2), xlabel="$z_1$"
+    )
+panels[1, 0].set_ylabel("$z_2$")
+figure.suptitle("Grey: the true posterior. Dashed: q, at one and two deviations", x=0.01, ha="left")
+
+# %% [markdown]
+# Every row adds up, within the error of its draws. And the picture shows where the gap comes from: the encoder can
+# only give ellipses that lie along the axes, and it has to answer for every picture with one network.
+#
+# ## What you now know
+#
+# - $\log p(x)$ is an integral over all explanations, and a bound makes do with the good ones: $q$.
+# - $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the bound is as tight as $q$ is good.
+# - A draw is $\mu + \sigma\epsilon$ with the deviation, and its slopes are $1$ and $\epsilon$. The score function is
+#   right too, and useless here.
+# - The KL of two Gaussians is three moments, and was held against draws.
+#
+# On to [03 · The generative story](03_the_generative_story.ipynb): the same in every step of a sequence, with a prior
+# that remembers.

@@ -1,0 +1,784 @@
+# %% [markdown]
+# # 05 · The ELBO, line by line
+#
+# The whole derivation, from $\log p(x)$ to the paper's Eq. 11, in nine lines. Each line is stated, proved, and then
+# **run**: both of its sides are computed on a small model and have to agree.
+#
+# Three kinds of sign will appear, and it pays to know which one you are looking at:
+#
+# - some lines hold for **every draw** of $z$, to all digits;
+# - some hold **on average** over draws, and are checked within four standard errors;
+# - one is an **inequality**. Everything that a VRNN loses, it loses there.
+#
+# *You need*: [03](03_the_generative_story.ipynb) for Eq. 5 to 8, [04](04_the_approximate_posterior.ipynb) for Eq. 9
+# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about two hours.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyvrnn as tv
+from tinyvrnn.distributions import gaussian
+from tinyvrnn.models import equations
+from tinyvrnn.training.optim import Adam
+
+tv.plots.use_style()
+rng = np.random.default_rng(0)
+BLUE, RED, GREEN, PINK, AMBER = tv.plots.COLOURS[:5]
+
+# %% [markdown]
+# ## A model small enough to know everything about
+#
+# A lamp is on or off. Two bad sensors look at it, at three moments: each reads the wrong value one time in ten, and
+# between two moments the lamp is switched one time in five. So $x$ is three steps of two bits, and there are only
+# $2^6 = 64$ different $x$. (The lamp itself is in no data: that is what $z$ is for.)
+#
+# The model has **one** latent number a step. So $z = (z_1, z_2, z_3)$ is a point in space, and an integral over $z$
+# can be done on a grid. That is the one thing that no real VRNN allows, and it makes this notebook possible.
+
+
+# %%
+def lamps(rng, n):
+    """n sequences x (3, n, 2) of two sensors."""
+    lamp = [rng.random((1, n)) < 0.5]
+    for _ in range(2):
+        lamp.append(lamp[-1] ^ (rng.random((1, n)) < 0.2))
+    return (np.concatenate(lamp)[..., None] ^ (rng.random((3, n, 2)) < 0.1)).astype(float)
+
+
+model = tv.VRNN(x_dim=2, h_dim=4, z_dim=1, features=8, layers=1, dtype="float64", seed=5)
+asarray = model.backend.asarray
+model.theta += asarray(0.1 * tv.noise.generator(5, "biases").standard_normal(model.theta.shape))
+
+# %% [markdown]
+# It is trained for a moment, 300 steps of Adam, so that its $q$ is sensible. Two dials are set by hand, both so that
+# the lines of the derivation can be told apart by eye:
+#
+# - the GRU's wire from $x_t$ is cut (weights 0), so the state knows the past **only through** $z$;
+# - afterwards $q$ is made a bit wider than training wants it.
+#
+# No line below depends on training or dials. They hold for every $p$ and every $q$.
+
+# %%
+optimiser = Adam(model.theta, lr=0.01)
+for _ in range(300):
+    loss, gradient, _ = model.loss_and_grads(asarray(lamps(rng, 128)))
+    optimiser.step(model.theta, gradient)
+    model.params["recur"]["W"][: model.features] = 0
+model.params["infer"]["b_out"][1:] += 0.4
+
+x = np.array([[1, 1], [1, 1], [0, 0]], dtype=float)  # (T, X): on, on, off
+print("x_1, x_2, x_3 =", *(f"({a:.0f}, {b:.0f})" for a, b in x))
+
+# %% [markdown]
+# One function walks along time and writes down the four quantities that the derivation is made of. All of it is the
+# package's Eq. 5, 9, 6, 7. Its argument `v` $(T, N)$ is either the noise $\epsilon$ of $N$ draws from $q$, or $z$.
+
+
+# %%
+def walk(x, v, z_is_given=False):
+    """log p(x_t|.), log p(z_t|.), log q(z_t|.), KL_t, z_t, sigma_z / sigma_0: (T, N) each. x (T, X) or (T, N, X)."""
+    p, N, rows = model.params, v.shape[1], []
+    h = asarray(np.zeros((N, model.h_dim)))
+    x = np.broadcast_to(x if x.ndim == 3 else x[:, None], (len(x), N, model.x_dim))
+    for x_t, v_t in zip(asarray(x), asarray(v[..., None])):
+        prior, _ = equations.prior_forward(p["prior"], h)  # Eq. 5
+        phi_x, _ = equations.features_forward(p["phi_x"], x_t)
+        q, _ = equations.infer_forward(p["infer"], phi_x, h)  # Eq. 9
+        z = v_t if z_is_given else gaussian.reparameterise_forward(*q, v_t)[0]
+        phi_z, _ = equations.features_forward(p["phi_z"], z)
+        outputs, _ = equations.generate_forward(p["generate"], phi_z, h, model.likelihood)  # Eq. 6
+        log_p_x, _ = model.likelihood.log_density_forward(x_t, *outputs)
+        log_p_z, _ = gaussian.gaussian_log_density_forward(z, *prior)
+        log_q, _ = gaussian.gaussian_log_density_forward(z, *q)
+        kl, _ = gaussian.gaussian_kl_forward(*q, *prior)
+        rows.append((log_p_x, log_p_z, log_q, kl, z[:, 0], q[1][:, 0] / prior[1][:, 0]))
+        h, _ = equations.recur_forward(p["recur"], phi_x, phi_z, h)  # Eq. 7
+    return [np.stack([tv.to_host(row) for row in column]) for column in zip(*rows)]
+
+
+# %% [markdown]
+# And three small tools: a grid over $z$, the mean of draws with its standard error, and a line that prints both sides
+# and **asserts** that they agree.
+
+
+# %%
+def grid(n, reach=6.0):
+    """All n^3 points z (3, n^3) of a cube, and the volume of one cell."""
+    axis = np.linspace(-reach, reach, n)
+    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1), (axis[1] - axis[0]) ** 3
+
+
+def mean(values):
+    """(mean, standard error) of independent draws."""
+    return values.mean(), values.std(ddof=1) / len(values) ** 0.5
+
+
+LINES = {}
+
+
+def line(number, left, right, sign="="):
+    """Prints left and right, each (value, standard error). Asserts "=" within four of them, or ">" beyond four."""
+    (a, s), (b, r) = left, right
+    print(f"line {number}:  {a:8.4f} ± {s:.4f}   {sign}   {b:8.4f} ± {r:.4f}")
+    LINES[number] = right
+    assert abs(a - b) < 4 * np.hypot(s, r) if sign == "=" else a - b > 4 * np.hypot(s, r)
+
+
+# %% [markdown]
+# ## Line 1: every $z$ that could have been
+#
+# The model tells a story: first $z_1$, then $x_1$, then $z_2$, and so on. We see $x$ and not $z$. So the probability
+# of $x$ is the probability of all stories that end in $x$, added up:
+#
+# $$\log p(x) = \log \int p(x, z)\, dz . \tag{line 1}$$
+#
+# This is the sum rule of probability, and nothing else.
+#
+# ## Line 2: the story, factor by factor (Eq. 8)
+#
+# Any joint distribution of a list of things is the product of each thing given those before it. With the list
+# $z_1, x_1, z_2, x_2, \dots$:
+#
+# $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid x_1, z_1)\, p(x_2 \mid z_1, z_2, x_1) \cdots
+# = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t})\; p(z_t \mid x_{\lt t}, z_{\lt t}) . \tag{line 2}$$
+#
+# No assumption was made. The model is in how each factor is computed: everything before step $t$ enters through
+# $h_{t-1}$.
+#
+# > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
+# > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
+#
+# **Run it.** Lines 1 and 2 together say: multiply six factors, integrate over $z$, and you have $p(x)$. The other
+# side needs no integral at all. Let the model tell 200,000 stories, and count how many end in our $x$.
+
+
+# %%
+def log_p(x, n):
+    """Line 1 on a grid of n^3 points."""
+    z, cell = grid(n)
+    log_p_x, log_p_z, *_ = walk(x, z, z_is_given=True)
+    return np.log(np.exp((log_p_x + log_p_z).sum(axis=0)).sum() * cell)
+
+
+exact = log_p(x, 41)
+exact = exact, abs(exact - log_p(x, 25))  # its error, at most: what a coarser grid would have said
+stories = tv.to_host(model.sample(n=200_000, steps=3, seed=1))
+share = np.mean((stories == x[:, None]).all(axis=(0, 2)))
+counted = np.log(share), ((1 - share) / share / stories.shape[1]) ** 0.5
+line(1, counted, exact)
+assert exact[1] < 5e-3
+
+# %% [markdown]
+# So we know $\log p(x)$ of this $x$, to three digits, from two sides. We shall need it: it is what the bound is a
+# bound *of*.
+#
+# The same for all 64 sequences at once: each is a point, the integral across and the share of stories upwards. A
+# second check is free: the 64 integrals have to add up to 1.
+
+# %%
+bits = (np.arange(64) >> np.arange(6)[:, None]) & 1
+every_x = bits.reshape(3, 2, 64).transpose(0, 2, 1).astype(float)
+z, cell = grid(17, reach=5.0)
+log_p_x, log_p_z, *_ = walk(np.repeat(every_x, z.shape[1], axis=1), np.tile(z, 64), z_is_given=True)
+p_exact = np.exp((log_p_x + log_p_z).sum(axis=0)).reshape(64, -1).sum(axis=1) * cell
+code = (stories * (2 ** np.arange(6)).reshape(3, 1, 2)).sum(axis=(0, 2)).astype(int)
+p_counted = np.bincount(code, minlength=64) / len(code)
+error = (p_exact * (1 - p_exact) / len(code)) ** 0.5
+
+figure, axes = plt.subplots(figsize=(6, 3.6))
+axes.plot([5e-4, 0.3], [5e-4, 0.3], color="0.7", zorder=0)
+axes.errorbar(p_exact, p_counted, 4 * error, fmt="o", ms=4, color=BLUE, ecolor="0.6")
+mine = int((x * (2 ** np.arange(6)).reshape(3, 2)).sum())
+axes.plot(p_exact[mine], p_counted[mine], "s", ms=8, color=RED)
+axes.annotate("our x: on, on, off", (p_exact[mine], p_counted[mine]), (0.055, 0.022), color=RED)
+axes.set(xscale="log", yscale="log", xlabel="p(x) by integration over z", ylabel="share of 200,000 stories")
+axes.set_title("Lines 1 and 2: the integral is what counting finds (bars: 4 standard errors)")
+
+print(f"sum of p(x) over all 64 x: {p_exact.sum():.3f}")
+assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * error + 0.01 * p_exact)
+
+# %% [markdown]
+# ## Line 3: multiply by one
+#
+# For a real VRNN the integral is hopeless: 28 steps with 16 latents each make 448 dimensions, and almost all of that
+# space contributes nothing. We need to know *where to look*, and $q(z \mid x)$ is our guess of that (Eq. 9 and 10):
+#
+# $$q(z \mid x) = \prod_{t=1}^{T} q(z_t \mid x_{\le t}, z_{\lt t}) .$$
+#
+# Multiply and divide by it. Where $q > 0$, which for Gaussians is everywhere, this changes nothing:
+#
+# $$\log p(x) = \log \int q(z \mid x)\; \underbrace{\frac{p(x, z)}{q(z \mid x)}}_{w(z)}\; dz . \tag{line 3}$$
+#
+# The ratio $w$ is called the **weight** of $z$.
+#
+# **Run it.** The quotient is trivial, but one thing is not: that $q$, a product of Gaussians each of which depends on
+# the draws before, is a *distribution*. If it did not integrate to 1, line 4 would be wrong.
+
+# %%
+z, cell = grid(41)
+log_p_x, log_p_z, log_q, *_ = walk(x, z, z_is_given=True)
+log_q_grid, log_joint_grid = log_q.sum(axis=0), (log_p_x + log_p_z).sum(axis=0)
+total = np.exp(log_q_grid).sum() * cell
+print(f"integral of q(z | x) over z: {total:.6f}")
+assert abs(total - 1) < 1e-4
+
+# %% [markdown]
+# ## Line 4: an integral against $q$ is a mean over draws of $q$
+#
+# That is the definition of an expectation:
+#
+# $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\big[ w(z) \big] . \tag{line 4}$$
+#
+# So draw $z^{(1)}, \dots, z^{(K)}$ from $q$ and average the weights. In code the weights come as logarithms, and
+# $e^{\log w}$ of a long sequence underflows: at $\log w = -1000$ it is 0 in any precision, and $\log 0$ is no answer.
+#
+# ### Exercise 05.1 (write): the logarithm of a mean
+#
+# Given $\log w$ of shape $(K, B)$, return $\log \frac1K \sum_k w_{kb}$ for each column, $(B,)$, right for
+# $\log w = -1000$ as well. (A hint: $\sum_k e^{a_k} = e^{m} \sum_k e^{a_k - m}$, for any $m$.)
+
+
+# %%
+def my_log_mean_exp(log_w):
+    """log of the mean of exp(log_w) over axis 0: (K, B) -> (B,)."""
+    ### BEGIN SOLUTION
+    top = log_w.max(axis=0)
+    return top + np.log(np.mean(np.exp(log_w - top), axis=0))
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("05.1", my_log_mean_exp)
+
+# %% [markdown]
+# And what is the weight of a draw? Lines 2 and 3 say it: what multiplies, adds up in the logarithm.
+#
+# ### Exercise 05.2 (write): $\log w$ of a draw
+#
+# `log_p_x` $(T, B)$ holds $\log p(x_t \mid z_{\le t}, x_{\lt t})$. The others are $(T, B, Z)$: a draw `z`, and the
+# means and deviations of prior and posterior at each step. Return $\log w$, $(B,)$.
+# (The $2\pi$ of the two densities cancel.)
+
+
+# %%
+def my_log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z):
+    """log p(x, z) - log q(z | x), (B,)."""
+
+    ### BEGIN SOLUTION
+    def log_density(mu, sigma):
+        return -np.sum(0.5 * ((z - mu) / sigma) ** 2 + np.log(sigma), axis=-1)
+
+    return np.sum(log_p_x + log_density(mu_0, sigma_0) - log_density(mu_z, sigma_z), axis=0)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("05.2", my_log_weight)
+
+# %% [markdown]
+# **Run it**: 40,000 draws of $q$. The error of $\log \bar w$ follows from that of $\bar w$: a small change $\delta$
+# of $\bar w$ moves its logarithm by $\delta / \bar w$.
+
+# %%
+K = 40_000
+log_p_x, log_p_z, log_q, kl, z, spread = walk(x, rng.standard_normal((3, K)))
+log_w = (log_p_x + log_p_z - log_q).sum(axis=0)
+w = np.exp(log_w)
+
+
+def log_of_mean(w):
+    value, error = mean(w)
+    return np.log(value), error / value
+
+
+line(4, exact, log_of_mean(w))
+
+# %% [markdown]
+# **Can that standard error be trusted?** Only if $w$ has a variance, that is, if
+# $\mathbb{E}_q[w^2] = \int p(x, z)^2 / q(z \mid x)\, dz$ is finite. Far out, $p(z_t)^2$ falls like
+# $e^{-z^2 / \sigma_0^2}$, while $1/q$ grows like $e^{+z^2 / 2\sigma_z^2}$. The product falls only if
+#
+# $$\frac{1}{\sigma_0^2} > \frac{1}{2 \sigma_z^2} , \quad \text{that is} \quad \sigma_z > \frac{\sigma_0}{\sqrt 2} .$$
+#
+# A $q$ that is too narrow makes weights whose rare giants no sample has seen yet. This is why we widened it. (It is
+# a known trouble of importance sampling, and an argument for the bound that comes next: far out, $\log w$ only grows
+# like $z^2$, and has a variance whatever $q$ is.)
+
+# %%
+print(f"smallest sigma_z / sigma_0 in all draws and steps: {spread.min():.2f}, needed: {0.5**0.5:.2f}")
+assert spread.min() > 0.5**0.5
+
+# %% [markdown]
+# ## Line 5: Jensen, the one inequality
+#
+# $\log \mathbb{E}_q[w]$ has the mean *inside* the logarithm. A sum over time inside a logarithm can't be taken
+# apart; a mean of logarithms can. So swap the two, and see what it costs.
+#
+# The logarithm bends down: it lies below each of its tangents. At the point $c$,
+#
+# $$\log w \le \log c + \frac{w - c}{c} \quad \text{for all } w > 0, \text{ with equality only at } w = c .$$
+#
+# Put $c = \mathbb{E}_q[w]$ and take the mean of both sides over $q$. The fraction on the right has mean 0. It leaves
+#
+# $$\log p(x) = \log \mathbb{E}_q[w] \;\ge\; \mathbb{E}_q[\log w] =: \mathrm{ELBO} . \tag{line 5}$$
+
+# %%
+line(5, exact, mean(log_w), ">")
+
+# %%
+tangent = np.exp(exact[0])
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+points = np.linspace(0.001, 0.2, 400)
+left.plot(points, np.log(points), color=BLUE, label="log w")
+left.plot(points, exact[0] + (points - tangent) / tangent, "--", color=AMBER, label="tangent at E[w] = p(x)")
+left.plot(w[:150], log_w[:150], "|", ms=9, color="0.45", label="150 draws")
+left.plot(tangent, exact[0], "o", color=RED, ms=7)
+left.plot(tangent, log_w.mean(), "s", color=GREEN, ms=7)
+left.annotate("log E[w]", (tangent, exact[0]), (tangent - 0.035, exact[0] + 0.35), color=RED)
+left.annotate("E[log w]", (tangent, log_w.mean()), (tangent + 0.008, log_w.mean() - 0.5), color=GREEN)
+left.set(
+    xlim=(0, 0.2), ylim=(-7.5, 0.3), xlabel="weight w", ylabel="nats", title="The logarithm lies below its tangent"
+)
+left.legend(loc="lower right")
+right.hist(log_w, np.linspace(-8, -1, 71), color="0.8")
+right.axvline(exact[0], color=RED, label="log p(x)")
+right.axvline(log_w.mean(), color=GREEN, ls="--", label="its mean, the ELBO")
+right.set(xlabel="log w of a draw, nats", ylabel="draws", title="The bound is the mean, not each draw")
+right.legend(loc="upper left")
+
+assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw lies below the tangent
+# %% [markdown]
+# **What did it cost?** Put $p(x, z) = p(z \mid x)\, p(x)$ into $w$. Then $\log w = \log p(x) + \log p(z \mid x) -
+# \log q(z \mid x)$ for every $z$, and the mean over $q$ is
+#
+# $$\log p(x) - \mathrm{ELBO} = \mathbb{E}_q\big[\log q(z \mid x) - \log p(z \mid x)\big]
+# = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
+#
+# So the price is how far the guess $q$ is from the true posterior, and nothing else. **Run it**: on the grid we know
+# the true posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
+
+# %%
+posterior_gap = np.sum(np.exp(log_q_grid) * (log_q_grid - (log_joint_grid - exact[0]))) * cell
+elbo, error = mean(log_w)
+print(
+    f"log p(x) - ELBO: {exact[0] - elbo:.4f} ± {error:.4f}      KL(q || p(z | x)) by integration: {posterior_gap:.4f}"
+)
+assert abs(exact[0] - elbo - posterior_gap) < 4 * error + exact[1] and posterior_gap > 0.1
+
+# %% [markdown]
+# ### Exercise 05.3 (derive): Jensen's gap
+#
+# How large is the gap if we know how much $\log w$ varies? Let $\log w \sim \mathcal N(m, s^2)$. Derive
+#
+# $$\log \mathbb{E}[w] - \mathbb{E}[\log w]$$
+#
+# as a function of $s$. (Write $\mathbb{E}[w] = \int e^{v}\, \mathcal N(v; m, s^2)\, dv$ and complete the square in
+# the exponent.) `s` is an array; return an array like it.
+
+
+# %%
+def my_jensen_gap(s):
+    """log E[w] - E[log w] for log w ~ N(m, s^2)."""
+    ### BEGIN SOLUTION
+    # v - (v - m)^2 / 2 s^2 = m + s^2 / 2 - (v - m - s^2)^2 / 2 s^2, so E[w] = exp(m + s^2 / 2), and E[log w] = m
+    return s**2 / 2
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("05.3", my_jensen_gap)
+
+# %% [markdown]
+# Half a variance: a rule of thumb for any bound of this kind. It is exact for a Gaussian $\log w$, as the first
+# number shows, done by integration. Ours has a long tail to the left (look at the histogram), which counts much in
+# the variance and little in the weights, so the rule overrates our gap.
+
+# %%
+eps = np.linspace(-12, 12, 4001)
+weight = np.exp(-0.5 * eps**2) / np.exp(-0.5 * eps**2).sum()
+gaps = [np.log(weight @ np.exp(s * eps)) - weight @ (s * eps) for s in (0.5, 1.0, 2.0)]
+print("Gaussian log w, s = 0.5, 1, 2:", *(f"{gap:.4f}" for gap in gaps))
+print(f"our log w: half its variance {log_w.var() / 2:.2f}, the gap {posterior_gap:.2f}")
+assert np.allclose(gaps, [0.125, 0.5, 2.0], atol=1e-9) and log_w.var() / 2 > posterior_gap
+
+# %% [markdown]
+# ## Line 6: the logarithm of products is a sum over time
+#
+# Now the reward. Put line 2 and Eq. 10 in:
+#
+# $$\mathrm{ELBO} = \mathbb{E}_q\left[ \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t})
+# + \log p(z_t \mid x_{\lt t}, z_{\lt t}) - \log q(z_t \mid x_{\le t}, z_{\lt t}) \Big) \right] . \tag{line 6}$$
+#
+# This holds for **every draw**, so the check is to all digits: multiply nine densities and take one logarithm, or
+# take nine logarithms and add.
+
+# %%
+by_products = np.log(np.prod(np.exp(log_p_x) * np.exp(log_p_z) / np.exp(log_q), axis=0))
+print(f"largest difference in {K:,} draws below 1e-12: {abs(by_products - log_w).max() < 1e-12}")
+line(6, mean(by_products), mean(log_w))
+assert abs(by_products - log_w).max() < 1e-12
+
+# %% [markdown]
+# ## Line 7: each step by itself
+#
+# The mean of a sum is the sum of the means. And the term of step $t$ knows nothing of later latents: it contains
+# $z_1, \dots, z_t$ only. Write its mean out, latest integral innermost:
+#
+# $$\int q(z_1 \mid \cdot) \cdots \int q(z_t \mid \cdot)\, f_t(z_{\le t})
+# \underbrace{\int q(z_{t+1} \mid \cdot) \cdots \int q(z_T \mid \cdot)\, dz_T \cdots dz_{t+1}}_{=\,1}\;
+# dz_t \cdots dz_1 .$$
+#
+# From the last one down, each integral over a later $z_s$ is 1, because $q(z_s \mid \cdot)$ is a distribution. What
+# is left, split into what happened before step $t$ and step $t$ itself, is the **tower rule**:
+#
+# $$\mathbb{E}_q[f_t] = \mathbb{E}_{q(z_{\lt t})}\Big[\, \mathbb{E}_{q(z_t \mid x_{\le t}, z_{\lt t})}[f_t]\, \Big] .
+# \tag{line 7}$$
+#
+# **Run it**, for the last step, where there is most to go wrong. On the left, 40,000 whole draws. On the right, 1,000
+# pasts $z_{\lt 3}$, each with 100 draws of $z_3$: first the inner mean, then the outer, whose spread gives the error.
+
+# %%
+past = np.repeat(rng.standard_normal((2, 1000)), 100, axis=1)
+nested = walk(x, np.concatenate([past, rng.standard_normal((1, 100_000))]))
+inner = (nested[0] + nested[1] - nested[2])[2].reshape(1000, 100).mean(axis=1)
+line(7, mean((log_p_x + log_p_z - log_q)[2]), mean(inner))
+
+# the later draws do not matter: with another z_3 the terms of steps 1 and 2 are the same, bit for bit
+eps = rng.standard_normal((3, 1000))
+one, other = walk(x, eps), walk(x, np.concatenate([eps[:2], rng.standard_normal((1, 1000))]))
+assert all(np.array_equal(a[:2], b[:2]) and not np.array_equal(a[2], b[2]) for a, b in zip(one[:3], other[:3]))
+
+# %% [markdown]
+# ## Line 8: the inner mean is known
+#
+# Stand at step $t$ with the past $z_{\lt t}$ fixed. Then $q(z_t \mid \cdot)$ and $p(z_t \mid \cdot)$ are two
+# Gaussians with known parameters, and
+#
+# $$\mathbb{E}_{q(z_t \mid \cdot)}\big[ \log p(z_t \mid x_{\lt t}, z_{\lt t})
+# - \log q(z_t \mid x_{\le t}, z_{\lt t}) \big]
+# = -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big) . \tag{line 8}$$
+#
+# That is the KL's very definition, and for Gaussians it is a formula ([02](02_the_vae.ipynb)): no draw is needed.
+#
+# > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
+# > `tests/test_distributions.py::test_kl_equals_monte_carlo`
+#
+# Note what was integrated out and what was **not**. The draw of $z_t$ is gone. The past is still there: the KL of
+# step $t$ is a *function of $z_{\lt t}$*, because both networks read $h_{t-1}$. **Run it** at the second step:
+# eleven values of $z_1$, and for each the mean over 4,000 draws of $z_2$ against the formula.
+
+# %%
+first, eps_1 = walk(x[:1], np.linspace(-3, 3, 11)[None])[4], np.linspace(-3, 3, 11)
+eps = np.stack([np.repeat(eps_1, 4000), rng.standard_normal(44_000)])
+_, log_p_z2, log_q2, kl_2, *_ = walk(x[:2], eps)
+minus = (log_q2 - log_p_z2)[1].reshape(11, 4000)
+drawn, errors = minus.mean(axis=1), minus.std(axis=1, ddof=1) / 4000**0.5
+formula = kl_2[1].reshape(11, 4000)[:, 0]
+
+fine = np.linspace(-4, 4, 200)
+smooth = walk(x[:2], np.stack([fine, 0 * fine]))
+figure, axes = plt.subplots(figsize=(6.5, 3.6))
+axes.plot(smooth[4][0], smooth[3][1], color=BLUE, label="the formula, line 8 right")
+axes.errorbar(first[0], drawn, 4 * errors, fmt="o", color=RED, ms=4, label="mean of draws, line 8 left (4 s.e.)")
+axes.fill_between(
+    smooth[4][0], 0, 0.25 * np.exp(-0.5 * fine**2), color="0.88", label="where q puts $z_1$ (not to scale)"
+)
+axes.set(
+    xlabel="$z_1$", ylabel="KL of step 2, nats", ylim=(0, None), title="The KL of a step depends on the past drawn"
+)
+axes.legend()
+
+print(f"KL of step 1: spread {kl[0].std():.3f};  of step 2: {kl[1].std():.3f};  of step 3: {kl[2].std():.3f} nats")
+assert np.all(abs(drawn - formula) < 4 * errors)
+assert kl[0].std() < 1e-12 and kl[1].std() > 0.05 and kl[2].std() > 0.05
+
+# %% [markdown]
+# At the first step there is no past, so its KL is one number. From the second on it is a random variable, and in the
+# bound stands its **mean over pasts**: the expectation stays *outside* the KL.
+#
+# With line 8 inside line 7, and summed over the steps:
+
+# %%
+eps = rng.standard_normal((3, K))
+log_p_x_9, _, _, kl_9, *_ = walk(x, eps)
+line(8, mean((log_p_z - log_q).sum(axis=0)), mean(-kl_9.sum(axis=0)))
+
+# %% [markdown]
+# ## Line 9: Eq. 11
+#
+# Collect. The likelihood keeps its draw of $z_t$, the KL does not need it, both keep the past:
+#
+# $$\mathrm{ELBO} = \mathbb{E}_{q(z_{\le T} \mid x_{\le T})}\left[ \sum_{t=1}^{T} \Big(
+# -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big)
+# + \log p(x_t \mid z_{\le t}, x_{\lt t}) \Big) \right] . \tag{line 9}$$
+#
+# This is Eq. 11 of the paper, and we are done. The package computes it; here is the literal version, one step:
+#
+# > **Function** `tinyvrnn.models.stepwise.step_forward` · **held by**
+# > `tests/test_autograd.py::test_loss_and_gradient_equal_the_plain_rewrite`
+
+# %%
+tv.course.show(tv.models.stepwise.step_forward)
+
+# %% [markdown]
+# **Run it.** `model.elbo` is the sum in the brackets for one draw. So its mean over draws is the ELBO. It has to meet
+# line 6, which was computed from other draws and without any KL formula, and the exact value: $\log p(x)$ less the KL
+# to the true posterior, both integrated, both without a draw.
+
+# %%
+eq_11 = tv.to_host(model.elbo(asarray(np.repeat(x[:, None], K, axis=1)), eps=asarray(eps[..., None])))
+assert np.allclose(eq_11, (log_p_x_9 - kl_9).sum(axis=0), atol=1e-12)  # the package and our walk, draw by draw
+line(9, mean(log_w), mean(eq_11))
+line("9, exact", (exact[0] - posterior_gap, exact[1]), mean(eq_11))
+
+# %% [markdown]
+# ## The lines in one picture
+
+# %%
+figure, axes = plt.subplots(figsize=(9, 3.8))
+names = {
+    "counting\nstories": counted,
+    "1, 2\nintegral": LINES[1],
+    "4\nlog E[w]": LINES[4],
+    "5, 6\nE[log w]": LINES[5],
+    "9\nEq. 11": LINES[9],
+}
+for i, (value, error) in enumerate(names.values()):
+    above = i < 3
+    axes.errorbar(i, value, 4 * error, fmt="o" if above else "s", color=RED if above else GREEN, capsize=5, ms=7)
+axes.axhline(exact[0], color=RED, lw=0.8, xmax=0.6)
+axes.axhline(elbo, color=GREEN, lw=0.8, ls="--", xmin=0.2)
+axes.annotate("", (2.5, elbo), (2.5, exact[0]), arrowprops={"arrowstyle": "<->"})
+axes.text(2.56, (elbo + exact[0]) / 2, "Jensen's step:\nKL(q || true posterior)", va="center")
+axes.set_xticks(range(len(names)), names)
+axes.set(ylabel="nats per sequence", xlim=(-0.5, 4.5), title="Nine lines, two heights (bars: 4 standard errors)")
+
+assert min(value for value, _ in list(names.values())[:3]) > max(value for value, _ in list(names.values())[3:]) + 0.3
+# %% [markdown]
+# Lines 1 to 4 are one number, lines 5 to 9 another. Of nine signs, one is no equality.
+#
+# | line | | why | holds |
+# |---|---|---|---|
+# | 1 | $\log \int p(x, z)\, dz$ | sum rule | exactly |
+# | 2 | $\prod_t p(x_t \mid \cdot)\, p(z_t \mid \cdot)$ | chain rule, Eq. 8 | for every $z$ |
+# | 3 | $\log \int q\, w\, dz$ | multiply by one | for every $z$ |
+# | 4 | $\log \mathbb{E}_q[w]$ | name of an integral | exactly |
+# | 5 | $\ge \mathbb{E}_q[\log w]$ | **Jensen** | **as an inequality** |
+# | 6 | $\mathbb{E}_q[\sum_t \cdots]$ | logarithm of a product, Eq. 10 | for every $z$ |
+# | 7 | $\sum_t \mathbb{E}_{z_{\lt t}} \mathbb{E}_{z_t}[\cdots]$ | later $z$ integrate to 1 | on average |
+# | 8 | $-\mathrm{KL}_t$ | its definition, given $z_{\lt t}$ | on average over $z_t$ |
+# | 9 | Eq. 11 | collect | on average |
+#
+# **Which line should a program use**, 6 or 9? They have the same mean. Their spreads differ, and not as most people
+# expect:
+
+# %%
+print(f"spread of one draw: line 6 {log_w.std():.2f} nats, line 9 (Eq. 11) {eq_11.std():.2f} nats")
+assert log_w.std() < eq_11.std()
+
+# %% [markdown]
+# The formula has removed some chance, and yet the rest varies *more*. In line 6 the terms of one draw make up for
+# one another: a $z$ that explains $x$ well is paid for by $\log p - \log q$. In the limit where $q$ is the true
+# posterior, $\log w = \log p(x)$ for every $z$ and line 6 does not vary at all, while $\log p(x_t \mid \cdot)$ still
+# does. It can be the other way round: where the decoder ignores $z$, it is Eq. 11 that does not vary. Eq. 11 is what
+# the paper uses and what the package computes.
+#
+# ## The slip: a KL inside the logarithm
+#
+# Line 9 has the logarithm inside the mean, and the KL beside the logarithm. Two ways of misplacing it are common.
+#
+# **First**, on paper, brackets get lost: $\log\big(p(x_t \mid \cdot) - \mathrm{KL}\big)$. A probability minus nats is
+# not even a number of anything, and where the KL is larger the logarithm does not exist:
+
+# %%
+inside = np.exp(log_p_x_9) - kl_9
+print(f"p(x_t | ...) - KL is negative in {np.mean((inside < 0).any(axis=0)):.0%} of the draws: no logarithm")
+assert np.mean((inside < 0).any(axis=0)) > 0.5
+
+# %% [markdown]
+# **Second**, in code, and harder to see. Line 4 says $p(x) = \mathbb{E}_q[w]$. Line 8 says that
+# $\log p(z_t) - \log q(z_t)$ averages to $-\mathrm{KL}$. So why not put the formula into the weight,
+# and average *that*?
+#
+# $$\log p(x) \overset{?}{=} \log \mathbb{E}_q\left[ \prod_t p(x_t \mid \cdot)\, e^{-\mathrm{KL}_t} \right]$$
+#
+# Because line 8 is about a mean of logarithms, and here it is used inside an exponential: the mean of $e^v$ is not
+# $e$ to the mean of $v$. That is Jensen again, and this time it works **against** us. Take one step, and let $q$ be
+# the true posterior, where $\log p(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}$ exactly. Then the slip gives
+#
+# $$\log \mathbb{E}_q[p(x \mid z)] - \mathrm{KL} \;\ge\; \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL} = \log p(x) .$$
+#
+# For a perfect $q$ it never lies below $\log p(x)$: it is not a bound, and a model that reports it looks better than
+# it is. Ours:
+
+# %%
+slip = log_of_mean(np.exp(eq_11))
+print(f"ELBO {elbo:.3f}  <  log p(x) {exact[0]:.3f}  <  the slip {slip[0]:.3f} ± {slip[1]:.3f}")
+assert slip[0] - exact[0] > 4 * np.hypot(slip[1], exact[1])
+
+# %% [markdown]
+# Here is the slip as one meets it, in a function that is meant to estimate $\log p(x)$ by line 4. Its arguments are
+# $(T, K, B)$: the terms of each step, draw and sequence.
+
+
+# %%
+def buggy_log_p(log_p_x, log_p_z, log_q, kl):
+    """log p(x), (B,), from K draws of z."""
+    log_w = (log_p_x - kl).sum(axis=0)  # the KL is the mean of log q - log p, so: less noise
+    return np.logaddexp.reduce(log_w, axis=0) - np.log(len(log_w))
+
+
+# %% [markdown]
+# ### Exercise 05.4 (bug): the KL inside the logarithm
+#
+# Write it again, without the slip.
+
+
+# %%
+def my_log_p(log_p_x, log_p_z, log_q, kl):
+    """log p(x), (B,), from K draws of z."""
+    ### BEGIN SOLUTION
+    log_w = (log_p_x + log_p_z - log_q).sum(axis=0)
+    top = log_w.max(axis=0)
+    return top + np.log(np.exp(log_w - top).mean(axis=0))
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("05.4", my_log_p)
+
+# %% [markdown]
+# ## What each step pays and earns
+#
+# Eq. 11 is a sum over time, so it can be read step by step. Each step earns its log-likelihood (negative, for bits:
+# at best 0) and pays its KL. Three sequences:
+
+# %%
+sequences = {
+    "on, on, on": [[1, 1], [1, 1], [1, 1]],
+    "on, on, off": [[1, 1], [1, 1], [0, 0]],
+    "on, sensors disagree, on": [[1, 1], [1, 0], [1, 1]],
+}
+figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.4), sharey=True)
+terms = {}
+for axes, (name, bits) in zip(panels, sequences.items()):
+    result = walk(np.array(bits, dtype=float), rng.standard_normal((3, 10_000)))
+    earned, paid = result[0].mean(axis=1), result[3].mean(axis=1)
+    terms[name] = earned, paid
+    steps = np.arange(1, 4)
+    axes.bar(steps, earned, 0.6, color=BLUE, label="log p($x_t$ | ...)")
+    axes.bar(steps, -paid, 0.6, bottom=earned, color=AMBER, hatch="//", edgecolor="white", label="- KL of step t")
+    axes.plot(steps, earned - paid, "k_", ms=22, mew=2, label="the step's share of the ELBO")
+    axes.set(title=f"{name}\nELBO {np.sum(earned - paid):.2f}", xlabel="step t", xticks=steps)
+panels[0].set_ylabel("nats")
+panels[0].legend(loc="lower left", fontsize=8)
+assert terms["on, on, off"][1][2] > 2 * terms["on, on, on"][1][2]  # a surprise costs KL
+assert terms["on, sensors disagree, on"][0][1] < min(terms["on, on, on"][0])  # what z can't say costs likelihood
+
+# %% [markdown]
+# Read the pictures. A switch of the lamp is a surprise to the prior, which has seen "on" so far; $q$, which sees
+# $x_3$, moves $z_3$ and pays for it in **KL**. Two sensors that disagree are noise that no $z$ explains; that step
+# pays in **likelihood**. What the latent learned to say is visible in which of the two pays.
+#
+# ## Units, and sequences that end
+#
+# The sum over $t$ makes **nats per sequence**. Long sequences pay more, so to compare sets one divides by steps. Two
+# rules keep such numbers honest when a batch is ragged, that is, padded to its longest sequence:
+#
+# - a padded step is nobody's data: a mask $m_{tb}$, 1 for real steps and 0 for padding, goes over **both** terms;
+# - **nats per step** are all nats over all real steps,
+#   $\sum_{t,b} m_{tb} (\ell_{tb} - k_{tb}) \,/ \sum_{t,b} m_{tb}$, and not the mean of each sequence's own mean, in
+#   which the steps of short sequences would weigh more.
+#
+# > **Function** `tinyvrnn.bounds.evaluate_elbo` · **held by** `tests/test_schedule.py::test_padding_changes_nothing`
+#
+# ### Exercise 05.5 (write): masks and units
+#
+# All arguments are $(T, B)$. Return the ELBO of each sequence, $(B,)$, in nats per sequence, and one number in nats
+# per step.
+
+
+# %%
+def my_units(log_p, kl, mask):
+    """elbo (B,) in nats per sequence, per_step () in nats per step. mask: 1.0 for real steps, 0.0 for padding."""
+    ### BEGIN SOLUTION
+    elbo = np.sum((log_p - kl) * mask, axis=0)
+    return elbo, np.sum(elbo) / np.sum(mask)
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("05.5", my_units)
+
+# %% [markdown]
+# The two ways to count steps, on our own model. The sequences have 1, 2 or 3 steps; padding changes nothing, whatever
+# stands in it; and the mean of means is another number.
+
+# %%
+lengths = np.arange(300) % 3 + 1
+batch, eps = lamps(rng, 300), rng.standard_normal((3, 300, 1))
+elbos = tv.to_host(model.elbo(asarray(batch), lengths, asarray(eps)))
+real = np.arange(3)[:, None] < lengths
+garbage = np.where(real[..., None], batch, 0.5)
+again = tv.to_host(model.elbo(asarray(garbage), lengths, asarray(eps)))
+assert np.array_equal(elbos, again)
+assert np.allclose(
+    elbos[lengths == 1], tv.to_host(model.elbo(asarray(batch[:1]), None, asarray(eps[:1])))[lengths == 1]
+)
+
+print(f"nats per sequence             {elbos.mean():.3f}")
+print(f"nats per step                 {elbos.sum() / lengths.sum():.3f}")
+print(f"mean of the sequences' means  {(elbos / lengths).mean():.3f}   (not a unit)")
+assert (elbos / lengths).mean() < elbos.sum() / lengths.sum() - 0.01
+
+# %% [markdown]
+# The first step is the dearest: nothing is known yet. Sequences of one step consist of it alone, and the mean of
+# means counts them as much as the long ones.
+#
+# ## One last question
+#
+# ### Exercise 05.6 (predict): what can lie above $\log p(x)$?
+#
+# It is a *lower* bound. So which of these can come out **above** $\log p(x)$? Answer with a set of words, e.g.
+# `{"w", "elbo"}`, before you run the cell after the next.
+#
+# - `"w"`: $\log w(z)$ for one draw of $z$;
+# - `"eq11"`: the sum in the brackets of Eq. 11, for one draw;
+# - `"ten"`: $\log \frac{1}{10} \sum_k w(z^{(k)})$ of ten draws;
+# - `"elbo"`: the ELBO itself, the exact mean over $q$.
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = {"w", "eq11", "ten"}
+### END SOLUTION
+
+# %%
+tv.course.check("05.6", prediction)
+
+# %%
+ten = np.log(w.reshape(10, -1).mean(axis=0))
+shares = {name: np.mean(values > exact[0]) for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten))}
+for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
+    print(
+        f"{name:5} above log p(x) in {shares[name]:3.0%} of the draws; its mean {values.mean():7.3f} < {exact[0]:.3f}"
+    )
+    assert shares[name] > 0.2 and values.mean() < exact[0] - exact[1]
+
+# %% [markdown]
+# A bound holds for the mean. A single evaluation may lie above by luck, and with several draws inside the logarithm
+# the mean climbs towards $\log p(x)$ from below: that is the importance-weighted bound, and the matter of
+# [09](09_how_tight.ipynb).
+#
+# ## What you now know
+#
+# - $\log p(x)$ to Eq. 11 is nine lines: sum rule, chain rule, multiply by one, name the mean, **Jensen**, logarithm
+#   of a product, tower rule, definition of the KL, collect.
+# - Jensen's is the only loss, and it is exactly $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$.
+# - The KL of a step depends on the past that was drawn. It stands inside the mean over $q$, outside every logarithm.
+# - Put into a weight, it makes a number that can beat $\log p(x)$, and no test of gradients would mind.
+# - Nats per sequence add over real steps; nats per step are a total over a total.
+#
+# Nobody has differentiated anything yet. On to [06 · Backward by hand I](06_backward_by_hand_1.ipynb).

@@ -1,0 +1,600 @@
+# %% [markdown]
+# # 08 · Training
+#
+# You have the bound and its gradient. What is missing is a loop of a few lines, and some judgement: in which units to
+# count, when to clip, what Adam divides by, and how to tell whether the latents do anything at all. At the end a
+# model writes digits, and you move its latents by hand.
+#
+# *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [07](07_backward_by_hand_2.ipynb) for its gradient.
+# *It takes* about an hour and a half; the training itself takes half a minute.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyvrnn as tv
+from tinyvrnn import noise
+from tinyvrnn.distributions.gaussian import gaussian_kl_forward, sigma_of, split
+from tinyvrnn.models import schedule
+from tinyvrnn.models.equations import features_forward, prior_forward
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
+
+tv.plots.use_style()
+
+# %% [markdown]
+# ## The data, and what is to be beaten
+#
+# A digit is read row by row: step $t$ is a row of 28 pixels, $x_t \in \{0, 1\}^{28}$, and there are $T = 28$ steps.
+#
+# Before training anything, ask what a model without any network reaches. The *marginal* baseline knows how often each
+# pixel is black. The *Markov* baseline also knows the pixel above. Both are counted, not trained.
+
+# %%
+data = tv.load_data("digits")
+x, _ = tv.pad(data.test[:16])
+tv.plots.samples(x, binary=True, title=f"Sixteen of {len(data.test)} test digits: time runs from top to bottom")
+
+# %%
+floors = tv.data.baselines(data, "test")
+for name, log_p in floors.items():
+    print(f"{name:20} {log_p:7.1f} nats per digit")
+assert floors["Markov"] > floors["marginal Bernoulli"]
+
+# %% [markdown]
+# ## What is minimised, and in which units
+#
+# From [05](05_the_elbo_line_by_line.ipynb), the bound of one sequence is a sum over its steps,
+#
+# $$\mathrm{ELBO} = \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{<t})
+# - \mathrm{KL}\big(q(z_t \mid x_{\le t}, z_{<t}) \,\|\, p(z_t \mid x_{<t}, z_{<t})\big) \Big) .$$
+#
+# The loss is minus its mean over the $B$ sequences of a batch: **nats per sequence**. Papers on speech or music
+# report **nats per step** instead, and there is a trap in it, because sequences differ in length.
+#
+# Take one of 2 steps and 20 nats, and one of 8 steps and 40 nats. A step costs 10 nats in the first, 5 in the second.
+# The mean of the two is 7.5. But there are 10 steps, and 60 nats were paid for them: 6 nats per step.
+#
+# > **total over total, never a mean of means**
+#
+# The first is what a stranger's step costs. The second is what a step costs if short sequences are weighed up, and it
+# changes when a long sequence is cut in two.
+
+# %%
+nats, steps = np.array([20.0, 40.0]), np.array([2, 8])
+print(f"mean of means {np.mean(nats / steps):.1f}, total over total {nats.sum() / steps.sum():.1f}")
+assert nats.sum() / steps.sum() == 6.0 != np.mean(nats / steps)
+
+# %% [markdown]
+# > **Function** `tinyvrnn.bounds.evaluate_elbo` · **held by**
+# > `tests/test_training.py::test_an_evaluation_divides_by_real_steps`
+#
+# ### Exercise 08.1 (write): nats per sequence and per step
+#
+# `elbo` $(T, B)$ holds the bound of each step, in nats; `mask` $(T, B)$ is 1 at real steps and 0 in the padding,
+# where `elbo` holds rubbish. Return both figures, per sequence and per step.
+
+
+# %%
+def my_bounds(elbo, mask):
+    """per_sequence, per_step: two numbers, from elbo (T, B) and mask (T, B)."""
+    ### BEGIN SOLUTION
+    total = (elbo * mask).sum()
+    return total / elbo.shape[1], total / mask.sum()
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("08.1", my_bounds)
+
+# %% [markdown]
+# ## A gradient that is too long
+#
+# A recurrent network multiplies by the same matrices again and again, so now and then a gradient comes out huge. One
+# step along it, and hours of training are lost. The remedy of Pascanu, Mikolov and Bengio keeps its direction and
+# cuts its length: with $g$ **all** gradients in one vector,
+#
+# $$g \;\leftarrow\; g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right), \qquad
+# \lVert g \rVert = \sqrt{\textstyle\sum_i g_i^2} .$$
+#
+# Where $\lVert g \rVert \le c$ the factor is 1. Otherwise the new length is $\lVert g \rVert \cdot c / \lVert g
+# \rVert = c$. One factor for all entries: that is why the direction stays.
+
+# %%
+tv.course.show(clip_by_global_norm)
+
+# %%
+g = np.array([3.0, 0.4])
+flat = g.copy()
+clip_by_global_norm(flat, 1.0)
+by_entry = np.clip(g, -1, 1)
+
+figure, axes = plt.subplots(figsize=(5.6, 2.9))
+for v, colour, style, label in (
+    (g, 6, ":", "the gradient"),
+    (flat, 0, "-", "clipped by its norm"),
+    (by_entry, 1, "--", "clipped entry by entry"),
+):
+    axes.plot([0, v[0]], [0, v[1]], style, color=tv.plots.COLOURS[colour], marker="o", markevery=[1], label=label)
+circle = np.linspace(-0.25 * np.pi, 0.5 * np.pi, 99)
+axes.plot(np.cos(circle), np.sin(circle), color="0.7", linewidth=1)
+axes.set(
+    xlabel="$g_1$", ylabel="$g_2$", title="Only one of them keeps the direction", aspect="equal", ylim=(-0.2, 1.25)
+)
+axes.legend(loc="upper right")
+
+assert np.isclose(np.linalg.norm(flat), 1) and np.isclose(flat[1] / flat[0], g[1] / g[0])
+assert not np.isclose(by_entry[1] / by_entry[0], g[1] / g[0])
+
+# %% [markdown]
+# ### Exercise 08.2 (write): clipping by the global norm
+#
+# `grads` is a dict of arrays, as in any code that has not put its parameters into one vector. Return a new dict. (The
+# arrays given are the caller's: leave them as they are.)
+
+
+# %%
+def my_clip(grads, max_norm):
+    """{"W": ..., "b": ...} with a common norm of at most max_norm."""
+    ### BEGIN SOLUTION
+    norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
+    factor = np.minimum(max_norm / norm, 1)
+    return {name: g * factor for name, g in grads.items()}
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("08.2", my_clip)
+
+# %% [markdown]
+# ### Exercise 08.3 (predict): the order of two lines
+#
+# This is found in public code, with and without the line that clips in its right place:
+#
+# ```python
+# theta, g = np.zeros(2), np.array([30.0, 40.0])
+# theta -= 0.1 * g
+# clip_by_global_norm(g, 2.0)
+# ```
+#
+# How far from 0 is `theta` after it? Give the distance, $\lVert \theta \rVert$.
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = 5.0
+### END SOLUTION
+
+# %%
+tv.course.check("08.3", prediction)
+
+# %%
+for order in ("step, clip", "clip, step"):
+    theta, g = np.zeros(2), np.array([30.0, 40.0])
+    for line in order.split(", "):
+        if line == "step":
+            theta -= 0.1 * g
+        else:
+            clip_by_global_norm(g, 2.0)
+    print(f"{order}: theta moves by {np.linalg.norm(theta):.1f}")
+assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
+
+# %% [markdown]
+# In the wrong order nothing fails, no loss looks odd, and there is no clipping at all. It comes to light on the day
+# when it would have been needed.
+#
+# ## Adam
+#
+# Plain descent has one rate for all parameters. Where the loss is a narrow valley, the rate that is safe across it is
+# far too small along it. **Adam** (Kingma and Ba) measures each parameter's gradient, and divides by what it
+# measured:
+#
+# $$m_k = \beta_1 m_{k-1} + (1 - \beta_1)\, g_k, \qquad v_k = \beta_2 v_{k-1} + (1 - \beta_2)\, g_k^2 ,$$
+#
+# $$\theta_k = \theta_{k-1} - \eta \; \frac{\hat m_k}{\sqrt{\hat v_k} + \epsilon}, \qquad
+# \hat m_k = \frac{m_k}{1 - \beta_1^k}, \quad \hat v_k = \frac{v_k}{1 - \beta_2^k} .$$
+#
+# $m$ is a running mean of the gradient, $v$ of its square. $\sqrt{v}$ has the units of a gradient, so the quotient
+# has none: about $\pm 1$ where the gradient always points the same way, about 0 where it keeps changing its sign.
+#
+# Why the divisions by $1 - \beta^k$? Put the recursion into itself, from $m_0 = 0$:
+#
+# $$m_K = (1 - \beta_1)\, g_K + \beta_1 m_{K-1}
+# = (1 - \beta_1) \big( g_K + \beta_1 g_{K-1} + \beta_1^2 g_{K-2} + \dots + \beta_1^{K-1} g_1 \big) .$$
+#
+# The weights are those of a geometric series, and they add up to
+#
+# $$(1 - \beta_1) \sum_{i=0}^{K-1} \beta_1^i = (1 - \beta_1) \cdot \frac{1 - \beta_1^K}{1 - \beta_1}
+# = 1 - \beta_1^K < 1 .$$
+#
+# So $m_K$ is a weighted mean times $1 - \beta_1^K$: too small, by much at first, because of the zero it started from.
+# Dividing by that sum makes the weights add up to 1.
+
+# %%
+tv.course.show(Adam)
+
+# %% [markdown]
+# > **Function** `tinyvrnn.training.optim.Adam` · **held by** `tests/test_training.py::test_adam_follows_its_formula`
+#
+# ### Exercise 08.4 (derive): the corrected mean, without the recursion
+#
+# Write $\hat m_K$ as one weighted sum of the gradients $g_1 \dots g_K$, which are the rows of `g` $(K, P)$.
+
+
+# %%
+def my_corrected_mean(g, b1):
+    """m_hat (P,) from g (K, P), the oldest gradient first, and b1."""
+    ### BEGIN SOLUTION
+    age = np.arange(len(g))[::-1]  # the newest gradient has age 0
+    weights = ((1 - b1) * b1**age / (1 - b1 ** len(g))).astype(g.dtype)
+    return weights @ g
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("08.4", my_corrected_mean)
+
+# %% [markdown]
+# ### Exercise 08.5 (write): a step of Adam
+#
+# `k` counts the steps and includes this one: in the first step it is 1. `eps` stands outside the root.
+
+
+# %%
+def my_adam_step(theta, g, m, v, k, lr, b1, b2, eps):
+    """theta, m, v after the step, (P,) each; new arrays."""
+    ### BEGIN SOLUTION
+    m = b1 * m + (1 - b1) * g
+    v = b2 * v + (1 - b2) * g * g
+    theta = theta - lr * (m / (1 - b1**k)) / (np.sqrt(v / (1 - b2**k)) + eps)
+    return theta, m, v
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("08.5", my_adam_step)
+
+# %% [markdown]
+# Here is the valley, $L(\theta) = \frac12 (\theta_1^2 + 100\, \theta_2^2)$, with the gradient $(\theta_1, 100\,
+# \theta_2)$. Plain descent multiplies $\theta_2$ by $1 - 100 \eta$ in each step, so it needs $\eta < 0.02$, and then
+# $\theta_1$ shrinks by less than 2 per cent a step.
+
+
+# %%
+def gradient(theta):
+    return theta * np.array([1.0, 100.0])
+
+
+plain, adam = [np.array([-4.0, 1.0])], [np.array([-4.0, 1.0])]
+theta = adam[0].copy()
+optimiser = Adam(theta)
+for _ in range(60):
+    plain.append(plain[-1] - 0.019 * gradient(plain[-1]))
+    optimiser.step(theta, gradient(theta), lr=0.25)
+    adam.append(theta.copy())
+plain, adam = np.array(plain), np.array(adam)
+
+a, b = np.meshgrid(np.linspace(-4.6, 1.2, 99), np.linspace(-1.25, 1.25, 99))
+figure, axes = plt.subplots(figsize=(7, 3))
+axes.contour(a, b, 0.5 * (a**2 + 100 * b**2), levels=[0.5, 2, 8, 20, 40, 70], colors="0.8", linewidths=0.8)
+axes.plot(*plain.T, "s--", markersize=3, linewidth=1, color=tv.plots.COLOURS[1], label="plain descent")
+axes.plot(*adam.T, "o-", markersize=3, linewidth=1, color=tv.plots.COLOURS[0], label="Adam")
+axes.plot(0, 0, "k*", markersize=10)
+axes.set(
+    xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", title="Sixty steps: one rate for both directions, or a measured one"
+)
+axes.legend(loc="upper right")
+
+first = adam[1] - adam[0]
+ratio = abs(gradient(adam[0])[1] / gradient(adam[0])[0])
+print(f"Adam's first step: {first.round(4)}, though one gradient is {ratio:g} times the other")
+assert np.allclose(np.abs(first), 0.25) and abs(plain[-1][0]) > 1 > abs(adam[-1][0])
+
+# %% [markdown]
+# The first step says it all: $\hat m_1 = g_1$ and $\hat v_1 = g_1^2$, so each parameter moves by $\eta$, towards
+# lower loss, whatever the size of its gradient.
+#
+# That has a consequence for clipping. Multiply **all** gradients by 1000: $m$ grows a thousandfold, $\sqrt v$ as
+# well, and Adam's path stays the same but for $\epsilon$. So Adam does not need clipping against gradients that are
+# large. It needs it against one gradient that is **unlike the others**: such a one would fill $v$, which forgets
+# slowly ($\beta_2 = 0.999$, a thousand steps), and shorten all steps for a long time.
+
+# %%
+rng = np.random.default_rng(0)
+gradients = rng.standard_normal((200, 3)) + 0.3
+ends = {}
+for scale in (1.0, 1000.0):
+    theta = np.zeros(3)
+    optimiser = Adam(theta)
+    for g in gradients:
+        optimiser.step(theta, scale * g)
+    ends[scale] = theta
+print(f"paths with gradients x 1 and x 1000 end within {np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 and 1e-6:g}")
+assert np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 < np.abs(ends[1.0]).min()
+
+# %% [markdown]
+# ## Easing the KL in
+#
+# At the start the decoder knows nothing of $z$, so a $z$ that says something about $x$ costs KL and earns nothing.
+# The quickest way down is to make $q$ equal to the prior. By the time the decoder could use $z$, there is nothing
+# left in it. The usual help is a weight on the KL, which rises from 0 to 1 over the first steps:
+#
+# $$\mathrm{loss}_\beta = \frac1B \sum_b \big( \beta\, \mathrm{KL}_b - \log p_b \big), \qquad
+# \beta_s = \min\!\Big(1, \frac{s + 1}{S}\Big), \quad s = 0, 1, 2, \dots$$
+#
+# With $\beta < 1$, minus the loss is no bound of anything: it can lie above $\log p(x)$. So what is **reported**
+# always has $\beta = 1$. Otherwise a run would seem best when it has just begun.
+#
+# ### Exercise 08.6 (bug): warm-up, with two bugs
+#
+# The function below should return the loss and the bound. Two things in it are wrong. Find and mend them.
+#
+# ```python
+# def loss_and_bound(log_likelihood, kl, step, warm_steps):
+#     beta = (step + 1) / warm_steps if warm_steps else 1.0
+#     loss = (beta * kl - log_likelihood).mean()
+#     return loss, -loss
+# ```
+
+
+# %%
+def my_loss_and_bound(log_likelihood, kl, step, warm_steps):
+    """loss, bound: nats per sequence, from log_likelihood and kl (B,), the step s (counted from 0) and S."""
+    ### BEGIN SOLUTION
+    beta = min(1.0, (step + 1) / warm_steps) if warm_steps else 1.0
+    return (beta * kl - log_likelihood).mean(), (log_likelihood - kl).mean()
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("08.6", my_loss_and_bound)
+
+# %% [markdown]
+# ## Digits from scratch
+#
+# All of it together is `tv.train`: batches in a new order each epoch, fresh noise for each step, the gradient, the
+# clip, a step of Adam, and after each epoch the bound on the validation digits. The best weights win. This takes
+# about twenty seconds.
+
+# %%
+model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
+records = tv.train(
+    model, data, epochs=10, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
+)  # one worker: the same sums in the same order on any number of cores
+
+tv.plots.curves(records, data.units)
+
+# %%
+test = tv.bounds.evaluate_elbo(model, data.test)
+print("nats per test digit, to the nearest 5:")
+print(f"  ELBO, a lower bound of log p(x)  {5 * round(test.elbo_per_sequence / 5)}")
+print(f"  log p(x), Markov baseline        {5 * round(floors['Markov'] / 5)}")
+assert test.elbo_per_sequence > floors["Markov"] + 40
+assert np.isclose(test.elbo_per_step * 28, test.elbo_per_sequence)
+assert records[0]["beta"] == 0.5 and records[1]["beta"] == records[-1]["beta"] == 1.0
+assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and records[0]["grad_norm"] > 50
+
+# %% [markdown]
+# Read the right-hand curve: while $\beta$ is small, KL is cheap and the model buys a lot of it. As $\beta$ reaches 1
+# the KL falls, and what is kept is what the likelihood is willing to pay for. Early gradients are longer than the
+# clip of 50, so the clip works at the start, and less and less later.
+#
+# The comparison is a fair one: a lower bound of $\log p(x)$ beats the exact $\log p(x)$ of the baseline.
+
+# %% [markdown]
+# ### It writes
+
+# %%
+tv.plots.samples(
+    tv.to_host(model.sample(n=48, steps=28, seed=1)), binary=True, title="Drawn from the model, none chosen"
+)
+
+# %% [markdown]
+# Most can be read, some cannot. Compare that with the rows at the top of the notebook: what you see is the bound, in
+# pictures.
+#
+# ### What the latents keep
+#
+# Above, test digits; below, the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the posterior. These are no
+# free reconstructions: the model has seen all rows above the one it draws. It has seen *this* row only through $z_t$.
+
+# %%
+x, lengths = tv.pad(data.test[:12])
+mean = tv.to_host(model.reconstruct(x, lengths))
+wrong = np.mean((mean > 0.5) != x)
+print(f"pixels on the wrong side of 1/2: fewer than 5 in 100: {wrong < 0.05}")
+assert wrong < 0.05
+tv.plots.reconstructions(x, mean, lengths, binary=True)
+
+# %% [markdown]
+# ### The upper half given
+#
+# `sample(prime=...)` runs the posterior (Eq. 9) over the given rows and then the story (Eq. 8) on from there. Many
+# lower halves go with an upper half, and a good model offers several. The left column is the test digit.
+
+# %%
+chosen, half, n = [4, 5, 8, 1, 14], 14, 9
+figure, grid = plt.subplots(len(chosen), n + 1, figsize=(8, 4.2))
+for row, index in zip(grid, chosen):
+    digit = np.asarray(data.test[index], dtype="float32")
+    prime = np.repeat(digit[:half, None], n, axis=1)
+    continued = tv.to_host(model.sample(steps=28 - half, seed=3, prime=prime))
+    assert (continued[:half] == prime).all()
+    for axes, picture in zip(row, [digit, *np.moveaxis(continued, 1, 0)]):
+        axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1)
+        axes.axhline(half - 0.5, color=tv.plots.COLOURS[1], linewidth=1)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color="0.85")
+figure.suptitle("Above the line: given. Below: nine continuations", x=0.01, ha="left", fontsize=10)
+
+# %% [markdown]
+# ## Where the KL is paid
+#
+# One number for the KL hides who pays it and when. The KL of diagonal Gaussians is a sum over the latent dimensions,
+# so it can be shown for each step $t$ and each $z_j$. Only the encoder's loop has to be run.
+
+
+# %%
+def kl_by_step_and_latent(model, sequences):
+    """(T, Z): nats of KL at each step and latent, mean over the sequences, which have equal lengths."""
+    x, _ = tv.pad(sequences)
+    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, 0, "look")
+    p, asarray = model.params, model.backend.asarray
+    phi_x, _ = features_forward(p["phi_x"], asarray(x))
+    loop = schedule.loop_forward(p, phi_x, asarray(eps))
+    mu_z, s = split(loop.o)
+    (mu_0, sigma_0), _ = prior_forward(p["prior"], loop.h[:-1])
+    four = [v[..., None] for v in (mu_z, sigma_of(s), mu_0, sigma_0)]  # the last axis is summed over: make it 1 long
+    kl, _ = gaussian_kl_forward(*four)
+    return tv.to_host(kl.mean(axis=1))
+
+
+kl = kl_by_step_and_latent(model, data.test)
+assert abs(kl.sum() / test.kl_per_sequence - 1) < 0.02  # other noise, the same total
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+left.bar(np.arange(28), kl.sum(axis=1), color=tv.plots.COLOURS[0])
+left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Paid where the ink begins to turn")
+right.bar(np.arange(16), kl.sum(axis=0), color=tv.plots.COLOURS[0])
+right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", title="A few latents carry nearly all of it")
+
+carried = np.sort(kl.sum(axis=0))[::-1]
+assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
+
+# %% [markdown]
+# The first rows of every digit are empty: there is nothing to say, and nothing is paid. Then the pen comes down, and
+# where it goes cannot be known from the rows above: that is what $z_t$ is for.
+#
+# Of 16 latents the model has use for a handful. The others' posterior equals their prior, at no cost. That is a
+# choice and not a fault. But what if **all** of them do that?
+#
+# ## Posterior collapse
+#
+# If $q(z_t \mid \cdot) = p(z_t \mid \cdot)$ for all latents, then KL = 0, $z$ is noise, and the VRNN is a plain RNN
+# with a complicated way of drawing random numbers. This is **collapse**. It needs two things: a decoder strong enough
+# to do without $z$, and a start at which $z$ is not yet worth its price.
+#
+# Both are easily had. The digits of `digits8` have 8 steps of 8 pixels, and $h_{t-1}$ remembers all rows before. We
+# write the training loop out, so that you see it once, with the weights of the KL as an argument:
+
+
+# %%
+def fit(model, data, betas, epochs=40, batch=64, lr=5e-3):
+    """Trains with the KL weight betas[s] in step s; the rate falls to 0 along half a cosine."""
+    optimiser, s = Adam(model.theta), 0
+    for epoch in range(epochs):
+        for x, lengths, _ in tv.data.batches(data.train, batch, seed=0, epoch=epoch):
+            eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, 0, "train", s)
+            _, grads, _ = model.loss_and_grads(x, lengths, eps, beta=float(betas[s]))
+            clip_by_global_norm(grads, 50.0)
+            optimiser.step(model.theta, grads, lr=lr * 0.5 * (1 + np.cos(np.pi * s / len(betas))))
+            s += 1
+    assert s == len(betas)
+
+
+small = tv.load_data("digits8")
+steps_per_epoch = -(-len(small.train) // 64)
+s = np.arange(40 * steps_per_epoch)
+plans = {
+    "KL at once": np.ones(len(s)),
+    "KL four times": np.full(len(s), 4.0),
+    "warm-up": np.minimum(1, (s + 1) / (10 * steps_per_epoch)),
+}
+fitted = {name: tv.VRNN(x_dim=8, h_dim=32, z_dim=8, seed=0) for name in plans}
+for name, betas in plans.items():
+    fit(fitted[name], small, betas)
+
+# %% [markdown]
+# A latent is called **active** if its KL, averaged over the steps, is above 0.01 nats.
+
+# %%
+bars = {name: kl_by_step_and_latent(m, small.valid) for name, m in fitted.items()}
+active = {name: int((kl.mean(axis=0) > 0.01).sum()) for name, kl in bars.items()}
+bound = {name: tv.bounds.evaluate_elbo(m, small.valid) for name, m in fitted.items()}
+for name in plans:
+    print(f"{name:14} active latents {active[name]} of 8, KL {bound[name].kl_per_sequence:4.1f} nats per digit")
+
+figure, grid = plt.subplots(1, 3, figsize=(9, 2.7), sharey=True)
+for axes, (name, kl), colour in zip(grid, bars.items(), (1, 3, 2)):
+    axes.bar(np.arange(8), kl.sum(axis=0), color=tv.plots.COLOURS[colour])
+    axes.set(title=f"{name}: {active[name]} active", xlabel="latent dimension j", xticks=range(8))
+    axes.axhline(0.01 * 8, color="0.5", linewidth=0.8, linestyle=":")
+grid[0].set_ylabel("KL, nats per digit")
+
+assert active["KL at once"] == active["KL four times"] == 0 < 2 <= active["warm-up"]
+assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_sequence > 3
+
+# %% [markdown]
+# Two models have collapsed, to the last latent. The warm-up has cured it: the same model, the same seed, the same
+# number of steps.
+#
+# Now be honest, and look at the bound.
+
+# %%
+order = sorted(plans, key=lambda name: -bound[name].elbo_per_sequence)
+print("from the highest validation ELBO to the lowest:", ", ".join(order))
+gap = bound["KL at once"].elbo_per_sequence - bound["warm-up"].elbo_per_sequence
+print(f"the collapsed model is ahead of the cured one, by less than a nat per digit: {0 < gap < 1}")
+assert 0 < gap < 1
+
+# %% [markdown]
+# The **collapsed** model has the higher bound. There is no contradiction in this: the bound asks how well $x$ is
+# predicted, not how. On eight rows of eight pixels the recurrence alone does that well, and each nat that goes
+# through $z$ has to be paid for. The cure gives you latents that mean something. Whether it gives you a better bound
+# is another question, and on such a set the answer is no.
+#
+# Two things follow. Never read from a good bound that the latents are used: count them. And if you want the latents
+# (to look at, to control, to continue in several ways), say so in the objective, because the bound will not say it
+# for you.
+#
+# ## The latent explorer
+#
+# Back to the large digits. Take one drawing, keep all its noise, and move one latent, at every step, from -2 to 2 of
+# the prior's own deviations:
+#
+# $$z_{t,j} = \mu_{0,j} + \sigma_{0,j}\, (\epsilon_{t,j} + \text{move}) .$$
+#
+# Whatever changes along a row comes from that latent alone. The rows are those that change the drawing most.
+#
+# > **Function** `tinyvrnn.course.explorer.explore` · **held by**
+# > `tests/test_explorer.py::test_nothing_moved_is_a_sample_of_the_model`
+
+# %%
+tv.course.explore(model, dims=4, seed=0, sliders=False)
+
+# %% [markdown]
+# One row changes how much ink there is. Nobody asked for that: it is the cheapest thing to know about a digit that
+# its upper rows do not tell. Moved at a single step only, the same latents do much less, since the state remembers
+# what kind of digit it is in:
+
+# %%
+tv.course.explore(model, dims=3, seed=0, at=6, sliders=False)
+
+# %%
+strongest = int(tv.course.explorer.strongest(model)[0])
+moves = np.zeros((9, model.z_dim))
+moves[:, strongest] = np.linspace(-2, 2, 9)
+_, everywhere = tv.course.explorer.moved(model, moves)
+_, once = tv.course.explorer.moved(model, moves, at=6)
+ink = everywhere.sum(axis=(0, 2))
+print(f"from one end of the first row to the other the ink changes more than threefold: {ink.max() > 3 * ink.min()}")
+assert ink.max() > 3 * ink.min() and np.ptp(once.sum(axis=(0, 2))) < np.ptp(ink)
+
+# %% [markdown]
+# With widgets (JupyterLab, Notebook, VS Code) the next cell gives you the sliders. Choose another `seed` for another
+# digit. Where widgets don't run you see the picture alone.
+
+# %% tags=["volatile"]
+tv.course.explore(model, dims=4, seed=0)
+
+# %% [markdown]
+# ## What you now know
+#
+# - Nats per step are a total over a total. A mean of means answers a question nobody asked.
+# - Clipping is one factor for all gradients, before the step. After the step it does nothing, and says nothing.
+# - Adam's step has no units: a mean gradient over its own root mean square, both corrected for their start at 0.
+# - With a KL weight below 1 the loss is no bound. Report with weight 1.
+# - A good bound does not show that the latents are used. Count the active ones.
+#
+# On to [09 · How tight is the bound?](09_how_tight.ipynb): all of this maximised something *below* $\log p(x)$. How
+# far below?

@@ -1,0 +1,270 @@
+"""The RNN of Eq. 1 and 2 and the VAE of Eq. 3 and 4, with every likelihood, by the routes that hold the VRNN.
+
+Catches: a step too early or too late (a prediction of x_t from h_t), a log-likelihood that is no probability, steps of
+a VAE that know each other, a KL from another prior, gradients lost, padding that counts, samples of another model.
+"""
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn.backend import to_host, transfers
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.models import MODELS, rnn
+from tinyvrnn.params import leaves, views
+
+BACKENDS = ("numpy", "strict")
+every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+each = pytest.mark.parametrize("model", ["rnn", "vae"])
+
+
+@every
+@each
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_loss_and_gradient_equal_the_plain_rewrite(model, likelihood, layers):
+    checks.elbo_equals_plain_rewrite(likelihood, layers, beta=0.6, model=model)
+
+
+@every
+@each
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_the_whole_bound_equal_numeric_ones(model, likelihood, backend):
+    checks.elbo_gradients(likelihood, backend, model=model)
+
+
+@every
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "sizes", [{}, {"layers": 1}, {"T": 1}, {"B": 1}, {"h_dim": 1}, {"T": 30, "B": 7, "h_dim": 11}], ids=str
+)
+def test_the_rnn_equals_its_literal_steps(likelihood, backend, sizes):
+    checks.rnn_equals_its_literal_steps(likelihood, backend, **sizes)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
+def test_the_probabilities_of_all_sequences_of_an_rnn_sum_to_1(likelihood):
+    checks.rnn_probabilities_sum_to_1(likelihood)
+
+
+def test_an_rnn_foretells_a_step_from_those_before_it_alone():
+    model, x, *_ = checks.small("gaussian", model="rnn")
+    changed = x.copy()
+    changed[3] += 1
+    (log_p, _), (log_p_2, _) = (rnn.sequence_forward(model.params, a, model.likelihood) for a in (x, changed))
+    assert np.array_equal(log_p_2[:3], log_p[:3]) and np.all(log_p_2[3:] != log_p[3:])
+    again, before = model.reconstruct(changed), model.reconstruct(x)
+    assert np.array_equal(again[:4], before[:4]) and np.all(again[4] != before[4])
+
+
+@every
+def test_the_backward_pass_of_an_rnn_is_pure_and_repeatable(likelihood):
+    model, x, *_ = checks.small(likelihood, model="rnn")
+    dlog_p = checks.rng(1).standard_normal(x.shape[:2])
+    log_p, cache = rnn.sequence_forward(model.params, x, model.likelihood)
+    given = (model.theta, x, dlog_p, log_p, *checks.arrays_in(cache))
+    before = [a.tobytes() for a in given]
+    first, second = (
+        dict(leaves(rnn.sequence_backward(model.params, cache, dlog_p, model.likelihood))) for _ in range(2)
+    )
+    assert before == [a.tobytes() for a in given]
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_what_an_rnn_calls_its_bound_is_its_log_likelihood():
+    model, x, lengths, _ = checks.small(model="rnn")
+    loss, _, parts = model.loss_and_grads(x, lengths)
+    assert np.all(parts.kl == 0) and np.array_equal(parts.elbo, parts.log_likelihood)
+    assert model.bound == "exact" and model.z_dim == 0
+    assert loss == model.loss_and_grads(x, lengths, beta=0.1)[0], "there is no KL to weigh"
+
+
+def test_the_steps_of_a_vae_are_unrelated():
+    checks.steps_of_a_vae_are_unrelated()
+
+
+def test_the_elbo_of_a_vae_lies_below_log_p_by_the_kl_to_the_posterior():
+    checks.vae_elbo_lies_below_the_evidence()
+
+
+def test_a_vae_takes_single_steps():
+    model, x, _, eps = checks.small("gaussian", model="vae")
+    loss, grads, parts = model.loss_and_grads(x[0], None, eps[0])
+    whole = model.loss_and_grads(x[:1], None, eps[:1])
+    assert loss == whole[0] and np.array_equal(grads, whole[1]) and np.array_equal(parts, whole[2])
+    assert model.reconstruct(x[0]).shape == x[0].shape and model.elbo(x[0]).shape == (4,)
+    with pytest.raises(tv.DataError, match="Expected x of shape"):
+        model.elbo(x[0, 0])
+
+
+# ---- invariances ---------------------------------------------------------------------------------
+
+
+@every
+@each
+def test_padding_changes_nothing(model, likelihood):
+    checks.padding_changes_nothing(likelihood, garbage=np.nan, model=model)
+
+
+@every
+@each
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_is_the_mean_of_its_sequences(model, likelihood, backend):
+    checks.batch_equals_mean_of_singles(likelihood, backend, model=model)
+
+
+@each
+@pytest.mark.parametrize("extreme", ["outputs", "weights", "all"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "gmm", "pen"])
+def test_finite_at_extremes(model, likelihood, extreme):
+    checks.finite_at_extremes(likelihood, extreme, model=model)
+
+
+@every
+@each
+def test_numpy_and_strict_give_the_same_bits(model, likelihood):
+    results = []
+    for backend in BACKENDS:
+        m, *given = checks.small(likelihood, backend, model=model, dtype="float32")
+        loss, grads, parts = m.loss_and_grads(*given)
+        found = (m.theta, loss, grads, *parts, m.reconstruct(*given), m.sample(n=3, steps=4))
+        assert {a.dtype.name for a in found} == {"float32"}
+        results.append([to_host(a).tobytes() for a in found])
+    assert results[0] == results[1]
+
+
+@every
+@each
+def test_no_value_crosses_to_the_host_and_no_array_a_step_to_the_device(model, likelihood):
+    m, *given = checks.small(likelihood, "strict", T=40, model=model)
+    transfers.reset()
+    m.loss_and_grads(*given)
+    m.reconstruct(*given)
+    assert transfers.to_device <= 6 and transfers.to_host == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@every
+def test_sampling_fetches_nothing_from_the_device(model, likelihood):
+    m, *_ = checks.small(likelihood, "strict", model=model)
+    transfers.reset()
+    m.sample(n=3, steps=5)
+    assert transfers.to_host == 0 and transfers.to_device <= 2 * 5
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+@every
+@each
+def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(model, likelihood):
+    checks.sample_moments(likelihood, model=model)
+
+
+def test_an_rnn_feeds_back_its_samples():
+    checks.samples_are_fed_back(model="rnn")
+
+
+def test_an_rnn_continues_its_prime():
+    coins = np.tile([0.0, 1.0, 1.0, 0.0], (2, 1))[..., None]
+    x = checks.coin_that_stays("rnn").sample(steps=4, seed=3, prime=coins)[..., 0]
+    assert np.array_equal(x, np.tile(coins[0, :, 0], (6, 1)))
+
+
+def test_the_log_likelihood_of_the_coin_that_stays_is_exactly_log_half():
+    model, x = checks.coin_that_stays("rnn"), np.tile([0.0, 1.0], (6, 1))[..., None]
+    checks.assert_close(model.elbo(x), [-np.log(2)] * 2, 1e-12, "log p")
+    expected = x.copy()
+    expected[0] = 0.5
+    checks.assert_close(model.reconstruct(x), expected, 1e-12, "E[x_t | x_<t]")
+
+
+@each
+def test_more_steps_begin_with_the_same_steps(model):
+    m, x, *_ = checks.small("gmm", model=model)
+    assert np.array_equal(m.sample(n=5, steps=7, seed=2)[:3], m.sample(n=5, steps=3, seed=2))
+    primed = m.sample(steps=3, prime=x)
+    assert primed.shape == (len(x) + 3, *x.shape[1:]) and np.array_equal(primed[: len(x)], x)
+
+
+# ---- the models as such --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+@every
+def test_a_model_comes_back_from_its_checkpoint(model, likelihood, tmp_path):
+    m, *given = checks.small(likelihood, model=model)
+    tv.save(m, tmp_path)
+    again = tv.load(tmp_path)
+    assert type(again) is type(m) and again.config == m.config and np.array_equal(again.theta, m.theta)
+    assert again.likelihood.components == (3 if likelihood in ("gmm", "pen") else None)
+    assert np.array_equal(again.elbo(*given), m.elbo(*given))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_models_name_and_sizes_are_in_its_text(model):
+    m, *_ = checks.small("gmm", model=model)
+    assert repr(m).startswith(f"{model.upper()}(x_dim=4, ") and "components=3" in repr(m)
+
+
+@each
+def test_training_raises_the_bound(model):
+    m, *_ = checks.small(dtype="float32", model=model)
+    records = tv.train(m, checks.toy_data(), progress=False, epochs=30, lr=0.05, batch=4, workers=2)
+    bounds = [record["train"]["elbo"] for record in records]
+    assert bounds[-1] > bounds[0] + 1
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_gradients_are_under_the_names_of_the_leaves(likelihood):
+    m, x, *_ = checks.small(likelihood, model="rnn")
+    _, caches = rnn.literal_forward(m.params, x, m.likelihood)
+    weight = np.full(x.shape[:2], 1 / x.shape[1])
+    named = rnn.literal_backward(m.params, caches, -weight, m.likelihood)
+    checks.assert_same_tree(views(m.loss_and_grads(x)[1], m.shapes), named, 1e-12)
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"likelihood": "gmn"}, 'did you mean "gmm"'),
+        ({"likelihood": "gmm", "components": 0}, "components must be"),
+        ({"likelihood": "pen"}, "needs x_dim 3"),
+        ({"layers": 0}, "layers must be"),
+    ],
+)
+@pytest.mark.parametrize("model", MODELS)
+def test_options_that_make_no_model_are_refused(model, options, says):
+    with pytest.raises(tv.ConfigError, match=says):
+        checks.small(model=model, x_dim=4)[0].__class__(
+            **{name: 4 for name in MODELS[model].sizes if name not in options}, **options
+        )
+
+
+@pytest.mark.parametrize(
+    "likelihood, x, says",
+    [
+        ("categorical", [1, 1, 0], "holds 0 to 1, but a categorical likelihood needs a single 1"),
+        ("categorical", [0, 0, 0], "a single 1 among zeros"),
+        ("categorical", [0.5, 0.5, 0], "a single 1 among zeros"),
+        ("pen", [1.0, 1.0, 0.5], "holds 0.5 to 0.5, but a pen likelihood needs a pen-up of 0 or 1"),
+        ("bernoulli", [0, 2, 1], "holds 2 to 2, but a Bernoulli likelihood needs values in"),
+    ],
+)
+@pytest.mark.parametrize("model", MODELS)
+def test_x_that_does_not_suit_the_likelihood_is_refused(model, likelihood, x, says):
+    m = MODELS[model](**{name: 3 for name in MODELS[model].sizes}, likelihood=likelihood, components=2)
+    right = np.tile([0.0, 1.0, 0.0], (2, 2, 1))
+    assert np.isfinite(m.elbo(right)).all()
+    wrong = right.copy()
+    wrong[1, 1] = x
+    with pytest.raises(tv.DataError, match=says):
+        m.elbo(wrong)
+    assert np.isfinite(m.elbo(wrong, np.array([2, 1]))).all(), "padding may hold anything"
+
+
+def test_training_says_where_data_do_not_suit_the_likelihood():
+    m = tv.RNN(3, 4, likelihood="pen", components=2)
+    x = 5 + checks.rng().standard_normal((4, 3, 3))
+    with pytest.raises(tv.DataError, match="the train split of d: sequence 0, step 0, dimension 2"):
+        tv.train(m, tv.Data.from_sequences("d", x, x, x), progress=False)

@@ -1,0 +1,355 @@
+"""The exercises of notebook 04, The approximate posterior: encoder, who reads whom, the loop, any q, the price."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions.gaussian import SIGMA_MIN, reparameterise_forward
+from tinyvrnn.models import equations, sampling, schedule, stepwise
+from tinyvrnn.models.equations import features_forward, infer_forward, recur_forward
+from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.nn import activations
+from tinyvrnn.params import views
+
+# ---- 04.1: the encoder ---------------------------------------------------------------------------
+
+
+def infer(p, phi_x, h):
+    return infer_forward(p, phi_x, h)[0]
+
+
+def draw_infer(rng):
+    F, H, Z = (int(n) for n in rng.permutation([3, 4, 5]))
+    leading = [(6,), (7, 2)][rng.integers(2)]
+    shapes = {"W1": (F + H, F), "b1": (F,), "W_out": (F, 2 * Z), "b_out": (2 * Z,)}
+    p = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    return p, rng.standard_normal((*leading, F)), rng.standard_normal((*leading, H))
+
+
+def wrong_infer(swap=False, relu=True, blocks=False, sigma=None):
+    """The encoder with one thing changed."""
+
+    def encoder(p, phi_x, h):
+        inputs = np.concatenate([h, phi_x] if swap else [phi_x, h], axis=-1)
+        y = inputs @ p["W1"] + p["b1"]
+        y = np.maximum(y, 0) if relu else y
+        mu, s = np.split(y @ p["W_out"] + p["b_out"], 2, axis=-1)
+        mu, s = (s, mu) if blocks else (mu, s)
+        return mu, sigma(s) if sigma else activations.softplus(s) + np.asarray(SIGMA_MIN, dtype=s.dtype)
+
+    return encoder
+
+
+INFER = Task(
+    "the encoder",
+    "write",
+    infer,
+    draw_infer,
+    ("mu_z", "sigma_z"),
+    (
+        Mistake("The rows of W1 are for phi_x first, then for h: in which order did you join them?", wrong_infer(True)),
+        Mistake("The hidden layer is linear here: what stands between its two matrices?", wrong_infer(relu=False)),
+        Mistake("The first half of the head's output is mu_z, the second half s.", wrong_infer(blocks=True)),
+        Mistake(
+            "sigma_z lacks its floor of 1e-4: small, but it keeps 1 / sigma finite.",
+            wrong_infer(sigma=activations.softplus),
+        ),
+        Mistake(
+            "sigma_z is exp(s): that is another way to a positive number, not this package's.",
+            wrong_infer(sigma=np.exp),
+        ),
+        Mistake(
+            "sigma_z holds variances: the package carries deviations everywhere.",
+            wrong_infer(sigma=lambda s: (activations.softplus(s) + np.asarray(SIGMA_MIN, dtype=s.dtype)) ** 2),
+        ),
+        Mistake(
+            "sigma_z can be negative: it is s itself. Which function makes it positive?", wrong_infer(sigma=np.copy)
+        ),
+    ),
+    forbidden=(equations.infer_forward, equations._network_forward),
+)
+
+# ---- 04.2: who reads x_3 -------------------------------------------------------------------------
+
+
+def small_model(rng, X, H, Z, F, scale=0.7):
+    """Random parameters of a VRNN, biases too, as dicts of float64 arrays."""
+    model = VRNN(X, H, Z, F, layers=1, backend="numpy", dtype="float64")
+    return views(scale * rng.standard_normal(model.theta.shape), model.shapes)
+
+
+def who_reads_x_3():
+    """The steps t, counted from 1 to 5, whose mu_z moves when only x_3 is changed, the noise being held."""
+    rng = np.random.default_rng(0)
+    params = small_model(rng, 3, 6, 2, 5)
+    x, eps = rng.standard_normal((5, 4, 3)), rng.standard_normal((5, 4, 2))
+    changed = x.copy()
+    changed[2] += 1.0
+    mu, mu_changed = (
+        schedule.loop_forward(params, features_forward(params["phi_x"], v)[0], eps).o[..., :2] for v in (x, changed)
+    )
+    moved = np.abs(mu - mu_changed).max(axis=(1, 2))
+    return {t + 1 for t in range(5) if moved[t] > 1e-9}
+
+
+READERS = Prediction(
+    "who reads x_3?",
+    who_reads_x_3,
+    (
+        Mistake("Step 3 reads x_3 itself. And what does it leave behind for the steps that follow?", {3}),
+        Mistake("The state carries x_3 on, that is right. But what does the encoder of step 3 read itself?", {4, 5}),
+        Mistake("Steps 1 and 2 come before x_3: which argument of theirs could know of it?", {1, 2, 3, 4, 5}),
+        Mistake("That is the past of x_3. Which way does the state carry it?", {1, 2, 3}),
+        Mistake("Does h_4, which step 5 reads, know nothing of x_3?", {3, 4}),
+        Mistake("Look at the arguments of the encoder at step 3: x_3 is one of them.", {1, 2, 4, 5}),
+    ),
+)
+
+# ---- 04.3: the loop ------------------------------------------------------------------------------
+
+
+def draw_z(params, x, eps):
+    loop = schedule.loop_forward(params, features_forward(params["phi_x"], x)[0], eps)
+    return loop.z, loop.h
+
+
+def draw_draw_z(rng):
+    X, H, Z, F = (int(n) for n in rng.permutation([2, 3, 4, 5]))
+    T, B = [(3, 6), (4, 7), (2, 8)][rng.integers(3)]
+    params = small_model(rng, X, H, Z, F)
+    params = {name: params[name] for name in ("phi_x", "infer", "phi_z", "recur")}
+    return params, rng.standard_normal((T, B, X)), rng.standard_normal((T, B, Z))
+
+
+def wrong_loop(fed="z", noise=lambda eps, t: eps[t], power=1, read=lambda hs: hs[-1], carried=lambda hs: hs[-1]):
+    """The loop with something changed."""
+
+    def loop(params, x, eps):
+        hs, zs = [np.zeros((x.shape[1], params["recur"]["U"].shape[0]), dtype=x.dtype)], []
+        for t in range(len(x)):
+            phi_x, _ = features_forward(params["phi_x"], x[t])
+            (mu_z, sigma_z), _ = infer_forward(params["infer"], phi_x, read(hs))
+            z, _ = reparameterise_forward(mu_z, sigma_z**power, noise(eps, t))
+            given = {"z": z, "mu": mu_z, "eps": eps[t]}[fed]
+            phi_z, _ = features_forward(params["phi_z"], given)
+            hs.append(recur_forward(params["recur"], phi_x, phi_z, carried(hs))[0])
+            zs.append(z)
+        return np.stack(zs), np.stack(hs)
+
+    return loop
+
+
+def first(values, t=0):
+    return values[0]
+
+
+LOOP = Task(
+    "the loop that draws z",
+    "bug",
+    draw_z,
+    draw_draw_z,
+    ("z", "h"),
+    (
+        Mistake(
+            "Neither of its two bugs is gone: print z[0] and z[1] for the same eps, line by line.",
+            wrong_loop("mu", first),
+        ),
+        Mistake("One bug is left: what does the recurrence hear of the draw of z?", wrong_loop("mu")),
+        Mistake("One bug is left: are the draws of two steps independent of each other?", wrong_loop(noise=first)),
+        Mistake(
+            "The state is never handed on: each step starts from h_0 again.", wrong_loop(read=first, carried=first)
+        ),
+        Mistake("The encoder reads h_0 at every step: it forgets x_<t and z_<t.", wrong_loop(read=first)),
+        Mistake("The noise is multiplied by the variance: what has deviation sigma?", wrong_loop(power=2)),
+        Mistake("The recurrence is fed with the noise: eps says nothing of mu_z and sigma_z.", wrong_loop("eps")),
+    ),
+    forbidden=(
+        schedule.loop_forward,
+        schedule.sequence_forward,
+        stepwise.step_forward,
+        stepwise.sequence_forward,
+        sampling.state_after,
+    ),
+)
+
+# ---- 04.4: a bound for any q ---------------------------------------------------------------------
+
+
+def kl(q, p):
+    return (q * np.log(q / p)).sum(axis=-1)
+
+
+def what_can_be_above():
+    """Of five recipes for q and the bound, those that come out above log p(x) for some random two-step model."""
+    rng, above = np.random.default_rng(0), set()
+    for _ in range(400):
+        p_z1, p_z2 = rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)
+        p_x1, p_x2 = np.clip(rng.beta(0.3, 0.3, (2, 2)), 1e-6, 1)  # of the x that was seen, by the state
+        log_p = np.log(np.einsum("a,a,ab,b->", p_z1, p_x1, p_z2, p_x2))
+        q1, q2, far = rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2), rng.dirichlet([1, 1])
+        bounds = {
+            "prior": _bound(p_z1, p_z2, p_x1, p_x2, p_z1, p_z2),
+            "random": _bound(p_z1, p_z2, p_x1, p_x2, q1, q2),
+            "future": _bound(p_z1, p_z2, p_x1, p_x2, far * p_x2 / (far @ p_x2), q2),
+            "half": _bound(p_z1, p_z2, p_x1, p_x2, q1 / 2, q2),
+            "swapped": _bound(p_z1, p_z2, p_x1, p_x2, q1, q2, swapped=True),
+        }
+        above |= {name for name, value in bounds.items() if value > log_p + 1e-9}
+    return above
+
+
+def _bound(p_z1, p_z2, p_x1, p_x2, q1, q2, swapped=False):
+    kl_1, kl_2 = (kl(p_z1, q1), kl(p_z2, q2)) if swapped else (kl(q1, p_z1), kl(q2, p_z2))
+    return q1 @ np.log(p_x1) - kl_1 + q1 @ (q2 @ np.log(p_x2) - kl_2)
+
+
+ABOVE = Prediction(
+    "what can come out above log p(x)?",
+    what_can_be_above,
+    (
+        Mistake('"swapped": the derivation has E_q of log q - log p. Is that KL(p || q)?', {"half"}),
+        Mistake('"half": where did the derivation need that q adds up to 1?', {"swapped"}),
+        Mistake("Two of the five break a line of the derivation: which lines does it have?", set()),
+        Mistake('"future": which line of the derivation asks what q was computed from?', {"future", "half", "swapped"}),
+        Mistake('"future": which line of the derivation asks what q was computed from? And two more fail.', {"future"}),
+        Mistake(
+            '"random": a bad q makes a low bound. Can it make one that is too high?', {"random", "half", "swapped"}
+        ),
+        Mistake("Does any line of the derivation ask q to be good? A bad q makes a low bound.", {"random"}),
+        Mistake(
+            '"prior": with q = p every KL is 0. What is left, and is it at most log p(x)?', {"prior", "half", "swapped"}
+        ),
+    ),
+)
+
+# ---- 04.5: the price, step by step ---------------------------------------------------------------
+
+
+def price(joint, q_1, q_2):
+    post_1 = joint.sum(axis=1) / joint.sum()
+    post_2 = joint / joint.sum(axis=1, keepdims=True)
+    return kl(q_1, post_1), (q_1 * kl(q_2, post_2)).sum()
+
+
+def draw_price(rng):
+    K, M = (int(n) for n in rng.permutation([2, 3, 4])[:2])
+    return rng.dirichlet(np.ones(K * M)).reshape(K, M) * 0.3, rng.dirichlet(np.ones(K)), rng.dirichlet(np.ones(M), K)
+
+
+def wrong_price(of_1=None, of_2=None):
+    """The price with the parts given of it changed."""
+
+    def answer(joint, q_1, q_2):
+        right = price(joint, q_1, q_2)
+        return of_1(joint, q_1) if of_1 else right[0], of_2(joint, q_1, q_2) if of_2 else right[1]
+
+    return answer
+
+
+def posteriors(joint):
+    return joint.sum(axis=1) / joint.sum(), joint / joint.sum(axis=1, keepdims=True)
+
+
+PRICE = Task(
+    "the price, step by step",
+    "derive",
+    price,
+    draw_price,
+    ("price_1", "price_2"),
+    (
+        Mistake(
+            "price_2 is averaged over the true posterior of z_1: over which z_1 does E_q average?",
+            wrong_price(of_2=lambda joint, q_1, q_2: posteriors(joint)[0] @ kl(q_2, posteriors(joint)[1])),
+        ),
+        Mistake(
+            "Both KLs are the other way round: E_q averages, so q stands first.",
+            lambda joint, q_1, q_2: (kl(posteriors(joint)[0], q_1), q_1 @ kl(posteriors(joint)[1], q_2)),
+        ),
+        Mistake(
+            "price_1 compares with p(z_1, x), which does not add up to 1: what is p(z_1 | x)?",
+            wrong_price(of_1=lambda joint, q_1: kl(q_1, joint.sum(axis=1))),
+        ),
+        Mistake(
+            "price_2 compares with p(z_2 | x): the factor of the posterior is that of z_2 given z_1 too.",
+            wrong_price(of_2=lambda joint, q_1, q_2: q_1 @ kl(q_2, joint.sum(axis=0) / joint.sum())),
+        ),
+        Mistake(
+            "price_2 adds up the KLs of all z_1 alike: how likely is each z_1 under q?",
+            wrong_price(of_2=lambda joint, q_1, q_2: kl(q_2, posteriors(joint)[1]).sum()),
+        ),
+        Mistake(
+            "price_2 is the plain mean over z_1: how likely is each z_1 under q?",
+            wrong_price(of_2=lambda joint, q_1, q_2: kl(q_2, posteriors(joint)[1]).mean()),
+        ),
+        Mistake(
+            "price_2 compares with p(z_1, z_2 | x): divide by what has to be given, z_1.",
+            wrong_price(of_2=lambda joint, q_1, q_2: q_1 @ kl(q_2, joint / joint.sum())),
+        ),
+    ),
+    points=3,
+)
+
+# ---- 04.6: the best filter -----------------------------------------------------------------------
+
+
+def best_filter(posts, weights):
+    log_mean = weights @ np.log(posts)
+    total = np.exp(log_mean).sum()
+    return np.exp(log_mean) / total, -np.log(total)
+
+
+def draw_best_filter(rng):
+    M, K = (int(n) for n in rng.permutation([2, 3, 4, 5])[:2])
+    return rng.dirichlet(2 * np.ones(K), M), rng.dirichlet(2 * np.ones(M))
+
+
+def filter_and_price(q, posts, weights):
+    return q, weights @ kl(q, posts)
+
+
+def normalised(q):
+    return q / q.sum()
+
+
+BEST = Task(
+    "the best filter",
+    "derive",
+    best_filter,
+    draw_best_filter,
+    ("q", "price"),
+    (
+        Mistake(
+            "That q is the mean of the posteriors, p(z_1 | x_1): try it in the sum, and then a q a little beside it.",
+            lambda posts, weights: filter_and_price(weights @ posts, posts, weights),
+        ),
+        Mistake(
+            "q does not add up to 1: which multiplier holds it to that?",
+            lambda posts, weights: (np.exp(weights @ np.log(posts)), best_filter(posts, weights)[1]),
+        ),
+        Mistake(
+            "All futures count alike here: how likely is each?",
+            lambda posts, weights: filter_and_price(normalised(np.exp(np.log(posts).mean(axis=0))), posts, weights),
+        ),
+        Mistake(
+            "q is right, the price has the wrong sign: a KL is never negative.",
+            lambda posts, weights: (best_filter(posts, weights)[0], -best_filter(posts, weights)[1]),
+        ),
+        Mistake(
+            "q is right, the price is that of the KLs the other way round.",
+            lambda posts, weights: (
+                best_filter(posts, weights)[0],
+                weights @ kl(posts, best_filter(posts, weights)[0]),
+            ),
+        ),
+        Mistake(
+            "The logarithms are added without the weights: then many futures make q sharper and sharper.",
+            lambda posts, weights: filter_and_price(normalised(np.prod(posts, axis=0)), posts, weights),
+        ),
+        Mistake(
+            "That is the posterior of the likeliest future: the others can still happen.",
+            lambda posts, weights: filter_and_price(posts[np.argmax(weights)], posts, weights),
+        ),
+    ),
+    points=3,
+)
+
+EXERCISES = {"04.1": INFER, "04.2": READERS, "04.3": LOOP, "04.4": ABOVE, "04.5": PRICE, "04.6": BEST}

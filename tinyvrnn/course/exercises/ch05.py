@@ -1,0 +1,303 @@
+"""The exercises of notebook 05, the ELBO line by line: weights, Jensen's gap, masks and units, where the KL sits."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
+
+# ---- 05.1: the logarithm of a mean of weights ----------------------------------------------------
+
+
+def log_mean_exp(log_w):
+    top = log_w.max(axis=0)
+    return top + np.log(np.exp(log_w - top).mean(axis=0))
+
+
+def draw_log_w(rng):
+    K, B = (int(n) for n in rng.permutation([3, 4, 6, 9])[:2])
+    log_w = 2 * rng.standard_normal((K, B))
+    log_w[:, 0] -= 1000.0
+    return (log_w,)
+
+
+def log_of_the_sum(log_w):
+    return log_mean_exp(log_w) + np.asarray(np.log(len(log_w)), log_w.dtype)
+
+
+LOG_MEAN = Task(
+    "the logarithm of a mean",
+    "write",
+    log_mean_exp,
+    draw_log_w,
+    ("log_mean",),
+    (
+        Mistake(
+            "That is the mean of the logarithms, the other side of Jensen: average the weights first.",
+            lambda log_w: log_w.mean(axis=0),
+        ),
+        Mistake("The K weights are added and not averaged: the more draws, the larger it gets.", log_of_the_sum),
+        Mistake(
+            "The greatest log-weight was taken out, which keeps exp from under- or overflowing. Who puts it back?",
+            lambda log_w: log_mean_exp(log_w) - log_w.max(axis=0),
+        ),
+        Mistake("That is the greatest weight alone: the others count too.", lambda log_w: log_w.max(axis=0)),
+        Mistake(
+            "It divides by the number of columns, B, where each column has K weights.",
+            lambda log_w: log_of_the_sum(log_w) - np.asarray(np.log(log_w.shape[1]), log_w.dtype),
+        ),
+        Mistake(
+            "That averages 1/w: two signs too many, which do not cancel inside an exp.",
+            lambda log_w: -log_mean_exp(-log_w),
+        ),
+    ),
+    tol=1e-9,
+)
+
+# ---- 05.2: log w of a draw -----------------------------------------------------------------------
+
+
+def log_density(z, mu, sigma):
+    return gaussian_log_density_forward(z, mu, sigma)[0]
+
+
+def log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z):
+    return (log_p_x + log_density(z, mu_0, sigma_0) - log_density(z, mu_z, sigma_z)).sum(axis=0)
+
+
+def draw_weight(rng):
+    T, B, Z = (int(n) for n in rng.permutation([2, 3, 4, 5])[:3])
+    log_p_x, (mu_0, mu_z, eps) = -np.exp(rng.standard_normal((T, B))), rng.standard_normal((3, T, B, Z))
+    sigma_0, sigma_z = np.exp(0.4 * rng.standard_normal((2, T, B, Z)))
+    return log_p_x, mu_z + sigma_z * eps, mu_0, sigma_0, mu_z, sigma_z
+
+
+def wrong_weight(prior=1, q=-1, x=1, density=log_density, over_t=lambda v: v.sum(axis=0)):
+    """log w with one thing changed."""
+
+    def answer(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z):
+        return over_t(x * log_p_x + prior * density(z, mu_0, sigma_0) + q * density(z, mu_z, sigma_z))
+
+    return answer
+
+
+def without_log_sigma(z, mu, sigma):
+    return log_density(z, mu, sigma) + np.log(sigma).sum(axis=-1)
+
+
+def mean_over_latents(z, mu, sigma):
+    return log_density(z, mu, sigma) / z.shape[-1]
+
+
+WEIGHT = Task(
+    "log w of a draw",
+    "write",
+    log_weight,
+    draw_weight,
+    ("log_w",),
+    (
+        Mistake("log q is added: w has q below the line.", wrong_weight(q=1)),
+        Mistake("Prior and posterior have each other's sign: which of the two is above the line?", wrong_weight(-1, 1)),
+        Mistake("Where is p(z_t | ...)? The joint of Eq. 8 has two factors for each step.", wrong_weight(prior=0)),
+        Mistake("q is missing: that is log p(x, z), not the weight.", wrong_weight(q=0)),
+        Mistake("log p(x_t | ...) is missing: that weight knows the latents only.", wrong_weight(x=0)),
+        Mistake(
+            "A density N(z; mu, sigma^2) also has a factor 1 / sigma, and it does not cancel between p and q.",
+            wrong_weight(density=without_log_sigma),
+        ),
+        Mistake(
+            "sigma is squared on the way in: the density's sigma is a deviation.",
+            wrong_weight(density=lambda z, mu, sigma: log_density(z, mu, sigma**2)),
+        ),
+        Mistake(
+            "The steps are averaged: a product over t becomes a sum.", wrong_weight(over_t=lambda v: v.mean(axis=0))
+        ),
+        Mistake(
+            "The latent dimensions are averaged: independent densities multiply.",
+            wrong_weight(density=mean_over_latents),
+        ),
+    ),
+)
+
+# ---- 05.3: Jensen's gap of a log-normal weight ---------------------------------------------------
+
+
+def jensen_gap(s):
+    """log E[w] - E[log w] for log w ~ N(m, s^2); the notebook holds it against an integral."""
+    return s**2 / 2
+
+
+GAP = Task(
+    "Jensen's gap",
+    "derive",
+    jensen_gap,
+    lambda rng: (0.2 + rng.random(int(rng.integers(2, 7))) * 2,),
+    ("gap",),
+    (
+        Mistake("That is the variance of log w. Complete the square once more: a factor is lost.", lambda s: s**2),
+        Mistake("It is linear in s. Which power of s stands in the square that you complete?", lambda s: s / 2),
+        Mistake("That is E[w] itself for m = 0: take its logarithm.", lambda s: np.exp(s**2 / 2)),
+        Mistake("Jensen's gap is log E[w] minus E[log w], and the first is the larger.", lambda s: -(s**2) / 2),
+        Mistake(
+            "That is E[w] - 1 for m = 0: the first term takes the logarithm, not 1 off.", lambda s: np.expm1(s**2 / 2)
+        ),
+        Mistake("Nothing is left? w varies, so E[log w] must fall short of log E[w].", lambda s: 0 * s),
+    ),
+    points=1,
+)
+
+# ---- 05.4: the KL inside the logarithm -----------------------------------------------------------
+
+
+def importance(log_p_x, log_p_z, log_q, kl):
+    return log_mean_exp((log_p_x + log_p_z - log_q).sum(axis=0))
+
+
+def draw_importance(rng):
+    T, K, B = (int(n) for n in rng.permutation([2, 3, 5, 7])[:3])
+    log_p_z, log_q = rng.standard_normal((2, T, K, B))
+    return -np.exp(rng.standard_normal((T, K, B))), log_p_z, log_q, np.exp(rng.standard_normal((T, K, B)) - 1)
+
+
+INSIDE = Task(
+    "the KL inside the logarithm",
+    "bug",
+    importance,
+    draw_importance,
+    ("log_p",),
+    (
+        Mistake(
+            "The KL is still inside the logarithm: an average of log p - log q stands where each draw's own belongs.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x - kl).sum(axis=0)),
+        ),
+        Mistake(
+            "log p - log q and the KL are both there: the second is the first's average, so it is counted twice.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x + log_p_z - log_q - kl).sum(axis=0)),
+        ),
+        Mistake(
+            "That is the mean of the logarithms: the ELBO, a bound. Asked is an estimate of log p(x) itself.",
+            lambda log_p_x, log_p_z, log_q, kl: (log_p_x + log_p_z - log_q).sum(axis=0).mean(axis=0),
+        ),
+        Mistake(
+            "That is the ELBO, by Eq. 11: a bound. Asked is an estimate of log p(x) itself.",
+            lambda log_p_x, log_p_z, log_q, kl: (log_p_x - kl).sum(axis=0).mean(axis=0),
+        ),
+        Mistake(
+            "Prior and posterior have each other's sign.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x - log_p_z + log_q).sum(axis=0)),
+        ),
+        Mistake(
+            "Each step is averaged by itself, and the logarithms are added: weights belong to whole sequences z.",
+            lambda log_p_x, log_p_z, log_q, kl: sum(log_mean_exp(v) for v in log_p_x + log_p_z - log_q),
+        ),
+        Mistake(
+            "With neither the KL nor p/q, z counts as if it had been drawn from the prior: it was drawn from q.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)),
+        ),
+    ),
+)
+
+# ---- 05.5: masks and units -----------------------------------------------------------------------
+
+
+def masked(log_p, kl, mask):
+    elbo = ((log_p - kl) * mask).sum(axis=0)
+    return elbo, elbo.sum() / mask.sum()
+
+
+def draw_masked(rng):
+    T, B = (int(n) for n in rng.permutation([3, 4, 6, 7])[:2])
+    lengths = np.append(rng.permutation(T)[:2] + 1, rng.integers(1, T + 1, B - 2))
+    mask = (np.arange(T)[:, None] < lengths).astype(float)
+    return -np.exp(rng.standard_normal((T, B))), np.exp(rng.standard_normal((T, B))), mask
+
+
+def mean_of_means(log_p, kl, mask):
+    elbo, _ = masked(log_p, kl, mask)
+    return elbo, (elbo / mask.sum(axis=0)).mean()
+
+
+def one_too_many(log_p, kl, mask):
+    return masked(log_p, kl, np.concatenate([mask[:1], mask[:-1]]))
+
+
+def padded_division(log_p, kl, mask):
+    elbo, _ = masked(log_p, kl, mask)
+    return elbo, elbo.mean() / len(mask)
+
+
+def per_sequence(log_p, kl, mask):
+    elbo, _ = masked(log_p, kl, mask)
+    return elbo, elbo.mean()
+
+
+MASKED = Task(
+    "masks and units",
+    "write",
+    masked,
+    draw_masked,
+    ("elbo", "per_step"),
+    (
+        Mistake(
+            "The padded steps count: what they hold is nobody's data.",
+            lambda log_p, kl, mask: masked(log_p, kl, 0 * mask + 1),
+        ),
+        Mistake(
+            "The KL of the padded steps counts: the mask goes over both terms.",
+            lambda log_p, kl, mask: ((log_p * mask - kl).sum(axis=0), (log_p * mask - kl).sum() / mask.sum()),
+        ),
+        Mistake("The KL is added: it is what the bound pays.", lambda log_p, kl, mask: masked(log_p, -kl, mask)),
+        Mistake(
+            "per_step is a mean of the sequences' means: a short sequence's steps weigh more than a long one's.",
+            mean_of_means,
+        ),
+        Mistake("per_step divides by T times B, padding included.", padded_division),
+        Mistake("per_step is in nats per sequence: how many real steps are there?", per_sequence),
+        Mistake(
+            "elbo is divided by each sequence's length: it should be in nats per sequence.",
+            lambda log_p, kl, mask: (masked(log_p, kl, mask)[0] / mask.sum(axis=0), masked(log_p, kl, mask)[1]),
+        ),
+        Mistake("One padded step of each sequence counts: off by one.", one_too_many),
+    ),
+)
+
+# ---- 05.6: what can lie above log p(x)? ----------------------------------------------------------
+
+
+def above():
+    """What lies above log p(x), for z ~ N(0, 1), x given z ~ N(z, 1), x = 1.5, and q a little off the posterior."""
+    x, mu, sigma = np.array([1.5]), np.array([0.9]), np.array([0.8])
+    zero, one = np.zeros(1), np.ones(1)
+    eps = np.random.default_rng(0).standard_normal((10, 20_000, 1))
+    z = mu + sigma * eps
+    log_w = log_density(x + 0 * z, z, one) + log_density(z, zero, one) - log_density(z, mu, sigma)
+    kl = -np.log(sigma[0]) + (sigma[0] ** 2 + mu[0] ** 2) / 2 - 0.5
+    eq_11 = log_density(x + 0 * z, z, one) - kl
+    elbo = -0.5 * np.log(2 * np.pi) - 0.5 * ((x[0] - mu[0]) ** 2 + sigma[0] ** 2) - kl
+    log_p = log_density(x, zero, np.sqrt(2) * one)
+    values = {"w": log_w, "eq11": eq_11, "ten": log_mean_exp(log_w), "elbo": elbo}
+    return {word for word, value in values.items() if np.max(value) > log_p}
+
+
+ABOVE = Prediction(
+    "what can lie above log p(x)?",
+    above,
+    (
+        Mistake("Nothing? log w of one draw is a random number, with a mean. Must each draw lie below it?", set()),
+        Mistake("One more is random: what does the closed-form KL leave to chance in Eq. 11?", {"w"}),
+        Mistake("One more is random: log w, the sum before the KL was put in.", {"eq11"}),
+        Mistake(
+            "A mean of ten weights is random too, and its own mean is p(x): must each mean of ten lie below?",
+            {"w", "eq11"},
+        ),
+        Mistake("And what is one draw, if not a mean of a single weight?", {"ten"}),
+        Mistake("Eq. 11 with one draw is random too: look at log p(x_t | ...).", {"w", "ten"}),
+        Mistake("One draw of log w is the mean of a single weight, in a logarithm.", {"eq11", "ten"}),
+        Mistake(
+            "The exact expectation has no chance left in it: that is what the bound is about.",
+            {"w", "eq11", "ten", "elbo"},
+        ),
+        Mistake("It is the other way round: only the expectation is held below.", {"elbo"}),
+    ),
+)
+
+EXERCISES = {"05.1": LOG_MEAN, "05.2": WEIGHT, "05.3": GAP, "05.4": INSIDE, "05.5": MASKED, "05.6": ABOVE}

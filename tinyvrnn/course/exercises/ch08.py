@@ -1,0 +1,308 @@
+"""The exercises of notebook 08, Training: units, clipping, Adam, and the warm-up of the KL."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
+
+# ---- 08.1: nats per sequence and per step --------------------------------------------------------
+
+
+def bounds_of(elbo, mask):
+    total = (elbo * mask).sum()
+    return total / elbo.shape[1], total / mask.sum()
+
+
+def draw_ragged(rng):
+    T, B = rng.permutation([4, 5, 7])[:2]
+    lengths = rng.permutation(np.arange(B) % T + 1)  # all kinds of lengths, so that means of means differ
+    mask = (np.arange(T)[:, None] < lengths).astype(float)
+    return rng.standard_normal((T, B)) - 3, mask
+
+
+def of_means(elbo, mask):
+    return (elbo * mask).sum() / elbo.shape[1], ((elbo * mask).sum(axis=0) / mask.sum(axis=0)).mean()
+
+
+def of_padding(elbo, mask):
+    return elbo.sum() / elbo.shape[1], elbo.sum() / mask.sum()
+
+
+UNITS = Task(
+    "nats per sequence and per step",
+    "write",
+    bounds_of,
+    draw_ragged,
+    ("per_sequence", "per_step"),
+    (
+        Mistake(
+            "per_step is a mean of the sequences' means: there a step of a short sequence counts for more than one "
+            "of a long sequence.",
+            of_means,
+        ),
+        Mistake("What stands in the padding is added up too: what is the mask for?", of_padding),
+        Mistake(
+            "per_step divides by T B, the padded size: longer padding would make the model look better.",
+            lambda elbo, mask: ((elbo * mask).sum() / elbo.shape[1], (elbo * mask).mean()),
+        ),
+        Mistake(
+            "per_sequence and per_step stand in each other's place.", lambda elbo, mask: bounds_of(elbo, mask)[::-1]
+        ),
+        Mistake(
+            "per_sequence is the total of the batch: a batch of twice the size would look twice as bad.",
+            lambda elbo, mask: ((elbo * mask).sum(), bounds_of(elbo, mask)[1]),
+        ),
+        Mistake(
+            "Both have the wrong sign: the bound is reported, not the loss.",
+            lambda elbo, mask: tuple(-v for v in bounds_of(elbo, mask)),
+        ),
+    ),
+)
+
+# ---- 08.2: clipping by the global norm -----------------------------------------------------------
+
+
+def clip(grads, max_norm):
+    """The package's, which takes one flat vector and works in place, for a dict of gradients."""
+    flat = np.concatenate([g.ravel() for g in grads.values()])
+    clip_by_global_norm(flat, max_norm)
+    ends = np.cumsum([g.size for g in grads.values()])
+    return {name: part.reshape(grads[name].shape) for name, part in zip(grads, np.split(flat, ends[:-1]))}
+
+
+def draw_grads(rng):
+    D, E = rng.permutation([2, 3, 5])[:2]
+    size = 10 ** rng.uniform(-0.7, 1.3)
+    return {"W": size * rng.standard_normal((D, E)), "b": size * rng.standard_normal(E)}, float(rng.uniform(2, 6))
+
+
+def norm_of(grads):
+    return np.sqrt(sum((g * g).sum() for g in grads.values()))
+
+
+def scaled(grads, factor):
+    return {name: g * factor for name, g in grads.items()}
+
+
+CLIP = Task(
+    "clipping by the global norm",
+    "write",
+    clip,
+    draw_grads,
+    ("grads",),
+    (
+        Mistake(
+            "Each array has a norm of its own here: W and b are turned by different factors, and the direction is "
+            "another. One norm for all.",
+            lambda grads, max_norm: {n: g * min(max_norm / np.sqrt((g * g).sum()), 1.0) for n, g in grads.items()},
+        ),
+        Mistake(
+            "Each entry is cut off by itself: that changes the direction.",
+            lambda grads, max_norm: {n: np.clip(g, -max_norm, max_norm) for n, g in grads.items()},
+        ),
+        Mistake(
+            "Short gradients are made longer: what should happen where the norm is below max_norm?",
+            lambda grads, max_norm: scaled(grads, max_norm / norm_of(grads)),
+        ),
+        Mistake(
+            "That is the square of the norm: where is the root?",
+            lambda grads, max_norm: scaled(grads, min(max_norm / norm_of(grads) ** 2, 1.0)),
+        ),
+        Mistake(
+            "The largest entry is no norm: the gradient comes out longer than max_norm.",
+            lambda grads, max_norm: scaled(grads, min(max_norm / max(abs(g).max() for g in grads.values()), 1.0)),
+        ),
+        Mistake(
+            "The norms of the arrays are added: by Pythagoras it is their squares that add up.",
+            lambda grads, max_norm: scaled(
+                grads, min(max_norm / sum(np.sqrt((g * g).sum()) for g in grads.values()), 1.0)
+            ),
+        ),
+    ),
+    forbidden=(clip_by_global_norm,),
+)
+
+# ---- 08.3: clipping after the step ---------------------------------------------------------------
+
+
+def moved_by_a_step_clipped_too_late():
+    """How far theta moves: |g| = 50, rate 0.1, max_norm 2, with the two lines in the wrong order."""
+    theta, g = np.zeros(2), np.array([30.0, 40.0])
+    theta -= 0.1 * g
+    clip_by_global_norm(g, 2.0)
+    return float(np.sqrt((theta * theta).sum()))
+
+
+TOO_LATE = Prediction(
+    "clipping after the step",
+    moved_by_a_step_clipped_too_late,
+    (
+        Mistake("That would be so with the two lines in the other order. What has theta read when it moves?", 0.2),
+        Mistake("That is the norm of g in the end. theta moved before.", 2.0),
+        Mistake("That is the norm of g before clipping: where is the rate?", 50.0),
+        Mistake("theta does move: the first line does not know what the second will do.", 0.0),
+        Mistake("A difference of norms is nothing that happens here: do the two lines by hand.", 4.8),
+        Mistake("The norm of (30, 40) is not the sum of its entries.", 7.0),
+    ),
+    tol=1e-6,
+)
+
+# ---- 08.4: Adam's mean in closed form ------------------------------------------------------------
+
+
+def corrected_mean(g, b1):
+    m = np.zeros_like(g[0])
+    for g_k in g:
+        m = b1 * m + (1 - b1) * g_k
+    return m / (1 - b1 ** len(g))
+
+
+def draw_gradients(rng):
+    K, P = rng.permutation([3, 4, 5, 6])[:2]
+    return rng.standard_normal((K, P)) + 1, float(rng.uniform(0.4, 0.9))
+
+
+def weighted(weights, g):
+    return np.asarray(weights, dtype=g.dtype) @ g
+
+
+def ages(g):
+    """How many steps ago each gradient came: K - k."""
+    return np.arange(len(g))[::-1]
+
+
+MEAN = Task(
+    "Adam's mean in closed form",
+    "derive",
+    corrected_mean,
+    draw_gradients,
+    ("m_hat",),
+    (
+        Mistake(
+            "The oldest gradient has the largest weight here: which one has been multiplied by b1 most often?",
+            lambda g, b1: weighted((1 - b1) * b1 ** ages(g)[::-1] / (1 - b1 ** len(g)), g),
+        ),
+        Mistake(
+            "That is m_K itself: its weights do not add up to 1.",
+            lambda g, b1: weighted((1 - b1) * b1 ** ages(g), g),
+        ),
+        Mistake("That is the plain mean: it forgets nothing.", lambda g, b1: g.mean(axis=0)),
+        Mistake(
+            "The factor 1 - b1 of each new gradient is missing: the weights add up to more than 1.",
+            lambda g, b1: weighted(b1 ** ages(g) / (1 - b1 ** len(g)), g),
+        ),
+        Mistake(
+            "The newest gradient has been multiplied by b1 once already: in m_K it has not.",
+            lambda g, b1: weighted((1 - b1) * b1 ** (ages(g) + 1) / (1 - b1 ** len(g)), g),
+        ),
+        Mistake(
+            "The correction has the exponent K - 1: after one step nothing but (1 - b1) g_1 is in m.",
+            lambda g, b1: weighted((1 - b1) * b1 ** ages(g) / (1 - b1 ** (len(g) - 1)), g),
+        ),
+    ),
+)
+
+# ---- 08.5: a step of Adam ------------------------------------------------------------------------
+
+
+def adam_step(theta, g, m, v, k, lr, b1, b2, eps):
+    optimiser = Adam(theta, lr, b1, b2, eps)
+    theta, optimiser.m, optimiser.v, optimiser.k = theta.copy(), m.copy(), v.copy(), k - 1
+    optimiser.step(theta, g)
+    return theta, optimiser.m, optimiser.v
+
+
+def draw_adam(rng):
+    P = int(rng.integers(3, 8))
+    theta, g, m = rng.standard_normal((3, P))
+    k, lr, eps = int(rng.integers(1, 6)), float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.01, 0.1))
+    return theta, g, m, rng.random(P) + 0.1, k, lr, float(rng.uniform(0.5, 0.8)), float(rng.uniform(0.85, 0.95)), eps
+
+
+def wrong_adam(square=True, m_hat=True, v_hat=True, late=0, inside=False, root=True, swap=False, sign=-1.0):
+    """A step of Adam with one thing changed."""
+
+    def step(theta, g, m, v, k, lr, b1, b2, eps):
+        if swap:
+            b1, b2 = b2, b1
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g if square else abs(g))
+        mean = m / (1 - b1 ** (k + late)) if m_hat else m
+        spread = v / (1 - b2 ** (k + late)) if v_hat else v
+        deviation = np.sqrt(spread + eps) if inside else (np.sqrt(spread) if root else spread) + eps
+        return theta + sign * lr * mean / deviation, m, v
+
+    return step
+
+
+ADAM = Task(
+    "a step of Adam",
+    "write",
+    adam_step,
+    draw_adam,
+    ("theta", "m", "v"),
+    (
+        Mistake("m and v start at 0, and nothing corrects for it.", wrong_adam(m_hat=False, v_hat=False)),
+        Mistake("v is not corrected for its start at 0, m is.", wrong_adam(v_hat=False)),
+        Mistake("k counts the steps including this one: the correction is one step ahead.", wrong_adam(late=1)),
+        Mistake("eps stands under the root: there it adds sqrt(eps) where v is 0.", wrong_adam(inside=True)),
+        Mistake("The step divides by v: what has the units of a gradient, v or its root?", wrong_adam(root=False)),
+        Mistake("b1 and b2 have changed places: the mean forgets faster than the square.", wrong_adam(swap=True)),
+        Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
+        Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
+    ),
+    forbidden=(Adam.step, Adam._step),
+    points=3,
+)
+
+# ---- 08.6: warm-up -------------------------------------------------------------------------------
+
+
+def loss_and_bound(log_likelihood, kl, step, warm_steps):
+    beta = min(1.0, (step + 1) / warm_steps) if warm_steps else 1.0
+    return (beta * kl - log_likelihood).mean(), (log_likelihood - kl).mean()
+
+
+def draw_warm(rng):
+    B = int(rng.integers(3, 7))
+    step, warm_steps = [(2, 10), (30, 10), (4, 0), (7, 20), (9, 10)][rng.integers(5)]
+    return -20 - 5 * rng.random(B), 3 + 4 * rng.random(B), step, warm_steps
+
+
+def wrong_warm(late=1, capped=True, on_kl=True, sign=1.0, beta_in_bound=False, reduce=np.mean, falls=False):
+    """The loss and the bound with one thing changed."""
+
+    def loss_and_bound(log_likelihood, kl, step, warm_steps):
+        beta = (step + late) / warm_steps if warm_steps else 1.0
+        beta = min(1.0, beta) if capped else beta
+        beta = max(0.0, 1 - beta) if falls else beta
+        loss = beta * sign * kl - log_likelihood if on_kl else kl - beta * log_likelihood
+        return reduce(loss), reduce(log_likelihood - (beta * kl if beta_in_bound else kl))
+
+    return loss_and_bound
+
+
+WARM = Task(
+    "warm-up of the KL",
+    "bug",
+    loss_and_bound,
+    draw_warm,
+    ("loss", "bound"),
+    (
+        Mistake(
+            "beta goes on growing after the warm-up: soon the KL counts ten times as much as it should.",
+            wrong_warm(capped=False),
+        ),
+        Mistake(
+            "The bound has the weighted KL: with beta < 1 that is a bound of nothing.", wrong_warm(beta_in_bound=True)
+        ),
+        Mistake(
+            "In the first step, counted from 0, beta would be 0: the KL would not be felt at all.", wrong_warm(late=0)
+        ),
+        Mistake("beta weighs the likelihood: what should be eased in?", wrong_warm(on_kl=False)),
+        Mistake("The loss rewards a large KL: look at its sign.", wrong_warm(sign=-1.0)),
+        Mistake("Sums over the batch: nats per sequence are asked for.", wrong_warm(reduce=np.sum)),
+        Mistake("beta falls from 1 to 0: a warm-up rises.", wrong_warm(falls=True)),
+    ),
+)
+
+EXERCISES = {"08.1": UNITS, "08.2": CLIP, "08.3": TOO_LATE, "08.4": MEAN, "08.5": ADAM, "08.6": WARM}

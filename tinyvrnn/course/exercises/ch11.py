@@ -1,0 +1,316 @@
+"""The exercises of notebook 11, The bug museum: four bugs to mend, and two predictions."""
+
+import numpy as np
+
+from tinyvrnn.course import museum
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions import bernoulli
+
+# ---- 11.1: which way the bound goes --------------------------------------------------------------
+
+GAUSSIAN_BUGS = ("std drawn as exp(log_var)", "KL without its -1", "ReLU on a log-variance")
+
+
+def above_or_below():
+    """On which side of log p(x) the exact case's ELBO comes out, for the three bugs of the first room."""
+    sides = []
+    for bug in GAUSSIAN_BUGS:
+        elbos, log_p = museum.elbos_and_log_p(museum.EXHIBITS[bug][0], n=2000)
+        sides.append("above" if elbos.mean() > log_p else "below")
+    return tuple(sides)
+
+
+DRAW, KL, RELU = (
+    "The first: where sigma < 1, is sigma^2 larger or smaller? Do such draws reach the data more or less often?",
+    "The second: with the -1 gone, is the KL larger or smaller, and with which sign does it stand in the bound?",
+    "The third: q is no longer the exact posterior. Can any q, drawn from and paid for honestly, exceed log p?",
+)
+SIDES = Prediction(
+    "above or below log p(x)?",
+    above_or_below,
+    (
+        Mistake(DRAW, ("below", "below", "below")),
+        Mistake(KL, ("above", "above", "below")),
+        Mistake(RELU, ("above", "below", "above")),
+        Mistake(f"Two are wrong. {DRAW} {KL}", ("below", "above", "below")),
+        Mistake(f"Two are wrong. {DRAW} {RELU}", ("below", "below", "above")),
+        Mistake(f"Two are wrong. {KL} {RELU}", ("above", "above", "above")),
+        Mistake("All three are the other way round: what does each do to the two terms?", ("below", "above", "above")),
+    ),
+)
+
+# ---- 11.2: the coin ------------------------------------------------------------------------------
+
+
+def log_coin(x, a):
+    return museum.log_coin(x, a)
+
+
+def draw_coin(rng):
+    shape = [(5,), (3, 4), (2, 3, 5)][rng.integers(3)]
+    a, x = 5 * rng.standard_normal(shape), rng.integers(0, 2, shape).astype(float)
+    a.flat[:3] = (40.0, -40.0, 800.0) if rng.random() < 0.5 else (30.0, -40.0, 25.0)
+    x.flat[:3] = 0.0, 1.0, 1.0
+    return x, a
+
+
+def sigmoid(a):
+    return 0.5 * np.tanh(0.5 * a) + 0.5
+
+
+def softplus(a):
+    return np.maximum(a, 0) + np.log1p(np.exp(-abs(a)))
+
+
+def clipped_coin(x, a):
+    p = np.clip(sigmoid(a), 1e-10, 1 - 1e-7)
+    return x * np.log(p) + (1 - x) * np.log(1 - p)
+
+
+def padded_coin(x, a):
+    p = sigmoid(a)
+    return x * np.log(p + 1e-10) + (1 - x) * np.log(1 - p + 1e-10)
+
+
+COIN = Task(
+    "the coin",
+    "bug",
+    log_coin,
+    draw_coin,
+    ("log_p",),
+    (
+        Mistake(
+            "Clipping p keeps it finite, but says -16 or -23 where the logit says -40: can p be left out?", clipped_coin
+        ),
+        Mistake(
+            "A second + eps keeps it finite, but the value is wrong from |a| = 20 on: can p be left out?", padded_coin
+        ),
+        Mistake("That is minus the log-density: the cross-entropy, as a loss.", lambda x, a: softplus(a) - x * a),
+        Mistake("That has the sides of the coin swapped.", lambda x, a: (1 - x) * a - softplus(a)),
+        Mistake("Only the side x = 1 counts here: what is log p of x = 0?", lambda x, a: -x * softplus(-a)),
+        Mistake("Only the side x = 0 counts here: what is log p of x = 1?", lambda x, a: (x - 1) * softplus(a)),
+        Mistake(
+            "Clipping the logit gives finite and wrong numbers: softplus needs no such thing.",
+            lambda x, a: x * np.clip(a, -20, 20) - softplus(np.clip(a, -20, 20)),
+        ),
+    ),
+    forbidden=(museum.log_coin, bernoulli.bernoulli_log_density_forward),
+)
+
+# ---- 11.3: the state, over unrelated sequences ---------------------------------------------------
+
+
+def states(W, U, b, first, x):
+    h, hs = np.zeros_like(x[0] @ W), []
+    for x_t, first_t in zip(x, first):
+        h = np.tanh(x_t @ W + np.where(first_t[:, None], 0, h) @ U + b)
+        hs.append(h)
+    return np.stack(hs)
+
+
+def draw_states(rng):
+    T, (B, D, H) = int(rng.integers(6, 9)), (int(n) for n in rng.permutation([2, 3, 4, 5])[:3])
+    first = rng.random((T, B)) < 0.3
+    first[0], first[3, 0], first[2] = True, True, False
+    W, U, b = rng.standard_normal((D, H)), rng.standard_normal((H, H)), rng.standard_normal(H)
+    return W, U, b, first, rng.standard_normal((T, B, D))
+
+
+def wrong_states(before=lambda first, h: h, after=lambda first, h: h, shift=0):
+    """The states with another rule: what becomes of h before a step, and after it."""
+
+    def run(W, U, b, first, x):
+        h, hs = np.zeros_like(x[0] @ W), []
+        for x_t, first_t in zip(x, np.roll(first, shift, axis=0)):
+            h = after(first_t, np.tanh(x_t @ W + before(first_t, h) @ U + b))
+            hs.append(h)
+        return np.stack(hs)
+
+    return run
+
+
+def where(condition, a, b):
+    return np.where(condition[:, None], a, b).astype(b.dtype)
+
+
+def states_reset_in_place(W, U, b, first, x):
+    h, hs = np.zeros_like(x[0] @ W), []
+    for x_t, first_t in zip(x, first):
+        h[first_t] = 0
+        h = np.tanh(x_t @ W + h @ U + b)
+        hs.append(h)
+    return np.stack(hs)
+
+
+STATES = Task(
+    "the state of unrelated sequences",
+    "bug",
+    states,
+    draw_states,
+    ("h",),
+    (
+        Mistake("The state still crosses from a sequence into the next: what does `first` say?", wrong_states()),
+        Mistake(
+            "One track that begins anew resets all tracks: the others are still in the middle of theirs.",
+            wrong_states(before=lambda first, h: 0 * h if first.any() else h),
+        ),
+        Mistake(
+            "The state is reset where a sequence goes on, and kept where one begins.",
+            wrong_states(before=lambda first, h: where(~first, 0, h)),
+        ),
+        Mistake(
+            "It is reset a step too late: the first step of a sequence has seen the one before.",
+            wrong_states(before=lambda first, h: where(first, 0, h), shift=1),
+        ),
+        Mistake(
+            "It is reset a step too early: the last step of a sequence has forgotten its own.",
+            wrong_states(before=lambda first, h: where(first, 0, h), shift=-1),
+        ),
+        Mistake(
+            "The state AFTER a first step is set to 0: its own x_t is then lost. It is the one before that is foreign.",
+            wrong_states(after=lambda first, h: where(first, 0, h)),
+        ),
+        Mistake(
+            "The reset writes into an array that your list of states still holds, and so changes the step before.",
+            states_reset_in_place,
+        ),
+        Mistake("Every step is treated as a first one: nothing is remembered.", wrong_states(lambda first, h: 0 * h)),
+    ),
+    points=2,
+)
+
+# ---- 11.4: who sees the cut ----------------------------------------------------------------------
+
+SUSPECTS = {"loss falls", "gradient", "long gradient", "exact case", "same again"}
+
+
+def who_sees_the_cut():
+    """Which of five checks fail when the state is detached every five steps."""
+    wrong, _ = museum.EXHIBITS["truncated backpropagation"]
+    return {check for check in SUSPECTS if museum.sees(check, wrong)}
+
+
+CUT = Prediction(
+    "who sees the cut?",
+    who_sees_the_cut,
+    (
+        Mistake("The first sequences have 4 steps. Where does the loop cut?", {"gradient"}),
+        Mistake("One of the two has sequences of 4 steps. Where does the loop cut?", {"gradient", "long gradient"}),
+        Mistake("`detach` keeps the value. Which of these look at anything but values?", {"exact case"}),
+        Mistake("`detach` keeps the value, so what is the ELBO of the exact case?", {"long gradient", "exact case"}),
+        Mistake(
+            "A gradient that lacks a part still points downhill, most of the time.", {"long gradient", "loss falls"}
+        ),
+        Mistake("Nobody? In 15 steps there are two cuts, and a difference of two losses knows of none.", set()),
+        Mistake("The cut is at the same place in every call: the second call agrees with the first.", {"same again"}),
+    ),
+)
+
+# ---- 11.5: clipping ------------------------------------------------------------------------------
+
+
+def norm(v):
+    return np.sqrt((v * v).sum())
+
+
+def training_step(theta, m, lr, max_norm, grads):
+    clipped = grads * min(1.0, max_norm / norm(grads))
+    m = 0.9 * m + clipped
+    return theta - lr * m, m
+
+
+def draw_step(rng):
+    P = int(rng.choice([4, 5, 7]))
+    theta, m, grads = rng.standard_normal((3, P))
+    length = 4.0 if rng.random() < 0.7 else 0.3
+    return theta, m, float(rng.uniform(0.01, 0.5)), float(rng.uniform(0.5, 2.0)), grads * length / norm(grads)
+
+
+def wrong_step(clip=lambda g, c: g, clip_m=lambda m, c: m, decay=0.9, sign=-1):
+    def step(theta, m, lr, max_norm, grads):
+        m = clip_m(decay * m + clip(grads, max_norm), max_norm)
+        return theta + sign * lr * m, m
+
+    return step
+
+
+def by_norm(g, c):
+    return g * min(1.0, c / norm(g))
+
+
+STEP = Task(
+    "clipping",
+    "bug",
+    training_step,
+    draw_step,
+    ("theta", "m"),
+    (
+        Mistake(
+            "The step is still taken with the gradient as it came: what is clipped after it has no effect.",
+            wrong_step(),
+        ),
+        Mistake(
+            "A gradient shorter than max_norm is made longer: clipping only shortens.",
+            wrong_step(lambda g, c: g * c / norm(g)),
+        ),
+        Mistake(
+            "Each entry is clipped by itself, which turns the direction: it is the norm that is limited.",
+            wrong_step(lambda g, c: np.clip(g, -c, c)),
+        ),
+        Mistake(
+            "What is clipped here is the momentum, old steps included: clip what comes in.", wrong_step(clip_m=by_norm)
+        ),
+        Mistake(
+            "The squared norm is taken for the norm: where is its root?",
+            wrong_step(lambda g, c: g * min(1.0, c / norm(g) ** 2)),
+        ),
+        Mistake("The step goes uphill.", wrong_step(by_norm, sign=1)),
+        Mistake(
+            "That momentum is an average, with a weight of 0.1 for what comes in; the given one is a sum.",
+            wrong_step(lambda g, c: 0.1 * by_norm(g, c)),
+        ),
+        Mistake("The momentum of the steps before is lost.", wrong_step(by_norm, decay=0.0)),
+    ),
+)
+
+# ---- 11.6: nats per step -------------------------------------------------------------------------
+
+
+def nats_per_step(mask, log_p):
+    return (log_p * mask).sum() / mask.sum()
+
+
+def draw_nats(rng):
+    T, B = int(rng.integers(5, 9)), int(rng.integers(2, 5))
+    lengths = np.array([T, *rng.integers(1, T, B - 1)])
+    return (np.arange(T)[:, None] < lengths).astype(float), -1 - rng.random((T, B)) * np.arange(1, T + 1)[:, None]
+
+
+NATS = Task(
+    "nats per step",
+    "bug",
+    nats_per_step,
+    draw_nats,
+    ("nats_per_step",),
+    (
+        Mistake(
+            "A step of a short sequence still weighs more than one of a long sequence.",
+            lambda mask, log_p: ((log_p * mask).sum(axis=0) / mask.sum(axis=0)).mean(),
+        ),
+        Mistake(
+            "A step at a time at which few sequences are left weighs more than others.",
+            lambda mask, log_p: ((log_p * mask).sum(axis=1) / mask.sum(axis=1)).mean(),
+        ),
+        Mistake("Padded steps are counted in the denominator.", lambda mask, log_p: (log_p * mask).mean()),
+        Mistake("What stands in the padding is counted as well.", lambda mask, log_p: log_p.mean()),
+        Mistake(
+            "What stands in the padding is added, though not counted.",
+            lambda mask, log_p: log_p.sum() / mask.sum(),
+        ),
+        Mistake("That is nats per sequence.", lambda mask, log_p: (log_p * mask).sum(axis=0).mean()),
+        Mistake("That is the total: per step asks for a division.", lambda mask, log_p: (log_p * mask).sum()),
+    ),
+    points=1,
+)
+
+EXERCISES = {"11.1": SIDES, "11.2": COIN, "11.3": STATES, "11.4": CUT, "11.5": STEP, "11.6": NATS}

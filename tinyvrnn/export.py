@@ -1,0 +1,121 @@
+"""What `sample` writes: arrays, a picture, an animation, MIDI or sound, by the ending of the file; whole or not at all.
+
+What the numbers of a step are, its medium, is kept with the data and with the model: {} for plain numbers,
+{"name": "ink"}, {"name": "piano roll", "steps_per_quarter": 1}, or {"name": "sound", "rate": 16000, "full_scale": 1.0}.
+"""
+
+import wave
+
+import numpy as np
+
+from tinyvrnn import plots
+from tinyvrnn.errors import CheckpointError, ConfigError
+from tinyvrnn.files import write_atomically
+
+TICKS = 480  # of MIDI's clock in a quarter note
+REST = 4  # steps of silence between two piano rolls in one file
+VELOCITY = 72
+SILENCE = 0.5  # seconds between two sounds in one file
+
+
+def write_samples(path, x, medium, binary):
+    """Writes x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid or .wav).
+
+    Raises ConfigError where the medium can't be written so, CheckpointError where the disk refuses.
+    """
+    check_ending(path, medium)
+    write = WRITERS[path.suffix]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: write(file, x, medium, binary))
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def check_ending(path, medium=None):
+    """Raises ConfigError for an ending that is not known, or (medium given) doesn't go with what the numbers are."""
+    if path.suffix not in WRITERS:
+        *endings, last = WRITERS
+        raise ConfigError(f"--out must end in {', '.join(endings)} or {last}, got {path}.")
+    needed = NEEDED.get(path.suffix)
+    if medium is not None and needed not in (None, medium.get("name")):
+        is_now = medium.get("name", "plain numbers")
+        raise ConfigError(f"{path.suffix} is for {needed}, but this run's data are {is_now}: use .png or .npz.")
+
+
+def write_arrays(file, x, medium, binary):
+    """x (n, T, X), as `load_data` and --prime read it."""
+    np.savez_compressed(file, x=np.swapaxes(x, 0, 1))
+
+
+def write_picture(file, x, medium, binary):
+    """What `plots.samples` draws, as PNG."""
+    plots.samples(x, binary, medium=medium.get("name")).savefig(file, format="png")
+
+
+def write_animation(file, x, medium, binary):
+    """Ink as it is written, as GIF: 20 steps a second, two seconds at the end, over and over."""
+    first, *others = plots.animate(list(np.moveaxis(x, 1, 0)))
+    duration = [50] * len(others) + [2000]
+    first.save(file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
+
+
+def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
+    """Piano rolls, one after another with a rest between, as MIDI at 100 quarter notes a minute, through `mido`.
+
+    A key that is down in neighbouring steps is one held note: a roll can't tell it from a note that is struck again.
+    """
+    mido = _mido()
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
+    ticks, before = TICKS // medium.get("steps_per_quarter", 1), 0
+    for step, kind, key in held_notes(x):
+        track.append(mido.Message(kind, note=int(key) + lowest, velocity=VELOCITY, time=int(step - before) * ticks))
+        before = step
+    mido.MidiFile(tracks=[track], ticks_per_beat=TICKS).save(file=file)
+
+
+def held_notes(x):
+    """(step, "note_on" or "note_off", key) of x (T, n, K), in order of time, what ends before what begins."""
+    steps, n, keys = x.shape
+    rolls = np.zeros((n, steps + REST, keys), dtype=np.int8)
+    rolls[:, :steps] = np.swapaxes(x, 0, 1) > 0.5
+    change = np.diff(rolls.reshape(-1, keys), axis=0, prepend=0)
+    return [(t, kind, key) for t in range(len(change)) for kind, key in _changes(change[t])]
+
+
+def write_sound(file, x, medium, binary):
+    """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
+
+    What is beyond full scale is clipped to it.
+    """
+    waves = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) / medium["full_scale"]
+    pauses = np.zeros((len(waves), round(SILENCE * medium["rate"])))
+    samples = np.clip(np.concatenate([waves, pauses], axis=1).ravel() * 32768, -32768, 32767)
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(medium["rate"])
+        sound.writeframes(np.rint(samples).astype("<i2").tobytes())
+
+
+WRITERS = {
+    ".png": write_picture,
+    ".npz": write_arrays,
+    ".gif": write_animation,
+    ".mid": write_midi,
+    ".wav": write_sound,
+}
+NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound"}
+
+
+def _changes(change):
+    ends, begins = np.flatnonzero(change < 0), np.flatnonzero(change > 0)
+    return [*(("note_off", key) for key in ends), *(("note_on", key) for key in begins)]
+
+
+def _mido():
+    try:
+        import mido
+    except ImportError:
+        raise ConfigError("Writing .mid needs mido: pip install 'tinyvrnn[music]'.") from None
+    return mido
