@@ -6,7 +6,7 @@
 # almost nothing in its loop over time, and why that changes no digit.
 #
 # *You need*: [06](06_backward_by_hand_1.ipynb), and Eq. 7 from [03](03_the_generative_story.ipynb). *It takes* about
-# two hours; the second exercise is the hardest of the course, and the best.
+# two hours; the second exercise is the longest of the course.
 
 # %%
 # %matplotlib inline
@@ -82,7 +82,7 @@ tv.course.check("07.1", my_gates)
 # %% [markdown]
 # **Reset after, or before?** In the first GRU (Cho et al., 2014) the candidate has $(r \odot h) U_n$: the reset comes
 # *before* the product. Here, as in cuDNN and PyTorch, it comes *after*, which needs one product with $U$ and not two.
-# They are two different functions, and weights trained for one are useless in the other:
+# They are two different functions, and the weights of one do not fit the other:
 
 # %%
 H = 6
@@ -102,40 +102,25 @@ assert np.allclose(after, cache.n, atol=1e-14) and abs(after - before).max() > 0
 # multiplied by the arrow's slope on its way further back; where two arrows leave a node, the two results are added.
 
 # %%
-nodes = {
-    "$h'$": (8, 2),
-    "$n$": (6, 3),
-    "$\\bar n$": (4.2, 3),
-    "$u$": (6, 1.6),
-    "$a_u + g_u$": (4.2, 1.6),
-    "$a_n$": (2.2, 3.9),
-    "$g_n$": (2.2, 2.8),
-    "$r$": (2.2, 1.7),
-    "$a_r + g_r$": (0.2, 1.7),
-    "$h$": (4.2, 0.4),
-}
-arrows = [
-    ("$n$", "$h'$", "$1 - u$"),
-    ("$u$", "$h'$", "$h - n$"),
-    ("$h$", "$h'$", "$u$  (the direct path)"),
-    ("$\\bar n$", "$n$", "$1 - n^2$"),
-    ("$a_u + g_u$", "$u$", "$u (1 - u)$"),
-    ("$a_n$", "$\\bar n$", "1"),
-    ("$g_n$", "$\\bar n$", "$r$"),
-    ("$r$", "$\\bar n$", "$g_n$"),
-    ("$a_r + g_r$", "$r$", "$r (1 - r)$"),
-]
+places = """h' 8 2.3, n 6 3.3, \\bar{n} 4.2 3.3, u 6 2, a_u+g_u 4.2 2, a_n 2.2 4.1, g_n 2.2 3.1, r 2.2 2,
+            a_r+g_r 0.2 2, h 4.2 0.5"""
+slopes = """n h' 1-u; u h' h-n; h h' u; \\bar{n} n 1-n^2; a_u+g_u u u(1-u); a_n \\bar{n} 1;
+            g_n \\bar{n} r; r \\bar{n} g_n; a_r+g_r r r(1-r)"""
+nodes = {name: (float(across), float(up)) for name, across, up in map(str.split, places.split(","))}
+arrows = [arrow.split() for arrow in slopes.split(";")]
+
 figure, axes = plt.subplots(figsize=(9, 3.6))
 for start, end, slope in arrows:
     (x0, y0), (x1, y1) = nodes[start], nodes[end]
     style = {"arrowstyle": "-|>", "color": "0.55", "shrinkA": 20, "shrinkB": 20}
     axes.annotate("", (x1, y1), (x0, y0), arrowprops=style)
-    middle = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
-    axes.text(*middle, slope, color=RED, ha="center", va="center", backgroundcolor="white", fontsize=10)
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+    axes.text(0.5 * (x0 + x1), 0.5 * (y0 + y1), f"${slope}$", color=RED, ha="center", va="center", bbox=paper)
 for name, place in nodes.items():
     box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
-    axes.text(*place, name, ha="center", va="center", fontsize=12, bbox=box)
-axes.set(xlim=(-0.6, 8.6), ylim=(0, 4.3), title="The GRU's cell: values in boxes, slopes on arrows")
+    axes.text(*place, f"${name}$", ha="center", va="center", fontsize=12, bbox=box)
+axes.text(6.4, 1.05, "the direct path", color="0.4", style="italic")
+axes.set(xlim=(-0.6, 8.6), ylim=(0.1, 4.5), title="The GRU's cell: values in boxes, slopes on arrows")
 axes.axis("off")
 assert len(arrows) == len(nodes) - 1  # a tree: each gradient has one way down, up to here
 
@@ -408,11 +393,11 @@ calls["batched"] = [
     *((name, t, 1) for t in range(steps) for name in loop),
     *((name, 0, steps) for name in ("prior", "generate", "likelihood", "kl")),
 ]
-figure, panels = plt.subplots(2, 1, figsize=(10, 4.6), sharex=True)
+figure, panels = plt.subplots(2, 1, figsize=(10, 6.4), sharex=True)
 for axes, (title, boxes) in zip(panels, calls.items()):
     for i, (name, t, height) in enumerate(boxes):
         axes.bar(i, height * 0.9, 0.92, bottom=t + 0.55, color=shades[name], edgecolor="white")
-        ink = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6.5}
+        ink = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6.3}
         axes.text(i, t + 0.55 + height * 0.45, name, color="black" if name in ("recur", "kl") else "white", **ink)
     axes.set(ylabel="time step t", yticks=range(1, steps + 1), ylim=(steps + 0.6, 0.4))
     axes.set_title(f"{title}: {len(boxes)} calls")
@@ -526,10 +511,10 @@ assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many
 #
 # $$\begin{aligned}
 # d\phi_z &= d\phi_z^{\text{dec}} + da_t W_z^\top && \phi_z(z_t) \text{ is read by Eq. 6 and Eq. 7} \\
-# dz_t &= \text{phi\_z backward}(d\phi_z) \\
+# dz_t &= \phi_z\text{'s backward}(d\phi_z) \\
 # d\mu_z &= dz_t + d\mu_z^{\mathrm{KL}}, \quad d\sigma_z = dz_t \odot \epsilon_t + d\sigma_z^{\mathrm{KL}}
 # && \text{draw (06.5) and KL (06.4)} \\
-# dh^{\text{enc}} &= \text{infer backward}(d\mu_z, d\sigma_z)
+# dh^{\text{enc}} &= \text{Eq. 9's backward}(d\mu_z, d\sigma_z)
 # \end{aligned}$$
 #
 # ## A bug that its own test can't see
@@ -553,8 +538,9 @@ def buggy_dh(params, cache, dlog_p, dkl, dh_t):
 
 
 # %% [markdown]
-# He tested the gradient of every **parameter** against numeric ones, on a sequence of one step, and all passed to ten
-# digits. Do as he did. `backward` is the package's literal loop, but asks `dh_of_step` for what to hand on.
+# The test that came with it compares the gradient of every **parameter** with the right one, on a sequence of one
+# step, and passes. Do the same, and then make the sequence longer. `backward` is the package's literal loop, but
+# asks `dh_of_step` for what to hand on.
 
 
 # %%
@@ -595,7 +581,7 @@ axes.axhline(1e-7, color="0.6", lw=1, ls=":")
 axes.text(20, 1.6e-7, "what a check asks for", ha="right", color="0.4")
 axes.set(xlabel="steps T in the test", ylabel="worst relative error", xticks=lengths, ylim=(1e-17, 10))
 axes.set_title("At T = 1 there is nothing to hand on, and nothing to see")
-axes.legend(loc="center right")
+axes.legend(loc="lower right")
 print(f"T = 1: {worst_error(1, buggy_dh):.0e};  T = 2: {worst_error(2, buggy_dh):.1%} off")
 
 # %% [markdown]
@@ -651,7 +637,7 @@ assert agree and len(rows) == sum(len(group) for group in small.params.values())
 # %% [markdown]
 # ## What you now know
 #
-# - The GRU's backward: five slopes, two sides, which differ by a factor $r$ in one block.
+# - The GRU's backward: entry by entry down to two sides, $da$ and $dg$, which differ by a factor $r$ in one block.
 # - Through time, a gradient is what the moment asks for plus what the future hands back; weights collect from all
 #   steps.
 # - Sums over steps are one product over all rows, so weight gradients need no loop.
