@@ -362,9 +362,8 @@ assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw
 # %%
 posterior_gap = np.sum(np.exp(log_q_grid) * (log_q_grid - (log_joint_grid - exact[0]))) * cell
 elbo, error = mean(log_w)
-print(
-    f"log p(x) - ELBO: {exact[0] - elbo:.4f} ± {error:.4f}      KL(q || p(z | x)) by integration: {posterior_gap:.4f}"
-)
+print(f"log p(x) - ELBO, by draws:         {exact[0] - elbo:.4f} ± {error:.4f}")
+print(f"KL(q || p(z | x)), by integration: {posterior_gap:.4f}")
 assert abs(exact[0] - elbo - posterior_gap) < 4 * error + exact[1] and posterior_gap > 0.1
 
 # %% [markdown]
@@ -559,17 +558,17 @@ assert min(value for value, _ in list(names.values())[:3]) > max(value for value
 # %% [markdown]
 # Lines 1 to 4 are one number, lines 5 to 9 another. Of nine signs, one is no equality.
 #
-# | line | | why | holds |
-# |---|---|---|---|
-# | 1 | $\log \int p(x, z)\, dz$ | sum rule | exactly |
-# | 2 | $\prod_t p(x_t \mid \cdot)\, p(z_t \mid \cdot)$ | chain rule, Eq. 8 | for every $z$ |
-# | 3 | $\log \int q\, w\, dz$ | multiply by one | for every $z$ |
-# | 4 | $\log \mathbb{E}_q[w]$ | name of an integral | exactly |
-# | 5 | $\ge \mathbb{E}_q[\log w]$ | **Jensen** | **as an inequality** |
-# | 6 | $\mathbb{E}_q[\sum_t \cdots]$ | logarithm of a product, Eq. 10 | for every $z$ |
-# | 7 | $\sum_t \mathbb{E}_{z_{\lt t}} \mathbb{E}_{z_t}[\cdots]$ | later $z$ integrate to 1 | on average |
-# | 8 | $-\mathrm{KL}_t$ | its definition, given $z_{\lt t}$ | on average over $z_t$ |
-# | 9 | Eq. 11 | collect | on average |
+# | line | step | holds |
+# |---|---|---|
+# | 1 | sum rule: integrate over all $z$ | exactly |
+# | 2 | chain rule: the factors of Eq. 8 | for every $z$ |
+# | 3 | multiply by one, $q/q$ | for every $z$ |
+# | 4 | an integral against $q$ is a mean over $q$ | exactly |
+# | 5 | **Jensen: the logarithm moves inside the mean** | **as an inequality** |
+# | 6 | logarithm of products, Eq. 8 and Eq. 10 | for every $z$ |
+# | 7 | later latents integrate to 1 | on average |
+# | 8 | the inner mean is a KL, by definition | on average over $z_t$ |
+# | 9 | collect: Eq. 11 | on average |
 #
 # **Which line should a program use**, 6 or 9? They have the same mean. Their spreads differ, and not as most people
 # expect:
@@ -582,8 +581,8 @@ assert log_w.std() < eq_11.std()
 # The formula has removed some chance, and yet the rest varies *more*. In line 6 the terms of one draw make up for
 # one another: a $z$ that explains $x$ well is paid for by $\log p - \log q$. In the limit where $q$ is the true
 # posterior, $\log w = \log p(x)$ for every $z$ and line 6 does not vary at all, while $\log p(x_t \mid \cdot)$ still
-# does. It can be the other way round: where the decoder ignores $z$, it is Eq. 11 that does not vary. Eq. 11 is what
-# the paper uses and what the package computes.
+# does. It can be the other way round: where neither decoder nor state reads $z$, it is Eq. 11 that does not vary.
+# Eq. 11 is what the paper uses and what the package computes.
 #
 # ## The slip: a KL inside the logarithm
 #

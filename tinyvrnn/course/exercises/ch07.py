@@ -1,0 +1,459 @@
+"""The exercises of notebook 07, Backward by hand II: the GRU, backpropagation through time, the batched schedule."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions import LIKELIHOODS, gaussian
+from tinyvrnn.models import equations, stepwise
+from tinyvrnn.nn import gru, linear
+from tinyvrnn.nn.activations import sigmoid
+from tinyvrnn.pairs import small_model
+
+
+def draw_gru(rng, D, H):
+    return {name: 0.6 * rng.standard_normal(shape) for name, shape in gru.shapes(D, H).items()}
+
+
+def two_sizes(rng):
+    return (int(n) for n in rng.permutation([2, 3, 4, 6])[:2])
+
+
+def blocks(v):
+    H = v.shape[-1] // 3
+    return v[..., :H], v[..., H : 2 * H], v[..., 2 * H :]
+
+
+# ---- 07.1: the gates -----------------------------------------------------------------------------
+
+
+def gates(a, g, h):
+    return gru.gru_gates_forward(a, g, h)[0]
+
+
+def draw_gates(rng):
+    leading, H = [(5,), (3, 4), (2, 3, 2)][rng.integers(3)], int(rng.integers(2, 7))
+    return (*rng.standard_normal((2, *leading, 3 * H)), rng.standard_normal((*leading, H)))
+
+
+def wrong_gates(candidate=lambda a, g, r: a + r * g, squash=np.tanh, mix=lambda u, n, h: (1 - u) * n + u * h, swap=0):
+    """The gates with one thing changed."""
+
+    def answer(a, g, h):
+        (a_r, a_u, a_n), (g_r, g_u, g_n) = blocks(a), blocks(g)
+        r, u = sigmoid(a_r + g_r), sigmoid(a_u + g_u)
+        r, u = (u, r) if swap else (r, u)
+        return mix(u, squash(candidate(a_n, g_n, r)), h)
+
+    return answer
+
+
+GATES = Task(
+    "the gates",
+    "write",
+    gates,
+    draw_gates,
+    ("h_next",),
+    (
+        Mistake(
+            "u and 1 - u have changed places: with u = 1 the old state stays.",
+            wrong_gates(mix=lambda u, n, h: u * n + (1 - u) * h),
+        ),
+        Mistake("r multiplies both sides of n: x's side is not reset.", wrong_gates(lambda a, g, r: r * (a + g))),
+        Mistake("The reset gate does nothing.", wrong_gates(lambda a, g, r: a + g)),
+        Mistake("r multiplies x's side: what is reset is what h says.", wrong_gates(lambda a, g, r: r * a + g)),
+        Mistake("The candidate went through a sigmoid: a state can be negative.", wrong_gates(squash=sigmoid)),
+        Mistake("The candidate is not squashed: which function keeps it inside (-1, 1)?", wrong_gates(squash=np.copy)),
+        Mistake("Blocks r and u have changed places: the columns are r, u, n.", wrong_gates(swap=1)),
+        Mistake("Where is the part of the old state?", wrong_gates(mix=lambda u, n, h: (1 - u) * n)),
+    ),
+    forbidden=(gru.gru_gates_forward, gru.gru_forward),
+)
+
+# ---- 07.2: the GRU's backward --------------------------------------------------------------------
+
+
+def gru_backward(p, x, h, dh_next):
+    (dx, dh), grads = gru.gru_backward(p, gru.gru_forward(p, x, h)[1], dh_next)
+    return dx, dh, grads
+
+
+def draw_cell(rng):
+    D, H = two_sizes(rng)
+    leading = [(5,), (7,), (3, 4)][rng.integers(3)]
+    h, dh_next = rng.standard_normal((2, *leading, H))
+    return draw_gru(rng, D, H), rng.standard_normal((*leading, D)), h, dh_next
+
+
+def rows(v):
+    return v.reshape(-1, v.shape[-1])
+
+
+def wrong_gru(
+    direct=lambda dh, u: dh * u,
+    slope_n=lambda u, n: (1 - u) * (1 - n * n),
+    slope_u=lambda h, n, u: (h - n) * u * (1 - u),
+    slope_r=lambda g_n, h, r: g_n * r * (1 - r),
+    sides=lambda da, dg: (da, da, dg, dg, dg),
+    reset=lambda r: r,
+    total=np.sum,
+):
+    """The GRU's backward with one thing changed. sides: what W, b, U, c and h get of (da, dg)."""
+
+    def backward(p, x, h, dh_next):
+        (a_r, a_u, a_n), (g_r, g_u, g_n) = blocks(x @ p["W"] + p["b"]), blocks(h @ p["U"] + p["c"])
+        r, u = sigmoid(a_r + g_r), sigmoid(a_u + g_u)
+        n = np.tanh(a_n + r * g_n)
+        da_n = dh_next * slope_n(u, n)
+        da_r, da_u = da_n * slope_r(g_n, h, r), dh_next * slope_u(h, n, u)
+        da, dg = np.concatenate([da_r, da_u, da_n], axis=-1), np.concatenate([da_r, da_u, da_n * reset(r)], axis=-1)
+        to_W, to_b, to_U, to_c, to_h = sides(da, dg)
+        grads = {"W": rows(x).T @ rows(to_W), "b": total(rows(to_b), axis=0)}
+        grads |= {"U": rows(h).T @ rows(to_U), "c": total(rows(to_c), axis=0)}
+        return to_W @ p["W"].T, direct(dh_next, u) + to_h @ p["U"].T, grads
+
+    return backward
+
+
+BACKWARD = Task(
+    "the GRU's backward",
+    "derive",
+    gru_backward,
+    draw_cell,
+    ("dx", "dh", "grads"),
+    (
+        Mistake(
+            "dc equals db: for the blocks r and u that is right. And for n?",
+            wrong_gru(sides=lambda da, dg: (da, da, dg, da, dg)),
+        ),
+        Mistake(
+            "dh is right and dU and dc are not: they too belong to the side that the reset gate multiplies.",
+            wrong_gru(sides=lambda da, dg: (da, da, da, da, dg)),
+        ),
+        Mistake(
+            "dL/dU_n is off by a factor that equals r: which matrix did the gate multiply?",
+            wrong_gru(reset=np.ones_like),
+        ),
+        Mistake(
+            "W and b get h's side of the gradient: r multiplies h U_n + c_n and leaves x W_n + b_n alone.",
+            wrong_gru(sides=lambda da, dg: (dg, dg, dg, dg, dg)),
+        ),
+        Mistake("dh lacks the direct path: h is also a term of the mixture.", wrong_gru(direct=lambda dh, u: 0 * dh)),
+        Mistake(
+            "The direct path has 1 - u: look at what multiplies h in the mixture.",
+            wrong_gru(direct=lambda dh, u: dh * (1 - u)),
+        ),
+        Mistake(
+            "The candidate got a gradient as if u did not mix it in: h' has (1 - u) n.",
+            wrong_gru(slope_n=lambda u, n: 1 - n * n),
+        ),
+        Mistake("The slope of tanh is not 1 - n.", wrong_gru(slope_n=lambda u, n: (1 - u) * (1 - n))),
+        Mistake("The slope of tanh is missing.", wrong_gru(slope_n=lambda u, n: 1 - u)),
+        Mistake(
+            "The update gate's gradient has the wrong sign: does a larger u bring h' nearer to h or to n?",
+            wrong_gru(slope_u=lambda h, n, u: (n - h) * u * (1 - u)),
+        ),
+        Mistake(
+            "The update gate's gradient lacks n: h' = n + u (h - n).",
+            wrong_gru(slope_u=lambda h, n, u: h * u * (1 - u)),
+        ),
+        Mistake(
+            "The reset gate's gradient has h where h U_n + c_n belongs: that would reset before the product.",
+            wrong_gru(slope_r=lambda g_n, h, r: h * r * (1 - r)),
+        ),
+        Mistake("The reset gate's gradient lacks the slope of its sigmoid.", wrong_gru(slope_r=lambda g_n, h, r: g_n)),
+        Mistake("db and dc are means over the rows: they should be added.", wrong_gru(total=np.mean)),
+    ),
+    forbidden=(
+        gru.gru_backward,
+        gru.gru_backward_data,
+        gru.gru_backward_params,
+        gru.gru_gates_backward,
+        gru.gru_slopes,
+        gru.gru_h_side,
+    ),
+    points=4,
+)
+
+# ---- 07.3: backpropagation through time ----------------------------------------------------------
+
+
+def walk_back(handed_on=lambda dh, u: dh, masked=lambda t, lengths: t < lengths, late=False, add=True, order=reversed):
+    """Backpropagation through time over a ragged batch; with other arguments, one thing is changed."""
+
+    def backward(p, x, h_0, dh, lengths):
+        T, h, caches = len(x), h_0, []
+        for t in range(T):
+            h, cache = gru.gru_forward(p, x[t], h)
+            caches.append(cache)
+        dx, dh_next, total = np.zeros_like(x), np.zeros_like(h_0), {name: np.zeros_like(v) for name, v in p.items()}
+        for t in order(range(T)):
+            own = dh[t] * masked(t, lengths)[:, None]
+            arriving = dh_next if late else dh_next + own
+            (dx[t], dh_cell), grads = gru.gru_backward(p, caches[t], arriving)
+            u = caches[t].ru[:, h_0.shape[1] :]
+            dh_next = handed_on(dh_cell, arriving * u) + (own if late else 0)
+            total = {name: total[name] + grads[name] if add else grads[name] for name in p}
+        return dx, dh_next, total
+
+    return backward
+
+
+through_time = walk_back()
+
+
+def draw_time(rng):
+    D, H = two_sizes(rng)
+    T, B = (int(n) for n in rng.permutation([3, 4, 5, 7])[:2])
+    lengths = np.append(rng.permutation(T)[:2] + 1, rng.integers(1, T + 1, B - 2))
+    p, x, h_0 = draw_gru(rng, D, H), rng.standard_normal((T, B, D)), rng.standard_normal((B, H))
+    return p, x, h_0, rng.standard_normal((T, B, H)), lengths
+
+
+def mean_over_time(p, x, h_0, dh, lengths):
+    dx, dh_0, grads = through_time(p, x, h_0, dh, lengths)
+    return dx, dh_0, {name: value / np.asarray(len(x), x.dtype) for name, value in grads.items()}
+
+
+TIME = Task(
+    "backpropagation through time",
+    "write",
+    through_time,
+    draw_time,
+    ("dx", "dh_0", "grads"),
+    (
+        Mistake(
+            "Each step's gradient stops where it is: later losses reach h_{t-1} only through h_t.",
+            walk_back(handed_on=lambda dh, direct: 0 * dh),
+        ),
+        Mistake(
+            "Only the direct path hands on: h_{t-1} also went into the gates of step t.",
+            walk_back(handed_on=lambda dh, direct: direct),
+        ),
+        Mistake(
+            "What dh holds beyond a sequence's end counts: no loss reads those states.",
+            walk_back(masked=lambda t, lengths: lengths > 0),
+        ),
+        Mistake(
+            "Each sequence ends one step late: with t counted from 0 its last real step is lengths - 1.",
+            walk_back(masked=lambda t, lengths: t <= lengths),
+        ),
+        Mistake(
+            "Each sequence ends one step early: with t counted from 0 its last real step is lengths - 1.",
+            walk_back(masked=lambda t, lengths: t < lengths - 1),
+        ),
+        Mistake(
+            "Only the last of the real steps has a gradient from outside: every h_t has one.",
+            walk_back(masked=lambda t, lengths: t == lengths - 1),
+        ),
+        Mistake(
+            "The weights' gradient is that of one step: the same weights served at every step.",
+            walk_back(add=False),
+        ),
+        Mistake("The weights' gradient is a mean over the steps: shares are added.", mean_over_time),
+        Mistake(
+            "dh[t] arrives one step too late: it belongs to h after step t, so it goes through that cell as well.",
+            walk_back(late=True),
+        ),
+        Mistake("It walks forwards: the gradient of step t needs that of step t + 1 first.", walk_back(order=iter)),
+    ),
+    points=4,
+)
+
+# ---- 07.4: weight gradients after the loop -------------------------------------------------------
+
+
+def after_the_loop(x, h, r, da):
+    dg = da.copy()
+    dg[..., 2 * r.shape[-1] :] *= r
+    x_side = linear.linear_backward_params(linear.LinearCache((x,)), da)
+    h_side = linear.linear_backward_params(linear.LinearCache((h[:-1],)), dg)
+    return x_side["W"], x_side["b"], h_side["W"], h_side["b"]
+
+
+def draw_after(rng):
+    D, H = two_sizes(rng)
+    T, B = (int(n) for n in rng.permutation([3, 4, 5, 7])[:2])
+    x, h = rng.standard_normal((T, B, D)), rng.standard_normal((T + 1, B, H))
+    return x, h, rng.random((T, B, H)), rng.standard_normal((T, B, 3 * H))
+
+
+def wrong_after(before=lambda h: h[:-1], reset=lambda da, r: scaled(da, r, 2), side=0, b=np.sum, bias=1):
+    """The four gradients with one thing changed."""
+
+    def answer(x, h, r, da):
+        dg = reset(da, r)
+        dW, dU = rows(x).T @ rows(dg if side else da), rows(before(h)).T @ rows(dg)
+        return dW, b(rows(dg if side else da), axis=0), dU, b(rows(dg if bias else da), axis=0)
+
+    return answer
+
+
+def scaled(da, r, block):
+    """da with one block of columns times r."""
+    H, dg = r.shape[-1], da.copy()
+    dg[..., block * H : (block + 1) * H] *= r
+    return dg
+
+
+def last_step(x, h, r, da):
+    return after_the_loop(x[-1:], h[-2:], r[-1:], da[-1:])
+
+
+AFTER = Task(
+    "weight gradients after the loop",
+    "write",
+    after_the_loop,
+    draw_after,
+    ("dW", "db", "dU", "dc"),
+    (
+        Mistake(
+            "dU pairs each da with the state AFTER its step: the product was h_{t-1} U.", wrong_after(lambda h: h[1:])
+        ),
+        Mistake("dc equals db: it stands inside what r multiplies.", wrong_after(bias=0)),
+        Mistake("dU and dc lack r: what does the reset gate multiply?", wrong_after(reset=lambda da, r: da)),
+        Mistake(
+            "r multiplies the block of the reset gate itself: it belongs to the block n.",
+            wrong_after(reset=lambda da, r: scaled(da, r, 0)),
+        ),
+        Mistake(
+            "r multiplies the block u: it belongs to the block n.", wrong_after(reset=lambda da, r: scaled(da, r, 1))
+        ),
+        Mistake(
+            "r multiplies all of h's side: only the block n is reset.",
+            wrong_after(reset=lambda da, r: da * np.concatenate([r, r, r], axis=-1)),
+        ),
+        Mistake("W and b get h's side: r leaves x W_n + b_n alone.", wrong_after(side=1)),
+        Mistake("db and dc are means over the rows: they should be added.", wrong_after(b=np.mean)),
+        Mistake("That is the last step's share alone: all T steps used the weights.", last_step),
+    ),
+    forbidden=(gru.gru_backward_params, linear.linear_backward_params, linear.linear_backward),
+)
+
+# ---- 07.5: what has to stay in the loop ----------------------------------------------------------
+
+PIECES = ("phi_x", "prior", "infer", "draw", "phi_z", "generate", "kl", "likelihood", "recur")
+
+
+def nudged_step(model, x, h, eps, moved):
+    """One step of the VRNN, where the result of the piece `moved` is moved a little: {piece: its results}, h_t."""
+    p, seen = model.params, {}
+
+    def keep(name, *values):
+        seen[name] = [v + 0.01 for v in values] if name == moved else list(values)
+        return seen[name]
+
+    (phi_x,) = keep("phi_x", equations.features_forward(p["phi_x"], x)[0])
+    prior = keep("prior", *equations.prior_forward(p["prior"], h)[0])
+    q = keep("infer", *equations.infer_forward(p["infer"], phi_x, h)[0])
+    (z,) = keep("draw", gaussian.reparameterise_forward(*q, eps)[0])
+    (phi_z,) = keep("phi_z", equations.features_forward(p["phi_z"], z)[0])
+    outputs = keep("generate", *equations.generate_forward(p["generate"], phi_z, h, model.likelihood)[0])
+    keep("kl", gaussian.gaussian_kl_forward(*q, *prior)[0])
+    keep("likelihood", model.likelihood.log_density_forward(x, *outputs)[0])
+    (h_t,) = keep("recur", equations.recur_forward(p["recur"], phi_x, phi_z, h)[0])
+    return seen, h_t
+
+
+def what_stays():
+    """The pieces that react to h_{t-1} and move h_t, found by moving each and looking."""
+    model, x, _, eps = small_model()
+    h = np.random.default_rng(0).standard_normal((x.shape[1], model.h_dim))
+    before, h_t = nudged_step(model, x[0], h, eps[0], None)
+    other, _ = nudged_step(model, x[0], h + 0.1, eps[0], None)
+    reacts = {name for name in PIECES if any(not np.array_equal(a, b) for a, b in zip(before[name], other[name]))}
+    moves = {name for name in PIECES if not np.array_equal(nudged_step(model, x[0], h, eps[0], name)[1], h_t)}
+    return reacts & moves
+
+
+LOOP = Prediction(
+    "what has to stay in the loop?",
+    what_stays,
+    (
+        Mistake("All of them? Look for one that nothing in the next step reads.", set(PIECES)),
+        Mistake("phi_x moves h_t, but does it wait for h_{t-1}?", {"phi_x", "infer", "draw", "phi_z", "recur"}),
+        Mistake(
+            "The prior waits for h_{t-1}, but who waits for the prior?", {"prior", "infer", "draw", "phi_z", "recur"}
+        ),
+        Mistake(
+            "Generation waits for h_{t-1}, but in training x_t is given: who waits for its outputs?",
+            {"infer", "draw", "phi_z", "generate", "recur"},
+        ),
+        Mistake("h_t is a function of z_t too. Where does z_t come from?", {"recur"}),
+        Mistake("Between infer and recur stand two more pieces.", {"infer", "recur"}),
+        Mistake("What does the recurrence read, z_t itself?", {"infer", "draw", "recur"}),
+        Mistake(
+            "Both terms of the bound are read by the loss alone.",
+            {"infer", "draw", "phi_z", "recur", "kl", "likelihood"},
+        ),
+        Mistake(
+            "That is a model without q: in training, z_t comes from the posterior.", {"prior", "draw", "phi_z", "recur"}
+        ),
+    ),
+)
+
+# ---- 07.6: the road through the posterior --------------------------------------------------------
+
+BERNOULLI = LIKELIHOODS["bernoulli"]
+
+
+def roads(params, cache, dlog_p, dkl, dh_t):
+    return stepwise.step_backward(params, cache, dlog_p, dkl, dh_t, BERNOULLI)[0]
+
+
+def draw_roads(rng):
+    X, H, Z, F = (int(n) for n in rng.permutation([2, 3, 4, 5]))
+    B = int(rng.integers(3, 7))
+    model, *_ = small_model(
+        x_dim=X, h_dim=H, z_dim=Z, features=F, layers=int(rng.integers(1, 3)), seed=int(rng.integers(99))
+    )
+    model.theta += 0.4 * rng.standard_normal(model.theta.shape)
+    x, h, eps = rng.random((B, X)), rng.standard_normal((B, H)), rng.standard_normal((B, Z))
+    _, cache = stepwise.step_forward(model.params, x, h, eps, BERNOULLI)
+    dlog_p, dkl = rng.standard_normal((2, B))
+    return model.params, cache, dlog_p, dkl, rng.standard_normal((B, H))
+
+
+def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1):
+    """The gradient at h_{t-1} with some of its parts times 0."""
+
+    def answer(params, cache, dlog_p, dkl, dh_t):
+        _, prior_cache, infer_cache, z_cache, phi_z_cache, generate_cache, log_p_cache, kl_cache, recur_cache = cache
+        (_, dphi_z_recur, dh_recur), _ = equations.recur_backward(params["recur"], recur_cache, dh_t)
+        _, dlogits = BERNOULLI.log_density_backward(log_p_cache, dlog_p)
+        (dphi_z, dh_generate), _ = equations.generate_backward(
+            params["generate"], generate_cache, dlogits, likelihood=BERNOULLI
+        )
+        dmu_kl, dsigma_kl, dmu_0, dsigma_0 = gaussian.gaussian_kl_backward(kl_cache, dkl)
+        dh_prior, _ = equations.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
+        dz, _ = equations.features_backward(params["phi_z"], phi_z_cache, own * dphi_z + future * dphi_z_recur)
+        dmu_z, dsigma_z, _ = gaussian.reparameterise_backward(z_cache, dz)
+        dmu_z, dsigma_z = dmu_z + kl * dmu_kl, sigma * dsigma_z + kl * dsigma_kl
+        (_, dh_infer), _ = equations.infer_backward(params["infer"], infer_cache, dmu_z, dsigma_z)
+        return recur * dh_recur + generate * dh_generate + infer * dh_infer + prior * dh_prior
+
+    return answer
+
+
+ROADS = Task(
+    "the road through the posterior",
+    "bug",
+    roads,
+    draw_roads,
+    ("dh",),
+    (
+        Mistake(
+            "The road through the posterior is still closed: q(z_t | ...) reads h_{t-1} as well.", wrong_roads(infer=0)
+        ),
+        Mistake("The road is open, but its own toll, the KL, pulls at mu_z and sigma_z too.", wrong_roads(kl=0)),
+        Mistake("z_t is also read by the GRU: the future's share of dphi_z is missing.", wrong_roads(future=0)),
+        Mistake("z_t is also read by the decoder: this step's share of dphi_z is missing.", wrong_roads(own=0)),
+        Mistake("Nothing passes through sigma_z but the KL: z_t moves with sigma_z as well.", wrong_roads(sigma=0)),
+        Mistake("The prior's share got lost: it was there before.", wrong_roads(prior=0)),
+        Mistake("The decoder's share got lost: it was there before.", wrong_roads(generate=0)),
+        Mistake("The GRU's share got lost: it was there before.", wrong_roads(recur=0)),
+    ),
+    forbidden=(stepwise.step_backward, stepwise.sequence_backward),
+    points=3,
+)
+
+EXERCISES = {"07.1": GATES, "07.2": BACKWARD, "07.3": TIME, "07.4": AFTER, "07.5": LOOP, "07.6": ROADS}
