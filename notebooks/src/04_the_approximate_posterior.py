@@ -294,7 +294,7 @@ names = ["nothing of day 2", "day 2: dry coat", "day 2: wet coat"]
 bars = axes.bar(names, heights, width=0.5, color=[RED, BLUE, BLUE], hatch=["//", "", ""], edgecolor="white")
 axes.bar_label(bars, fmt="%.2f")
 axes.set(
-    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="A wet coat on day 1. What we know of day 1, when we also know ..."
+    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="A wet coat on day 1. What we know of day 1, knowing also ..."
 )
 
 assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
@@ -343,7 +343,7 @@ for place, (x1, x2) in enumerate(np.ndindex(2, 2)):
     below, exactly = max(some) < np.log(p_x[x1, x2]), abs(exact - np.log(p_x[x1, x2])) < 1e-12
     assert below and exactly
 axes.set(
-    xticks=range(4), xticklabels=["0, 0", "0, 1", "1, 0", "1, 1"], xlabel="$x_1, x_2$", ylabel="nats", ylim=(-4.5, -0.5)
+    xticks=range(4), xticklabels=["0, 0", "0, 1", "1, 0", "1, 1"], xlabel="$x_1, x_2$", ylabel="nats", ylim=(-4.5, 0)
 )
 axes.set_title(r"The ELBO of 500 random q: never above $\log p(x)$ (the lines)")
 
@@ -397,10 +397,10 @@ tv.course.check("04.4", prediction)
 # $$\boxed{\;\log p(x_{\le T}) - \text{ELBO} = \sum_{t=1}^T \mathbb E_{q(z_{<t})}
 # \mathrm{KL}\big( q(z_t \mid z_{<t}, x_{\le t}) \,\|\, p(z_t \mid z_{<t}, x_{\le T}) \big)\;}$$
 #
-# Each step pays for the part of its posterior that lies in the future. The **last** step pays nothing for that: for it
-# $x_{\le t}$ is $x_{\le T}$. Nor does a step for which the future is silent about $z_t$, once $z_{<t}$ and $x_{\le t}$
-# are known. On top of that, any step pays if its factor is not the best that may be had: a Gaussian where no Gaussian
-# fits, or a network that has not learnt enough.
+# Each step pays for the part of its posterior that lies in the future. The **last** step pays nothing for that: for
+# it $x_{\le t}$ is $x_{\le T}$. Nor does a step for which the future is silent about $z_t$, once $z_{<t}$ and
+# $x_{\le t}$ are known. On top of that, any step pays if its factor is not the best that may be had: a Gaussian where
+# no Gaussian fits, or a network that has not learnt enough.
 #
 # ### Exercise 04.5 (derive): the price, step by step
 #
@@ -430,15 +430,16 @@ tv.course.check("04.5", my_price)
 # %%
 random_q1, random_q2 = rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)
 paid = {}
-print("x_1 x_2   q        gap      =  price of step 1 + price of step 2     (nats)")
+lines = ["x_1 x_2   q        gap      =  price of step 1 + price of step 2     (nats)"]
 for x1, x2 in np.ndindex(2, 2):
     for name, q1, q2 in (("filter", filtering[x1], second[x1, x2]), ("random", random_q1, random_q2)):
         gap = np.log(p_x[x1, x2]) - elbo(x1, x2, q1, q2)
         of_1, of_2 = kl(q1, smoothing[x1, x2]), q1 @ kl(q2, second[x1, x2])
-        print(f" {x1}   {x2}    {name}  {gap:7.4f}   =      {of_1:7.4f}     +   {abs(of_2):7.4f}")
+        lines.append(f" {x1}   {x2}    {name}  {gap:7.4f}   =      {of_1:7.4f}     +   {abs(of_2):7.4f}")
         assert abs(gap - (of_1 + of_2)) < 1e-12
         assert name == "random" or abs(of_2) < 1e-12
         paid[name, x1, x2] = gap
+print("\n".join(lines))
 assert max(paid["filter", 0, 0], paid["filter", 1, 1]) < min(paid["filter", 0, 1], paid["filter", 1, 0])
 
 # %% [markdown]
@@ -508,7 +509,7 @@ tv.course.check("04.6", my_best_filter)
 
 # %%
 q, price = my_best_filter(smoothing[1], weights)
-print(f"q(rain | wet coat): {q[1]:.3f} by the formula, {best:.3f} on the grid; price {price:.4f} and {gaps.min():.4f}")
+print(f"q(rain | wet coat): {q[1]:.3f} by formula, {best:.3f} on the grid; price {price:.4f} and {gaps.min():.4f}")
 assert abs(q[1] - best) < 0.002 and 0 <= gaps.min() - price < 1e-4
 
 # %% [markdown]
