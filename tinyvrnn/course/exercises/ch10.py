@@ -125,47 +125,7 @@ NEUTRAL = Task(
     ),
 )
 
-# ---- 10.2: the transfer that nobody wrote --------------------------------------------------------
-
-
-def clip_there(xp, g, max_norm):
-    return g * xp.minimum(max_norm / xp.sqrt(xp.sum(g * g)), 1.0)
-
-
-def draw_gradient(rng):
-    P, size = int(rng.integers(3, 9)), 10 ** rng.uniform(-0.5, 1.2)
-    return DEVICE, DeviceArray(size * rng.standard_normal(P)), float(rng.uniform(2, 6))
-
-
-TRANSFER = Task(
-    "the transfer that nobody wrote",
-    "bug",
-    clip_there,
-    draw_gradient,
-    ("g",),
-    (
-        Mistake(
-            "Short gradients are made longer: what took the place of the `if`?",
-            lambda xp, g, max_norm: g * (max_norm / xp.sqrt(xp.sum(g * g))),
-        ),
-        Mistake(
-            "The entries' sizes are added: by Pythagoras it is their squares that add up.",
-            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(xp.abs(g)), 1.0),
-        ),
-        Mistake("Each entry is cut off by itself.", lambda xp, g, max_norm: xp.clip(g, -max_norm, max_norm)),
-        Mistake(
-            "That is the square of the norm: where is the root?",
-            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(g * g), 1.0),
-        ),
-        Mistake(
-            "The factor is upside down: the longer the gradient, the more it is stretched.",
-            lambda xp, g, max_norm: g * (xp.sqrt(xp.sum(g * g)) / max_norm),
-        ),
-        Mistake("Nothing is clipped any more.", lambda xp, g, max_norm: 1 * g),
-    ),
-)
-
-# ---- 10.3: what strict refuses -------------------------------------------------------------------
+# ---- 10.2: what strict refuses -------------------------------------------------------------------
 
 LINES = {
     "A": lambda xp, a, h: a + 1.0,
@@ -205,7 +165,7 @@ REFUSED = Prediction(
     ),
 )
 
-# ---- 10.4: counting transfers --------------------------------------------------------------------
+# ---- 10.3: counting transfers --------------------------------------------------------------------
 
 
 def transfers_of_ten_steps():
@@ -237,6 +197,46 @@ COUNTED = Prediction(
         Mistake("The loss is looked at once, after the loop.", 40),
         Mistake("Clip and step read and write arrays that are on the device: what crosses there?", 51),
         Mistake("The model's parameters are on the device from the start: they never cross.", 41),
+    ),
+)
+
+# ---- 10.4: the transfer that nobody wrote --------------------------------------------------------
+
+
+def clip_there(xp, g, max_norm):
+    return g * xp.minimum(max_norm / xp.sqrt(xp.sum(g * g)), 1.0)
+
+
+def draw_gradient(rng):
+    P, size = int(rng.integers(3, 9)), 10 ** rng.uniform(-0.5, 1.2)
+    return DEVICE, DeviceArray(size * rng.standard_normal(P)), float(rng.uniform(2, 6))
+
+
+TRANSFER = Task(
+    "the transfer that nobody wrote",
+    "bug",
+    clip_there,
+    draw_gradient,
+    ("g",),
+    (
+        Mistake(
+            "Short gradients are made longer: what took the place of the `if`?",
+            lambda xp, g, max_norm: g * (max_norm / xp.sqrt(xp.sum(g * g))),
+        ),
+        Mistake(
+            "The entries' sizes are added: by Pythagoras it is their squares that add up.",
+            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(xp.abs(g)), 1.0),
+        ),
+        Mistake("Each entry is cut off by itself.", lambda xp, g, max_norm: xp.clip(g, -max_norm, max_norm)),
+        Mistake(
+            "That is the square of the norm: where is the root?",
+            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(g * g), 1.0),
+        ),
+        Mistake(
+            "The factor is upside down: the longer the gradient, the more it is stretched.",
+            lambda xp, g, max_norm: g * (xp.sqrt(xp.sum(g * g)) / max_norm),
+        ),
+        Mistake("Nothing is clipped any more.", lambda xp, g, max_norm: 1 * g),
     ),
 )
 
@@ -288,4 +288,4 @@ COST = Task(
     ),
 )
 
-EXERCISES = {"10.1": NEUTRAL, "10.2": TRANSFER, "10.3": REFUSED, "10.4": COUNTED, "10.5": COST}
+EXERCISES = {"10.1": NEUTRAL, "10.2": REFUSED, "10.3": COUNTED, "10.4": TRANSFER, "10.5": COST}
