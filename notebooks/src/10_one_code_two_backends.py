@@ -128,8 +128,8 @@ pairwise = abs(float(values.sum()) - exact) / exact
 assert len(set(sums.tolist())) > 20 and np.abs(errors).max() < 1e-4 and pairwise < 1e-6
 
 # %% [markdown]
-# (`values.sum()` does better than any of them: NumPy adds in pairs of pairs, so that a number takes part in 12
-# roundings and not in 4,096.)
+# (`values.sum()` stays below one millionth: NumPy adds blocks, then the sums of blocks, so that no number takes part
+# in thousands of roundings.)
 #
 # So parity has a tolerance: in float64 about 12 digits, in float32 about 5. A bug is seldom that small. Compared is
 # the whole model: the bound, and every entry of its gradient.
@@ -393,6 +393,7 @@ def count(module, T, B=8):
     return forward + backward, to_host(grads["recur"]["W"])
 
 
+# %%
 literal, batched = ([count(module, T) for T in Ts] for module in (stepwise, schedule))
 for (_, a), (_, b) in zip(literal, batched):
     assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()  # the same gradient, by both
@@ -512,7 +513,7 @@ for (left, right), backend, colour in zip(grid, backends, tv.plots.COLOURS):
 # the whole step, and they meet once at the end.
 
 # %%
-tv.course.show(tv.backend.one_blas_thread)
+tv.course.show(tv.backend.one_blas_thread.__wrapped__)
 
 # %% [markdown]
 # > **Function** `tinyvrnn.backend.one_blas_thread` · **held by**
@@ -535,8 +536,9 @@ for rows, width, repeats in ((32, 100, 2000), (1024, 1024, 10)):
     print(f"({rows}, {width}) @ ({width}, {width}):  one thread {1e6 * one:9.1f} µs, all {1e6 * many:9.1f} µs")
 
 # %% [markdown]
-# Whether one thread wins at the small size depends on the machine and on what else it does. That it never loses by
-# much there, and that many threads win at the large size when cores are free, is the reason for the rule.
+# Which of two figures in a row is smaller depends on the machine, and on what else it does. On the one where the
+# package was timed, two slices of the batch with one BLAS thread each beat everything else that was tried; the
+# figures are in `docs/performance.md`.
 #
 # A GPU decides the other way, for the same reason: it has thousands of lanes, so it needs one large piece of work and
 # not many small ones. That is why slices of a batch are for processors, and on a device the batch stays whole.
