@@ -366,13 +366,15 @@ tv.plots.curves(records, data.units)
 
 # %%
 test = tv.bounds.evaluate_elbo(model, data.test)
-print("nats per test digit, to the nearest 5:")
-print(f"  ELBO, a lower bound of log p(x)  {5 * round(test.elbo_per_sequence / 5)}")
-print(f"  log p(x), Markov baseline        {5 * round(floors['Markov'] / 5)}")
+print("nats per test digit, to the nearest 10:")
+print(f"  ELBO, a lower bound of log p(x)  {10 * round(test.elbo_per_sequence / 10)}")
+print(f"  log p(x), Markov baseline        {10 * round(floors['Markov'] / 10)}")
 assert test.elbo_per_sequence > floors["Markov"] + 40
 assert np.isclose(test.elbo_per_step * 28, test.elbo_per_sequence)
 assert records[0]["beta"] == 0.5 and records[1]["beta"] == records[-1]["beta"] == 1.0
-assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and records[0]["grad_norm"] > 50
+assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
+    records[0]["grad_norm"] > max(50, records[-1]["grad_norm"])
+)
 
 # %% [markdown]
 # Read the right-hand curve: while $\beta$ is small, KL is cheap and the model buys a lot of it. As $\beta$ reaches 1
@@ -464,8 +466,8 @@ carried = np.sort(kl.sum(axis=0))[::-1]
 assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
 
 # %% [markdown]
-# The first rows of every digit are empty: there is nothing to say, and nothing is paid. Then the pen comes down, and
-# where it goes cannot be known from the rows above: that is what $z_t$ is for.
+# The first rows of a digit are nearly always empty: there is little to say, and little is paid. Then the pen comes
+# down, and where it goes cannot be known from the rows above: that is what $z_t$ is for.
 #
 # Of 16 latents the model has use for a handful. The others' posterior equals their prior, at no cost. That is a
 # choice and not a fault. But what if **all** of them do that?
@@ -533,10 +535,10 @@ assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_seq
 # Is the cured model the better one, then? Look at the bound.
 
 # %%
-for name in plans:
-    print(f"{name:14} validation ELBO {bound[name].elbo_per_sequence:5.0f} nats per digit, to the nearest nat")
 for name in ("KL at once", "KL four times"):
-    assert 0 < bound[name].elbo_per_sequence - bound["warm-up"].elbo_per_sequence < 1
+    ahead = bound[name].elbo_per_sequence - bound["warm-up"].elbo_per_sequence
+    print(f"{name:14} validation ELBO {ahead:.1f} nats per digit above that with warm-up")
+    assert 0 < ahead < 1
 
 # %% [markdown]
 # Both **collapsed** models have the higher bound, though by less than a nat. There is no contradiction in this: the
