@@ -149,7 +149,7 @@ tv.course.check("08.2", my_clip)
 # %% [markdown]
 # ### Exercise 08.3 (predict): the order of two lines
 #
-# This is found in public code, with and without the line that clips in its right place:
+# Both orders of the last two lines are found in public code. Here is one:
 #
 # ```python
 # theta, g = np.zeros(2), np.array([30.0, 40.0])
@@ -309,7 +309,7 @@ for scale in (1.0, 1000.0):
     for g in gradients:
         optimiser.step(theta, scale * g)
     ends[scale] = theta
-print(f"paths with gradients x 1 and x 1000 end within {np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 and 1e-6:g}")
+print("the two paths end at", ends[1.0].round(3), "and at", ends[1000.0].round(3))
 assert np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 < np.abs(ends[1.0]).min()
 
 # %% [markdown]
@@ -359,20 +359,22 @@ tv.course.check("08.6", my_loss_and_bound)
 # %%
 model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
 records = tv.train(
-    model, data, epochs=10, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
+    model, data, epochs=8, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
 )  # one worker: the same sums in the same order on any number of cores
 
 tv.plots.curves(records, data.units)
 
 # %%
 test = tv.bounds.evaluate_elbo(model, data.test)
-print("nats per test digit, to the nearest 5:")
-print(f"  ELBO, a lower bound of log p(x)  {5 * round(test.elbo_per_sequence / 5)}")
-print(f"  log p(x), Markov baseline        {5 * round(floors['Markov'] / 5)}")
+print("nats per test digit, to the nearest 10:")
+print(f"  ELBO, a lower bound of log p(x)  {10 * round(test.elbo_per_sequence / 10)}")
+print(f"  log p(x), Markov baseline        {10 * round(floors['Markov'] / 10)}")
 assert test.elbo_per_sequence > floors["Markov"] + 40
 assert np.isclose(test.elbo_per_step * 28, test.elbo_per_sequence)
 assert records[0]["beta"] == 0.5 and records[1]["beta"] == records[-1]["beta"] == 1.0
-assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and records[0]["grad_norm"] > 50
+assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
+    records[0]["grad_norm"] > max(50, records[-1]["grad_norm"])
+)
 
 # %% [markdown]
 # Read the right-hand curve: while $\beta$ is small, KL is cheap and the model buys a lot of it. As $\beta$ reaches 1
@@ -397,12 +399,12 @@ tv.plots.samples(
 #
 # Above, test digits; below, the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the posterior. These are no
 # free reconstructions: the model has seen all rows above the one it draws. It has seen *this* row only through $z_t$.
+# Fewer than 5 pixels in 100 come out on the wrong side of 1/2.
 
 # %%
 x, lengths = tv.pad(data.test[:12])
 mean = tv.to_host(model.reconstruct(x, lengths))
 wrong = np.mean((mean > 0.5) != x)
-print(f"pixels on the wrong side of 1/2: fewer than 5 in 100: {wrong < 0.05}")
 assert wrong < 0.05
 tv.plots.reconstructions(x, mean, lengths, binary=True)
 
@@ -415,17 +417,19 @@ tv.plots.reconstructions(x, mean, lengths, binary=True)
 # %%
 chosen, half, n = [4, 5, 8, 1, 14], 14, 9
 figure, grid = plt.subplots(len(chosen), n + 1, figsize=(8, 4.2))
+figure.suptitle(
+    "Left: the test digit. Above the line: given. Below it: nine continuations", x=0.01, ha="left", fontsize=10
+)
 for row, index in zip(grid, chosen):
     digit = np.asarray(data.test[index], dtype="float32")
     prime = np.repeat(digit[:half, None], n, axis=1)
     continued = tv.to_host(model.sample(steps=28 - half, seed=3, prime=prime))
-    assert (continued[:half] == prime).all()
     for axes, picture in zip(row, [digit, *np.moveaxis(continued, 1, 0)]):
         axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1)
         axes.axhline(half - 0.5, color=tv.plots.COLOURS[1], linewidth=1)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="0.85")
-figure.suptitle("Above the line: given. Below: nine continuations", x=0.01, ha="left", fontsize=10)
+    assert (continued[:half] == prime).all()
 
 # %% [markdown]
 # ## Where the KL is paid
@@ -454,7 +458,7 @@ assert abs(kl.sum() / test.kl_per_sequence - 1) < 0.02  # other noise, the same 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
 left.bar(np.arange(28), kl.sum(axis=1), color=tv.plots.COLOURS[0])
-left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Paid where the ink begins to turn")
+left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Paid where the pen comes down")
 right.bar(np.arange(16), kl.sum(axis=0), color=tv.plots.COLOURS[0])
 right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", title="A few latents carry nearly all of it")
 
@@ -462,8 +466,8 @@ carried = np.sort(kl.sum(axis=0))[::-1]
 assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
 
 # %% [markdown]
-# The first rows of every digit are empty: there is nothing to say, and nothing is paid. Then the pen comes down, and
-# where it goes cannot be known from the rows above: that is what $z_t$ is for.
+# The first rows of a digit are nearly always empty: there is little to say, and little is paid. Then the pen comes
+# down, and where it goes cannot be known from the rows above: that is what $z_t$ is for.
 #
 # Of 16 latents the model has use for a handful. The others' posterior equals their prior, at no cost. That is a
 # choice and not a fault. But what if **all** of them do that?
@@ -528,20 +532,20 @@ assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_seq
 # Two models have collapsed, to the last latent. The warm-up has cured it: the same model, the same seed, the same
 # number of steps.
 #
-# Now be honest, and look at the bound.
+# Is the cured model the better one, then? Look at the bound.
 
 # %%
-order = sorted(plans, key=lambda name: -bound[name].elbo_per_sequence)
-print("from the highest validation ELBO to the lowest:", ", ".join(order))
-gap = bound["KL at once"].elbo_per_sequence - bound["warm-up"].elbo_per_sequence
-print(f"the collapsed model is ahead of the cured one, by less than a nat per digit: {0 < gap < 1}")
-assert 0 < gap < 1
+for name in ("KL at once", "KL four times"):
+    ahead = bound[name].elbo_per_sequence - bound["warm-up"].elbo_per_sequence
+    print(f"{name:14} validation ELBO {ahead:.1f} nats per digit above that with warm-up")
+    assert 0 < ahead < 1
 
 # %% [markdown]
-# The **collapsed** model has the higher bound. There is no contradiction in this: the bound asks how well $x$ is
-# predicted, not how. On eight rows of eight pixels the recurrence alone does that well, and each nat that goes
-# through $z$ has to be paid for. The cure gives you latents that mean something. Whether it gives you a better bound
-# is another question, and on such a set the answer is no.
+# Both **collapsed** models have the higher bound, though by less than a nat. There is no contradiction in this: the
+# bound asks how well $x$ is predicted, not how. On eight rows of eight pixels the recurrence alone does that well,
+# and each nat that goes through $z$ has to be paid for. The cure gives you latents that mean something. Whether it
+# gives you a better bound is another question, and here the answer is no. (On the large digits it may be another:
+# train them with `warmup=0`, and compare.)
 #
 # Two things follow. Never read from a good bound that the latents are used: count them. And if you want the latents
 # (to look at, to control, to continue in several ways), say so in the objective, because the bound will not say it
@@ -563,29 +567,34 @@ assert 0 < gap < 1
 tv.course.explore(model, dims=4, seed=0, sliders=False)
 
 # %% [markdown]
-# One row changes how much ink there is. Nobody asked for that: it is the cheapest thing to know about a digit that
-# its upper rows do not tell. Moved at a single step only, the same latents do much less, since the state remembers
-# what kind of digit it is in:
+# One of the rows changes how much ink there is, more than threefold. Nobody asked for that: it is among the cheapest
+# things to know about a digit that its upper rows do not tell.
+#
+# Now move $z$ at a single step only, at row 6. The rows above stay as they are, and the ink changes less. But even
+# one step can turn the drawing into another digit, and the rows below then follow: the state remembers what it is
+# drawing.
 
 # %%
 tv.course.explore(model, dims=3, seed=0, at=6, sliders=False)
 
 # %%
-strongest = int(tv.course.explorer.strongest(model)[0])
-moves = np.zeros((9, model.z_dim))
-moves[:, strongest] = np.linspace(-2, 2, 9)
-_, everywhere = tv.course.explorer.moved(model, moves)
-_, once = tv.course.explorer.moved(model, moves, at=6)
-ink = everywhere.sum(axis=(0, 2))
-print(f"from one end of the first row to the other the ink changes more than threefold: {ink.max() > 3 * ink.min()}")
-assert ink.max() > 3 * ink.min() and np.ptp(once.sum(axis=(0, 2))) < np.ptp(ink)
+inks = {}
+for j in tv.course.explorer.strongest(model)[:4]:
+    moves = np.zeros((9, model.z_dim))
+    moves[:, j] = np.linspace(-2, 2, 9)
+    _, everywhere = tv.course.explorer.moved(model, moves)
+    _, once = tv.course.explorer.moved(model, moves, at=6)
+    assert (once[:6] == once[:6, :1]).all()
+    inks[int(j)] = everywhere.sum(axis=(0, 2)), once.sum(axis=(0, 2))
+everywhere, once = max(inks.values(), key=lambda pair: np.ptp(pair[0]))
+assert everywhere.max() > 3 * everywhere.min() and np.ptp(once) < np.ptp(everywhere)
 
 # %% [markdown]
 # With widgets (JupyterLab, Notebook, VS Code) the next cell gives you the sliders. Choose another `seed` for another
-# digit. Where widgets don't run you see the picture alone.
+# digit. Where widgets don't run, the pictures above have to do.
 
 # %% tags=["volatile"]
-tv.course.explore(model, dims=4, seed=0)
+figure = tv.course.explore(model, dims=4, seed=0)
 
 # %% [markdown]
 # ## What you now know
