@@ -71,6 +71,12 @@ PAIRS = {
         (("unit", X), ("real", X)),
     ),
     "gaussian KL": Pair(gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward, {}, (*_posterior, *_prior)),
+    "gaussian log-ratio": Pair(
+        gaussian.gaussian_log_ratio_forward,
+        gaussian.gaussian_log_ratio_backward,
+        {},
+        (*_posterior, *_prior, ("real", Z)),
+    ),
     "features, phi": Pair(
         equations.features_forward, equations.features_backward, mlp.shapes([X, F, F]), (("real", X),)
     ),

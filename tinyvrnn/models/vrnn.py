@@ -17,6 +17,14 @@ from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.equations import generate_forward
+from tinyvrnn.models.particles import (
+    check_bound,
+    copies,
+    filter_backward,
+    filter_forward,
+    importance_backward,
+    importance_forward,
+)
 from tinyvrnn.models.sampling import ancestral_sample, state_after
 from tinyvrnn.nn.gru import shapes as gru_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
@@ -91,18 +99,26 @@ class VRNN:
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
         return f"VRNN({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0):
+    def loss_and_grads(
+        self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None
+    ):  # fmt: skip
         """Minus the ELBO and its gradient, by the hand-written backward pass.
 
         x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
         (None: drawn, anew in each call, from the model's seed); beta: weight of the KL, for warm-up.
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
+
+        bound: "elbo", or minus another in its place: "iwae" or "fivo" of `tinyvrnn.bounds`, with as many particles as
+        said, or as eps (T, B, particles, Z) holds; fivo takes uniforms (T, B) for resampling with its eps. Parts are
+        then those of the ELBO with the first particle's noise.
         """
         beta = _finite(beta)  # a NumPy scalar would turn float32 arrays into float64
+        check_bound(bound, particles)
         if eps is None:
-            eps = self._draw_eps(x, "loss_and_grads", self._draws)
-            self._draws += 1
+            eps, uniforms = self._draw_noise(x, bound, particles)
+        if bound != "elbo":
+            return self._loss_of_particles(x, lengths, eps, beta, bound, uniforms)
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
@@ -124,6 +140,18 @@ class VRNN:
         """As `elbo`, with its two terms: Parts(elbo, kl, log_likelihood), (B,) each."""
         log_p, kl, mask, _ = self._forward(x, lengths, eps)
         return _parts(log_p, kl, mask)
+
+    def log_weights(self, x, lengths=None, eps=None):
+        """log p(x, z_k) - log q(z_k | x), (B, K), in nats, for the noise eps (T, B, K, Z) of K particles."""
+        with one_blas_thread():
+            x, eps, mask = self._prepare_particles(x, lengths, eps)
+            return importance_forward(self.params, x, eps, mask, self.likelihood)[1].log_w
+
+    def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
+        """log of a particle filter's estimate of p(x), (B,), in nats. eps (T, B, K, Z), uniforms (T, B) in [0, 1)."""
+        with one_blas_thread():
+            x, eps, mask = self._prepare_particles(x, lengths, eps)
+            return filter_forward(self.params, x, eps, mask, self._uniforms(uniforms, mask), self.likelihood)[0]
 
     def reconstruct(self, x, lengths=None, eps=None):
         """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
@@ -158,10 +186,53 @@ class VRNN:
             log_p, kl, cache = schedule.sequence_forward(self.params, x, eps, self.likelihood)
         return log_p, kl, mask, cache
 
-    def _draw_eps(self, x, stream, step):
+    def _loss_of_particles(self, x, lengths, eps, beta, bound, uniforms):
+        """As `loss_and_grads`, for minus a bound that weighs the K particles of eps (T, B, K, Z)."""
+        with one_blas_thread():
+            wide, eps_of_all, mask = self._prepare_particles(x, lengths, eps)
+            parts = self.parts(x, lengths, eps[:, :, 0])
+            if bound == "iwae":
+                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta)
+                backward = importance_backward
+            else:
+                uniforms, backward = self._uniforms(uniforms, mask), filter_backward
+                bounds, cache = filter_forward(
+                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta
+                )
+            weight = -self.backend.xp.ones_like(bounds) / len(bounds)
+            named = backward(self.params, cache, weight, self.likelihood, beta=beta)
+            return -self.backend.xp.mean(bounds), self._flat(named), parts
+
+    def _prepare_particles(self, x, lengths, eps):
+        """x and eps with a column for each particle, (T, B K, .), and the mask of real steps (T, B)."""
+        if getattr(eps, "ndim", None) != 4:
+            raise DataError(f"Expected eps of shape (T, B, particles, {self.z_dim}), got {_shape(eps)}.")
+        T, B, K, _ = eps.shape
+        lengths = _check_x(x, self.x_dim, lengths, self.likelihood.name)
+        wide_lengths = None if lengths is None else np.repeat(lengths, K)
+        x = copies(self.backend.asarray(x, dtype=self.dtype), K)
+        x, eps, mask = self._prepare(x, wide_lengths, eps.reshape(T, B * K, -1))
+        return x, eps, mask.reshape(T, B, K)[:, :, 0]
+
+    def _uniforms(self, uniforms, mask):
+        if getattr(uniforms, "shape", None) != mask.shape:
+            raise DataError(f"Expected uniforms of shape {mask.shape} for resampling, got {_shape(uniforms)}.")
+        return self.backend.asarray(uniforms, dtype=self.dtype)
+
+    def _draw_eps(self, x, stream, step, particles=None):
         if getattr(x, "ndim", None) != 3:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {_shape(x)}: see tinyvrnn.data.pad.")
-        return noise.standard_normal((*x.shape[:2], self.z_dim), self.dtype, self.seed, stream, step)
+        shape = (*x.shape[:2], *([] if particles is None else [particles]), self.z_dim)
+        return noise.standard_normal(shape, self.dtype, self.seed, stream, step)
+
+    def _draw_noise(self, x, bound, particles):
+        """The next block of noise for `loss_and_grads`: eps, and the uniforms that resampling takes (or None)."""
+        step = self._draws
+        self._draws += 1
+        if bound == "elbo":
+            return self._draw_eps(x, "loss_and_grads", step), None
+        eps = self._draw_eps(x, "loss_and_grads", step, particles)
+        return eps, noise.generator(self.seed, "resample", step).random(x.shape[:2])
 
     def _prepare(self, x, lengths, eps):
         """x, eps and the mask of real steps (T, B) on the backend. What stands in the padding is replaced by zeros."""
