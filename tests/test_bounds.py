@@ -180,17 +180,7 @@ def test_log_mean_exp_in_log_space():
 @pytest.mark.parametrize("bound", BOTH)
 @pytest.mark.parametrize("linear", [False, True])
 def test_a_sequence_that_ended_no_longer_changes(bound, garbage, linear):
-    model, x, lengths, *_ = checks.small_with_particles()
-    if linear:
-        model, x = lg.LinearGaussian(posterior="prior"), x[..., :1].astype(float)
-        garbage = np.nan_to_num(garbage)
-    x = x.copy()
-    x[np.arange(len(x))[:, None] >= lengths] = garbage
-    found = getattr(bounds, bound)(model, x, lengths, 4)
-    for n in sorted(set(lengths.tolist())):
-        own = lengths == n
-        cut = getattr(bounds, bound)(model, x[:n], np.minimum(lengths, n), 4)
-        checks.assert_close(found[own], cut[own], 1e-12, bound)
+    checks.ended_sequences_stay(bound, garbage, linear)
 
 
 @pytest.mark.parametrize("bound", BOTH)

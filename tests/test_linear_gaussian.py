@@ -36,7 +36,7 @@ def test_the_table_of_the_design(name):
     checks.table_of_gaps(name)
 
 
-def test_the_table_is_what_the_command_prints_and_nothing_is_above_exact():
+def test_the_table_has_each_posterior_and_none_above_exact():
     assert [row.posterior for row in lg.table()] == list(lg.POSTERIORS)
     assert all(row.gap > -1e-12 and row.exact == ROWS["smoothing"].exact for row in lg.table())
 

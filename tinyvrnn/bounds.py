@@ -20,7 +20,7 @@ from tinyvrnn.data import batches
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models.particles import BOUNDS, check_bound, log_mean_exp
 
-__all__ = ["BOUNDS", "BoundEvaluation", "Evaluation", "evaluate", "evaluate_elbo", "fivo", "iwae"]
+__all__ = ["BOUNDS", "BoundEvaluation", "Evaluation", "check_bound", "evaluate", "evaluate_elbo", "fivo", "iwae"]
 ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a usual training batch
 
 
