@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from tinyvrnn import cli
+from tinyvrnn.models import linear_gaussian
 
 QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
 
@@ -146,6 +147,9 @@ def test_exact_draws_the_gaps(tmp_path, capsys):
     assert cli.main(["exact", "--json", "--out", str(tmp_path / "new" / "gaps.png")]) == 0
     assert json.loads(capsys.readouterr().out), "the JSON is all there is on standard output"
     assert imread(tmp_path / "new" / "gaps.png")[..., :3].std() > 0.05
+    bars = [[bar.get_width() for bar in axes.patches] for axes in cli.plots.gaps(linear_gaussian.table()).axes]
+    np.testing.assert_allclose(bars[0], [0, 1.139873, 0.874069, 42.891720], atol=1e-6)
+    np.testing.assert_allclose(bars[1], [0, 1.139873, 0.874069], atol=1e-6)
 
 
 def test_samples_are_samples_not_means(run, tmp_path):

@@ -99,9 +99,7 @@ class VRNN:
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
         return f"VRNN({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
 
-    def loss_and_grads(
-        self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None
-    ):  # fmt: skip
+    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None):
         """Minus the ELBO and its gradient, by the hand-written backward pass.
 
         x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
