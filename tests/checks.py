@@ -16,7 +16,7 @@ import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck, pairs
 from tinyvrnn.backend import get_backend, to_host
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.models import MODELS, rnn, schedule, stepwise
+from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.nn import activations, gru
 from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop, optim
@@ -373,6 +373,144 @@ def gru_equals_literal():
     x, h = draw.standard_normal((5, 4)), draw.standard_normal((5, 3))
     expected = np.stack([gru_literal(p, *row) for row in zip(x, h)])
     assert_close(gru.gru_forward(p, x, h)[0], expected, 1e-14, "h'")
+
+
+# ---- particles ----------------------------------------------------------------------------------
+
+
+def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, **sizes):
+    """As `small`, with noise for K particles and for resampling: model, x, lengths, eps (T, B, K, Z), uniforms (T, B).
+
+    With this seed some sequence is resampled, whatever the likelihood.
+    """
+    model, x, lengths, eps = small(likelihood, backend, seed, **sizes)
+    T, B, Z = eps.shape
+    draw = rng(seed + 10)
+    return model, x, lengths, draw.standard_normal((T, B, K, Z)).astype(model.dtype), draw.random((T, B))
+
+
+def choices_of(model, x, lengths, eps, uniforms):
+    """The resampling that `particle_filter` does with this noise: for each step a Choice."""
+    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    uniforms = model.backend.asarray(uniforms)
+    _, cache = particles.filter_forward(model.params, wide, eps, mask, uniforms, model.likelihood)
+    return cache.choices
+
+
+def ancestors_of(choices):
+    """For plain.py: ancestors[t][b] is None, or whom each particle of sequence b follows."""
+    host = [(to_host(c.again), to_host(c.ancestors)) for c in choices]
+    return [[who[b] if again[b] else None for b in range(len(again))] for again, who in host]
+
+
+def log_ratio_monte_carlo(n=40_000):
+    """The mean over eps of log q(z) - log p(z) is the KL, and each value is that of two normal densities."""
+    mz, sz, m0, s0 = two_gaussians(1)
+    s0 = s0 + 0.5
+    eps = rng(2).standard_normal((n, *mz.shape))
+    ratio, _ = gaussian.gaussian_log_ratio_forward(mz, sz, m0, s0, eps)
+    z = mz + sz * eps
+    expected = (normal_log_density(z, mz, sz) - normal_log_density(z, m0, s0)).sum(axis=-1)
+    assert np.allclose(ratio, expected, rtol=1e-11, atol=1e-11), "log q(z) - log p(z)"
+    kl = np.log(s0 / sz) + (sz**2 + (mz - m0) ** 2) / (2 * s0**2) - 0.5
+    assert_mean(ratio, kl.sum(axis=-1), "log q(z) - log p(z)")
+
+
+def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli"):
+    """Loss (1e-10) and gradient (1e-8) equal those of plain.py, differentiated by autograd with the ancestors given."""
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood)
+    loss, grads, _ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
+    ancestors = ancestors_of(choices_of(model, x, lengths, eps, uniforms)) if bound == "fivo" else None
+    assert bound != "fivo" or sum(a is not None for row in ancestors for a in row) > 2  # or nothing was resampled
+    given = (host_params(model), x, lengths, eps, likelihood, ancestors)
+    value, gradient = autograd.value_and_grad(plain.bound_loss)(*given)
+    assert abs(loss - value) < 1e-10 * max(1, abs(value)), f"loss {loss}, plain rewrite {value}"
+    assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
+
+
+def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7):
+    """Every leaf of the gradient of a bound of several particles equals the numeric one to 1e-6; ragged, beta != 1."""
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3)
+    gradcheck.check_model(model, x, lengths, eps, beta, tol=1e-6, bound=bound, uniforms=uniforms)
+
+
+def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False):
+    """The bound of a sequence in a ragged batch is that of the batch cut at its end, whatever stands in the padding."""
+    model, x, lengths, *_ = small_with_particles()
+    if linear:
+        model, x = linear_gaussian.LinearGaussian(posterior="prior"), x[..., :1]
+        garbage = np.nan_to_num(garbage)
+    x = np.where(np.arange(len(x))[:, None, None] < lengths[:, None], x, garbage)
+    found = getattr(bounds, bound)(model, x, lengths, 4)
+    for n in sorted(set(lengths.tolist())):
+        cut = getattr(bounds, bound)(model, x[:n], np.minimum(lengths, n), 4)
+        assert_close(found[lengths == n], cut[lengths == n], 1e-12, bound)
+
+
+def resampled_shares(n=20_000, K=5):
+    """Systematic resampling gives particle k floor or ceil of K share_k places, and K share_k on average."""
+    log_w = rng(4).standard_normal(K) * 1.5
+    shares = np.tile(np.exp(log_w) / np.exp(log_w).sum(), (n, 1))
+    ancestors = particles.systematic(shares, rng(5).random(n))
+    counts = (ancestors[:, :, None] == np.arange(K)).sum(axis=1)
+    assert np.all(np.abs(counts - K * shares) < 1)
+    away = np.abs(counts.mean(axis=0) - K * shares[0]) / (0.5 / math.sqrt(n))  # between floor and ceil: at most 1/2
+    assert np.all(away < 4), f"places: {away.max():.1f} standard errors away from K times the share"
+
+
+def estimate_is_unbiased(bound="fivo", posterior="prior", T=4, K=4, n=100_000):
+    """The mean of exp(bound - log p(x)) over draws is 1, within 4 standard errors; short sequences."""
+    model = linear_gaussian.LinearGaussian(posterior=posterior)
+    x = np.tile(linear_gaussian.sine(T), (1, n, 1))
+    exact = float(model.log_prob(x[:, :1])[0])
+    assert_mean(np.exp(getattr(bounds, bound)(model, x, None, K, seed=1) - exact)[:, None], 1.0, f"{bound}-{K}")
+
+
+def bounds_are_in_order(posterior="filtering", T=20, n=3000):
+    """ELBO <= IWAE-2 <= IWAE-8 <= IWAE-32 <= log p(x), each within 4 standard errors and each rise seen."""
+    model, x = linear_gaussian.LinearGaussian(posterior=posterior), np.tile(linear_gaussian.sine(T), (1, n, 1))
+    exact, elbo = (float(v[0]) for v in (model.log_prob(x[:, :1]), model.elbo(x[:, :1])))
+    found = {K: bounds.iwae(model, x, None, K, seed=2) for K in (1, 2, 8, 32)}
+    assert_mean(found[1][:, None], elbo, "IWAE-1, whose mean is the ELBO")
+    for few, many in ((1, 2), (2, 8), (8, 32)):
+        rise = found[many] - found[few]
+        assert rise.mean() > 4 * rise.std() / math.sqrt(n), f"IWAE-{many} is not above IWAE-{few}"
+    assert found[32].mean() < exact + 4 * found[32].std() / math.sqrt(n), "IWAE-32 is above log p(x)"
+
+
+# ---- the exact case ------------------------------------------------------------------------------
+
+# posterior: ELBO, sum of KL, gap to log p(x) of x_t = sin(t / 2); it was known before the code that computes it
+TABLE = {
+    "smoothing": (-22.457023, 5.895823, 0.0),
+    "filtering": (-23.596896, 4.571337, 1.139873),
+    "filtering mean, smoothing variance": (-23.331092, 5.494420, 0.874069),
+    "prior": (-65.348743, 0.0, 42.891720),
+}
+
+
+def table_of_gaps(name="filtering"):
+    """ELBO, KL, gap and exact log p(x) of one row of the table, to 1e-6."""
+    (row,) = [row for row in linear_gaussian.table() if row.posterior == name]
+    found, expected = (row.elbo, row.kl, row.gap, row.exact), (*TABLE[name], -22.457023)
+    assert np.allclose(found, expected, rtol=0, atol=1e-6), f"{name}: {found}, expected {expected}"
+
+
+def exact_elbo_by_moments(posterior="filtering", a=0.9, q=0.5, r=0.5, T=6):
+    """The exact ELBO's two terms equal those of means and variances of z_t under q, carried on from step to step."""
+    x, model = rng().standard_normal((T, 2, 1)), linear_gaussian.LinearGaussian(a, q, r, posterior)
+    head, m, v = model.bind(x)["infer"], np.zeros((2, 1)), np.zeros((2, 1))
+    log_likelihood = kl = 0.0
+    for t in range(T):
+        A, K, c, s = (head[name][t] for name in ("A", "K", "c", "sigma"))
+        a_t, q_t = (a, q) if t else (0.0, 1.0)
+        shift = (A - a_t) * m + K * x[t] + c
+        kl += 0.5 * np.log(q_t / s**2) + (s**2 + shift**2 + (A - a_t) ** 2 * v) / (2 * q_t) - 0.5
+        m, v = A * m + K * x[t] + c, A * A * v + s**2
+        log_likelihood += -0.5 * math.log(2 * math.pi * r) - ((x[t] - m) ** 2 + v) / (2 * r)
+    parts = model.parts(x)
+    assert_close(parts.log_likelihood, log_likelihood[:, 0], 1e-12, "log-likelihood")
+    assert np.allclose(parts.kl, kl[:, 0], rtol=1e-12, atol=1e-12), f"KL {parts.kl}, by moments {kl[:, 0]}"
 
 
 # ---- invariances ---------------------------------------------------------------------------------

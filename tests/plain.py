@@ -147,6 +147,40 @@ def vae_terms(params, x, eps, likelihood):
     return total, total_kl
 
 
+def weigh(params, x, h, eps, likelihood):
+    """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn, and h_t."""
+    phi_x = hidden(params["phi_x"], x)
+    mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
+    mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+    z = mu_z + sigma_z * eps
+    phi_z = hidden(params["phi_z"], z)
+    generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
+    log_p = log_density(likelihood, x, *outputs(params["generate"], likelihood, generated))
+    log_w = log_p + anp.sum(anp.log(normal(z, mu_0, sigma_0)) - anp.log(normal(z, mu_z, sigma_z)))
+    return log_w, gru(params["recur"], anp.concatenate([phi_x, phi_z]), h)
+
+
+def filtered(params, x, eps, likelihood, ancestors=None):
+    """log of the estimate of p(x) by the particles eps (T, K, Z); ancestors[t]: None, or whom each of them follows."""
+    T, K, _ = eps.shape
+    hs, ws, estimate = [anp.zeros(params["recur"]["U"].shape[0])] * K, [1.0] * K, 1.0
+    for t in range(T):
+        if ancestors is not None and ancestors[t] is not None:
+            estimate, hs, ws = estimate * sum(ws) / K, [hs[a] for a in ancestors[t]], [1.0] * K
+        steps = [weigh(params, x[t], hs[k], eps[t, k], likelihood) for k in range(K)]
+        hs, ws = [h for _, h in steps], [w * anp.exp(log_w) for w, (log_w, _) in zip(ws, steps)]
+    return anp.log(estimate * sum(ws) / K)
+
+
+def bound_loss(params, x, lengths, eps, likelihood, ancestors=None):
+    """Minus the mean over sequences of `filtered`; without ancestors it is the importance-weighted bound's."""
+    total = 0.0
+    for b, n in enumerate(lengths):
+        own = None if ancestors is None else [a[b] for a in ancestors[:n]]
+        total = total - filtered(params, x[:n, b], eps[:n, b], likelihood, own)
+    return total / len(lengths)
+
+
 def loss(params, x, lengths, eps, likelihood, beta=1.0, terms=terms):
     """-(log-likelihood - beta KL), mean over the sequences of the batch x (T, B, X), each cut to its length."""
     total = 0.0

@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from tinyvrnn import cli
+from tinyvrnn.models import linear_gaussian
 
 QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
 
@@ -91,6 +92,66 @@ def test_evaluate_as_text(run, capsys):
     assert "per sequence" in (out := capsys.readouterr().out) and "test split: 180 sequences, 1440 steps" in out
 
 
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_evaluate_another_bound_says_which_with_its_units_and_errors(run, bound, capsys):
+    assert cli.main(["evaluate", str(run), "--bound", bound, "--particles", "16", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["bound"], result["particles"], result["sequences"]) == (f"{bound}-16", 16, 180)
+    assert result["per_step"] == pytest.approx(result["per_sequence"] / 8) and result["units"].startswith("nats")
+    assert 0 < result["standard_error_draws"] < result["standard_error"]
+    assert cli.main(["evaluate", str(run), "--json"]) == 0
+    elbo = json.loads(capsys.readouterr().out)
+    assert result["per_sequence"] > elbo["elbo_per_sequence"] and elbo["standard_error"] > 0
+    assert cli.main(["evaluate", str(run), "--bound", bound, "--particles", "2"]) == 0
+    assert f"standard error of {bound}-2 per sequence" in capsys.readouterr().out
+
+
+def test_the_elbo_takes_no_particles(run, refused):
+    assert "leave --particles out" in refused("evaluate", run, "--particles", "4")
+
+
+def test_one_sequence_has_no_standard_error(run, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((1, 5, 8)))
+    for given in ([], ["--bound", "iwae", "--particles", "2"]):
+        assert cli.main(["evaluate", str(run), "--data", str(tmp_path / "x.npy"), "--json", *given]) == 0
+        assert json.loads(capsys.readouterr().out)["standard_error"] is None
+        assert cli.main(["evaluate", str(run), "--data", str(tmp_path / "x.npy"), *given]) == 0
+        assert "unknown for one sequence" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_train_with_another_bound(bound, tmp_path, capsys):
+    options = [*QUICK, "--bound", bound, "--particles", "3", "--out", str(tmp_path / "run")]
+    assert cli.main(["train", "digits8", *options]) == 0
+    out = capsys.readouterr().out
+    assert f"VRNN ({bound}-3, a lower bound)" in out and "VRNN (elbo, a lower bound)" in out
+    assert f"valid {bound}-3 -" in out and "standard errors over the sequences" in out
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (config["training"]["bound"], config["training"]["particles"]) == (bound, 3)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["valid"][f"{bound}-3"] > records[0]["valid"][f"{bound}-3"]
+
+
+def test_exact_prints_the_table_with_its_units(capsys):
+    assert cli.main(["exact"]) == 0
+    out = capsys.readouterr().out
+    for number in ("-22.457023", "-23.596896", "4.571337", "1.139873", "0.874069", "42.891720", "nats per sequence"):
+        assert number in out
+    assert cli.main(["exact", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["units"] == "nats per sequence" and result["model"] == "LinearGaussian(a=0.9, q=0.5, r=0.5)"
+    assert [round(row["gap"], 6) for row in result["rows"]] == [0, 1.139873, 0.874069, 42.891720]
+
+
+def test_exact_draws_the_gaps(tmp_path, capsys):
+    assert cli.main(["exact", "--json", "--out", str(tmp_path / "new" / "gaps.png")]) == 0
+    assert json.loads(capsys.readouterr().out), "the JSON is all there is on standard output"
+    assert imread(tmp_path / "new" / "gaps.png")[..., :3].std() > 0.05
+    bars = [[bar.get_width() for bar in axes.patches] for axes in cli.plots.gaps(linear_gaussian.table()).axes]
+    np.testing.assert_allclose(bars[0], [0, 1.139873, 0.874069, 42.891720], atol=1e-6)
+    np.testing.assert_allclose(bars[1], [0, 1.139873, 0.874069], atol=1e-6)
+
+
 def test_samples_are_samples_not_means(run, tmp_path):
     assert cli.main(["sample", str(run), "-n", "5", "--steps", "11", "--out", str(tmp_path / "s.npz")]) == 0
     x = np.load(tmp_path / "s.npz")["x"]
@@ -136,7 +197,7 @@ def test_sample_draws_a_picture(run, tmp_path):
 def test_gradcheck_prints_every_leaf(capsys):
     assert cli.main(["gradcheck"]) == 0
     out = capsys.readouterr().out
-    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "38 of 38 passed"
+    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "39 of 39 passed"
 
 
 @pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
@@ -203,6 +264,7 @@ def test_a_categorical_run_draws_one_hot_steps(tmp_path):
         (["--likelihood", "gmm", "--components", "0"], "components must be"),
         (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
         (["--model", "vrn"], 'did you mean "vrnn"'),
+        (["--model", "rnn", "--bound", "iwae"], "of kind rnn: leave bound out"),
     ],
 )
 def test_choices_that_do_not_suit_the_data_are_one_sentence(options, says, refused, tmp_path):
@@ -271,6 +333,10 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["evaluate", "nowhere", "--split", "tset"], 'did you mean "test"'),
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .npz, .gif, .mid or .wav"),
         (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
+        (["train", "digits8", "--bound", "iwea"], 'did you mean "iwae"'),
+        (["train", "digits8", "--particles", "3"], "leave --particles out"),
+        (["train", "digits8", "--bound", "fivo", "--particles", "0"], "at least 1"),
+        (["exact", "--out", "gaps.gif"], "must end in .png"),
         (["data", "vowel"], 'did you mean "vowels"'),
         (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),
     ],

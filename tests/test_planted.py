@@ -14,7 +14,7 @@ import pytest
 
 from tinyvrnn import backend, bounds, distributions, noise, pairs
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.models import base, rnn, sampling, schedule, vae
+from tinyvrnn.models import base, linear_gaussian, particles, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, gru, linear, mlp
 from tinyvrnn.params import views
@@ -481,6 +481,82 @@ def vae_whose_steps_share_their_noise(params, x, eps, likelihood):
     return vae_forward(params, x, np.broadcast_to(eps[:1], eps.shape), likelihood)
 
 
+# ---- particles, and the exact case ---------------------------------------------------------------
+
+log_ratio, log_ratio_backward = gaussian.gaussian_log_ratio_forward, gaussian.gaussian_log_ratio_backward
+filter_backward, prepare_particles = particles.filter_backward, VRNN._prepare_particles
+kalman, exact_noise, linear_prior = linear_gaussian.kalman_filter, linear_gaussian.exact_noise, linear_gaussian.prior
+
+
+def log_ratio_without_density_of_eps(*inputs):
+    value, cache = log_ratio(*inputs)
+    return value + 0.5 * (inputs[-1] ** 2).sum(axis=-1), cache
+
+
+def log_ratio_without_density_of_eps_backward(cache, dratio):
+    *rest, deps = log_ratio_backward(cache, dratio)
+    return *rest, deps + dratio[..., None] * cache.eps
+
+
+def log_ratio_backward_with_a_draw_that_stays(cache, dratio):
+    """z is taken as a constant: the path through the draw is lost."""
+    dmu_z, _, dmu_0, dsigma_0, deps = log_ratio_backward(cache, dratio)
+    return 0 * dmu_z, -dratio[..., None] / cache.sigma_z, dmu_0, dsigma_0, deps
+
+
+def analytic_kl_in_the_weights(mu_z, sigma_z, mu_0, sigma_0, eps):
+    return kl(mu_z, sigma_z, mu_0, sigma_0)
+
+
+def mean_of_the_logs(log_w):
+    return log_w.mean(axis=1)
+
+
+def log_sum_for_log_mean(log_w, right=particles.log_mean_exp):
+    return right(log_w) + np.log(log_w.shape[1])
+
+
+def equal_shares(log_w):
+    return np.full_like(log_w, 1 / log_w.shape[1])
+
+
+def resampling_by_fixed_points(shares, uniforms, right=particles.systematic):
+    return right(shares, 0 * uniforms)
+
+
+def resampling_of_the_best(shares, uniforms):
+    return np.broadcast_to(shares.argmax(axis=1)[:, None], shares.shape)
+
+
+def filter_backward_without_ancestors(params, cache, *args, **kwargs):
+    stay = np.broadcast_to(np.arange(cache.shares[0].shape[1]), cache.shares[0].shape)
+    choices = [choice._replace(ancestors=stay) for choice in cache.choices]
+    return filter_backward(params, cache._replace(choices=choices), *args, **kwargs)
+
+
+def filter_backward_with_the_last_shares(params, cache, *args, **kwargs):
+    """What was gathered before a resampling is weighed as if there had been none."""
+    return filter_backward(params, cache._replace(shares=[cache.shares[-1]] * len(cache.shares)), *args, **kwargs)
+
+
+def particles_that_walk_into_the_padding(self, *given):
+    x, eps, mask = prepare_particles(self, *given)
+    return x, eps, np.ones_like(mask)
+
+
+def kalman_score_without_noise_of_x(chain, x):
+    return kalman(chain, x)._replace(log_p=kalman(chain._replace(info=1e6 * chain.info), x).log_p)
+
+
+def points_of_length_1(T):
+    return exact_noise(T) / np.sqrt(T)
+
+
+def prior_with_variance_for_deviation(chain, x):
+    head = linear_prior(chain, x)
+    return head | {"sigma": head["sigma"] ** 2}
+
+
 # ---- training ------------------------------------------------------------------------------------
 
 
@@ -553,6 +629,10 @@ density = all_of(
     replace(log_normal, log_normal_of_variance), replace(log_normal_backward, log_normal_of_variance_backward)
 )
 dark_relu = all_of(replace(activations.relu, negative_relu), replace(relu_backward, negative_relu_backward))
+half_a_ratio = all_of(
+    replace(log_ratio, log_ratio_without_density_of_eps),
+    replace(log_ratio_backward, log_ratio_without_density_of_eps_backward),
+)
 no_c = all_of(replace(gru_forward, gru_without_bias_c), replace(gru_backward, gru_without_bias_c_backward))
 
 # the mistake, how to plant it, the check that must catch it
@@ -742,6 +822,63 @@ PLANTED = [
         method(sampling, "reparameterise_forward", prior_without_noise),
         partial(checks.sample_moments, "gaussian"),
     ),
+    ("log-ratio without the density of eps", half_a_ratio, checks.log_ratio_monte_carlo),
+    (
+        "gradient of the log-ratio that takes the draw as constant",
+        replace(log_ratio_backward, log_ratio_backward_with_a_draw_that_stays),
+        partial(checks.pair_gradients, "gaussian log-ratio"),
+    ),
+    (
+        "KL in place of the log-ratio in a weight",
+        replace(log_ratio, analytic_kl_in_the_weights),
+        partial(checks.estimate_is_unbiased, "iwae", "filtering"),
+    ),
+    ("mean of logs for a log of means", replace(particles.log_mean_exp, mean_of_the_logs), checks.bounds_are_in_order),
+    (
+        "sum of the weights for their mean",
+        replace(particles.log_mean_exp, log_sum_for_log_mean),
+        checks.bounds_are_in_order,
+    ),
+    (
+        "equal shares of the gradient",
+        replace(particles.shares_of, equal_shares),
+        partial(checks.particle_bound_gradients, "iwae"),
+    ),
+    (
+        "resampling by points that do not move",
+        replace(particles.systematic, resampling_by_fixed_points),
+        checks.resampled_shares,
+    ),
+    (
+        "resampling of the best particle alone",
+        replace(particles.systematic, resampling_of_the_best),
+        checks.estimate_is_unbiased,
+    ),
+    (
+        "gradient to the particle in place of its ancestor",
+        replace(filter_backward, filter_backward_without_ancestors),
+        partial(checks.particle_bound_gradients, "fivo"),
+    ),
+    (
+        "gradient of a filter weighed by its last shares",
+        replace(filter_backward, filter_backward_with_the_last_shares),
+        partial(checks.particle_bound_equals_plain_rewrite, "fivo"),
+    ),
+    (
+        "particles that walk into the padding",
+        method(VRNN, "_prepare_particles", particles_that_walk_into_the_padding),
+        checks.ended_sequences_stay,
+    ),
+    ("KL without its -1, by the exact case", replace(kl, kl_without_its_constant), checks.table_of_gaps),
+    ("sigma^2 in place of sigma in the draw, by the exact case", variance_drawn, checks.table_of_gaps),
+    ("no log 2 pi, by the exact case", replace(log_normal, log_normal_without_2_pi), checks.exact_elbo_by_moments),
+    ("Kalman score without the noise of x", replace(kalman, kalman_score_without_noise_of_x), checks.table_of_gaps),
+    ("points of length 1", replace(exact_noise, points_of_length_1), checks.exact_elbo_by_moments),
+    (
+        "sigma^2 for sigma in a linear prior",
+        replace(linear_prior, prior_with_variance_for_deviation),
+        checks.exact_elbo_by_moments,
+    ),
     ("clipping after the step", clipping_after_the_step, checks.clipped_before_the_step),
     (
         "best weights that alias the live ones",
@@ -770,6 +907,7 @@ GRADIENT_CHECK_IS_BLIND = [
     ("log-density of sigma^2", density, "gaussian log-density"),
     ("weights of a mixture that sum to anything", loose_weights, "gmm log-density"),
     ("correlation of the wrong sign", negative_rho, "pen log-density"),
+    ("log-ratio without the density of eps", half_a_ratio, "gaussian log-ratio"),
     ("relu of the wrong sign", dark_relu, "relu"),
     ("GRU without the bias c", no_c, "gru"),
 ]

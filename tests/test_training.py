@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.training.loop import Options, _Clock
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -219,3 +219,41 @@ def test_a_short_run_on_digits_beats_the_baselines():
     model = tv.VRNN(x_dim=28, h_dim=100, z_dim=16, features=100, layers=2)
     tv.train(model, data, epochs=12, lr=4e-3, progress=False)
     assert evaluate_elbo(model, data.test).elbo_per_sequence > -83
+
+
+# ---- other bounds --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_workers_agree_on_bounds_of_several_particles(bound, digits8):
+    model = small(digits8, dtype="float64")
+    model.theta *= 1.5  # or the particles would be too alike to be resampled
+    x, _ = pad(digits8.train[:10], dtype="float64")
+    lengths = np.array([8, 3, 1, 5, 8, 2, 7, 8, 4, 6])
+    rng = np.random.default_rng(0)
+    eps, uniforms = rng.standard_normal((8, 10, 3, 4)), rng.random((8, 10))
+    found = [model.particle_filter(x, lengths, eps, u) for u in (uniforms, 1 - uniforms)]
+    assert np.any(found[0] != found[1])
+    results = []
+    for count in (1, 3):
+        with Workers(count) as workers:
+            results.append(workers.loss_and_grads(model, x, lengths, eps, 0.7, uniforms, bound=bound))
+    for one, several in zip(*results):
+        np.testing.assert_allclose(several, one, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_the_best_weights_are_those_of_the_bound_that_is_trained(bound, digits8):
+    model = small(digits8)
+    records = tv.train(model, digits8, epochs=2, bound=bound, particles=3, progress=False)
+    found = evaluate(model, digits8.valid, bound, 3)
+    assert found.per_sequence == max(record["valid"][found.bound] for record in records)
+    again = small(digits8)
+    repeated = tv.train(again, digits8, epochs=2, bound=bound, particles=3, progress=False)
+    assert [record["valid"] for record in repeated] == [record["valid"] for record in records]
+
+
+def test_a_bound_that_is_none_is_refused():
+    for options, words in (({"bound": "iwea"}, 'did you mean "iwae"'), ({"particles": 0}, "particles must be")):
+        with pytest.raises(tv.ConfigError, match=words):
+            Options(epochs=1, **options).check()

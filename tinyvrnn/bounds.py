@@ -1,10 +1,27 @@
-"""Bounds of log p(x) over a whole set of sequences, with their units."""
+"""Bounds of log p(x), with their units: the ELBO over a whole set, and two tighter ones that weigh several draws of z.
 
+    ELBO  =  E log w_1   <=   IWAE-K  =  E log (1/K) sum_k w_k   <=   log p(x),        w_k = p(x, z_k) / q(z_k | x)
+
+FIVO-K is the log of a particle filter's estimate: the K draws are resampled on the way, so that none is wasted on a
+past that the data refute. All three are bounds because each is the log of an unbiased estimate of p(x), and the mean of
+a log lies below the log of the mean. A model is a VRNN or a LinearGaussian.
+Derivations: docs/derivations/importance.md.
+"""
+
+import math
+from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
+
 from tinyvrnn import noise
-from tinyvrnn.backend import to_host
+from tinyvrnn.backend import namespace, to_host
 from tinyvrnn.data import batches
+from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.models.particles import BOUNDS, check_bound, log_mean_exp
+
+__all__ = ["BOUNDS", "BoundEvaluation", "Evaluation", "check_bound", "evaluate", "evaluate_elbo", "fivo", "iwae"]
+ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a usual training batch
 
 
 class Evaluation(NamedTuple):
@@ -16,6 +33,20 @@ class Evaluation(NamedTuple):
     log_likelihood_per_sequence: float
     sequences: int
     steps: int
+    standard_error: float  # of elbo_per_sequence, over the sequences and their draws; NaN for a single sequence
+
+
+class BoundEvaluation(NamedTuple):
+    """A bound over a set, in nats, with two standard errors of `per_sequence`."""
+
+    bound: str  # "elbo-1", "iwae-64", "fivo-16"
+    per_sequence: float  # mean over sequences
+    per_step: float  # total over all real steps
+    standard_error: float  # over the sequences: if another set of the same kind were taken; NaN for a single one
+    standard_error_draws: float  # over the draws of z: if the same set were evaluated with another seed
+    particles: int
+    sequences: int
+    steps: int
 
 
 def evaluate_elbo(model, sequences, batch_size=128, seed=0):
@@ -23,12 +54,96 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0):
 
     Per step means all nats over all real steps: not over padded ones, and not a mean of the sequences' means.
     """
-    elbo = kl = log_likelihood = 0.0
+    elbo = kl = log_likelihood = squares = 0.0
     for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
         eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, seed, "evaluate", number)
         parts = model.parts(x, lengths, eps)
         elbo, kl, log_likelihood = (
             total + float(to_host(part).sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
         )
+        squares += float((to_host(parts.elbo).astype("float64") ** 2).sum())
     n, steps = len(sequences), sequences.steps
-    return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps))
+    error = math.sqrt(max(squares / n - (elbo / n) ** 2, 0) / (n - 1)) if n > 1 else math.nan
+    return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
+
+
+def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=0, repeats=2):
+    """A bound over `sequences`; the same arguments give the same draws. Returns BoundEvaluation.
+
+    bound: "elbo", "iwae" or "fivo". repeats: how often each sequence is estimated, with fresh draws; the result is the
+    mean, and what the repeats differ by is `standard_error_draws`.
+    Raises ConfigError for an unknown bound, and for particles or repeats (at least 2) that are no such number.
+    """
+    check_bound(bound, particles, model)
+    estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]
+    if not isinstance(repeats, Integral) or repeats < 2:
+        raise ConfigError(f"repeats must be a whole number of at least 2, got {repeats!r}.")
+    found = []
+    for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
+        streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
+        each = [to_host(estimate(model, x, lengths, particles, seed, stream)) for stream in streams]
+        found.append(np.stack(each).astype("float64"))
+    found = np.concatenate(found, axis=1)  # (repeats, N)
+    means, n, steps = found.mean(axis=0), len(sequences), int(sequences.steps)
+    over_sequences = float(means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    over_draws = math.sqrt(float(found.var(axis=0, ddof=1).sum()) / repeats) / n
+    total = float(means.sum())
+    return BoundEvaluation(
+        f"{bound}-{particles}", total / n, total / steps, over_sequences, over_draws, particles, n, steps
+    )
+
+
+def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
+    """One estimate of the importance-weighted bound of each sequence: log (1/K) sum_k w_k, (B,), nats per sequence.
+
+    x (T, B, X), lengths (B,) as in `model.elbo`; seed and stream address the noise. With one particle the mean is the
+    ELBO. Particles are computed a few at a time, so memory does not grow with K.
+    Source: Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
+    """
+    check_bound("iwae", particles, model)
+    _require_three_axes(x)
+    at_once = max(1, ROWS_AT_ONCE // (x.shape[0] * x.shape[1]))
+    log_w = [
+        model.log_weights(x, lengths, _draw(model, x, range(k, min(k + at_once, particles)), seed, stream))
+        for k in range(0, particles, at_once)
+    ]
+    return log_mean_exp(namespace(log_w[0]).concatenate(log_w, axis=1))
+
+
+def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
+    """One estimate of the filtering variational objective of each sequence, (B,), nats per sequence.
+
+    Arguments as in `iwae`; exp of the result is an unbiased estimate of p(x). Particles are resampled, systematically,
+    where their effective number falls below K / 2. A sequence that has ended is not changed any more. Sequences are
+    computed a few at a time, so memory grows with T times K only.
+    Source: Maddison et al., 2017, arXiv:1705.09279.
+    """
+    check_bound("fivo", particles, model)
+    _require_three_axes(x)
+    (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
+    eps = _draw(model, x, range(particles), seed, stream)
+    uniforms = noise.generator(seed, f"{stream} resampled").random((T, B)).astype(model.dtype)
+    found = []
+    for b in range(0, B, at_once):
+        s = slice(b, b + at_once)
+        own = None if lengths is None else lengths[s]
+        found.append(model.particle_filter(x[:, s], own, eps[:, s], uniforms[:, s]))
+    return namespace(found[0]).concatenate(found)
+
+
+def _elbo(model, x, lengths, particles, seed, stream):
+    """The mean over K draws of the ELBO with its KL in closed form, (B,)."""
+    eps = (_draw(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
+    return sum(model.elbo(x, lengths, e) for e in eps) / particles
+
+
+def _draw(model, x, numbers, seed, stream):
+    """eps (T, B, K, Z), each particle's at its own address, so that no draw depends on how many there are."""
+    shape = (*x.shape[:2], model.z_dim)
+    return np.stack([noise.standard_normal(shape, model.dtype, seed, stream, k) for k in numbers], axis=2)
+
+
+def _require_three_axes(x):
+    if getattr(x, "ndim", None) != 3:
+        shape = getattr(x, "shape", type(x).__name__)
+        raise DataError(f"Expected x of shape (T, B, X), got {shape}: see tinyvrnn.data.pad.")

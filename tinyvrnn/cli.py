@@ -1,30 +1,33 @@
-"""The command: tinyvrnn train | evaluate | sample | gradcheck | data | course.
+"""The command: tinyvrnn train | evaluate | sample | gradcheck | exact | data | course.
 
 A mistake of the user's ends in one sentence on standard error and exit code 2; a failed gradient check in exit code 1.
 """
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
 from tinyvrnn import __version__, course, plots
-from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, baselines, embedded, load_data, pad, read_sequences, standardised
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
 from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
-from tinyvrnn.export import check_ending, write_samples
+from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
-from tinyvrnn.models import MODELS
+from tinyvrnn.models import MODELS, linear_gaussian
+from tinyvrnn.models.particles import BOUNDS, check_bound
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
 from tinyvrnn.training.run import Run
 
 BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
-BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
+NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
+UNITS = "nats per sequence"
 DEFAULTS = Options(epochs=30)
 
 
@@ -54,10 +57,12 @@ def command_train(a):
     data, likelihood = _load_for(a.data, a.likelihood)
     check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
+    options = options._replace(bound=a.bound, particles=_particles(a.bound, a.particles, default=8))
     if a.epochs is None and a.minutes is None:
         options = options._replace(epochs=DEFAULTS.epochs)
     options.check()
     model = _model(a, data.x_dim, likelihood)
+    check_bound(options.bound, options.particles, model)
     run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
@@ -66,7 +71,8 @@ def command_train(a):
     def on_epoch(record, is_best):
         run.record(record)
         if not live:  # a log has no use for a bar that redraws itself
-            print(f"epoch {record['epoch']}: valid {model.bound_name} {record['valid']['elbo']:.2f}", flush=True)
+            score = record["valid"][options.score]
+            print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
         if is_best:
             checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
 
@@ -75,7 +81,7 @@ def command_train(a):
     except BaseException:
         run.abandon()
         raise
-    _report(model, data, records)
+    _report(model, data, records, options)
     _pictures(run, model, data, records)
     print(f"wrote {run.folder}/: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
 
@@ -88,8 +94,12 @@ def command_evaluate(a):
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
     name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
     check_suits(sequences, model.likelihood)
-    result = evaluate_elbo(model, sequences)._asdict()
-    result |= {"units": model.units, "bound": model.bound, "model": model.name, "data": name, "split": split}
+    particles = _particles(a.bound, a.particles, default=64)
+    if a.bound == "elbo":
+        result = evaluate_elbo(model, sequences)._asdict() | {"bound": model.bound}
+    else:
+        result = evaluate(model, sequences, a.bound, particles)._asdict()
+    result = _plain(result | {"units": model.units, "model": model.name, "data": name, "split": split})
     print(json.dumps(result) if a.json else _evaluation_text(result))
 
 
@@ -118,6 +128,20 @@ def command_gradcheck(a):
         f"{len(get_rows) - len(failed)} of {len(get_rows)} passed" + (f"; failed: {', '.join(failed)}" * bool(failed))
     )
     return 1 if failed else 0
+
+
+def command_exact(a):
+    if a.out is not None and Path(a.out).suffix != ".png":
+        raise ConfigError(f"--out must end in .png, got {a.out}.")
+    rows = linear_gaussian.table()
+    if a.json:
+        about = {"model": repr(linear_gaussian.LinearGaussian()).partition(", posterior")[0] + ")", "units": UNITS}
+        print(json.dumps(about | {"data": "sin(t / 2), t = 1..20", "rows": [row._asdict() for row in rows]}))
+    else:
+        print(_exact_text(rows))
+    if a.out is not None:
+        write_figure(Path(a.out), plots.gaps(rows))
+        print(f"wrote {a.out}", file=sys.stderr if a.json else sys.stdout)
 
 
 def command_data(a):
@@ -201,16 +225,22 @@ def _config(source, units, model, options):
     }
 
 
-def _report(model, data, records):
+def _report(model, data, records, options):
     test = evaluate_elbo(model, data.test)
-    best = max(records, key=lambda record: record["valid"]["elbo"])
+    best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind = BASELINES.get(model.likelihood.name)
-    rows = {f"{model.name.upper()} ({BOUNDS[model.bound]})": test.elbo_per_sequence}
+    kind, name = BASELINES.get(model.likelihood.name), model.name.upper()
+    rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": test.elbo_per_sequence}
+    errors = f"{model.bound} {test.standard_error:.2f}"
+    if options.bound != "elbo":
+        tighter = evaluate(model, data.test, options.bound, options.particles)
+        rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
+        errors += f", {tighter.bound} {tighter.standard_error:.2f}"
     rows |= baselines(data, kind=kind) if kind else {}
     for name, value in rows.items():
-        print(f"    {name:<28}{value:>10.2f}")
+        print(f"    {name:<31}{value:>10.2f}")
+    print(f"    (standard errors over the sequences: {errors})")
 
 
 def _pictures(run, model, data, records):
@@ -232,16 +262,44 @@ def _is_binary(model):
     return model.likelihood.name in ("bernoulli", "categorical")
 
 
+def _plain(result):
+    """What JSON can hold: a standard error that a single sequence does not have is null."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in result.items()}
+
+
 def _evaluation_text(r):
+    error = "unknown for one sequence" if r["standard_error"] is None else f"{r['standard_error']:.4f} over sequences"
     head = f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
     if r["bound"] == "exact":
         per_sequence, per_step = r["elbo_per_sequence"], r["elbo_per_step"]
-        return f"{head}    exact log-likelihood {per_sequence:12.4f} per sequence {per_step:12.5f} per step"
+        return (
+            f"{head}    exact log-likelihood {per_sequence:12.4f} per sequence {per_step:12.5f} per step\n"
+            f"    standard error per sequence: {error}"
+        )
+    if r["bound"] != "elbo":
+        return (
+            f"{head}    {r['bound']:<15} {r['per_sequence']:12.4f} per sequence {r['per_step']:12.5f} per step\n"
+            f"    standard error of {r['bound']} per sequence: {error}, {r['standard_error_draws']:.4f} over draws of z"
+        )
     return head + (
         f"    elbo            {r['elbo_per_sequence']:12.4f} per sequence {r['elbo_per_step']:12.5f} per step\n"
         f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence\n"
-        f"    KL              {r['kl_per_sequence']:12.4f} per sequence"
+        f"    KL              {r['kl_per_sequence']:12.4f} per sequence\n"
+        f"    standard error of elbo per sequence: {error}"
     )
+
+
+def _exact_text(rows):
+    model = linear_gaussian.LinearGaussian()
+    lines = [
+        f"z_1 ~ N(0, 1), z_t = {model.a:g} z_(t-1) + N(0, {model.q:g}), x_t = z_t + N(0, {model.r:g}); "
+        f"data x_t = sin(t / 2), t = 1..20; {UNITS}",
+        f"{'posterior':<36}{'ELBO':>14}{'sum of KL':>14}{'gap':>14}",
+        *(f"{row.posterior:<36}{row.elbo:>14.6f}{row.kl:>14.6f}{round(row.gap, 9) + 0:>14.6f}" for row in rows),
+        f"{'exact log p(x), by a Kalman filter':<36}{rows[0].exact:>14.6f}",
+        "gap = exact log p(x) - ELBO; all numbers are exact expectations, without sampling",
+    ]
+    return "\n".join(lines)
 
 
 def _on_scale(sequences, model, source):
@@ -310,11 +368,12 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _train_options(_command(commands, "train", command_train, "train a model and write a run folder"))
 
-    p = _command(commands, "evaluate", command_evaluate, "the bound of a run on a split of a data set")
+    p = _command(commands, "evaluate", command_evaluate, "the ELBO or another bound of a run on a data set")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
     p.add_argument("--json", action="store_true", help="print one JSON object")
+    _bound_options(p, 64)
 
     p = _command(commands, "sample", command_sample, "draw sequences from a run's model, or continue given ones")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
@@ -327,6 +386,10 @@ def _parser():
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument("--seed", type=int, default=0)
+
+    p = _command(commands, "exact", command_exact, "the bound of a linear VRNN next to its exact log p(x)")
+    p.add_argument("--out", metavar="FILE.png", help="draw the gaps")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
 
     p = _command(commands, "data", command_data, "the data sets in the package")
     p.add_argument("name", nargs="?", metavar="NAME")
@@ -349,7 +412,7 @@ def _course_commands(parser):
 def _command(commands, name, function, text):
     p = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.set_defaults(run=function)
-    if name != "data":
+    if name not in ("data", "exact"):
         known = ("numpy", "cupy", "strict") if name == "gradcheck" else ("numpy", "cupy")
         p.add_argument("--backend", type=_one_of("backend", known), default="numpy", help=" | ".join(known))
     return p
@@ -380,8 +443,21 @@ def _train_options(p):
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
+    _bound_options(p, 8)
     p.add_argument("--out", help="run folder (default runs/DATA)")
     p.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+
+
+def _bound_options(p, particles):
+    p.add_argument("--bound", type=_one_of("bound", BOUNDS), default="elbo", help=" | ".join(BOUNDS))
+    about = f"draws of z in iwae and fivo (default {particles})"
+    p.add_argument("--particles", type=_positive, metavar="K", help=about)
+
+
+def _particles(bound, given, default):
+    if bound == "elbo" and given is not None:
+        raise ConfigError("The elbo takes one draw of z: leave --particles out, or give --bound iwae or fivo.")
+    return 1 if bound == "elbo" else given or default
 
 
 def _positive(text):

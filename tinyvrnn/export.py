@@ -24,10 +24,18 @@ def write_samples(path, x, medium, binary):
     Raises ConfigError where the medium can't be written so, CheckpointError where the disk refuses.
     """
     check_ending(path, medium)
-    write = WRITERS[path.suffix]
+    _write(path, lambda file: WRITERS[path.suffix](file, x, medium, binary))
+
+
+def write_figure(path, figure):
+    """Writes a picture of matplotlib to `path`, a .png; raises CheckpointError where the disk refuses."""
+    _write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _write(path, write):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: write(file, x, medium, binary))
+        write_atomically(path, write)
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 

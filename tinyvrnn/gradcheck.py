@@ -87,16 +87,17 @@ def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
     ]
 
 
-def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5):
+def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5, **options):
     """Checks the gradient of a model's loss for every entry of every leaf. model: float64. Returns a Row for each leaf.
 
-    x (T, B, X), lengths (B,), eps (T, B, Z), beta: as `model.loss_and_grads`; eps must be given, or it differs by call.
+    x (T, B, X), lengths (B,), eps (T, B, Z), beta, options: as `model.loss_and_grads`; eps must be given, or it
+    differs by call.
     """
-    _, grads, _ = model.loss_and_grads(x, lengths, eps, beta)
+    _, grads, _ = model.loss_and_grads(x, lengths, eps, beta, **options)
     analytic = dict(leaves(views(grads, model.shapes)))
     rows = []
     for name, leaf in leaves(model.params):
-        numeric = numerical_gradient(lambda _: model.loss_and_grads(x, lengths, eps, beta)[0], leaf, h)
+        numeric = numerical_gradient(lambda _: model.loss_and_grads(x, lengths, eps, beta, **options)[0], leaf, h)
         rows.append(compare(name, analytic[name], numeric, tol))
     return rows
 

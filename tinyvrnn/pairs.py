@@ -99,6 +99,12 @@ PAIRS = {
         (("real", 3), ("real", K), ("real", (K, 2)), ("positive", (K, 2)), ("correlation", K), ("real", 1)),
     ),
     "gaussian KL": Pair(gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward, {}, (*_posterior, *_prior)),
+    "gaussian log-ratio": Pair(
+        gaussian.gaussian_log_ratio_forward,
+        gaussian.gaussian_log_ratio_backward,
+        {},
+        (*_posterior, *_prior, ("real", Z)),
+    ),
     "features, phi": Pair(
         equations.features_forward, equations.features_backward, mlp.shapes([X, F, F]), (("real", X),)
     ),

@@ -46,6 +46,30 @@ def curves(records, units="nats", exact=False):
     return figure
 
 
+def gaps(rows):
+    """How far each posterior's ELBO is below log p(x): all of them, and those below 2 nats again, larger.
+
+    rows: what `linear_gaussian.table` returns.
+    """
+    near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
+    titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 2.9), layout="constrained")
+        for axes, (title, shown) in zip(figure.subplots(1, 2), titles.items()):
+            names, widths = [_wrapped(row.posterior) for row in shown], [max(row.gap, 0) for row in shown]
+            bars = axes.barh(names, widths, color=[colours[row.posterior] for row in shown], height=0.6)
+            axes.bar_label(bars, [f"{width:.3f}" for width in widths], padding=4)
+            axes.set(title=title, xlabel="log p(x) - ELBO, nats per sequence")
+            axes.set_xlim(0, 1.25 * max([*widths, 1e-9]))
+            axes.invert_yaxis()
+            axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _wrapped(name):
+    return name.replace(", ", ",\n")
+
+
 def how_many(binary, medium=None):
     """How many sequences make one picture of samples."""
     return {"ink": 48, "piano roll": 8}.get(medium, 64 if binary else 12)

@@ -23,6 +23,13 @@ class KLCache(NamedTuple):
     sigma_0: object
 
 
+class LogRatioCache(NamedTuple):
+    eps: object
+    delta: object  # (z - mu_0) / sigma_0, (..., Z)
+    sigma_z: object
+    sigma_0: object
+
+
 def head_shapes(features, width):
     """{"W_out": (F, 2Z), "b_out": (2Z,)}: the columns are the blocks mu, s."""
     return {"W_out": (features, 2 * width), "b_out": (2 * width,)}
@@ -94,6 +101,29 @@ def gaussian_log_density_backward(cache, dlog_p):
     dmu = dlog_p[..., None] * delta / sigma
     dsigma = dlog_p[..., None] * (delta * delta - 1) / sigma
     return -dmu, dmu, dsigma
+
+
+def gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps):
+    """log q(z) - log p(z) in nats (...) at the draw z = mu_z + sigma_z * eps; cache. All (..., Z).
+
+    With q = N(mu_z, sigma_z^2) and p = N(mu_0, sigma_0^2),
+    log q(z) - log p(z) = sum_j [ 0.5 ((z - mu_0) / sigma_0)^2 - 0.5 eps^2 + log sigma_0 - log sigma_z ].
+    Its mean over eps is KL(q || p). Source: Burda et al., 2016, arXiv:1509.00519, section 3.
+    """
+    xp = namespace(mu_z)
+    delta = (mu_z + sigma_z * eps - mu_0) / sigma_0
+    ratio = xp.sum(0.5 * delta * delta - 0.5 * eps * eps + xp.log(sigma_0) - xp.log(sigma_z), axis=-1)
+    return ratio, LogRatioCache(eps, delta, sigma_z, sigma_0)
+
+
+def gaussian_log_ratio_backward(cache, dratio):
+    """dmu_z, dsigma_z, dmu_0, dsigma_0, deps (..., Z) from dratio (...); z moves with mu_z, sigma_z and eps."""
+    eps, delta, sigma_z, sigma_0 = cache
+    dratio = dratio[..., None]
+    dz = dratio * delta / sigma_0
+    dsigma_z = dz * eps - dratio / sigma_z
+    dsigma_0 = dratio * (1 - delta * delta) / sigma_0
+    return dz, dsigma_z, -dz, dsigma_0, dz * sigma_z - dratio * eps
 
 
 def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):

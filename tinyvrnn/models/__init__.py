@@ -1,7 +1,7 @@
 """The models, built from pairs: the equations first (equations.py), then whole sequences (schedule.py, stepwise.py)."""
 
-from tinyvrnn.models import base, equations, rnn, schedule, stepwise, vae, vrnn
+from tinyvrnn.models import base, equations, linear_gaussian, rnn, schedule, stepwise, vae, vrnn
 
 MODELS = {model.name: model for model in (vrnn.VRNN, rnn.RNN, vae.VAE)}
 
-__all__ = ["MODELS", "base", "equations", "rnn", "schedule", "stepwise", "vae", "vrnn"]
+__all__ = ["MODELS", "base", "equations", "linear_gaussian", "rnn", "schedule", "stepwise", "vae", "vrnn"]

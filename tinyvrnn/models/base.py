@@ -32,6 +32,7 @@ class Model:
 
     name = None  # "vrnn", "rnn" or "vae"
     bound = "elbo"  # or "exact", where `elbo` is log p(x) itself
+    bounds = ("elbo",)  # what it can be trained on and evaluated with
     sizes = ()  # names of the arguments that are sizes, each an attribute
     z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
 
@@ -55,7 +56,7 @@ class Model:
     @theta.setter
     def theta(self, value):
         if getattr(value, "shape", None) != self._theta.shape:
-            raise ConfigError(f"theta has shape {self._theta.shape}, got {_shape(value)}.")
+            raise ConfigError(f"theta has shape {self._theta.shape}, got {shape_of(value)}.")
         self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
 
     @property
@@ -84,7 +85,7 @@ class Model:
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
         """
-        beta = _finite(beta)  # a NumPy scalar would turn float32 arrays into float64
+        beta = finite(beta)  # a NumPy scalar would turn float32 arrays into float64
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws)
             self._draws += 1
@@ -139,17 +140,17 @@ class Model:
             log_p, kl, cache = self._forward_terms(x, eps)
         return log_p, kl, mask, cache
 
-    def _draw_eps(self, x, stream, step):
+    def _draw_eps(self, x, stream, step, *particles):
         if getattr(x, "ndim", None) != 3:
-            raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {_shape(x)}: see tinyvrnn.data.pad.")
-        return noise.standard_normal((*x.shape[:2], self.z_dim), self.dtype, self.seed, stream, step)
+            raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {shape_of(x)}: see tinyvrnn.data.pad.")
+        return noise.standard_normal((*x.shape[:2], *particles, self.z_dim), self.dtype, self.seed, stream, step)
 
     def _prepare(self, x, lengths, eps):
         """x, eps and the mask of real steps (T, B) on the backend. What stands in the padding is replaced by zeros."""
-        lengths = _check_x(x, self.x_dim, lengths, self.likelihood)
+        lengths = check_x(x, self.x_dim, lengths, self.likelihood)
         T, B, _ = x.shape
         if getattr(eps, "shape", None) != (T, B, self.z_dim):
-            raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {_shape(eps)}.")
+            raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {shape_of(eps)}.")
         backend, xp = self.backend, self.backend.xp
         x, eps = backend.asarray(x, dtype=self.dtype), backend.asarray(eps, dtype=self.dtype)
         if lengths is None or (lengths == T).all():
@@ -186,20 +187,22 @@ def _parts(log_p, kl, mask):
     return Parts(log_likelihood - kl, kl, log_likelihood)
 
 
-def _finite(beta):
+def finite(beta):
     if not isinstance(beta, Real) or not np.isfinite(beta):
         raise ConfigError(f"beta must be a finite number, got {beta!r}.")
     return float(beta)
 
 
-def _shape(value):
+def shape_of(value):
     return getattr(value, "shape", type(value).__name__)
 
 
-def _check_x(x, x_dim, lengths, likelihood):
+def check_x(x, x_dim, lengths, likelihood):
     """Raises DataError for what the model can't read. Returns lengths as a host array, or None."""
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
-        raise DataError(f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {_shape(x)}: see tinyvrnn.data.pad.")
+        raise DataError(
+            f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
+        )
     T, B, _ = x.shape
     if lengths is not None:
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)

@@ -15,7 +15,14 @@ that carries dh and forms no weight gradient; then each weight gradient as one m
 from typing import NamedTuple
 
 from tinyvrnn.backend import namespace
-from tinyvrnn.distributions.gaussian import gaussian_kl_backward, gaussian_kl_forward, sigma_of, split
+from tinyvrnn.distributions.gaussian import (
+    gaussian_kl_backward,
+    gaussian_kl_forward,
+    gaussian_log_ratio_backward,
+    gaussian_log_ratio_forward,
+    sigma_of,
+    split,
+)
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.gru import (
@@ -63,28 +70,33 @@ class SequenceCache(NamedTuple):
     log_p: tuple
 
 
-def sequence_forward(params, x, eps, likelihood):
+def sequence_forward(params, x, eps, likelihood, sampled=False):
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
-    x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache.
+    x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
+    log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
     """
     phi_x, phi_x_cache = mlp_forward(params["phi_x"], x)
     loop = loop_forward(params, phi_x, eps)
     mu_z, sigma_z = split(loop.o)[0], sigma_of(split(loop.o)[1])
     (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1])
     outputs, generate_cache = generate_forward(params["generate"], loop.phi_z, loop.h[:-1], likelihood)
-    kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
+    if sampled:
+        kl, kl_cache = gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps)
+    else:
+        kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
     return log_p, kl, SequenceCache(phi_x_cache, loop, prior_cache, generate_cache, kl_cache, log_p_cache)
 
 
-def sequence_backward(params, cache, dlog_p, dkl, likelihood):
+def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
     """The gradient of every parameter, from dlog_p (T, B) and dkl (T, B). Returns grads, arranged as params."""
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     (dphi_z, dh), generate_grads = generate_backward(
         params["generate"], cache.generate, *doutputs, likelihood=likelihood
     )
-    dmu_z, dsigma_z, dmu_0, dsigma_0 = gaussian_kl_backward(cache.kl, dkl)
+    kl_backward = gaussian_log_ratio_backward if sampled else gaussian_kl_backward
+    dmu_z, dsigma_z, dmu_0, dsigma_0, *_ = kl_backward(cache.kl, dkl)
     dh_prior, prior_grads = prior_backward(params["prior"], cache.prior, dmu_0, dsigma_0)
     dh += dh_prior
     del dh_prior  # (T, B, H) that the loop can use

@@ -2,14 +2,29 @@
 
     ELBO = E_q [ sum_t  log p(x_t | z_<=t, x_<t) - KL( q(z_t | x_<=t, z_<t) || p(z_t | x_<t, z_<t) ) ]  <=  log p(x)
 
-with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps.
+with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps. With several
+draws, particles, the tighter bounds of `bounds.py` take its place.
 """
 
+import numpy as np
+
+from tinyvrnn import noise
+from tinyvrnn.backend import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
+from tinyvrnn.errors import DataError
 from tinyvrnn.models import schedule
-from tinyvrnn.models.base import Model
+from tinyvrnn.models.base import Model, check_x, finite, shape_of
 from tinyvrnn.models.equations import generate_forward
+from tinyvrnn.models.particles import (
+    BOUNDS,
+    check_bound,
+    copies,
+    filter_backward,
+    filter_forward,
+    importance_backward,
+    importance_forward,
+)
 from tinyvrnn.models.sampling import ancestral_sample, state_after
 from tinyvrnn.nn.gru import shapes as gru_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
@@ -25,7 +40,7 @@ class VRNN(Model):
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """
 
-    name = "vrnn"
+    name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
 
     def __init__(
@@ -44,6 +59,65 @@ class VRNN(Model):
         self.x_dim, self.h_dim, self.z_dim, self.layers = x_dim, h_dim, z_dim, layers
         self.features = h_dim if features is None else features
         super().__init__(likelihood, backend, dtype, seed, components)
+
+    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None):
+        """As `Model.loss_and_grads`, for minus the ELBO or, by `bound`, minus "iwae" or "fivo" of `tinyvrnn.bounds`.
+
+        Those take as many particles as said, or as eps (T, B, particles, Z) holds; fivo takes uniforms (T, B) for
+        resampling with its eps. Parts are those of the ELBO, with the first particle's noise.
+        """
+        check_bound(bound, particles)
+        if bound == "elbo":
+            return super().loss_and_grads(x, lengths, eps, beta)
+        if eps is None:
+            eps = self._draw_eps(x, "loss_and_grads", self._draws, particles)
+            uniforms = noise.generator(self.seed, "resample", self._draws).random(x.shape[:2])
+            self._draws += 1
+        return self._loss_of_particles(x, lengths, eps, finite(beta), bound, uniforms)
+
+    def log_weights(self, x, lengths=None, eps=None):
+        """log p(x, z_k) - log q(z_k | x), (B, K), in nats, for the noise eps (T, B, K, Z) of K particles."""
+        with one_blas_thread():
+            x, eps, mask = self._prepare_particles(x, lengths, eps)
+            return importance_forward(self.params, x, eps, mask, self.likelihood)[1].log_w
+
+    def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
+        """log of a particle filter's estimate of p(x), (B,), in nats. eps (T, B, K, Z), uniforms (T, B) in [0, 1)."""
+        with one_blas_thread():
+            x, eps, mask = self._prepare_particles(x, lengths, eps)
+            return filter_forward(self.params, x, eps, mask, self._uniforms(uniforms, mask), self.likelihood)[0]
+
+    def _loss_of_particles(self, x, lengths, eps, beta, bound, uniforms):
+        with one_blas_thread():
+            wide, eps_of_all, mask = self._prepare_particles(x, lengths, eps)
+            parts = self.parts(x, lengths, eps[:, :, 0])
+            if bound == "iwae":
+                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta)
+                backward = importance_backward
+            else:
+                uniforms, backward = self._uniforms(uniforms, mask), filter_backward
+                bounds, cache = filter_forward(
+                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta
+                )
+            weight = -self.backend.xp.ones_like(bounds) / len(bounds)
+            named = backward(self.params, cache, weight, self.likelihood, beta=beta)
+            return -self.backend.xp.mean(bounds), self._flat(named), parts
+
+    def _prepare_particles(self, x, lengths, eps):
+        """x and eps with a column for each particle, (T, B K, .), and the mask of real steps (T, B)."""
+        if getattr(eps, "ndim", None) != 4:
+            raise DataError(f"Expected eps of shape (T, B, particles, {self.z_dim}), got {shape_of(eps)}.")
+        T, B, K, _ = eps.shape
+        lengths = check_x(x, self.x_dim, lengths, self.likelihood)
+        wide_lengths = None if lengths is None else np.repeat(lengths, K)
+        x = copies(self.backend.asarray(x, dtype=self.dtype), K)
+        x, eps, mask = self._prepare(x, wide_lengths, eps.reshape(T, B * K, -1))
+        return x, eps, mask.reshape(T, B, K)[:, :, 0]
+
+    def _uniforms(self, uniforms, mask):
+        if getattr(uniforms, "shape", None) != mask.shape:
+            raise DataError(f"Expected uniforms of shape {mask.shape} for resampling, got {shape_of(uniforms)}.")
+        return self.backend.asarray(uniforms, dtype=self.dtype)
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host
-from tinyvrnn.bounds import evaluate_elbo
+from tinyvrnn.bounds import check_bound, evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches
 from tinyvrnn.distributions import check_suits
 from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
@@ -31,6 +31,17 @@ class Options(NamedTuple):
     patience: int = 20  # epochs without a better validation ELBO before training stops
     seed: int = 0  # of the order of batches and of the noise
     workers: int | str = "auto"  # slices of a batch computed at the same time
+    bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
+    particles: int = 1  # draws of z in iwae and fivo
+
+    @property
+    def score(self):
+        """The key of a record's validation bound: "elbo", or for example "iwae-8"."""
+        return self.bound if self.bound == "elbo" else f"{self.bound}-{self.particles}"
+
+    def score_name(self, model):
+        """What a person calls it: ELBO, iwae-8, or log p(x)."""
+        return model.bound_name if self.bound == "elbo" else self.score
 
     def describe(self):
         """One line for a person."""
@@ -47,6 +58,7 @@ class Options(NamedTuple):
             value, least = getattr(self, name), 0 if name == "warmup" else 1
             if value is not None and (not isinstance(value, Integral) or value < least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        check_bound(self.bound, self.particles)
         if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         for name in ("minutes", "lr", "clip"):
@@ -64,6 +76,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     """
     options = _options(options)
     _check_fit(model, data)
+    check_bound(options.bound, options.particles, model)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
@@ -73,11 +86,10 @@ def train(model, data, progress=True, on_epoch=None, **options):
                 record = _epoch(model, data, options, optimiser, clock, workers, bar)
                 records.append(record)
                 stale += 1
-                if record["valid"]["elbo"] > best:
-                    best_theta, best, stale = model.theta.copy(), record["valid"]["elbo"], 0
-                bar.set_postfix_str(
-                    f"valid {model.bound_name} {record['valid']['elbo']:.2f}, best {best:.2f} nats/sequence"
-                )
+                score = record["valid"][options.score]
+                if score > best:
+                    best_theta, best, stale = model.theta.copy(), score, 0
+                bar.set_postfix_str(f"valid {options.score_name(model)} {score:.2f}, best {best:.2f} nats/sequence")
                 if on_epoch:
                     on_epoch(record, stale == 0)
     if best_theta is not None:
@@ -127,9 +139,9 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
     xp = model.backend.xp
     totals, seen, norm = xp.zeros(3), 0, 0.0
     for x, lengths, _ in batches(data.train, options.batch, seed=options.seed, epoch=clock.epoch, dtype=model.dtype):
-        eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, options.seed, "train", clock.step)
+        eps, given = _noise(model, x, options, clock.step)
         lr, beta = clock.lr(), clock.beta()
-        loss, grads, parts = workers.loss_and_grads(model, x, lengths, eps, beta)
+        loss, grads, parts = workers.loss_and_grads(model, x, lengths, eps, beta, **given)
         loss = float(loss)
         if not math.isfinite(loss):
             raise DivergedError(
@@ -146,7 +158,9 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
             break
     clock.epoch += 1
     elbo, kl, log_likelihood = (to_host(totals) / seen).tolist()
-    valid = evaluate_elbo(model, data.valid)
+    valid, score = evaluate_elbo(model, data.valid), {}
+    if options.bound != "elbo":
+        score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
     return {
         "epoch": clock.epoch,
         "step": clock.step,
@@ -159,8 +173,18 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
             "elbo": valid.elbo_per_sequence,
             "kl": valid.kl_per_sequence,
             "log_likelihood": valid.log_likelihood_per_sequence,
+            **score,
         },
     }
+
+
+def _noise(model, x, options, step):
+    """eps of a step, (T, B, Z) or with particles (T, B, K, Z), and the other arguments of `workers.loss_and_grads`."""
+    (T, B, _), Z, given = x.shape, model.z_dim, {}
+    if options.bound != "elbo":
+        given = {"bound": options.bound, "uniforms": noise.generator(options.seed, "resample", step).random((T, B))}
+    shape = (T, B, options.particles, Z) if given else (T, B, Z)
+    return noise.standard_normal(shape, model.dtype, options.seed, "train", step), given
 
 
 def _options(given):

@@ -29,15 +29,16 @@ class Workers:
         if self._pool:
             self._pool.shutdown()
 
-    def loss_and_grads(self, model, x, lengths, eps, beta=1.0):
-        """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z)."""
+    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
+        """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z), uniforms (T, B)."""
         slices = cut(x.shape[1], self.count)
 
         def of_slice(s):
             T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
             own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
+            own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
             with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
-                return model.loss_and_grads(own_x, lengths[s], own_eps, beta)
+                return model.loss_and_grads(own_x, lengths[s], own_eps, beta, **own)
 
         if len(slices) == 1:
             return of_slice(slices[0])

@@ -1,0 +1,332 @@
+"""The bounds that weigh several draws of z: against exact answers, a plain rewrite, and numeric gradients.
+
+Catches: weights that use the analytic KL, a mean of logs for a log of means, weights kept after resampling, resampling
+that is biased, sequences that go on after their end, gradients without the weights' shares or along the wrong
+ancestors, noise that depends on how many particles there are, memory that grows with K.
+"""
+
+import math
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn import bounds, noise
+from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.data import pad
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.models import linear_gaussian as lg
+from tinyvrnn.models import particles, schedule, stepwise
+
+BACKENDS = ("numpy", "strict")
+BOTH = ("iwae", "fivo")
+both = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+
+
+# ---- against exact answers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", ["filtering", "filtering mean, smoothing variance", "prior"])
+def test_bounds_are_in_order(posterior):
+    checks.bounds_are_in_order(posterior, T=6 if posterior == "prior" else 20)
+
+
+@pytest.mark.parametrize("K", [1, 2, 7])
+def test_the_true_posterior_leaves_no_gap_and_no_variance(K):
+    """Of IWAE. A particle filter resamples by what is known up to now, and so undoes what q knows of the future."""
+    model, x = lg.LinearGaussian(posterior="smoothing"), checks.rng().standard_normal((8, 3, 1))
+    exact = model.log_prob(x, [8, 1, 5])
+    checks.assert_close(bounds.iwae(model, x, np.array([8, 1, 5]), K), exact, 1e-12, "IWAE")
+    long = 3 * lg.sine(60)
+    assert float(bounds.fivo(model, long, None, 7)[0]) != pytest.approx(float(model.log_prob(long)[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize("bound", BOTH)
+@pytest.mark.parametrize("posterior", ["prior", "filtering"])
+@pytest.mark.parametrize("K", [2, 5])
+def test_the_estimate_of_p_is_unbiased(bound, posterior, K):
+    checks.estimate_is_unbiased(bound, posterior, K=K)
+
+
+def test_resampling_happens_in_the_test_of_its_unbiasedness():
+    model, x = lg.LinearGaussian(posterior="prior"), np.tile(lg.sine(4), (1, 500, 1))
+    found = [getattr(bounds, bound)(model, x, None, 4, seed=1) for bound in BOTH]
+    assert np.mean(found[0] != found[1]) > 0.3
+
+
+@pytest.mark.parametrize("posterior", ["prior", "filtering"])
+def test_fivo_is_closer_than_iwae_for_a_long_sequence(posterior, n=300, T=60, K=16):
+    model, x = lg.LinearGaussian(posterior=posterior), np.tile(lg.sine(T), (1, n, 1))
+    exact = float(model.log_prob(x[:, :1])[0])
+    fivo, iwae = (getattr(bounds, bound)(model, x, None, K) for bound in ("fivo", "iwae"))
+    gain = fivo - iwae
+    assert gain.mean() > 4 * gain.std() / math.sqrt(n)
+    assert fivo.mean() < exact + 4 * fivo.std() / math.sqrt(n)
+    assert exact - fivo.mean() < 0.6 * (exact - iwae.mean())
+
+
+def test_one_particle_of_iwae_and_of_fivo_is_the_same_draw():
+    model, x, lengths, *_ = checks.small_with_particles()
+    checks.assert_close(bounds.fivo(model, x, lengths, 1), bounds.iwae(model, x, lengths, 1), 1e-12, "one particle")
+
+
+# ---- against a plain rewrite, and numeric gradients ----------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("bound", BOTH)
+def test_loss_and_gradient_equal_the_plain_rewrite(bound, likelihood):
+    checks.particle_bound_equals_plain_rewrite(bound, likelihood)
+
+
+@both
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bound", BOTH)
+def test_gradients_equal_numeric_ones(bound, likelihood, backend):
+    checks.particle_bound_gradients(bound, likelihood, backend)
+
+
+@both
+def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(likelihood, beta=0.7):
+    """With the choices given there is no threshold for a central difference to step over."""
+    from tinyvrnn.gradcheck import compare, numerical_gradient
+    from tinyvrnn.params import leaves
+
+    model, x, lengths, eps, uniforms = checks.small_with_particles(likelihood, T=4, B=3, K=3)
+    choices = checks.choices_of(model, x, lengths, eps, uniforms)
+    assert sum(c.again.sum() for c in choices) > 1
+    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    d = checks.rng(1).standard_normal(3)
+
+    def forward(_=None):
+        return particles.filter_forward(
+            model.params, wide, eps, mask, None, model.likelihood, beta=beta, choices=choices
+        )
+
+    grads = dict(leaves(particles.filter_backward(model.params, forward()[1], d, model.likelihood, beta=beta)))
+    for name, leaf in leaves(model.params):
+        compare(name, grads[name], numerical_gradient(lambda _: float((d * forward()[0]).sum()), leaf), 1e-6)
+
+
+@both
+def test_the_literal_steps_give_the_same_log_ratios_and_gradients(likelihood):
+    model, x, _, eps = checks.small(likelihood)
+    dlog_p, dratio = checks.rng(1).standard_normal((2, *x.shape[:2]))
+    results = []
+    for module in (schedule, stepwise):
+        log_p, ratio, cache = module.sequence_forward(model.params, x, eps, model.likelihood, sampled=True)
+        grads = module.sequence_backward(model.params, cache, dlog_p, dratio, model.likelihood, sampled=True)
+        results.append((log_p, ratio, grads))
+    checks.assert_close(results[0][1], results[1][1], 1e-12, "log ratio")
+    checks.assert_same_tree({group: results[0][2][group] for group in results[1][2]}, results[1][2], 1e-12)
+
+
+def test_log_ratio_equals_two_densities_and_its_mean_the_kl():
+    checks.log_ratio_monte_carlo()
+
+
+def test_one_particle_of_iwae_has_the_elbos_gradient_on_average(n=300):
+    """E of the sampled loss's gradient is E of the ELBO's: entries by entry, within 5 standard errors of many draws."""
+    model, x, lengths, _ = checks.small(T=3, B=2)
+    eps = checks.rng(3).standard_normal((n, 3, 2, 1, 2))
+    difference = np.stack(
+        [
+            model.loss_and_grads(x, lengths, e, bound="iwae")[1] - model.loss_and_grads(x, lengths, e[:, :, 0])[1]
+            for e in eps
+        ]
+    )
+    moved = np.abs(difference).max(axis=0) > 1e-12
+    assert moved.mean() > 0.2
+    checks.assert_mean(difference[:, moved], 0.0, "difference of gradients", z=5.0)
+
+
+# ---- resampling ----------------------------------------------------------------------------------
+
+
+def test_systematic_resampling_keeps_the_shares():
+    checks.resampled_shares()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_resampling_stays_in_range_at_the_ends(dtype):
+    shares = np.array([[0.1] * 10, [0, 0, 1, *[0] * 7], [1, *[0] * 9], [*[0] * 9, 1]], dtype)
+    for u in (0.0, 0.5, np.nextafter(np.array(1, dtype), 0)):
+        ancestors = particles.systematic(shares, np.full(4, u, dtype))
+        assert ancestors.min() >= 0 and ancestors.max() <= 9
+        assert np.all(ancestors[1] == 2) and np.all(ancestors[2] == 0) and np.all(ancestors[3] == 9)
+
+
+def test_a_sequence_is_resampled_below_half_its_particles_and_while_it_lasts():
+    shares = np.array([[0.25] * 4, [0.97, 0.01, 0.01, 0.01], [0.97, 0.01, 0.01, 0.01], [0.5, 0.5, 0, 0]])
+    again, ancestors = particles.choose(shares, np.full(4, 0.5), np.array([1.0, 1.0, 0.0, 1.0]))
+    assert again.tolist() == [False, True, False, False]  # an effective number of exactly K / 2 is enough
+    assert ancestors.tolist() == [[0, 1, 2, 3], [0, 0, 0, 0], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_log_mean_exp_in_log_space():
+    log_w = np.array([[-1e4, -1e4 + math.log(3.0)], [1e4, 1e4], [0.0, -1e4]])
+    checks.assert_close(
+        particles.log_mean_exp(log_w), [-1e4 + math.log(2), 1e4, -math.log(2)], 1e-15, "log mean exp"
+    )  # fmt: skip
+    checks.assert_close(particles.shares_of(log_w), [[0.25, 0.75], [0.5, 0.5], [1, 0]], 1e-11, "shares")
+
+
+# ---- invariances ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [0.0, 0.7, np.nan])
+@pytest.mark.parametrize("bound", BOTH)
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_sequence_that_ended_no_longer_changes(bound, garbage, linear):
+    checks.ended_sequences_stay(bound, garbage, linear)
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_how_much_is_computed_at_once_changes_nothing(bound, monkeypatch):
+    model, x, lengths, *_ = checks.small_with_particles()
+    whole = getattr(bounds, bound)(model, x, lengths, 7)
+    for rows in (1, 45, 60):
+        monkeypatch.setattr(bounds, "ROWS_AT_ONCE", rows)
+        checks.assert_close(getattr(bounds, bound)(model, x, lengths, 7), whole, 1e-12, bound)
+
+
+def test_memory_does_not_grow_with_the_particles(monkeypatch):
+    model, x, lengths, *_ = checks.small_with_particles()
+    widths, forward = [], schedule.sequence_forward
+    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 60)
+    monkeypatch.setattr(
+        schedule, "sequence_forward", lambda p, x, *a, **k: widths.append(x.shape[1]) or forward(p, x, *a, **k)
+    )
+    bounds.iwae(model, x, lengths, 10)
+    assert widths == [12, 12, 12, 4]  # 4 sequences of 5 steps: three particles at once
+
+
+def test_more_particles_keep_the_noise_of_the_first():
+    model, x, lengths, *_ = checks.small_with_particles()
+    few, many = (bounds._draw(model, x, range(k), 3, "particles") for k in (2, 5))
+    assert np.array_equal(many[:, :, :2], few) and len({a.tobytes() for a in np.moveaxis(many, 2, 0)}) == 5
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_strict_equals_numpy(bound):
+    (model, x, lengths, *_), (there, *_) = (checks.small_with_particles(backend=b) for b in BACKENDS)
+    found = getattr(bounds, bound)(there, x, lengths, 4)
+    checks.assert_close(to_host(found), getattr(bounds, bound)(model, x, lengths, 4), 1e-12, bound)
+    linear, x = lg.LinearGaussian(posterior="prior"), checks.rng().standard_normal((5, 4, 1))
+    found = getattr(bounds, bound)(linear, get_backend("strict").asarray(x), lengths, 4)
+    checks.assert_close(to_host(found), getattr(bounds, bound)(linear, x, lengths, 4), 1e-12, bound)
+
+
+@both
+@pytest.mark.parametrize("bound", BOTH)
+def test_float32_stays_float32_and_near_float64(bound, likelihood):
+    model, x, lengths, eps, uniforms = checks.small_with_particles(likelihood)
+    narrow = tv.VRNN(**(model.config | {"dtype": "float32"}))
+    narrow.theta[...] = model.theta
+    given = [a.astype("float32") for a in (x, eps, uniforms)]
+    loss, grads, parts = narrow.loss_and_grads(given[0], lengths, given[1], bound=bound, uniforms=given[2])
+    assert {np.asarray(a).dtype for a in (loss, grads, *parts)} == {np.dtype("float32")}
+    wide = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
+    checks.assert_close(loss, wide[0], 1e-5, "loss")
+    checks.assert_close(grads, wide[1], 1e-4, "gradient")
+
+
+def test_drawn_noise_is_fresh_in_each_call_of_loss_and_grads():
+    model, x, lengths, *_ = checks.small_with_particles()
+    losses = {float(model.loss_and_grads(x, lengths, bound=b, particles=3)[0]) for b in BOTH for _ in range(2)}
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_one_step_down_the_gradient_lowers_the_loss(bound):
+    model, x, lengths, eps, uniforms = checks.small_with_particles()
+    loss, grads, _ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
+    model.theta -= 1e-4 * grads
+    lower = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)[0]
+    assert abs(lower - (loss - 1e-4 * float(grads @ grads))) < 0.05e-4 * float(grads @ grads)
+
+
+# ---- over a set ----------------------------------------------------------------------------------
+
+
+def chains(n=40, lengths=(3, 8)):
+    """Sequences drawn from the linear-Gaussian model."""
+    draw, found = checks.rng(7), []
+    for i in range(n):
+        z, x = draw.standard_normal(), []
+        for _ in range(lengths[i % len(lengths)]):
+            x.append([z + math.sqrt(0.5) * draw.standard_normal()])
+            z = 0.9 * z + math.sqrt(0.5) * draw.standard_normal()
+        found.append(np.array(x))
+    return tv.Sequences.from_list(found)
+
+
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_evaluation_says_what_it_is_and_is_a_bound(bound):
+    sequences = chains()
+    exact = np.mean([float(lg.LinearGaussian().log_prob(s[:, None])[0]) for s in sequences])
+    found = bounds.evaluate(lg.LinearGaussian(posterior="filtering"), sequences, bound, 3, batch_size=7)
+    assert (found.bound, found.particles, found.sequences, found.steps) == (f"{bound}-3", 3, 40, 220)
+    assert exact - 1 < found.per_sequence < exact + 4 * found.standard_error_draws
+    assert 0 < found.standard_error_draws < found.standard_error
+
+
+def test_evaluation_with_the_true_posterior_is_exact_with_its_units():
+    sequences = chains()
+    exact = [float(lg.LinearGaussian().log_prob(s[:, None])[0]) for s in sequences]
+    found = bounds.evaluate(lg.LinearGaussian(posterior="smoothing"), sequences, "iwae", 3, batch_size=7)
+    assert found.per_sequence == pytest.approx(np.mean(exact), rel=1e-12)
+    assert found.per_step == pytest.approx(np.sum(exact) / 220, rel=1e-12)
+    assert found.standard_error == pytest.approx(np.std(exact, ddof=1) / math.sqrt(40), rel=1e-9)
+    assert found.standard_error_draws < 1e-12
+
+
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_the_standard_error_of_the_draws_is_how_evaluations_differ(bound):
+    model, sequences = lg.LinearGaussian(posterior="filtering"), chains()
+    found = [bounds.evaluate(model, sequences, bound, 2, seed=s) for s in range(60)]
+    spread = np.std([f.per_sequence for f in found], ddof=1)
+    claimed = math.sqrt(np.mean([f.standard_error_draws**2 for f in found]))
+    assert 0.6 < spread / claimed < 1.5  # 60 evaluations know their spread to a tenth
+
+
+def test_evaluation_of_a_vrnn_rises_from_bound_to_bound():
+    model, *_ = checks.small_with_particles()
+    sequences = tv.Sequences.from_list([(checks.rng(i).random((6, 4)) < 0.5).astype(float) for i in range(30)])
+    elbo, iwae = (bounds.evaluate(model, sequences, b, k) for b, k in (("elbo", 1), ("iwae", 32)))
+    assert iwae.per_sequence > elbo.per_sequence + 4 * math.hypot(elbo.standard_error_draws, iwae.standard_error_draws)
+    assert bounds.evaluate(model, sequences, "iwae", 32) == iwae, "the same seed gives the same number"
+
+
+def test_standard_error_of_the_elbo_is_that_of_its_sequences():
+    model, x, lengths, _ = checks.small()
+    sequences = tv.Sequences.from_list([x[:n, b] for b, n in enumerate(lengths)])
+    found = bounds.evaluate_elbo(model, sequences)
+    x, lengths = pad(tv.Sequences.from_list(sorted(sequences, key=len)), dtype="float64")
+    eps = noise.standard_normal((*x.shape[:2], 2), "float64", 0, "evaluate", 0)
+    each = model.elbo(x, lengths, eps)
+    assert found.standard_error == pytest.approx(np.std(each, ddof=1) / 2, rel=1e-9)
+    assert math.isnan(bounds.evaluate_elbo(model, sequences[:1]).standard_error)
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def test_mistakes_get_one_sentence():
+    model, x, lengths, eps, uniforms = checks.small_with_particles()
+    sequences = tv.Sequences.from_list([x[:, 0]])
+    for call, error, words in [
+        (lambda: bounds.evaluate(model, sequences, "iwea"), ConfigError, 'did you mean "iwae"'),
+        (lambda: bounds.evaluate(model, sequences, particles=0), ConfigError, "particles must be"),
+        (lambda: bounds.evaluate(model, sequences, repeats=1), ConfigError, "repeats must be"),
+        (lambda: bounds.iwae(model, x, lengths, 2.0), ConfigError, "particles must be"),
+        (lambda: bounds.fivo(model, x[0], lengths, 2), DataError, r"\(T, B, X\)"),
+        (lambda: model.loss_and_grads(x, lengths, bound="fibo", particles=2), ConfigError, 'did you mean "fivo"'),
+        (lambda: model.loss_and_grads(x, lengths, eps, bound="ivae"), ConfigError, 'did you mean "iwae"'),
+        (lambda: model.loss_and_grads(x, lengths, eps[:, :, 0], bound="iwae"), DataError, "particles"),
+        (lambda: model.loss_and_grads(x, lengths, eps, bound="fivo"), DataError, "uniforms of shape"),
+    ]:
+        with pytest.raises(error, match=words):
+            call()

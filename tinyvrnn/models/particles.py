@@ -1,0 +1,158 @@
+"""Several draws of z for each sequence, called particles: importance weights, resampling, and the particle filter.
+
+A particle k of a sequence b has the log-weight log w = sum_t log p(x_t | ...) + log p(z_t | ...) - log q(z_t | ...), so
+that E_q w = p(x). Arrays of particles are (B, K); where a function knows only rows, particle k of sequence b is row
+b K + k. Derivations: docs/derivations/importance.md.
+"""
+
+import math
+from numbers import Integral
+from typing import NamedTuple
+
+from tinyvrnn.backend import namespace
+from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.models import schedule
+from tinyvrnn.models.stepwise import NETWORKS, add, step_backward, step_forward
+
+BOUNDS = ("elbo", "iwae", "fivo")
+
+
+class ImportanceCache(NamedTuple):
+    sequence: schedule.SequenceCache
+    log_w: object  # (B, K)
+    mask: object  # (T, B)
+
+
+class Choice(NamedTuple):
+    """What was resampled before a step."""
+
+    again: object  # (B,) bool: which sequences were
+    ancestors: object  # (B, K) int: whose state each particle goes on from
+
+
+class FilterCache(NamedTuple):
+    steps: list  # caches of `stepwise.step_forward`
+    choices: list  # a Choice for each step
+    shares: list  # normalised weights before each step and after the last, (B, K) each
+    mask: object  # (T, B)
+
+
+def copies(a, particles):
+    """Each column of a (T, B, ...) K times, side by side: (T, B K, ...)."""
+    T, B, *rest = a.shape
+    wide = namespace(a).empty((T, B, particles, *rest), dtype=a.dtype)
+    wide[...] = a[:, :, None]
+    return wide.reshape(T, B * particles, *rest)
+
+
+def log_mean_exp(log_w):
+    """log (1/K) sum_k w_k from log-weights (B, K), in nats, (B,): in log space, as w itself would underflow."""
+    xp = namespace(log_w)
+    top = log_w.max(axis=1)
+    return top + xp.log(xp.exp(log_w - top[:, None]).sum(axis=1)) - math.log(log_w.shape[1])
+
+
+def shares_of(log_w):
+    """w_k / sum_j w_j, (B, K): the gradient of `log_mean_exp` by its log-weights."""
+    w = namespace(log_w).exp(log_w - log_w.max(axis=1)[:, None])
+    return w / w.sum(axis=1)[:, None]
+
+
+def importance_forward(params, x, eps, mask, likelihood, beta=1.0):
+    """log (1/K) sum_k w_k of each sequence, (B,), nats, in the batched schedule, and the cache.
+
+    x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p.
+    Source: Burda et al., 2016, arXiv:1509.00519, equation 8.
+    """
+    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True)
+    T, B = mask.shape
+    log_w = ((log_p - beta * ratio).reshape(T, B, -1) * mask[:, :, None]).sum(axis=0)
+    return log_mean_exp(log_w), ImportanceCache(cache, log_w, mask)
+
+
+def importance_backward(params, cache, dbound, likelihood, beta=1.0):
+    """The gradient of every parameter, from dbound (B,): each particle's own, weighed by its share of the weights."""
+    dlog_w = dbound[:, None] * shares_of(cache.log_w)
+    dlog_p = (cache.mask[:, :, None] * dlog_w[None]).reshape(len(cache.mask), -1)
+    return schedule.sequence_backward(params, cache.sequence, dlog_p, -beta * dlog_p, likelihood, sampled=True)
+
+
+def systematic(shares, uniforms):
+    """Ancestors (B, K) by systematic resampling: the K points (u + i) / K fall into stretches as long as the shares.
+
+    Particle k gets floor or ceil of K share_k places, K share_k on average. shares (B, K), uniforms (B,) in [0, 1).
+    The table that it makes is (B, K, K). Source: Kitagawa, 1996.
+    """
+    xp, K = namespace(shares), shares.shape[1]
+    points = xp.minimum((uniforms[:, None] + xp.arange(K)) / K, 1 - 1e-15)
+    ends = xp.cumsum(shares, axis=1)
+    ends = ends / ends[:, -1:]  # the last is 1 and above every point, so that no particle of share 0 is ever taken
+    return (ends[:, None, :] <= points[:, :, None]).sum(axis=2)
+
+
+def choose(shares, uniforms, real):
+    """The Choice before a step: a sequence is resampled where its effective number 1 / sum share^2 is below K / 2.
+
+    real (B,): 0 where the sequence has ended; it is left as it is.
+    """
+    xp, (B, K) = namespace(shares), shares.shape
+    again = (1 / (shares * shares).sum(axis=1) < K / 2) & (real > 0)
+    stay = xp.zeros((B, 1), dtype="int64") + xp.arange(K)
+    return Choice(again, xp.where(again[:, None], systematic(shares, uniforms), stay))
+
+
+def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None):
+    """log of the particle filter's estimate of p(x), (B,), nats, and the cache. The estimate itself is unbiased.
+
+    x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: of an earlier
+    call, to be taken again. Particles walk as in `stepwise.sequence_forward`. Where a sequence is resampled, the
+    log-mean of its weights is added to the result, and its weights start again from 1.
+    Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
+    """
+    xp, (T, B) = namespace(x), mask.shape
+    K, H = x.shape[1] // B, f.h_dim(params)
+    h, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, H), (B, K), B))
+    cache = FilterCache([], [], [], mask)
+    for t in range(T):
+        shares = shares_of(log_w)
+        choice = choose(shares, uniforms[t], mask[t]) if choices is None else choices[t]
+        total = total + xp.where(choice.again, log_mean_exp(log_w), 0)
+        log_w = xp.where(choice.again[:, None], 0, log_w)
+        h = h[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
+        (log_p, ratio, h), step = step_forward(f.at(params, t), x[t], h, eps[t], likelihood, f, sampled=True)
+        log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
+        for kept, value in zip(cache, (step, choice, shares)):
+            kept.append(value)
+    cache.shares.append(shares_of(log_w))
+    return total + log_mean_exp(log_w), cache
+
+
+def filter_backward(params, cache, dtotal, likelihood, f=NETWORKS, beta=1.0):
+    """The gradient of every parameter, from dtotal (B,). The choices are taken as constants.
+
+    So the gradient of the probabilities with which ancestors are drawn is left out, as in the paper (section 4).
+    """
+    xp, (B, K) = namespace(dtotal), cache.shares[0].shape
+    dh = xp.zeros((B * K, f.h_dim(params)), dtype=dtotal.dtype)
+    dlog_w, total = dtotal[:, None] * cache.shares[-1], None
+    for t in reversed(range(len(cache.steps))):
+        dlog_p = (dlog_w * cache.mask[t][:, None]).reshape(-1)
+        dh, grads = step_backward(
+            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dh, likelihood, f, sampled=True
+        )
+        total = grads if total is None else add(total, grads)
+        again, ancestors = cache.choices[t]
+        is_parent = (xp.arange(K)[None, :, None] == ancestors[:, None, :]).astype(dh.dtype)  # (B, parents, children)
+        dh = xp.matmul(is_parent, dh.reshape(B, K, -1)).reshape(B * K, -1)
+        dlog_w = xp.where(again[:, None], dtotal[:, None] * cache.shares[t], dlog_w)
+    return total
+
+
+def check_bound(bound, particles, model=None):
+    """Raises ConfigError for a bound that is none of BOUNDS or not the model's, and for particles below 1."""
+    if bound not in BOUNDS:
+        raise ConfigError(unknown_name("bound", bound, BOUNDS))
+    if model is not None and bound not in model.bounds:
+        raise ConfigError(f"{bound} weighs draws of a VRNN, and this model is of kind {model.name}: leave bound out.")
+    if not isinstance(particles, Integral) or particles < 1:
+        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
