@@ -43,7 +43,7 @@ tv.plots.samples(x, binary=True, title="32 sequences of the training set")
 # variable $z_t$, which decides what all pixels of the row have in common.
 
 # %%
-model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, layers=1)
+model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16)
 print(f"{model.theta.size:,} parameters in one vector; by name: {', '.join(model.params)}")
 
 # %% [markdown]
@@ -63,11 +63,11 @@ assert elbo < 784 * np.log(0.5)
 #
 # ## Training
 #
-# Four thousand digits, six times over. This takes some ten to twenty seconds.
+# Four thousand digits, ten times over. This takes about half a minute.
 
 # %% tags=["volatile"]
 start = time.perf_counter()
-records = tv.train(model, data, epochs=6, lr=5e-3, progress=False)
+records = tv.train(model, data, epochs=10, warmup=2, batch=32, lr=6e-3, progress=False)
 print(f"{len(records)} epochs in {time.perf_counter() - start:.0f} s")
 
 tv.plots.curves(records, units=data.units)
@@ -99,8 +99,8 @@ assert drawn.shape == (28, 48, 28) and apart.min() > 0
 tv.plots.samples(drawn, binary=True, title="48 samples")
 
 # %% [markdown]
-# Some are digits and some are scrawl: it has practised for seconds. It knows how strokes go on, which no model of
-# single pixels does. Give it the upper half of a digit of the test set, and let it go on in eight ways:
+# Most are digits, some are scrawl: it has practised for half a minute. It knows how strokes go on, which no model
+# of single pixels does. Give it the upper half of a digit of the test set, and let it go on in eight ways:
 
 # %% tags=["volatile"]
 tops, _ = tv.pad(data.test[[3, 7]])
