@@ -78,11 +78,12 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
 
 def untouched(function):
     """Whether a function is a stub: its lines do nothing at all."""
-    code = getattr(function, "__code__", None)
-    harmless = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
-    return code is not None and all(
-        step.opname in harmless and (step.argval is Ellipsis or not step.argval) for step in dis.get_instructions(code)
-    )
+    if not hasattr(function, "__code__"):
+        return False
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
+    constants = [value for name, value in steps if name in ("LOAD_CONST", "RETURN_CONST")]
+    idle = all(name in ("RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST") for name, _ in steps)
+    return idle and all(value is None or value is Ellipsis for value in constants)
 
 
 def parameter_names(function, count):
