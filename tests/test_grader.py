@@ -5,6 +5,8 @@ cause), a hint that depends on the order of the mistakes, and a pass for shapes,
 prints that only look like an answer.
 """
 
+import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -409,6 +411,14 @@ def test_a_function_put_in_the_place_of_another_is_found(module, name, monkeypat
     monkeypatch.setattr(module, name, lambda *arguments, **options: True)
     for exercise, answer in ((toy(), mine), (WORDS, {"mean", "deviation"})):
         assert f"{module.__name__}.{name} is no longer" in refusal(answer, exercise)
+
+
+def test_a_function_replaced_before_the_course_was_loaded_is_found(tmp_path):
+    lines = "import tinyvrnn as tv", "tv.nn.linear.linear_backward = lambda p, cache, dy: (dy, {'W': dy, 'b': dy})"
+    check = "tv.course.check('06.1', lambda W, x, dy: (dy, dy, dy))"
+    command, home = [sys.executable, "-c", "\n".join([*lines, check])], {"TINYVRNN_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | home)
+    assert "tinyvrnn.nn.linear.linear_backward is no longer" in done.stderr
 
 
 def test_what_the_right_one_returns_is_shared_with_nobody():

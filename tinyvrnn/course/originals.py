@@ -10,10 +10,11 @@ _kept = {}
 
 
 def remember():
-    """Called once, when all is loaded."""
-    modules = {name: module for name, module in sys.modules.items() if _watched(name) and module is not None}
-    for name, module in modules.items():
-        _kept.update({(name, key): value for key, value in vars(module).items() if callable(value)})
+    """Called once, when all is loaded. What a notebook has put in by then is no original."""
+    for name in [name for name, module in sys.modules.items() if _watched(name) and module is not None]:
+        for key, value in vars(sys.modules[name]).items():
+            if callable(value):
+                _kept[name, key] = value if getattr(value, "__module__", None) != "__main__" else None
 
 
 def replaced():
