@@ -4,6 +4,7 @@ The arguments are drawn when the answer is graded, some of them anew each time, 
 after the answer has run: there is nothing to look up. What is wrong is compared with the mistakes that students make.
 """
 
+import reprlib
 import secrets
 from typing import NamedTuple
 
@@ -259,7 +260,8 @@ def _diagnose(exercise, arguments, mine, right, wrong, tol):
 def _describe(mine, right, wrong, tol):
     for name in wrong:
         if (np.isfinite(right[name]) & ~np.isfinite(mine[name])).any():
-            return f"{name} holds NaN or infinity where a number should be: which division or logarithm meets 0?"
+            where = "which exp overflows, or which division or logarithm meets 0?"
+            return f"{name} holds NaN or infinity where a number should be: {where}"
     name = wrong[0]
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
@@ -269,7 +271,7 @@ def _describe(mine, right, wrong, tol):
 def _pattern(a, b, tol):
     """The relation of a wrong array to the right one, where it has a simple name."""
     if not a.any():
-        return "is all zeros: a path by which it matters is missing."
+        return f"is {'all zeros' if a.ndim else '0'}: a path by which it matters is missing."
     if _close(a, -b, tol):
         return "has the wrong sign."
     if a.ndim == 2 and a.shape[0] == a.shape[1] and _close(a, b.T, tol):
@@ -353,7 +355,7 @@ def _said(value):
 
 def _wrong_kind(answer, truth):
     """What kind of answer is expected, where it is another than that given; else nothing."""
-    many, given = (set, frozenset, list), f"got {_said(answer)} ({type(answer).__name__})"
+    many, given = (set, frozenset, list), f"got {reprlib.repr(answer)}"
     if isinstance(truth, (set, frozenset)) and not isinstance(answer, many):
         kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
         return f"A set of {kind} is expected, in braces, even of a single one: {like}; {given}."
@@ -373,7 +375,7 @@ def _off(answer, truth):
         missing, foreign = right - mine, mine - right
         if missing and foreign:
             return f"{_said(answer)}: something is missing, and something does not belong."
-        return f"{_said(answer)}: {'right as far as it goes, but something is missing' if missing else 'too much'}."
+        return f"{_said(answer)}: {'right as far as it goes, but something is missing' if missing else 'something there does not belong'}."
     if isinstance(truth, (list, tuple)):
         right = sum(_same(a, b, 0.0) for a, b in zip(answer, truth))
         return f"{_said(answer)}: {right} of {len(truth)} are right."

@@ -137,5 +137,5 @@ def _sentence(error):
         return "It calls itself without end: what would stop the recursion?"
     frames = traceback.extract_tb(error.__traceback__)[1:]
     where = f" in its line `{frames[0].line}`" if frames and frames[0].line else ""
-    said = str(error).strip().splitlines()
-    return f"It stopped with {type(error).__name__}{where}: {said[0] if said else 'no message'}."
+    said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    return f"It stopped with {type(error).__name__}{where}: {said}."
