@@ -375,7 +375,9 @@ def _off(answer, truth):
         missing, foreign = right - mine, mine - right
         if missing and foreign:
             return f"{_said(answer)}: something is missing, and something does not belong."
-        return f"{_said(answer)}: {'right as far as it goes, but something is missing' if missing else 'something there does not belong'}."
+        return f"{_said(answer)}: " + (
+            "right so far, but something is missing." if missing else "something is too much."
+        )
     if isinstance(truth, (list, tuple)):
         right = sum(_same(a, b, 0.0) for a, b in zip(answer, truth))
         return f"{_said(answer)}: {right} of {len(truth)} are right."
