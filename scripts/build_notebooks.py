@@ -66,13 +66,14 @@ def student(notebook):
     return clear.preprocess(copy.deepcopy(notebook), {})[0]
 
 
-def executed(notebook, path, timeout=300, allow_errors=False, **environment):
+def executed(notebook, timeout=300, allow_errors=False, **environment):
     """The notebook run from top to bottom in notebooks/, with outputs; raises nbclient's CellExecutionError."""
     notebook = copy.deepcopy(notebook)
     client = NotebookClient(
         notebook,
         timeout=timeout,
         allow_errors=allow_errors,
+        coalesce_streams=True,  # whether a kernel sends its prints in one piece or in several
         resources={"metadata": {"path": STUDENTS}},
         extra_arguments=["--log-level=ERROR"],
     )
@@ -100,7 +101,7 @@ def main():
         notebook, start = read(path), time.perf_counter()
         write(student(notebook), STUDENTS / f"{path.stem}.ipynb")
         if not arguments.students:
-            write(executed(notebook, path), SOLUTIONS / f"{path.stem}.ipynb")
+            write(executed(notebook), SOLUTIONS / f"{path.stem}.ipynb")
         print(f"{path.stem}: {time.perf_counter() - start:.1f} s", flush=True)
 
 

@@ -17,6 +17,7 @@ from tinyvrnn import cli, course
 from tinyvrnn.course import EXERCISES, NotYet, progress, sandbox
 from tinyvrnn.course.exercise import Prediction, Task
 from tinyvrnn.course.grader import grade
+from tinyvrnn.course.sandbox import NOT_WRITTEN
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.nn.linear import LinearCache, linear_backward
 
@@ -121,8 +122,9 @@ def test_the_reference_is_no_answer(number):
 
 @pytest.mark.parametrize("number", EXERCISES)
 @pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments: ...])
-def test_a_stub_gets_a_hint(number, stub):
-    assert refusal(number, stub)
+def test_a_stub_is_told_that_it_is_not_written_yet(number, stub):
+    message = refusal(number, stub)
+    assert message == NOT_WRITTEN or callable(stub) and isinstance(EXERCISES[number], Prediction)
 
 
 # ---- what students' code can do ------------------------------------------------------------------
@@ -261,6 +263,12 @@ def test_show_shows_the_source_as_it_stands():
     shown = course.show(linear_backward)
     assert shown._repr_markdown_().startswith("```python\ndef linear_backward(p, cache, dy):")
     assert "tinyvrnn/nn/linear.py" in repr(shown)
+
+
+def test_there_are_forty_exercises_of_four_kinds():
+    assert len(EXERCISES) >= 40
+    kinds = [exercise.kind for exercise in EXERCISES.values()]
+    assert {kind for kind in kinds if kinds.count(kind) >= 5} == {"write", "derive", "bug", "predict"}
 
 
 def test_every_exercise_has_a_kind_a_title_and_points():

@@ -22,6 +22,7 @@ from test_docs import functions_in, resolve
 
 from tinyvrnn.course import EXERCISES, NOTEBOOKS
 from tinyvrnn.course.exercises import chapter_of
+from tinyvrnn.course.sandbox import NOT_WRITTEN
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -169,7 +170,7 @@ def clocks():
 @pytest.mark.parametrize("path", executions(), ids=name)
 def test_the_solutions_run_clean_and_as_committed(path):
     start = clocks()
-    notebook = build.executed(build.read(path), path)
+    notebook = build.executed(build.read(path))
     took[path.stem] = min(now - then for now, then in zip(clocks(), start))
     require_clean(notebook)
     require_same_outputs(notebook, built(build.SOLUTIONS, path))
@@ -180,7 +181,7 @@ def test_the_solutions_run_clean_and_as_committed(path):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_the_solutions_run_on_the_strict_backend_with_the_same_outputs(path):
-    notebook = build.executed(build.read(path), path, TINYVRNN_BACKEND="strict")
+    notebook = build.executed(build.read(path), TINYVRNN_BACKEND="strict")
     require_clean(notebook)
     require_same_outputs(notebook, built(build.SOLUTIONS, path))
 
@@ -188,7 +189,7 @@ def test_the_solutions_run_on_the_strict_backend_with_the_same_outputs(path):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", executions(), ids=name)
 def test_a_students_notebook_runs_to_its_first_exercise_and_every_stub_is_refused(path):
-    notebook = build.executed(build.student(build.read(path)), path, allow_errors=True)
+    notebook = build.executed(build.student(build.read(path)), allow_errors=True)
     reached = False
     for cell in code_cells(notebook):
         errors = [output for output in cell.outputs if output.output_type == "error"]
@@ -197,4 +198,5 @@ def test_a_students_notebook_runs_to_its_first_exercise_and_every_stub_is_refuse
         assert reached or not errors, f"{cell.id}: {errors}"
         if about.get("grade"):
             (error,) = errors
-            assert error.ename == "NotYet" and "No answer yet" in error.evalue or "returns nothing" in error.evalue
+            number = about.grade_id.removeprefix("check-").replace("-", ".")
+            assert error.ename == "NotYet" and error.evalue == f"{number} {EXERCISES[number].title}: {NOT_WRITTEN}"

@@ -168,7 +168,7 @@ def command_course_status(a):
 
 
 def command_course_grade(a):
-    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out):
+    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
     print(f"wrote {a.out}")
 
@@ -405,6 +405,7 @@ def _course_commands(parser):
     p = commands.add_parser("grade", help="run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
     p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
     p.add_argument("folder", metavar="FOLDER", help="one folder a student")
+    p.add_argument("--seconds", type=int, default=120, help="how long a cell may run (default 120)")
     p.add_argument("--out", default="grades.csv", help="the report (default grades.csv)")
     p.set_defaults(run=command_course_grade)
 

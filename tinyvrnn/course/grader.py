@@ -4,14 +4,15 @@ The arguments are drawn when the answer is graded, some of them anew each time, 
 after the answer has run: there is nothing to look up. What is wrong is compared with the mistakes that students make.
 """
 
-import inspect
+import reprlib
 import secrets
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.course import sandbox
+from tinyvrnn.course import originals, sandbox
 from tinyvrnn.course.exercise import Prediction
+from tinyvrnn.course.nested import map_arrays, named, paired_arrays, to_float32
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.noise import generator
@@ -44,7 +45,7 @@ class Passed(NamedTuple):
 def grade(number, exercise, answer, trusted=False):
     """Passed, or raises NotYet with a message that teaches. trusted: the answer may call the reference (for tests)."""
     if answer is None or answer is Ellipsis:
-        raise NotYet("No answer yet: put your own lines where the stub stands.")
+        raise NotYet(sandbox.NOT_WRITTEN)
     if isinstance(exercise, Prediction):
         figures = _grade_prediction(exercise, answer)
     else:
@@ -58,13 +59,15 @@ def grade(number, exercise, answer, trusted=False):
 def _grade_task(exercise, answer, trusted):
     if not callable(answer):
         raise NotYet(f"Expected a function, got {type(answer).__name__}: pass the function itself, without calling it.")
-    forbidden = () if trusted else (exercise.reference, *exercise.forbidden)
+    if sandbox.untouched(answer):
+        raise NotYet(sandbox.NOT_WRITTEN)
+    forbidden = () if trusted else (exercise.reference, *exercise.forbidden, *_authors(exercise))
     worst = {}
     for seed in (*SEEDS, *(secrets.randbits(32) for _ in range(FRESH))):
         arguments = exercise.draw(generator(seed, exercise.title))
         for name, error in _grade_once(exercise, answer, arguments, forbidden, exercise.tol).items():
             worst[name] = max(worst.get(name, 0), error)
-    halved = _map_arrays(_to_float32, exercise.draw(generator(SEEDS[0], exercise.title)))
+    halved = map_arrays(to_float32, exercise.draw(generator(SEEDS[0], exercise.title)))
     _grade_once(exercise, answer, halved, forbidden, TOL_FLOAT32)
     agreed = {}
     for name, error in worst.items():
@@ -73,42 +76,55 @@ def _grade_task(exercise, answer, trusted):
     return f"{len(SEEDS) + FRESH} random draws, float64 and float32: {figures}."
 
 
+def _authors(exercise):
+    """The functions behind the mistakes: without the mistake, some are the answer."""
+    answers = [mistake.answer for mistake in exercise.mistakes]
+    return [answer for answer in answers if str(getattr(answer, "__module__", "")).startswith("tinyvrnn.course.")]
+
+
 def _grade_once(exercise, answer, arguments, forbidden, tol):
     """Relative errors by name. The answer runs twice, on copies of the arguments; the reference after it."""
-    given = _map_arrays(np.copy, arguments)
-    first = sandbox.run(answer, given, forbidden)
+    given = map_arrays(np.copy, arguments)
+    first = _run(exercise, answer, given, forbidden)
     _require_unchanged(answer, arguments, given)
-    kept = _map_arrays(np.copy, first)
-    second = sandbox.run(answer, given, forbidden)
-    expected = exercise.reference(*_map_arrays(np.copy, arguments))
-    mine, right = _named(kept, exercise.names), _named(expected, exercise.names)
-    _require_structure(kept, expected, exercise.names, mine, right)
+    second = _run(exercise, answer, given, forbidden)
+    _require_originals()
+    expected = exercise.reference(*map_arrays(np.copy, arguments))
+    right = {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
+    mine = _arrays_like(right, first, expected, exercise.names)
     wrong = [name for name in right if not _close(mine[name], right[name], tol)]
     if wrong:
         raise NotYet(_diagnose(exercise, arguments, mine, right, wrong, tol))
     _require_dtypes(mine, right)
-    again = _named(second, exercise.names)
-    if any(not np.array_equal(mine[name], again.get(name), equal_nan=True) for name in mine):
+    again = _arrays_like(right, second, expected, exercise.names)
+    if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
         raise NotYet("Called twice with the same arguments it returns two different results: what does it remember?")
-    return {name: rel_error(mine[name], right[name]) for name in right}
+    return {name: rel_error(*_finite(mine[name], right[name])) for name in right}
 
 
-def _close(a, b, tol):
-    if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
-        return False
-    return rel_error(np.nan_to_num(a), np.nan_to_num(b)) < tol
+def _run(exercise, answer, arguments, forbidden):
+    try:
+        return sandbox.run(answer, arguments, forbidden)
+    except sandbox.Raised as raised:
+        if not isinstance(raised.error, (ValueError, IndexError)):  # NumPy's, of shapes that do not fit
+            raise
+        raise NotYet(f"{raised}{_about_arguments(exercise, answer, arguments)}") from None
+
+
+def _require_originals():
+    name = originals.replaced()
+    if name:
+        raise NotYet(
+            f"{name} is no longer the function that it was: a line of this notebook has put another in its place. "
+            f"Take that line out and restart the kernel."
+        )
 
 
 def _require_unchanged(answer, before, after):
-    try:
-        names = list(inspect.signature(answer).parameters)
-    except (TypeError, ValueError):  # a built-in has no signature to read
-        names = []
-    names += [f"argument {i}" for i in range(len(names), len(before))]
     changed = [
         path
-        for name, a, b in zip(names, before, after)
-        for path, x, y in _paired_arrays(a, b, name)
+        for name, a, b in zip(sandbox.parameter_names(answer, len(before)), before, after)
+        for path, x, y in paired_arrays(a, b, name)
         if not np.array_equal(x, y, equal_nan=True)
     ]
     if changed:
@@ -117,30 +133,87 @@ def _require_unchanged(answer, before, after):
         )
 
 
-def _require_structure(result, expected, names, mine, right):
-    if result is None:
-        raise NotYet("It returns nothing: does its last line say `return`?")
-    if isinstance(expected, tuple) and not (isinstance(result, (tuple, list)) and len(result) == len(expected)):
-        got = f"{len(result)} items" if isinstance(result, (tuple, list)) else f"a {type(result).__name__}"
-        raise NotYet(f"Expected {len(expected)} results ({', '.join(names)}), got {got}.")
-    if mine.keys() != right.keys():
-        raise NotYet(f"Expected {', '.join(right)}; got {', '.join(mine) or type(result).__name__}.")
+def _arrays_like(right, result, expected, names):
+    """{name: array} of a result that has the names and shapes of the right one; raises NotYet for any other."""
+    _require_structure(result, expected, names)
+    whole = isinstance(result, list) and not isinstance(expected, tuple)  # one array, as a list of its rows
+    leaves = {names[0]: result} if whole else named(result, names)
+    if any(leaf is Ellipsis for leaf in leaves.values()):
+        raise NotYet(sandbox.NOT_WRITTEN)
+    if leaves.keys() != right.keys():
+        raise NotYet(f"Expected {', '.join(right)}; got {', '.join(map(str, leaves))}.")
+    mine = {name: _array(name, leaf, right[name]) for name, leaf in leaves.items()}
     for name, array in right.items():
         if mine[name].dtype.kind not in "fiub":
-            raise NotYet(f"{name} should hold real numbers, got {mine[name].dtype}.")
+            raise NotYet(f"{name} should hold real numbers, got {_what(leaves[name])}.")
         if mine[name].shape != array.shape:
             raise NotYet(_about_shape(name, mine[name].shape, array.shape))
-        if not np.isfinite(mine[name]).all() and np.isfinite(array).all():
-            raise NotYet(f"{name} holds NaN or infinity, from finite arguments: which division or logarithm meets 0?")
+    return mine
+
+
+def _require_structure(result, expected, names):
+    if result is None:
+        raise NotYet("It returns nothing: does its last line say `return`?")
+    if result is Ellipsis:
+        raise NotYet(sandbox.NOT_WRITTEN)
+    several = isinstance(result, (tuple, list))
+    if isinstance(expected, tuple) and not (several and len(result) == len(expected)):
+        got = f"{len(result)} items" if several else f"one {_what(result)}"
+        raise NotYet(f"Expected {len(expected)} results ({', '.join(names)}), got {got}.")
+    if isinstance(expected, dict) and not isinstance(result, dict):
+        raise NotYet(f"Expected a dict of {', '.join(expected)}, got {_what(result)}.")
+    if not isinstance(expected, (tuple, dict)) and isinstance(result, (tuple, dict)):
+        raise NotYet(f"Expected {names[0]} alone, got a {type(result).__name__} of {len(result)}.")
+
+
+def _what(value):
+    """A few words for what a student's function returned."""
+    if isinstance(value, np.ndarray):
+        return type(value.item()).__name__ if value.dtype == object and not value.ndim else f"an array of {value.dtype}"
+    return "None" if value is None else type(value).__name__
+
+
+def _array(name, value, right):
+    """The array of a leaf. Python's own numbers have no precision of their own: they take that of the right one."""
+    dtype = right.dtype if type(value) in (int, float) and right.dtype.kind == "f" else None
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, dtype)
+    except ValueError:
+        raise NotYet(f"{name} should be one array, got a {type(value).__name__} of unlike parts.") from None
 
 
 def _require_dtypes(mine, right):
     for name, array in right.items():
-        if array.dtype.kind == "f" and mine[name].dtype != array.dtype:
+        if array.dtype.kind != "f" or mine[name].dtype == array.dtype:
+            continue
+        if array.dtype == np.float32 and mine[name].dtype == np.float64:
             raise NotYet(
-                f"{name} has the right values, but is {mine[name].dtype} where the arguments are {array.dtype}: "
-                f"which constant, list or new array brings the other type in?"
+                f"{name} has the right values, but float32 arguments came out as float64. Three things do that without "
+                f"a word: a number of NumPy's own, such as np.log(2 * np.pi), where float(...) makes it Python's; an "
+                f"array of whole numbers, where .astype(x.dtype) helps; a new array without dtype=x.dtype."
             )
+        raise NotYet(
+            f"{name} has the right values, but is {mine[name].dtype} where the arguments are {array.dtype}: which "
+            f"line makes it so?"
+        )
+
+
+def _close(a, b, tol):
+    if a.shape != b.shape or not np.array_equal(_special(a), _special(b), equal_nan=True):
+        return False
+    return rel_error(*_finite(a, b)) < tol
+
+
+def _special(a):
+    """NaN and infinities as they are, 0 for every number."""
+    return np.where(np.isfinite(a), 0.0, a)
+
+
+def _finite(a, b):
+    """Both with 0 where one of them has no number."""
+    both = np.isfinite(a) & np.isfinite(b)
+    return np.where(both, a, 0.0), np.where(both, b, 0.0)
 
 
 # ---- what went wrong -----------------------------------------------------------------------------
@@ -157,22 +230,48 @@ def _about_shape(name, got, expected):
     return f"{name} has shape {got}, expected {expected}.{hint}"
 
 
+def _about_arguments(exercise, answer, arguments):
+    """The arguments' shapes; and that leading axes vary, where they do."""
+    names = sandbox.parameter_names(answer, len(arguments))
+    shapes = [
+        f"{path} {array.shape}"
+        for name, value in zip(names, arguments)
+        for path, array, _ in paired_arrays(value, value, name)
+        if array.ndim
+    ]
+    draws = [map_arrays(np.ndim, exercise.draw(generator(seed, exercise.title))) for seed in SEEDS]
+    varies = any(draw != draws[0] for draw in draws)
+    also = " Other draws have more or fewer axes in front, (B,) or (T, B): count axes from the end." if varies else ""
+    return f" Here the shapes are {', '.join(shapes)}.{also}" if shapes else ""
+
+
 def _diagnose(exercise, arguments, mine, right, wrong, tol):
+    """What to tell: of the mistakes that explain all that is wrong, the one that most of the results are like."""
+    best, message = -1, None
     for mistake in exercise.mistakes:
-        theirs = _named(mistake.answer(*_map_arrays(np.copy, arguments)), exercise.names)
-        if theirs.keys() == mine.keys() and all(_close(mine[name], theirs[name], tol) for name in wrong):
-            return mistake.message
+        with np.errstate(all="ignore"):
+            theirs = named(mistake.answer(*map_arrays(np.copy, arguments)), exercise.names)
+        alike = {name for name in mine if name in theirs and _close(mine[name], np.asarray(theirs[name]), tol)}
+        if alike.issuperset(wrong) and len(alike) > best:
+            best, message = len(alike), mistake.message
+    return message or _describe(mine, right, wrong, tol)
+
+
+def _describe(mine, right, wrong, tol):
+    for name in wrong:
+        if (np.isfinite(right[name]) & ~np.isfinite(mine[name])).any():
+            where = "which exp overflows, or which division or logarithm meets 0?"
+            return f"{name} holds NaN or infinity where a number should be: {where}"
     name = wrong[0]
-    a, b = mine[name], right[name]
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
-    return f"{name} {_pattern(a, b, tol)}{also}"
+    return f"{name} {_pattern(mine[name], right[name], tol)}{also}"
 
 
 def _pattern(a, b, tol):
     """The relation of a wrong array to the right one, where it has a simple name."""
     if not a.any():
-        return "is all zeros: a path by which it matters is missing."
+        return f"is {'all zeros' if a.ndim else '0'}: a path by which it matters is missing."
     if _close(a, -b, tol):
         return "has the wrong sign."
     if a.ndim == 2 and a.shape[0] == a.shape[1] and _close(a, b.T, tol):
@@ -192,98 +291,99 @@ def _pattern(a, b, tol):
 
 
 def _grade_prediction(exercise, answer):
-    truth = exercise.truth()
+    _require_originals()
+    answer, truth = _pure(answer), exercise.truth()
     if _same(answer, truth, exercise.tol):
         return f"It is {_said(truth)}."
     for mistake in exercise.mistakes:
         if _same(answer, mistake.answer, exercise.tol):
             raise NotYet(mistake.message)
-    raise NotYet(f"{_said(answer)} is not it. {_kind_of_answer(truth)} Run the next cell and compare.")
+    known = {word for value in (truth, *(m.answer for m in exercise.mistakes)) for word in _words(value)}
+    odd = sorted(_words(answer) - known)
+    spelled = f" Is {_said(odd[0])} spelled as in the question?" if odd and known else ""
+    raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled} Run the next cell and compare.")
+
+
+def _pure(value):
+    """A prediction in Python's own sets, lists and numbers."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return [_pure(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _same(a, b, tol):
     if isinstance(b, str):
-        return isinstance(a, str) and a.strip().lower() == b.lower()
+        return isinstance(a, str) and _lower(a) == b.lower()
     if isinstance(b, (set, frozenset)):
-        return isinstance(a, (set, frozenset, list, tuple)) and {_lower(v) for v in a} == {_lower(v) for v in b}
+        return isinstance(a, (set, frozenset, list)) and _lowered(a) == _lowered(b)
     if isinstance(b, (list, tuple)):
-        fits = isinstance(a, (list, tuple, np.ndarray)) and len(a) == len(b)
-        return fits and all(_same(x, y, tol) for x, y in zip(a, b))
+        return isinstance(a, list) and len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b))
+    number = _number(a)
+    return number is not None and abs(number - float(b)) <= tol * abs(float(b)) + 1e-12
+
+
+def _number(value):
     try:
-        return abs(float(a) - float(b)) <= tol * abs(float(b)) + 1e-12
-    except (TypeError, ValueError):
-        return False
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _lower(value):
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _lowered(values):
+    """A set of words or numbers; what cannot be in a set stands there as text, and is like nothing."""
+    return {_lower(value) if isinstance(value, (str, int, float)) else repr(value) for value in values}
+
+
+def _words(value):
+    if isinstance(value, str):
+        return {_lower(value)}
+    several = isinstance(value, (set, frozenset, list, tuple))
+    return {_lower(word) for word in value if isinstance(word, str)} if several else set()
+
+
 def _said(value):
     if isinstance(value, (set, frozenset)):
-        return ", ".join(sorted(map(str, value)))
+        return ", ".join(sorted(map(str, value))) or "nothing"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_said, value)) or "nothing"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _kind_of_answer(truth):
-    kinds = {
-        str: "A word is expected.",
-        set: "A set of words is expected.",
-        tuple: "A sequence is expected: order counts.",
-    }
-    return kinds.get(type(truth), "A number is expected.")
+def _wrong_kind(answer, truth):
+    """What kind of answer is expected, where it is another than that given; else nothing."""
+    many, given = (set, frozenset, list), f"got {reprlib.repr(answer)}"
+    if isinstance(truth, (set, frozenset)) and not isinstance(answer, many):
+        kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
+        return f"A set of {kind} is expected, in braces, even of a single one: {like}; {given}."
+    if isinstance(truth, (list, tuple)) and not (isinstance(answer, list) and len(answer) == len(truth)):
+        return f"{len(truth)} answers are expected, in their order, in parentheses: (..., ...); {given}."
+    if isinstance(truth, str) and not isinstance(answer, str):
+        return f'One word is expected, in quotes: "..."; {given}.'
+    if isinstance(truth, (int, float)) and _number(answer) is None:
+        return f"A number is expected, with a point for decimals: 0.5; {given}."
+    return None
 
 
-# ---- nested arrays -------------------------------------------------------------------------------
-
-
-def _map_arrays(function, value):
-    """The same nesting of tuples, NamedTuples, lists and dicts, with `function` applied to each array."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _map_arrays(function, item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map_arrays(function, item) for item in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(_map_arrays(function, item) for item in value)
-    return value
-
-
-def _to_float32(array):
-    return array.astype(np.float32) if array.dtype.kind == "f" else np.copy(array)
-
-
-def _paired_arrays(a, b, path):
-    """(path, array of a, array of b) for each array of two equal nestings, e.g. path p["W1"] or cache.h."""
-    if isinstance(a, (np.ndarray, np.generic)):
-        yield path, a, b
-    elif isinstance(a, dict):
-        for key in a:
-            yield from _paired_arrays(a[key], b.get(key), f'{path}["{key}"]')
-    elif isinstance(a, (tuple, list)):
-        fields = [f".{field}" for field in a._fields] if hasattr(a, "_fields") else [f"[{i}]" for i in range(len(a))]
-        for field, x, y in zip(fields, a, b):
-            yield from _paired_arrays(x, y, path + field)
-
-
-def _named(value, names, prefix=""):
-    """{name: array} of a result: an array, a tuple or list of results, or a dict of arrays."""
-    if isinstance(value, dict):
-        return {f"{prefix}{key}": _array(f"{prefix}{key}", item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        found = {}
-        for name, item in zip(names, value):
-            found |= _named(item, names, "d") if isinstance(item, dict) else {name: _array(name, item)}
-        return found
-    return {names[0]: _array(names[0], value)}
-
-
-def _array(name, value):
-    try:
-        return np.asarray(value)
-    except ValueError:
-        raise NotYet(f"{name} should be one array, got a {type(value).__name__} of unlike parts.") from None
+def _off(answer, truth):
+    """In which way a prediction of the right kind is not it."""
+    if isinstance(truth, (set, frozenset)):
+        mine, right = _lowered(answer), _lowered(truth)
+        missing, foreign = right - mine, mine - right
+        if missing and foreign:
+            return f"{_said(answer)}: something is missing, and something does not belong."
+        return f"{_said(answer)}: " + (
+            "right so far, but something is missing." if missing else "something is too much."
+        )
+    if isinstance(truth, (list, tuple)):
+        right = sum(_same(a, b, 0.0) for a, b in zip(answer, truth))
+        return f"{_said(answer)}: {right} of {len(truth)} are right."
+    if isinstance(truth, str) or _number(answer) != _number(answer):
+        return f"{_said(answer)} is not it."
+    return f"{_said(answer)} is too {'large' if _number(answer) > truth else 'small'}."
 
 
 def _decade(error):

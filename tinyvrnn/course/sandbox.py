@@ -1,15 +1,20 @@
 """Runs a student's function so that whatever it does becomes a sentence: errors, endless loops, calls of the answer."""
 
+import contextlib
 import ctypes
+import dis
+import inspect
 import sys
 import threading
 import traceback
 import warnings
 
 from tinyvrnn import gradcheck
+from tinyvrnn.course.nested import plain
 from tinyvrnn.errors import TinyvrnnError
 
-SECONDS = 20
+SECONDS, CHARACTERS = 20, 2000  # of one call: how long it may run, how much it may print
+NOT_WRITTEN = "This one is not written yet: put your answer where `...` stands, and run the cell again."
 
 
 class NotYet(TinyvrnnError, AssertionError):
@@ -19,63 +24,118 @@ class NotYet(TinyvrnnError, AssertionError):
         return [f"\x1b[31m✗ {self}\x1b[0m"]
 
 
+class Raised(NotYet):
+    """A student's function that ended in an exception, `error`."""
+
+    def __init__(self, message, error):
+        super().__init__(message)
+        self.error = error
+
+
 class _Stopped(BaseException):
     """Raised inside the student's thread."""
 
 
-def run(function, arguments, forbidden=(), seconds=SECONDS):
-    """function(*arguments). Raises NotYet for an exception, an endless run or recursion, and a forbidden call.
+class _Brief:
+    """Standard output, of which no more than CHARACTERS get through: a check calls a function many times."""
 
-    The call has a thread of its own, which can be stopped; a profiler in it sees every Python function that is entered.
+    def __init__(self, stream):
+        self._stream, self._left = stream, CHARACTERS
+
+    def write(self, text):
+        if 0 < self._left <= len(text):
+            self._stream.write(text[: self._left] + "... (what else this call prints is left out)\n")
+        elif self._left > 0:
+            self._stream.write(text)
+        self._left -= len(text)
+        return len(text)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+def run(function, arguments, forbidden=(), seconds=SECONDS):
+    """A plain copy of function(*arguments). Raises NotYet for an endless run or recursion, an exception (Raised), and a
+    forbidden call.
+
+    The call has a thread of its own, which can be stopped; a profiler in it, and in threads that it starts, sees every
+    Python function that is entered.
     """
     box = {}
     thread = threading.Thread(target=_call, args=(box, function, arguments, _codes(forbidden)), daemon=True)
-    thread.start()
-    thread.join(seconds)
+    with contextlib.redirect_stdout(_Brief(sys.stdout)):
+        thread.start()
+        thread.join(seconds)
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
         raise NotYet(f"It was still running after {seconds} s: look for a loop whose end never comes.")
     if "called" in box:
         raise NotYet(box["called"])
     if "error" in box:
-        raise NotYet(_sentence(box["error"]))
+        raise Raised(_sentence(box["error"]), box["error"])
     return box["result"]
 
 
+def untouched(function):
+    """Whether a function is a stub: its lines do nothing at all."""
+    if not hasattr(function, "__code__"):
+        return False
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
+    constants = [value for name, value in steps if name in ("LOAD_CONST", "RETURN_CONST")]
+    idle = all(name in ("RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST") for name, _ in steps)
+    return idle and all(value is None or value is Ellipsis for value in constants)
+
+
+def parameter_names(function, count):
+    """The names of a function's first `count` parameters; `argument 3` and so on for those without a name."""
+    try:
+        names = list(inspect.signature(function).parameters)[:count]
+    except (TypeError, ValueError):  # a built-in has no signature to read
+        names = []
+    return names + [f"argument {i + 1}" for i in range(len(names), count)]
+
+
 def _call(box, function, arguments, codes):
-    def watch(frame, event, _):
+    def watch(frame, event, called):
         if event == "call" and frame.f_code in codes:
-            name = frame.f_code.co_qualname
-            box["called"] = f"It calls {name}, which is the answer itself: write it out from the equation."
-            raise _Stopped
+            box["called"] = codes[frame.f_code]
+        elif event == "c_call" and called is sys.setprofile and frame.f_code is not _call.__code__:
+            box["called"] = "It switches off what watches it (sys.setprofile): leave that line out."
+        else:
+            return
+        raise _Stopped
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            threading.setprofile(watch)
             sys.setprofile(watch)
             try:
-                box["result"] = function(*arguments)
+                box["result"] = plain(function(*arguments))
                 if sys.getprofile() is not watch:
                     box.setdefault("called", "It switches off what watches it (sys.setprofile): leave that line out.")
             finally:
                 sys.setprofile(None)
+                threading.setprofile(None)
     except BaseException as error:  # SystemExit too: nothing a student's code raises may end the notebook
         box.setdefault("error", error)
 
 
 def _codes(forbidden):
-    """Code objects of the forbidden functions, and of the numeric gradient, which is the check and not the answer."""
+    """{code object: what to say}: of the forbidden functions, and of the numeric gradient, which is the check and not
+    the answer."""
     functions = (*forbidden, gradcheck.numerical_gradient, gradcheck.check_pair)
     unwrapped = (getattr(function, "func", function) for function in functions)  # of a functools.partial
-    return {function.__code__ for function in unwrapped if hasattr(function, "__code__")}
+    said = "It calls {}, which is the answer itself: write it out from the equation."
+    return {f.__code__: said.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
 
 
 def _sentence(error):
     if isinstance(error, NotImplementedError):
-        return "Not written yet: put your own lines where the stub stands."
+        return NOT_WRITTEN
     if isinstance(error, RecursionError):
         return "It calls itself without end: what would stop the recursion?"
     frames = traceback.extract_tb(error.__traceback__)[1:]
     where = f" in its line `{frames[0].line}`" if frames and frames[0].line else ""
-    said = str(error).strip().splitlines()
-    return f"It stopped with {type(error).__name__}{where}: {said[0] if said else 'no message'}."
+    said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    return f"It stopped with {type(error).__name__}{where}: {said}."

@@ -1,0 +1,459 @@
+"""What a grader says, and whom it believes: hand-made exercises, and students who want a pass without the answer.
+
+Catches: a message that misleads (a stub that "returns nothing", a right number "of the wrong type", NaN before the
+cause), a hint that depends on the order of the mistakes, and a pass for shapes, objects, threads, replaced functions or
+prints that only look like an answer.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tinyvrnn.course import EXERCISES, NotYet, originals, sandbox
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.course.exercises import ch02
+from tinyvrnn.course.grader import grade
+from tinyvrnn.nn import linear
+
+
+def scale(x, w):
+    """The toy's answer: y (..., D), and the sum of y along its last axis."""
+    y = x * w
+    return y, y.sum(axis=-1)
+
+
+def mine(x, w):
+    """A student's, right and written differently."""
+    return w * x, np.einsum("...d,d->...", x, w)
+
+
+def draw(rng):
+    leading = [(5,), (3, 4)][rng.integers(2)]
+    return rng.standard_normal((*leading, 3)), rng.standard_normal(3)
+
+
+def toy(reference=scale, names=("y", "s"), mistakes=(), draw=draw):
+    return Task("the toy", "write", reference, draw, names, mistakes)
+
+
+def refusal(answer, exercise=None):
+    with pytest.raises(NotYet) as caught:
+        grade("00.0", exercise or toy(), answer)
+    return str(caught.value)
+
+
+# ---- nothing written, nothing returned -----------------------------------------------------------
+
+
+def stub(x, w):
+    """y and s."""
+    ...  # YOUR CODE HERE
+
+
+def stub_of_names(x, w):
+    y = s = ...
+    return y, s
+
+
+def to_be_done(x, w):
+    raise NotImplementedError
+
+
+def forgets_to_return(x, w):
+    mine(x, w)
+
+
+@pytest.mark.parametrize("answer", [None, ..., stub, lambda *a: None, lambda *a: ..., stub_of_names, to_be_done])
+def test_what_is_untouched_is_not_written_yet(answer):
+    assert refusal(answer) == sandbox.NOT_WRITTEN and "not written yet" in sandbox.NOT_WRITTEN
+
+
+@pytest.mark.parametrize("answer", [None, ...])
+def test_a_prediction_that_is_not_made_is_not_written_yet(answer):
+    assert refusal(answer, EXERCISES["06.6"]) == sandbox.NOT_WRITTEN
+
+
+def test_what_computes_and_does_not_return_is_told_so():
+    assert "returns nothing" in refusal(forgets_to_return)
+    assert refusal(lambda *a: 0).startswith("Expected 2 results")
+
+
+def test_a_result_that_was_never_computed_is_named():
+    assert refusal(lambda x, w: (x * w, None)) == "s should hold real numbers, got None."
+
+
+# ---- structure -----------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    y: np.ndarray
+    s: np.ndarray
+
+
+def rows(x, w):
+    return [list(row) for row in x * w] if x.ndim == 2 else [[list(row) for row in rows] for rows in x * w]
+
+
+@pytest.mark.parametrize("answer", [mine, lambda x, w: list(mine(x, w)), lambda x, w: Pair(*mine(x, w))])
+def test_several_results_may_come_as_tuple_list_or_namedtuple(answer):
+    assert grade("00.0", toy(), answer)
+
+
+def test_one_result_may_come_as_a_list_of_rows_and_not_in_company():
+    alone = toy(lambda x, w: x * w, ("y",))
+    assert grade("00.0", alone, rows)
+    assert "came out as float64" in refusal(lambda x, w: (x * w).tolist(), alone)  # Python's numbers, many of them
+    assert "y alone, got a tuple of 2" in refusal(mine, alone)
+    assert "y alone, got a dict of 1" in refusal(lambda x, w: {"y": x * w}, alone)
+
+
+# ---- scalars and types ---------------------------------------------------------------------------
+
+LOSS = toy(lambda x, w: (x * w).sum(), ("loss",))
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x, w: float((x * w).sum()), lambda x, w: (x * w).sum().item(), lambda x, w: np.sum(x * w)[...]]
+)
+def test_a_number_may_be_a_python_float(answer):
+    assert grade("00.0", LOSS, answer)
+
+
+def test_a_number_of_numpys_keeps_its_type_and_a_wrong_float_is_wrong():
+    assert "came out as float64" in refusal(lambda x, w: np.float64((x * w).sum()), LOSS)
+    assert refusal(lambda x, w: 0.0 * w[0], LOSS).startswith("loss is 0: ")
+    assert "1.001 times" in refusal(lambda x, w: 1.001 * float((x * w).sum()), LOSS)
+    assert "shape ()" in refusal(lambda x, w: (float(x.sum()), float(w.sum())))
+
+
+def test_a_whole_number_is_a_number():
+    assert grade("00.0", toy(lambda x, w: 0 * w.sum(), ("zero",)), lambda x, w: 0 * len(x))
+
+
+LOG_2PI = np.log(2 * np.pi)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, w: (x * w + 0 * LOG_2PI, (x * w).sum(axis=-1)),
+        lambda x, w: (x * w / np.ones(3, dtype=int), (x * w).sum(axis=-1)),
+        lambda x, w: (x * w + np.zeros(3), (x * w).sum(axis=-1)),
+    ],
+)
+def test_float64_from_float32_is_told_gently_and_with_its_causes(answer):
+    said = refusal(answer)
+    assert said.startswith("y has the right values") and "np.log(2 * np.pi)" in said and "whole numbers" in said
+
+
+def test_a_wrong_value_comes_before_a_wrong_type():
+    assert "2 times" in refusal(lambda x, w: (2 * LOG_2PI / LOG_2PI * x * w, (x * w).sum(axis=-1)))
+    assert "y is wrong at" in refusal(lambda x, w: (np.rint(10 * x * w).astype(int), (x * w).sum(axis=-1)))
+
+
+# ---- NaN, and which mistake it is ----------------------------------------------------------------
+
+
+def surprise(p):
+    return np.where(p > 0, -np.log(np.where(p > 0, p, 1)), np.zeros_like(p))
+
+
+def draw_p(rng):
+    return (np.maximum(rng.standard_normal(6), 0),)
+
+
+NAIVE = Mistake("0 log 0 is 0.", lambda p: -np.log(p) * (p > 0))
+
+
+def test_nan_that_a_mistake_explains_gets_its_hint():
+    said = refusal(lambda p: np.log(1 / p) * (p > 0), toy(surprise, ("nats",), (NAIVE,), draw_p))
+    assert said == "0 log 0 is 0."
+
+
+def test_other_nan_and_infinity_are_named():
+    exercise = toy(surprise, ("nats",), (NAIVE,), draw_p)
+    for wrong in (lambda p: p * np.nan, lambda p: -np.log(p), lambda p: np.log(p)):
+        assert "nats holds NaN or infinity" in refusal(wrong, exercise)
+
+
+def twice(*which):
+    def answer(x, w):
+        return tuple(2 * v if name in which else v for name, v in zip("ys", mine(x, w)))
+
+    return answer
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_the_mistakes_does_not_decide(order):
+    mistakes = (Mistake("y alone", twice("y")), Mistake("y and s", twice("y", "s")), Mistake("s alone", twice("s")))
+    exercise = toy(mistakes=mistakes[::order])
+    assert refusal(twice("y"), exercise) == "y alone"
+    assert refusal(twice("s"), exercise) == "s alone"
+    assert refusal(twice("y", "s"), exercise) == "y and s"
+
+
+# ---- shapes that do not fit ----------------------------------------------------------------------
+
+
+def raises(x, w):
+    raise KeyError("W")
+
+
+def test_an_error_about_shapes_names_those_of_the_arguments():
+    said = refusal(lambda x, w: x @ x)
+    assert "ValueError" in said and "x (" in said and "w (3,)" in said and "count axes from the end" in said
+    fixed = toy(lambda p, x: x @ p["W"], ("y",), draw=lambda rng: ({"W": rng.random((3, 2))}, rng.random((4, 3))))
+    said = refusal(lambda p, x: p["W"] @ x, fixed)
+    assert 'Here the shapes are p["W"] (3, 2), x (4, 3).' in said and "count axes" not in said
+    said = refusal(lambda x, w: np.einsum("d,d->d", np.stack([x, x]), w))
+    assert ".." not in said.replace("'...'", "") and "Here the shapes are" in said
+    assert "shapes" not in refusal(raises)
+
+
+# ---- predictions ---------------------------------------------------------------------------------
+
+WORDS = Prediction("words", lambda: {"deviation", "mean"}, (Mistake("Shape?", {"shape"}), Mistake("None?", set())))
+ORDER = Prediction("order", lambda: ("up", "down", "down"), (Mistake("All three.", ("down", "up", "up")),))
+NUMBER = Prediction("number", lambda: 0.5, (Mistake("That is the variance.", 0.25),), tol=0.01)
+WORD = Prediction("word", lambda: "up", (Mistake("The other way.", "down"),))
+
+
+@pytest.mark.parametrize(
+    "exercise, answer, said",
+    [
+        (WORDS, "deviation", "A set of words is expected, in braces, even of a single one"),
+        (WORDS, 3, "A set of words"),
+        (WORDS, {"deviation": 1}, "A set of words"),
+        (WORDS, {"deviation"}, "right so far, but something is missing"),
+        (WORDS, {"deviation", "mean", "shape"}, "something is too much"),
+        (WORDS, {"deviation", "shape"}, "something is missing, and something does not belong"),
+        (WORDS, {"deviation", "maen"}, "Is maen spelled as in the question?"),
+        (WORDS, [["deviation"], "mean"], "does not belong"),
+        (WORDS, ["Shape "], "Shape?"),
+        (WORDS, np.array(["shape"]), "Shape?"),
+        (WORDS, (), "None?"),
+        (ORDER, ("up", "up", "down"), "2 of 3 are right"),
+        (ORDER, ["down", "up", "up"], "All three."),
+        (ORDER, ("up", "down"), "3 answers are expected, in their order"),
+        (ORDER, {"up", "down"}, "3 answers are expected, in their order"),
+        (ORDER, "up", "3 answers are expected, in their order"),
+        (NUMBER, 0.7, "too large"),
+        (NUMBER, -1, "too small"),
+        (NUMBER, np.float32(0.25), "the variance"),
+        (NUMBER, "0,5", "A number is expected, with a point for decimals"),
+        (NUMBER, "half", "A number is expected"),
+        (NUMBER, [0.5], "A number is expected"),
+        (NUMBER, float("nan"), "nan is not it"),
+        (NUMBER, {0.5}, "A number is expected"),
+        (WORD, {"up"}, "One word is expected"),
+        (WORD, "Down", "The other way."),
+        (WORD, "sideways", "sideways spelled"),
+    ],
+)
+def test_a_wrong_prediction_is_told_what_is_wrong_about_it(exercise, answer, said):
+    assert said in refusal(answer, exercise)
+
+
+def test_the_kind_of_answer_is_explained_only_where_it_is_wrong():
+    for exercise, answer in ((WORDS, {"mean"}), (ORDER, ("down", "down", "down")), (NUMBER, 0.7), (WORD, "left")):
+        assert "expected" not in refusal(answer, exercise)
+
+
+@pytest.mark.parametrize(
+    "exercise, answer",
+    [
+        (WORDS, [" Mean", "deviation"]),
+        (WORDS, np.array(["mean", "deviation"])),
+        (ORDER, ["up", "down", "down"]),
+        (NUMBER, np.float32(0.5)),
+        (WORD, " UP "),
+    ],
+)
+def test_a_right_prediction_passes_in_any_clothes(exercise, answer):
+    assert grade("00.0", exercise, answer)
+
+
+# ---- a pass without the answer -------------------------------------------------------------------
+
+
+def in_a_thread(x, w):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(scale, x, w).result()
+
+
+def by_the_authors(*arguments):
+    return ch02.wrong_kl()(*arguments)
+
+
+def unwatched_for_a_moment(x, w):
+    from sys import getprofile, setprofile
+
+    watch = getprofile()
+    setprofile(None)
+    result = scale(x, w)
+    setprofile(watch)
+    return result
+
+
+class Everything:
+    """Equal to all, and of any shape and type that is asked for."""
+
+    shape, dtype, ndim = (5, 3), np.dtype(float), 2
+
+    def __eq__(self, other):
+        return True
+
+    def __array__(self, dtype=None, copy=None):
+        return np.zeros((5, 3))
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        return iter((self, self))
+
+    __hash__ = None
+
+
+class Agrees(np.ndarray):
+    """An array that subtracts to 0 from anything."""
+
+    def __sub__(self, other):
+        return np.zeros(self.shape)
+
+    __rsub__ = __sub__
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return np.zeros(self.shape)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return True
+
+
+class AsLong(tuple):
+    def __len__(self):
+        return 2
+
+
+def fails_when_read(x, w):
+    class Trap:
+        def __array__(self, dtype=None, copy=None):
+            raise KeyError("not for you")
+
+    return Trap(), x
+
+
+def counts_calls():
+    calls = []
+
+    def answer(x, w):
+        calls.append(1)
+        y, s = mine(x, w)
+        return y, s * len(calls)
+
+    return answer
+
+
+def yields(x, w):
+    yield from mine(x, w)
+
+
+def never_ends_in_itself(x, w):
+    nested = []
+    nested.append(nested)
+    return nested, nested
+
+
+def changes_the_shape(x, w):
+    y, s = mine(x, w)
+    x.shape = (-1,)
+    return y, s
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (in_a_thread, "the answer itself"),
+        (unwatched_for_a_moment, "sys.setprofile"),
+        (lambda x, w: Everything(), "Expected 2 results"),
+        (lambda x, w: (Everything(), Everything()), ""),
+        (lambda x, w: tuple(np.zeros_like(v).view(Agrees) for v in (x * w, x[..., 0])), "all zeros"),
+        (lambda x, w: AsLong((x * w,)), "got 1 items"),
+        (fails_when_read, "KeyError"),
+        (counts_calls(), "two different results"),
+        (yields, "Expected 2 results (y, s), got one generator"),
+        (never_ends_in_itself, "without end"),
+        (changes_the_shape, "It changes x"),
+        (lambda x, w: (x, w), ""),
+        (lambda x, w: (x * w * (1 + 0j), (x * w).sum(axis=-1)), "got an array of complex128"),
+        (lambda x, w: [v.astype(object) for v in (x * w, (x * w).sum(axis=-1))], "got an array of object"),
+        (lambda x, w: np.empty(10**15), "Error"),
+    ],
+)
+def test_no_pass_without_the_answer(answer, said):
+    assert said in refusal(answer)
+
+
+def test_the_functions_behind_the_mistakes_are_no_answer():
+    with pytest.raises(NotYet, match="the answer itself"):
+        grade("02.4", EXERCISES["02.4"], by_the_authors)
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [(linear, "linear_backward"), (np, "array_equal"), (sys.modules["tinyvrnn.course.grader"], "_close")],
+)
+def test_a_function_put_in_the_place_of_another_is_found(module, name, monkeypatch):
+    assert originals.replaced() is None
+    monkeypatch.setattr(module, name, lambda *arguments, **options: True)
+    for exercise, answer in ((toy(), mine), (WORDS, {"mean", "deviation"})):
+        assert f"{module.__name__}.{name} is no longer" in refusal(answer, exercise)
+
+
+def test_a_function_replaced_before_the_course_was_loaded_is_found(tmp_path):
+    lines = "import tinyvrnn as tv", "tv.nn.linear.linear_backward = lambda p, cache, dy: (dy, {'W': dy, 'b': dy})"
+    check = "tv.course.check('06.1', lambda W, x, dy: (dy, dy, dy))"
+    command, home = [sys.executable, "-c", "\n".join([*lines, check])], {"TINYVRNN_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | home)
+    assert "tinyvrnn.nn.linear.linear_backward is no longer" in done.stderr
+
+
+def test_what_the_right_one_returns_is_shared_with_nobody():
+    """A student who keeps the arguments and results of all calls holds nothing that the grader still looks at."""
+    kept = []
+
+    def answer(x, w):
+        for old in kept:
+            old[...] = 0
+        kept[:] = mine(x, w)
+        return tuple(kept)
+
+    assert grade("00.0", toy(), answer)
+
+
+def test_a_flood_of_prints_is_dammed(capsys):
+    def answer(x, w):
+        print("here")
+        print("x" * 100_000)
+        return mine(x, w)
+
+    assert grade("00.0", toy(), answer)
+    said = capsys.readouterr().out
+    assert "here" in said and "left out" in said and len(said) < 20 * (sandbox.CHARACTERS + 100)
+    print("after")
+    assert capsys.readouterr().out == "after\n"
+
+
+def test_no_watch_is_left_in_new_threads():
+    grade("00.0", toy(), mine)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(sys.getprofile()))
+    thread.start()
+    thread.join()
+    assert seen == [None]
