@@ -50,7 +50,7 @@ def trained(kind, data, model_options, **options):
 # handwriting nearly all of it. You will see that message again below, on other data.
 #
 # But you will see none of its numbers. A density has a **unit**. Let $y$ be the data divided by a scale, $y_{tj} =
-# x_{tj} / \sigma_j$ (a shift changes nothing). One small box of $x$ is one small box of $y$, with the same probability in it:
+# x_{tj} / \sigma_j$ (a shift changes nothing). A small box of $x$ is a small box of $y$, with the same probability:
 #
 # $$p_x(x) \prod_{t,j} \mathrm d x_{tj} = p_y(y) \prod_{t,j} \mathrm d y_{tj}
 # = p_y(y) \prod_{t,j} \frac{\mathrm d x_{tj}}{\sigma_j}
@@ -164,6 +164,21 @@ axes.set_title("On vowels, z earns little or nothing")
 assert min(v.mean() for v in scores.values()) > floors["AR(1)"] + 5 > floors["marginal Gaussian"] + 100
 assert max(abs(d.mean()) for d in between.values()) < 15
 
+# %% tags=["volatile"]
+drawn = tv.to_host(speech["VRNN", 0].sample(4, 18, seed=1))
+figure, grid = plt.subplots(2, 4, figsize=(10, 3.6), sharex=True, sharey=True)
+for place, utterance in zip(grid.ravel(), [*vowels.test[:4], *np.moveaxis(drawn, 1, 0)]):
+    picture = place.imshow(
+        utterance.T, cmap="PuOr", vmin=-3, vmax=3, origin="lower", aspect="auto", extent=(0, len(utterance), 0.5, 12.5)
+    )
+for place in grid[1]:
+    place.set(xlabel="step")
+for place, who in zip(grid[:, 0], ("test", "VRNN")):
+    place.set(ylabel=f"{who}: coefficient")
+figure.colorbar(picture, ax=grid, label="deviations")
+figure.suptitle("Four utterances, and four drawn from the VRNN: slow drifts, all twelve at once", x=0.01, ha="left")
+assert drawn.shape == (18, 4, 12)
+
 # %% [markdown]
 # Both models beat the autoregression. But read the two intervals together: whatever the one seed says in favour of a
 # model, the other need not say, though each interval is honest about the test set. Between two runs lie several nats.
@@ -247,6 +262,7 @@ for axes, x in zip(grid, strokes.test[:6]):
     axes.spines[:].set_visible(False)
 axes.invert_yaxis()
 figure.suptitle("The first six, spilled: which lines are missing, and which should not be there?", x=0.01, ha="left")
+assert all(len(lines) == len(drawn) == len(x) - 1 for x in strokes.test[:6] for lines, drawn in [spilled_ink(x)])
 
 
 # %%
