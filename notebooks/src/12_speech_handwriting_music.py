@@ -168,9 +168,8 @@ assert max(abs(d.mean()) for d in between.values()) < 15
 drawn = tv.to_host(speech["VRNN", 0].sample(4, 18, seed=1))
 figure, grid = plt.subplots(2, 4, figsize=(10, 3.6), sharex=True, sharey=True)
 for place, utterance in zip(grid.ravel(), [*vowels.test[:4], *np.moveaxis(drawn, 1, 0)]):
-    picture = place.imshow(
-        utterance.T, cmap="PuOr", vmin=-3, vmax=3, origin="lower", aspect="auto", extent=(0, len(utterance), 0.5, 12.5)
-    )
+    extent = (0, len(utterance), 0.5, 12.5)
+    picture = place.imshow(utterance.T, cmap="PuOr", vmin=-3, vmax=3, origin="lower", aspect="auto", extent=extent)
 for place in grid[1]:
     place.set(xlabel="step")
 for place, who in zip(grid[:, 0], ("test", "VRNN")):
@@ -184,8 +183,8 @@ assert drawn.shape == (18, 4, 12)
 # model, the other need not say, though each interval is honest about the test set. Between two runs lie several nats.
 # To call one of these models better would take many seeds, or a larger difference.
 #
-# Is that a failure of the VRNN? Its output has twelve independent Gaussians, and $z$ could tie them together. Is there
-# anything to tie? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean log-density is
+# Is that a failure of the VRNN? Its output has twelve independent Gaussians, and $z$ could tie them together. Is
+# there anything to tie? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean log-density is
 #
 # $$- \tfrac12 \log \det(2 \pi S) - \tfrac12 \mathrm E\big[(x - m)^\top S^{-1} (x - m)\big]
 # = - \tfrac12 \log \det(2 \pi S) - \tfrac X2 ,$$
@@ -213,18 +212,18 @@ for name, worth in tie.items():
 assert tie["what prediction leaves over"] < 1 < 2.5 < tie["the data"]
 
 # %% [markdown]
-# Twelve coefficients say a lot about one another. But once the past is known, most of that is known too: a tie between
-# them would gain a nat at most, and $z$ would have to pay its KL from that. In the paper's waveforms a step is 200
-# neighbouring samples that swing together, and 200 independent Gaussians cannot say "together". There $z$ has work
-# to do.
+# Twelve coefficients say a lot about one another. But once the past is known, most of that is known too: a tie
+# between them would gain a nat at most, and $z$ would have to pay its KL from that. In the paper's waveforms a step
+# is 200 neighbouring samples that swing together, and 200 independent Gaussians cannot say "together". There $z$ has
+# work to do.
 #
-# > **Rule of thumb** $z$ earns where the output distribution is too simple for the data. Where it is not, a VRNN is an
-# > RNN with extra noise, and it learns to ignore that noise.
+# > **Rule of thumb** $z$ earns where the output distribution is too simple for the data. Where it is not, a VRNN is
+# > an RNN with extra noise, and it learns to ignore that noise.
 #
 # ## Handwriting
 #
-# `strokes` holds kana and kanji as a pen writes them. A step is $(\Delta x, \Delta y, \text{pen-up})$: how far the pen
-# moved, and whether it leaves the paper **after** this point.
+# `strokes` holds kana and kanji as a pen writes them. A step is $(\Delta x, \Delta y, \text{pen-up})$: how far the
+# pen moved, and whether it leaves the paper **after** this point.
 
 # %%
 strokes = tv.load_data("strokes")
@@ -296,9 +295,9 @@ tv.course.check("12.2", my_lines_of_ink)
 #
 # $$e_1 = \delta_1, \qquad e_2 = \frac{\delta_2 - \rho\, \delta_1}{c} =: w .$$
 #
-# Their density is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. A box in $(e_1, e_2)$ becomes one in $(\Delta x, \Delta y)$ that is
-# $\sigma_1 \cdot \sigma_2 c$ times as large (the matrix of the map is triangular: its determinant is the product of the
-# diagonal, $\sigma_1$ and $\sigma_2 c$), so the density is that many times as small:
+# Their density is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. A box in $(e_1, e_2)$ becomes one in $(\Delta x, \Delta y)$ that
+# is $\sigma_1 \cdot \sigma_2 c$ times as large (the matrix of the map is triangular: its determinant is the product
+# of the diagonal, $\sigma_1$ and $\sigma_2 c$), so the density is that many times as small:
 #
 # $$\log \mathcal N = - \tfrac12 (\delta_1^2 + w^2) - \log \sigma_1 - \log \sigma_2 - \log c - \log 2 \pi .$$
 #
@@ -306,8 +305,8 @@ tv.course.check("12.2", my_lines_of_ink)
 # > `tests/test_distributions.py::test_mixtures_equal_the_textbook` and
 # > `tests/test_distributions.py::test_mixtures_integrate_to_1`
 #
-# One line that could come out wrong: with $\rho = 0.9$, all of the plane and both states of the pen together must hold
-# probability 1.
+# One line that could come out wrong: with $\rho = 0.9$, all of the plane and both states of the pen together must
+# hold probability 1.
 
 # %%
 line = np.linspace(-8, 8, 401)
@@ -389,8 +388,8 @@ assert 20 < gain[1] < 50 and abs(gain[10]) < 12
 assert nats["RNN", 1] < nats["VRNN", 1] < nats["RNN", 10]
 
 # %% [markdown]
-# With one Gaussian $z$ is worth some thirty nats per character, with ten next to nothing. That is the paper's message.
-# Now why? A guess: where the pen is set down for the **next stroke** is a choice among
+# With one Gaussian $z$ is worth some thirty nats per character, with ten next to nothing. That is the paper's
+# message. Now why? A guess: where the pen is set down for the **next stroke** is a choice among
 # many places, and one Gaussian cannot say "here or there". Guesses are to be checked. Here are the gains over the RNN
 # of one Gaussian, step by step, moves between strokes and steps of ink apart:
 
@@ -430,9 +429,9 @@ for name, K in (("RNN", 10), ("VRNN", 1)):
 
 # %% [markdown]
 # The guess was wrong. A landing place is uncertain, but a wide Gaussian is not bad at saying so. All of the gain is
-# **within** the strokes. Look at one such step: the pen has gone to the right four times. What comes next? On the left
-# is what came next in the training data; then three models' $p(\Delta x, \Delta y \mid \text{past})$. For an RNN this
-# is its output. For a VRNN it is an average,
+# **within** the strokes. Look at one such step: the pen has gone to the right four times. What comes next? On the
+# left is what came next in the training data; then three models' $p(\Delta x, \Delta y \mid \text{past})$. For an RNN
+# this is its output. For a VRNN it is an average,
 #
 # $$p(x_t \mid x_{<t}, z_{<t}) = \int p(x_t \mid z_{\le t}, x_{<t})\; p(z_t \mid x_{<t}, z_{<t})\, \mathrm d z_t :$$
 #
@@ -497,9 +496,9 @@ assert len(follows) > 1000
 
 # %% [markdown]
 # The points of a stroke are evenly spaced, so its steps lie on a **ring**: straight on is the most frequent, and then
-# there are bends, down to the sharp corner of a box. One ellipse that is to hold a corner must be wide everywhere. Ten
-# Gaussians lie along the ring like beads. The VRNN has only one, but draws $z$ first, and so slides it along the ring.
-# Its KL pays for saying where.
+# there are bends, down to the sharp corner of a box. One ellipse that is to hold a corner must be wide everywhere.
+# Ten Gaussians lie along the ring like beads. The VRNN has only one, but draws $z$ first, and so slides it along the
+# ring. Its KL pays for saying where.
 #
 # With ten Gaussians in the output there is little left to say, and in the table $z$ earns nothing.
 #
@@ -540,8 +539,8 @@ tv.plots.ink(rows, title, columns=12)
 # What no model has learned is the **whole**. Parts stand beside one another that never meet, some lie on top of each
 # other, and the lower half is often missing. Five passes over 2,016 characters are not enough for that.
 #
-# **Tidier than the model.** Graves sharpens the distribution before drawing from it, by a bias $b \ge 0$: logits times
-# $1 + b$, deviations times $e^{-b}$. With $b = 0$ it is the model.
+# **Tidier than the model.** Graves sharpens the distribution before drawing from it, by a bias $b \ge 0$: logits
+# times $1 + b$, deviations times $e^{-b}$. With $b = 0$ it is the model.
 
 # %% tags=["volatile"]
 rows = [c for bias in (0.0, 0.5, 2.0) for c in characters(ink["RNN", 10], 12, bias, seed=1)]
@@ -559,8 +558,8 @@ tv.plots.ink(rows, "RNN, ten Gaussians. From above: bias 0, 0.5, 2", columns=12)
 #
 # ### Exercise 12.4 (predict): two chords
 #
-# At each step sounds either C-E-G or D-F-A, each with probability 1/2, whatever came before. There are six keys, and a
-# model that gives each key its own probability, as good as can be, independently of the others. How many **nats per
+# At each step sounds either C-E-G or D-F-A, each with probability 1/2, whatever came before. There are six keys, and
+# a model that gives each key its own probability, as good as can be, independently of the others. How many **nats per
 # step** does it lose against the truth?
 
 # %%
@@ -614,7 +613,7 @@ except tv.DataError as error:
 music = {}
 if bach:
     for kind, warmup in ((tv.RNN, 0), (tv.VRNN, 3)):
-        music[kind.name.upper()] = trained(kind, bach, {"h_dim": 64}, epochs=9, batch=8, warmup=warmup)
+        music[kind.name.upper()] = trained(kind, bach, {"h_dim": 64}, epochs=7, batch=8, warmup=warmup)
     test = {name: tv.bounds.evaluate_elbo(model, bach.test) for name, model in music.items()}
     print("nats per test chorale")
     for name, value in tv.data.baselines(bach).items():
@@ -664,8 +663,8 @@ if bach:
     display(tv.plots.piano_roll(rows, "From above: Bach; drawn from the RNN; drawn from the VRNN"))
 
 # %% [markdown]
-# Both have learned the range of the voices, the scale, and that notes are held. More chords are real ones with $z$ than
-# without, and still most are not: eight latents and a few seconds do not make a composer.
+# Both have learned the range of the voices, the scale, and that notes are held. More chords are real ones with $z$
+# than without, and still most are not: eight latents and a few seconds do not make a composer.
 #
 # To listen, write a MIDI file. A key that stays down is one held note.
 #
@@ -698,18 +697,18 @@ if bach:
 #
 # - **Speech**: 230 utterances are few. Compare train and valid in the run's `metrics.jsonl`: does a mixture help, or
 #   does it learn them by heart?
-# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, gives a `.wav` back. With `wave`
-#   an array of samples at 16,000 Hz, `np.savez("speech.npz", x=wave[: n * 40 * 200].reshape(n, 40, 200),
+# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, gives a `.wav` back. With
+#   `wave` an array of samples at 16,000 Hz, `np.savez("speech.npz", x=wave[: n * 40 * 200].reshape(n, 40, 200),
 #   sample_rate=16000)` holds $n$ sequences of half a second; then `tinyvrnn train speech.npz` and `tinyvrnn sample
 #   runs/speech --out speech.wav`.
 # - **Warm-up**: train the VRNN of one Gaussian on ink without it. Where does its bound end up, and why there?
 #
 # ## What you now know
 #
-# - A density has a unit, and a log-likelihood moves with it: $T \sum_j \log \sigma_j$. Compare on the same data, in the
-#   same unit, and say whether it is a bound.
-# - $z$ earns where the output distribution is too simple for the data: one Gaussian for a fork, independent keys for a
-#   chord. With a mixture in the output, or data of one bump, there is nothing for it to do, and it does nothing.
+# - A density has a unit, and a log-likelihood moves with it: $T \sum_j \log \sigma_j$. Compare on the same data, in
+#   the same unit, and say whether it is a bound.
+# - $z$ earns where the output distribution is too simple for the data: one Gaussian for a fork, independent keys for
+#   a chord. With a mixture in the output, or data of one bump, there is nothing for it to do, and it does nothing.
 # - The KL is a price, not a loss: what counts is what it buys.
 # - A difference of two models needs the noise of the test set **and** that of the training beside it.
 #
