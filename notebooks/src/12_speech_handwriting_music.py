@@ -581,7 +581,7 @@ tv.course.check("12.4", prediction)
 # $$\underbrace{\log p(x_t \mid z_t)}_{= 0} - \mathrm{KL}(q \,\|\, p) = - \Big( 1 \cdot \log \frac{1}{1/2} + 0 \Big)
 # = - \log 2 .$$
 #
-# That is the truth: nothing is lost. **The KL is the price of naming the chord, and it is a fifth of what it saves.**
+# That is the truth: nothing is lost. **The KL is the price of naming the chord: one coin in place of six.**
 # A sum, over $z$, of independent keys is a distribution of keys that depend on one another.
 
 # %%
