@@ -1,0 +1,259 @@
+"""The exercises of notebook 12, Speech, handwriting, music: units, lines of ink, a pen's density, what z is worth."""
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions import bernoulli, pen
+
+# ---- 12.1: units ---------------------------------------------------------------------------------
+
+
+def raw_units(log_p, lengths, std):
+    raw = log_p - lengths * np.log(std).sum()
+    return raw, -raw.sum() / (lengths.sum() * np.log(2).astype(raw.dtype))
+
+
+def draw_units(rng):
+    B, X = (int(size) for size in rng.permutation([3, 4, 5])[:2])
+    lengths = rng.permutation(np.arange(2, 12))[:B].astype(float)
+    return -lengths * (2 + rng.random(B)), lengths, np.exp(0.7 + 0.5 * rng.standard_normal(X))
+
+
+def wrong_units(log_scale=lambda lengths, std: lengths * np.log(std).sum(), bits=None):
+    """The change of units with one thing changed."""
+
+    def answer(log_p, lengths, std):
+        raw = log_p - log_scale(lengths, std)
+        return raw, bits(log_p, raw, lengths) if bits else -raw.sum() / lengths.sum() / np.log(2)
+
+    return answer
+
+
+UNITS = Task(
+    "from one unit to the other",
+    "derive",
+    raw_units,
+    draw_units,
+    ("raw", "bits"),
+    (
+        Mistake(
+            "The scale has the wrong sign: dividing by a large deviation packs the data densely.",
+            wrong_units(lambda lengths, std: -lengths * np.log(std).sum()),
+        ),
+        Mistake(
+            "The scale counts once for a sequence: how many of its numbers were divided?",
+            wrong_units(lambda lengths, std: np.log(std).sum() + 0 * lengths),
+        ),
+        Mistake(
+            "The scale has the mean over the numbers of a step: what becomes of a product of X factors?",
+            wrong_units(lambda lengths, std: lengths * np.log(std).mean()),
+        ),
+        Mistake("Those are logs of variances.", wrong_units(lambda lengths, std: 2 * lengths * np.log(std).sum())),
+        Mistake(
+            "The scale itself is taken away: what is added up are logs.", wrong_units(lambda n, std: n * std.sum())
+        ),
+        Mistake(
+            "bits is a mean of each sequence's bits per step: total over total is asked.",
+            wrong_units(bits=lambda log_p, raw, lengths: -(raw / lengths).mean() / np.log(2)),
+        ),
+        Mistake(
+            "bits is per sequence: per step is asked.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.mean() / np.log(2)),
+        ),
+        Mistake(
+            "bits is larger than it was in nats by less than it should: is a bit more than a nat, or less?",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / lengths.sum() * np.log(2)),
+        ),
+        Mistake(
+            "bits is still in nats.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / lengths.sum()),
+        ),
+        Mistake(
+            "bits is that of the standardised data: raw data are asked.",
+            wrong_units(bits=lambda log_p, raw, lengths: -log_p.sum() / lengths.sum() / np.log(2)),
+        ),
+        Mistake(
+            "bits has the sign of log p: an unlikely sequence takes many bits.",
+            wrong_units(bits=lambda log_p, raw, lengths: raw.sum() / lengths.sum() / np.log(2)),
+        ),
+    ),
+)
+
+# ---- 12.2: lines of ink --------------------------------------------------------------------------
+
+
+def lines_of_ink(x):
+    path = np.cumsum(x[:, :2], axis=0)
+    return np.concatenate([path[:-1], path[1:]], axis=1), 1 - x[:-1, 2]
+
+
+def draw_character(rng):
+    """Two to four strokes of two to five points, the last of each with the pen up."""
+    strokes = [int(n) for n in rng.integers(2, 6, int(rng.integers(2, 5)))]
+    lifted = np.concatenate([np.arange(n) == n - 1 for n in strokes])
+    return (np.column_stack([rng.standard_normal((len(lifted), 2)), lifted]).astype(float),)
+
+
+def wrong_ink(path=lambda steps: np.cumsum(steps, axis=0), ink=lambda lifted: 1 - lifted[:-1]):
+    """Lines of ink with one thing changed."""
+
+    def answer(x):
+        points = path(x[:, :2])
+        return np.concatenate([points[:-1], points[1:]], axis=1), ink(x[:, 2])
+
+    return answer
+
+
+INK = Task(
+    "spilled ink",
+    "bug",
+    lines_of_ink,
+    draw_character,
+    ("lines", "ink"),
+    (
+        Mistake(
+            "ink is as it was. A pen-up at point t: is it about the line to t, or about the line from t?",
+            wrong_ink(ink=lambda lifted: 1 - lifted[1:]),
+        ),
+        Mistake(
+            "Every line has ink, the moves between the strokes too.", wrong_ink(ink=lambda lifted: 1 + 0 * lifted[1:])
+        ),
+        Mistake(
+            "The moves have ink and the strokes have none: which value of pen-up means ink?",
+            wrong_ink(ink=lambda lifted: lifted[:-1]),
+        ),
+        Mistake(
+            "Ink is missing at both sides of each lifted pen: only one of the two lines is a move.",
+            wrong_ink(ink=lambda lifted: (1 - lifted[:-1]) * (1 - lifted[1:])),
+        ),
+        Mistake(
+            "The steps are not added up: they say how far the pen moved, not where it is.",
+            wrong_ink(path=lambda steps: steps),
+        ),
+        Mistake(
+            "Each point is one step behind: after its first step the pen is no longer in the middle of the square.",
+            wrong_ink(path=lambda steps: np.cumsum(steps, axis=0) - steps),
+        ),
+        Mistake(
+            "The running sum goes across, from dx to dy: along which axis is time?",
+            wrong_ink(path=lambda steps: np.cumsum(steps, axis=1)),
+        ),
+    ),
+)
+
+# ---- 12.3: the log-density of a pen's step -------------------------------------------------------
+
+
+def pen_log_density(x, logits, mu, sigma, rho, a):
+    return pen.pen_log_density_forward(x, logits, mu, sigma, rho, a)[0]
+
+
+def draw_pen(rng):
+    N, K = (int(size) for size in rng.permutation([4, 5, 6, 7])[:2])
+    x = np.column_stack([rng.standard_normal((N, 2)), np.arange(N) % 2])
+    x[0, :2] *= 60  # so far away that the exponential of every component's log-density is 0
+    a = rng.standard_normal((N, 1))
+    a[1], a[2] = -200.0, 300.0  # e^300 is infinity in float32
+    mu, sigma = rng.standard_normal((N, K, 2)), np.exp(0.3 * rng.standard_normal((N, K, 2)))
+    return x, rng.standard_normal((N, K)), mu, sigma, rng.uniform(-0.8, 0.8, (N, K)), a
+
+
+def log_sum(v):
+    top = v.max(axis=1, keepdims=True)
+    return (top + np.log(np.exp(v - top).sum(axis=1, keepdims=True)))[:, 0]
+
+
+def wrong_pen(sign=1, log_c=1.0, divided=True, two_pi=2.0, log_sigma=1.0, normalised=True, mix=log_sum, coin="right"):
+    """The log-density with one thing changed."""
+
+    def answer(x, logits, mu, sigma, rho, a):
+        delta = (x[:, None, :2] - mu) / sigma
+        c = np.sqrt(1 - rho * rho)
+        w = (delta[..., 1] - sign * rho * delta[..., 0]) / (c if divided else 1)
+        log_n = -0.5 * (delta[..., 0] ** 2 + w**2) - log_sigma * np.log(sigma).sum(axis=-1) - log_c * np.log(c)
+        log_n = log_n - two_pi * 0.5 * float(np.log(2 * np.pi))
+        log_pi = logits - log_sum(logits)[:, None] if normalised else logits
+        chance = {"right": x[:, 2:], "flipped": 1 - x[:, 2:], "lifted": np.ones_like(a)}.get(coin)
+        log_pen = 0 if chance is None else bernoulli.bernoulli_log_density_forward(chance, a)[0]
+        if coin == "lifted":
+            log_pen = x[:, 2] * log_pen
+        return mix(log_pi + log_n) + log_pen
+
+    return answer
+
+
+def mean_of_logs(x, logits, mu, sigma, rho, a):
+    log_pi = logits - log_sum(logits)[:, None]
+
+    def mix(joint):
+        return (np.exp(log_pi) * (joint - log_pi)).sum(axis=1)
+
+    return wrong_pen(mix=mix)(x, logits, mu, sigma, rho, a)
+
+
+PEN = Task(
+    "the log-density of a pen's step",
+    "write",
+    pen_log_density,
+    draw_pen,
+    ("log p",),
+    (
+        Mistake("rho has the wrong sign: a stroke that falls would rise.", wrong_pen(sign=-1)),
+        Mistake(
+            "rho is nowhere: are dx and dy independent within a component?", wrong_pen(sign=0, log_c=0, divided=False)
+        ),
+        Mistake("log c is missing: correlation makes the box smaller.", wrong_pen(log_c=0)),
+        Mistake("w is not divided by c: it is to have the deviation 1.", wrong_pen(divided=False)),
+        Mistake("log c counts twice: c is a root, and its square is 1 - rho^2.", wrong_pen(log_c=2.0)),
+        Mistake("Half of log 2 pi is missing: there are two dimensions.", wrong_pen(two_pi=1.0)),
+        Mistake("log sigma counts half: sigma is a deviation.", wrong_pen(log_sigma=0.5)),
+        Mistake("The weights do not add up to 1: what makes pi of the logits?", wrong_pen(normalised=False)),
+        Mistake("That is the mean of the logarithms: the logarithm of the mean is asked.", mean_of_logs),
+        Mistake(
+            "Only the component that fits best counts: all of them are added.",
+            wrong_pen(mix=lambda joint: joint.max(axis=1)),
+        ),
+        Mistake("The coin is missing: a step says dx, dy and pen-up.", wrong_pen(coin="none")),
+        Mistake("The coin is turned round: a is the logit of a lifted pen.", wrong_pen(coin="flipped")),
+        Mistake(
+            "The coin counts only where the pen is lifted: staying down has a probability too.",
+            wrong_pen(coin="lifted"),
+        ),
+    ),
+    forbidden=(pen.pen_log_density_forward,),
+    points=3,
+)
+
+# ---- 12.4: two chords ----------------------------------------------------------------------------
+
+CHORDS = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=float)  # C E G and D F A, equally probable
+
+
+def cost_of_independent_keys():
+    """Nats per step between the truth, one of two chords, and the best that six independent keys can say of it."""
+    chance = CHORDS.mean(axis=0)
+    log_keys = (CHORDS * np.log(chance) + (1 - CHORDS) * np.log(1 - chance)).sum(axis=1)
+    return float((np.log(0.5) - log_keys).mean())
+
+
+KEYS = Prediction(
+    "two chords",
+    cost_of_independent_keys,
+    (
+        Mistake("That is what six independent keys cost in all. The truth costs something too.", float(6 * np.log(2))),
+        Mistake("That is what the truth costs. How much more do six independent keys cost?", float(np.log(2))),
+        Mistake("That is in bits: nats are asked.", 5.0),
+        Mistake("That is what all six keys cost, in bits.", 6.0),
+        Mistake(
+            "A key that is silent is said to be so, with a probability as well: count all six.", float(2 * np.log(2))
+        ),
+        Mistake(
+            "Each key alone is predicted as well as it can be. But how probable is C E A, which never sounds?",
+            0.0,
+        ),
+        Mistake("The size is right. How much more it costs is a positive number.", float(-5 * np.log(2))),
+    ),
+    tol=0.02,
+)
+
+EXERCISES = {"12.1": UNITS, "12.2": INK, "12.3": PEN, "12.4": KEYS}
