@@ -12,7 +12,7 @@ demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/
 	$(BIN)/tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
 lab: .venv/installed-course  ## open the course in JupyterLab
-	$(BIN)/jupyter lab $(firstword $(sort $(wildcard notebooks/*.ipynb)))
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest

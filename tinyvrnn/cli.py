@@ -426,7 +426,7 @@ def _train_options(p):
     p.add_argument(
         "--likelihood",
         type=_one_of("likelihood", LIKELIHOODS),
-        help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
+        help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli, gaussian or pen, by data)",
     )
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
