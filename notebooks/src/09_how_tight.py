@@ -516,6 +516,9 @@ for name, formula in formulas.items():
 assert formulas[NARROW] < formulas["filtering"]
 
 # %% [markdown]
+# In a longer chain the $\sigma$ of a step also decides from where the next one starts, so there may be a filter still
+# better than the third row of the table. The exact one it is not: by that table it already pays more.
+#
 # ## More draws: the importance-weighted bound
 #
 # The other way to a tighter bound leaves $q$ as it is and draws more often. In [05](05_the_elbo_line_by_line.ipynb)
@@ -821,20 +824,20 @@ tv.course.check("09.4", my_resample)
 tv.course.show(particles.filter_forward)
 
 # %% [markdown]
-# **Run it.** Is the mean of $\hat p(x) / p(x)$ equal to 1? For $T = 6$ and four particles, within four standard
+# **Run it.** Is the mean of $\hat p(x) / p(x)$ equal to 1? For $T = 5$ and four particles, within four standard
 # errors. (Both functions draw the same noise, so where their results differ a resampling took place.)
 
 # %%
-N, six = 20_000, lg.sine(6)
-exact_six, repeated = blind.log_prob(six)[0], np.tile(six, (1, N, 1))
-found = {name: getattr(tv.bounds, name)(blind, repeated, particles=4) - exact_six for name in ("iwae", "fivo")}
+N, five = 50_000, lg.sine(5)
+exact_five, repeated = blind.log_prob(five)[0], np.tile(five, (1, N, 1))
+found = {name: getattr(tv.bounds, name)(blind, repeated, particles=4) - exact_five for name in ("iwae", "fivo")}
 for name, log_ratio in found.items():
     ratio, error = np.exp(log_ratio), np.exp(log_ratio).std(ddof=1) / N**0.5
     print(f"{name}: estimate / p(x) has mean {ratio.mean():.3f} ± {error:.3f}, its logarithm {log_ratio.mean():.2f}")
     assert abs(ratio.mean() - 1) < 4 * error and log_ratio.mean() < -0.1
 resampled = np.mean(abs(found["iwae"] - found["fivo"]) > 1e-9)
 print(f"resampled in {resampled:.0%} of the runs")
-assert resampled > 0.9 and found["fivo"].mean() > found["iwae"].mean()
+assert resampled > 0.7 and found["fivo"].mean() > found["iwae"].mean()
 
 # %% [markdown]
 # ### Exercise 09.5 (bug): the ledger
@@ -916,7 +919,7 @@ panels[1].set(xlabel="steps T", xticks=lengths, title="K = 64: FIVO bears long s
 # %% [markdown]
 # Sixteen particles that are resampled beat 256 that are not. And at $T = 80$, where IWAE is more than 40 nats off,
 # the same number of particles in a filter come within one: the weights start afresh again and again, so the errors of
-# the stretches add up, where in IWAE they multiply.
+# the stretches roughly add up, where in IWAE they multiply.
 #
 # So is a filter always better? One more look at the true posterior, for which there was no gap at all.
 #
