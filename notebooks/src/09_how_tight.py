@@ -102,8 +102,9 @@ assert abs(log_joint[0] - big) < 1e-9
 # Say $z \sim \mathcal N(m', P')$ and $x = z + \mathcal N(0, r)$. As a function of $z$, the product of the two
 # densities is a Gaussian again, times a number:
 #
-# $$\mathcal N(z; m', P')\, \mathcal N(x; z, r) = \mathcal N(x; m', P' + r)\; \mathcal N(z; m, P), \qquad
-# \frac1P = \frac1{P'} + \frac1r, \quad \frac mP = \frac{m'}{P'} + \frac xr . \tag{lemma}$$
+# $$\mathcal N(z; m', P')\, \mathcal N(x; z, r) = \mathcal N(x; m', P' + r)\; \mathcal N(z; m, P),$$
+#
+# $$\frac1P = \frac1{P'} + \frac1r, \qquad \frac mP = \frac{m'}{P'} + \frac xr .$$
 #
 # *Proof.* The exponents of the left side are $-\frac12$ times
 #
@@ -121,7 +122,7 @@ assert abs(log_joint[0] - big) < 1e-9
 # $P (P' + r) = P' r$: on the left $1 / (2 \pi \sqrt{P' r})$, on the right $1 / (2 \pi \sqrt{P (P' + r)})$. $\square$
 #
 # Both sides are $p(z)\, p(x \mid z) = p(x)\, p(z \mid x)$. So the lemma answers two questions at once: how likely $x$
-# was, and what is known of $z$ after seeing it. In words: **precisions** ($1/$variance) **add up**.
+# was, and what is known of $z$ after seeing it. In words: **precisions**, that is $1/P$, **add up**.
 #
 # ### The filter
 #
@@ -276,7 +277,7 @@ assert abs(m_hat - x).mean() < abs(filtered.mean - x).mean()
 # A factor has three sources: the prior, the present, the future. Multiply them, and precisions add once more:
 #
 # $$\frac{1}{s_t^2} = \frac{1}{q_t} + \frac1r + j_t, \qquad
-# \mu_{z,t} = s_t^2 \Big( \frac{a_t}{q_t} z_{t-1} + \frac{x_t}{r} + e_t \Big) . \tag{smoothing}$$
+# \frac{\mu_{z,t}}{s_t^2} = \frac{a_t z_{t-1}}{q_t} + \frac{x_t}{r} + e_t .$$
 #
 # Compare with Eq. 9 in the list at the top: $A_t = s_t^2 a_t / q_t$, $K_t = s_t^2 / r$, and $c_t = s_t^2 e_t$ **is
 # what the future says**. Eq. 10 has no place for it, as $q(z_t \mid x_{\le t}, z_{\lt t})$ may not look ahead. So a
@@ -589,6 +590,9 @@ for name, (mean, error) in climbs.items():
     assert np.all(mean - 4 * error < 1e-12)  # a bound
     assert abs(mean[-1]) < 4 * error[-1] + 1e-12  # it arrived
     assert name == "smoothing" or mean[0] + 4 * error[0] < mean[2] - 4 * error[2]  # it climbed
+(filtering, error), (narrow, _), (prior, error_prior) = (climbs[name] for name in ("filtering", NARROW, "prior"))
+assert abs(filtering[3]) < 0.06 and abs(filtering[3] - narrow[3]) < 4 * 2**0.5 * error[3]  # 64 draws, and they meet
+assert prior[4] + 4 * error_prior[4] < -0.5  # 256 are not enough
 
 # %% [markdown]
 # With the true posterior there is nothing to climb: every weight is $p(x)$, so one draw is enough. With a filter 64
@@ -804,7 +808,7 @@ tv.course.check("09.4", my_resample)
 # cancels:
 #
 # $$\Big( \frac1K \sum_k w_{1,k} \Big) \sum_j \frac{w_{1,j}}{\sum_k w_{1,k}}\, g(z_1^{(j)})
-# = \frac1K \sum_j w_{1,j}\, g(z_1^{(j)}) . \tag{*}$$
+# = \frac1K \sum_j w_{1,j}\, g(z_1^{(j)}) .$$
 #
 # Now average over the first step. Each term has the same mean:
 #
@@ -812,11 +816,11 @@ tv.course.check("09.4", my_resample)
 # = \int q(z_1 \mid x_1)\, \frac{p(x_1 \mid z_1)\, p(z_1)}{q(z_1 \mid x_1)}\, p(x_2 \mid z_1)\, dz_1
 # = \int p(z_1)\, p(x_1 \mid z_1)\, p(x_2 \mid z_1)\, dz_1 = p(x_1, x_2) .$$
 #
-# **Any number of steps.** The right side of (*) is just what it would have been **without** resampling: each particle
-# carries its weight on and has the mean future $g$. So, given all that has happened, a resampling changes nothing in
-# the mean. Take them away one after another, the last first, always with $g(z_t) = p(x_{t+1}, \dots, x_T \mid z_t)$,
-# and what is left is the mean of $K$ plain weights, $p(x)$. The decision *whether* to resample may look at the
-# weights, since they are among "all that has happened". $\square$
+# **Any number of steps.** Look again at $\frac1K \sum_j w_{1,j}\, g(z_1^{(j)})$. It is just what the mean would have been
+# **without** resampling: each particle carries its weight on and has the mean future $g$. So, given all that has
+# happened, a resampling changes nothing in the mean. Take them away one after another, the last first, always with
+# $g(z_t) = p(x_{t+1}, \dots, x_T \mid z_t)$, and what is left is the mean of $K$ plain weights, $p(x)$. The decision
+# *whether* to resample may look at the weights, since they are among "all that has happened". $\square$
 #
 # > **Function** `tinyvrnn.bounds.fivo` · **held by** `tests/test_bounds.py::test_the_estimate_of_p_is_unbiased`
 
