@@ -816,8 +816,8 @@ tv.course.check("09.4", my_resample)
 # = \int q(z_1 \mid x_1)\, \frac{p(x_1 \mid z_1)\, p(z_1)}{q(z_1 \mid x_1)}\, p(x_2 \mid z_1)\, dz_1
 # = \int p(z_1)\, p(x_1 \mid z_1)\, p(x_2 \mid z_1)\, dz_1 = p(x_1, x_2) .$$
 #
-# **Any number of steps.** Look again at $\frac1K \sum_j w_{1,j}\, g(z_1^{(j)})$. It is just what the mean would have been
-# **without** resampling: each particle carries its weight on and has the mean future $g$. So, given all that has
+# **Any number of steps.** Look again at $\frac1K \sum_j w_{1,j}\, g(z_1^{(j)})$. It is just what the mean would have
+# been **without** resampling: each particle carries its weight on and has the mean future $g$. So, given all that has
 # happened, a resampling changes nothing in the mean. Take them away one after another, the last first, always with
 # $g(z_t) = p(x_{t+1}, \dots, x_T \mid z_t)$, and what is left is the mean of $K$ plain weights, $p(x)$. The decision
 # *whether* to resample may look at the weights, since they are among "all that has happened". $\square$
@@ -1001,12 +1001,13 @@ for name, warmup in (("no warm-up", 0), ("warm-up", 6)):
 # %%
 asked = [("elbo", 8), ("iwae", 4), ("iwae", 16), ("iwae", 64), ("fivo", 16), ("fivo", 64)]
 scores = {n: {a: tv.bounds.evaluate(m, data.test, *a) for a in asked} for n, m in trained.items()}
-print(f"{'nats per digit, ± by draws':28}{'no warm-up':>16}{'warm-up':>16}")
+print("nats per digit")
+print(f"{'± by draws':12}{'no warm-up':>16}{'warm-up':>16}")
 for bound, K in asked:
     cells = (scores[name][bound, K] for name in trained)
     label = "ELBO" if bound == "elbo" else f"{bound.upper()}-{K}"
-    print(f"{label:28}" + "".join(f"{s.per_sequence:9.2f} ± {s.standard_error_draws:.2f}" for s in cells))
-print("± by digits".ljust(28) + "".join(f"{s['iwae', 64].standard_error:16.2f}" for s in scores.values()))
+    print(f"{label:12}" + "".join(f"{s.per_sequence:9.2f} ± {s.standard_error_draws:.2f}" for s in cells))
+print("± by digits".ljust(12) + "".join(f"{s['iwae', 64].standard_error:16.2f}" for s in scores.values()))
 
 # %%
 figure, axes = plt.subplots(figsize=(7.5, 3.6))
