@@ -1,0 +1,414 @@
+"""The exercises of notebook 09, How tight is the bound?: a Kalman step, posteriors, resampling, a filter's ledger."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.distributions.gaussian import gaussian_kl_forward
+from tinyvrnn.models import linear_gaussian as lg
+from tinyvrnn.models import particles, stepwise
+
+# ---- 09.1: one step of the Kalman filter ---------------------------------------------------------
+
+
+def kalman_step(m, P, x, a, q, r):
+    """The package's filter, second step: its first one is made to end with mean m and variance P.
+
+    It starts from N(0, 2P) and sees 2m with noise of variance 2P: then precisions add up to 1/P, and the mean is m.
+    """
+    x = np.stack([2 * m, x])[..., None]
+    one = np.ones_like(x[1])
+    P = P[:, None]
+    chain = lg.Chain(np.stack([0 * P, a * one]), np.stack([2 * P, q * one]), np.stack([1 / (2 * P), one / r]))
+    both = lg.kalman_filter(chain, x)
+    first = lg.kalman_filter(lg.Chain(*(values[:1] for values in chain)), x[:1])
+    return both.mean[1, :, 0], both.variance[1, :, 0], both.log_p - first.log_p
+
+
+def draw_step(rng):
+    B = int(rng.integers(2, 7))
+    a, q, r = float(rng.uniform(-1.3, 1.3)), float(np.exp(rng.standard_normal())), float(np.exp(rng.standard_normal()))
+    m, x = rng.standard_normal((2, B))
+    return m, np.exp(0.5 * rng.standard_normal(B)), x, a, q, r
+
+
+def wrong_step(
+    predict=lambda m, P, a, q: (a * m, a * a * P + q),
+    gain=lambda P, r: P / (P + r),
+    variance=lambda k, P_, P: (1 - k) * P_,
+    spread=lambda P, r: P + r,
+    score_at=lambda m_, m: m_,
+    innovation=lambda x, m_: x - m_,
+):
+    """A step of the filter with one thing changed."""
+
+    def step(m, P, x, a, q, r):
+        m_, P_ = predict(m, P, a, q)
+        k, S = gain(P_, r), spread(P_, r)
+        new = m_ + k * innovation(x, m_)
+        log_p = -0.5 * ((x - score_at(m_, new)) ** 2 / S + np.log(2 * np.pi * S))
+        return new, variance(k, P_, P), log_p
+
+    return step
+
+
+KALMAN = Task(
+    "one step of the filter",
+    "write",
+    kalman_step,
+    draw_step,
+    ("m", "P", "log_p"),
+    (
+        Mistake(
+            "The prediction adds no noise: z_t is not a z_{t-1} but a z_{t-1} plus something of variance q.",
+            wrong_step(predict=lambda m, P, a, q: (a * m, a * a * P)),
+        ),
+        Mistake(
+            "P is multiplied by a once: how does a variance change when the number is multiplied by a?",
+            wrong_step(predict=lambda m, P, a, q: (a * m, a * P + q)),
+        ),
+        Mistake(
+            "q goes in as a deviation: here it is a variance already.",
+            wrong_step(predict=lambda m, P, a, q: (a * m, a * a * P + q * q)),
+        ),
+        Mistake(
+            "The mean is not predicted: where does z_t stand before x_t is seen?",
+            wrong_step(predict=lambda m, P, a, q: (m, a * a * P + q)),
+        ),
+        Mistake(
+            "The gain is P' / r: a share has to lie between 0 and 1.",
+            wrong_step(gain=lambda P, r: P / r),
+        ),
+        Mistake(
+            "The gain believes the wrong one: with little noise r, is it the data or the prediction that counts?",
+            wrong_step(gain=lambda P, r: r / (P + r)),
+        ),
+        Mistake("P is still the predicted one: seeing x_t makes surer.", wrong_step(variance=lambda k, P_, P: P_)),
+        Mistake(
+            "P shrinks from the old variance: the update starts from the predicted one.",
+            wrong_step(variance=lambda k, P_, P: (1 - k) * P),
+        ),
+        Mistake("The score's variance lacks r: x_t is z_t plus noise of its own.", wrong_step(spread=lambda P, r: P)),
+        Mistake(
+            "The score has the spread P' + r as a deviation: it is a variance.",
+            wrong_step(spread=lambda P, r: (P + r) ** 2),
+        ),
+        Mistake(
+            "The score is taken after the update, at a mean that knows x_t already: predict first, then be surprised.",
+            wrong_step(score_at=lambda m_, m: m),
+        ),
+        Mistake(
+            "The innovation has the wrong sign: the mean moves away from x_t.",
+            wrong_step(innovation=lambda x, m_: m_ - x),
+        ),
+    ),
+    forbidden=(lg.kalman_filter,),
+)
+
+# ---- 09.2: which bound is best? ------------------------------------------------------------------
+
+
+def order_of_bounds():
+    """The three posteriors that look at no future, from the best ELBO to the worst."""
+    names = {"filtering": "filtering", "filtering mean, smoothing variance": "narrow", "prior": "prior"}
+    found = sorted((row for row in lg.table() if row.posterior in names), key=lambda row: row.elbo, reverse=True)
+    return tuple(names[row.posterior] for row in found)
+
+
+ORDER = Prediction(
+    "which bound is best?",
+    order_of_bounds,
+    (
+        Mistake(
+            "The exact filter is the natural guess for the first place. But to what is q compared in the gap, "
+            "and how wide is that?",
+            ("filtering", "narrow", "prior"),
+        ),
+        Mistake(
+            "The prior looks at no data at all: can it be second to none but the filter?",
+            ("filtering", "prior", "narrow"),
+        ),
+        Mistake(
+            "The prior pays no KL, but how well does z from it explain x? And two deviations are left to compare.",
+            ("prior", "filtering", "narrow"),
+        ),
+        Mistake("The prior pays no KL, but how well does z from it explain x?", ("prior", "narrow", "filtering")),
+        Mistake(
+            "A deviation that is somewhat small is a lesser fault than looking at no data.",
+            ("narrow", "prior", "filtering"),
+        ),
+    ),
+)
+
+# ---- 09.3: the best filter's deviation -----------------------------------------------------------
+
+
+def filter_prices(s, v):
+    def price(sigma):  # with E (mu_z - m)^2 = v, the mean KL is that from a mean sqrt(v) away
+        return gaussian_kl_forward(*(a[..., None] for a in (0 * s, sigma, np.sqrt(v), s)))[0]
+
+    return s.copy(), price(s), price(np.sqrt(s * s + v))
+
+
+def draw_prices(rng):
+    shape = [(4,), (2, 3)][rng.integers(2)]
+    s, v = np.exp(0.5 * rng.standard_normal((2, *shape)))
+    return s, v
+
+
+def wrong_prices(sigma=lambda s, v: s, best=lambda ratio: ratio / 2, exact=lambda ratio: ratio - 0.5 * np.log1p(ratio)):
+    """The three results with one thing changed. ratio: v / s^2."""
+    return lambda s, v: (sigma(s, v), best(v / s**2), exact(v / s**2))
+
+
+PRICES = Task(
+    "the best filter's deviation",
+    "derive",
+    filter_prices,
+    draw_prices,
+    ("sigma", "best", "exact"),
+    (
+        Mistake(
+            "That is the exact filter's deviation, which has the moments of the mixture. Set the slope of the "
+            "average price by sigma to 0: does v appear in it?",
+            wrong_prices(sigma=lambda s, v: np.sqrt(s**2 + v)),
+        ),
+        Mistake("sigma is a variance here: a deviation is asked for.", wrong_prices(sigma=lambda s, v: s**2)),
+        Mistake(
+            "The smallest price lacks a factor: in the KL the squared distance of the means stands over 2 s^2.",
+            wrong_prices(best=lambda ratio: ratio),
+        ),
+        Mistake(
+            "The smallest price still has a half in it that the sigma^2 / 2 s^2 of the KL takes away.",
+            wrong_prices(best=lambda ratio: (ratio - 1) / 2),
+        ),
+        Mistake(
+            "The smallest price is not 0: even the best filter's mean misses m by a variance v.",
+            wrong_prices(best=lambda ratio: 0 * ratio),
+        ),
+        Mistake("The exact filter's price lacks what log(s / sigma) becomes.", wrong_prices(exact=lambda ratio: ratio)),
+        Mistake(
+            "In the exact filter's price the logarithm has the wrong sign: a wider q has log(s / sigma) < 0.",
+            wrong_prices(exact=lambda ratio: ratio + 0.5 * np.log1p(ratio)),
+        ),
+        Mistake(
+            "In the exact filter's price the logarithm is that of a ratio of variances; the KL has one of deviations.",
+            wrong_prices(exact=lambda ratio: ratio - np.log1p(ratio)),
+        ),
+        Mistake(
+            "The exact filter's price counts v once: it widens sigma^2, and it is the distance of the means as well.",
+            wrong_prices(exact=lambda ratio: 0.5 * ratio - 0.5 * np.log1p(ratio)),
+        ),
+    ),
+    forbidden=(gaussian_kl_forward,),
+)
+
+# ---- 09.4: systematic resampling -----------------------------------------------------------------
+
+
+def resample(h, shares, uniforms):
+    return np.take_along_axis(h, particles.systematic(shares, uniforms), axis=1)
+
+
+def draw_resample(rng):
+    B, K = (int(n) for n in rng.permutation([3, 4, 5, 7])[:2])
+    weights = rng.gamma(0.7, size=(B, K))
+    weights[0, int(rng.integers(K))] = 0.0
+    return rng.standard_normal((B, K)), weights / weights.sum(axis=1)[:, None], rng.random(B)
+
+
+def wrong_resample(
+    points=lambda u, K: (u[:, None] + np.arange(K)) / K,
+    ends=lambda shares: np.cumsum(shares, axis=1),
+    shift=0,
+):
+    """Resampling with one thing changed."""
+
+    def answer(h, shares, uniforms):
+        K = h.shape[1]
+        ancestors = (ends(shares)[:, None, :] <= points(uniforms, K)[:, :, None]).sum(axis=2) + shift
+        return np.take_along_axis(h, ancestors.clip(0, K - 1), axis=1)
+
+    return answer
+
+
+RESAMPLE = Task(
+    "systematic resampling",
+    "write",
+    resample,
+    draw_resample,
+    ("h",),
+    (
+        Mistake(
+            "All places of a row got the same ancestor: one uniform, but K points.",
+            wrong_resample(points=lambda u, K: np.repeat(u[:, None], K, axis=1)),
+        ),
+        Mistake(
+            "The points are (u + i) without the division by K: they run off the stick, whose length is 1.",
+            wrong_resample(points=lambda u, K: u[:, None] + np.arange(K)),
+        ),
+        Mistake(
+            "u moves the points by up to 1, where their distance is 1 / K.",
+            wrong_resample(points=lambda u, K: u[:, None] + np.arange(K) / K),
+        ),
+        Mistake(
+            "The points do not move with u: then some particles never have a chance.",
+            wrong_resample(points=lambda u, K: 0 * u[:, None] + np.arange(K) / K),
+        ),
+        Mistake(
+            "The points are compared with the shares themselves: the stretches lie end to end.",
+            wrong_resample(ends=lambda shares: shares),
+        ),
+        Mistake(
+            "The shares are added up over the sequences: the stick is each row's own.",
+            wrong_resample(ends=lambda shares: np.cumsum(shares, axis=0)),
+        ),
+        Mistake("It takes the particle before: off by one.", wrong_resample(shift=-1)),
+        Mistake("It takes the particle after: off by one.", wrong_resample(shift=1)),
+        Mistake(
+            "All go on from the particle with the largest share: the others had a chance too.",
+            lambda h, shares, uniforms: 0 * h + np.take_along_axis(h, shares.argmax(axis=1)[:, None], axis=1),
+        ),
+        Mistake(
+            "The states are multiplied by their shares: a particle is chosen or not, and goes on as it is.",
+            lambda h, shares, uniforms: h * shares,
+        ),
+    ),
+    forbidden=(particles.systematic, particles.choose),
+    points=3,
+)
+
+# ---- 09.5: the ledger of a particle filter -------------------------------------------------------
+
+# A model whose particles have a given log-weight at each step: "x" is that log-weight, and q is the prior.
+GIVEN = stepwise.Equations(
+    features_forward=lambda p, v: (v, None),
+    prior_forward=lambda p, h: ((0 * h, 0 * h + 1), None),
+    infer_forward=lambda p, phi_x, h: ((0 * h, 0 * h + 1), None),
+    generate_forward=lambda p, phi_z, h, likelihood: ((), None),
+    recur_forward=lambda p, phi_x, phi_z, h: (h, None),
+    h_dim=lambda params: 1,
+)
+AS_GIVEN = SimpleNamespace(log_density_forward=lambda x: (x[:, 0], None))
+
+
+def ledger(again, log_w):
+    """The package's particle filter, walking with the given log-weights and choices."""
+    T, B, K = log_w.shape
+    params = dict.fromkeys(("phi_x", "phi_z", "prior", "infer", "generate", "recur"), {})
+    x, stay = log_w.reshape(T, B * K, 1), np.zeros((B, 1), int) + np.arange(K)
+    choices = [particles.Choice(row > 0, stay) for row in again]
+    mask = np.ones((T, B), log_w.dtype)
+    return particles.filter_forward(params, x, 0 * x, mask, None, AS_GIVEN, GIVEN, choices=choices)[0]
+
+
+def draw_ledger(rng):
+    T, B, K = (int(n) for n in rng.permutation([4, 5, 3, 7])[:3])
+    again = (rng.random((T, B)) < 0.5).astype(float)
+    again[0], again[-1, 0], again[1, 0], again[1:, 1] = 0, 1, 0, 0
+    log_w = 1.5 * rng.standard_normal((T, B, K)) - 1
+    log_w[:, -1] -= 500
+    return again, log_w
+
+
+def wrong_ledger(note=particles.log_mean_exp, keep=0.0, start=0.0, before=True, always=False):
+    """The ledger with one thing changed. keep: of the gathered log-weights after a resampling; start: what they get."""
+
+    def answer(again, log_w):
+        gathered, total = np.zeros(log_w.shape[1:]), np.zeros(log_w.shape[1])
+        for t in range(len(log_w)):
+            if not before:
+                gathered = gathered + log_w[t]
+            now = again[t] > 0 if not always else np.full(len(total), t > 0)
+            total = total + np.where(now, note(gathered), 0)
+            gathered = np.where(now[:, None], keep * gathered + start * np.log(gathered.shape[1]), gathered)
+            if before:
+                gathered = gathered + log_w[t]
+        return (total + (particles.log_mean_exp if note is not log_sum else log_sum)(gathered)).astype(log_w.dtype)
+
+    return answer
+
+
+def log_sum(v):
+    return particles.log_mean_exp(v) + np.log(v.shape[1])
+
+
+LEDGER = Task(
+    "the ledger",
+    "bug",
+    ledger,
+    draw_ledger,
+    ("log_p",),
+    (
+        Mistake(
+            "What was noted down at a resampling is counted again at the next one, and at the end. "
+            "From what do the weights start after a resampling?",
+            wrong_ledger(keep=1.0),
+        ),
+        Mistake(
+            "The weights start again, but what they were is noted down nowhere: each resampling loses a factor.",
+            wrong_ledger(note=lambda v: 0 * v[:, 0]),
+        ),
+        Mistake(
+            "At a resampling the mean of the logarithms is noted down: the estimate is made of means of weights.",
+            wrong_ledger(note=lambda v: v.mean(axis=1)),
+        ),
+        Mistake("The weights are added, not averaged: each W is a mean over particles.", wrong_ledger(note=log_sum)),
+        Mistake(
+            "After a resampling the weights start at 1 / K: the mean is taken twice then.", wrong_ledger(start=-1.0)
+        ),
+        Mistake(
+            "Step t is gathered before the resampling that comes before step t: off by one.",
+            wrong_ledger(before=False),
+        ),
+        Mistake("It resamples at every step, whatever `again` says.", wrong_ledger(always=True)),
+        Mistake(
+            "It never resamples: that is the mean of the plain weights, IWAE.",
+            lambda again, log_w: particles.log_mean_exp(log_w.sum(axis=0)),
+        ),
+    ),
+    forbidden=(particles.filter_forward,),
+)
+
+# ---- 09.6: the perfect q in a filter -------------------------------------------------------------
+
+
+def always_exact(n=60, K=8):
+    """Which estimates do not vary, with the true posterior for q."""
+    model, x = lg.LinearGaussian(posterior="smoothing"), np.tile(lg.sine(), (1, n, 1))
+    rng = np.random.default_rng(0)
+    eps, uniforms = rng.standard_normal((len(x), n, K, 1)), rng.random((len(x), n))
+    log_w = model.log_weights(x, eps=eps)
+    found = {
+        "w": log_w[:, 0],
+        "eq11": model.elbo(x, eps=eps[:, :, 0]),
+        "iwae": particles.log_mean_exp(log_w),
+        "fivo": model.particle_filter(x, eps=eps, uniforms=uniforms),
+    }
+    return {name for name, values in found.items() if abs(values - model.log_prob(x)).max() < 1e-9}
+
+
+PERFECT = Prediction(
+    "the perfect q in a filter",
+    always_exact,
+    (
+        Mistake("The weights at the end are all equal. But when does a filter look at them?", {"w", "iwae", "fivo"}),
+        Mistake(
+            "All four have no gap or next to none. That is about their mean; for every noise? Look at Eq. 11: "
+            "one of its terms is averaged over z and one is not. And when does a filter look at its weights?",
+            {"w", "eq11", "iwae", "fivo"},
+        ),
+        Mistake(
+            "Eq. 11 has a closed form for one of its terms and a draw in the other: can they make up for one another?",
+            {"w", "eq11", "iwae"},
+        ),
+        Mistake("If one weight is p(x), what is the mean of eight?", {"w"}),
+        Mistake("What is one weight p(x, z) / q(z | x), if q is p(z | x)?", {"iwae"}),
+        Mistake("What is one weight p(x, z) / q(z | x), if q is p(z | x), and the mean of eight?", {"eq11"}),
+        Mistake("None? What is p(x, z) / q(z | x), if q is p(z | x)?", set()),
+        Mistake("What is one weight p(x, z) / q(z | x), if q is p(z | x)? No more draws are needed.", {"iwae", "fivo"}),
+    ),
+)
+
+EXERCISES = {"09.1": KALMAN, "09.2": ORDER, "09.3": PRICES, "09.4": RESAMPLE, "09.5": LEDGER, "09.6": PERFECT}
