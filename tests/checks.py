@@ -85,17 +85,17 @@ def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
     assert len(rows) == len(pair.shapes) + len(pair.inputs)
 
 
-def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7, model="vrnn"):
+def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7, **options):
     """Every leaf of the gradient of the whole ELBO equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers, model=model)
+    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers, **options)
     rows = gradcheck.check_model(model, x, lengths, eps, beta=beta, tol=1e-6)
     assert [row.leaf for row in rows] == [name for name, _ in leaves(model.params)]
 
 
-def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0, model="vrnn"):
+def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0, model="vrnn", **options):
     """Loss (1e-10) and every leaf of the gradient (1e-8) equal those of plain.py, differentiated by autograd."""
-    terms = {"vrnn": plain.terms, "rnn": plain.rnn_terms, "vae": plain.vae_terms}[model]
-    model, x, lengths, eps = small(likelihood, seed=seed, layers=layers, model=model)
+    terms = {"vrnn": plain.terms, "vrnn-i": plain.terms, "rnn": plain.rnn_terms, "vae": plain.vae_terms}[model]
+    model, x, lengths, eps = small(likelihood, seed=seed, layers=layers, model=model, **options)
     loss, grads, _ = model.loss_and_grads(x, lengths, eps, beta)
     value, gradient = autograd.value_and_grad(plain.loss)(host_params(model), x, lengths, eps, likelihood, beta, terms)
     assert abs(loss - value) < 1e-10 * max(1, abs(value)), f"loss {loss}, plain rewrite {value}"
@@ -416,9 +416,9 @@ def log_ratio_monte_carlo(n=40_000):
     assert_mean(ratio, kl.sum(axis=-1), "log q(z) - log p(z)")
 
 
-def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli"):
+def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli", **options):
     """Loss (1e-10) and gradient (1e-8) equal those of plain.py, differentiated by autograd with the ancestors given."""
-    model, x, lengths, eps, uniforms = small_with_particles(likelihood)
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, **options)
     loss, grads, _ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
     ancestors = ancestors_of(choices_of(model, x, lengths, eps, uniforms)) if bound == "fivo" else None
     assert bound != "fivo" or sum(a is not None for row in ancestors for a in row) > 2  # or nothing was resampled
@@ -428,15 +428,15 @@ def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli"):
     assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
 
 
-def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7):
+def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7, **options):
     """Every leaf of the gradient of a bound of several particles equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3)
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3, **options)
     gradcheck.check_model(model, x, lengths, eps, beta, tol=1e-6, bound=bound, uniforms=uniforms)
 
 
-def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False):
+def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False, **options):
     """The bound of a sequence in a ragged batch is that of the batch cut at its end, whatever stands in the padding."""
-    model, x, lengths, *_ = small_with_particles()
+    model, x, lengths, *_ = small_with_particles(**options)
     if linear:
         model, x = linear_gaussian.LinearGaussian(posterior="prior"), x[..., :1]
         garbage = np.nan_to_num(garbage)
@@ -516,9 +516,9 @@ def exact_elbo_by_moments(posterior="filtering", a=0.9, q=0.5, r=0.5, T=6):
 # ---- invariances ---------------------------------------------------------------------------------
 
 
-def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, model="vrnn"):
+def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, **options):
     """More padding, and whatever stands in it, changes neither loss nor parts nor gradient."""
-    model, x, lengths, eps = small(likelihood, model=model)
+    model, x, lengths, eps = small(likelihood, **options)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps)
     wide_x, wide_eps = (np.concatenate([a, np.zeros((extra, *a.shape[1:]))]) for a in (x, eps))
     wide_eps[-extra:] = 0.5
@@ -529,9 +529,9 @@ def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, model
     assert_close(padded_grads, grads, 1e-12, "gradient")
 
 
-def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0.6, model="vrnn"):
+def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0.6, **options):
     """The loss and the gradient of a batch are the means of those of its sequences, each cut to its length."""
-    model, x, lengths, eps = small(likelihood, backend, model=model)
+    model, x, lengths, eps = small(likelihood, backend, **options)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps, beta)
     singles = [
         model.loss_and_grads(x[:n, b : b + 1], None, eps[:n, b : b + 1], beta) for b, n in enumerate(lengths.tolist())
@@ -562,9 +562,9 @@ def batches_are_unrelated():
     assert first[0] == again[0] and np.array_equal(first[1], again[1]), "the loss depends on the batch before"
 
 
-def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32", model="vrnn"):
+def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32", **options):
     """Loss, parts and all gradients are finite: heads' outputs of 1e3, their weights times 1e3, x of 1e4, or all."""
-    model, x, lengths, eps = small(likelihood, dtype=dtype, model=model)
+    model, x, lengths, eps = small(likelihood, dtype=dtype, **options)
     heads = [group for group, named in model.shapes.items() if "b_out" in named]
     x = np.round(x) if likelihood == "bernoulli" else x
     if extreme in ("outputs", "all"):
@@ -649,8 +649,9 @@ def draw_plainly(model, n, steps, draw):
             xs.append(draw_x(name, draw, *plain.outputs(p["predict"], name, v)))
             h = plain.gru(p["recur"], plain.hidden(p["phi_x"], xs[-1]), h)
             continue
-        mu_0, sigma_0 = plain.gaussian_head(p["prior"], plain.hidden(p["prior"], h))
-        phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * draw.standard_normal(mu_0.shape))
+        noise = draw.standard_normal((n, model.z_dim))
+        mu_0, sigma_0 = plain.prior(p, h, noise)
+        phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * noise)
         v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
         x = draw_x(name, draw, *plain.outputs(p["generate"], name, v))
         xs.append(x)
@@ -658,9 +659,9 @@ def draw_plainly(model, n, steps, draw):
     return np.stack(xs)
 
 
-def sample_moments(likelihood="bernoulli", n=40_000, steps=3, model="vrnn"):
+def sample_moments(likelihood="bernoulli", n=40_000, steps=3, **options):
     """Means, squares and products of neighbouring steps of samples equal those of draws by plain.py."""
-    model, *_ = small(likelihood, scale=0.8, model=model)
+    model, *_ = small(likelihood, scale=0.8, **options)
     ours, theirs = model.sample(n=n, steps=steps, seed=3), draw_plainly(model, n, steps, rng(5))
     for name, moment in (
         ("x_t", lambda x: x),

@@ -108,12 +108,19 @@ def log_density(likelihood, x, *given):
     return anp.log(anp.sum(softmax(logits) * binormal(x, mu, sigma, rho))) + coin(x[2:], a)
 
 
+def prior(params, h, eps):
+    """Eq. 5, or N(0, I) where there is no network for it. eps: like z."""
+    if not params["prior"]:
+        return anp.zeros(eps.shape), anp.ones(eps.shape)
+    return gaussian_head(params["prior"], hidden(params["prior"], h))
+
+
 def terms(params, x, eps, likelihood):
     """(log-likelihood, KL) of one sequence x (T, X) with the noise eps (T, Z)."""
     h, total, total_kl = anp.zeros(params["recur"]["U"].shape[0]), 0.0, 0.0
     for t in range(len(x)):
         phi_x = hidden(params["phi_x"], x[t])
-        mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
+        mu_0, sigma_0 = prior(params, h, eps[t])
         mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
         phi_z = hidden(params["phi_z"], mu_z + sigma_z * eps[t])
         generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
@@ -150,7 +157,7 @@ def vae_terms(params, x, eps, likelihood):
 def weigh(params, x, h, eps, likelihood):
     """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn, and h_t."""
     phi_x = hidden(params["phi_x"], x)
-    mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
+    mu_0, sigma_0 = prior(params, h, eps)
     mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
     z = mu_z + sigma_z * eps
     phi_z = hidden(params["phi_z"], z)

@@ -234,7 +234,7 @@ def test_a_pen_is_trained_evaluated_and_sampled(model, says, strokes, tmp_path, 
     np.testing.assert_allclose(np.load(out)["x"][:, :6], np.load(strokes), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["vrnn", "rnn", "vae"])
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn", "vae"])
 def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["--model", model, "--likelihood", "gmm", "--components", "2", *QUICK[:4], "--epochs", "1"]

@@ -26,7 +26,7 @@ from tinyvrnn.training.run import Run
 
 BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
-WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
+WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
 DEFAULTS = Options(epochs=30)
 

@@ -28,9 +28,9 @@ class Parts(NamedTuple):
 
 
 class Model:
-    """The base of VRNN, RNN and VAE; not a model by itself. x is (T, B, X), time-major."""
+    """The base of VRNN, VRNN-I, RNN and VAE; not a model by itself. x is (T, B, X), time-major."""
 
-    name = None  # "vrnn", "rnn" or "vae"
+    name = None  # its key in MODELS
     bound = "elbo"  # or "exact", where `elbo` is log p(x) itself
     bounds = ("elbo",)  # what it can be trained on and evaluated with
     sizes = ()  # names of the arguments that are sizes, each an attribute

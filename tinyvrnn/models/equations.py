@@ -16,6 +16,7 @@ Source: Chung et al., 2015, arXiv:1506.02216, sections 2 and 3.
 
 from typing import NamedTuple
 
+from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.gaussian import gaussian_head_backward, gaussian_head_forward
 from tinyvrnn.nn.gru import gru_backward, gru_forward
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward, mlp_forward
@@ -27,12 +28,20 @@ class NetworkCache(NamedTuple):
 
 
 def prior_forward(p, h):
-    """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache."""
+    """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache.
+
+    With no parameters in p it is N(0, I), whatever h is: mu_0 and sigma_0 are then (..., 1), for every entry of z.
+    """
+    if not p:
+        mu_0 = namespace(h).zeros((*h.shape[:-1], 1), dtype=h.dtype)
+        return (mu_0, mu_0 + 1), h
     return _network_forward(p, gaussian_head_forward, h)
 
 
 def prior_backward(p, cache, dmu_0, dsigma_0):
-    """Eq. 5 backward: dh (..., H), grads."""
+    """Eq. 5 backward: dh (..., H), grads. Without parameters nothing depends on h."""
+    if not p:
+        return namespace(cache).zeros_like(cache), {}
     return _network_backward(p, cache, gaussian_head_backward, dmu_0, dsigma_0)
 
 

@@ -146,3 +146,16 @@ class VRNN(Model):
         if prime is not None:
             h = state_after(self.params, prime, eps, h)
         return ancestral_sample(self.params, h, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+
+
+class VRNNI(VRNN):
+    """The VRNN-I, the paper's ablation: p(z_t | x_<t, z_<t) is N(0, I) at every step, in place of Eq. 5.
+
+    Arguments as for VRNN. Its group of parameters "prior" is empty, which is all that the equations need to know.
+    Source: Chung et al., 2015, arXiv:1506.02216, section 4.
+    """
+
+    name = "vrnn-i"
+
+    def _shapes(self):
+        return super()._shapes() | {"prior": {}}
