@@ -17,7 +17,7 @@ from tinyvrnn import bounds, gradcheck, pairs
 from tinyvrnn.backend import get_backend, to_host
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
-from tinyvrnn.nn import activations, gru
+from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop, optim
 
@@ -375,6 +375,31 @@ def gru_equals_literal():
     assert_close(gru.gru_forward(p, x, h)[0], expected, 1e-14, "h'")
 
 
+def lstm_literal(p, x, h, m):
+    """[h', m'] of one row, one scalar at a time, from the six equations; columns are the blocks i, f, n, o."""
+    H, h_next, m_next = len(h), np.empty(len(h)), np.empty(len(h))
+
+    def gate(block, j):
+        k = block * H + j
+        from_x = sum(x[i] * p["W"][i, k] for i in range(len(x))) + p["b"][k]
+        return from_x + sum(h[i] * p["U"][i, k] for i in range(H)) + p["c"][k]
+
+    for j in range(H):
+        i, f, o = (1 / (1 + math.exp(-gate(block, j))) for block in (0, 1, 3))
+        m_next[j] = f * m[j] + i * math.tanh(gate(2, j))
+        h_next[j] = o * math.tanh(m_next[j])
+    return np.concatenate([h_next, m_next])
+
+
+def lstm_equals_literal():
+    """The LSTM cell equals a loop over scalars, with both biases at random."""
+    draw = rng(4)
+    p = {name: draw.standard_normal(shape) for name, shape in lstm.shapes(4, 3).items()}
+    x, state = draw.standard_normal((5, 4)), draw.standard_normal((5, 6))
+    expected = np.stack([lstm_literal(p, x_row, row[:3], row[3:]) for x_row, row in zip(x, state)])
+    assert_close(lstm.lstm_forward(p, x, state)[0], expected, 1e-14, "[h', m']")
+
+
 # ---- particles ----------------------------------------------------------------------------------
 
 
@@ -642,12 +667,13 @@ def draw_plainly(model, n, steps, draw):
     if model.name == "vae":
         z = draw.standard_normal((steps, n, model.z_dim))
         return np.stack([draw_x(name, draw, *plain.decoded(p, name, z_t)) for z_t in z])
-    h = np.zeros((n, model.h_dim))
+    state = np.zeros((n, 1)) + plain.no_state(p["recur"])
     for _ in range(steps):
+        h = plain.seen(p["recur"], state)
         if model.name == "rnn":
             v = plain.hidden(p["predict"], h)
             xs.append(draw_x(name, draw, *plain.outputs(p["predict"], name, v)))
-            h = plain.gru(p["recur"], plain.hidden(p["phi_x"], xs[-1]), h)
+            state = plain.recur(p["recur"], plain.hidden(p["phi_x"], xs[-1]), state)
             continue
         noise = draw.standard_normal((n, model.z_dim))
         mu_0, sigma_0 = plain.prior(p, h, noise)
@@ -655,7 +681,7 @@ def draw_plainly(model, n, steps, draw):
         v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
         x = draw_x(name, draw, *plain.outputs(p["generate"], name, v))
         xs.append(x)
-        h = plain.gru(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), h)
+        state = plain.recur(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), state)
     return np.stack(xs)
 
 

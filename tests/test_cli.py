@@ -197,7 +197,7 @@ def test_sample_draws_a_picture(run, tmp_path):
 def test_gradcheck_prints_every_leaf(capsys):
     assert cli.main(["gradcheck"]) == 0
     out = capsys.readouterr().out
-    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "39 of 39 passed"
+    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "41 of 41 passed"
 
 
 @pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
@@ -247,6 +247,15 @@ def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     assert (result["kl_per_sequence"] == 0) == (model == "rnn")
 
 
+def test_a_run_with_an_lstm_is_trained_evaluated_and_sampled(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert cli.main(["train", "vowels", "--cell", "lstm", *QUICK[:4], "--epochs", "1", "--out", str(folder)]) == 0
+    assert "cell='lstm'" in capsys.readouterr().out
+    assert tomllib.loads((folder / "config.toml").read_text())["model"]["cell"] == "lstm"
+    assert cli.main(["evaluate", str(folder)]) == 0
+    assert cli.main(["sample", str(folder), "-n", "2", "--out", str(tmp_path / "s.npz")]) == 0
+
+
 def test_a_categorical_run_draws_one_hot_steps(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(4)[np.random.default_rng(0).integers(0, 4, (30, 5))])
     options = ["--likelihood", "categorical", *QUICK, "--out", str(tmp_path / "run")]
@@ -264,6 +273,8 @@ def test_a_categorical_run_draws_one_hot_steps(tmp_path):
         (["--likelihood", "gmm", "--components", "0"], "components must be"),
         (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
         (["--model", "vrn"], 'did you mean "vrnn"'),
+        (["--cell", "lstn"], 'did you mean "lstm"'),
+        (["--model", "vae", "--cell", "lstm"], "a vae has none"),
         (["--model", "rnn", "--bound", "iwae"], "of kind rnn: leave bound out"),
     ],
 )

@@ -16,22 +16,22 @@ from tinyvrnn import backend, bounds, distributions, noise, pairs
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import base, equations, linear_gaussian, particles, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
-from tinyvrnn.nn import activations, gru, linear, mlp
+from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 from tinyvrnn.params import views
 from tinyvrnn.training import loop, optim
 
 
 def replace(right, wrong):
-    """Plants `wrong` wherever the package holds the function `right`: in modules, in the likelihoods, in the pairs."""
+    """Plants `wrong` wherever the package holds the function `right`: in modules, and in the tables of functions."""
 
     def plant(monkeypatch):
         for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "tinyvrnn"]:
             for name in [name for name, value in vars(module).items() if value is right]:
                 monkeypatch.setattr(module, name, wrong)
-        table = distributions.LIKELIHOODS
-        for name, old in list(table.items()):
-            new = old._replace(**{field: wrong for field, value in old._asdict().items() if value is right})
-            monkeypatch.setitem(table, name, new)
+        for table in (distributions.LIKELIHOODS, cells.CELLS):
+            for name, old in list(table.items()):
+                new = old._replace(**{field: wrong for field, value in old._asdict().items() if value is right})
+                monkeypatch.setitem(table, name, new)
         for name, pair in list(pairs.PAIRS.items()):
             functions = {field: swapped(getattr(pair, field), right, wrong) for field in ("forward", "backward")}
             monkeypatch.setitem(pairs.PAIRS, name, pair._replace(**functions))
@@ -298,6 +298,41 @@ def slopes_with_detached_reset_gate(cache):
     return s
 
 
+lstm_forward, lstm_backward, lstm_slopes = lstm.lstm_forward, lstm.lstm_backward, lstm.lstm_slopes
+
+
+def input_and_forget_swapped(leaves):
+    """The blocks i and f in each other's place."""
+    H = leaves["b"].shape[0] // 4
+    order = np.r_[H : 2 * H, :H, 2 * H : 4 * H]
+    return {name: a[..., order] for name, a in leaves.items()}
+
+
+def lstm_that_forgets_the_new(p, *inputs):
+    """m' = i * m + f * n: the forget gate on the candidate."""
+    return lstm_forward(input_and_forget_swapped(p), *inputs)
+
+
+def lstm_that_forgets_the_new_backward(p, cache, dstate_next):
+    dinputs, grads = lstm_backward(input_and_forget_swapped(p), cache, dstate_next)
+    return dinputs, input_and_forget_swapped(grads)
+
+
+def memory_in_place_of_h(p, state):
+    return state[..., state.shape[-1] - p["U"].shape[0] :]
+
+
+def slopes_with_detached_forget_gate(cache):
+    s, H = lstm_slopes(cache), cache.tanh_m.shape[-1]
+    s[..., H : 2 * H] = 0
+    return s
+
+
+def memory_that_hands_on_no_gradient(slopes, ifno, dstate_next, out=None, right=lstm.lstm_gates_backward):
+    da, dstate = right(slopes, ifno, dstate_next, out)
+    return da, 0 * dstate
+
+
 # ---- the sequence --------------------------------------------------------------------------------
 
 sequence_forward, sequence_backward = schedule.sequence_forward, schedule.sequence_backward
@@ -329,21 +364,22 @@ def gradient_of_the_state_a_step_late(params, c, dphi_z, dh, *rest, **options):
     return loop_backward(params, c, dphi_z, np.roll(dh, 1, axis=0), *rest, **options)
 
 
-def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, **options):
+def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     """The reverse loop is cut into single steps, so that no gradient goes from a step to the one before."""
     total = None
     for t in range(len(dh)):
-        step = c._replace(h=c.h[t : t + 2], ys=tuple(y[t : t + 1] for y in c.ys))
-        names = [name for name in c._fields if name not in ("h", "ys")]
+        step = c._replace(state=c.state[t : t + 2], h=c.h[t : t + 2])
+        step = step._replace(**{name: tuple(a[t : t + 1] for a in getattr(c, name)) for name in ("ys", "gates")})
+        names = [name for name in c._fields if name not in ("state", "h", "ys", "gates")]
         step = step._replace(**{name: getattr(c, name)[t : t + 1] for name in names})
         given = [a[t : t + 1].copy() for a in (dphi_z, dh, dmu_z, dsigma_z)]
-        dphi_x, grads = loop_backward(params, step, *given, **options)
+        (dphi_x, _), grads = loop_backward(params, step, *given)
         if total is None:
             dphi_xs, total = [dphi_x.copy()], grads
         else:
             dphi_xs.append(dphi_x.copy())
             total = {g: {k: total[g][k] + grads[g][k] for k in grads[g]} for g in grads}
-    return np.concatenate(dphi_xs), total
+    return (np.concatenate(dphi_xs), None), total
 
 
 def padding_that_counts(log_p, kl_terms, mask):
@@ -358,9 +394,9 @@ def state_carried_over():
     """The state after a batch is the state before the next: hidden state kept in the model."""
     kept = {}
 
-    def wrong(params, phi_x, eps):
+    def wrong(params, phi_x, eps, *rest):
         offset = kept.get(phi_x.shape, 0.0)
-        c = loop_forward(params, phi_x + offset, eps)
+        c = loop_forward(params, phi_x + offset, eps, *rest)
         kept[phi_x.shape] = c.h[-1].mean()
         return c
 
@@ -445,21 +481,23 @@ def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood):
     # dh of h_t reaches back through step t: a last step with nothing to predict takes it in
     zero = np.zeros_like(dh[:1])
     c = cache.loop
-    longer = [np.concatenate([a, a[-1:]]) for a in (c.phi_x, c.h, c.ru, c.n, c.g_n)]
-    dphi_x, recur = rnn_loop_backward(params["recur"], rnn.LoopCache(*longer), np.concatenate([zero, dh]))
+    phi_xs, states, hs, *gates = (np.concatenate([a, a[-1:]]) for a in (c.phi_x, c.state, c.h, *c.gates))
+    longer = rnn.LoopCache(phi_xs, states, hs, tuple(gates))
+    (dphi_x, _), recur = rnn_loop_backward(params["recur"], longer, np.concatenate([zero, dh]))
     _, phi_x = rnn.features_backward(params["phi_x"], cache.phi_x, dphi_x[:-1])
     return {"phi_x": phi_x, "predict": predict, "recur": recur}
 
 
-def rnn_truncated(p, c, dh):
+def rnn_truncated(p, c, dh, dstate=None):
     """No gradient goes from a step to the one before."""
     total, dphi_xs = None, []
     for t in range(len(dh)):
-        step = rnn.LoopCache(c.phi_x[t : t + 1], c.h[t : t + 2], c.ru[t : t + 1], c.n[t : t + 1], c.g_n[t : t + 1])
-        dphi_x, grads = rnn_loop_backward(p, step, dh[t : t + 1])
+        gates = tuple(kept[t : t + 1] for kept in c.gates)
+        step = rnn.LoopCache(c.phi_x[t : t + 1], c.state[t : t + 2], c.h[t : t + 2], gates)
+        (dphi_x, _), grads = rnn_loop_backward(p, step, dh[t : t + 1])
         dphi_xs.append(dphi_x)
         total = grads if total is None else {name: total[name] + grads[name] for name in grads}
-    return np.concatenate(dphi_xs), total
+    return (np.concatenate(dphi_xs), None), total
 
 
 def rnn_means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
@@ -632,6 +670,9 @@ seeing_rnn = all_of(
     replace(rnn_forward, rnn_that_sees_its_target), replace(rnn_backward, rnn_that_sees_its_target_backward)
 )
 wide_prior = replace(equations.prior_forward, prior_twice_as_wide)
+forgetful = all_of(
+    replace(lstm_forward, lstm_that_forgets_the_new), replace(lstm_backward, lstm_that_forgets_the_new_backward)
+)
 density = all_of(
     replace(log_normal, log_normal_of_variance), replace(log_normal_backward, log_normal_of_variance_backward)
 )
@@ -768,6 +809,28 @@ PLANTED = [
     ("u and 1 - u swapped", replace(gru_gates, gru_gates_with_u_swapped), checks.gru_equals_literal),
     ("update gate detached", replace(slopes, slopes_with_detached_update_gate), partial(checks.pair_gradients, "gru")),
     ("reset gate detached", replace(slopes, slopes_with_detached_reset_gate), checks.elbo_gradients),
+    ("forget gate on the candidate", forgetful, checks.lstm_equals_literal),
+    ("forget gate on the candidate, in a sequence", forgetful, partial(checks.batched_equals_stepwise, cell="lstm")),
+    (
+        "forget gate detached",
+        replace(lstm_slopes, slopes_with_detached_forget_gate),
+        partial(checks.pair_gradients, "lstm"),
+    ),
+    (
+        "memory that hands on no gradient",
+        replace(lstm.lstm_gates_backward, memory_that_hands_on_no_gradient),
+        partial(checks.elbo_gradients, cell="lstm"),
+    ),
+    (
+        "the LSTM's memory handed to the other networks",
+        replace(cells.h_of, memory_in_place_of_h),
+        partial(checks.elbo_equals_plain_rewrite, cell="lstm"),
+    ),
+    (
+        "the LSTM's memory handed to the other networks of an RNN",
+        replace(cells.h_of, memory_in_place_of_h),
+        partial(checks.elbo_equals_plain_rewrite, model="rnn", cell="lstm"),
+    ),
     (
         "h_t in place of h_{t-1} in the prior",
         replace(sequence_forward, prior_of_the_state_after),
@@ -919,6 +982,7 @@ GRADIENT_CHECK_IS_BLIND = [
     ("log-ratio without the density of eps", half_a_ratio, "gaussian log-ratio"),
     ("relu of the wrong sign", dark_relu, "relu"),
     ("GRU without the bias c", no_c, "gru"),
+    ("forget gate on the candidate", forgetful, "lstm"),
 ]
 
 

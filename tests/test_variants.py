@@ -1,15 +1,23 @@
-"""The VRNN-I, by the routes that hold the VRNN.
+"""The VRNN-I, the LSTM and the posteriors, by the routes that hold the VRNN.
 
-Catches: a prior that is not N(0, I), particles weighed or samples drawn with another one, a schedule that differs.
+Catches: a prior that is not N(0, I), the LSTM's memory where its h belongs, a state lost on the way, particles weighed
+or samples drawn by another model, a schedule that differs.
 """
 
 import checks
 import numpy as np
 import pytest
 
+import tinyvrnn as tv
+from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.models import MODELS
 
-VARIANTS = {"vrnn-i": {"model": "vrnn-i"}}
+VARIANTS = {
+    "vrnn-i": {"model": "vrnn-i"},
+    "lstm": {"cell": "lstm"},
+    "vrnn-i, lstm": {"model": "vrnn-i", "cell": "lstm"},
+}
 every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 each_bound = pytest.mark.parametrize("bound", ["iwae", "fivo"])
 BACKENDS = ("numpy", "strict")
@@ -20,6 +28,87 @@ BACKENDS = ("numpy", "strict")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_batched_schedule_equals_the_literal_steps(options, likelihood, backend):
     checks.batched_equals_stepwise(likelihood, backend, **options)
+
+
+@every
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_loss_and_gradient_equal_the_plain_rewrite(options, likelihood, layers):
+    checks.elbo_equals_plain_rewrite(likelihood, layers, beta=0.6, **options)
+
+
+@every
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_the_whole_bound_equal_numeric_ones(options, backend):
+    checks.elbo_gradients("gaussian", backend, **options)
+
+
+@every
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sizes", [{"T": 1}, {"B": 1}, {"h_dim": 1}, {"T": 30, "B": 7, "h_dim": 11}], ids=str)
+def test_the_batched_schedule_equals_the_literal_steps_for_other_sizes(options, backend, sizes):
+    checks.batched_equals_stepwise("gaussian", backend, **options, **sizes)
+
+
+@every
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_is_the_mean_of_its_sequences(options, backend):
+    checks.batch_equals_mean_of_singles("gaussian", backend, **options)
+
+
+@every
+@pytest.mark.parametrize("garbage", [-7.0, 1e30, np.nan], ids=str)
+def test_padding_changes_nothing(options, garbage):
+    checks.padding_changes_nothing("gaussian", garbage, **options)
+
+
+@every
+def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(options):
+    checks.sample_moments("gaussian", **options)
+
+
+@every
+def test_finite_at_extremes(options):
+    checks.finite_at_extremes("gaussian", "all", **options)
+
+
+@every
+def test_numpy_and_strict_give_the_same_bits(options):
+    results = []
+    for backend in BACKENDS:
+        m, *given = checks.small("gaussian", backend, dtype="float32", **options)
+        loss, grads, parts = m.loss_and_grads(*given)
+        found = (m.theta, loss, grads, *parts, m.reconstruct(*given), m.sample(n=3, steps=4, prime=given[0]))
+        assert {a.dtype.name for a in found} == {"float32"}
+        results.append([to_host(a).tobytes() for a in found])
+    assert results[0] == results[1]
+
+
+@every
+def test_no_value_crosses_to_the_host_and_no_array_a_step_to_the_device(options):
+    m, *given = checks.small("gaussian", "strict", T=40, **options)
+    transfers.reset()
+    m.loss_and_grads(*given)
+    m.reconstruct(*given)
+    assert transfers.to_device <= 6 and transfers.to_host == 0
+
+
+@every
+def test_a_model_comes_back_from_its_checkpoint(options, tmp_path):
+    m, *given = checks.small("gaussian", **options)
+    tv.save(m, tmp_path)
+    again = tv.load(tmp_path)
+    assert type(again) is type(m) and again.config == m.config and np.array_equal(again.theta, m.theta)
+    assert np.array_equal(again.elbo(*given), m.elbo(*given))
+    assert np.array_equal(again.sample(n=3, steps=4), m.sample(n=3, steps=4))
+
+
+@every
+def test_training_raises_the_bound(options):
+    m, *_ = checks.small(dtype="float32", **options)
+    records = tv.train(m, checks.toy_data(), progress=False, epochs=30, lr=0.05, batch=4, workers=2)
+    bounds = [record["train"]["elbo"] for record in records]
+    assert bounds[-1] > bounds[0] + 1
 
 
 @every
@@ -49,3 +138,39 @@ def test_the_kl_of_a_vrnn_i_is_that_to_a_standard_normal():
     sigma = np.log1p(np.exp(s)) + 1e-4
     expected = len(x) * (0.5 * (mu**2 + sigma**2 - 1) - np.log(sigma)).sum()
     checks.assert_close(model.parts(x, None, eps).kl, np.full(x.shape[1], expected), 1e-12, "KL")
+
+
+# ---- the LSTM ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_rnn_with_an_lstm_equals_its_literal_steps_and_the_plain_rewrite(likelihood, backend):
+    checks.rnn_equals_its_literal_steps(likelihood, backend, cell="lstm")
+    checks.elbo_gradients(likelihood, backend, model="rnn", cell="lstm")
+    checks.elbo_equals_plain_rewrite(likelihood, model="rnn", cell="lstm")
+
+
+def test_samples_of_an_rnn_with_an_lstm_have_the_moments_of_the_plain_rewrite():
+    checks.sample_moments("gaussian", model="rnn", cell="lstm")
+
+
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn"])
+def test_fresh_weights_have_a_forget_bias_of_1_and_all_others_0(model):
+    m = MODELS[model](**{name: 3 for name in MODELS[model].sizes}, cell="lstm")
+    assert m.params["recur"]["b"].tolist() == [0] * 3 + [1] * 3 + [0] * 6
+    assert not m.params["recur"]["c"].any() and not m.params["phi_x"]["b1"].any()
+
+
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn"])
+def test_an_unknown_cell_is_refused(model):
+    with pytest.raises(tv.ConfigError, match='did you mean "lstm"'):
+        MODELS[model](**{name: 3 for name in MODELS[model].sizes}, cell="lstn")
+
+
+def test_a_checkpoint_of_before_there_was_a_choice_is_that_of_a_gru(tmp_path, monkeypatch):
+    m, *_ = checks.small()
+    monkeypatch.setattr(type(m), "choices", ())
+    tv.save(m, tmp_path)
+    monkeypatch.undo()
+    assert tv.load(tmp_path).config == m.config and m.config["cell"] == "gru"

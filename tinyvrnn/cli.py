@@ -19,6 +19,7 @@ from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.models.particles import BOUNDS, check_bound
+from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
@@ -121,7 +122,7 @@ def command_gradcheck(a):
     get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
     for likelihood in LIKELIHOODS:
         whole = f"{WHOLE[a.model]}, {likelihood}"
-        get_rows[whole] = lambda name=likelihood: _check_whole(a.model, name, a.backend, a.seed)
+        get_rows[whole] = lambda name=likelihood: _check_whole(a, name)
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
     failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
     print(
@@ -193,8 +194,11 @@ def _model(a, x_dim, likelihood):
         raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood}": leave it out.')
     kind, features = MODELS[a.model], a.hidden if a.features is None else a.features
     sizes = {"x_dim": x_dim, "h_dim": a.hidden, "z_dim": a.latent, "features": features, "layers": a.layers}
+    if a.cell is not None and "cell" not in kind.choices:
+        raise ConfigError(f"--cell is of the recurrence, and a {a.model} has none: leave it out.")
+    chosen = {} if a.cell is None else {"cell": a.cell}
     return kind(
-        **{name: sizes[name] for name in kind.sizes},
+        **{name: sizes[name] for name in kind.sizes} | chosen,
         likelihood=likelihood,
         backend=a.backend,
         dtype=a.dtype,
@@ -320,8 +324,9 @@ def _prime(path, model, n):
     return pad(sequences)[0]
 
 
-def _check_whole(model, likelihood, backend, seed):
-    model, x, lengths, eps = small_model(likelihood, backend, seed, model)
+def _check_whole(a, likelihood):
+    options = {"cell": a.cell} if "cell" in MODELS[a.model].choices else {}
+    model, x, lengths, eps = small_model(likelihood, a.backend, a.seed, a.model, **options)
     return check_model(model, x, lengths, eps, beta=0.7)
 
 
@@ -385,6 +390,7 @@ def _parser():
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
+    p.add_argument("--cell", type=_one_of("cell", CELLS), default="gru", help=" | ".join(CELLS))
     p.add_argument("--seed", type=int, default=0)
 
     p = _command(commands, "exact", command_exact, "the bound of a linear VRNN next to its exact log p(x)")
@@ -427,6 +433,7 @@ def _train_options(p):
         type=_one_of("likelihood", LIKELIHOODS),
         help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
     )
+    p.add_argument("--cell", type=_one_of("cell", CELLS), help=f"{' | '.join(CELLS)}: f of Eq. 1 and 7 (default gru)")
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
     p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")

@@ -13,6 +13,7 @@ from tinyvrnn import noise
 from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.nn.cells import cell_of
 from tinyvrnn.params import initialise, views
 
 
@@ -34,6 +35,7 @@ class Model:
     bound = "elbo"  # or "exact", where `elbo` is log p(x) itself
     bounds = ("elbo",)  # what it can be trained on and evaluated with
     sizes = ()  # names of the arguments that are sizes, each an attribute
+    choices = ()  # names of the arguments that are one of a few words, each an attribute too
     z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
 
     def __init__(self, likelihood="bernoulli", backend=None, dtype="float32", seed=0, components=COMPONENTS):
@@ -44,6 +46,9 @@ class Model:
         self.shapes = self._shapes()
         self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
+        for group in self.params.values():
+            if "U" in group:
+                cell_of(group).initialise(group)
         self.mean, self.std = np.zeros(self.x_dim), np.ones(self.x_dim)  # of standardised training data
         self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
@@ -62,7 +67,8 @@ class Model:
     @property
     def config(self):
         """The arguments that make this model again (backend apart), as plain values."""
-        config = {name: int(getattr(self, name)) for name in self.sizes} | {"likelihood": self.likelihood.name}
+        config = {name: int(getattr(self, name)) for name in self.sizes}
+        config |= {name: getattr(self, name) for name in self.choices} | {"likelihood": self.likelihood.name}
         if self.likelihood.components is not None:
             config["components"] = self.likelihood.components
         return config | {"dtype": self.dtype, "seed": int(self.seed)}

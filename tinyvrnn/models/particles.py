@@ -110,16 +110,16 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
     Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
     """
     xp, (T, B) = namespace(x), mask.shape
-    K, H = x.shape[1] // B, f.h_dim(params)
-    h, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, H), (B, K), B))
+    K, width = x.shape[1] // B, f.state_dim(params)
+    state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
     cache = FilterCache([], [], [], mask)
     for t in range(T):
         shares = shares_of(log_w)
         choice = choose(shares, uniforms[t], mask[t]) if choices is None else choices[t]
         total = total + xp.where(choice.again, log_mean_exp(log_w), 0)
         log_w = xp.where(choice.again[:, None], 0, log_w)
-        h = h[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
-        (log_p, ratio, h), step = step_forward(f.at(params, t), x[t], h, eps[t], likelihood, f, sampled=True)
+        state = state[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
+        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, sampled=True)
         log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
         for kept, value in zip(cache, (step, choice, shares)):
             kept.append(value)
@@ -133,17 +133,17 @@ def filter_backward(params, cache, dtotal, likelihood, f=NETWORKS, beta=1.0):
     So the gradient of the probabilities with which ancestors are drawn is left out, as in the paper (section 4).
     """
     xp, (B, K) = namespace(dtotal), cache.shares[0].shape
-    dh = xp.zeros((B * K, f.h_dim(params)), dtype=dtotal.dtype)
+    dstate = xp.zeros((B * K, f.state_dim(params)), dtype=dtotal.dtype)
     dlog_w, total = dtotal[:, None] * cache.shares[-1], None
     for t in reversed(range(len(cache.steps))):
         dlog_p = (dlog_w * cache.mask[t][:, None]).reshape(-1)
-        dh, grads = step_backward(
-            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dh, likelihood, f, sampled=True
+        dstate, grads = step_backward(
+            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dstate, likelihood, f, sampled=True
         )
         total = grads if total is None else add(total, grads)
         again, ancestors = cache.choices[t]
-        is_parent = (xp.arange(K)[None, :, None] == ancestors[:, None, :]).astype(dh.dtype)  # (B, parents, children)
-        dh = xp.matmul(is_parent, dh.reshape(B, K, -1)).reshape(B * K, -1)
+        is_parent = xp.arange(K)[None, :, None] == ancestors[:, None, :]  # (B, parents, children)
+        dstate = xp.matmul(is_parent.astype(dstate.dtype), dstate.reshape(B, K, -1)).reshape(B * K, -1)
         dlog_w = xp.where(again[:, None], dtotal[:, None] * cache.shares[t], dlog_w)
     return total
 

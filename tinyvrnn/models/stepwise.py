@@ -18,6 +18,7 @@ from tinyvrnn.distributions.gaussian import (
     reparameterise_forward,
 )
 from tinyvrnn.models import equations
+from tinyvrnn.nn.cells import h_of, state_width
 
 
 class Equations(NamedTuple):
@@ -28,7 +29,8 @@ class Equations(NamedTuple):
     infer_forward: object  # Eq. 9: (p, phi_x, h) -> (mu_z, sigma_z), cache
     generate_forward: object  # Eq. 6: (p, phi_z, h, likelihood) -> outputs, cache
     recur_forward: object  # Eq. 7: (p, phi_x, phi_z, h) -> h_t, cache
-    h_dim: object  # (params) -> H
+    state_dim: object  # (params) -> the width of a state
+    h_of: object = lambda params, state: state  # (params, state) -> h, the part that Eq. 5, 6 and 9 are given, a view
     at: object = lambda params, t: params  # (params, t) -> the parameters of step t
     features_backward: object = None
     prior_backward: object = None
@@ -38,17 +40,19 @@ class Equations(NamedTuple):
 
 
 NETWORKS = Equations(
-    h_dim=lambda params: params["recur"]["U"].shape[0],
+    state_dim=lambda params: state_width(params["recur"]),
+    h_of=lambda params, state: h_of(params["recur"], state),
     **{name: getattr(equations, name) for name in Equations._fields if name.endswith(("_forward", "_backward"))},
 )
 
 
-def step_forward(params, x, h, eps, likelihood, f=NETWORKS, sampled=False):
-    """One step. x (B, X), h = h_{t-1} (B, H), eps (B, Z). Returns (log_p (B,), kl (B,), h_t (B, H)), cache.
+def step_forward(params, x, state, eps, likelihood, f=NETWORKS, sampled=False):
+    """One step. x (B, X), state (B, S H) with h_{t-1}, eps (B, Z). Returns (log_p (B,), kl (B,), state_t), cache.
 
     f: Equations. sampled: the second term of Eq. 11 as log q(z_t) - log p(z_t) at the z_t that was drawn, whose mean is
     the KL; an importance weight needs it so.
     """
+    h = f.h_of(params, state)  # all of it for a GRU
     phi_x, phi_x_cache = f.features_forward(params["phi_x"], x)
     (mu_0, sigma_0), prior_cache = f.prior_forward(params["prior"], h)  # Eq. 5
     (mu_z, sigma_z), infer_cache = f.infer_forward(params["infer"], phi_x, h)  # Eq. 9
@@ -60,17 +64,17 @@ def step_forward(params, x, h, eps, likelihood, f=NETWORKS, sampled=False):
         kl, kl_cache = gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps)
     else:
         kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
-    h_t, recur_cache = f.recur_forward(params["recur"], phi_x, phi_z, h)  # Eq. 7
+    state_t, recur_cache = f.recur_forward(params["recur"], phi_x, phi_z, state)  # Eq. 7
     caches = (phi_x_cache, prior_cache, infer_cache, z_cache, phi_z_cache)
-    return (log_p, kl, h_t), (*caches, generate_cache, log_p_cache, kl_cache, recur_cache)
+    return (log_p, kl, state_t), (*caches, generate_cache, log_p_cache, kl_cache, recur_cache)
 
 
-def step_backward(params, cache, dlog_p, dkl, dh_t, likelihood, f=NETWORKS, sampled=False):
-    """One step backward: dh (B, H) and this step's share of every gradient. dlog_p, dkl (B,), dh_t (B, H)."""
+def step_backward(params, cache, dlog_p, dkl, dstate_t, likelihood, f=NETWORKS, sampled=False):
+    """One step backward: dstate (B, S H), this step's share of every gradient. dlog_p, dkl (B,), dstate_t (B, S H)."""
     phi_x_cache, prior_cache, infer_cache, z_cache, phi_z_cache = cache[:5]
     generate_cache, log_p_cache, kl_cache, recur_cache = cache[5:]
     grads = {}
-    (dphi_x_recur, dphi_z_recur, dh_recur), grads["recur"] = f.recur_backward(params["recur"], recur_cache, dh_t)
+    (dphi_x_recur, dphi_z_recur, dstate), grads["recur"] = f.recur_backward(params["recur"], recur_cache, dstate_t)
     kl_backward = gaussian_log_ratio_backward if sampled else gaussian_kl_backward
     dmu_z_kl, dsigma_z_kl, dmu_0, dsigma_0, *_ = kl_backward(kl_cache, dkl)
     _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p)
@@ -84,16 +88,18 @@ def step_backward(params, cache, dlog_p, dkl, dh_t, likelihood, f=NETWORKS, samp
     )
     dh_prior, grads["prior"] = f.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
     _, grads["phi_x"] = f.features_backward(params["phi_x"], phi_x_cache, dphi_x + dphi_x_recur)
-    return dh_recur + dh_generate + dh_infer + dh_prior, grads
+    dh = f.h_of(params, dstate)
+    dh += dh_generate + dh_infer + dh_prior
+    return dstate, grads
 
 
 def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False):
     """As `schedule.sequence_forward`: log_p (T, B), kl (T, B) in nats, and the cache. x (T, B, X), eps (T, B, Z)."""
     xp = namespace(x)
-    h = xp.zeros((x.shape[1], f.h_dim(params)), dtype=x.dtype)
+    state = xp.zeros((x.shape[1], f.state_dim(params)), dtype=x.dtype)
     log_ps, kls, caches = [], [], []
     for t in range(x.shape[0]):
-        (log_p, kl, h), cache = step_forward(f.at(params, t), x[t], h, eps[t], likelihood, f, sampled)
+        (log_p, kl, state), cache = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, sampled)
         log_ps.append(log_p)
         kls.append(kl)
         caches.append(cache)
@@ -102,10 +108,10 @@ def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False):
 
 def sequence_backward(params, caches, dlog_p, dkl, likelihood, f=NETWORKS, sampled=False):
     """As `schedule.sequence_backward`: the gradient of every parameter, summed over the steps."""
-    dh = namespace(dkl).zeros((dkl.shape[1], f.h_dim(params)), dtype=dkl.dtype)
+    dstate = namespace(dkl).zeros((dkl.shape[1], f.state_dim(params)), dtype=dkl.dtype)
     total = None
     for t in reversed(range(len(caches))):
-        dh, grads = step_backward(params, caches[t], dlog_p[t], dkl[t], dh, likelihood, f, sampled)
+        dstate, grads = step_backward(params, caches[t], dlog_p[t], dkl[t], dstate, likelihood, f, sampled)
         total = grads if total is None else add(total, grads)
     return total
 

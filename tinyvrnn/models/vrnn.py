@@ -26,22 +26,24 @@ from tinyvrnn.models.particles import (
     importance_forward,
 )
 from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.gru import shapes as gru_shapes
+from tinyvrnn.nn.cells import get_cell, state_width
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
 
 class VRNN(Model):
-    """A VRNN with a GRU, for x (T, B, X) time-major.
+    """A VRNN, for x (T, B, X) time-major.
 
     x_dim X, h_dim H (state), z_dim Z (latent), features F (width of every hidden layer; default H),
     layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli", "gaussian",
     "gmm", "categorical" or "pen", backend "numpy", "cupy" or "strict" (None: $TINYVRNN_BACKEND, or "numpy"), dtype
-    "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen).
+    "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen), cell
+    "gru" or "lstm" (Eq. 7).
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """
 
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
+    choices = ("cell",)
 
     def __init__(
         self,
@@ -55,8 +57,9 @@ class VRNN(Model):
         dtype="float32",
         seed=0,
         components=COMPONENTS,
+        cell="gru",
     ):
-        self.x_dim, self.h_dim, self.z_dim, self.layers = x_dim, h_dim, z_dim, layers
+        self.x_dim, self.h_dim, self.z_dim, self.layers, self.cell = x_dim, h_dim, z_dim, layers, cell
         self.features = h_dim if features is None else features
         super().__init__(likelihood, backend, dtype, seed, components)
 
@@ -128,7 +131,7 @@ class VRNN(Model):
             "prior": mlp_shapes([H, F]) | gaussian_head_shapes(F, Z),
             "infer": mlp_shapes([F + H, *hidden]) | gaussian_head_shapes(F, Z),
             "generate": mlp_shapes([F + H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": gru_shapes(2 * F, H),
+            "recur": get_cell(self.cell).shapes(2 * F, H),
         }
 
     def _forward_terms(self, x, eps):
@@ -142,10 +145,10 @@ class VRNN(Model):
 
     def _draw(self, n, steps, seed, prime, eps):
         """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""
-        h = self.backend.xp.zeros((n, self.h_dim), dtype=self.dtype)
+        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
         if prime is not None:
-            h = state_after(self.params, prime, eps, h)
-        return ancestral_sample(self.params, h, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+            state = state_after(self.params, prime, eps, state)
+        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
 
 
 class VRNNI(VRNN):
