@@ -102,15 +102,17 @@ def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0
     assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
 
 
-def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, **sizes):
+def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, ragged=False, **sizes):
     """log p, KL and all gradients of the batched schedule equal the literal ones to 1e-12; upstream is random."""
-    model, x, _, eps = small(likelihood, backend, seed, **sizes)
-    x, eps, dlog_p, dkl = device(backend, x, eps, *rng(seed + 1).standard_normal((2, *x.shape[:2])))
+    model, x, lengths, eps = small(likelihood, backend, seed, **sizes)
+    mask = (np.arange(len(x))[:, None] < lengths).astype(float) if ragged else np.ones(x.shape[:2])
+    upstream = rng(seed + 1).standard_normal((2, *x.shape[:2])) * mask
+    x, eps, mask, dlog_p, dkl = device(backend, x, eps, mask, *upstream)
     results = []
     for module in (schedule, stepwise):
-        log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood)
+        log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood, mask=mask)
         grads = module.sequence_backward(model.params, cache, dlog_p, dkl, model.likelihood)
-        results.append((to_host(log_p), to_host(kl), grads))
+        results.append((to_host(log_p * mask), to_host(kl * mask), grads))
     (log_p, kl, grads), (log_p_literal, kl_literal, grads_literal) = results
     assert_close(log_p, log_p_literal, 1e-12, "log p")
     assert_close(kl, kl_literal, 1e-12, "KL")

@@ -145,14 +145,27 @@ def prior(params, h, eps):
     return gaussian_head(params["prior"], hidden(params["prior"], h))
 
 
+def views_of_x(params, x):
+    """What q(z_t | ...) is given of x (T, X), step by step: phi_x(x_t), or the state of an RNN that read x_T .. x_t."""
+    phi_xs = [hidden(params["phi_x"], x_t) for x_t in x]
+    if "backward" not in params:
+        return phi_xs
+    state, found = no_state(params["backward"]), []
+    for phi_x in phi_xs[::-1]:
+        state = recur(params["backward"], phi_x, state)
+        found = [seen(params["backward"], state), *found]
+    return found
+
+
 def terms(params, x, eps, likelihood):
     """(log-likelihood, KL) of one sequence x (T, X) with the noise eps (T, Z)."""
     state, total, total_kl = no_state(params["recur"]), 0.0, 0.0
+    looks = views_of_x(params, x)
     for t in range(len(x)):
         h = seen(params["recur"], state)
         phi_x = hidden(params["phi_x"], x[t])
         mu_0, sigma_0 = prior(params, h, eps[t])
-        mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+        mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([looks[t], h])))
         phi_z = hidden(params["phi_z"], mu_z + sigma_z * eps[t])
         generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
         total = total + log_density(likelihood, x[t], *outputs(params["generate"], likelihood, generated))
@@ -186,12 +199,12 @@ def vae_terms(params, x, eps, likelihood):
     return total, total_kl
 
 
-def weigh(params, x, state, eps, likelihood):
+def weigh(params, x, look, state, eps, likelihood):
     """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn; the state."""
     h = seen(params["recur"], state)
     phi_x = hidden(params["phi_x"], x)
     mu_0, sigma_0 = prior(params, h, eps)
-    mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+    mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([look, h])))
     z = mu_z + sigma_z * eps
     phi_z = hidden(params["phi_z"], z)
     generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
@@ -204,10 +217,11 @@ def filtered(params, x, eps, likelihood, ancestors=None):
     """log of the estimate of p(x) by the particles eps (T, K, Z); ancestors[t]: None, or whom each of them follows."""
     T, K, _ = eps.shape
     hs, ws, estimate = [no_state(params["recur"])] * K, [1.0] * K, 1.0
+    looks = views_of_x(params, x)
     for t in range(T):
         if ancestors is not None and ancestors[t] is not None:
             estimate, hs, ws = estimate * sum(ws) / K, [hs[a] for a in ancestors[t]], [1.0] * K
-        steps = [weigh(params, x[t], hs[k], eps[t, k], likelihood) for k in range(K)]
+        steps = [weigh(params, x[t], looks[t], hs[k], eps[t, k], likelihood) for k in range(K)]
         hs, ws = [h for _, h in steps], [w * anp.exp(log_w) for w, (log_w, _) in zip(ws, steps)]
     return anp.log(estimate * sum(ws) / K)
 

@@ -247,11 +247,12 @@ def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     assert (result["kl_per_sequence"] == 0) == (model == "rnn")
 
 
-def test_a_run_with_an_lstm_is_trained_evaluated_and_sampled(tmp_path, capsys):
-    folder = tmp_path / "run"
-    assert cli.main(["train", "vowels", "--cell", "lstm", *QUICK[:4], "--epochs", "1", "--out", str(folder)]) == 0
-    assert "cell='lstm'" in capsys.readouterr().out
-    assert tomllib.loads((folder / "config.toml").read_text())["model"]["cell"] == "lstm"
+def test_a_run_with_an_lstm_and_a_smoothing_posterior_is_trained_evaluated_and_sampled(tmp_path, capsys):
+    folder, chosen = tmp_path / "run", ["--cell", "lstm", "--posterior", "smoothing"]
+    assert cli.main(["train", "vowels", *chosen, *QUICK[:4], "--epochs", "1", "--out", str(folder)]) == 0
+    assert "cell='lstm', posterior='smoothing'" in capsys.readouterr().out
+    config = tomllib.loads((folder / "config.toml").read_text())["model"]
+    assert (config["cell"], config["posterior"]) == ("lstm", "smoothing")
     assert cli.main(["evaluate", str(folder)]) == 0
     assert cli.main(["sample", str(folder), "-n", "2", "--out", str(tmp_path / "s.npz")]) == 0
 
@@ -274,7 +275,9 @@ def test_a_categorical_run_draws_one_hot_steps(tmp_path):
         (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
         (["--model", "vrn"], 'did you mean "vrnn"'),
         (["--cell", "lstn"], 'did you mean "lstm"'),
-        (["--model", "vae", "--cell", "lstm"], "a vae has none"),
+        (["--posterior", "smooth"], 'did you mean "smoothing"'),
+        (["--model", "rnn", "--posterior", "smoothing"], "--posterior is not for a model of kind rnn"),
+        (["--model", "vae", "--cell", "lstm"], "not for a model of kind vae"),
         (["--model", "rnn", "--bound", "iwae"], "of kind rnn: leave bound out"),
     ],
 )

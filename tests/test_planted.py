@@ -14,7 +14,7 @@ import pytest
 
 from tinyvrnn import backend, bounds, distributions, noise, pairs
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.models import base, equations, linear_gaussian, particles, rnn, sampling, schedule, vae
+from tinyvrnn.models import base, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 from tinyvrnn.params import views
@@ -341,7 +341,7 @@ parts = base._parts
 sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 
-def prior_of_the_state_after(params, x, eps, likelihood):
+def prior_of_the_state_after(params, x, eps, likelihood, mask=None):
     """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
     log_p, _, cache = sequence_forward(params, x, eps, likelihood)
     phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
@@ -351,7 +351,7 @@ def prior_of_the_state_after(params, x, eps, likelihood):
     return log_p, kl(mu_z, gaussian.sigma_of(s), mu_0, sigma_0)[0], cache
 
 
-def target_shifted_by_a_step(params, x, eps, likelihood):
+def target_shifted_by_a_step(params, x, eps, likelihood, mask=None):
     """q sees x_t, but the likelihood is that of x_{t-1}."""
     _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
     c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
@@ -370,7 +370,7 @@ def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None
     for t in range(len(dh)):
         step = c._replace(state=c.state[t : t + 2], h=c.h[t : t + 2])
         step = step._replace(**{name: tuple(a[t : t + 1] for a in getattr(c, name)) for name in ("ys", "gates")})
-        names = [name for name in c._fields if name not in ("state", "h", "ys", "gates")]
+        names = [name for name in c._fields if name not in ("state", "h", "ys", "gates", "ahead")]
         step = step._replace(**{name: getattr(c, name)[t : t + 1] for name in names})
         given = [a[t : t + 1].copy() for a in (dphi_z, dh, dmu_z, dsigma_z)]
         (dphi_x, _), grads = loop_backward(params, step, *given)
@@ -525,6 +525,34 @@ def vae_whose_steps_share_their_noise(params, x, eps, likelihood):
     return vae_forward(params, x, np.broadcast_to(eps[:1], eps.shape), likelihood)
 
 
+turned, look_ahead_forward = lookahead.turned, lookahead.look_ahead_forward
+
+
+def order_from_the_end_of_the_padding(phi_x, mask, right=lookahead.reversed_order):
+    return right(phi_x, None)
+
+
+def not_turned(a, order):
+    """The second recurrence reads x forwards, so that q sees no future. Forward and backward agree."""
+    return a
+
+
+def look_ahead_a_step_late(p, phi_x, mask=None):
+    """b_{t+1} in place of b_t: q sees the future, but not x_t."""
+    _, cache = look_ahead_forward(p, phi_x, mask)
+    return turned(cache.loop.h[:-1], cache.order), cache
+
+
+def look_ahead_a_step_late_backward(p, cache, db):
+    (dphi_x, _), grads = rnn.loop_backward(p, cache.loop, turned(db, cache.order))
+    return turned(dphi_x, cache.order), grads
+
+
+def look_ahead_that_hands_on_no_gradient(p, cache, db, right=lookahead.look_ahead_backward):
+    dphi_x, grads = right(p, cache, db)
+    return 0 * dphi_x, grads
+
+
 # ---- particles, and the exact case ---------------------------------------------------------------
 
 log_ratio, log_ratio_backward = gaussian.gaussian_log_ratio_forward, gaussian.gaussian_log_ratio_backward
@@ -673,6 +701,11 @@ wide_prior = replace(equations.prior_forward, prior_twice_as_wide)
 forgetful = all_of(
     replace(lstm_forward, lstm_that_forgets_the_new), replace(lstm_backward, lstm_that_forgets_the_new_backward)
 )
+late_look = all_of(
+    replace(look_ahead_forward, look_ahead_a_step_late),
+    replace(lookahead.look_ahead_backward, look_ahead_a_step_late_backward),
+)
+forward_look = replace(turned, not_turned)
 density = all_of(
     replace(log_normal, log_normal_of_variance), replace(log_normal_backward, log_normal_of_variance_backward)
 )
@@ -752,6 +785,26 @@ PLANTED = [
     ("prior of a VRNN-I twice as wide", wide_prior, partial(checks.elbo_equals_plain_rewrite, model="vrnn-i")),
     ("samples of a VRNN-I from a wider prior", wide_prior, partial(checks.sample_moments, "gaussian", model="vrnn-i")),
     ("RNN that sees its target", seeing_rnn, checks.rnn_probabilities_sum_to_1),
+    (
+        "second recurrence that starts in the padding",
+        replace(lookahead.reversed_order, order_from_the_end_of_the_padding),
+        partial(checks.batch_equals_mean_of_singles, posterior="smoothing"),
+    ),
+    (
+        "b of the next step in place of b of this one",
+        late_look,
+        partial(checks.elbo_equals_plain_rewrite, posterior="smoothing"),
+    ),
+    (
+        "second recurrence that reads forwards",
+        forward_look,
+        partial(checks.batched_equals_stepwise, posterior="smoothing"),
+    ),
+    (
+        "no gradient to x through b",
+        replace(lookahead.look_ahead_backward, look_ahead_that_hands_on_no_gradient),
+        partial(checks.elbo_gradients, posterior="smoothing"),
+    ),
     ("RNN truncated after one step", replace(rnn_loop_backward, rnn_truncated), checks.rnn_equals_its_literal_steps),
     (
         "RNN that is fed its means",
@@ -990,6 +1043,8 @@ GRADIENT_CHECK_IS_BLIND = [
 WHOLE_CHECK_IS_BLIND = [
     ("RNN that sees its target", seeing_rnn, {"model": "rnn"}),
     ("prior of a VRNN-I twice as wide", wide_prior, {"model": "vrnn-i"}),
+    ("b of the next step in place of b of this one", late_look, {"posterior": "smoothing"}),
+    ("second recurrence that reads forwards", forward_look, {"posterior": "smoothing"}),
 ]
 
 

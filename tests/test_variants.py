@@ -1,7 +1,8 @@
 """The VRNN-I, the LSTM and the posteriors, by the routes that hold the VRNN.
 
 Catches: a prior that is not N(0, I), the LSTM's memory where its h belongs, a state lost on the way, particles weighed
-or samples drawn by another model, a schedule that differs.
+or samples drawn by another model, a schedule that differs; a second recurrence that starts in the padding, or stands a
+step too early or too late.
 """
 
 import checks
@@ -9,14 +10,19 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn import bounds, gradcheck
 from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import MODELS
+from tinyvrnn.models import MODELS, lookahead, sampling, schedule
+from tinyvrnn.nn import cells
 
 VARIANTS = {
     "vrnn-i": {"model": "vrnn-i"},
     "lstm": {"cell": "lstm"},
     "vrnn-i, lstm": {"model": "vrnn-i", "cell": "lstm"},
+    "smoothing": {"posterior": "smoothing"},
+    "smoothing, lstm": {"posterior": "smoothing", "cell": "lstm"},
+    "vrnn-i, smoothing": {"model": "vrnn-i", "posterior": "smoothing"},
 }
 every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 each_bound = pytest.mark.parametrize("bound", ["iwae", "fivo"])
@@ -26,8 +32,9 @@ BACKENDS = ("numpy", "strict")
 @every
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_batched_schedule_equals_the_literal_steps(options, likelihood, backend):
-    checks.batched_equals_stepwise(likelihood, backend, **options)
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+def test_the_batched_schedule_equals_the_literal_steps(options, likelihood, backend, ragged):
+    checks.batched_equals_stepwise(likelihood, backend, ragged=ragged, **options)
 
 
 @every
@@ -107,8 +114,8 @@ def test_a_model_comes_back_from_its_checkpoint(options, tmp_path):
 def test_training_raises_the_bound(options):
     m, *_ = checks.small(dtype="float32", **options)
     records = tv.train(m, checks.toy_data(), progress=False, epochs=30, lr=0.05, batch=4, workers=2)
-    bounds = [record["train"]["elbo"] for record in records]
-    assert bounds[-1] > bounds[0] + 1
+    elbos = [record["train"]["elbo"] for record in records]
+    assert elbos[-1] > elbos[0] + 1
 
 
 @every
@@ -174,3 +181,65 @@ def test_a_checkpoint_of_before_there_was_a_choice_is_that_of_a_gru(tmp_path, mo
     tv.save(m, tmp_path)
     monkeypatch.undo()
     assert tv.load(tmp_path).config == m.config and m.config["cell"] == "gru"
+
+
+# ---- the smoothing posterior ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_the_second_recurrence_equal_numeric_ones(cell, backend):
+    draw = checks.rng()
+    shapes = cells.get_cell(cell).shapes(4, 4)
+    p = {name: checks.device(backend, draw.standard_normal(shape))[0] for name, shape in shapes.items()}
+    phi_x, mask = draw.standard_normal((5, 3, 4)), np.arange(5)[:, None] < np.array([5, 1, 3])
+    phi_x, mask = checks.device(backend, phi_x, mask.astype(float))
+
+    def forward(p, phi_x):
+        return lookahead.look_ahead_forward(p, phi_x, mask)
+
+    assert len(gradcheck.check_pair(forward, lookahead.look_ahead_backward, p, phi_x, tol=1e-7)) == 5
+
+
+def test_what_a_posterior_sees_of_a_sequence():
+    """Filtering: x up to t. Smoothing: all of x, but nothing of the padding."""
+    for posterior, sees_the_future in (("filtering", False), ("smoothing", True)):
+        model, x, _, eps = checks.small("gaussian", posterior=posterior)
+        mask = (np.arange(5)[:, None] < np.array([5, 5, 4, 4])).astype(float)
+        changed = x.copy()
+        changed[4] += 1
+        loops = [
+            schedule.sequence_forward(model.params, a, eps, model.likelihood, mask=mask)[2].loop for a in (x, changed)
+        ]
+        o, o_2 = (loop.o[:4] for loop in loops)
+        assert np.all(np.any(o[:, :2] != o_2[:, :2], axis=-1)) == sees_the_future
+        assert np.array_equal(o[:, 2:], o_2[:, 2:]), "the padding is seen"
+
+
+def test_two_posteriors_of_one_model_estimate_the_same_evidence(n=40_000):
+    """p(x) has no posterior in it: the means of exp(IWAE-4) and exp(FIVO-4) agree within four standard errors."""
+    filtering, x, *_ = checks.small(T=3, scale=0.25)
+    smoothing, *_ = checks.small(T=3, scale=0.25, posterior="smoothing", seed=1)
+    for group in ("phi_x", "phi_z", "prior", "generate", "recur"):
+        for leaf, array in smoothing.params[group].items():
+            array[...] = filtering.params[group][leaf]
+    x = np.tile(np.round(x[:, :1]), (1, n, 1))
+    reference = np.exp(bounds.iwae(filtering, x, None, 4))
+    for bound in (bounds.iwae, bounds.fivo):
+        found = np.exp(bound(smoothing, x, None, 4, seed=5))
+        error = np.sqrt((found.var() + reference.var()) / n)
+        assert 0 < error < 0.05 * reference.mean() and abs(found.mean() - reference.mean()) < 4 * error
+
+
+@every
+def test_the_state_after_a_prime_is_that_of_the_posterior(options):
+    m, x, _, eps = checks.small("gaussian", **options)
+    loop = schedule.sequence_forward(m.params, x, eps, m.likelihood)[2].loop
+    found = sampling.state_after(m.params, x, eps, np.zeros_like(loop.state[0]))
+    checks.assert_close(found, loop.state[-1], 1e-13, "state")
+
+
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i"])
+def test_an_unknown_posterior_is_refused(model):
+    with pytest.raises(tv.ConfigError, match='did you mean "smoothing"'):
+        MODELS[model](3, 3, 3, posterior="smoothin")

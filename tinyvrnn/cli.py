@@ -19,6 +19,7 @@ from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.models.particles import BOUNDS, check_bound
+from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
@@ -194,9 +195,9 @@ def _model(a, x_dim, likelihood):
         raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood}": leave it out.')
     kind, features = MODELS[a.model], a.hidden if a.features is None else a.features
     sizes = {"x_dim": x_dim, "h_dim": a.hidden, "z_dim": a.latent, "features": features, "layers": a.layers}
-    if a.cell is not None and "cell" not in kind.choices:
-        raise ConfigError(f"--cell is of the recurrence, and a {a.model} has none: leave it out.")
-    chosen = {} if a.cell is None else {"cell": a.cell}
+    chosen = {name: getattr(a, name) for name in ("cell", "posterior") if getattr(a, name) is not None}
+    for name in set(chosen) - set(kind.choices):
+        raise ConfigError(f"--{name} is not for a model of kind {a.model}: leave it out.")
     return kind(
         **{name: sizes[name] for name in kind.sizes} | chosen,
         likelihood=likelihood,
@@ -325,7 +326,7 @@ def _prime(path, model, n):
 
 
 def _check_whole(a, likelihood):
-    options = {"cell": a.cell} if "cell" in MODELS[a.model].choices else {}
+    options = {name: getattr(a, name) for name in MODELS[a.model].choices}
     model, x, lengths, eps = small_model(likelihood, a.backend, a.seed, a.model, **options)
     return check_model(model, x, lengths, eps, beta=0.7)
 
@@ -391,6 +392,8 @@ def _parser():
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument("--cell", type=_one_of("cell", CELLS), default="gru", help=" | ".join(CELLS))
+    choices = " | ".join(POSTERIORS)
+    p.add_argument("--posterior", type=_one_of("posterior", POSTERIORS), default="filtering", help=choices)
     p.add_argument("--seed", type=int, default=0)
 
     p = _command(commands, "exact", command_exact, "the bound of a linear VRNN next to its exact log p(x)")
@@ -434,6 +437,8 @@ def _train_options(p):
         help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
     )
     p.add_argument("--cell", type=_one_of("cell", CELLS), help=f"{' | '.join(CELLS)}: f of Eq. 1 and 7 (default gru)")
+    about = "(default filtering): what q of z_t sees, x up to t, or all of x"
+    p.add_argument("--posterior", type=_one_of("posterior", POSTERIORS), help=f"{' | '.join(POSTERIORS)} {about}")
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
     p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")

@@ -97,7 +97,7 @@ class Model:
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            log_p, kl, cache = self._forward_terms(x, eps)
+            log_p, kl, cache = self._forward_terms(x, eps, mask)
             parts = _parts(log_p, kl, mask)
             loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
@@ -143,7 +143,7 @@ class Model:
         eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            log_p, kl, cache = self._forward_terms(x, eps)
+            log_p, kl, cache = self._forward_terms(x, eps, mask)
         return log_p, kl, mask, cache
 
     def _draw_eps(self, x, stream, step, *particles):

@@ -83,7 +83,7 @@ class RNN(Model):
             "recur": get_cell(self.cell).shapes(F, H),
         }
 
-    def _forward_terms(self, x, eps):
+    def _forward_terms(self, x, eps, mask):
         log_p, cache = sequence_forward(self.params, x, self.likelihood)
         return log_p, namespace(x).zeros_like(log_p), cache
 

@@ -6,6 +6,7 @@ What is fed back is the sample x_t itself, never the mean of its distribution: m
 from tinyvrnn import noise
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
+from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
 
 
@@ -27,10 +28,15 @@ def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dty
 
 
 def state_after(params, x, eps, state):
-    """The state after a prefix x (T, B, X), z drawn from the posterior (Eq. 9). eps (T, B, Z); state: before it."""
-    for x_t, eps_t in zip(x, eps):
+    """The state after a prefix x (T, B, X), z drawn from the posterior (Eq. 9). eps (T, B, Z); state: before it.
+
+    A smoothing posterior sees the whole prefix, and nothing after it.
+    """
+    ahead, _ = of_sequence_forward(params, x)
+    for t, (x_t, eps_t) in enumerate(zip(x, eps)):
         phi_x, _ = features_forward(params["phi_x"], x_t)
-        (mu_z, sigma_z), _ = infer_forward(params["infer"], phi_x, h_of(params["recur"], state))
+        seen = phi_x if ahead is None else ahead[t]
+        (mu_z, sigma_z), _ = infer_forward(params["infer"], seen, h_of(params["recur"], state))
         z, _ = reparameterise_forward(mu_z, sigma_z, eps_t)
         phi_z, _ = features_forward(params["phi_z"], z)
         state, _ = recur_forward(params["recur"], phi_x, phi_z, state)

@@ -24,6 +24,7 @@ from tinyvrnn.distributions.gaussian import (
     split,
 )
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
+from tinyvrnn.models.lookahead import look_ahead_backward, look_ahead_forward
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.cells import cell_of, h_of, state_width
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul
@@ -34,6 +35,8 @@ class LoopCache(NamedTuple):
     """What the loop leaves behind, for all T steps."""
 
     phi_x: object  # (T, B, F)
+    seen: object  # what Eq. 9 is given of x, (T, B, F): phi_x, or for a smoothing posterior b of lookahead.py
+    ahead: object  # the cache of b, or None
     eps: object  # (T, B, Z)
     state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
     h: object  # (T + 1, B, H): the part of it that other networks are given, a view
@@ -63,15 +66,16 @@ class SequenceCache(NamedTuple):
     log_p: tuple
 
 
-def sequence_forward(params, x, eps, likelihood, sampled=False, state=None):
+def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None):
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
     x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
     log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
+    mask (T, B): 1 in the real steps (None: all are real), for a smoothing posterior, which starts at a sequence's end.
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
     """
     phi_x, phi_x_cache = mlp_forward(params["phi_x"], x)
-    loop = loop_forward(params, phi_x, eps, state)
+    loop = loop_forward(params, phi_x, eps, state, mask)
     mu_z, sigma_z = split(loop.o)[0], sigma_of(split(loop.o)[1])
     (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1])
     outputs, generate_cache = generate_forward(params["generate"], loop.phi_z, loop.h[:-1], likelihood)
@@ -108,18 +112,19 @@ def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled
     return dstate, {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
 
 
-def loop_forward(params, phi_x, eps, state=None):
+def loop_forward(params, phi_x, eps, state=None, mask=None):
     """Eq. 9, reparameterisation, phi_z, Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache.
 
-    state (B, S H): before the first step; None: zeros.
+    state (B, S H): before the first step; None: zeros. mask (T, B) as in `sequence_forward`.
     """
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     (T, _, F), cell = phi_x.shape, cell_of(recur)
-    x_infer = matmul(phi_x, infer["W1"][:F])
+    seen, ahead = look_ahead_forward(params["backward"], phi_x, mask) if "backward" in params else (phi_x, None)
+    x_infer = matmul(seen, infer["W1"][:F])
     x_infer += infer["b1"]
     x_recur = matmul(phi_x, recur["W"][:F])
     x_recur += recur["b"]
-    c = _empty_loop_cache(params, phi_x, eps, cell)
+    c = _empty_loop_cache(params, phi_x, seen, ahead, eps, cell)
     c.state[0] = 0 if state is None else state
     for t in range(T):
         a = matmul(c.h[t], infer["W1"][F:])
@@ -147,17 +152,21 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
 
     dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): what generation, prior and KL ask of the loop's results;
     dstate (B, S H): what is asked of its last state; None: nothing.
-    Returns dphi_x (T, B, F), dstate of its first state, and {"infer": ..., "phi_z": ..., "recur": ...}.
+    Returns dphi_x (T, B, F), dstate of its first state, and {"infer": ..., "phi_z": ..., "recur": ...}; for a smoothing
+    posterior "backward" too.
     """
     infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
     cell = cell_of(recur)
     cache = cell.cache((c.phi_x, c.phi_z), c.state[:-1], *c.gates)
     d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate)
     dphi_x = matmul(d.a, recur["W"][:F].T)
-    dphi_x += matmul(d.ys[0], infer["W1"][:F].T)
+    dseen, look_ahead_grads = matmul(d.ys[0], infer["W1"][:F].T), {}
+    if c.ahead is not None:
+        dseen, look_ahead_grads["backward"] = look_ahead_backward(params["backward"], c.ahead, dseen)
+    dphi_x += dseen
     head = linear_backward_params(LinearCache((c.ys[-1],)), d.o)
-    return (dphi_x, d.state), {
-        "infer": mlp_backward_params(MlpCache((c.phi_x, c.h[:-1]), c.ys), d.ys)
+    return (dphi_x, d.state), look_ahead_grads | {
+        "infer": mlp_backward_params(MlpCache((c.seen, c.h[:-1]), c.ys), d.ys)
         | {"W_out": head["W"], "b_out": head["b"]},
         "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d.az,)),
         "recur": cell.backward_params(cache, d.a),  # the last use of d.a, which gives its memory
@@ -200,7 +209,7 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     return LoopGradients(d_a, d_az, d_o, tuple(d_ys), dstate)
 
 
-def _empty_loop_cache(params, phi_x, eps, cell):
+def _empty_loop_cache(params, phi_x, seen, ahead, eps, cell):
     xp, recur = namespace(phi_x), params["recur"]
     (T, B, F), H, Z = phi_x.shape, recur["U"].shape[0], eps.shape[-1]
     layers = sum(name.startswith("W") for name in params["infer"]) - 1
@@ -210,4 +219,5 @@ def _empty_loop_cache(params, phi_x, eps, cell):
 
     state, ys = empty(cell.states * H, T + 1), tuple(empty(F) for _ in range(layers))
     gates = tuple(empty(width * H) for width in cell.kept)
-    return LoopCache(phi_x, eps, state, h_of(recur, state), ys, empty(2 * Z), empty(Z), empty(F), gates)
+    h = h_of(recur, state)
+    return LoopCache(phi_x, seen, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)

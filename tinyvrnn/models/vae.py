@@ -76,7 +76,7 @@ class VAE(Model):
     def _prepare(self, x, lengths, eps):
         return super()._prepare(_with_steps(x), lengths, _with_steps(eps))
 
-    def _forward_terms(self, x, eps):
+    def _forward_terms(self, x, eps, mask):
         return terms_forward(self.params, x, eps, self.likelihood)
 
     def _backward_terms(self, cache, dlog_p, dkl):

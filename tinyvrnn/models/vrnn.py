@@ -12,7 +12,7 @@ from tinyvrnn import noise
 from tinyvrnn.backend import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model, check_x, finite, shape_of
 from tinyvrnn.models.equations import generate_forward
@@ -29,6 +29,8 @@ from tinyvrnn.models.sampling import ancestral_sample, state_after
 from tinyvrnn.nn.cells import get_cell, state_width
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
+POSTERIORS = ("filtering", "smoothing")
+
 
 class VRNN(Model):
     """A VRNN, for x (T, B, X) time-major.
@@ -37,13 +39,13 @@ class VRNN(Model):
     layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli", "gaussian",
     "gmm", "categorical" or "pen", backend "numpy", "cupy" or "strict" (None: $TINYVRNN_BACKEND, or "numpy"), dtype
     "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen), cell
-    "gru" or "lstm" (Eq. 7).
+    "gru" or "lstm" (Eq. 7), posterior "filtering" (Eq. 10) or "smoothing" (q sees x_<=T: lookahead.py).
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """
 
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
-    choices = ("cell",)
+    choices = ("cell", "posterior")
 
     def __init__(
         self,
@@ -58,9 +60,12 @@ class VRNN(Model):
         seed=0,
         components=COMPONENTS,
         cell="gru",
+        posterior="filtering",
     ):
+        if posterior not in POSTERIORS:
+            raise ConfigError(unknown_name("posterior", posterior, POSTERIORS))
         self.x_dim, self.h_dim, self.z_dim, self.layers, self.cell = x_dim, h_dim, z_dim, layers, cell
-        self.features = h_dim if features is None else features
+        self.features, self.posterior = h_dim if features is None else features, posterior
         super().__init__(likelihood, backend, dtype, seed, components)
 
     def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None):
@@ -124,18 +129,20 @@ class VRNN(Model):
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)
-        hidden = [F] * L
+        hidden, cell = [F] * L, get_cell(self.cell)
+        backward = {"backward": cell.shapes(F, F)} if self.posterior == "smoothing" else {}
         return {
             "phi_x": mlp_shapes([X, *hidden]),
             "phi_z": mlp_shapes([Z, F]),
             "prior": mlp_shapes([H, F]) | gaussian_head_shapes(F, Z),
             "infer": mlp_shapes([F + H, *hidden]) | gaussian_head_shapes(F, Z),
             "generate": mlp_shapes([F + H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": get_cell(self.cell).shapes(2 * F, H),
+            "recur": cell.shapes(2 * F, H),
+            **backward,
         }
 
-    def _forward_terms(self, x, eps):
-        return schedule.sequence_forward(self.params, x, eps, self.likelihood)
+    def _forward_terms(self, x, eps, mask):
+        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask)
 
     def _backward_terms(self, cache, dlog_p, dkl):
         return schedule.sequence_backward(self.params, cache, dlog_p, dkl, self.likelihood)
