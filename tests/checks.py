@@ -19,7 +19,7 @@ from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pe
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.params import leaves, views
-from tinyvrnn.training import loop, optim
+from tinyvrnn.training import loop, optim, parallel
 
 
 def rng(seed=0):
@@ -612,6 +612,37 @@ def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32
     assert np.all(np.isfinite(parts)), f"parts {parts}"
     wrong = [name for name, g in leaves(views(grads, model.shapes)) if not np.all(np.isfinite(g))]
     assert not wrong, f"gradients that are not finite: {wrong}"
+
+
+# ---- long sequences ------------------------------------------------------------------------------
+
+
+def recomputation_equals_plain(backend="numpy", likelihood="gaussian", T=17, **options):
+    """Loss, gradient and parts with recomputation equal the plain ones to 1e-12; ragged, beta != 1."""
+    model, *given = small(likelihood, backend, T=T, **options)
+    plainly, again = model.loss_and_grads(*given, beta=0.7), model.loss_and_grads(*given, beta=0.7, recompute=True)
+    assert_close(to_host(again[0]), to_host(plainly[0]), 1e-12, "loss")
+    assert_close(to_host(again[1]), to_host(plainly[1]), 1e-12, "gradient")
+    for found, expected in zip(again[2], plainly[2]):
+        assert_close(to_host(found), to_host(expected), 1e-12, "parts")
+
+
+def chunks_follow_their_sequences(chunk=2, workers=1, **options):
+    """Where nothing is learnt in between, the chunks of a ragged batch add up to the parts of each sequence as a whole.
+
+    And the loss of a chunk is the mean over the sequences that still go on in it; a second batch starts afresh.
+    """
+    model, x, lengths, eps = small("gaussian", T=9, B=5, **options)
+    lengths = np.array([9, 2, 5, 1, 6])
+    expected = model.parts(x, lengths, eps)
+    run = loop.Options(epochs=1, chunk=chunk)
+    with parallel.Workers(workers) as pool:
+        for _ in range(2):
+            found = np.zeros((3, 5))
+            for number, (loss, _, parts) in enumerate(loop._gradients(model, x, lengths, eps, 1.0, run, pool, {})):
+                found[:, lengths > number * chunk] += np.stack([to_host(part) for part in parts])
+                assert_close(float(loss), -to_host(parts.elbo).mean(), 1e-12, "loss of a chunk")
+            assert_close(found, np.stack([to_host(part) for part in expected]), 1e-12, "parts")
 
 
 # ---- sampling ------------------------------------------------------------------------------------

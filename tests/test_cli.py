@@ -257,6 +257,16 @@ def test_a_run_with_an_lstm_and_a_smoothing_posterior_is_trained_evaluated_and_s
     assert cli.main(["sample", str(folder), "-n", "2", "--out", str(tmp_path / "s.npz")]) == 0
 
 
+@pytest.mark.parametrize("model", ["vrnn", "rnn"])
+def test_a_run_by_chunks_with_recomputation_says_so(model, tmp_path, capsys):
+    folder, long = tmp_path / "run", ["--chunk", "5", "--recompute"]
+    options = ["--model", model, *long, *QUICK[:4], "--epochs", "1", "--out", str(folder)]
+    assert cli.main(["train", "vowels", *options]) == 0
+    assert "chunk 5, recompute True" in capsys.readouterr().out
+    training = tomllib.loads((folder / "config.toml").read_text())["training"]
+    assert (training["chunk"], training["recompute"]) == (5, True)
+
+
 def test_a_categorical_run_draws_one_hot_steps(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(4)[np.random.default_rng(0).integers(0, 4, (30, 5))])
     options = ["--likelihood", "categorical", *QUICK, "--out", str(tmp_path / "run")]
@@ -275,6 +285,9 @@ def test_a_categorical_run_draws_one_hot_steps(tmp_path):
         (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
         (["--model", "vrn"], 'did you mean "vrnn"'),
         (["--cell", "lstn"], 'did you mean "lstm"'),
+        (["--model", "vae", "--recompute"], "a vae has none"),
+        (["--posterior", "smoothing", "--chunk", "5"], "reads each as a whole"),
+        (["--chunk", "0"], "at least 1"),
         (["--posterior", "smooth"], 'did you mean "smoothing"'),
         (["--model", "rnn", "--posterior", "smoothing"], "--posterior is not for a model of kind rnn"),
         (["--model", "vae", "--cell", "lstm"], "not for a model of kind vae"),

@@ -18,7 +18,7 @@ from tinyvrnn.models import base, equations, linear_gaussian, lookahead, particl
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 from tinyvrnn.params import views
-from tinyvrnn.training import loop, optim
+from tinyvrnn.training import loop, optim, parallel
 
 
 def replace(right, wrong):
@@ -341,7 +341,7 @@ parts = base._parts
 sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 
-def prior_of_the_state_after(params, x, eps, likelihood, mask=None):
+def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None):
     """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
     log_p, _, cache = sequence_forward(params, x, eps, likelihood)
     phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
@@ -351,7 +351,7 @@ def prior_of_the_state_after(params, x, eps, likelihood, mask=None):
     return log_p, kl(mu_z, gaussian.sigma_of(s), mu_0, sigma_0)[0], cache
 
 
-def target_shifted_by_a_step(params, x, eps, likelihood, mask=None):
+def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None):
     """q sees x_t, but the likelihood is that of x_{t-1}."""
     _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
     c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
@@ -412,7 +412,7 @@ def gradient_divided_by_steps_too(right=VRNN.loss_and_grads):
 
 
 def gradient_that_forgets_beta(right=VRNN.loss_and_grads):
-    def wrong(self, x, lengths=None, eps=None, beta=1.0):
+    def wrong(self, x, lengths=None, eps=None, beta=1.0, recompute=False):
         loss, _, terms = right(self, x, lengths, eps, beta)
         return loss, right(self, x, lengths, eps)[1], terms
 
@@ -463,11 +463,12 @@ def prior_of_no_state(p, h):
     return sampling_prior(p, 0 * h)
 
 
-rnn_forward, rnn_backward, rnn_loop_backward = rnn.sequence_forward, rnn.sequence_backward, rnn.loop_backward
+rnn_forward, rnn_backward = rnn.sequence_forward, rnn.sequence_backward_with_state
+rnn_loop_backward = rnn.loop_backward
 vae_forward, vae_backward = vae.terms_forward, vae.terms_backward
 
 
-def rnn_that_sees_its_target(params, x, likelihood):
+def rnn_that_sees_its_target(params, x, likelihood, state=None):
     """p(x_t | x_<=t): the prediction is made from h_t, which has seen x_t. Forward and backward agree."""
     _, cache = rnn_forward(params, x, likelihood)
     outputs, predict_cache = rnn.predict_forward(params["predict"], cache.loop.h[1:], likelihood)
@@ -475,7 +476,7 @@ def rnn_that_sees_its_target(params, x, likelihood):
     return log_p, cache._replace(predict=predict_cache, log_p=log_p_cache)
 
 
-def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood):
+def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood, dstate=None):
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     dh, predict = rnn.predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
     # dh of h_t reaches back through step t: a last step with nothing to predict takes it in
@@ -485,7 +486,7 @@ def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood):
     longer = rnn.LoopCache(phi_xs, states, hs, tuple(gates))
     (dphi_x, _), recur = rnn_loop_backward(params["recur"], longer, np.concatenate([zero, dh]))
     _, phi_x = rnn.features_backward(params["phi_x"], cache.phi_x, dphi_x[:-1])
-    return {"phi_x": phi_x, "predict": predict, "recur": recur}
+    return None, {"phi_x": phi_x, "predict": predict, "recur": recur}
 
 
 def rnn_truncated(p, c, dh, dstate=None):
@@ -514,6 +515,35 @@ def prior_twice_as_wide(p, h, right=equations.prior_forward):
     """N(0, 4 I) in place of N(0, I): a constant has no gradient."""
     (mu_0, sigma_0), cache = right(p, h)
     return (mu_0, 2 * sigma_0 if not p else sigma_0), cache
+
+
+def gradient_that_stops_at_the_cuts(self, cache, dlog_p, dkl, dstate=None, right=VRNN._backward_terms):
+    return right(self, cache, dlog_p, dkl)
+
+
+def state_that_stops_at_the_cuts(self, x, eps, state, right=VRNN._state_after):
+    return 0 * right(self, x, eps, state)
+
+
+def state_of_the_neighbour(self, *args, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
+    *results, state = right(self, *args, **kwargs)
+    return *results, np.roll(state, 1, axis=0)
+
+
+def state_left_behind(self, *args, state=None, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
+    return right(self, *args, **kwargs)
+
+
+def state_kept_for_the_next_batch():
+    kept = {}
+
+    def wrong(self, model, x, lengths, *args, state=None, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
+        state = kept.get(x.shape[1]) if state is None else state
+        *results, state = right(self, model, x, lengths, *args, state=state, **kwargs)
+        kept[x.shape[1]] = state
+        return *results, state
+
+    return wrong
 
 
 def vae_of_the_mean(params, x, eps, likelihood):
@@ -804,6 +834,31 @@ PLANTED = [
         "no gradient to x through b",
         replace(lookahead.look_ahead_backward, look_ahead_that_hands_on_no_gradient),
         partial(checks.elbo_gradients, posterior="smoothing"),
+    ),
+    (
+        "no gradient through the cuts of a recomputation",
+        method(VRNN, "_backward_terms", gradient_that_stops_at_the_cuts),
+        checks.recomputation_equals_plain,
+    ),
+    (
+        "no state through the cuts of a recomputation",
+        method(VRNN, "_state_after", state_that_stops_at_the_cuts),
+        checks.recomputation_equals_plain,
+    ),
+    (
+        "a chunk that starts from the state of another sequence",
+        method(parallel.Workers, "chunk_loss_and_grads", state_of_the_neighbour),
+        checks.chunks_follow_their_sequences,
+    ),
+    (
+        "a chunk that starts from no state",
+        method(parallel.Workers, "chunk_loss_and_grads", state_left_behind),
+        checks.chunks_follow_their_sequences,
+    ),
+    (
+        "a batch that starts from the state of the one before",
+        method(parallel.Workers, "chunk_loss_and_grads", state_kept_for_the_next_batch()),
+        checks.chunks_follow_their_sequences,
     ),
     ("RNN truncated after one step", replace(rnn_loop_backward, rnn_truncated), checks.rnn_equals_its_literal_steps),
     (

@@ -19,6 +19,7 @@ from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.models.particles import BOUNDS, check_bound
+from tinyvrnn.models.recompute import check as check_long
 from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
@@ -60,11 +61,13 @@ def command_train(a):
     check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
     options = options._replace(bound=a.bound, particles=_particles(a.bound, a.particles, default=8))
+    options = options._replace(chunk=a.chunk, recompute=a.recompute)
     if a.epochs is None and a.minutes is None:
         options = options._replace(epochs=DEFAULTS.epochs)
     options.check()
     model = _model(a, data.x_dim, likelihood)
     check_bound(options.bound, options.particles, model)
+    check_long(model, options.chunk, options.recompute, options.bound)
     run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
@@ -452,6 +455,10 @@ def _train_options(p):
     p.add_argument("--warmup", type=int, default=d.warmup, help=f"epochs of KL warm-up (default {d.warmup})")
     p.add_argument("--clip", type=float, default=d.clip, help=f"greatest gradient norm (default {d.clip:g})")
     p.add_argument("--patience", type=int, default=d.patience, help=f"epochs without gain (default {d.patience})")
+    about = "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on"
+    p.add_argument("--chunk", type=_positive, metavar="N", help=about)
+    about = "exact backpropagation of long sequences in less memory, for about a third more time"
+    p.add_argument("--recompute", action="store_true", help=about)
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")

@@ -83,12 +83,16 @@ class RNN(Model):
             "recur": get_cell(self.cell).shapes(F, H),
         }
 
-    def _forward_terms(self, x, eps, mask):
-        log_p, cache = sequence_forward(self.params, x, self.likelihood)
+    def _forward_terms(self, x, eps, mask, state=None):
+        log_p, cache = sequence_forward(self.params, x, self.likelihood, state)
         return log_p, namespace(x).zeros_like(log_p), cache
 
-    def _backward_terms(self, cache, dlog_p, dkl):
-        return sequence_backward(self.params, cache, dlog_p, self.likelihood)
+    def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
+        return sequence_backward_with_state(self.params, cache, dlog_p, self.likelihood, dstate)
+
+    def _state_after(self, x, eps, state):
+        phi_x, _ = features_forward(self.params["phi_x"], x)
+        return loop_forward(self.params["recur"], phi_x, state).state[-1].copy()
 
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
@@ -97,7 +101,7 @@ class RNN(Model):
         """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
         state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
         if prime is not None:
-            state = loop_forward(self.params["recur"], features_forward(self.params["phi_x"], prime)[0]).state[-1]
+            state = self._state_after(prime, eps, state)
         return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
 
 

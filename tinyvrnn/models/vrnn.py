@@ -15,7 +15,7 @@ from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model, check_x, finite, shape_of
-from tinyvrnn.models.equations import generate_forward
+from tinyvrnn.models.equations import features_forward, generate_forward
 from tinyvrnn.models.particles import (
     BOUNDS,
     check_bound,
@@ -25,6 +25,7 @@ from tinyvrnn.models.particles import (
     importance_backward,
     importance_forward,
 )
+from tinyvrnn.models.recompute import check as check_long
 from tinyvrnn.models.sampling import ancestral_sample, state_after
 from tinyvrnn.nn.cells import get_cell, state_width
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
@@ -68,15 +69,18 @@ class VRNN(Model):
         self.features, self.posterior = h_dim if features is None else features, posterior
         super().__init__(likelihood, backend, dtype, seed, components)
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None):
+    def loss_and_grads(
+        self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None, recompute=False
+    ):
         """As `Model.loss_and_grads`, for minus the ELBO or, by `bound`, minus "iwae" or "fivo" of `tinyvrnn.bounds`.
 
         Those take as many particles as said, or as eps (T, B, particles, Z) holds; fivo takes uniforms (T, B) for
         resampling with its eps. Parts are those of the ELBO, with the first particle's noise.
         """
         check_bound(bound, particles)
+        check_long(self, recompute=recompute, bound=bound)
         if bound == "elbo":
-            return super().loss_and_grads(x, lengths, eps, beta)
+            return super().loss_and_grads(x, lengths, eps, beta, recompute)
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws, particles)
             uniforms = noise.generator(self.seed, "resample", self._draws).random(x.shape[:2])
@@ -141,11 +145,15 @@ class VRNN(Model):
             **backward,
         }
 
-    def _forward_terms(self, x, eps, mask):
-        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask)
+    def _forward_terms(self, x, eps, mask, state=None):
+        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state)
 
-    def _backward_terms(self, cache, dlog_p, dkl):
-        return schedule.sequence_backward(self.params, cache, dlog_p, dkl, self.likelihood)
+    def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
+        return schedule.sequence_backward_with_state(self.params, cache, dlog_p, dkl, self.likelihood, dstate=dstate)
+
+    def _state_after(self, x, eps, state):
+        phi_x, _ = features_forward(self.params["phi_x"], x)
+        return schedule.loop_forward(self.params, phi_x, eps, state).state[-1].copy()
 
     def _outputs(self, cache):
         return generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)[0]
