@@ -17,9 +17,9 @@ from tinyvrnn import bounds, gradcheck, pairs
 from tinyvrnn.backend import get_backend, to_host
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
-from tinyvrnn.nn import activations, gru
+from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.params import leaves, views
-from tinyvrnn.training import loop, optim
+from tinyvrnn.training import loop, optim, parallel
 
 
 def rng(seed=0):
@@ -85,32 +85,34 @@ def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
     assert len(rows) == len(pair.shapes) + len(pair.inputs)
 
 
-def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7, model="vrnn"):
+def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7, **options):
     """Every leaf of the gradient of the whole ELBO equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers, model=model)
+    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers, **options)
     rows = gradcheck.check_model(model, x, lengths, eps, beta=beta, tol=1e-6)
     assert [row.leaf for row in rows] == [name for name, _ in leaves(model.params)]
 
 
-def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0, model="vrnn"):
+def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0, model="vrnn", **options):
     """Loss (1e-10) and every leaf of the gradient (1e-8) equal those of plain.py, differentiated by autograd."""
-    terms = {"vrnn": plain.terms, "rnn": plain.rnn_terms, "vae": plain.vae_terms}[model]
-    model, x, lengths, eps = small(likelihood, seed=seed, layers=layers, model=model)
+    terms = {"vrnn": plain.terms, "vrnn-i": plain.terms, "rnn": plain.rnn_terms, "vae": plain.vae_terms}[model]
+    model, x, lengths, eps = small(likelihood, seed=seed, layers=layers, model=model, **options)
     loss, grads, _ = model.loss_and_grads(x, lengths, eps, beta)
     value, gradient = autograd.value_and_grad(plain.loss)(host_params(model), x, lengths, eps, likelihood, beta, terms)
     assert abs(loss - value) < 1e-10 * max(1, abs(value)), f"loss {loss}, plain rewrite {value}"
     assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
 
 
-def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, **sizes):
+def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, ragged=False, **sizes):
     """log p, KL and all gradients of the batched schedule equal the literal ones to 1e-12; upstream is random."""
-    model, x, _, eps = small(likelihood, backend, seed, **sizes)
-    x, eps, dlog_p, dkl = device(backend, x, eps, *rng(seed + 1).standard_normal((2, *x.shape[:2])))
+    model, x, lengths, eps = small(likelihood, backend, seed, **sizes)
+    mask = (np.arange(len(x))[:, None] < lengths).astype(float) if ragged else np.ones(x.shape[:2])
+    upstream = rng(seed + 1).standard_normal((2, *x.shape[:2])) * mask
+    x, eps, mask, dlog_p, dkl = device(backend, x, eps, mask, *upstream)
     results = []
     for module in (schedule, stepwise):
-        log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood)
+        log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood, mask=mask)
         grads = module.sequence_backward(model.params, cache, dlog_p, dkl, model.likelihood)
-        results.append((to_host(log_p), to_host(kl), grads))
+        results.append((to_host(log_p * mask), to_host(kl * mask), grads))
     (log_p, kl, grads), (log_p_literal, kl_literal, grads_literal) = results
     assert_close(log_p, log_p_literal, 1e-12, "log p")
     assert_close(kl, kl_literal, 1e-12, "KL")
@@ -375,6 +377,31 @@ def gru_equals_literal():
     assert_close(gru.gru_forward(p, x, h)[0], expected, 1e-14, "h'")
 
 
+def lstm_literal(p, x, h, m):
+    """[h', m'] of one row, one scalar at a time, from the six equations; columns are the blocks i, f, n, o."""
+    H, h_next, m_next = len(h), np.empty(len(h)), np.empty(len(h))
+
+    def gate(block, j):
+        k = block * H + j
+        from_x = sum(x[i] * p["W"][i, k] for i in range(len(x))) + p["b"][k]
+        return from_x + sum(h[i] * p["U"][i, k] for i in range(H)) + p["c"][k]
+
+    for j in range(H):
+        i, f, o = (1 / (1 + math.exp(-gate(block, j))) for block in (0, 1, 3))
+        m_next[j] = f * m[j] + i * math.tanh(gate(2, j))
+        h_next[j] = o * math.tanh(m_next[j])
+    return np.concatenate([h_next, m_next])
+
+
+def lstm_equals_literal():
+    """The LSTM cell equals a loop over scalars, with both biases at random."""
+    draw = rng(4)
+    p = {name: draw.standard_normal(shape) for name, shape in lstm.shapes(4, 3).items()}
+    x, state = draw.standard_normal((5, 4)), draw.standard_normal((5, 6))
+    expected = np.stack([lstm_literal(p, x_row, row[:3], row[3:]) for x_row, row in zip(x, state)])
+    assert_close(lstm.lstm_forward(p, x, state)[0], expected, 1e-14, "[h', m']")
+
+
 # ---- particles ----------------------------------------------------------------------------------
 
 
@@ -416,9 +443,9 @@ def log_ratio_monte_carlo(n=40_000):
     assert_mean(ratio, kl.sum(axis=-1), "log q(z) - log p(z)")
 
 
-def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli"):
+def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli", **options):
     """Loss (1e-10) and gradient (1e-8) equal those of plain.py, differentiated by autograd with the ancestors given."""
-    model, x, lengths, eps, uniforms = small_with_particles(likelihood)
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, **options)
     loss, grads, _ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
     ancestors = ancestors_of(choices_of(model, x, lengths, eps, uniforms)) if bound == "fivo" else None
     assert bound != "fivo" or sum(a is not None for row in ancestors for a in row) > 2  # or nothing was resampled
@@ -428,15 +455,15 @@ def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli"):
     assert_same_tree(views(grads, model.shapes), gradient, 1e-8)
 
 
-def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7):
+def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7, **options):
     """Every leaf of the gradient of a bound of several particles equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3)
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3, **options)
     gradcheck.check_model(model, x, lengths, eps, beta, tol=1e-6, bound=bound, uniforms=uniforms)
 
 
-def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False):
+def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False, **options):
     """The bound of a sequence in a ragged batch is that of the batch cut at its end, whatever stands in the padding."""
-    model, x, lengths, *_ = small_with_particles()
+    model, x, lengths, *_ = small_with_particles(**options)
     if linear:
         model, x = linear_gaussian.LinearGaussian(posterior="prior"), x[..., :1]
         garbage = np.nan_to_num(garbage)
@@ -516,9 +543,9 @@ def exact_elbo_by_moments(posterior="filtering", a=0.9, q=0.5, r=0.5, T=6):
 # ---- invariances ---------------------------------------------------------------------------------
 
 
-def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, model="vrnn"):
+def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, **options):
     """More padding, and whatever stands in it, changes neither loss nor parts nor gradient."""
-    model, x, lengths, eps = small(likelihood, model=model)
+    model, x, lengths, eps = small(likelihood, **options)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps)
     wide_x, wide_eps = (np.concatenate([a, np.zeros((extra, *a.shape[1:]))]) for a in (x, eps))
     wide_eps[-extra:] = 0.5
@@ -529,9 +556,9 @@ def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, model
     assert_close(padded_grads, grads, 1e-12, "gradient")
 
 
-def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0.6, model="vrnn"):
+def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0.6, **options):
     """The loss and the gradient of a batch are the means of those of its sequences, each cut to its length."""
-    model, x, lengths, eps = small(likelihood, backend, model=model)
+    model, x, lengths, eps = small(likelihood, backend, **options)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps, beta)
     singles = [
         model.loss_and_grads(x[:n, b : b + 1], None, eps[:n, b : b + 1], beta) for b, n in enumerate(lengths.tolist())
@@ -562,9 +589,9 @@ def batches_are_unrelated():
     assert first[0] == again[0] and np.array_equal(first[1], again[1]), "the loss depends on the batch before"
 
 
-def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32", model="vrnn"):
+def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32", **options):
     """Loss, parts and all gradients are finite: heads' outputs of 1e3, their weights times 1e3, x of 1e4, or all."""
-    model, x, lengths, eps = small(likelihood, dtype=dtype, model=model)
+    model, x, lengths, eps = small(likelihood, dtype=dtype, **options)
     heads = [group for group, named in model.shapes.items() if "b_out" in named]
     x = np.round(x) if likelihood == "bernoulli" else x
     if extreme in ("outputs", "all"):
@@ -585,6 +612,37 @@ def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32
     assert np.all(np.isfinite(parts)), f"parts {parts}"
     wrong = [name for name, g in leaves(views(grads, model.shapes)) if not np.all(np.isfinite(g))]
     assert not wrong, f"gradients that are not finite: {wrong}"
+
+
+# ---- long sequences ------------------------------------------------------------------------------
+
+
+def recomputation_equals_plain(backend="numpy", likelihood="gaussian", T=17, **options):
+    """Loss, gradient and parts with recomputation equal the plain ones to 1e-12; ragged, beta != 1."""
+    model, *given = small(likelihood, backend, T=T, **options)
+    plainly, again = model.loss_and_grads(*given, beta=0.7), model.loss_and_grads(*given, beta=0.7, recompute=True)
+    assert_close(to_host(again[0]), to_host(plainly[0]), 1e-12, "loss")
+    assert_close(to_host(again[1]), to_host(plainly[1]), 1e-12, "gradient")
+    for found, expected in zip(again[2], plainly[2]):
+        assert_close(to_host(found), to_host(expected), 1e-12, "parts")
+
+
+def chunks_follow_their_sequences(chunk=2, workers=1, **options):
+    """Where nothing is learnt in between, the chunks of a ragged batch add up to the parts of each sequence as a whole.
+
+    And the loss of a chunk is the mean over the sequences that still go on in it; a second batch starts afresh.
+    """
+    model, x, lengths, eps = small("gaussian", T=9, B=5, **options)
+    lengths = np.array([9, 2, 5, 1, 6])
+    expected = model.parts(x, lengths, eps)
+    run = loop.Options(epochs=1, chunk=chunk)
+    with parallel.Workers(workers) as pool:
+        for _ in range(2):
+            found = np.zeros((3, 5))
+            for number, (loss, _, parts) in enumerate(loop._gradients(model, x, lengths, eps, 1.0, run, pool, {})):
+                found[:, lengths > number * chunk] += np.stack([to_host(part) for part in parts])
+                assert_close(float(loss), -to_host(parts.elbo).mean(), 1e-12, "loss of a chunk")
+            assert_close(found, np.stack([to_host(part) for part in expected]), 1e-12, "parts")
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -642,25 +700,27 @@ def draw_plainly(model, n, steps, draw):
     if model.name == "vae":
         z = draw.standard_normal((steps, n, model.z_dim))
         return np.stack([draw_x(name, draw, *plain.decoded(p, name, z_t)) for z_t in z])
-    h = np.zeros((n, model.h_dim))
+    state = np.zeros((n, 1)) + plain.no_state(p["recur"])
     for _ in range(steps):
+        h = plain.seen(p["recur"], state)
         if model.name == "rnn":
             v = plain.hidden(p["predict"], h)
             xs.append(draw_x(name, draw, *plain.outputs(p["predict"], name, v)))
-            h = plain.gru(p["recur"], plain.hidden(p["phi_x"], xs[-1]), h)
+            state = plain.recur(p["recur"], plain.hidden(p["phi_x"], xs[-1]), state)
             continue
-        mu_0, sigma_0 = plain.gaussian_head(p["prior"], plain.hidden(p["prior"], h))
-        phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * draw.standard_normal(mu_0.shape))
+        noise = draw.standard_normal((n, model.z_dim))
+        mu_0, sigma_0 = plain.prior(p, h, noise)
+        phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * noise)
         v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
         x = draw_x(name, draw, *plain.outputs(p["generate"], name, v))
         xs.append(x)
-        h = plain.gru(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), h)
+        state = plain.recur(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), state)
     return np.stack(xs)
 
 
-def sample_moments(likelihood="bernoulli", n=40_000, steps=3, model="vrnn"):
+def sample_moments(likelihood="bernoulli", n=40_000, steps=3, **options):
     """Means, squares and products of neighbouring steps of samples equal those of draws by plain.py."""
-    model, *_ = small(likelihood, scale=0.8, model=model)
+    model, *_ = small(likelihood, scale=0.8, **options)
     ours, theirs = model.sample(n=n, steps=steps, seed=3), draw_plainly(model, n, steps, rng(5))
     for name, moment in (
         ("x_t", lambda x: x),

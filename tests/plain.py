@@ -50,6 +50,36 @@ def gru(p, x, h):
     return (1 - u) * n + u * h
 
 
+def lstm(p, x, state):
+    """LSTM as in torch.nn.LSTMCell, gate by gate; columns are the blocks i, f, n, o; state is h and the memory."""
+    H = state.shape[-1] // 2
+    h, m = state[..., :H], state[..., H:]
+    a = [
+        anp.dot(x, p["W"][:, k * H : (k + 1) * H])
+        + p["b"][k * H : (k + 1) * H]
+        + anp.dot(h, p["U"][:, k * H : (k + 1) * H])
+        + p["c"][k * H : (k + 1) * H]
+        for k in range(4)
+    ]
+    m = sigmoid(a[1]) * m + sigmoid(a[0]) * anp.tanh(a[2])
+    return anp.concatenate([sigmoid(a[3]) * anp.tanh(m), m], axis=-1)
+
+
+def no_state(p):
+    """The state before the first step."""
+    H, columns = p["U"].shape
+    return anp.zeros(H if columns == 3 * H else 2 * H)
+
+
+def recur(p, x, state):
+    return gru(p, x, state) if p["U"].shape[1] == 3 * p["U"].shape[0] else lstm(p, x, state)
+
+
+def seen(p, state):
+    """What other networks see of a state: h."""
+    return state[..., : p["U"].shape[0]]
+
+
 def softmax(a):
     return anp.exp(a) / anp.sum(anp.exp(a), axis=-1, keepdims=True)
 
@@ -108,28 +138,50 @@ def log_density(likelihood, x, *given):
     return anp.log(anp.sum(softmax(logits) * binormal(x, mu, sigma, rho))) + coin(x[2:], a)
 
 
+def prior(params, h, eps):
+    """Eq. 5, or N(0, I) where there is no network for it. eps: like z."""
+    if not params["prior"]:
+        return anp.zeros(eps.shape), anp.ones(eps.shape)
+    return gaussian_head(params["prior"], hidden(params["prior"], h))
+
+
+def views_of_x(params, x):
+    """What q(z_t | ...) is given of x (T, X), step by step: phi_x(x_t), or the state of an RNN that read x_T .. x_t."""
+    phi_xs = [hidden(params["phi_x"], x_t) for x_t in x]
+    if "backward" not in params:
+        return phi_xs
+    state, found = no_state(params["backward"]), []
+    for phi_x in phi_xs[::-1]:
+        state = recur(params["backward"], phi_x, state)
+        found = [seen(params["backward"], state), *found]
+    return found
+
+
 def terms(params, x, eps, likelihood):
     """(log-likelihood, KL) of one sequence x (T, X) with the noise eps (T, Z)."""
-    h, total, total_kl = anp.zeros(params["recur"]["U"].shape[0]), 0.0, 0.0
+    state, total, total_kl = no_state(params["recur"]), 0.0, 0.0
+    looks = views_of_x(params, x)
     for t in range(len(x)):
+        h = seen(params["recur"], state)
         phi_x = hidden(params["phi_x"], x[t])
-        mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
-        mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+        mu_0, sigma_0 = prior(params, h, eps[t])
+        mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([looks[t], h])))
         phi_z = hidden(params["phi_z"], mu_z + sigma_z * eps[t])
         generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
         total = total + log_density(likelihood, x[t], *outputs(params["generate"], likelihood, generated))
         total_kl = total_kl + kl(mu_z, sigma_z, mu_0, sigma_0)
-        h = gru(params["recur"], anp.concatenate([phi_x, phi_z]), h)
+        state = recur(params["recur"], anp.concatenate([phi_x, phi_z]), state)
     return total, total_kl
 
 
 def rnn_terms(params, x, eps, likelihood):
     """(log p(x), 0) of one sequence x (T, X) by Eq. 1 and 2."""
-    h, total = anp.zeros(params["recur"]["U"].shape[0]), 0.0
+    state, total = no_state(params["recur"]), 0.0
     for x_t in x:
+        h = seen(params["recur"], state)
         predicted = outputs(params["predict"], likelihood, hidden(params["predict"], h))
         total = total + log_density(likelihood, x_t, *predicted)
-        h = gru(params["recur"], hidden(params["phi_x"], x_t), h)
+        state = recur(params["recur"], hidden(params["phi_x"], x_t), state)
     return total, 0.0
 
 
@@ -147,27 +199,29 @@ def vae_terms(params, x, eps, likelihood):
     return total, total_kl
 
 
-def weigh(params, x, h, eps, likelihood):
-    """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn, and h_t."""
+def weigh(params, x, look, state, eps, likelihood):
+    """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn; the state."""
+    h = seen(params["recur"], state)
     phi_x = hidden(params["phi_x"], x)
-    mu_0, sigma_0 = gaussian_head(params["prior"], hidden(params["prior"], h))
-    mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([phi_x, h])))
+    mu_0, sigma_0 = prior(params, h, eps)
+    mu_z, sigma_z = gaussian_head(params["infer"], hidden(params["infer"], anp.concatenate([look, h])))
     z = mu_z + sigma_z * eps
     phi_z = hidden(params["phi_z"], z)
     generated = hidden(params["generate"], anp.concatenate([phi_z, h]))
     log_p = log_density(likelihood, x, *outputs(params["generate"], likelihood, generated))
     log_w = log_p + anp.sum(anp.log(normal(z, mu_0, sigma_0)) - anp.log(normal(z, mu_z, sigma_z)))
-    return log_w, gru(params["recur"], anp.concatenate([phi_x, phi_z]), h)
+    return log_w, recur(params["recur"], anp.concatenate([phi_x, phi_z]), state)
 
 
 def filtered(params, x, eps, likelihood, ancestors=None):
     """log of the estimate of p(x) by the particles eps (T, K, Z); ancestors[t]: None, or whom each of them follows."""
     T, K, _ = eps.shape
-    hs, ws, estimate = [anp.zeros(params["recur"]["U"].shape[0])] * K, [1.0] * K, 1.0
+    hs, ws, estimate = [no_state(params["recur"])] * K, [1.0] * K, 1.0
+    looks = views_of_x(params, x)
     for t in range(T):
         if ancestors is not None and ancestors[t] is not None:
             estimate, hs, ws = estimate * sum(ws) / K, [hs[a] for a in ancestors[t]], [1.0] * K
-        steps = [weigh(params, x[t], hs[k], eps[t, k], likelihood) for k in range(K)]
+        steps = [weigh(params, x[t], looks[t], hs[k], eps[t, k], likelihood) for k in range(K)]
         hs, ws = [h for _, h in steps], [w * anp.exp(log_w) for w, (log_w, _) in zip(ws, steps)]
     return anp.log(estimate * sum(ws) / K)
 

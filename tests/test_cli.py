@@ -197,7 +197,7 @@ def test_sample_draws_a_picture(run, tmp_path):
 def test_gradcheck_prints_every_leaf(capsys):
     assert cli.main(["gradcheck"]) == 0
     out = capsys.readouterr().out
-    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "39 of 39 passed"
+    assert "gaussian KL" in out and "recur.U" in out and out.splitlines()[-1] == "41 of 41 passed"
 
 
 @pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
@@ -234,7 +234,7 @@ def test_a_pen_is_trained_evaluated_and_sampled(model, says, strokes, tmp_path, 
     np.testing.assert_allclose(np.load(out)["x"][:, :6], np.load(strokes), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["vrnn", "rnn", "vae"])
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn", "vae"])
 def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["--model", model, "--likelihood", "gmm", "--components", "2", *QUICK[:4], "--epochs", "1"]
@@ -245,6 +245,26 @@ def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert (result["model"], result["bound"]) == (model, "exact" if model == "rnn" else "elbo")
     assert (result["kl_per_sequence"] == 0) == (model == "rnn")
+
+
+def test_a_run_with_an_lstm_and_a_smoothing_posterior_is_trained_evaluated_and_sampled(tmp_path, capsys):
+    folder, chosen = tmp_path / "run", ["--cell", "lstm", "--posterior", "smoothing"]
+    assert cli.main(["train", "vowels", *chosen, *QUICK[:4], "--epochs", "1", "--out", str(folder)]) == 0
+    assert "cell='lstm', posterior='smoothing'" in capsys.readouterr().out
+    config = tomllib.loads((folder / "config.toml").read_text())["model"]
+    assert (config["cell"], config["posterior"]) == ("lstm", "smoothing")
+    assert cli.main(["evaluate", str(folder)]) == 0
+    assert cli.main(["sample", str(folder), "-n", "2", "--out", str(tmp_path / "s.npz")]) == 0
+
+
+@pytest.mark.parametrize("model", ["vrnn", "rnn"])
+def test_a_run_by_chunks_with_recomputation_says_so(model, tmp_path, capsys):
+    folder, long = tmp_path / "run", ["--chunk", "5", "--recompute"]
+    options = ["--model", model, *long, *QUICK[:4], "--epochs", "1", "--out", str(folder)]
+    assert cli.main(["train", "vowels", *options]) == 0
+    assert "chunk 5, recompute True" in capsys.readouterr().out
+    training = tomllib.loads((folder / "config.toml").read_text())["training"]
+    assert (training["chunk"], training["recompute"]) == (5, True)
 
 
 def test_a_categorical_run_draws_one_hot_steps(tmp_path):
@@ -264,6 +284,13 @@ def test_a_categorical_run_draws_one_hot_steps(tmp_path):
         (["--likelihood", "gmm", "--components", "0"], "components must be"),
         (["--likelihood", "bernoulli", "--components", "3"], "leave it out"),
         (["--model", "vrn"], 'did you mean "vrnn"'),
+        (["--cell", "lstn"], 'did you mean "lstm"'),
+        (["--model", "vae", "--recompute"], "a vae has none"),
+        (["--posterior", "smoothing", "--chunk", "5"], "reads each as a whole"),
+        (["--chunk", "0"], "at least 1"),
+        (["--posterior", "smooth"], 'did you mean "smoothing"'),
+        (["--model", "rnn", "--posterior", "smoothing"], "--posterior is not for a model of kind rnn"),
+        (["--model", "vae", "--cell", "lstm"], "not for a model of kind vae"),
         (["--model", "rnn", "--bound", "iwae"], "of kind rnn: leave bound out"),
     ],
 )

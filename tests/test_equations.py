@@ -1,4 +1,4 @@
-"""The GRU and ancestral sampling (Eq. 8) by other routes: a loop over scalars, a model set by hand, draws by numpy.
+"""The cells and ancestral sampling (Eq. 8) by other routes: a loop over scalars, a model set by hand, draws by numpy.
 
 Catches: a GRU of another form (reset before the product, gates swapped, a bias left out), means fed back in place of
 samples, a prior or a generation that is not that of the equations, noise that depends on the number of steps.
@@ -14,11 +14,27 @@ import pytest
 from tinyvrnn.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import equations
-from tinyvrnn.nn import gru
+from tinyvrnn.nn import gru, lstm
 
 
 def test_gru_equals_a_loop_over_scalars():
     checks.gru_equals_literal()
+
+
+def test_lstm_equals_a_loop_over_scalars():
+    checks.lstm_equals_literal()
+
+
+def test_lstm_keeps_its_memory_where_the_forget_gate_is_open_and_the_input_gate_shut():
+    draw = checks.rng()
+    p = {name: draw.standard_normal(shape) for name, shape in lstm.shapes(4, 3).items()}
+    p["b"][:6] = [-1e3] * 3 + [1e3] * 3
+    x, state, dstate = draw.standard_normal((5, 4)), draw.standard_normal((5, 6)), draw.standard_normal((5, 6))
+    after, cache = lstm.lstm_forward(p, x, state)
+    assert np.array_equal(after[:, 3:], state[:, 3:])
+    dstate[:, :3] = 0  # what is asked of the memory alone passes unharmed
+    (_, dbefore), _ = lstm.lstm_backward(p, cache, dstate)
+    assert np.array_equal(dbefore[:, 3:], dstate[:, 3:])
 
 
 def test_gru_of_several_inputs_is_the_gru_of_their_concatenation():

@@ -16,7 +16,7 @@ from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
 every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
-each = pytest.mark.parametrize("model", ["rnn", "vae"])
+each = pytest.mark.parametrize("model", ["vrnn-i", "rnn", "vae"])
 
 
 @every
@@ -204,7 +204,7 @@ def test_a_model_comes_back_from_its_checkpoint(model, likelihood, tmp_path):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_models_name_and_sizes_are_in_its_text(model):
     m, *_ = checks.small("gmm", model=model)
-    assert repr(m).startswith(f"{model.upper()}(x_dim=4, ") and "components=3" in repr(m)
+    assert repr(m).startswith(f"{model.upper().replace('-', '')}(x_dim=4, ") and "components=3" in repr(m)
 
 
 @each

@@ -17,12 +17,16 @@ import pytest
 from tinyvrnn import distributions, gradcheck, nn, pairs
 from tinyvrnn.backend import to_host
 from tinyvrnn.models import equations
-from tinyvrnn.nn import activations, gru, linear, mlp
+from tinyvrnn.nn import activations, gru, linear, lstm, mlp
 
 BACKENDS = ("numpy", "strict")
 LEADING = {"(B,)": (3,), "(T, B)": (2, 3), "()": (), "(1,)": (1,)}
 # the nonlinear halves of two pairs, that a loop over time calls apart: the whole pair that is made of each
-HALVES = {"gru_gates_forward": gru.gru_forward, "mlp_tail_forward": mlp.mlp_forward}
+HALVES = {
+    "gru_gates_forward": gru.gru_forward,
+    "lstm_gates_forward": lstm.lstm_forward,
+    "mlp_tail_forward": mlp.mlp_forward,
+}
 
 
 @pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
@@ -79,6 +83,22 @@ def test_gradients_of_the_gru_gates_alone_equal_numeric_ones(backend, leading):
 
     a, g = checks.rng().standard_normal((2, *leading, 12))
     inputs = checks.device(backend, a, g, checks.rng(1).standard_normal((*leading, 4)))
+    assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
+def test_gradients_of_the_lstm_gates_alone_equal_numeric_ones(backend, leading):
+    def forward(a, g, state):
+        state_next, gates = lstm.lstm_gates_forward(a, g, state)
+        return state_next, lstm.LstmCache((), state, *gates)
+
+    def backward(cache, dstate_next):
+        da, dstate = lstm.lstm_gates_backward(lstm.lstm_slopes(cache), cache.ifno, dstate_next)
+        return da, da.copy(), dstate
+
+    a, g = checks.rng().standard_normal((2, *leading, 16))
+    inputs = checks.device(backend, a, g, checks.rng(1).standard_normal((*leading, 8)))
     assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
 
 
@@ -161,3 +181,20 @@ def test_gru_gates_into_given_arrays_equal_the_plain_ones(backend):
     for in_place in (gru.gru_gates_backward(slopes, dh, out=slopes), gru.gru_h_side(da_out, ru, out=da_out)):
         assert np.array_equal(to_host(in_place), to_host(da if in_place is slopes else dg))
     assert np.array_equal(to_host(da_out), to_host(dg))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lstm_gates_into_given_arrays_equal_the_plain_ones(backend):
+    draw = checks.rng()
+    a, g = checks.device(backend, *draw.standard_normal((2, 4, 12)))
+    state, dstate = checks.device(backend, *draw.standard_normal((2, 4, 6)))
+    outs = checks.device(backend, *(np.full((4, width), np.nan) for width in (6, 12, 3)))
+    state_next, gates = lstm.lstm_gates_forward(a, g, state)
+    lstm.lstm_gates_forward(a, g, state, out=outs)
+    for plain, out in zip((state_next, *gates), outs, strict=True):
+        assert np.array_equal(to_host(out), to_host(plain))
+    slopes = lstm.lstm_slopes(lstm.LstmCache((), state, *gates))
+    da, dbefore = lstm.lstm_gates_backward(slopes, gates[0], dstate)
+    again, dbefore_again = lstm.lstm_gates_backward(slopes, gates[0], dstate, out=slopes[..., :12])
+    assert np.array_equal(to_host(again), to_host(da)) and np.array_equal(to_host(dbefore_again), to_host(dbefore))
+    assert np.array_equal(to_host(slopes)[..., :12], to_host(da))

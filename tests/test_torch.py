@@ -1,6 +1,6 @@
-"""The GRU cell and the distributions against torch, where torch is installed (it is no requirement of the tests).
+"""The GRU, the LSTM and the distributions against torch, where torch is installed (it is no requirement of the tests).
 
-Catches: a GRU that is not the one of torch.nn.GRUCell and cuDNN, so that weights could not be compared; a density, a KL
+Catches: a GRU or an LSTM that is not the one of torch and cuDNN, so that weights could not be compared; a density, a KL
 or a gradient that another library disagrees with.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinyvrnn.distributions import bernoulli, gaussian
-from tinyvrnn.nn import gru
+from tinyvrnn.nn import gru, lstm
 
 torch = pytest.importorskip("torch")
 
@@ -36,6 +36,28 @@ def test_gru_and_its_gradients_equal_torch_grucell():
     checks.assert_close(h_next, h_next_t.detach().numpy(), 1e-14, "h'")
     checks.assert_close(dx, x_t.grad.numpy(), 1e-13, "dx")
     checks.assert_close(dh, h_t.grad.numpy(), 1e-13, "dh")
+    for name, theirs in names.items():
+        checks.assert_close(grads[name], getattr(cell, theirs).grad.numpy().T, 1e-13, name)
+
+
+def test_lstm_and_its_gradients_equal_torch_lstmcell():
+    """torch keeps W transposed; its blocks are i, f, g, o, and its g is n here."""
+    draw = checks.rng()
+    p = {name: draw.standard_normal(shape) for name, shape in lstm.shapes(4, 3).items()}
+    x, state, dstate_next = draw.standard_normal((5, 4)), draw.standard_normal((5, 6)), draw.standard_normal((5, 6))
+    cell = torch.nn.LSTMCell(4, 3, dtype=torch.float64)
+    names = {"W": "weight_ih", "b": "bias_ih", "U": "weight_hh", "c": "bias_hh"}
+    for name, theirs in names.items():
+        getattr(cell, theirs).data = torch.tensor(p[name].T.copy())
+    x_t, state_t = tensors(x, state)
+    state_next_t = torch.cat(cell(x_t, (state_t[:, :3], state_t[:, 3:])), dim=1)
+    state_next_t.backward(torch.tensor(dstate_next))
+
+    state_next, cache = lstm.lstm_forward(p, x, state)
+    (dx, dstate), grads = lstm.lstm_backward(p, cache, dstate_next)
+    checks.assert_close(state_next, state_next_t.detach().numpy(), 1e-14, "[h', m']")
+    checks.assert_close(dx, x_t.grad.numpy(), 1e-13, "dx")
+    checks.assert_close(dstate, state_t.grad.numpy(), 1e-13, "d[h, m]")
     for name, theirs in names.items():
         checks.assert_close(grads[name], getattr(cell, theirs).grad.numpy().T, 1e-13, name)
 

@@ -16,7 +16,7 @@ from tinyvrnn.errors import (
 )
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
-from tinyvrnn.models.vrnn import VRNN
+from tinyvrnn.models.vrnn import VRNN, VRNNI
 from tinyvrnn.training.checkpoint import load, save
 from tinyvrnn.training.loop import train
 
@@ -26,6 +26,7 @@ __all__ = [
     "RNN",
     "VAE",
     "VRNN",
+    "VRNNI",
     "BackendError",
     "CheckpointError",
     "ConfigError",

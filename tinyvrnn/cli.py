@@ -19,6 +19,9 @@ from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.models.particles import BOUNDS, check_bound
+from tinyvrnn.models.recompute import check as check_long
+from tinyvrnn.models.vrnn import POSTERIORS
+from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
@@ -26,7 +29,7 @@ from tinyvrnn.training.run import Run
 
 BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
-WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
+WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
 DEFAULTS = Options(epochs=30)
 
@@ -58,11 +61,13 @@ def command_train(a):
     check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
     options = options._replace(bound=a.bound, particles=_particles(a.bound, a.particles, default=8))
+    options = options._replace(chunk=a.chunk, recompute=a.recompute)
     if a.epochs is None and a.minutes is None:
         options = options._replace(epochs=DEFAULTS.epochs)
     options.check()
     model = _model(a, data.x_dim, likelihood)
     check_bound(options.bound, options.particles, model)
+    check_long(model, options.chunk, options.recompute, options.bound)
     run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
@@ -121,7 +126,7 @@ def command_gradcheck(a):
     get_rows = {name: lambda name=name: check(name, a.backend, a.seed) for name in PAIRS}
     for likelihood in LIKELIHOODS:
         whole = f"{WHOLE[a.model]}, {likelihood}"
-        get_rows[whole] = lambda name=likelihood: _check_whole(a.model, name, a.backend, a.seed)
+        get_rows[whole] = lambda name=likelihood: _check_whole(a, name)
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
     failed = [name for name, rows in get_rows.items() if not _print_rows(name, rows)]
     print(
@@ -193,8 +198,11 @@ def _model(a, x_dim, likelihood):
         raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood}": leave it out.')
     kind, features = MODELS[a.model], a.hidden if a.features is None else a.features
     sizes = {"x_dim": x_dim, "h_dim": a.hidden, "z_dim": a.latent, "features": features, "layers": a.layers}
+    chosen = {name: getattr(a, name) for name in ("cell", "posterior") if getattr(a, name) is not None}
+    for name in set(chosen) - set(kind.choices):
+        raise ConfigError(f"--{name} is not for a model of kind {a.model}: leave it out.")
     return kind(
-        **{name: sizes[name] for name in kind.sizes},
+        **{name: sizes[name] for name in kind.sizes} | chosen,
         likelihood=likelihood,
         backend=a.backend,
         dtype=a.dtype,
@@ -320,8 +328,9 @@ def _prime(path, model, n):
     return pad(sequences)[0]
 
 
-def _check_whole(model, likelihood, backend, seed):
-    model, x, lengths, eps = small_model(likelihood, backend, seed, model)
+def _check_whole(a, likelihood):
+    options = {name: getattr(a, name) for name in MODELS[a.model].choices}
+    model, x, lengths, eps = small_model(likelihood, a.backend, a.seed, a.model, **options)
     return check_model(model, x, lengths, eps, beta=0.7)
 
 
@@ -385,6 +394,9 @@ def _parser():
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
+    p.add_argument("--cell", type=_one_of("cell", CELLS), default="gru", help=" | ".join(CELLS))
+    choices = " | ".join(POSTERIORS)
+    p.add_argument("--posterior", type=_one_of("posterior", POSTERIORS), default="filtering", help=choices)
     p.add_argument("--seed", type=int, default=0)
 
     p = _command(commands, "exact", command_exact, "the bound of a linear VRNN next to its exact log p(x)")
@@ -428,6 +440,9 @@ def _train_options(p):
         type=_one_of("likelihood", LIKELIHOODS),
         help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli, gaussian or pen, by data)",
     )
+    p.add_argument("--cell", type=_one_of("cell", CELLS), help=f"{' | '.join(CELLS)}: f of Eq. 1 and 7 (default gru)")
+    about = "(default filtering): what q of z_t sees, x up to t, or all of x"
+    p.add_argument("--posterior", type=_one_of("posterior", POSTERIORS), help=f"{' | '.join(POSTERIORS)} {about}")
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
     p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")
@@ -441,6 +456,10 @@ def _train_options(p):
     p.add_argument("--warmup", type=int, default=d.warmup, help=f"epochs of KL warm-up (default {d.warmup})")
     p.add_argument("--clip", type=float, default=d.clip, help=f"greatest gradient norm (default {d.clip:g})")
     p.add_argument("--patience", type=int, default=d.patience, help=f"epochs without gain (default {d.patience})")
+    about = "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on"
+    p.add_argument("--chunk", type=_positive, metavar="N", help=about)
+    about = "exact backpropagation of long sequences in less memory, for about a third more time"
+    p.add_argument("--recompute", action="store_true", help=about)
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")

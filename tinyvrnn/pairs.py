@@ -12,7 +12,7 @@ from tinyvrnn.backend import get_backend
 from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, get_likelihood, mixture, pen
 from tinyvrnn.gradcheck import check_pair
 from tinyvrnn.models import MODELS, equations
-from tinyvrnn.nn import activations, gru, linear, mlp
+from tinyvrnn.nn import activations, gru, linear, lstm, mlp
 from tinyvrnn.noise import generator
 
 B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
@@ -57,6 +57,7 @@ PAIRS = {
     **{name: _elementwise(name) for name in ("relu", "tanh", "sigmoid", "softplus")},
     "mlp": Pair(mlp.mlp_forward, mlp.mlp_backward, mlp.shapes([X, F, F]), (("real", X),)),
     "gru": Pair(gru.gru_forward, gru.gru_backward, gru.shapes(X, H), (("real", X), ("real", H))),
+    "lstm": Pair(lstm.lstm_forward, lstm.lstm_backward, lstm.shapes(X, H), (("real", X), ("real", 2 * H))),
     "gaussian head": Pair(
         gaussian.gaussian_head_forward, gaussian.gaussian_head_backward, gaussian.head_shapes(F, Z), (("real", F),)
     ),
@@ -138,6 +139,12 @@ PAIRS = {
     ),
     "recur, Eq. 7": Pair(
         equations.recur_forward, equations.recur_backward, gru.shapes(2 * F, H), (("real", F), ("real", F), ("real", H))
+    ),
+    "recur, Eq. 7, lstm": Pair(
+        equations.recur_forward,
+        equations.recur_backward,
+        lstm.shapes(2 * F, H),
+        (("real", F), ("real", F), ("real", 2 * H)),
     ),
     "infer, Eq. 9": Pair(
         equations.infer_forward,

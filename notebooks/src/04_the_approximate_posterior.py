@@ -201,7 +201,8 @@ tv.course.show(stepwise.step_forward)
 # %% [markdown]
 # The package trains with another version, that keeps only Eq. 9, the draw and Eq. 7 inside the loop. Prior,
 # generation and the terms of the bound wait outside and are done for all $T$ at once. The products with
-# $\varphi^x(x_t)$ wait outside too, since $x$ is known from the start.
+# $\varphi^x(x_t)$ wait outside too, since $x$ is known from the start. (`seen` is $\varphi^x(x_t)$ here. A *smoothing*
+# posterior, `posterior="smoothing"`, is given something that has read the future as well.)
 #
 # > **Function** `tinyvrnn.models.schedule.loop_forward` · **held by**
 # > `tests/test_schedule.py::test_batched_schedule_equals_the_literal_steps`

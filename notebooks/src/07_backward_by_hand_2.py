@@ -421,7 +421,8 @@ tv.course.show(schedule.loop_forward)
 
 # %% [markdown]
 # Backward is the same picture from right to left: likelihood, generation, KL and prior for all $T$ at once; then one
-# **reverse loop** that carries nothing but $dh$; then each weight gradient as one product (07.4).
+# **reverse loop** that carries nothing but $dh$; then each weight gradient as one product (07.4). It is called `dstate`
+# in the code and the gates are the `cell`'s, since the same loop serves an LSTM, whose state is more than its $h$.
 #
 # > **Function** `tinyvrnn.models.schedule.reverse_loop` · **held by**
 # > `tests/test_schedule.py::test_each_term_of_the_bound_has_the_literal_gradient_alone`

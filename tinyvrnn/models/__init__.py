@@ -2,6 +2,6 @@
 
 from tinyvrnn.models import base, equations, linear_gaussian, rnn, schedule, stepwise, vae, vrnn
 
-MODELS = {model.name: model for model in (vrnn.VRNN, rnn.RNN, vae.VAE)}
+MODELS = {model.name: model for model in (vrnn.VRNN, vrnn.VRNNI, rnn.RNN, vae.VAE)}
 
 __all__ = ["MODELS", "base", "equations", "linear_gaussian", "rnn", "schedule", "stepwise", "vae", "vrnn"]

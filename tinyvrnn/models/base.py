@@ -1,7 +1,8 @@
 """What all models share: a flat vector of parameters, checked data, sums of a bound's terms, and the gradient's shape.
 
-A model says what its parameters are (`_shapes`), how the terms of its bound come about (`_forward_terms`) and what
-their gradient is (`_backward_terms`); how it reconstructs (`_outputs`) and how it samples (`_draw`).
+A model says what its parameters are (`_shapes`), how the terms of its bound come about (`_forward_terms`, from a state)
+and what their gradient is (`_backward_terms`, and that of the state); how it reconstructs (`_outputs`) and how it
+samples (`_draw`).
 """
 
 from numbers import Integral, Real
@@ -13,6 +14,8 @@ from tinyvrnn import noise
 from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.models import recompute as recomputation
+from tinyvrnn.nn.cells import cell_of
 from tinyvrnn.params import initialise, views
 
 
@@ -28,12 +31,13 @@ class Parts(NamedTuple):
 
 
 class Model:
-    """The base of VRNN, RNN and VAE; not a model by itself. x is (T, B, X), time-major."""
+    """The base of VRNN, VRNN-I, RNN and VAE; not a model by itself. x is (T, B, X), time-major."""
 
-    name = None  # "vrnn", "rnn" or "vae"
+    name = None  # its key in MODELS
     bound = "elbo"  # or "exact", where `elbo` is log p(x) itself
     bounds = ("elbo",)  # what it can be trained on and evaluated with
     sizes = ()  # names of the arguments that are sizes, each an attribute
+    choices = ()  # names of the arguments that are one of a few words, each an attribute too
     z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
 
     def __init__(self, likelihood="bernoulli", backend=None, dtype="float32", seed=0, components=COMPONENTS):
@@ -44,6 +48,9 @@ class Model:
         self.shapes = self._shapes()
         self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
+        for group in self.params.values():
+            if "U" in group:
+                cell_of(group).initialise(group)
         self.mean, self.std = np.zeros(self.x_dim), np.ones(self.x_dim)  # of standardised training data
         self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
@@ -62,7 +69,8 @@ class Model:
     @property
     def config(self):
         """The arguments that make this model again (backend apart), as plain values."""
-        config = {name: int(getattr(self, name)) for name in self.sizes} | {"likelihood": self.likelihood.name}
+        config = {name: int(getattr(self, name)) for name in self.sizes}
+        config |= {name: getattr(self, name) for name in self.choices} | {"likelihood": self.likelihood.name}
         if self.likelihood.components is not None:
             config["components"] = self.likelihood.components
         return config | {"dtype": self.dtype, "seed": int(self.seed)}
@@ -77,27 +85,46 @@ class Model:
         """What a person calls the figure that is trained on."""
         return "ELBO" if self.bound == "elbo" else "log p(x)"
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0):
+    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, recompute=False):
         """Minus the ELBO and its gradient, by the hand-written backward pass.
 
         x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
         (None: drawn, anew in each call, from the model's seed); beta: weight of the KL, for warm-up.
+        recompute: the same in memory that grows as sqrt(T), for about a third more time: see recompute.py.
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
         """
+        return self._loss_and_grads(x, lengths, eps, beta, recompute)[:3]
+
+    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False):
+        """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state`, and returns the next one too.
+
+        state (B, S H): what the call for the chunk before, of the SAME sequences, returned; None: their first chunk. No
+        gradient goes back through it. Returns loss, grads, parts, state. Raises ConfigError for a model without state.
+        """
+        recomputation.check(self, chunk=len(x))
+        return self._loss_and_grads(x, lengths, eps, beta, recompute, state)
+
+    def _loss_and_grads(self, x, lengths, eps, beta, recompute, state=None):
         beta = finite(beta)  # a NumPy scalar would turn float32 arrays into float64
+        recomputation.check(self, recompute=recompute)
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws)
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            log_p, kl, cache = self._forward_terms(x, eps)
-            parts = _parts(log_p, kl, mask)
-            loss = self.backend.xp.mean(beta * parts.kl - parts.log_likelihood)
             weight = mask / x.shape[1]
-            named = self._backward_terms(cache, -weight, beta * weight)
-            del cache  # before another vector of theta's size is made
-            return loss, self._flat(named), parts
+            terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
+            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state)
+            parts = _parts(log_p, kl, mask)
+            return self.backend.xp.mean(beta * parts.kl - parts.log_likelihood), grads, parts, state
+
+    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state):
+        log_p, kl, cache = self._forward_terms(x, eps, mask, state)
+        state = cache.loop.state[-1].copy() if "cell" in self.choices else None
+        _, named = self._backward_terms(cache, dlog_p, dkl)
+        del cache  # before another vector of theta's size is made
+        return log_p, kl, self._flat(named), state
 
     def elbo(self, x, lengths=None, eps=None):
         """One-draw estimate of the ELBO of each sequence, (B,), in nats per sequence. Arguments as in `loss_and_grads`.
@@ -137,7 +164,7 @@ class Model:
         eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            log_p, kl, cache = self._forward_terms(x, eps)
+            log_p, kl, cache = self._forward_terms(x, eps, mask)
         return log_p, kl, mask, cache
 
     def _draw_eps(self, x, stream, step, *particles):

@@ -2,10 +2,10 @@
 
     Eq. 5   prior      p(z_t | x_<t, z_<t) = N(mu_0, sigma_0^2)      [mu_0, sigma_0] = phi_prior(h_{t-1})
     Eq. 6   generate   p(x_t | z_<=t, x_<t)                          outputs = phi_dec(phi_z(z_t), h_{t-1})
-    Eq. 7   recur      h_t = f(phi_x(x_t), phi_z(z_t), h_{t-1})      f is a GRU
+    Eq. 7   recur      h_t = f(phi_x(x_t), phi_z(z_t), h_{t-1})      f is a GRU or an LSTM
     Eq. 9   infer      q(z_t | x_<=t, z_<t) = N(mu_z, sigma_z^2)     [mu_z, sigma_z] = phi_enc(phi_x(x_t), h_{t-1})
 
-    Eq. 1   remember   h_t = f(phi_x(x_t), h_{t-1})                  f is a GRU                           the RNN
+    Eq. 1   remember   h_t = f(phi_x(x_t), h_{t-1})                  f is a GRU or an LSTM                the RNN
     Eq. 2   predict    p(x_t | x_<t)                                 outputs = g(h_{t-1})                 the RNN
     Eq. 3   encode     q(z | x) = N(mu_z, sigma_z^2)                 [mu_z, sigma_z] = phi_enc(x)         the VAE
     Eq. 3   decode     p(x | z)                                      outputs = phi_dec(z)                 the VAE
@@ -16,8 +16,9 @@ Source: Chung et al., 2015, arXiv:1506.02216, sections 2 and 3.
 
 from typing import NamedTuple
 
+from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.gaussian import gaussian_head_backward, gaussian_head_forward
-from tinyvrnn.nn.gru import gru_backward, gru_forward
+from tinyvrnn.nn.cells import cell_of
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward, mlp_forward
 
 
@@ -27,12 +28,20 @@ class NetworkCache(NamedTuple):
 
 
 def prior_forward(p, h):
-    """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache."""
+    """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache.
+
+    With no parameters in p it is N(0, I), whatever h is: mu_0 and sigma_0 are then (..., 1), for every entry of z.
+    """
+    if not p:
+        mu_0 = namespace(h).zeros((*h.shape[:-1], 1), dtype=h.dtype)
+        return (mu_0, mu_0 + 1), h
     return _network_forward(p, gaussian_head_forward, h)
 
 
 def prior_backward(p, cache, dmu_0, dsigma_0):
-    """Eq. 5 backward: dh (..., H), grads."""
+    """Eq. 5 backward: dh (..., H), grads. Without parameters nothing depends on h."""
+    if not p:
+        return namespace(cache).zeros_like(cache), {}
     return _network_backward(p, cache, gaussian_head_backward, dmu_0, dsigma_0)
 
 
@@ -60,23 +69,26 @@ def infer_backward(p, cache, dmu_z, dsigma_z):
 
 
 def recur_forward(p, phi_x, phi_z, h):
-    """Eq. 7: h_t (..., H) from phi_x(x_t), phi_z(z_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache."""
-    return gru_forward(p, phi_x, phi_z, h)
+    """Eq. 7: h_t (..., H) from phi_x(x_t), phi_z(z_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache.
+
+    Of an LSTM h is its whole state, [h, m] (..., 2H), before and after.
+    """
+    return cell_of(p).forward(p, phi_x, phi_z, h)
 
 
 def recur_backward(p, cache, dh_t):
     """Eq. 7 backward: (dphi_x, dphi_z, dh), grads."""
-    return gru_backward(p, cache, dh_t)
+    return cell_of(p).backward(p, cache, dh_t)
 
 
 def remember_forward(p, phi_x, h):
-    """Eq. 1: h_t (..., H) from phi_x(x_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache."""
-    return gru_forward(p, phi_x, h)
+    """Eq. 1: h_t (..., H) from phi_x(x_t) (..., F) and h_{t-1} (..., H), as in `recur_forward`. Returns h_t, cache."""
+    return cell_of(p).forward(p, phi_x, h)
 
 
 def remember_backward(p, cache, dh_t):
     """Eq. 1 backward: (dphi_x, dh), grads."""
-    return gru_backward(p, cache, dh_t)
+    return cell_of(p).backward(p, cache, dh_t)
 
 
 def predict_forward(p, h, likelihood):

@@ -170,7 +170,7 @@ LINEAR = stepwise.Equations(
     infer_forward=lambda p, phi_x, h: (_head(p, phi_x, h), None),  # Eq. 9
     generate_forward=lambda p, phi_z, h, likelihood: ((phi_z, p["sigma"]), None),  # Eq. 6
     recur_forward=lambda p, phi_x, phi_z, h: (phi_z, None),  # Eq. 7
-    h_dim=lambda params: 1,
+    state_dim=lambda params: 1,
     at=lambda params, t: {group: {name: rows[t] for name, rows in head.items()} for group, head in params.items()},
 )
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tinyvrnn.backend import namespace
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
+from tinyvrnn.models.lookahead import of_sequence_backward, of_sequence_forward
 from tinyvrnn.models.stepwise import NETWORKS, add, step_backward, step_forward
 
 BOUNDS = ("elbo", "iwae", "fivo")
@@ -35,6 +36,7 @@ class FilterCache(NamedTuple):
     choices: list  # a Choice for each step
     shares: list  # normalised weights before each step and after the last, (B, K) each
     mask: object  # (T, B)
+    ahead: tuple | None  # cache of what a smoothing posterior sees
 
 
 def copies(a, particles):
@@ -64,8 +66,9 @@ def importance_forward(params, x, eps, mask, likelihood, beta=1.0):
     x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p.
     Source: Burda et al., 2016, arXiv:1509.00519, equation 8.
     """
-    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True)
     T, B = mask.shape
+    wide = copies(mask, x.shape[1] // B)
+    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True, mask=wide)
     log_w = ((log_p - beta * ratio).reshape(T, B, -1) * mask[:, :, None]).sum(axis=0)
     return log_mean_exp(log_w), ImportanceCache(cache, log_w, mask)
 
@@ -106,20 +109,23 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
 
     x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: of an earlier
     call, to be taken again. Particles walk as in `stepwise.sequence_forward`. Where a sequence is resampled, the
-    log-mean of its weights is added to the result, and its weights start again from 1.
+    log-mean of its weights is added to the result, and its weights start again from 1. A smoothing posterior proposes
+    in the light of the future; weights are by the densities of what was proposed, so the estimate stays unbiased.
     Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
     """
     xp, (T, B) = namespace(x), mask.shape
-    K, H = x.shape[1] // B, f.h_dim(params)
-    h, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, H), (B, K), B))
-    cache = FilterCache([], [], [], mask)
+    K, width = x.shape[1] // B, f.state_dim(params)
+    state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
+    ahead, ahead_cache = of_sequence_forward(params, x, copies(mask, K))
+    cache = FilterCache([], [], [], mask, ahead_cache)
     for t in range(T):
         shares = shares_of(log_w)
         choice = choose(shares, uniforms[t], mask[t]) if choices is None else choices[t]
         total = total + xp.where(choice.again, log_mean_exp(log_w), 0)
         log_w = xp.where(choice.again[:, None], 0, log_w)
-        h = h[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
-        (log_p, ratio, h), step = step_forward(f.at(params, t), x[t], h, eps[t], likelihood, f, sampled=True)
+        state = state[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
+        b = None if ahead is None else ahead[t]
+        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b)
         log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
         for kept, value in zip(cache, (step, choice, shares)):
             kept.append(value)
@@ -133,19 +139,26 @@ def filter_backward(params, cache, dtotal, likelihood, f=NETWORKS, beta=1.0):
     So the gradient of the probabilities with which ancestors are drawn is left out, as in the paper (section 4).
     """
     xp, (B, K) = namespace(dtotal), cache.shares[0].shape
-    dh = xp.zeros((B * K, f.h_dim(params)), dtype=dtotal.dtype)
-    dlog_w, total = dtotal[:, None] * cache.shares[-1], None
+    dstate = xp.zeros((B * K, f.state_dim(params)), dtype=dtotal.dtype)
+    dlog_w, total, daheads = dtotal[:, None] * cache.shares[-1], None, []
     for t in reversed(range(len(cache.steps))):
         dlog_p = (dlog_w * cache.mask[t][:, None]).reshape(-1)
-        dh, grads = step_backward(
-            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dh, likelihood, f, sampled=True
+        dstate, grads = step_backward(
+            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dstate, likelihood, f, sampled=True
         )
+        if cache.ahead is not None:
+            dstate, dahead = dstate
+            daheads.append(dahead)
         total = grads if total is None else add(total, grads)
         again, ancestors = cache.choices[t]
-        is_parent = (xp.arange(K)[None, :, None] == ancestors[:, None, :]).astype(dh.dtype)  # (B, parents, children)
-        dh = xp.matmul(is_parent, dh.reshape(B, K, -1)).reshape(B * K, -1)
+        is_parent = xp.arange(K)[None, :, None] == ancestors[:, None, :]  # (B, parents, children)
+        dstate = xp.matmul(is_parent.astype(dstate.dtype), dstate.reshape(B, K, -1)).reshape(B * K, -1)
         dlog_w = xp.where(again[:, None], dtotal[:, None] * cache.shares[t], dlog_w)
-    return total
+    if cache.ahead is None:
+        return total
+    grads = of_sequence_backward(params, cache.ahead, xp.stack(daheads[::-1]))
+    total["phi_x"] = {leaf: total["phi_x"][leaf] + g for leaf, g in grads["phi_x"].items()}
+    return total | {"backward": grads["backward"]}
 
 
 def check_bound(bound, particles, model=None):

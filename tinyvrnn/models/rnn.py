@@ -22,15 +22,7 @@ from tinyvrnn.models.equations import (
     remember_backward,
     remember_forward,
 )
-from tinyvrnn.nn.gru import (
-    GruCache,
-    gru_backward_params,
-    gru_gates_backward,
-    gru_gates_forward,
-    gru_h_side,
-    gru_slopes,
-)
-from tinyvrnn.nn.gru import shapes as gru_shapes
+from tinyvrnn.nn.cells import cell_of, get_cell, h_of, state_width
 from tinyvrnn.nn.linear import matmul
 from tinyvrnn.nn.mlp import MlpCache
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
@@ -40,10 +32,9 @@ class LoopCache(NamedTuple):
     """What the loop leaves behind, for all T steps."""
 
     phi_x: object  # (T, B, F)
-    h: object  # (T + 1, B, H): h[t] is the state before step t
-    ru: object  # gates r and u, (T, B, 2H)
-    n: object  # candidate state, (T, B, H)
-    g_n: object  # h U_n + c_n, (T, B, H)
+    state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
+    h: object  # (T + 1, B, H): the part of it that other networks are given, a view
+    gates: tuple  # what the cell keeps: of a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H)
 
 
 class SequenceCache(NamedTuple):
@@ -54,16 +45,17 @@ class SequenceCache(NamedTuple):
 
 
 class RNN(Model):
-    """A recurrent network with a GRU, for x (T, B, X) time-major. What is called its ELBO is log p(x) itself.
+    """A recurrent network, for x (T, B, X) time-major. What is called its ELBO is log p(x) itself.
 
     x_dim X, h_dim H (state), features F (width of every hidden layer; default H), layers (hidden ones in phi_x and g),
-    likelihood, backend, dtype, seed, components: as for VRNN. It has no z: eps is (T, B, 0) and may be left out, the KL
-    is 0, and its weight beta has nothing to weigh. Raises ConfigError and BackendError as VRNN does.
+    likelihood, backend, dtype, seed, components, cell: as for VRNN. It has no z: eps is (T, B, 0) and may be left out,
+    the KL is 0, and its weight beta has nothing to weigh. Raises ConfigError and BackendError as VRNN does.
     """
 
     name = "rnn"
     bound = "exact"
     sizes = ("x_dim", "h_dim", "features", "layers")
+    choices = ("cell",)
 
     def __init__(
         self,
@@ -76,8 +68,9 @@ class RNN(Model):
         dtype="float32",
         seed=0,
         components=COMPONENTS,
+        cell="gru",
     ):
-        self.x_dim, self.h_dim, self.layers = x_dim, h_dim, layers
+        self.x_dim, self.h_dim, self.layers, self.cell = x_dim, h_dim, layers, cell
         self.features = h_dim if features is None else features
         super().__init__(likelihood, backend, dtype, seed, components)
 
@@ -87,34 +80,41 @@ class RNN(Model):
         return {
             "phi_x": mlp_shapes([X, *hidden]),
             "predict": mlp_shapes([H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": gru_shapes(F, H),
+            "recur": get_cell(self.cell).shapes(F, H),
         }
 
-    def _forward_terms(self, x, eps):
-        log_p, cache = sequence_forward(self.params, x, self.likelihood)
+    def _forward_terms(self, x, eps, mask, state=None):
+        log_p, cache = sequence_forward(self.params, x, self.likelihood, state)
         return log_p, namespace(x).zeros_like(log_p), cache
 
-    def _backward_terms(self, cache, dlog_p, dkl):
-        return sequence_backward(self.params, cache, dlog_p, self.likelihood)
+    def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
+        return sequence_backward_with_state(self.params, cache, dlog_p, self.likelihood, dstate)
+
+    def _state_after(self, x, eps, state):
+        phi_x, _ = features_forward(self.params["phi_x"], x)
+        return loop_forward(self.params["recur"], phi_x, state).state[-1].copy()
 
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
 
     def _draw(self, n, steps, seed, prime, eps):
         """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
-        h = self.backend.xp.zeros((n, self.h_dim), dtype=self.dtype)
+        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
         if prime is not None:
-            h = loop_forward(self.params["recur"], features_forward(self.params["phi_x"], prime)[0]).h[-1]
-        return ancestral_sample(self.params, h, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+            state = self._state_after(prime, eps, state)
+        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
 
 
 # ---- all steps at once ---------------------------------------------------------------------------
 
 
-def sequence_forward(params, x, likelihood):
-    """log p(x_t | x_<t) of every step, (T, B) in nats, and the cache. x (T, B, X)."""
+def sequence_forward(params, x, likelihood, state=None):
+    """log p(x_t | x_<t) of every step, (T, B) in nats, and the cache. x (T, B, X).
+
+    state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
+    """
     phi_x, phi_x_cache = features_forward(params["phi_x"], x)
-    loop = loop_forward(params["recur"], phi_x)
+    loop = loop_forward(params["recur"], phi_x, state)
     outputs, predict_cache = predict_forward(params["predict"], loop.h[:-1], likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
     return log_p, SequenceCache(phi_x_cache, loop, predict_cache, log_p_cache)
@@ -122,43 +122,58 @@ def sequence_forward(params, x, likelihood):
 
 def sequence_backward(params, cache, dlog_p, likelihood):
     """The gradient of every parameter, from dlog_p (T, B). Returns grads, arranged as params."""
+    return sequence_backward_with_state(params, cache, dlog_p, likelihood)[1]
+
+
+def sequence_backward_with_state(params, cache, dlog_p, likelihood, dstate=None):
+    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is asked of the state after its end.
+
+    Returns the gradient of the state before its first step, (B, S H), and grads.
+    """
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     dh, predict_grads = predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
-    dphi_x, recur_grads = loop_backward(params["recur"], cache.loop, dh)
+    (dphi_x, dstate), recur_grads = loop_backward(params["recur"], cache.loop, dh, dstate)
     _, phi_x_grads = features_backward(params["phi_x"], cache.phi_x, dphi_x)
-    return {"phi_x": phi_x_grads, "predict": predict_grads, "recur": recur_grads}
+    return dstate, {"phi_x": phi_x_grads, "predict": predict_grads, "recur": recur_grads}
 
 
-def loop_forward(p, phi_x):
-    """Eq. 1, step after step from h_0 = 0. phi_x (T, B, F). Returns LoopCache."""
-    xp, (T, B, _), H = namespace(phi_x), phi_x.shape, p["U"].shape[0]
+def loop_forward(p, phi_x, state=None):
+    """Eq. 1, step after step. phi_x (T, B, F), state (B, S H) before the first (None: zeros). Returns LoopCache."""
+    (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], cell_of(p)
     a = matmul(phi_x, p["W"])
     a += p["b"]
-    h, ru, n, g_n = (xp.empty((t, B, w), dtype=phi_x.dtype) for t, w in ((T + 1, H), (T, 2 * H), (T, H), (T, H)))
-    h[0] = 0
+
+    def empty(width, steps=T):
+        return namespace(phi_x).empty((steps, B, width * H), dtype=phi_x.dtype)
+
+    states, gates = empty(cell.states, T + 1), tuple(empty(width) for width in cell.kept)
+    h = h_of(p, states)
+    states[0] = 0 if state is None else state
     for t in range(T):
         g = matmul(h[t], p["U"])
         g += p["c"]
-        _, (_, _, g_n[t]) = gru_gates_forward(a[t], g, h[t], out=(h[t + 1], ru[t], n[t]))
-    return LoopCache(phi_x, h, ru, n, g_n)
+        cell.gates_forward(a[t], g, states[t], out=(states[t + 1], *(kept[t] for kept in gates)))
+    return LoopCache(phi_x, states, h, gates)
 
 
-def loop_backward(p, c, dh):
-    """The reverse loop, which carries only dh, then the weight gradients of Eq. 1, one product over all T*B rows each.
+def loop_backward(p, c, dh, dstate=None):
+    """The reverse loop, which carries only dstate, then the weight gradients, one product over all T*B rows each.
 
-    dh (T, B, H): what the predictions ask of the states. Returns dphi_x (T, B, F), grads.
+    dh (T, B, H): what the predictions ask of the states before each step; dstate (B, S H): what is asked of the last
+    state (None: nothing). Returns dphi_x (T, B, F) and dstate of the first state; grads.
     """
-    xp, (T, B, H) = namespace(dh), dh.shape
-    gates = GruCache((c.phi_x,), c.h[:-1], c.ru, c.n, c.g_n)
-    U_T = xp.ascontiguousarray(p["U"].T)
-    d_a = gru_slopes(gates)  # each step's slopes give way to its gradient
-    dh_next = xp.zeros((B, H), dtype=dh.dtype)
+    xp, (T, B, _), cell = namespace(dh), dh.shape, cell_of(p)
+    cache = cell.cache((c.phi_x,), c.state[:-1], *c.gates)
+    U_T, slopes = xp.ascontiguousarray(p["U"].T), cell.slopes(cache)
+    d_a = slopes[..., : p["U"].shape[1]]  # each step's slopes give way to its gradient
+    dstate = xp.zeros((B, state_width(p)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        gru_gates_backward(d_a[t], dh_next, out=d_a[t])
-        dh_next = dh_next * c.ru[t, :, H:]
-        dh_next += dh[t]
-        dh_next += matmul(gru_h_side(d_a[t], c.ru[t]), U_T)
-    return matmul(d_a, p["W"].T), gru_backward_params(gates, d_a, out=d_a)
+        gates = [kept[t] for kept in c.gates]
+        _, dstate = cell.gates_backward(slopes[t], gates, dstate, out=d_a[t])
+        dh_before = h_of(p, dstate)
+        dh_before += dh[t]
+        dh_before += matmul(cell.h_side(d_a[t], gates), U_T)
+    return (matmul(d_a, p["W"].T), dstate), cell.backward_params(cache, d_a)
 
 
 # ---- a step at a time ----------------------------------------------------------------------------
@@ -166,13 +181,14 @@ def loop_backward(p, c, dh):
 
 def literal_forward(params, x, likelihood):
     """As `sequence_forward`, as the paper writes it: at each step predict x_t from h_{t-1}, then remember x_t."""
-    h = namespace(x).zeros((x.shape[1], params["recur"]["U"].shape[0]), dtype=x.dtype)
+    state = namespace(x).zeros((x.shape[1], state_width(params["recur"])), dtype=x.dtype)
     log_ps, caches = [], []
     for x_t in x:
+        h = h_of(params["recur"], state)
         outputs, predict_cache = predict_forward(params["predict"], h, likelihood)  # Eq. 2
         log_p, log_p_cache = likelihood.log_density_forward(x_t, *outputs)
         phi_x, phi_x_cache = features_forward(params["phi_x"], x_t)
-        h, recur_cache = remember_forward(params["recur"], phi_x, h)  # Eq. 1
+        state, recur_cache = remember_forward(params["recur"], phi_x, state)  # Eq. 1
         log_ps.append(log_p)
         caches.append((predict_cache, log_p_cache, phi_x_cache, recur_cache))
     return namespace(x).stack(log_ps), caches
@@ -180,17 +196,18 @@ def literal_forward(params, x, likelihood):
 
 def literal_backward(params, caches, dlog_p, likelihood):
     """As `sequence_backward`: the gradient of every parameter, summed over the steps."""
-    dh = namespace(dlog_p).zeros((dlog_p.shape[1], params["recur"]["U"].shape[0]), dtype=dlog_p.dtype)
+    dstate = namespace(dlog_p).zeros((dlog_p.shape[1], state_width(params["recur"])), dtype=dlog_p.dtype)
     total = {group: {leaf: 0 for leaf in named} for group, named in params.items()}
     for (predict_cache, log_p_cache, phi_x_cache, recur_cache), dlog_p_t in zip(caches[::-1], dlog_p[::-1]):
         grads = {}
-        (dphi_x, dh_recur), grads["recur"] = remember_backward(params["recur"], recur_cache, dh)
+        (dphi_x, dstate), grads["recur"] = remember_backward(params["recur"], recur_cache, dstate)
         _, grads["phi_x"] = features_backward(params["phi_x"], phi_x_cache, dphi_x)
         _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p_t)
         dh_predict, grads["predict"] = predict_backward(
             params["predict"], predict_cache, *doutputs, likelihood=likelihood
         )
-        dh = dh_recur + dh_predict
+        dh = h_of(params["recur"], dstate)
+        dh += dh_predict
         total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
     return total
 
@@ -198,13 +215,13 @@ def literal_backward(params, caches, dlog_p, likelihood):
 # ---- sampling ------------------------------------------------------------------------------------
 
 
-def ancestral_sample(params, h, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), each x_t drawn from Eq. 2 and fed back (Eq. 1), from h (n, H) on. Noise is addressed."""
+def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
+    """x (steps, n, X), each x_t drawn from Eq. 2 and fed back (Eq. 1), from a state (n, S H) on. Noise is addressed."""
     xs = []
     for t in range(steps):
-        outputs, _ = predict_forward(params["predict"], h, likelihood)
-        v = likelihood.noise(noise.generator(seed, "sample x", t), (h.shape[0], x_dim), dtype)
+        outputs, _ = predict_forward(params["predict"], h_of(params["recur"], state), likelihood)
+        v = likelihood.noise(noise.generator(seed, "sample x", t), (state.shape[0], x_dim), dtype)
         xs.append(likelihood.sample(backend.asarray(v), *outputs))
         phi_x, _ = features_forward(params["phi_x"], xs[-1])
-        h, _ = remember_forward(params["recur"], phi_x, h)
+        state, _ = remember_forward(params["recur"], phi_x, state)
     return backend.xp.stack(xs)

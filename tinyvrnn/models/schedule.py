@@ -24,15 +24,9 @@ from tinyvrnn.distributions.gaussian import (
     split,
 )
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
+from tinyvrnn.models.lookahead import look_ahead_backward, look_ahead_forward
 from tinyvrnn.nn.activations import sigmoid
-from tinyvrnn.nn.gru import (
-    GruCache,
-    gru_backward_params,
-    gru_gates_backward,
-    gru_gates_forward,
-    gru_h_side,
-    gru_slopes,
-)
+from tinyvrnn.nn.cells import cell_of, h_of, state_width
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, mlp_forward, mlp_tail_forward
 
@@ -41,24 +35,26 @@ class LoopCache(NamedTuple):
     """What the loop leaves behind, for all T steps."""
 
     phi_x: object  # (T, B, F)
+    seen: object  # what Eq. 9 is given of x, (T, B, F): phi_x, or for a smoothing posterior b of lookahead.py
+    ahead: object  # the cache of b, or None
     eps: object  # (T, B, Z)
-    h: object  # (T + 1, B, H): h[t] is the state before step t
+    state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
+    h: object  # (T + 1, B, H): the part of it that other networks are given, a view
     ys: tuple  # hidden layers of the encoder, each (T, B, F)
     o: object  # the encoder's outputs [mu_z, s], (T, B, 2Z)
     z: object  # (T, B, Z)
     phi_z: object  # (T, B, F)
-    ru: object  # gates r and u, (T, B, 2H)
-    n: object  # candidate state, (T, B, H)
-    g_n: object  # h U_n + c_n, (T, B, H)
+    gates: tuple  # what the cell keeps: of a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H)
 
 
 class LoopGradients(NamedTuple):
     """dL with respect to the loop's pre-activations, for all T steps."""
 
-    a: object  # of the gates' x-side, (T, B, 3H)
+    a: object  # of the gates' x-side, (T, B, 3H), or 4H
     az: object  # of phi_z, (T, B, F)
     o: object  # of the encoder's outputs [mu_z, s], (T, B, 2Z)
     ys: tuple  # of the encoder's hidden layers, each (T, B, F)
+    state: object  # of the state before the first step, (B, S H)
 
 
 class SequenceCache(NamedTuple):
@@ -70,14 +66,16 @@ class SequenceCache(NamedTuple):
     log_p: tuple
 
 
-def sequence_forward(params, x, eps, likelihood, sampled=False):
+def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None):
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
     x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
     log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
+    mask (T, B): 1 in the real steps (None: all are real), for a smoothing posterior, which starts at a sequence's end.
+    state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
     """
     phi_x, phi_x_cache = mlp_forward(params["phi_x"], x)
-    loop = loop_forward(params, phi_x, eps)
+    loop = loop_forward(params, phi_x, eps, state, mask)
     mu_z, sigma_z = split(loop.o)[0], sigma_of(split(loop.o)[1])
     (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1])
     outputs, generate_cache = generate_forward(params["generate"], loop.phi_z, loop.h[:-1], likelihood)
@@ -91,6 +89,14 @@ def sequence_forward(params, x, eps, likelihood, sampled=False):
 
 def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
     """The gradient of every parameter, from dlog_p (T, B) and dkl (T, B). Returns grads, arranged as params."""
+    return sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled)[1]
+
+
+def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled=False, dstate=None):
+    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is asked of the state after its end.
+
+    Returns the gradient of the state before its first step, (B, S H), and grads.
+    """
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     (dphi_z, dh), generate_grads = generate_backward(
         params["generate"], cache.generate, *doutputs, likelihood=likelihood
@@ -100,21 +106,26 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
     dh_prior, prior_grads = prior_backward(params["prior"], cache.prior, dmu_0, dsigma_0)
     dh += dh_prior
     del dh_prior  # (T, B, H) that the loop can use
-    dphi_x, grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z)
+    (dphi_x, dstate), grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z, dstate)
     das = mlp_backward_data(params["phi_x"], cache.phi_x.ys, dphi_x)
     phi_x_grads = mlp_backward_params(cache.phi_x, das)
-    return {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
+    return dstate, {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
 
 
-def loop_forward(params, phi_x, eps):
-    """Eq. 9, reparameterisation, phi_z, Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache."""
+def loop_forward(params, phi_x, eps, state=None, mask=None):
+    """Eq. 9, reparameterisation, phi_z, Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache.
+
+    state (B, S H): before the first step; None: zeros. mask (T, B) as in `sequence_forward`.
+    """
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
-    T, _, F = phi_x.shape
-    x_infer = matmul(phi_x, infer["W1"][:F])
+    (T, _, F), cell = phi_x.shape, cell_of(recur)
+    seen, ahead = look_ahead_forward(params["backward"], phi_x, mask) if "backward" in params else (phi_x, None)
+    x_infer = matmul(seen, infer["W1"][:F])
     x_infer += infer["b1"]
     x_recur = matmul(phi_x, recur["W"][:F])
     x_recur += recur["b"]
-    c = _empty_loop_cache(params, phi_x, eps)
+    c = _empty_loop_cache(params, phi_x, seen, ahead, eps, cell)
+    c.state[0] = 0 if state is None else state
     for t in range(T):
         a = matmul(c.h[t], infer["W1"][F:])
         a += x_infer[t]
@@ -132,48 +143,56 @@ def loop_forward(params, phi_x, eps):
         a += x_recur[t]
         g = matmul(c.h[t], recur["U"])
         g += recur["c"]
-        _, (_, _, c.g_n[t]) = gru_gates_forward(a, g, c.h[t], out=(c.h[t + 1], c.ru[t], c.n[t]))
+        cell.gates_forward(a, g, c.state[t], out=(c.state[t + 1], *(kept[t] for kept in c.gates)))
     return c
 
 
-def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z):
+def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     """The reverse loop, then the weight gradients of Eq. 9, phi_z and Eq. 7, each one product over all T*B rows.
 
-    dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): what generation, prior and KL ask of the loop's results.
-    Returns dphi_x (T, B, F) and {"infer": ..., "phi_z": ..., "recur": ...}.
+    dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): what generation, prior and KL ask of the loop's results;
+    dstate (B, S H): what is asked of its last state; None: nothing.
+    Returns dphi_x (T, B, F), dstate of its first state, and {"infer": ..., "phi_z": ..., "recur": ...}; for a smoothing
+    posterior "backward" too.
     """
     infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
-    gates = GruCache((c.phi_x, c.phi_z), c.h[:-1], c.ru, c.n, c.g_n)
-    d = reverse_loop(params, c, gates, dphi_z, dh, dmu_z, dsigma_z)
+    cell = cell_of(recur)
+    cache = cell.cache((c.phi_x, c.phi_z), c.state[:-1], *c.gates)
+    d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate)
     dphi_x = matmul(d.a, recur["W"][:F].T)
-    dphi_x += matmul(d.ys[0], infer["W1"][:F].T)
+    dseen, look_ahead_grads = matmul(d.ys[0], infer["W1"][:F].T), {}
+    if c.ahead is not None:
+        dseen, look_ahead_grads["backward"] = look_ahead_backward(params["backward"], c.ahead, dseen)
+    dphi_x += dseen
     head = linear_backward_params(LinearCache((c.ys[-1],)), d.o)
-    return dphi_x, {
-        "infer": mlp_backward_params(MlpCache((c.phi_x, c.h[:-1]), c.ys), d.ys)
+    return (dphi_x, d.state), look_ahead_grads | {
+        "infer": mlp_backward_params(MlpCache((c.seen, c.h[:-1]), c.ys), d.ys)
         | {"W_out": head["W"], "b_out": head["b"]},
         "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d.az,)),
-        "recur": gru_backward_params(gates, d.a, out=d.a),  # the last use of d.a, which gives its memory
+        "recur": cell.backward_params(cache, d.a),  # the last use of d.a, which gives its memory
     }
 
 
-def reverse_loop(params, c, gates, dphi_z, dh, dmu_z, dsigma_z):
-    """From t = T - 1 down to 0: Eq. 7, phi_z, reparameterisation and Eq. 9 backward, handing on only dh.
+def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
+    """From t = T - 1 down to 0: Eq. 7, phi_z, reparameterisation and Eq. 9 backward, handing on only dstate.
 
-    Arguments as in `loop_backward`; gates: GruCache of all steps. Returns LoopGradients.
+    Arguments as in `loop_backward`; slopes: of the cell's gates, for all steps. Returns LoopGradients.
     """
     xp = namespace(dh)
-    (T, B, F), H, Z = c.phi_x.shape, dh.shape[-1], c.eps.shape[-1]
+    (T, B, F), Z = c.phi_x.shape, c.eps.shape[-1]
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
+    cell = cell_of(recur)
     # contiguous, as the loop's small products with a transposed view would take half as long again
     W1_h_T, W_z_T, U_T = (xp.ascontiguousarray(W.T) for W in (infer["W1"][F:], recur["W"][F:], recur["U"]))
     infer = {name: xp.asfortranarray(W) for name, W in infer.items() if name != "W1"}
     ds_dsigma = sigmoid(split(c.o)[1])
     ds_dz, ds_kl = c.eps * ds_dsigma, dsigma_z * ds_dsigma
-    d_a = gru_slopes(gates)  # each step's slopes give way to its gradient
+    d_a = slopes[..., : recur["U"].shape[1]]  # each step's slopes give way to its gradient
     d_az, d_o, *d_ys = (xp.empty((T, B, width), dtype=dh.dtype) for width in (F, 2 * Z, *[F] * len(c.ys)))
-    dh_next = xp.zeros((B, H), dtype=dh.dtype)
+    dstate = xp.zeros((B, state_width(recur)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        gru_gates_backward(d_a[t], dh_next, out=d_a[t])
+        gates = [kept[t] for kept in c.gates]
+        _, dstate = cell.gates_backward(slopes[t], gates, dstate, out=d_a[t])
         dphi_z_t = matmul(d_a[t], W_z_T)
         dphi_z_t += dphi_z[t]
         mlp_backward_data(phi_z, [c.phi_z[t]], dphi_z_t, out=[d_az[t]])
@@ -183,22 +202,22 @@ def reverse_loop(params, c, gates, dphi_z, dh, dmu_z, dsigma_z):
         xp.add(dz, ds_kl[t], out=d_o[t, :, Z:])
         dy = matmul(d_o[t], infer["W_out"].T)
         mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])
-        dh_next = dh_next * c.ru[t, :, H:]
-        dh_next += dh[t]
-        dh_next += matmul(gru_h_side(d_a[t], c.ru[t]), U_T)
-        dh_next += matmul(d_ys[0][t], W1_h_T)
-    return LoopGradients(d_a, d_az, d_o, tuple(d_ys))
+        dh_before = h_of(recur, dstate)
+        dh_before += dh[t]
+        dh_before += matmul(cell.h_side(d_a[t], gates), U_T)
+        dh_before += matmul(d_ys[0][t], W1_h_T)
+    return LoopGradients(d_a, d_az, d_o, tuple(d_ys), dstate)
 
 
-def _empty_loop_cache(params, phi_x, eps):
-    xp = namespace(phi_x)
-    (T, B, F), H, Z = phi_x.shape, params["recur"]["U"].shape[0], eps.shape[-1]
+def _empty_loop_cache(params, phi_x, seen, ahead, eps, cell):
+    xp, recur = namespace(phi_x), params["recur"]
+    (T, B, F), H, Z = phi_x.shape, recur["U"].shape[0], eps.shape[-1]
     layers = sum(name.startswith("W") for name in params["infer"]) - 1
 
     def empty(width, steps=T):
         return xp.empty((steps, B, width), dtype=phi_x.dtype)
 
-    h = empty(H, T + 1)
-    h[0] = 0
-    ys = tuple(empty(F) for _ in range(layers))
-    return LoopCache(phi_x, eps, h, ys, empty(2 * Z), empty(Z), empty(F), empty(2 * H), empty(H), empty(H))
+    state, ys = empty(cell.states * H, T + 1), tuple(empty(F) for _ in range(layers))
+    gates = tuple(empty(width * H) for width in cell.kept)
+    h = h_of(recur, state)
+    return LoopCache(phi_x, seen, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)

@@ -18,6 +18,7 @@ from tinyvrnn.distributions.gaussian import (
     reparameterise_forward,
 )
 from tinyvrnn.models import equations
+from tinyvrnn.nn.cells import h_of, state_width
 
 
 class Equations(NamedTuple):
@@ -28,7 +29,8 @@ class Equations(NamedTuple):
     infer_forward: object  # Eq. 9: (p, phi_x, h) -> (mu_z, sigma_z), cache
     generate_forward: object  # Eq. 6: (p, phi_z, h, likelihood) -> outputs, cache
     recur_forward: object  # Eq. 7: (p, phi_x, phi_z, h) -> h_t, cache
-    h_dim: object  # (params) -> H
+    state_dim: object  # (params) -> the width of a state
+    h_of: object = lambda params, state: state  # (params, state) -> h, the part that Eq. 5, 6 and 9 are given, a view
     at: object = lambda params, t: params  # (params, t) -> the parameters of step t
     features_backward: object = None
     prior_backward: object = None
@@ -38,20 +40,22 @@ class Equations(NamedTuple):
 
 
 NETWORKS = Equations(
-    h_dim=lambda params: params["recur"]["U"].shape[0],
+    state_dim=lambda params: state_width(params["recur"]),
+    h_of=lambda params, state: h_of(params["recur"], state),
     **{name: getattr(equations, name) for name in Equations._fields if name.endswith(("_forward", "_backward"))},
 )
 
 
-def step_forward(params, x, h, eps, likelihood, f=NETWORKS, sampled=False):
-    """One step. x (B, X), h = h_{t-1} (B, H), eps (B, Z). Returns (log_p (B,), kl (B,), h_t (B, H)), cache.
+def step_forward(params, x, state, eps, likelihood, f=NETWORKS, sampled=False, ahead=None):
+    """One step. x (B, X), state (B, S H) with h_{t-1}, eps (B, Z). Returns (log_p (B,), kl (B,), state_t), cache.
 
     f: Equations. sampled: the second term of Eq. 11 as log q(z_t) - log p(z_t) at the z_t that was drawn, whose mean is
-    the KL; an importance weight needs it so.
+    the KL; an importance weight needs it so. ahead (B, F): b_t of a smoothing posterior, see lookahead.py.
     """
+    h = f.h_of(params, state)  # all of it for a GRU
     phi_x, phi_x_cache = f.features_forward(params["phi_x"], x)
     (mu_0, sigma_0), prior_cache = f.prior_forward(params["prior"], h)  # Eq. 5
-    (mu_z, sigma_z), infer_cache = f.infer_forward(params["infer"], phi_x, h)  # Eq. 9
+    (mu_z, sigma_z), infer_cache = f.infer_forward(params["infer"], phi_x if ahead is None else ahead, h)  # Eq. 9
     z, z_cache = reparameterise_forward(mu_z, sigma_z, eps)
     phi_z, phi_z_cache = f.features_forward(params["phi_z"], z)
     outputs, generate_cache = f.generate_forward(params["generate"], phi_z, h, likelihood)  # Eq. 6
@@ -60,17 +64,20 @@ def step_forward(params, x, h, eps, likelihood, f=NETWORKS, sampled=False):
         kl, kl_cache = gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps)
     else:
         kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
-    h_t, recur_cache = f.recur_forward(params["recur"], phi_x, phi_z, h)  # Eq. 7
+    state_t, recur_cache = f.recur_forward(params["recur"], phi_x, phi_z, state)  # Eq. 7
     caches = (phi_x_cache, prior_cache, infer_cache, z_cache, phi_z_cache)
-    return (log_p, kl, h_t), (*caches, generate_cache, log_p_cache, kl_cache, recur_cache)
+    return (log_p, kl, state_t), (*caches, generate_cache, log_p_cache, kl_cache, recur_cache)
 
 
-def step_backward(params, cache, dlog_p, dkl, dh_t, likelihood, f=NETWORKS, sampled=False):
-    """One step backward: dh (B, H) and this step's share of every gradient. dlog_p, dkl (B,), dh_t (B, H)."""
+def step_backward(params, cache, dlog_p, dkl, dstate_t, likelihood, f=NETWORKS, sampled=False):
+    """One step backward: dstate (B, S H), this step's share of every gradient. dlog_p, dkl (B,), dstate_t (B, S H).
+
+    With a smoothing posterior it is (dstate, dahead), and the gradients.
+    """
     phi_x_cache, prior_cache, infer_cache, z_cache, phi_z_cache = cache[:5]
     generate_cache, log_p_cache, kl_cache, recur_cache = cache[5:]
     grads = {}
-    (dphi_x_recur, dphi_z_recur, dh_recur), grads["recur"] = f.recur_backward(params["recur"], recur_cache, dh_t)
+    (dphi_x_recur, dphi_z_recur, dstate), grads["recur"] = f.recur_backward(params["recur"], recur_cache, dstate_t)
     kl_backward = gaussian_log_ratio_backward if sampled else gaussian_kl_backward
     dmu_z_kl, dsigma_z_kl, dmu_0, dsigma_0, *_ = kl_backward(kl_cache, dkl)
     _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p)
@@ -79,35 +86,78 @@ def step_backward(params, cache, dlog_p, dkl, dh_t, likelihood, f=NETWORKS, samp
     )
     dz, grads["phi_z"] = f.features_backward(params["phi_z"], phi_z_cache, dphi_z + dphi_z_recur)
     dmu_z, dsigma_z, _ = reparameterise_backward(z_cache, dz)
-    (dphi_x, dh_infer), grads["infer"] = f.infer_backward(
+    (dseen, dh_infer), grads["infer"] = f.infer_backward(
         params["infer"], infer_cache, dmu_z + dmu_z_kl, dsigma_z + dsigma_z_kl
     )
     dh_prior, grads["prior"] = f.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
-    _, grads["phi_x"] = f.features_backward(params["phi_x"], phi_x_cache, dphi_x + dphi_x_recur)
-    return dh_recur + dh_generate + dh_infer + dh_prior, grads
+    dphi_x = dphi_x_recur if "backward" in params else dseen + dphi_x_recur
+    _, grads["phi_x"] = f.features_backward(params["phi_x"], phi_x_cache, dphi_x)
+    dh = f.h_of(params, dstate)
+    dh += dh_generate + dh_infer + dh_prior
+    return (dstate, dseen) if "backward" in params else dstate, grads
 
 
-def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False):
+def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False, mask=None):
     """As `schedule.sequence_forward`: log_p (T, B), kl (T, B) in nats, and the cache. x (T, B, X), eps (T, B, Z)."""
     xp = namespace(x)
-    h = xp.zeros((x.shape[1], f.h_dim(params)), dtype=x.dtype)
+    state = xp.zeros((x.shape[1], f.state_dim(params)), dtype=x.dtype)
+    aheads, ahead_caches = ahead_forward(params, x, mask) if "backward" in params else ([None] * len(x), None)
     log_ps, kls, caches = [], [], []
     for t in range(x.shape[0]):
-        (log_p, kl, h), cache = step_forward(f.at(params, t), x[t], h, eps[t], likelihood, f, sampled)
+        (log_p, kl, state), cache = step_forward(
+            f.at(params, t), x[t], state, eps[t], likelihood, f, sampled, aheads[t]
+        )
         log_ps.append(log_p)
         kls.append(kl)
         caches.append(cache)
-    return xp.stack(log_ps), xp.stack(kls), caches
+    return xp.stack(log_ps), xp.stack(kls), caches if ahead_caches is None else (caches, ahead_caches, mask)
 
 
 def sequence_backward(params, caches, dlog_p, dkl, likelihood, f=NETWORKS, sampled=False):
     """As `schedule.sequence_backward`: the gradient of every parameter, summed over the steps."""
-    dh = namespace(dkl).zeros((dkl.shape[1], f.h_dim(params)), dtype=dkl.dtype)
-    total = None
+    dstate = namespace(dkl).zeros((dkl.shape[1], f.state_dim(params)), dtype=dkl.dtype)
+    caches, *of_ahead = caches if "backward" in params else (caches,)
+    total, daheads = None, []
     for t in reversed(range(len(caches))):
-        dh, grads = step_backward(params, caches[t], dlog_p[t], dkl[t], dh, likelihood, f, sampled)
+        dstate, grads = step_backward(params, caches[t], dlog_p[t], dkl[t], dstate, likelihood, f, sampled)
+        if of_ahead:
+            dstate, dahead = dstate
+            daheads.insert(0, dahead)
         total = grads if total is None else add(total, grads)
-    return total
+    return total if not of_ahead else ahead_backward(params, *of_ahead, daheads, total)
+
+
+def ahead_forward(params, x, mask):
+    """b_t of a smoothing posterior, from the last step to the first: b_t = f(phi_x(x_t), b_{t+1}), and 0 after the end.
+
+    x (T, B, X), mask (T, B) or None. Returns [b_1, ..., b_T], (B, F) each, and caches.
+    """
+    p = params["backward"]
+    state = namespace(x).zeros((x.shape[1], state_width(p)), dtype=x.dtype)
+    aheads, caches = [None] * len(x), [None] * len(x)
+    for t in reversed(range(len(x))):
+        phi_x, phi_x_cache = equations.features_forward(params["phi_x"], x[t])
+        state, recur_cache = equations.remember_forward(p, phi_x, state)
+        state = state if mask is None else state * mask[t][:, None]
+        aheads[t], caches[t] = h_of(p, state), (phi_x_cache, recur_cache)
+    return aheads, caches
+
+
+def ahead_backward(params, caches, mask, daheads, grads):
+    """`grads` with what reaches phi_x and the second recurrence through b_t, from the first step to the last."""
+    p, dstate = params["backward"], None
+    backward = {leaf: 0 for leaf in p}
+    grads = grads | {"phi_x": dict(grads["phi_x"])}
+    for t, (phi_x_cache, recur_cache) in enumerate(caches):
+        if dstate is None:
+            dstate = namespace(daheads[t]).zeros((len(daheads[t]), state_width(p)), dtype=daheads[t].dtype)
+        h_of(p, dstate)[...] += daheads[t]
+        dstate = dstate if mask is None else dstate * mask[t][:, None]
+        (dphi_x, dstate), recur_grads = equations.remember_backward(p, recur_cache, dstate)
+        _, phi_x_grads = equations.features_backward(params["phi_x"], phi_x_cache, dphi_x)
+        backward = {leaf: backward[leaf] + g for leaf, g in recur_grads.items()}
+        grads["phi_x"] = {leaf: grads["phi_x"][leaf] + g for leaf, g in phi_x_grads.items()}
+    return grads | {"backward": backward}
 
 
 def add(a, b):

@@ -76,11 +76,11 @@ class VAE(Model):
     def _prepare(self, x, lengths, eps):
         return super()._prepare(_with_steps(x), lengths, _with_steps(eps))
 
-    def _forward_terms(self, x, eps):
+    def _forward_terms(self, x, eps, mask, state=None):
         return terms_forward(self.params, x, eps, self.likelihood)
 
-    def _backward_terms(self, cache, dlog_p, dkl):
-        return terms_backward(self.params, cache, dlog_p, dkl, self.likelihood)
+    def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
+        return None, terms_backward(self.params, cache, dlog_p, dkl, self.likelihood)
 
     def _outputs(self, cache):
         return decode_forward(self.params["decode"], cache.z, self.likelihood)[0]

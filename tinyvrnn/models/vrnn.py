@@ -12,10 +12,10 @@ from tinyvrnn import noise
 from tinyvrnn.backend import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model, check_x, finite, shape_of
-from tinyvrnn.models.equations import generate_forward
+from tinyvrnn.models.equations import features_forward, generate_forward
 from tinyvrnn.models.particles import (
     BOUNDS,
     check_bound,
@@ -25,23 +25,28 @@ from tinyvrnn.models.particles import (
     importance_backward,
     importance_forward,
 )
+from tinyvrnn.models.recompute import check as check_long
 from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.gru import shapes as gru_shapes
+from tinyvrnn.nn.cells import get_cell, state_width
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
+
+POSTERIORS = ("filtering", "smoothing")
 
 
 class VRNN(Model):
-    """A VRNN with a GRU, for x (T, B, X) time-major.
+    """A VRNN, for x (T, B, X) time-major.
 
     x_dim X, h_dim H (state), z_dim Z (latent), features F (width of every hidden layer; default H),
     layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli", "gaussian",
     "gmm", "categorical" or "pen", backend "numpy", "cupy" or "strict" (None: $TINYVRNN_BACKEND, or "numpy"), dtype
-    "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen).
+    "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen), cell
+    "gru" or "lstm" (Eq. 7), posterior "filtering" (Eq. 10) or "smoothing" (q sees x_<=T: lookahead.py).
     Raises ConfigError for options that make no model, BackendError where the backend is not there.
     """
 
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
+    choices = ("cell", "posterior")
 
     def __init__(
         self,
@@ -55,20 +60,27 @@ class VRNN(Model):
         dtype="float32",
         seed=0,
         components=COMPONENTS,
+        cell="gru",
+        posterior="filtering",
     ):
-        self.x_dim, self.h_dim, self.z_dim, self.layers = x_dim, h_dim, z_dim, layers
-        self.features = h_dim if features is None else features
+        if posterior not in POSTERIORS:
+            raise ConfigError(unknown_name("posterior", posterior, POSTERIORS))
+        self.x_dim, self.h_dim, self.z_dim, self.layers, self.cell = x_dim, h_dim, z_dim, layers, cell
+        self.features, self.posterior = h_dim if features is None else features, posterior
         super().__init__(likelihood, backend, dtype, seed, components)
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None):
+    def loss_and_grads(
+        self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None, recompute=False
+    ):
         """As `Model.loss_and_grads`, for minus the ELBO or, by `bound`, minus "iwae" or "fivo" of `tinyvrnn.bounds`.
 
         Those take as many particles as said, or as eps (T, B, particles, Z) holds; fivo takes uniforms (T, B) for
         resampling with its eps. Parts are those of the ELBO, with the first particle's noise.
         """
         check_bound(bound, particles)
+        check_long(self, recompute=recompute, bound=bound)
         if bound == "elbo":
-            return super().loss_and_grads(x, lengths, eps, beta)
+            return super().loss_and_grads(x, lengths, eps, beta, recompute)
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws, particles)
             uniforms = noise.generator(self.seed, "resample", self._draws).random(x.shape[:2])
@@ -121,28 +133,47 @@ class VRNN(Model):
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)
-        hidden = [F] * L
+        hidden, cell = [F] * L, get_cell(self.cell)
+        backward = {"backward": cell.shapes(F, F)} if self.posterior == "smoothing" else {}
         return {
             "phi_x": mlp_shapes([X, *hidden]),
             "phi_z": mlp_shapes([Z, F]),
             "prior": mlp_shapes([H, F]) | gaussian_head_shapes(F, Z),
             "infer": mlp_shapes([F + H, *hidden]) | gaussian_head_shapes(F, Z),
             "generate": mlp_shapes([F + H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": gru_shapes(2 * F, H),
+            "recur": cell.shapes(2 * F, H),
+            **backward,
         }
 
-    def _forward_terms(self, x, eps):
-        return schedule.sequence_forward(self.params, x, eps, self.likelihood)
+    def _forward_terms(self, x, eps, mask, state=None):
+        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state)
 
-    def _backward_terms(self, cache, dlog_p, dkl):
-        return schedule.sequence_backward(self.params, cache, dlog_p, dkl, self.likelihood)
+    def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
+        return schedule.sequence_backward_with_state(self.params, cache, dlog_p, dkl, self.likelihood, dstate=dstate)
+
+    def _state_after(self, x, eps, state):
+        phi_x, _ = features_forward(self.params["phi_x"], x)
+        return schedule.loop_forward(self.params, phi_x, eps, state).state[-1].copy()
 
     def _outputs(self, cache):
         return generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)[0]
 
     def _draw(self, n, steps, seed, prime, eps):
         """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""
-        h = self.backend.xp.zeros((n, self.h_dim), dtype=self.dtype)
+        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
         if prime is not None:
-            h = state_after(self.params, prime, eps, h)
-        return ancestral_sample(self.params, h, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+            state = state_after(self.params, prime, eps, state)
+        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+
+
+class VRNNI(VRNN):
+    """The VRNN-I, the paper's ablation: p(z_t | x_<t, z_<t) is N(0, I) at every step, in place of Eq. 5.
+
+    Arguments as for VRNN. Its group of parameters "prior" is empty, which is all that the equations need to know.
+    Source: Chung et al., 2015, arXiv:1506.02216, section 4.
+    """
+
+    name = "vrnn-i"
+
+    def _shapes(self):
+        return super()._shapes() | {"prior": {}}

@@ -5,6 +5,7 @@ import time
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn import noise
@@ -13,6 +14,7 @@ from tinyvrnn.bounds import check_bound, evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches
 from tinyvrnn.distributions import check_suits
 from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
+from tinyvrnn.models.recompute import check as check_long
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
 
@@ -33,6 +35,8 @@ class Options(NamedTuple):
     workers: int | str = "auto"  # slices of a batch computed at the same time
     bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
     particles: int = 1  # draws of z in iwae and fivo
+    chunk: int | None = None  # steps between two optimiser's steps; the state is carried on, its gradient is not
+    recompute: bool = False  # the exact gradient in memory that grows as the root of the length
 
     @property
     def score(self):
@@ -47,14 +51,16 @@ class Options(NamedTuple):
         """One line for a person."""
         limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"
         return f"training: {limit}, " + ", ".join(
-            f"{name} {value}" for name, value in self._asdict().items() if name not in ("epochs", "minutes")
+            f"{name} {value}"
+            for name, value in self._asdict().items()
+            if name not in ("epochs", "minutes") and (value or name not in ("chunk", "recompute"))
         )
 
     def check(self):
         """Raises ConfigError for a value that makes no run."""
         if self.epochs is None and self.minutes is None:
             raise ConfigError("Say how long to train: give epochs or minutes.")
-        for name in ("epochs", "batch", "patience", "warmup"):
+        for name in ("epochs", "batch", "patience", "warmup", "chunk"):
             value, least = getattr(self, name), 0 if name == "warmup" else 1
             if value is not None and (not isinstance(value, Integral) or value < least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
@@ -77,6 +83,7 @@ def train(model, data, progress=True, on_epoch=None, **options):
     options = _options(options)
     _check_fit(model, data)
     check_bound(options.bound, options.particles, model)
+    check_long(model, options.chunk, options.recompute, options.bound)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
@@ -141,16 +148,16 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
     for x, lengths, _ in batches(data.train, options.batch, seed=options.seed, epoch=clock.epoch, dtype=model.dtype):
         eps, given = _noise(model, x, options, clock.step)
         lr, beta = clock.lr(), clock.beta()
-        loss, grads, parts = workers.loss_and_grads(model, x, lengths, eps, beta, **given)
-        loss = float(loss)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"The loss became {loss} at step {clock.step} (epoch {clock.epoch + 1}): "
-                f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}."
-            )
-        norm = clip_by_global_norm(grads, options.clip)
-        optimiser.step(model.theta, grads, lr)
-        totals = totals + xp.stack([term.sum(dtype="float64") for term in parts])
+        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, workers, given):
+            loss = float(loss)
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"The loss became {loss} at step {clock.step} (epoch {clock.epoch + 1}): "
+                    f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}."
+                )
+            norm = clip_by_global_norm(grads, options.clip)
+            optimiser.step(model.theta, grads, lr)
+            totals = totals + xp.stack([term.sum(dtype="float64") for term in parts])
         seen += len(lengths)
         clock.step += 1
         bar.update(100 * clock.progress() - bar.n)
@@ -176,6 +183,29 @@ def _epoch(model, data, options, optimiser, clock, workers, bar):
             **score,
         },
     }
+
+
+def _gradients(model, x, lengths, eps, beta, options, workers, given):
+    """Yields loss, grads, parts of a batch: once, or with `chunk` once for each stretch of so many steps.
+
+    Each gradient is taken with the weights as they are when it is asked for: the caller steps in between. A sequence
+    that has ended drops out; the state of each other one is carried on, from a chunk to the next of the same sequence.
+    """
+    given = given | {"recompute": True} if options.recompute else given
+    if options.chunk is None:
+        yield workers.loss_and_grads(model, x, lengths, eps, beta, **given)
+        return
+    state = None
+    for start in range(0, len(x), options.chunk):
+        going = lengths > start
+        chunk = slice(start, start + options.chunk)
+        left = np.minimum(lengths[going] - start, options.chunk)
+        if state is not None:
+            state = state[model.backend.asarray(np.flatnonzero(going[lengths > start - options.chunk]))]
+        *results, state = workers.chunk_loss_and_grads(
+            model, x[chunk][:, going], left, eps[chunk][:, going], beta, state=state, **given
+        )
+        yield results
 
 
 def _noise(model, x, options, step):

@@ -31,22 +31,34 @@ class Workers:
 
     def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
         """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z), uniforms (T, B)."""
+        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, uniforms, **options))
+
+    def chunk_loss_and_grads(self, model, x, lengths, eps, beta=1.0, state=None, **options):
+        """As `model.chunk_loss_and_grads`, for host arrays."""
+        results, counts = self._of_slices(model.chunk_loss_and_grads, x, lengths, eps, beta, state=state, **options)
+        states = [result[3] for result in results]
+        state = states[0] if len(states) == 1 else np.concatenate(states)
+        return *combine([result[:3] for result in results], counts), state
+
+    def _of_slices(self, function, x, lengths, eps, beta, uniforms=None, state=None, **options):
         slices = cut(x.shape[1], self.count)
 
         def of_slice(s):
             T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
             own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
             own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
+            own = own if state is None else own | {"state": state[s]}
             with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
-                return model.loss_and_grads(own_x, lengths[s], own_eps, beta, **own)
+                return function(own_x, lengths[s], own_eps, beta, **own)
 
+        counts = [s.stop - s.start for s in slices]
         if len(slices) == 1:
-            return of_slice(slices[0])
+            return [of_slice(slices[0])], counts
 
         with one_blas_thread(), eager_threads():
             others = [self._pool.submit(of_slice, s) for s in slices[1:]]
             results = [of_slice(slices[0]), *(other.result() for other in others)]
-        return combine(results, [s.stop - s.start for s in slices])
+        return results, counts
 
 
 @contextmanager
@@ -77,6 +89,8 @@ def cut(count, parts):
 
 def combine(results, counts):
     """The mean loss, gradient and the joined Parts of slices with `counts` sequences each. Reuses the gradients."""
+    if len(results) == 1:
+        return results[0]
     shares = [count / sum(counts) for count in counts]
     losses, gradients, parts = zip(*results)
     for grads, share in zip(gradients, shares):

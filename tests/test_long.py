@@ -1,0 +1,155 @@
+"""Long sequences: recomputation between kept states, and chunks of the same sequence.
+
+Catches: a state or its gradient lost at a cut, memory that grows with the length, a state handed to another sequence or
+to the next batch, sequences that go on after their end, a chunk whose gradient is not its own.
+"""
+
+import tracemalloc
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn.backend import to_host
+from tinyvrnn.gradcheck import compare, numerical_gradient
+from tinyvrnn.models import recompute
+from tinyvrnn.params import leaves, views
+from tinyvrnn.training import loop
+from tinyvrnn.training.parallel import Workers
+
+VARIANTS = {
+    "vrnn": {},
+    "lstm": {"cell": "lstm"},
+    "vrnn-i": {"model": "vrnn-i"},
+    "rnn": {"model": "rnn"},
+    "rnn, lstm": {"model": "rnn", "cell": "lstm"},
+}
+every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+both = pytest.mark.parametrize("backend", ["numpy", "strict"])
+
+
+@every
+@both
+@pytest.mark.parametrize("T", [1, 2, 5, 17])
+def test_recomputation_gives_the_plain_gradient(options, backend, T):
+    checks.recomputation_equals_plain(backend, T=T, **options)
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 4, 9, 10, 1000])
+def test_pieces_cover_all_steps_once_and_are_about_the_root_of_their_number(T):
+    pieces = recompute.cut(T)
+    assert [t for piece in pieces for t in range(T)[piece]] == list(range(T))
+    assert max(len(range(T)[piece]) for piece in pieces) <= T**0.5 + 1 and len(pieces) <= T**0.5 + 1
+
+
+def test_memory_grows_as_the_square_root_of_the_length():
+    """Four times the steps: twice the peak, where the plain way takes four times."""
+
+    def peak(T, **options):
+        model = tv.VRNN(x_dim=4, h_dim=24, z_dim=2)
+        x, eps = np.zeros((T, 8, 4), "float32"), np.zeros((T, 8, 2), "float32")
+        model.loss_and_grads(x, None, eps, **options)
+        tracemalloc.start()
+        model.loss_and_grads(x, None, eps, **options)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(1024) > 3.5 * peak(256)
+    assert peak(1024, recompute=True) < 2.4 * peak(256, recompute=True)
+    assert peak(1024, recompute=True) < 0.1 * peak(1024)
+
+
+@every
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 9])
+def test_chunks_follow_their_sequences(options, workers, chunk):
+    checks.chunks_follow_their_sequences(chunk, workers, **options)
+
+
+@every
+def test_the_gradient_of_a_chunk_takes_its_state_as_constant(options):
+    model, x, _, eps = checks.small("gaussian", **options)
+    *_, state = model.chunk_loss_and_grads(x[:2], None, eps[:2])
+    state = state + 0.1 * checks.rng().standard_normal(state.shape)
+
+    def loss(_):
+        return model.chunk_loss_and_grads(x[2:], None, eps[2:], 0.7, state)[0]
+
+    _, grads, *_ = model.chunk_loss_and_grads(x[2:], None, eps[2:], 0.7, state)
+    for name, leaf in leaves(model.params):
+        group, own = name.split(".")
+        compare(name, views(grads, model.shapes)[group][own], numerical_gradient(loss, leaf), 1e-6)
+    again = model.chunk_loss_and_grads(x[2:], None, eps[2:], 0.7, state, recompute=True)
+    checks.assert_close(again[1], grads, 1e-12, "gradient")
+    checks.assert_close(again[3], model.chunk_loss_and_grads(x[2:], None, eps[2:], 0.7, state)[3], 1e-12, "state")
+
+
+def test_one_chunk_is_the_whole_gradient():
+    model, *given = checks.small()
+    assert np.array_equal(model.chunk_loss_and_grads(*given)[1], model.loss_and_grads(*given)[1])
+
+
+@every
+@both
+def test_training_by_chunks_and_with_recomputation_raises_the_bound(options, backend):
+    model, *_ = checks.small(backend=backend, dtype="float32", **options)
+    given = {"epochs": 30, "lr": 0.05, "batch": 4, "workers": 2, "chunk": 2, "recompute": True}
+    records = tv.train(model, checks.toy_data(), progress=False, **given)
+    elbos = [record["train"]["elbo"] for record in records]
+    assert elbos[-1] > elbos[0] + 1
+
+
+def test_training_with_recomputation_is_the_same_training():
+    thetas = []
+    for recomputed in (False, True):
+        model, *_ = checks.small()
+        tv.train(model, checks.toy_data(), progress=False, epochs=2, batch=4, workers=1, recompute=recomputed)
+        thetas.append(model.theta)
+    checks.assert_close(*thetas, 1e-9, "theta")
+
+
+def test_the_optimiser_steps_once_for_each_chunk(monkeypatch):
+    steps, step = [], loop.Adam.step
+    monkeypatch.setattr(loop.Adam, "step", lambda self, *given: (steps.append(1), step(self, *given)))
+    model, *_ = checks.small(dtype="float32")
+    data = checks.toy_data(lengths=(5,) * 8)
+    records = tv.train(model, data, progress=False, epochs=1, batch=4, workers=1, chunk=2)
+    assert len(steps) == 2 * 3 and records[0]["step"] == 2, "two batches, of three chunks each"
+
+
+@pytest.mark.parametrize(
+    "options, given, says",
+    [
+        ({"model": "vae"}, {"chunk": 2}, "chunk is for a model that has a state, and a vae has none"),
+        ({"model": "vae"}, {"recompute": True}, "recompute is for a model that has a state, and a vae has none"),
+        ({"posterior": "smoothing"}, {"chunk": 2}, "a smoothing posterior reads each as a whole"),
+        ({"posterior": "smoothing"}, {"recompute": True}, "a smoothing posterior reads each as a whole"),
+        ({}, {"chunk": 2, "bound": "iwae"}, "chunk is for the bound elbo, got iwae"),
+        ({}, {"recompute": True, "bound": "fivo"}, "recompute is for the bound elbo, got fivo"),
+        ({}, {"chunk": 0}, "chunk must be a whole number of at least 1"),
+    ],
+)
+def test_what_can_not_be_cut_is_refused(options, given, says):
+    model, *_ = checks.small(**options)
+    with pytest.raises(tv.ConfigError, match=says):
+        tv.train(model, checks.toy_data(), progress=False, **given)
+
+
+@pytest.mark.parametrize("options", [{"model": "vae"}, {"posterior": "smoothing"}], ids=str)
+def test_a_model_refuses_it_too(options):
+    model, *given = checks.small(**options)
+    with pytest.raises(tv.ConfigError, match="recompute"):
+        model.loss_and_grads(*given, recompute=True)
+    with pytest.raises(tv.ConfigError, match="chunk"):
+        model.chunk_loss_and_grads(*given)
+
+
+def test_workers_hand_back_the_states_of_all_slices():
+    model, x, lengths, eps = checks.small()
+    *_, state = model.chunk_loss_and_grads(x, None, eps)
+    full = np.full(x.shape[1], len(x))
+    with Workers(3) as workers:
+        *_, found = workers.chunk_loss_and_grads(model, x, full, eps)
+    checks.assert_close(to_host(found), state, 1e-13, "state")

@@ -1,0 +1,66 @@
+"""What a smoothing posterior sees of x_t and of all that comes after it: a second recurrence, which reads x backwards.
+
+    b_t = f(phi_x(x_t), b_{t+1}),   b_{T+1} = 0          q(z_t | x_<=T, z_<t):  Eq. 9 with b_t in place of phi_x(x_t)
+
+Each sequence begins at its own end: its features are turned round within its length, read by the loop of rnn.py, and
+the states turned back. Turning round twice is no change, so `turned` is its own inverse, and its own backward pass.
+Parameters with a group "backward" are those of a smoothing posterior. Derivation: docs/derivations/smoothing.md.
+"""
+
+from typing import NamedTuple
+
+from tinyvrnn.backend import namespace
+from tinyvrnn.models import rnn
+from tinyvrnn.models.equations import features_backward, features_forward
+from tinyvrnn.nn.cells import h_of, state_width
+
+
+class LookAheadCache(NamedTuple):
+    loop: rnn.LoopCache
+    order: object  # (T, B) int: where each step goes
+
+
+def look_ahead_forward(p, phi_x, mask=None):
+    """b (T, B, F) from phi_x (T, B, F), and the cache. mask (T, B): 1 in the real steps; None: all are real."""
+    order = reversed_order(phi_x, mask)
+    loop = rnn.loop_forward(p, turned(phi_x, order))
+    return turned(loop.h[1:], order), LookAheadCache(loop, order)
+
+
+def look_ahead_backward(p, cache, db):
+    """dphi_x (T, B, F), grads, from db (T, B, F)."""
+    xp, dh = namespace(db), turned(db, cache.order)
+    dstate = xp.zeros((db.shape[1], state_width(p)), dtype=db.dtype)
+    h_of(p, dstate)[...] = dh[-1]
+    dh_before = xp.concatenate([xp.zeros_like(dh[:1]), dh[:-1]])
+    (dphi_x, _), grads = rnn.loop_backward(p, cache.loop, dh_before, dstate)
+    return turned(dphi_x, cache.order), grads
+
+
+def of_sequence_forward(params, x, mask=None):
+    """b (T, B, F) from x (T, B, X), where nothing else has made phi_x for all steps; None for a filtering posterior."""
+    if "backward" not in params:
+        return None, None
+    phi_x, phi_x_cache = features_forward(params["phi_x"], x)
+    b, cache = look_ahead_forward(params["backward"], phi_x, mask)
+    return b, (phi_x_cache, cache)
+
+
+def of_sequence_backward(params, cache, db):
+    """The gradients of phi_x and of the second recurrence, from db (T, B, F)."""
+    phi_x_cache, cache = cache
+    dphi_x, backward_grads = look_ahead_backward(params["backward"], cache, db)
+    return {"phi_x": features_backward(params["phi_x"], phi_x_cache, dphi_x)[1], "backward": backward_grads}
+
+
+def reversed_order(phi_x, mask):
+    """(T, B) int: step t of a sequence of n steps goes to n - 1 - t; padding stays where it is."""
+    xp, (T, B, _) = namespace(phi_x), phi_x.shape
+    t = xp.arange(T)[:, None]
+    n = xp.full((B,), T) if mask is None else mask.sum(axis=0).astype("int64")
+    return xp.where(t < n, n - 1 - t, t)
+
+
+def turned(a, order):
+    """a (T, B, ...) with step t of sequence b from step order[t, b]."""
+    return a[order, namespace(a).arange(a.shape[1])[None]]
