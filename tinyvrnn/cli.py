@@ -24,14 +24,21 @@ from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
-from tinyvrnn.training.loop import Options, train
+from tinyvrnn.training.loop import (
+    DROPOUT_OF_A_SMALL_SET,
+    RECIPE,
+    RECIPE_OF_A_SMALL_SET,
+    SMALL_SET,
+    Options,
+    recipe,
+    train,
+)
 from tinyvrnn.training.run import Run
 
 BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
-DEFAULTS = Options(epochs=30)
 
 
 def main(argv=None):
@@ -59,11 +66,10 @@ def main(argv=None):
 def command_train(a):
     data, likelihood = _load_for(a.data, a.likelihood)
     check_suits(data, LIKELIHOODS[likelihood])
-    options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
-    options = options._replace(bound=a.bound, particles=_particles(a.bound, a.particles, default=8))
-    options = options._replace(chunk=a.chunk, recompute=a.recompute)
-    if a.epochs is None and a.minutes is None:
-        options = options._replace(epochs=DEFAULTS.epochs)
+    given = {name: getattr(a, name) for name in Options._fields}
+    given |= {"workers": _workers(a.workers), "particles": _particles(a.bound, a.particles, default=8)}
+    suited = recipe(data) if a.minutes is None else {n: v for n, v in recipe(data).items() if n != "epochs"}
+    options = Options(**suited | {name: value for name, value in given.items() if value is not None})
     options.check()
     model = _model(a, data.x_dim, likelihood)
     check_bound(options.bound, options.particles, model)
@@ -432,7 +438,13 @@ def _command(commands, name, function, text):
 
 
 def _train_options(p):
-    d = DEFAULTS
+    d, small = Options(**RECIPE), RECIPE_OF_A_SMALL_SET
+    below = f"below {SMALL_SET:,} sequences"
+
+    def default(name):
+        both = f"{getattr(d, name):g}" + (f"; {small[name]:g} {below}" if name in small else "")
+        return f"(default {both})"
+
     p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
@@ -449,13 +461,18 @@ def _train_options(p):
     p.add_argument("--features", type=int, help="width of the hidden layers (default: --hidden)")
     p.add_argument("--layers", type=int, default=2, help="hidden layers in phi_x, encoder and decoder (default 2)")
     length = p.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, help=f"passes over the training split (default {d.epochs})")
+    length.add_argument("--epochs", type=int, help=f"passes over the training split {default('epochs')}")
     length.add_argument("--minutes", type=float, help="train for this long")
-    p.add_argument("--batch", type=int, default=d.batch, help=f"sequences in a batch (default {d.batch})")
-    p.add_argument("--lr", type=float, default=d.lr, help=f"Adam's rate at the start (default {d.lr:g})")
-    p.add_argument("--warmup", type=int, default=d.warmup, help=f"epochs of KL warm-up (default {d.warmup})")
-    p.add_argument("--clip", type=float, default=d.clip, help=f"greatest gradient norm (default {d.clip:g})")
-    p.add_argument("--patience", type=int, default=d.patience, help=f"epochs without gain (default {d.patience})")
+    p.add_argument("--batch", type=int, help=f"sequences in a batch {default('batch')}")
+    p.add_argument("--lr", type=float, help=f"Adam's rate at the start, decaying as half a cosine {default('lr')}")
+    p.add_argument("--warmup", type=int, help=f"epochs of KL warm-up {default('warmup')}")
+    p.add_argument("--clip", type=float, help=f"greatest gradient norm {default('clip')}")
+    about = "share of each step's numbers that the networks do not see in training"
+    p.add_argument("--dropout", type=float, help=f"{about} (default 0; {DROPOUT_OF_A_SMALL_SET} {below} if binary)")
+    about = "each step takes lr times this share of every weight away"
+    p.add_argument("--weight-decay", type=float, help=f"{about} {default('weight_decay')}")
+    about = "stop early: epochs without a better validation bound"
+    p.add_argument("--patience", type=int, help=f"{about} {default('patience')}")
     about = "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
     about = "exact backpropagation of long sequences in less memory, for about a third more time"

@@ -7,7 +7,7 @@ over workers are then each one operation on one vector.
 
 from math import prod
 
-from tinyvrnn.backend import get_backend
+from tinyvrnn.backend import get_backend, namespace
 from tinyvrnn.noise import generator
 
 
@@ -33,6 +33,14 @@ def leaves(params):
     for group, named in params.items():
         for leaf, array in named.items():
             yield f"{group}.{leaf}", array
+
+
+def matrices(vector, shapes):
+    """A vector like theta: 1 for an entry of a weight matrix, 0 for one of a bias."""
+    chosen = namespace(vector).zeros_like(vector)
+    for _, leaf in leaves(views(chosen, shapes)):
+        leaf[...] = leaf.ndim > 1
+    return chosen
 
 
 def initialise(shapes, seed, backend="numpy", dtype="float32"):

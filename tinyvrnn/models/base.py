@@ -85,27 +85,28 @@ class Model:
         """What a person calls the figure that is trained on."""
         return "ELBO" if self.bound == "elbo" else "log p(x)"
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, recompute=False):
+    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, recompute=False, keep=None):
         """Minus the ELBO and its gradient, by the hand-written backward pass.
 
         x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
         (None: drawn, anew in each call, from the model's seed); beta: weight of the KL, for warm-up.
+        keep (T, B, X): factors of what the networks read of x, for dropout; the bound scores x itself (None: all 1).
         recompute: the same in memory that grows as sqrt(T), for about a third more time: see recompute.py.
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
         """
-        return self._loss_and_grads(x, lengths, eps, beta, recompute)[:3]
+        return self._loss_and_grads(x, lengths, eps, beta, recompute, keep)[:3]
 
-    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False):
+    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False, keep=None):
         """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state`, and returns the next one too.
 
         state (B, S H): what the call for the chunk before, of the SAME sequences, returned; None: their first chunk. No
         gradient goes back through it. Returns loss, grads, parts, state. Raises ConfigError for a model without state.
         """
         recomputation.check(self, chunk=len(x))
-        return self._loss_and_grads(x, lengths, eps, beta, recompute, state)
+        return self._loss_and_grads(x, lengths, eps, beta, recompute, keep, state)
 
-    def _loss_and_grads(self, x, lengths, eps, beta, recompute, state=None):
+    def _loss_and_grads(self, x, lengths, eps, beta, recompute, keep, state=None):
         beta = finite(beta)  # a NumPy scalar would turn float32 arrays into float64
         recomputation.check(self, recompute=recompute)
         if eps is None:
@@ -113,18 +114,26 @@ class Model:
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            weight = mask / x.shape[1]
+            weight, seen = mask / x.shape[1], self._seen(x, keep)
             terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
-            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state)
+            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, seen)
             parts = _parts(log_p, kl, mask)
             return self.backend.xp.mean(beta * parts.kl - parts.log_likelihood), grads, parts, state
 
-    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state):
-        log_p, kl, cache = self._forward_terms(x, eps, mask, state)
+    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state, seen):
+        log_p, kl, cache = self._forward_terms(x, eps, mask, state, seen)
         state = cache.loop.state[-1].copy() if "cell" in self.choices else None
         _, named = self._backward_terms(cache, dlog_p, dkl)
         del cache  # before another vector of theta's size is made
         return log_p, kl, self._flat(named), state
+
+    def _seen(self, x, keep):
+        """What the networks read of x (T, B, X) on the backend."""
+        if keep is None:
+            return x
+        if getattr(keep, "shape", None) != x.shape:
+            raise DataError(f"Expected keep of shape {x.shape} as x, got {shape_of(keep)}.")
+        return x * self.backend.asarray(keep, dtype=self.dtype)
 
     def elbo(self, x, lengths=None, eps=None):
         """One-draw estimate of the ELBO of each sequence, (B,), in nats per sequence. Arguments as in `loss_and_grads`.

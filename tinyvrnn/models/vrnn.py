@@ -70,7 +70,16 @@ class VRNN(Model):
         super().__init__(likelihood, backend, dtype, seed, components)
 
     def loss_and_grads(
-        self, x, lengths=None, eps=None, beta=1.0, bound="elbo", particles=1, uniforms=None, recompute=False
+        self,
+        x,
+        lengths=None,
+        eps=None,
+        beta=1.0,
+        bound="elbo",
+        particles=1,
+        uniforms=None,
+        recompute=False,
+        keep=None,
     ):
         """As `Model.loss_and_grads`, for minus the ELBO or, by `bound`, minus "iwae" or "fivo" of `tinyvrnn.bounds`.
 
@@ -80,12 +89,12 @@ class VRNN(Model):
         check_bound(bound, particles)
         check_long(self, recompute=recompute, bound=bound)
         if bound == "elbo":
-            return super().loss_and_grads(x, lengths, eps, beta, recompute)
+            return super().loss_and_grads(x, lengths, eps, beta, recompute, keep)
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws, particles)
             uniforms = noise.generator(self.seed, "resample", self._draws).random(x.shape[:2])
             self._draws += 1
-        return self._loss_of_particles(x, lengths, eps, finite(beta), bound, uniforms)
+        return self._loss_of_particles(x, lengths, eps, finite(beta), bound, uniforms, keep)
 
     def log_weights(self, x, lengths=None, eps=None):
         """log p(x, z_k) - log q(z_k | x), (B, K), in nats, for the noise eps (T, B, K, Z) of K particles."""
@@ -99,17 +108,18 @@ class VRNN(Model):
             x, eps, mask = self._prepare_particles(x, lengths, eps)
             return filter_forward(self.params, x, eps, mask, self._uniforms(uniforms, mask), self.likelihood)[0]
 
-    def _loss_of_particles(self, x, lengths, eps, beta, bound, uniforms):
+    def _loss_of_particles(self, x, lengths, eps, beta, bound, uniforms, keep):
         with one_blas_thread():
             wide, eps_of_all, mask = self._prepare_particles(x, lengths, eps)
             parts = self.parts(x, lengths, eps[:, :, 0])
+            seen = self._seen(wide, None if keep is None else copies(keep, eps.shape[2]))
             if bound == "iwae":
-                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta)
+                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta, seen)
                 backward = importance_backward
             else:
                 uniforms, backward = self._uniforms(uniforms, mask), filter_backward
                 bounds, cache = filter_forward(
-                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta
+                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta, seen=seen
                 )
             weight = -self.backend.xp.ones_like(bounds) / len(bounds)
             named = backward(self.params, cache, weight, self.likelihood, beta=beta)
@@ -145,8 +155,8 @@ class VRNN(Model):
             **backward,
         }
 
-    def _forward_terms(self, x, eps, mask, state=None):
-        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state)
+    def _forward_terms(self, x, eps, mask, state=None, seen=None):
+        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state, seen=seen)
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
         return schedule.sequence_backward_with_state(self.params, cache, dlog_p, dkl, self.likelihood, dstate=dstate)

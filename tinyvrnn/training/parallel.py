@@ -29,9 +29,9 @@ class Workers:
         if self._pool:
             self._pool.shutdown()
 
-    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
-        """As `model.loss_and_grads`, for host arrays x (T, B, X), lengths (B,), eps (T, B, Z), uniforms (T, B)."""
-        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, uniforms, **options))
+    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, **options):
+        """As `model.loss_and_grads`, for host arrays."""
+        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, **options))
 
     def chunk_loss_and_grads(self, model, x, lengths, eps, beta=1.0, state=None, **options):
         """As `model.chunk_loss_and_grads`, for host arrays."""
@@ -40,13 +40,14 @@ class Workers:
         state = states[0] if len(states) == 1 else np.concatenate(states)
         return *combine([result[:3] for result in results], counts), state
 
-    def _of_slices(self, function, x, lengths, eps, beta, uniforms=None, state=None, **options):
+    def _of_slices(self, function, x, lengths, eps, beta, uniforms=None, keep=None, state=None, **options):
         slices = cut(x.shape[1], self.count)
 
         def of_slice(s):
             T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
             own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
             own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
+            own = own if keep is None else own | {"keep": keep[:T, s]}
             own = own if state is None else own | {"state": state[s]}
             with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
                 return function(own_x, lengths[s], own_eps, beta, **own)

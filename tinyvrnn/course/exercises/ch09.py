@@ -288,7 +288,7 @@ GIVEN = stepwise.Equations(
     infer_forward=lambda p, phi_x, h: ((0 * h, 0 * h + 1), None),
     generate_forward=lambda p, phi_z, h, likelihood: ((), None),
     recur_forward=lambda p, phi_x, phi_z, h: (h, None),
-    h_dim=lambda params: 1,
+    state_dim=lambda params: 1,
 )
 AS_GIVEN = SimpleNamespace(log_density_forward=lambda x: (x[:, 0], None))
 
