@@ -12,7 +12,19 @@ from pathlib import Path
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
-from tinyvrnn.data import NAMES, baselines, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.data import (
+    FORMS,
+    NAMES,
+    SCALES,
+    SPLITS,
+    baselines,
+    embedded,
+    in_unit_interval,
+    load_data,
+    pad,
+    read_sequences,
+    standardised,
+)
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
 from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.export import check_ending, write_figure, write_samples
@@ -54,7 +66,7 @@ def main(argv=None):
 
 
 def command_train(a):
-    data, likelihood = _load_for(a.data, a.likelihood)
+    data, likelihood = _load_for(a.data, a.likelihood, a.scale)
     check_suits(data, LIKELIHOODS[likelihood])
     options = Options(a.epochs, a.minutes, a.batch, a.lr, a.warmup, a.clip, a.patience, a.seed, _workers(a.workers))
     options = options._replace(bound=a.bound, particles=_particles(a.bound, a.particles, default=8))
@@ -63,7 +75,7 @@ def command_train(a):
     options.check()
     model = _model(a, data.x_dim, likelihood)
     check_bound(options.bound, options.particles, model)
-    run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
+    run = Run(a.out or f"runs/{data.name}", _config(a.data, data, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
     live = sys.stderr.isatty()
@@ -176,15 +188,18 @@ def command_course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _load_for(source, likelihood):
+def _load_for(source, likelihood, scale=None):
     """The data as the likelihood needs it (standardised or not), and the likelihood that suits the data if None."""
     raw = load_data(source, standardise=False)
     if likelihood is None:
-        in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
-        likelihood = "bernoulli" if in_unit_interval else "gaussian"
+        likelihood = "bernoulli" if all(in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         likelihood = "pen" if raw.kind == "pen" else likelihood
     standardise, kind = LIKELIHOODS[likelihood].standardise, "pen" if likelihood == "pen" else None
-    return (load_data(source, standardise=bool(standardise), kind=kind) if standardise else raw), likelihood
+    if scale is not None and not standardise:
+        raise ConfigError(
+            f'--scale is for what is standardised, but "{likelihood}" takes data as they are: leave it out.'
+        )
+    return (raw.standardised(bool(standardise), kind, scale) if standardise else raw), likelihood
 
 
 def _model(a, x_dim, likelihood):
@@ -216,10 +231,10 @@ def _name_of(source):
     return source if source in NAMES else str(Path(source).expanduser().resolve())
 
 
-def _config(source, units, model, options):
+def _config(source, data, model, options):
     return {
         "tinyvrnn": __version__,
-        "data": {"source": _name_of(source), "units": units},
+        "data": {"source": _name_of(source), "units": data.units, "scale": data.scale},
         "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
@@ -380,7 +395,7 @@ def _parser():
     p.add_argument("-n", type=_positive, help="how many sequences (default: 16, or all of --prime)")
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
+    p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
     p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
@@ -420,12 +435,18 @@ def _command(commands, name, function, text):
 
 def _train_options(p):
     d = DEFAULTS
-    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or the path of {FORMS}")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
         "--likelihood",
         type=_one_of("likelihood", LIKELIHOODS),
         help=f"{' | '.join(LIKELIHOODS)} (default: bernoulli or gaussian, by data)",
+    )
+    p.add_argument(
+        "--scale",
+        type=_one_of("scale", SCALES),
+        help="what dx and dy of a pen are divided by: one scale (default), the one of the paper's authors, or axes, "
+        "one each (default for IAM-OnDB: authors)",
     )
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")

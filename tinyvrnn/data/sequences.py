@@ -56,6 +56,10 @@ class Sequences:
         """The length of the longest sequence."""
         return int(self.lengths.max())
 
+    def parts(self):
+        """All of it as pairs (number of its first sequence, Sequences in memory), here a single one."""
+        yield 0, self
+
     def time(self):
         """(steps,) int64: t, counted from 0, of each row of `values` inside its own sequence."""
         return np.arange(self.steps) - np.repeat(self.offsets[:-1], self.lengths)
@@ -140,6 +144,14 @@ def as_sequences(sequences, where="the sequences"):
     return sequences if isinstance(sequences, Sequences) else Sequences.from_list(sequences, where)
 
 
+def check_same_dimension(name, splits):
+    """Raises DataError where the Sequences of split -> Sequences differ in X."""
+    dims = {s: x.x_dim for s, x in splits.items()}
+    if len(set(dims.values())) > 1:
+        listed = ", ".join(f"{s} {x_dim}" for s, x_dim in dims.items())
+        raise DataError(f"{name}: the numbers in each step differ ({listed}), but X must be the same for all splits")
+
+
 def real_array(values, where):
     """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
     try:
@@ -191,9 +203,10 @@ def _check_finite(sequences, where):
         refuse(sequences, bad, where, "but finite float32 numbers are needed: mend or leave out that sequence")
 
 
-def refuse(sequences, bad, where, needed):
-    """Raises DataError for the first True of bad (steps, X), naming its sequence, step and dimension."""
+def refuse(sequences, bad, where, needed, first=0):
+    """Raises DataError for the first True of bad (steps, X), naming its sequence (the first's number given), step and
+    dimension."""
     row, j = np.argwhere(bad)[0]
     i, t = sequences.place(row)
     value = sequences.values[row, j]
-    raise DataError(f"{where}: sequence {i}, step {t}, dimension {j} (counted from 0) holds {value}, {needed}")
+    raise DataError(f"{where}: sequence {first + i}, step {t}, dimension {j} (counted from 0) holds {value}, {needed}")
