@@ -49,3 +49,33 @@ def at_random(n, name, what="sequence"):
     order = permutation(n, generator(0, "split"))
     split[order[:held_out]], split[order[held_out : 2 * held_out]] = 2, 1
     return split
+
+
+def files_of(folder, endings):
+    """The files below a folder that have one of the endings, hidden ones left out, in an order that never changes."""
+    try:
+        found = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
+    except OSError as error:
+        raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
+    below = {p: p.relative_to(folder).parts for p in found}
+    return sorted((p for p in found if not any(part.startswith(".") for part in below[p])), key=below.get)
+
+
+def split_by_folder(folder, files):
+    """(N,) from the subfolders train, valid and test in which the files lie; None where there are no such folders.
+
+    Names are read in any case. With train and test alone, a tenth of the files in train validates.
+    """
+    first = [p.relative_to(folder).parts[0].lower() if p.parent != folder else "" for p in files]
+    if not {"train", "test"} <= set(first):
+        return None
+    outside = [p for p, name in zip(files, first) if name not in SPLITS]
+    if outside:
+        raise DataError(
+            f"{outside[0].relative_to(folder)} lies outside {folder.name}/train, valid and test: move or remove it"
+        )
+    split = np.array([SPLITS.index(name) for name in first])
+    if "valid" not in first:
+        trained = np.flatnonzero(split == 0)
+        split[trained[at_random(len(trained), f"{folder.name}/train", "file") == 1]] = 1
+    return split
