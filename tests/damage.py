@@ -30,23 +30,23 @@ def read_or_refused(path):
     return True
 
 
-def cut_short(path, sizes=None):
-    """The sizes at which the file at `path`, cut to so many bytes, was still read."""
+def cut_short(path, sizes=None, folder=None):
+    """The sizes at which the file at `path`, cut to so many bytes, was still read (or the folder that it is in)."""
     whole = path.read_bytes()
     read = []
     for size in range(len(whole)) if sizes is None else sizes:
         path.write_bytes(whole[:size])
-        if read_or_refused(path):
+        if read_or_refused(folder or path):
             read.append(size)
     path.write_bytes(whole)
     return read
 
 
-def flip_bits(path, positions=None, bits=(0x01, 0x20, 0x80, 0xFF)):
+def flip_bits(path, positions=None, bits=(0x01, 0x20, 0x80, 0xFF), folder=None):
     """Reads the file with each byte wrong in turn; nothing is returned, as a wrong byte may do no harm."""
     whole = path.read_bytes()
     for position in range(len(whole)) if positions is None else positions:
         for bit in bits:
             path.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
-            read_or_refused(path)
+            read_or_refused(folder or path)
     path.write_bytes(whole)

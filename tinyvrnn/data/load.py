@@ -187,7 +187,7 @@ def load_data(name_or_path, standardise=None, kind=None, scale=None):
     name = path.resolve().name if path.is_dir() else path.stem
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
-    whole = content.sequences
+    whole, kind = content.sequences, kind or card.kind
     if card.threshold is not None:
         whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
     split = _split(len(whole), content.split, path.name)
@@ -204,9 +204,9 @@ def load_data(name_or_path, standardise=None, kind=None, scale=None):
         licence=card.licence,
         source=card.source,
         labels=labels,
-        kind=kind or card.kind,
+        kind=kind,
         medium=content.medium,
-        scale=scale or content.scale,
+        scale=scale or (content.scale if kind == "pen" else None),
     )
 
 

@@ -1,6 +1,6 @@
 """Readers of what users bring: a path is looked up in one table, by its ending or by what a folder holds."""
 
-from tinyvrnn.data.readers import arrays, pianoroll, sound
+from tinyvrnn.data.readers import arrays, iamondb, pianoroll, sound
 from tinyvrnn.data.readers.content import SPLITS, Content, at_random, files_of, split_by_folder
 from tinyvrnn.errors import DataError
 
@@ -16,7 +16,7 @@ FILES = {
 }
 FOLDERS = {".wav": sound.read, ".sph": sound.read}  # a sequence a file: (files, split, name) -> Content
 ENDINGS = (*FILES, *FOLDERS)
-FORMS = "a .npy or .npz file, piano rolls as .json, .pickle or .mat, or a folder of .wav or .sph files"
+FORMS = "a .npy or .npz file, piano rolls as .json, .pickle or .mat, or a folder of .wav or .sph files or of IAM-OnDB"
 
 
 def read(path):
@@ -32,6 +32,8 @@ def read(path):
 
 
 def _read_folder(folder):
+    if iamondb.is_there(folder):
+        return iamondb.read(folder)
     files, name = files_of(folder, FOLDERS), folder.resolve().name
     readers = {FOLDERS[path.suffix.lower()] for path in files}
     if len(readers) != 1:
