@@ -1,6 +1,6 @@
 """Readers of what users bring: a path is looked up in one table, by its ending or by what a folder holds."""
 
-from tinyvrnn.data.readers import arrays, iamondb, pianoroll, sound
+from tinyvrnn.data.readers import arrays, iamondb, pianoroll, sound, table
 from tinyvrnn.data.readers.content import SPLITS, Content, at_random, files_of, split_by_folder
 from tinyvrnn.errors import DataError
 
@@ -14,9 +14,15 @@ FILES = {
     ".pkl": pianoroll.read_pickle,
     ".mat": pianoroll.read_mat,
 }
-FOLDERS = {".wav": sound.read, ".sph": sound.read}  # a sequence a file: (files, split, name) -> Content
+FOLDERS = {
+    ".wav": sound.read,
+    ".sph": sound.read,
+    ".csv": table.read,
+}  # a sequence a file: (files, split, name) -> Content
 ENDINGS = (*FILES, *FOLDERS)
-FORMS = "a .npy or .npz file, piano rolls as .json, .pickle or .mat, or a folder of .wav or .sph files or of IAM-OnDB"
+FORMS = (
+    "a .npy or .npz file, piano rolls as .json, .pickle or .mat, or a folder of .wav, .sph or .csv files or of IAM-OnDB"
+)
 
 
 def read(path):
