@@ -136,7 +136,7 @@ def test_baselines_of_the_embedded_sets():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real' or 'pen'"):
+    with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real', 'pen' or 'categorical'"):
         baselines(load_data("digits8"), kind="poisson")
 
 

@@ -36,7 +36,13 @@ from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import Options, train
 from tinyvrnn.training.run import Run
 
-BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
+BASELINES = {  # the kind of baselines that suits a likelihood
+    "bernoulli": "binary",
+    "gaussian": "real",
+    "gmm": "real",
+    "pen": "pen",
+    "categorical": "categorical",
+}
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
@@ -104,7 +110,9 @@ def command_evaluate(a):
     source = a.data or manifest["data"]
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
-    name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
+    whole = a.data is not None and a.split is None and a.data not in NAMES
+    data = None if whole else load_data(source, standardise=False)
+    name, split, sequences = _to_score(source, data, a.split or "test", model)
     check_suits(sequences, model.likelihood)
     particles = _particles(a.bound, a.particles, default=64)
     if a.bound == "elbo":
@@ -112,7 +120,8 @@ def command_evaluate(a):
     else:
         result = evaluate(model, sequences, a.bound, particles)._asdict()
     result = _plain(result | {"units": model.units, "model": model.name, "data": name, "split": split})
-    print(json.dumps(result) if a.json else _evaluation_text(result))
+    result["baselines"] = _trivial(model, manifest["data"], data if source == manifest["data"] else None, sequences)
+    print(json.dumps(result) if a.json else _evaluation_text(result) + _baselines_text(result["baselines"]))
 
 
 def command_sample(a):
@@ -218,12 +227,26 @@ def _model(a, x_dim, likelihood):
     )
 
 
-def _to_score(source, split, model, whole):
-    """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
-    if whole and split is None and source not in NAMES:
-        return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
-    data, split = load_data(source, standardise=False), split or "test"
+def _to_score(source, data, split, model):
+    """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
+    if data is None:
+        path = Path(source)
+        return path.name if path.is_dir() else path.stem, "all", _on_scale(read_sequences(source), model, source)
     return data.name, split, _on_scale(data.split(split), model, source)
+
+
+def _trivial(model, trained_on, data, sequences):
+    """The baselines of `sequences`, fitted on what the model was trained on; {} where that can't be read any more.
+
+    data: that, raw, where it is there already.
+    """
+    kind = BASELINES[model.likelihood.name]
+    try:
+        data = data or load_data(trained_on or "", standardise=False)
+        data = data.standardised((model.mean, model.std), kind="pen" if kind == "pen" else None)
+    except DataError:
+        return {}
+    return baselines(data, sequences, kind)
 
 
 def _name_of(source):
@@ -245,14 +268,14 @@ def _report(model, data, records, options):
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind, name = BASELINES.get(model.likelihood.name), model.name.upper()
+    kind, name = BASELINES[model.likelihood.name], model.name.upper()
     rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": test.elbo_per_sequence}
     errors = f"{model.bound} {test.standard_error:.2f}"
     if options.bound != "elbo":
         tighter = evaluate(model, data.test, options.bound, options.particles)
         rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
         errors += f", {tighter.bound} {tighter.standard_error:.2f}"
-    rows |= baselines(data, kind=kind) if kind else {}
+    rows |= baselines(data, kind=kind)
     for name, value in rows.items():
         print(f"    {name:<31}{value:>10.2f}")
     print(f"    (standard errors over the sequences: {errors})")
@@ -302,6 +325,12 @@ def _evaluation_text(r):
         f"    KL              {r['kl_per_sequence']:12.4f} per sequence\n"
         f"    standard error of elbo per sequence: {error}"
     )
+
+
+def _baselines_text(values):
+    """A line for each trivial baseline."""
+    about = "per sequence, trivial, fitted on the training split"
+    return "".join(f"\n    {name:<28} {value:12.4f} {about}" for name, value in values.items())
 
 
 def _exact_text(rows):

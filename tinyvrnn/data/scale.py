@@ -5,6 +5,7 @@ log p(x / s) = log p(x) + ln s, for each number that is divided by s: the densit
 
 import numpy as np
 
+from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError, unknown_name
 
@@ -41,6 +42,8 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
 
 def standardised(sequences, mean, std, where):
     """Sequences of (values - mean) / std in float32; mean, std (X,). Raises DataError, naming `where`, on overflow."""
+    if isinstance(sequences, Mapped):
+        return sequences.standardised(mean, std)
     with np.errstate(over="ignore"):  # what overflows is refused by Sequences, which says where
         values = ((sequences.values - mean) / std).astype(np.float32)
     return Sequences(values, sequences.lengths, f"{where}, standardised")

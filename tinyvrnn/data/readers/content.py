@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
 from tinyvrnn.errors import DataError
 from tinyvrnn.noise import generator
@@ -34,8 +35,12 @@ def read_bytes(path):
 
 def of_three_splits(parts, **about):
     """Content of {"train": Sequences, "valid": ..., "test": ...}, whose X is the same."""
-    values, lengths = (np.concatenate([getattr(parts[s], a) for s in SPLITS]) for a in ("values", "lengths"))
-    return Content(Sequences(values, lengths), np.repeat([0, 1, 2], [len(parts[s]) for s in SPLITS]), **about)
+    several = [parts[s] for s in SPLITS]
+    if any(isinstance(s, Mapped) for s in several):
+        whole = Mapped.joined(several)
+    else:
+        whole = Sequences(*(np.concatenate([getattr(s, a) for s in several]) for a in ("values", "lengths")))
+    return Content(whole, np.repeat([0, 1, 2], [len(s) for s in several]), **about)
 
 
 def at_random(n, name, what="sequence"):
