@@ -267,7 +267,7 @@ def _report(model, data, records, options):
     test = evaluate_elbo(model, data.test)
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
-    print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
+    print(f"{data.name}, test split, {test.sequences} sequences, {data.units}, per sequence:")
     kind, name = BASELINES[model.likelihood.name], model.name.upper()
     rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": test.elbo_per_sequence}
     errors = f"{model.bound} {test.standard_error:.2f}"
