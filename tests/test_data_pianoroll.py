@@ -78,16 +78,23 @@ def test_the_same_in_a_pickle_of_any_protocol_with_python_or_numpy_numbers(tmp_p
     assert_is_chords(load_data(as_pickle(tmp_path / "roll.pickle", with_numpy(number), protocol)))
 
 
-def test_a_pickle_of_python_2(tmp_path):
+def of_python_2(path, note, order="<"):
     """Protocol 2 as Python 2 wrote it: text as bytes, and NumPy's older module."""
-    dtype = b"cnumpy\ndtype\n(U\x02i8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    number = b"cnumpy.core.multiarray\nscalar\n(" + dtype
-    chord = number + b"U\x08" + struct.pack("<q", 60) + b"tR"
-    split = b"](](](" + chord + b"eee"
-    content = b"\x80\x02}(U\x05train" + split + b"U\x05valid" + split + b"U\x04test" + split + b"u."
-    (tmp_path / "roll.pkl").write_bytes(content)
-    data = load_data(tmp_path / "roll.pkl")
+    state = f"(K\x03U\x01{order}NNNJ".encode() + b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    number = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02i8K\x00K\x01tR" + state
+    split = b"](](](" + number + b"U\x08" + struct.pack(f"{order}q", note) + b"tReee"
+    path.write_bytes(b"\x80\x02}(U\x05train" + split + b"U\x05valid" + split + b"U\x04test" + split + b"u.")
+    return path
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_pickle_of_python_2(tmp_path, order):
+    data = load_data(of_python_2(tmp_path / "roll.pkl", 60, order))
     np.testing.assert_array_equal(data.test[0], roll([[60]]))
+
+
+def test_a_pickle_of_python_2_with_bytes_that_are_no_ascii(tmp_path):
+    refused(of_python_2(tmp_path / "roll.pkl", 200), "step 0 holds the note 200, but a piano has")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])

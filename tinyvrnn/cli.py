@@ -474,8 +474,8 @@ def _train_options(p):
     p.add_argument(
         "--scale",
         type=_one_of("scale", SCALES),
-        help="what dx and dy of a pen are divided by: one scale (default), the one of the paper's authors, or axes, "
-        "one each (default for IAM-OnDB: authors)",
+        help="of a pen's dx and dy: one, for both (default); authors, one as in the code of the paper's authors "
+        "(default for IAM-OnDB); axes, one each",
     )
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")

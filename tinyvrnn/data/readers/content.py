@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
@@ -64,6 +65,11 @@ def files_of(folder, endings):
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
     below = {p: p.relative_to(folder).parts for p in found}
     return sorted((p for p in found if not any(part.startswith(".") for part in below[p])), key=below.get)
+
+
+def progress(files, name):
+    """The files, with a bar for a person where reading them takes more than two seconds."""
+    return tqdm(files, desc=f"reading {name}", unit="file", delay=2, leave=False)
 
 
 def split_by_folder(folder, files):

@@ -11,7 +11,7 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from tinyvrnn.data.readers.content import Content, at_random, files_of, read_bytes
+from tinyvrnn.data.readers.content import Content, at_random, files_of, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 
@@ -40,7 +40,7 @@ def read(folder):
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
-    sequences = [_steps(path, path.relative_to(folder)) for path in files]
+    sequences = [_steps(path, path.relative_to(folder)) for path in progress(files, name)]
     source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
     return Content(Sequences.from_list(sequences, name), split, kind="pen", scale="authors", source=source, units=UNITS)
 

@@ -11,7 +11,7 @@ import wave
 
 import numpy as np
 
-from tinyvrnn.data.readers.content import Content, read_bytes
+from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 
@@ -24,7 +24,7 @@ TO_PCM = "convert it, as with `sox IN -b 16 -e signed-integer -c 1 OUT.wav`"
 def read(files, split, name):
     """Content of `files` (paths), one sequence a file. Raises DataError for files that differ in rate or width."""
     sequences, first = [], None
-    for path in files:
+    for path in progress(files, name):
         samples, rate, full_scale = _samples(path)
         first = first or (path.name, rate, full_scale)
         if (rate, full_scale) != first[1:]:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from tinyvrnn.data.readers.content import Content, read_bytes
+from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import FLOAT32_MAX, Sequences
 from tinyvrnn.errors import DataError
 
@@ -16,7 +16,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infini
 def read(files, split, name):
     """Content of `files` (paths), one sequence a file. Raises DataError for what is no number, with file and line."""
     sequences, first = [], None
-    for path in files:
+    for path in progress(files, name):
         names, values = _table(path)
         first = first or (path.name, names, values.shape[1])
         if values.shape[1] != first[2]:
