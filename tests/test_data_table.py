@@ -22,7 +22,7 @@ def single(path, content):
     return path
 
 
-@pytest.mark.parametrize("head", ["", "x,y\n", "\ufeffx,y\n", '"x, in m",y\n', "\n x , y \n\n"])
+@pytest.mark.parametrize("head", ["", "\ufeff", "x,y\n", "\ufeffx,y\n", '"x, in m",y\n', "\n x , y \n\n"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_numbers_with_a_line_of_names_or_none(tmp_path, head, newline):
     read = read_sequences(single(tmp_path, (head + ROWS + "\n\n").replace("\n", newline)))
