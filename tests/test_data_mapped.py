@@ -146,9 +146,8 @@ def test_the_command_takes_a_large_file(tmp_path, large, capsys):
 # ---- the cache
 
 
-def test_an_archive_is_unpacked_once(tmp_path, large, monkeypatch, capsys):
+def test_an_archive_is_unpacked_once(tmp_path, large, capsys):
     path = save(tmp_path, FORMS["values"])
-    np.savez_compressed(path, **FORMS["values"])
     load_data(path)
     assert "unpacking mine.npz into" in capsys.readouterr().err
     unpacked = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")}
@@ -156,10 +155,22 @@ def test_an_archive_is_unpacked_once(tmp_path, large, monkeypatch, capsys):
     load_data(path)
     assert capsys.readouterr().err == ""
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")} == unpacked
-    np.savez(path, **FORMS["values"] | {"values": ROWS + 1})
-    os.utime(path, ns=(1, 1))
-    assert load_data(path, False).train[0][0, 0] != load_data(path, False).train[0][0, 0] - 1
-    np.testing.assert_array_equal(load_data(path, False).train[0], ROWS[: LENGTHS[0]] + 1)
+
+
+def test_an_archive_that_was_changed_is_unpacked_again(tmp_path, large):
+    path = save(tmp_path, FORMS["values"])
+    before = load_data(path, False).train.values
+    size = path.stat().st_size
+    save(tmp_path, FORMS["values"] | {"values": ROWS + 1})
+    os.utime(path, ns=(10**9, 10**9))
+    assert path.stat().st_size == size
+    np.testing.assert_array_equal(load_data(path, False).train.values, before + 1)
+
+
+def test_a_compressed_archive_too(tmp_path, large):
+    path = tmp_path / "mine.npz"
+    np.savez_compressed(path, **FORMS["values"])
+    np.testing.assert_array_equal(load_data(path, False).train[0], ROWS[: LENGTHS[0]])
 
 
 def test_a_cache_that_was_cut_short_is_written_again(tmp_path, large):
