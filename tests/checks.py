@@ -15,6 +15,7 @@ import pytest
 import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck, pairs
 from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.nn import activations, gru, lstm
@@ -804,3 +805,23 @@ def adam_textbook():
     for g in grads:
         optimiser.step(theta, g.copy())
     assert_close(theta, expected, 1e-12, "theta")
+
+
+def scale_moves_the_nats_that_it_states(scale="authors"):
+    """log p of ink on a scale less log p of raw ink is what the units say, for each step."""
+    draw = rng()
+    ink = [np.column_stack([draw.normal((3, 1), (9, 4), (t, 2)), draw.integers(0, 2, t)]) for t in (5, 9, 2)]
+    raw = Data.from_sequences("ink", ink, ink, ink, standardise=False, kind="pen")
+    scaled = raw.standardised(True, scale=scale)
+    moved = np.subtract(*([*baselines(data).values()] for data in (scaled, raw)))
+    stated = float(scaled.units.partition(" = ")[2].split()[0])
+    np.testing.assert_allclose(moved, stated * 16 / 3, rtol=1e-3)
+
+
+def short_texts_have_probability_1():
+    """The probabilities of all texts of two symbols sum to 1 under the baselines of symbols."""
+    eye = np.eye(3)
+    text = Data.from_sequences("text", *[[eye[rng().integers(0, 3, 9)]]] * 3)
+    pairs = [Sequences(eye[[a, b]], [2]) for a in range(3) for b in range(3)]
+    each = [[*baselines(text, pair, kind="categorical").values()] for pair in pairs]
+    np.testing.assert_allclose(np.exp(each).sum(axis=0), 1, rtol=1e-12)

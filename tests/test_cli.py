@@ -1,6 +1,7 @@
 """The command, as a user calls it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,35 @@ def test_evaluate_prints_json_with_its_units(run, capsys):
     assert result["sequences"] == 180 and result["steps"] == 180 * 8 and result["bound"] == "elbo"
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert result["elbo_per_sequence"] == pytest.approx(max(r["valid"]["elbo"] for r in records), rel=1e-6)
+
+
+def test_evaluate_prints_the_baselines_that_training_printed(tmp_path, capsys):
+    np.savez(tmp_path / "text.npz", x=np.eye(4)[np.random.default_rng(0).integers(0, 4, (20, 5))])
+    run, text = str(tmp_path / "run"), str(tmp_path / "text.npz")
+    assert cli.main(["train", text, *QUICK, "--likelihood", "categorical", "--out", run]) == 0
+    out = capsys.readouterr().out
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["baselines"]
+    assert set(found) == {"unigram", "Markov chain"}
+    for name, value in found.items():
+        assert re.search(rf"{name} +{value:.2f}\n", out)
+    assert cli.main(["evaluate", run]) == 0
+    assert re.search(rf"unigram +{found['unigram']:.4f} per sequence, trivial", capsys.readouterr().out)
+    np.save(tmp_path / "other.npy", np.eye(4)[[[0, 0, 0]]])
+    assert cli.main(["evaluate", run, "--data", str(tmp_path / "other.npy"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["baselines"] != found
+    (tmp_path / "text.npz").unlink()
+    assert cli.main(["evaluate", run, "--data", str(tmp_path / "other.npy"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["baselines"] == {}, "what they are fitted on is gone"
+
+
+def test_baselines_are_on_the_scale_of_the_model(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert cli.main(["train", "vowels", *QUICK, "--out", run]) == 0
+    out = capsys.readouterr().out
+    assert cli.main(["evaluate", run, "--json"]) == 0
+    for name, value in json.loads(capsys.readouterr().out)["baselines"].items():
+        assert re.search(rf"{re.escape(name)} +{value:.2f}\n", out)
 
 
 def test_evaluate_on_another_set_uses_the_models_own_scale(tmp_path, capsys):

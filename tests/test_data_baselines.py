@@ -136,7 +136,7 @@ def test_baselines_of_the_embedded_sets():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real' or 'pen'"):
+    with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real', 'pen' or 'categorical'"):
         baselines(load_data("digits8"), kind="poisson")
 
 
@@ -162,3 +162,47 @@ def pen(rng, n):
 
 def cut(sequences, columns):
     return [x[:, columns] for x in sequences]
+
+
+# ---- symbols
+
+
+def symbols(rng, lengths, k=3):
+    return [
+        np.eye(k, dtype=np.uint8)[rng.integers(0, k - (n == 4), n)] for n in lengths
+    ]  # with 4 steps, the last is rare
+
+
+@pytest.fixture
+def text():
+    rng = np.random.default_rng(6)
+    return Data.from_sequences("text", *(symbols(rng, n) for n in ([5, 1, 4, 4, 2], [2], [3, 1, 6])))
+
+
+def literal_categorical(train, test, remembers):
+    """Sum of log p(symbol given the one before), each p the mean of Dirichlet(1/2, ..) after training."""
+    train, test = ([x.argmax(axis=1).tolist() for x in s] for s in (train, test))
+    total = 0.0
+    for x in test:
+        for t, k in enumerate(x):
+            before = x[t - 1] if t else None
+            seen = [s[u] for s in train for u in range(len(s)) if not remembers or (s[u - 1] if u else None) == before]
+            total += np.log((seen.count(k) + 0.5) / (len(seen) + 3 * 0.5))
+    return total / len(test)
+
+
+@pytest.mark.parametrize("name, remembers", [("unigram", False), ("Markov chain", True)])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_categorical_baselines_are_what_literal_counting_gives(text, name, remembers, split):
+    expected = literal_categorical(text.train, text.split(split), remembers)
+    assert baselines(text, split, kind="categorical")[name] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_probabilities_of_all_short_texts_sum_to_1(text):
+    eye, total = np.eye(3), {"unigram": 0.0, "Markov chain": 0.0}
+    for a in range(3):
+        for b in range(3):
+            one = Sequences(eye[[a, b]], [2])
+            for name, value in baselines(text, one, kind="categorical").items():
+                total[name] += np.exp(value)
+    assert total == pytest.approx({"unigram": 1.0, "Markov chain": 1.0}, rel=1e-12)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from tinyvrnn import backend, bounds, distributions, noise, pairs
+from tinyvrnn.data import scale
+from tinyvrnn.data.baselines import _previous_symbol
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import base, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
@@ -56,6 +58,20 @@ def all_of(*plants):
             one(monkeypatch)
 
     return plant
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+pen_moments = scale._pen_moments
+
+
+def scale_by_variances(train, how):
+    mean, std, units = pen_moments(train, how)
+    return mean, std**2, units
+
+
+def symbol_of_another_text(sequences):
+    return np.roll(sequences.values.argmax(axis=1), 1)
 
 
 # ---- distributions -------------------------------------------------------------------------------
@@ -748,6 +764,16 @@ no_c = all_of(replace(gru_forward, gru_without_bias_c), replace(gru_backward, gr
 
 # the mistake, how to plant it, the check that must catch it
 PLANTED = [
+    (
+        "sigma^2 in place of sigma in a pen's scale",
+        replace(scale._pen_moments, scale_by_variances),
+        checks.scale_moves_the_nats_that_it_states,
+    ),
+    (
+        "a text that begins with what the last one ended with",
+        replace(_previous_symbol, symbol_of_another_text),
+        checks.short_texts_have_probability_1,
+    ),
     ("sigma^2 in place of sigma in the draw", variance_drawn, checks.reparameterise_moments),
     (
         "sigma^2 in place of sigma in the draw's forward alone",

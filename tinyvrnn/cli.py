@@ -12,7 +12,19 @@ from pathlib import Path
 from tinyvrnn import __version__, course, plots
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
-from tinyvrnn.data import NAMES, baselines, embedded, load_data, pad, read_sequences, standardised
+from tinyvrnn.data import (
+    FORMS,
+    NAMES,
+    SCALES,
+    SPLITS,
+    baselines,
+    embedded,
+    in_unit_interval,
+    load_data,
+    pad,
+    read_sequences,
+    standardised,
+)
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
 from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
 from tinyvrnn.export import check_ending, write_figure, write_samples
@@ -35,7 +47,13 @@ from tinyvrnn.training.loop import (
 )
 from tinyvrnn.training.run import Run
 
-BASELINES = {"bernoulli": "binary", "gaussian": "real", "gmm": "real", "pen": "pen"}  # the kind that suits a likelihood
+BASELINES = {  # the kind of baselines that suits a likelihood
+    "bernoulli": "binary",
+    "gaussian": "real",
+    "gmm": "real",
+    "pen": "pen",
+    "categorical": "categorical",
+}
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
@@ -64,7 +82,7 @@ def main(argv=None):
 
 
 def command_train(a):
-    data, likelihood = _load_for(a.data, a.likelihood)
+    data, likelihood = _load_for(a.data, a.likelihood, a.scale)
     check_suits(data, LIKELIHOODS[likelihood])
     given = {name: getattr(a, name) for name in Options._fields}
     given |= {"workers": _workers(a.workers), "particles": _particles(a.bound, a.particles, default=8)}
@@ -74,7 +92,7 @@ def command_train(a):
     model = _model(a, data.x_dim, likelihood)
     check_bound(options.bound, options.particles, model)
     check_long(model, options.chunk, options.recompute, options.bound)
-    run = Run(a.out or f"runs/{data.name}", _config(a.data, data.units, model, options), a.overwrite)
+    run = Run(a.out or f"runs/{data.name}", _config(a.data, data, model, options), a.overwrite)
     print(f"{model}\n{data}\n{options.describe()}", flush=True)
 
     live = sys.stderr.isatty()
@@ -103,7 +121,9 @@ def command_evaluate(a):
     source = a.data or manifest["data"]
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
-    name, split, sequences = _to_score(source, a.split, model, whole=a.data is not None)
+    whole = a.data is not None and a.split is None and a.data not in NAMES
+    data = None if whole else load_data(source, standardise=False)
+    name, split, sequences = _to_score(source, data, a.split or "test", model)
     check_suits(sequences, model.likelihood)
     particles = _particles(a.bound, a.particles, default=64)
     if a.bound == "elbo":
@@ -111,7 +131,8 @@ def command_evaluate(a):
     else:
         result = evaluate(model, sequences, a.bound, particles)._asdict()
     result = _plain(result | {"units": model.units, "model": model.name, "data": name, "split": split})
-    print(json.dumps(result) if a.json else _evaluation_text(result))
+    result["baselines"] = _trivial(model, manifest["data"], data if source == manifest["data"] else None, sequences)
+    print(json.dumps(result) if a.json else _evaluation_text(result) + _baselines_text(result["baselines"]))
 
 
 def command_sample(a):
@@ -187,15 +208,18 @@ def command_course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _load_for(source, likelihood):
+def _load_for(source, likelihood, scale=None):
     """The data as the likelihood needs it (standardised or not), and the likelihood that suits the data if None."""
     raw = load_data(source, standardise=False)
     if likelihood is None:
-        in_unit_interval = all(0 <= s.values.min() and s.values.max() <= 1 for s in (raw.train, raw.valid, raw.test))
-        likelihood = "bernoulli" if in_unit_interval else "gaussian"
+        likelihood = "bernoulli" if all(in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         likelihood = "pen" if raw.kind == "pen" else likelihood
     standardise, kind = LIKELIHOODS[likelihood].standardise, "pen" if likelihood == "pen" else None
-    return (load_data(source, standardise=bool(standardise), kind=kind) if standardise else raw), likelihood
+    if scale is not None and not standardise:
+        raise ConfigError(
+            f'--scale is for what is standardised, but "{likelihood}" takes data as they are: leave it out.'
+        )
+    return (raw.standardised(bool(standardise), kind, scale) if standardise else raw), likelihood
 
 
 def _model(a, x_dim, likelihood):
@@ -217,12 +241,26 @@ def _model(a, x_dim, likelihood):
     )
 
 
-def _to_score(source, split, model, whole):
-    """The name, the split and the sequences to evaluate, on the model's scale: of a file given by --data, all of it."""
-    if whole and split is None and source not in NAMES:
-        return Path(source).stem, "all", _on_scale(read_sequences(source), model, source)
-    data, split = load_data(source, standardise=False), split or "test"
+def _to_score(source, data, split, model):
+    """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
+    if data is None:
+        path = Path(source)
+        return path.name if path.is_dir() else path.stem, "all", _on_scale(read_sequences(source), model, source)
     return data.name, split, _on_scale(data.split(split), model, source)
+
+
+def _trivial(model, trained_on, data, sequences):
+    """The baselines of `sequences`, fitted on what the model was trained on; {} where that can't be read any more.
+
+    data: that, raw, where it is there already.
+    """
+    kind = BASELINES[model.likelihood.name]
+    try:
+        data = data or load_data(trained_on or "", standardise=False)
+        data = data.standardised((model.mean, model.std), kind="pen" if kind == "pen" else None)
+    except DataError:
+        return {}
+    return baselines(data, sequences, kind)
 
 
 def _name_of(source):
@@ -230,10 +268,10 @@ def _name_of(source):
     return source if source in NAMES else str(Path(source).expanduser().resolve())
 
 
-def _config(source, units, model, options):
+def _config(source, data, model, options):
     return {
         "tinyvrnn": __version__,
-        "data": {"source": _name_of(source), "units": units},
+        "data": {"source": _name_of(source), "units": data.units, "scale": data.scale},
         "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
@@ -243,15 +281,15 @@ def _report(model, data, records, options):
     test = evaluate_elbo(model, data.test)
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
-    print(f"test, {test.sequences} sequences, {data.units}, per sequence:")
-    kind, name = BASELINES.get(model.likelihood.name), model.name.upper()
+    print(f"{data.name}, test split, {test.sequences} sequences, {data.units}, per sequence:")
+    kind, name = BASELINES[model.likelihood.name], model.name.upper()
     rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": test.elbo_per_sequence}
     errors = f"{model.bound} {test.standard_error:.2f}"
     if options.bound != "elbo":
         tighter = evaluate(model, data.test, options.bound, options.particles)
         rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
         errors += f", {tighter.bound} {tighter.standard_error:.2f}"
-    rows |= baselines(data, kind=kind) if kind else {}
+    rows |= baselines(data, kind=kind)
     for name, value in rows.items():
         print(f"    {name:<31}{value:>10.2f}")
     print(f"    (standard errors over the sequences: {errors})")
@@ -301,6 +339,12 @@ def _evaluation_text(r):
         f"    KL              {r['kl_per_sequence']:12.4f} per sequence\n"
         f"    standard error of elbo per sequence: {error}"
     )
+
+
+def _baselines_text(values):
+    """A line for each trivial baseline."""
+    about = "per sequence, trivial, fitted on the training split"
+    return "".join(f"\n    {name:<28} {value:12.4f} {about}" for name, value in values.items())
 
 
 def _exact_text(rows):
@@ -395,7 +439,7 @@ def _parser():
     p.add_argument("-n", type=_positive, help="how many sequences (default: 16, or all of --prime)")
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--prime", metavar="FILE", help=".npy or .npz of sequences (N, T, X) to continue")
+    p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
     p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
 
     p = _command(commands, "gradcheck", command_gradcheck, "numeric check of every pair and of the whole bound")
@@ -445,7 +489,7 @@ def _train_options(p):
         both = f"{getattr(d, name):g}" + (f"; {small[name]:g} {below}" if name in small else "")
         return f"(default {both})"
 
-    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or a .npz or .npy file")
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or the path of {FORMS}")
     p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
     p.add_argument(
         "--likelihood",
@@ -455,6 +499,12 @@ def _train_options(p):
     p.add_argument("--cell", type=_one_of("cell", CELLS), help=f"{' | '.join(CELLS)}: f of Eq. 1 and 7 (default gru)")
     about = "(default filtering): what q of z_t sees, x up to t, or all of x"
     p.add_argument("--posterior", type=_one_of("posterior", POSTERIORS), help=f"{' | '.join(POSTERIORS)} {about}")
+    p.add_argument(
+        "--scale",
+        type=_one_of("scale", SCALES),
+        help="of a pen's dx and dy: one, for both (default); authors, one as in the code of the paper's authors "
+        "(default for IAM-OnDB); axes, one each",
+    )
     p.add_argument("--components", type=int, help=f"of a mixture, gmm or pen (default {COMPONENTS})")
     p.add_argument("--hidden", type=int, default=100, help="width of the state h; of all layers of a vae (default 100)")
     p.add_argument("--latent", type=int, default=16, help="width of z; an rnn has none (default 16)")

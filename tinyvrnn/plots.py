@@ -96,7 +96,7 @@ def samples(x, binary, title="", columns=None, medium=None):
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Above: sequences x (T, n, X). Below each: the mean of p(x_t | z_<=t, x_<t) with z from the posterior."""
     if medium in ("ink", "piano roll"):
-        n = x.shape[1] if medium == "ink" else 3
+        n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
         both = [part[: lengths[i], i] for part in (x, mean) for i in range(n)]
         return ink(both, title, n) if medium == "ink" else piano_roll(_padded(both), title, n)
     n = x.shape[1]

@@ -1,20 +1,16 @@
 """The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
 
 from tinyvrnn.data.baselines import baselines
-from tinyvrnn.data.load import (
-    NAMES,
-    Data,
-    check_binary,
-    check_values,
-    embedded,
-    load_data,
-    read_sequences,
-    standardised,
-)
+from tinyvrnn.data.load import NAMES, Data, check_binary, check_values, embedded, load_data, read_sequences
+from tinyvrnn.data.readers import FORMS, SPLITS
+from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
 from tinyvrnn.data.sequences import Sequences, batches, pad
 
 __all__ = [
+    "FORMS",
     "NAMES",
+    "SCALES",
+    "SPLITS",
     "Data",
     "Sequences",
     "baselines",
@@ -22,6 +18,7 @@ __all__ = [
     "check_binary",
     "check_values",
     "embedded",
+    "in_unit_interval",
     "load_data",
     "pad",
     "read_sequences",

@@ -5,12 +5,10 @@ Boulanger-Lewandowski, Bengio and Vincent, 2012, arXiv:1206.6392, who also broug
 them 60 / 20 / 20. Their selection and split are others, so that figures are like those in tables, and not the same.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 from tqdm import tqdm
 
+from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.sequences import permutation
 from tinyvrnn.errors import DataError
 from tinyvrnn.files import write_atomically
@@ -18,7 +16,6 @@ from tinyvrnn.noise import generator
 
 LOWEST, KEYS = 21, 88  # MIDI's A0, and as many as a piano has
 TONIC = {"major": 0, "minor": 9}  # C and A, where the chorales are brought
-CACHE = "TINYVRNN_CACHE"
 
 
 def cached():
@@ -35,19 +32,6 @@ def cached():
                 f"can't write {path}: {error.strerror or error}: name a folder that can be written to in {CACHE}"
             ) from error
     return path
-
-
-def cache_folder():
-    """The folder that the environment variable TINYVRNN_CACHE names, else the user's cache folder."""
-    if os.environ.get(CACHE):
-        return Path(os.environ[CACHE])
-    try:
-        from platformdirs import user_cache_path
-    except ImportError:
-        raise DataError(
-            f"bach needs platformdirs: pip install 'tinyvrnn[music]', or name a folder in {CACHE}"
-        ) from None
-    return user_cache_path("tinyvrnn")
 
 
 def build(music21, paths):

@@ -5,7 +5,6 @@ All are fitted on the training split in closed form, dimension by dimension.
 
 import numpy as np
 
-from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import ConfigError
 
 _STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
@@ -15,8 +14,9 @@ SIGMA_MIN = 1e-4  # the models' own floor, so that a constant dimension gives no
 def baselines(data, split="test", kind=None):
     """name -> log-likelihood of a split in nats per sequence (mean over its sequences), in the units of the data.
 
-    kind: "binary" or "real", that is a Bernoulli or a Gaussian likelihood, or "pen", a Gaussian for (dx, dy) and a
-    Bernoulli for pen-up; None: the data's own.
+    split: its name, or Sequences on the scale of the data. kind: "binary" or "real", that is a Bernoulli or a Gaussian
+    likelihood, "pen", a Gaussian for (dx, dy) and a Bernoulli for pen-up, or "categorical", one-hot symbols; None: the
+    data's own.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
@@ -25,11 +25,13 @@ def baselines(data, split="test", kind=None):
             "marginal Gaussian, Bernoulli": _of_a_pen(marginal_gaussian, marginal_bernoulli),
             "AR(1), Markov": _of_a_pen(autoregressive, markov),
         },
+        "categorical": {"unigram": unigram, "Markov chain": markov_chain},
     }
     kind = data.kind if kind is None else kind
     if kind not in fits:
-        raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real' or 'pen' is needed")
-    return {name: log_p(data.train, data.split(split)) for name, log_p in fits[kind].items()}
+        raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
+    other = data.split(split) if isinstance(split, str) else split
+    return {name: log_p(data.train, other) for name, log_p in fits[kind].items()}
 
 
 def marginal_bernoulli(train, other):
@@ -48,10 +50,23 @@ def markov(train, other):
     return _bernoulli(train, other, _previous_pixel)
 
 
+def unigram(train, other):
+    """Each symbol alone: p_k = (n_k + 1/2) / (n + K/2), n_k of all n training symbols being k; Jeffreys' prior."""
+    return _categorical(train, other, lambda s: np.zeros(s.steps, dtype=np.intp), contexts=1)
+
+
+def markov_chain(train, other):
+    """Each symbol given the one before: p_k|c = (n_ck + 1/2) / (n_c + K/2), n_ck of n_c training pairs (c, k).
+
+    What a sequence begins with is one context more, so that log p(x) = log p(x_1) + sum_t log p(x_t given x_{t-1}).
+    """
+    return _categorical(train, other, _previous_symbol, contexts=train.x_dim + 1)
+
+
 def marginal_gaussian(train, other):
     """Each number alone, N(mu_j, sigma_j^2), with the mean and deviation of all training steps (maximum likelihood)."""
-    mu, sigma = _moments(train.values.astype(np.float64))
-    return float(_log_normal(other.values, mu, sigma).sum() / len(other))
+    mu, sigma = _moments(train)
+    return _total(other, lambda s: _log_normal(s.values, mu, sigma).sum()) / len(other)
 
 
 def autoregressive(train, other):
@@ -60,38 +75,55 @@ def autoregressive(train, other):
     Setting to 0 the derivatives of the training log-likelihood in mu + a nu, a and s gives a = cov(x_t, x_{t-1}) /
     var(x_{t-1}), and s^2 the mean square of what is left. The first step has the marginal density.
     """
-    mu, sigma = _moments(train.values.astype(np.float64))
+    mu, sigma = _moments(train)
     a, intercept, s = _regress(train, mu, sigma)
-    now, before = _pairs(other)
-    first = other.values[other.offsets[:-1]]
-    total = _log_normal(first, mu, sigma).sum() + _log_normal(now, intercept + a * before, s).sum()
-    return float(total / len(other))
+
+    def log_p(part):
+        now, before = _pairs(part)
+        first = part.values[part.offsets[:-1]]
+        return _log_normal(first, mu, sigma).sum() + _log_normal(now, intercept + a * before, s).sum()
+
+    return _total(other, log_p) / len(other)
 
 
 def _of_a_pen(of_steps, of_lifts):
     """The sum of a baseline of (dx, dy) and one of pen-up."""
 
     def log_p(train, other):
-        steps, lifts = ([Sequences(s.values[:, part], s.lengths) for s in (train, other)] for part in (_STEP, _LIFT))
+        steps, lifts = ([s.columns(part) for s in (train, other)] for part in (_STEP, _LIFT))
         return of_steps(*steps) + of_lifts(*lifts)
 
     return log_p
 
 
+def _total(sequences, of):
+    """The sum of of(part) over the parts of a set, which need not fit into the memory together."""
+    total = sum(of(part) for _, part in sequences.parts())
+    return float(total) if np.ndim(total) == 0 else total
+
+
+# ---- Bernoulli and categorical --------------------------------------------------------------------------------------
+
+
 def _bernoulli(train, other, context):
     """Nats per sequence of `other` under p[c, t, j], one probability for each context c, step t and dimension j."""
-    p = _probabilities(context(train), train, max(train.max_steps, other.max_steps))
-    p = p[context(other), other.time()[:, None], np.arange(other.x_dim)]
-    x = other.values.astype(np.float64)
-    return float((x * np.log(p) + (1 - x) * np.log1p(-p)).sum() / len(other))
+    p = _probabilities(context, train, max(train.max_steps, other.max_steps))
+
+    def log_p(part):
+        q, x = p[context(part), part.time()[:, None], np.arange(part.x_dim)], part.values.astype(np.float64)
+        return (x * np.log(q) + (1 - x) * np.log1p(-q)).sum()
+
+    return _total(other, log_p) / len(other)
 
 
-def _probabilities(c, train, steps):
+def _probabilities(context, train, steps):
     """p (C, steps, X) by counting; a step that no training sequence reaches takes the counts of all steps together."""
-    t, j = train.time(), np.arange(train.x_dim)
+    j = np.arange(train.x_dim)
     k, n = np.zeros((2, 3, steps, train.x_dim))
-    np.add.at(k, (c, t[:, None], j), train.values)
-    np.add.at(n, (c, t[:, None], j), 1.0)
+    for _, part in train.parts():
+        c, t = context(part), part.time()[:, None]
+        np.add.at(k, (c, t, j), part.values)
+        np.add.at(n, (c, t, j), 1.0)
     p = (k + 0.5) / (n + 1)
     p[:, train.max_steps :] = ((k.sum(axis=1) + 0.5) / (n.sum(axis=1) + 1))[:, None]
     return p
@@ -104,6 +136,25 @@ def _previous_pixel(sequences):
     return c
 
 
+def _categorical(train, other, context, contexts):
+    """Nats per sequence of `other` under p[c, k], one distribution of the symbols for each context c."""
+    n = np.zeros((contexts, train.x_dim))
+    for _, part in train.parts():
+        np.add.at(n, (context(part), part.values.argmax(axis=1)), 1.0)
+    log_p = np.log((n + 0.5) / (n.sum(axis=1, keepdims=True) + 0.5 * train.x_dim))
+    return _total(other, lambda s: log_p[context(s), s.values.argmax(axis=1)].sum()) / len(other)
+
+
+def _previous_symbol(sequences):
+    """(steps,): the symbol one step before; X, one more than there are, where there is none."""
+    c = np.roll(sequences.values.argmax(axis=1), 1)
+    c[sequences.offsets[:-1]] = sequences.x_dim
+    return c
+
+
+# ---- Gaussian -------------------------------------------------------------------------------------------------------
+
+
 def _pairs(sequences):
     """x_t and x_{t-1}, each (pairs, X), for every step that has one before it."""
     now = np.flatnonzero(sequences.time() > 0)
@@ -112,18 +163,25 @@ def _pairs(sequences):
 
 def _regress(train, mu, sigma):
     """a, intercept, s, each (X,); with no pair of steps to learn from, the marginal."""
-    now, before = _pairs(train)
-    if len(now) == 0:
+    n = train.steps - len(train)
+    if n == 0:
         return np.zeros_like(mu), mu, sigma
-    d_now, d_before = now - now.mean(axis=0), before - before.mean(axis=0)
-    variance = (d_before**2).mean(axis=0)
-    a = (d_now * d_before).mean(axis=0) / np.where(variance > 0, variance, 1.0)
-    s = np.sqrt(((d_now - a * d_before) ** 2).mean(axis=0))
-    return a, now.mean(axis=0) - a * before.mean(axis=0), np.maximum(s, SIGMA_MIN)
+
+    def mean(of):
+        return _total(train, lambda part: of(*_pairs(part)).sum(axis=-2)) / n
+
+    nu_now, nu = mean(lambda now, before: np.stack([now, before]))
+    variance = mean(lambda now, before: (before - nu) ** 2)
+    covariance = mean(lambda now, before: (now - nu_now) * (before - nu))
+    a = covariance / np.where(variance > 0, variance, 1.0)
+    s = np.sqrt(mean(lambda now, before: (now - nu_now - a * (before - nu)) ** 2))
+    return a, nu_now - a * nu, np.maximum(s, SIGMA_MIN)
 
 
-def _moments(values):
-    return values.mean(axis=0), np.maximum(values.std(axis=0), SIGMA_MIN)
+def _moments(train):
+    mu = _total(train, lambda s: s.values.sum(axis=0, dtype=np.float64)) / train.steps
+    squares = _total(train, lambda s: ((s.values - mu) ** 2).sum(axis=0))
+    return mu, np.maximum(np.sqrt(squares / train.steps), SIGMA_MIN)
 
 
 def _log_normal(x, mu, sigma):

@@ -23,9 +23,17 @@ class Sequences:
 
     def __init__(self, values, lengths, where="the sequences"):
         self.values, self.lengths = real_array(values, where), integer_array(lengths, f"the lengths of {where}")
-        _check_shapes(self.values, self.lengths, where)
+        check_shapes(self.values, self.lengths, where)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        _check_finite(self, where)
+        check_finite(self, where)
+
+    @classmethod
+    def unchecked(cls, values, lengths):
+        """Sequences of values (steps, X) and lengths (N,) that are known to be right."""
+        sequences = cls.__new__(cls)
+        sequences.values, sequences.lengths = values, lengths
+        sequences.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return sequences
 
     @classmethod
     def from_list(cls, arrays, where="the sequences"):
@@ -56,6 +64,28 @@ class Sequences:
         """The length of the longest sequence."""
         return int(self.lengths.max())
 
+    @property
+    def dtype(self):
+        """Of the values."""
+        return self.values.dtype
+
+    def parts(self):
+        """All of it as pairs (number of its first sequence, Sequences in memory), here a single one."""
+        yield 0, self
+
+    def columns(self, part):
+        """Sequences of a slice of the X columns."""
+        return Sequences(self.values[:, part], self.lengths)
+
+    def padded(self, index, dtype):
+        """One batch: x (T, B, X), zero past each end, and lengths (B,) of sequences `index`, integers or a slice."""
+        starts, lengths = self.offsets[:-1][index], self.lengths[index]
+        t = np.arange(lengths.max())[:, None]
+        # Row (t, b) of the batch is step t of sequence index[b], and all are read in one go.
+        x = self.values.take(starts + t, axis=0, mode="clip").astype(dtype)
+        x[t >= lengths] = 0
+        return x, lengths
+
     def time(self):
         """(steps,) int64: t, counted from 0, of each row of `values` inside its own sequence."""
         return np.arange(self.steps) - np.repeat(self.offsets[:-1], self.lengths)
@@ -81,7 +111,7 @@ class Sequences:
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
-        return f"Sequences({len(self)} of {shortest}{self.max_steps} steps of {self.x_dim}, {self.values.dtype})"
+        return f"Sequences({len(self)} of {shortest}{self.max_steps} steps of {self.x_dim}, {self.dtype})"
 
 
 def pad(sequences, dtype="float32"):
@@ -89,7 +119,7 @@ def pad(sequences, dtype="float32"):
 
     sequences: Sequences, or a list of arrays (T_i, X).
     """
-    return _gather(as_sequences(sequences), slice(None), dtype)
+    return as_sequences(sequences).padded(slice(None), dtype)
 
 
 def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32"):
@@ -103,7 +133,7 @@ def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32"):
         raise ConfigError(f"got a batch size of {batch_size}, but at least 1 is needed")
     by_length = np.argsort(sequences.lengths, kind="stable")
     plan = _cut(by_length, batch_size) if seed is None else _shuffled(sequences.lengths, batch_size, seed, epoch)
-    return ((*_gather(sequences, index, dtype), index) for index in plan)
+    return ((*sequences.padded(index, dtype), index) for index in plan)
 
 
 def _shuffled(lengths, batch_size, seed, epoch):
@@ -126,18 +156,17 @@ def permutation(n, rng):
     return np.argsort(rng.random(n), kind="stable")
 
 
-def _gather(sequences, index, dtype):
-    """x (T, B, X) and lengths (B,): row (t, b) of the batch is step t of sequence index[b], read in one go."""
-    starts, lengths = sequences.offsets[:-1][index], sequences.lengths[index]
-    t = np.arange(lengths.max())[:, None]
-    x = sequences.values.take(starts + t, axis=0, mode="clip").astype(dtype)
-    x[t >= lengths] = 0
-    return x, lengths
-
-
 def as_sequences(sequences, where="the sequences"):
     """Sequences as they are; a list of arrays (T_i, X), or an array (N, T, X), made into Sequences."""
     return sequences if isinstance(sequences, Sequences) else Sequences.from_list(sequences, where)
+
+
+def check_same_dimension(name, splits):
+    """Raises DataError where the Sequences of split -> Sequences differ in X."""
+    dims = {s: x.x_dim for s, x in splits.items()}
+    if len(set(dims.values())) > 1:
+        listed = ", ".join(f"{s} {x_dim}" for s, x_dim in dims.items())
+        raise DataError(f"{name}: the numbers in each step differ ({listed}), but X must be the same for all splits")
 
 
 def real_array(values, where):
@@ -164,7 +193,7 @@ def integer_array(values, where):
     return values.astype(np.int64)
 
 
-def _check_shapes(values, lengths, where):
+def check_shapes(values, lengths, where):
     if values.ndim != 2 or values.shape[1] == 0:
         raise DataError(f"{where}: got values of shape {values.shape}, but (steps, X) with X >= 1 is needed")
     if len(lengths) == 0:
@@ -182,18 +211,20 @@ def _check_shapes(values, lengths, where):
         )
 
 
-def _check_finite(sequences, where):
-    values = sequences.values
-    if values.dtype.kind != "f":
+def check_finite(sequences, where):
+    """Raises DataError for the first value that is no finite float32 number, and says where it is."""
+    if sequences.dtype.kind != "f":
         return
-    bad = ~(np.abs(values) <= FLOAT32_MAX)  # NaN compares as False, so it is caught too
-    if bad.any():
-        refuse(sequences, bad, where, "but finite float32 numbers are needed: mend or leave out that sequence")
+    for first, part in sequences.parts():
+        bad = ~(np.abs(part.values) <= FLOAT32_MAX)  # NaN compares as False, so it is caught too
+        if bad.any():
+            refuse(part, bad, where, "but finite float32 numbers are needed: mend or leave out that sequence", first)
 
 
-def refuse(sequences, bad, where, needed):
-    """Raises DataError for the first True of bad (steps, X), naming its sequence, step and dimension."""
+def refuse(sequences, bad, where, needed, first=0):
+    """Raises DataError for the first True of bad (steps, X), naming its sequence (the first's number given), step and
+    dimension."""
     row, j = np.argwhere(bad)[0]
     i, t = sequences.place(row)
     value = sequences.values[row, j]
-    raise DataError(f"{where}: sequence {i}, step {t}, dimension {j} (counted from 0) holds {value}, {needed}")
+    raise DataError(f"{where}: sequence {first + i}, step {t}, dimension {j} (counted from 0) holds {value}, {needed}")

@@ -1,0 +1,255 @@
+"""Folders of sound: the samples that others would read, one scale for all, and headers that are not believed."""
+
+import struct
+import wave
+
+import numpy as np
+import pytest
+from damage import cut_short, flip_bits, refused
+
+from tinyvrnn import cli
+from tinyvrnn.data import Data, load_data, read_sequences, standardised
+from tinyvrnn.data.readers.sound import FRAME
+from tinyvrnn.errors import DataError
+
+RNG = np.random.default_rng(0)
+WAVE = np.rint(3000 * np.sin(np.arange(5 * FRAME) / 7) + RNG.normal(0, 50, 5 * FRAME) + 100).astype(np.int64)
+
+
+def as_bytes(samples, width, unsigned_8=False, big=False):
+    """Samples as PCM, by int.to_bytes and not by NumPy."""
+    offset = 128 if width == 1 and unsigned_8 else 0
+    order = "big" if big else "little"
+    return b"".join((int(s) + offset).to_bytes(width, order, signed=not offset) for s in samples)
+
+
+def write_wav(path, samples=WAVE, width=2, rate=16000, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(as_bytes(samples, width, unsigned_8=True))
+    return path
+
+
+def write_sphere(path, samples=WAVE, width=2, big=False, extra=b"", **fields):
+    """A SPHERE file as TIMIT has them; fields replace those of the header, None leaves one out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = "01234"[:width][:: -1 if big else 1]
+    header = {
+        "database_id": "-s5 TIMIT",
+        "channel_count": "-i 1",
+        "sample_count": f"-i {len(samples)}",
+        "sample_rate": "-i 16000",
+        "sample_n_bytes": f"-i {width}",
+        "sample_byte_format": f"-s{width} {order}",
+        "sample_coding": "-s3 pcm",
+    } | fields
+    lines = [b"NIST_1A", b"   1024", *(f"{k} {v}".encode() for k, v in header.items() if v is not None), b"end_head\n"]
+    path.write_bytes(b"\n".join(lines).ljust(1024) + as_bytes(samples, width, big=big) + extra)
+    return path
+
+
+def a_folder(path, n=10, write=write_wav, **options):
+    for i in range(n):
+        write(path / f"{i:02}.wav", WAVE[: (2 + i % 3) * FRAME] + i, **options)
+    return path
+
+
+# ---- what is read
+
+
+@pytest.mark.parametrize("write", [write_wav, write_sphere])
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_samples_of_each_width_are_those_that_were_written(tmp_path, write, width):
+    samples = np.concatenate(
+        [[-(2 ** (8 * width - 1)), 2 ** (8 * width - 1) - 1, -1, 0, 1], RNG.integers(-128, 128, 400)]
+    )
+    read = read_sequences(write(tmp_path / "a.wav", samples, width))
+    assert read[0].shape == (2, FRAME) and read.values.dtype.kind == "i"
+    assert read.values.ravel().tolist() == samples[: 2 * FRAME].tolist()
+
+
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_sphere_of_either_order_of_bytes(tmp_path, width):
+    big, little = (write_sphere(tmp_path / f"{b}.sph", WAVE, width, big=b) for b in (True, False))
+    np.testing.assert_array_equal(read_sequences(big).values, read_sequences(little).values)
+    assert read_sequences(big).values.ravel().tolist() == WAVE.tolist()
+
+
+def test_a_folder_is_split_by_file_and_always_the_same(tmp_path):
+    data, again = (load_data(a_folder(tmp_path / "calls"), standardise=False) for _ in range(2))
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [8, 1, 1]
+    np.testing.assert_array_equal(data.test.values, again.test.values)
+    every = sorted(x[0, 0] - WAVE[0] for s in ("train", "valid", "test") for x in data.split(s))
+    assert every == list(range(10)), "each file is in one split"
+    assert data.medium == {"name": "sound", "rate": 16000, "full_scale": 32768.0} and data.x_dim == FRAME
+    assert data.name == "calls" and "the folder calls, 10 files" in data.source and data.kind == "real"
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("TRAIN", "VALID", "TEST")])
+def test_subfolders_are_splits(tmp_path, names):
+    for i, name in enumerate(names):
+        write_wav(tmp_path / name / "dr1" / "a.wav", WAVE[: 2 * FRAME] + i)
+        write_sphere(tmp_path / name / "B.WAV", WAVE[: 2 * FRAME] + i)
+    data = load_data(tmp_path, standardise=False)
+    for i, split in enumerate(("train", "valid", "test")):
+        assert [x[0, 0] for x in data.split(split)] == [WAVE[0] + i] * 2
+
+
+def test_with_train_and_test_alone_a_tenth_of_train_validates(tmp_path):
+    """The form of TIMIT."""
+    a_folder(tmp_path / "TRAIN" / "DR1", 20), a_folder(tmp_path / "TEST", 3)
+    data = load_data(tmp_path, standardise=False)
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [18, 2, 3]
+
+
+def test_one_mean_and_one_deviation_from_the_training_split(tmp_path):
+    a_folder(tmp_path / "train"), a_folder(tmp_path / "test", 3), write_wav(tmp_path / "valid" / "a.wav", 9 * WAVE)
+    data, raw = load_data(tmp_path), load_data(tmp_path, standardise=False)
+    samples = raw.train.values.astype(np.float64).ravel()
+    np.testing.assert_allclose(data.mean, np.full(FRAME, samples.mean()), rtol=1e-12)
+    np.testing.assert_allclose(data.std, np.full(FRAME, samples.std()), rtol=1e-12)
+    np.testing.assert_allclose(data.test.values, (raw.test.values - samples.mean()) / samples.std(), rtol=1e-5)
+    more = FRAME * np.log(samples.std())
+    assert f"= {more:.6g} a step more than of raw data" in data.units and "raw data" in raw.units
+
+
+def test_silence_is_only_shifted():
+    still = np.full((3, 2, 4), 7.0)
+    data = Data.from_sequences("still", still, still, still, medium={"name": "sound", "rate": 8, "full_scale": 1.0})
+    assert set(data.std) == {1.0} and not data.train.values.any()
+
+
+def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
+    run, folder = str(tmp_path / "run"), str(a_folder(tmp_path / "calls"))
+    assert cli.main(["train", folder, "--hidden", "8", "--latent", "2", "--epochs", "1", "--out", run]) == 0
+    assert "divided by one deviation" in capsys.readouterr().out
+    prime = write_wav(tmp_path / "prime.wav", WAVE[: 2 * FRAME])
+    out = str(tmp_path / "x.wav")
+    assert cli.main(["sample", run, "--prime", str(prime), "--steps", "3", "--out", out]) == 0
+    with wave.open(out) as sound:
+        assert sound.getframerate() == 16000
+        samples = np.frombuffer(sound.readframes(5 * FRAME), "<i2")
+    assert np.abs(samples[: 2 * FRAME] - WAVE[: 2 * FRAME]).max() <= 1
+    assert cli.main(["evaluate", run, "--data", str(prime)]) == 0
+    assert standardised(read_sequences(prime), 0.0, 2.0, "x").values[0, 1] == WAVE[1] / 2
+
+
+# ---- what is refused
+
+
+def test_files_that_differ(tmp_path):
+    a_folder(tmp_path / "x", 3)
+    write_wav(tmp_path / "x" / "03.wav", rate=8000)
+    refused(tmp_path / "x", "03.wav has 8000 samples .* 00.wav has 16000 .*: bring all files of x to one rate")
+    write_wav(tmp_path / "x" / "03.wav", width=3)
+    refused(tmp_path / "x", "03.wav .* of 8388608 steps to full scale")
+
+
+@pytest.mark.parametrize("n", [0, 1, FRAME - 1])
+def test_a_file_of_less_than_a_frame(tmp_path, n):
+    a_folder(tmp_path, 3)
+    write_wav(tmp_path / "03.wav", WAVE[:n])
+    refused(tmp_path, rf"03.wav holds {n} samples, but a frame has 200")
+
+
+def test_stereo_is_refused(tmp_path):
+    refused(write_wav(tmp_path / "a.wav", channels=2), "a.wav has 2 channels, but one is needed")
+    refused(write_sphere(tmp_path / "a.sph", channel_count="-i 2"), "a.sph has 2 channels")
+
+
+@pytest.mark.parametrize("code, words", [(3, "unknown format: 3"), (7, "unknown format: 7"), (1, None)])
+def test_other_codings_of_riff(tmp_path, code, words):
+    path = write_wav(tmp_path / "a.wav")
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + struct.pack("<H", code) + content[22:])
+    if words is None:
+        assert len(read_sequences(path)) == 1
+    else:
+        refused(path, f"a.wav holds no plain PCM .{words}.: convert it, as with `sox")
+
+
+def test_too_few_files_and_none(tmp_path):
+    a_folder(tmp_path / "x", 2)
+    refused(tmp_path / "x", "x holds 2 sequences and no split")
+    (tmp_path / "none").mkdir()
+    refused(tmp_path / "none", "none is not there or not a file or folder .* holds nothing of the kind: give a .npy")
+
+
+def test_a_file_beside_the_folders_of_the_splits(tmp_path):
+    a_folder(tmp_path / "x" / "train", 3), a_folder(tmp_path / "x" / "test", 1)
+    write_wav(tmp_path / "x" / "more" / "a.wav")
+    refused(tmp_path / "x", "more.a.wav lies outside x/train, valid and test")
+
+
+def test_hidden_files_are_left_out(tmp_path):
+    """Some systems put files such as ._00.wav beside each file of a folder."""
+    a_folder(tmp_path, 3)
+    for name in ("._00.wav", ".trash/00.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"rubbish")
+    assert len(read_sequences(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"sample_coding": "-s26 pcm,embedded-shorten-v2.00"}, "the coding 'pcm,embedded-shorten-v2.00', .*sph2pipe"),
+        ({"sample_coding": "-s4 ulaw"}, "the coding 'ulaw', but plain pcm is needed: convert it"),
+        ({"sample_count": "-i 999"}, "holds 2000 bytes of samples, but its header says 999 of 2"),
+        ({"sample_count": "-i 1001"}, "says 1001 of 2"),
+        ({"sample_count": "-i 999999999999999"}, "says 999999999999999 of 2"),
+        ({"sample_count": "-i " + "9" * 500}, "its header says sample_count '999"),
+        ({"sample_count": "-i -1000"}, "sample_count '-1000', but a whole number"),
+        ({"sample_count": None}, "sample_count None, but a whole number"),
+        ({"sample_count": "-i \N{SUPERSCRIPT TWO}"}, "sample_count .*, but a whole number"),
+        ({"sample_rate": None}, "sample_rate None"),
+        ({"sample_rate": "-i 0"}, "says that it has 0 samples a second"),
+        ({"sample_rate": "-i 99999999999"}, "has 99999999999 samples a second"),
+        ({"sample_n_bytes": "-i 0"}, "has 0 bytes a sample"),
+        ({"sample_n_bytes": "-i 8"}, "has 8 bytes a sample"),
+        ({"channel_count": "-i 0"}, "has 0 channels"),
+        ({"sample_byte_format": None}, "the order of bytes 'none', but 01 or its reverse"),
+        ({"sample_byte_format": "-s2 00"}, "the order of bytes '00'"),
+        ({"sample_byte_format": "-s2 12"}, "the order of bytes '12'"),
+    ],
+)
+def test_a_sphere_header_that_does_not_fit_its_file(tmp_path, fields, message):
+    refused(write_sphere(tmp_path / "a.sph", **fields), f"a.sph.*{message}")
+
+
+@pytest.mark.parametrize("size", [b"      x", b"      0", b"9999999", b"     -1", b"  99999", b"   4096", b"     15"])
+def test_a_sphere_header_of_a_size_that_it_can_not_have(tmp_path, size):
+    path = write_sphere(tmp_path / "a.sph")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + size + content[15:])
+    refused(path, "a.sph is no whole NIST SPHERE file, as its header has no size|no end_head")
+
+
+def test_a_sphere_file_with_more_behind_its_samples(tmp_path):
+    refused(write_sphere(tmp_path / "a.sph", extra=b"x"), "holds 2001 bytes of samples, but its header says 1000 of 2")
+
+
+def test_comments_in_a_sphere_header(tmp_path):
+    path = write_sphere(tmp_path / "a.sph", speaker_id="-s4 abcd", note="-s7 a;b c d", sample_rate="-i 16000 ; Hz")
+    assert len(read_sequences(path)) == 1
+
+
+@pytest.mark.parametrize("write", [write_wav, write_sphere])
+def test_a_file_cut_short_anywhere_is_refused(tmp_path, write):
+    assert cut_short(write(tmp_path / "a.wav", WAVE[: FRAME + 9])) == []
+
+
+@pytest.mark.parametrize("write, head", [(write_wav, 44), (write_sphere, 240)])
+def test_a_wrong_byte_in_a_header_ends_in_one_sentence(tmp_path, write, head):
+    flip_bits(write(tmp_path / "a.wav", WAVE[: FRAME + 9]), range(head), bits=(0x01, 0x20, 0x80))
+
+
+def test_what_is_no_sound(tmp_path):
+    for content in (b"", b"RIFF", b"NIST_1A", b"NIST_1A\n", b"ID3" + bytes(100), b"RIFF\xff\xff\xff\xffWAVEdata"):
+        (tmp_path / "a.wav").write_bytes(content)
+        refused(tmp_path / "a.wav", "a.wav is no ")
+    with pytest.raises(DataError, match="is not there"):
+        load_data(tmp_path / "b.wav")

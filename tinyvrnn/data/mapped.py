@@ -1,0 +1,126 @@
+"""Sequences that stay in their files: a corpus may be larger than the memory, and a batch reads only its own rows.
+
+What has to see everything once (are all numbers finite, mean and deviation, baselines) goes through `parts`, some
+megabytes at a time; standardising is done to what is read. Otherwise these are Sequences like any other.
+"""
+
+import numpy as np
+
+from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array
+from tinyvrnn.errors import DataError
+
+NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
+
+
+class Mapped(Sequences):
+    """N sequences in arrays that are memory-mapped.
+
+    blocks: list of arrays (rows, X); sequence i is blocks[block[i]][starts[i]:starts[i] + lengths[i]], less mean (X,)
+    and divided by std (X,) in float32 where moments, a pair of these, is given.
+    """
+
+    def __init__(self, blocks, block, starts, lengths, moments=None):
+        self.blocks, self.block, self.starts, self.lengths, self.moments = blocks, block, starts, lengths, moments
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+
+    @classmethod
+    def of_rows(cls, values, lengths, where):
+        """Of values (steps, X), the sequences one after another, and lengths (N,). Raises as Sequences does."""
+        lengths = integer_array(lengths, f"the lengths of {where}")
+        values = _rows(values, where)
+        check_shapes(values, lengths, where)
+        return cls._checked(values, np.cumsum(lengths) - lengths, lengths, where)
+
+    @classmethod
+    def of_cube(cls, x, lengths, where):
+        """Of x (N, T, X), each cut to its length (N,), at most T. Raises as Sequences does."""
+        n, steps, x_dim = x.shape
+        if n == 0 or lengths.min() < 1 or x_dim == 0:
+            check_shapes(np.empty((int(lengths.sum()), x_dim), np.uint8), lengths, where)
+        return cls._checked(_rows(x, where).reshape(n * steps, x_dim), np.arange(n) * steps, lengths, where)
+
+    @classmethod
+    def joined(cls, several):
+        """The sequences of several Mapped, one after another."""
+        block = [s.block + sum(len(other.blocks) for other in several[:i]) for i, s in enumerate(several)]
+        starts, lengths = (np.concatenate([getattr(s, a) for s in several]) for a in ("starts", "lengths"))
+        return cls([b for s in several for b in s.blocks], np.concatenate(block), starts, lengths)
+
+    @classmethod
+    def _checked(cls, values, starts, lengths, where):
+        sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
+        check_finite(sequences, where)
+        return sequences
+
+    @property
+    def values(self):
+        """All steps in memory: for what is known to be small."""
+        return np.concatenate(list(self))
+
+    @property
+    def dtype(self):
+        return np.dtype(np.float32) if self.moments else self.blocks[0].dtype
+
+    @property
+    def x_dim(self):
+        return self.blocks[0].shape[1]
+
+    @property
+    def steps(self):
+        return int(self.offsets[-1])
+
+    def standardised(self, mean, std):
+        """The same sequences less mean (X,) and divided by std (X,), each when it is read."""
+        m, s = self.moments or (0.0, 1.0)
+        return Mapped(self.blocks, self.block, self.starts, self.lengths, (m + s * mean, s * std))
+
+    def columns(self, part):
+        moments = self.moments and tuple(np.broadcast_to(m, self.x_dim)[part] for m in self.moments)
+        return Mapped([b[:, part] for b in self.blocks], self.block, self.starts, self.lengths, moments)
+
+    def parts(self):
+        """Pairs (number of its first sequence, Sequences in memory), each of some megabytes or a single sequence."""
+        part = self.offsets[1:] * self.x_dim // NUMBERS_AT_ONCE  # where a sequence ends, counted in parts
+        first = np.flatnonzero(np.diff(part, prepend=-1))
+        for i, j in zip(first, [*first[1:], len(self)]):
+            yield int(i), Sequences.unchecked(np.concatenate([self[k] for k in range(i, j)]), self.lengths[i:j])
+
+    def padded(self, index, dtype):
+        index = np.arange(len(self))[index]
+        lengths = self.lengths[index]
+        x = np.zeros((int(lengths.max()), len(index), self.x_dim), dtype)
+        for b, i in enumerate(index):
+            x[: lengths[b], b] = self[i]
+        return x, lengths
+
+    def __getitem__(self, key):
+        if not isinstance(key, int | np.integer):
+            index = np.arange(len(self))[key]
+            return Mapped(self.blocks, self.block[index], self.starts[index], self.lengths[index], self.moments)
+        index = range(len(self))[key]
+        rows = self.blocks[self.block[index]][self.starts[index] : self.starts[index] + self.lengths[index]]
+        return rows if self.moments is None else self._scaled(rows, index)
+
+    def _scaled(self, rows, index):
+        mean, std = self.moments
+        with np.errstate(over="ignore"):
+            scaled = ((rows - mean) / std).astype(np.float32)
+        if not np.isfinite(scaled).all():
+            raise DataError(
+                f"sequence {index} holds {np.abs(rows).max()}, which standardised is no finite float32 number: "
+                "mend or leave out that sequence"
+            )
+        return scaled
+
+
+def _rows(values, where):
+    """The array itself: real numbers that lie in the file in the order of their axes; booleans become 0 and 1."""
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed")
+    if not values.flags.c_contiguous:
+        raise DataError(
+            f"{where} lies in Fortran's order, but a file of this size is read where it is: "
+            "save it with np.ascontiguousarray"
+        )
+    values = np.asarray(values)
+    return values.view(np.uint8) if values.dtype.kind == "b" else values

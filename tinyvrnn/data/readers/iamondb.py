@@ -1,0 +1,121 @@
+"""IAM-OnDB (Liwicki and Bunke, 2005): handwritten lines, lineStrokes/**/*.xml, as steps (dx, dy, pen-up).
+
+A step leads from one point to the next, so that a line of n points has n - 1, and pen-up is 1 at the last point of a
+stroke, as in the code of the paper's authors; but y points downwards here. What a file could hold to harm its reader
+(entities, document types, references to other files) is refused by defusedxml.
+"""
+
+import re
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+
+from tinyvrnn.data.readers.content import Content, at_random, files_of, progress, read_bytes
+from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.errors import DataError
+
+# The lists that come with the set: what trains, two lists to validate on, and the final test.
+LISTS = {"trainset.txt": 0, "testset_v.txt": 1, "testset_t.txt": 1, "testset_f.txt": 2}
+UNITS = "nats of raw data, dx and dy in units of the whiteboard"
+FARTHEST = 10**6  # of a point from 0, in the whiteboard's units, of which its diagonal has some 10,000
+
+
+def is_there(folder):
+    """Whether a folder is one of IAM-OnDB."""
+    return (folder / "lineStrokes").is_dir()
+
+
+def read(folder):
+    """Content of the lines below folder/lineStrokes.
+
+    They are split by the lists beside it, where there are any, and lines in none of them left out; else at random by
+    form, so that the lines of a page stay together. Raises DataError for files and lists that can't be read so.
+    """
+    files, name = files_of(folder / "lineStrokes", (".xml",)), folder.resolve().name
+    if not files:
+        raise DataError(f"{folder} has no .xml in lineStrokes: unpack the set's lineStrokes-all.tar.gz there")
+    split = _split_of_lists(folder, files)
+    if split is None:
+        forms, form = np.unique([_form(path) for path in files], return_inverse=True)
+        split = at_random(len(forms), name, "form")[form]
+    files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
+    sequences = [_steps(path, path.relative_to(folder)) for path in progress(files, name)]
+    source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
+    return Content(Sequences.from_list(sequences, name), split, kind="pen", scale="authors", source=source, units=UNITS)
+
+
+def _form(path):
+    """a01-000u of a01-000u-03.xml."""
+    return path.stem.rpartition("-")[0]
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+def _split_of_lists(folder, files):
+    """(N,) 0 train, 1 valid, 2 test, -1 in none of the lists; None where there are none."""
+    ids = {name: _ids(folder / name) for name in LISTS if (folder / name).is_file()}
+    if not ids:
+        return None
+    missing = [name for name in ("trainset.txt", "testset_f.txt") if name not in ids]
+    missing += ["testset_v.txt"] * (not ids.keys() & {"testset_v.txt", "testset_t.txt"})
+    if missing:
+        raise DataError(f"{folder} has {', '.join(ids)} and no {' and no '.join(missing)}: add it, or remove all lists")
+    forms = {_form(path) for path in files}
+    split_of = {form: _in_lists(form, forms, ids) for form in forms}
+    return np.array([split_of[_form(path)] for path in files])
+
+
+def _ids(path):
+    """The forms that a list names, a line each, such as a01-000u."""
+    ids = read_bytes(path).decode("latin1").split()
+    for one in ids:
+        if not re.fullmatch(r"[a-z]\d\d-\d{3}[a-z]?", one):
+            raise DataError(f"{path.name} holds {one!r:.40}, but forms such as a01-000u are needed, one in each line")
+    return set(ids)
+
+
+def _in_lists(form, forms, ids):
+    """The split of a form, -1 for one in no list. a01-000 in a list is a01-000u too, where no form is called so."""
+    bare = form.rstrip("abcdefghijklmnopqrstuvwxyz")
+    for wanted in (form, *({bare} - forms)):
+        found = {LISTS[name] for name, known in ids.items() if wanted in known}
+        if len(found) > 1:
+            raise DataError(f"the form {wanted} is in lists of more than one split: take it out of all but one")
+        if found:
+            return found.pop()
+    return -1
+
+
+# ---- lines ----------------------------------------------------------------------------------------------------------
+
+
+def _steps(path, where):
+    """(T, 3) int32 steps (dx, dy, pen-up) of the points of one file."""
+    strokes = [[_point(point, where) for point in stroke.iter("Point")] for stroke in _tree(path, where).iter("Stroke")]
+    strokes = [stroke for stroke in strokes if stroke]
+    points = np.array([point for stroke in strokes for point in stroke], dtype=np.int32).reshape(-1, 2)
+    if len(points) < 2:
+        raise DataError(f"{where} holds {len(points)} points, but a line needs two at least: leave the file out")
+    lifted = np.concatenate([np.arange(len(stroke)) == len(stroke) - 1 for stroke in strokes])
+    return np.column_stack([np.diff(points, axis=0), lifted[1:]]).astype(np.int32)
+
+
+def _point(point, where):
+    x, y = (point.get(axis) for axis in "xy")
+    for value in (x, y):
+        if value is None or not re.fullmatch(r"-?\d{1,7}", value, re.ASCII) or abs(int(value)) > FARTHEST:
+            raise DataError(
+                f"{where} has a point at ({x!s:.20}, {y!s:.20}), but whole numbers near the board are needed"
+            )
+    return int(x), int(y)
+
+
+def _tree(path, where):
+    try:
+        return fromstring(read_bytes(path), forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise DataError(f"{where} declares a document type or an entity, which could do harm: remove it") from error
+    except (ParseError, ValueError, LookupError, RecursionError) as error:
+        raise DataError(f"{where} is no .xml, being damaged or cut short: unpack it again") from error

@@ -1,0 +1,61 @@
+"""A program of its own: the piano rolls of a .mat, checked, as a .npz on standard output; a refusal on standard error.
+
+`read_mat` runs it in another process, because one wrong byte can make scipy's reader end the process that it runs in.
+It imports nothing of the package, so that it starts fast. Exit code: 0 done, REFUSED refused, any other damaged.
+"""
+
+import io
+import sys
+
+import numpy as np
+
+SPLITS, KEYS, REFUSED = ("train", "valid", "test"), 88, 3
+
+
+def main(path, name):
+    """Writes train (steps, 88) uint8, train_lengths (N,), and so on for each split."""
+    from scipy.io import loadmat
+
+    try:
+        found = loadmat(path, variable_names=[f"{s}data" for s in SPLITS])
+    except NotImplementedError:
+        refuse(f"{name} is a .mat of version 7.3, which is not read: save it with -v7")
+    missing = [f"{s}data" for s in SPLITS if f"{s}data" not in found]
+    if missing:
+        refuse(f"{name} has no {' and no '.join(missing)}, but traindata, validdata and testdata are needed together")
+    arrays = {}
+    for split in SPLITS:
+        rolls = of_matrices(matrices(found[f"{split}data"]), f"{split}data of {name}")
+        arrays |= {split: np.concatenate(rolls), f"{split}_lengths": np.array([len(roll) for roll in rolls])}
+    np.savez(stored := io.BytesIO(), **arrays)
+    sys.stdout.buffer.write(stored.getvalue())
+
+
+def refuse(sentence):
+    """Ends the program with a sentence for the user."""
+    print(sentence, file=sys.stderr)
+    raise SystemExit(REFUSED)
+
+
+def matrices(value):
+    """The matrices in a cell array, in (N, T, 88), or the one that (T, 88) is."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return list(value.ravel())
+    return list(value) if isinstance(value, np.ndarray) and value.ndim == 3 else [value]
+
+
+def of_matrices(values, where):
+    """The matrices as uint8, or a refusal of the first that is no piano roll."""
+    if not values:
+        refuse(f"{where} is empty, but at least one matrix (T, {KEYS}) is needed")
+    for i, x in enumerate(values):
+        if not (isinstance(x, np.ndarray) and x.dtype.kind in "buif" and x.ndim == 2 and x.shape[1] == KEYS):
+            found = f"{x.dtype} {x.shape}" if type(x) is np.ndarray else type(x).__name__
+            refuse(f"{where}: matrix {i} is {found:.60}, but numbers (T, {KEYS}), a column a key, are needed")
+        if not ((x == 0) | (x == 1)).all():
+            refuse(f"{where}: matrix {i} holds numbers other than 0 and 1, but a key is up or down")
+    return [x.astype(np.uint8) for x in values]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,67 @@
+"""Folders of .csv: one sequence a file, a step a line, a number a column, with a line of names above or none."""
+
+import csv
+import io
+import re
+
+import numpy as np
+
+from tinyvrnn.data.readers.content import Content, progress, read_bytes
+from tinyvrnn.data.sequences import FLOAT32_MAX, Sequences
+from tinyvrnn.errors import DataError
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+
+
+def read(files, split, name):
+    """Content of `files` (paths), one sequence a file. Raises DataError for what is no number, with file and line."""
+    sequences, first = [], None
+    for path in progress(files, name):
+        names, values = _table(path)
+        first = first or (path.name, names, values.shape[1])
+        if values.shape[1] != first[2]:
+            raise DataError(
+                f"{path.name} has {values.shape[1]} columns, but {first[0]} has {first[2]}: "
+                f"all files of {name} need the same"
+            )
+        if names != first[1]:
+            raise DataError(
+                f"{path.name} has the columns {_said(names)}, but {first[0]} {_said(first[1])}: "
+                f"bring all files of {name} into one order"
+            )
+        sequences.append(values)
+    return Content(Sequences.from_list(sequences, name), split)
+
+
+def _said(names):
+    return f"{', '.join(names)!s:.60}" if names else "no names"
+
+
+def _table(path):
+    """The names of the columns or None, and (T, X) float64."""
+    try:
+        rows = csv.reader(io.StringIO(read_bytes(path).decode("utf-8-sig"), newline=""), strict=True)
+        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is no text in UTF-8: save it as one") from error
+    except csv.Error as error:
+        raise DataError(f"{path.name}, line {rows.line_num}: {error}, but numbers between commas are needed") from error
+    lines = [(number, row) for number, row in lines if any(row)]
+    names = None
+    if lines and not any(NUMBER.fullmatch(cell) for cell in lines[0][1]):
+        names = lines.pop(0)[1]
+    if not lines:
+        raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: leave the file out")
+    width = len(names or lines[0][1])
+    return names, np.array([_numbers(row, width, f"{path.name}, line {number}") for number, row in lines])
+
+
+def _numbers(row, width, where):
+    if len(row) != width:
+        raise DataError(f"{where} has {len(row)} columns, but {width} are above it: put a number into each")
+    for column, cell in enumerate(row, 1):
+        if not NUMBER.fullmatch(cell):
+            raise DataError(f"{where}, column {column} holds {cell!r:.40}, but a number such as -1.5e3 is needed")
+        if not abs(float(cell)) <= float(FLOAT32_MAX):  # NaN compares as False, so it is caught too
+            raise DataError(f"{where}, column {column} holds {cell:.40}, but finite float32 numbers are needed")
+    return [float(cell) for cell in row]

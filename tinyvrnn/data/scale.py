@@ -1,0 +1,147 @@
+"""Standardising: what is taken from the values and what they are divided by, and how many nats that moves.
+
+log p(x / s) = log p(x) + ln s, for each number that is divided by s: the density is higher where the unit is larger.
+"""
+
+import numpy as np
+
+from tinyvrnn.data.mapped import Mapped
+from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.errors import DataError, unknown_name
+
+SCALES = ("one", "authors", "axes")  # of a pen's (dx, dy), see `_pen_moments`
+BY_COLUMN = "nats of standardised data (training split's mean and deviation)"
+GIVEN = "nats of standardised data (a given mean and deviation)"
+
+
+def moments(splits, standardise, kind=None, scale=None, sound=False):
+    """mean (X,), std (X,), and the units of the data standardised by them, None where that changes nothing.
+
+    splits: split -> Sequences, of which "train" alone is looked at. standardise: as in Data.from_sequences. scale: one
+    of SCALES, for kind "pen". sound: one mean and deviation for all columns, which are samples of one wave.
+    """
+    train = splits["train"]
+    columns = _columns(standardise, train.x_dim)
+    if columns is not None:
+        mean, std, units = moments(splits, bool(columns.any()), kind, scale, sound)
+        if units and not columns.all():
+            units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
+        return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
+    if not (standardise is None or isinstance(standardise, bool)):
+        mean, std = _given_moments(standardise, train.x_dim)
+        changes = (mean != 0).any() or (std != 1).any()
+        return mean, std, GIVEN if changes else None
+    if standardise is None:
+        standardise = not all(in_unit_interval(x) for x in splits.values())
+    if not standardise:
+        return np.zeros(train.x_dim), np.ones(train.x_dim), None
+    if kind == "pen":
+        return _pen_moments(train, scale or "one")
+    return _sound_moments(train) if sound else _column_moments(train)
+
+
+def standardised(sequences, mean, std, where):
+    """Sequences of (values - mean) / std in float32; mean, std (X,). Raises DataError, naming `where`, on overflow."""
+    if isinstance(sequences, Mapped):
+        return sequences.standardised(mean, std)
+    with np.errstate(over="ignore"):  # what overflows is refused by Sequences, which says where
+        values = ((sequences.values - mean) / std).astype(np.float32)
+    return Sequences(values, sequences.lengths, f"{where}, standardised")
+
+
+def in_unit_interval(sequences):
+    """Whether all values lie in [0, 1]."""
+    return all(x.values.min() >= 0 and x.values.max() <= 1 for _, x in sequences.parts())
+
+
+def is_binary(sequences):
+    """Whether all values are 0 or 1."""
+    return all(((x.values == 0) | (x.values == 1)).all() for _, x in sequences.parts())
+
+
+def check_scale(scale, kind, name):
+    """Raises DataError for a scale that is not known, or is given for what is no pen's."""
+    if scale is not None and scale not in SCALES:
+        raise DataError(unknown_name("scale", scale, SCALES))
+    if scale is not None and kind != "pen":
+        raise DataError(
+            f"got the scale {scale!r}, but {name} is not read as a pen's steps (dx, dy, pen-up): "
+            "leave --scale out, or give --likelihood pen"
+        )
+
+
+def _mean(sequences, of):
+    """The mean over all steps of of(values (steps, X)), summed in float64."""
+    return sum(of(x.values).sum(axis=0, dtype=np.float64) for _, x in sequences.parts()) / sequences.steps
+
+
+def _column_moments(train):
+    mean = _mean(train, lambda x: x)
+    std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
+    # Compared as values: the computed deviation of a constant such as 0.1 is 1e-17, not 0, and would blow up its noise.
+    low, high = zip(*((x.values.min(axis=0), x.values.max(axis=0)) for _, x in train.parts()))
+    std[np.min(low, axis=0) == np.max(high, axis=0)] = 1.0
+    return mean, std, BY_COLUMN
+
+
+def _sound_moments(train):
+    """One mean and one deviation of all samples, as in the paper: a sample is no other where a frame begins earlier."""
+    X = train.x_dim
+    m = float(_mean(train, lambda x: x).mean())
+    s = float(np.sqrt(_mean(train, lambda x: (x - m) ** 2).mean())) or 1.0
+    units = (
+        f"nats of standardised data; samples less one mean, {m:.4g}, divided by one deviation, {s:.6g}: "
+        f"{X} ln {s:.6g} = {X * np.log(s):.6g} a step more than of raw data"
+    )
+    return np.full(X, m), np.full(X, s), units
+
+
+def _pen_moments(train, scale):
+    """No shift, as a pen at rest stays at 0, and for dx and dy
+
+    "one": one scale, their root mean square, so that what is drawn keeps its proportions;
+    "axes": one each;
+    "authors": one scale as in the code of the paper's authors, sqrt(E[dx^2 + dy^2] - (E[dx] + E[dy])^2), where y points
+    upwards: about sqrt(2) times the first, as they divide the sum over both axes by the number of steps.
+    """
+    squares, means = (_mean(train, lambda x, k=k: x[:, :2].astype(np.float64) ** k) for k in (2, 1))
+    if scale == "axes":
+        s = np.sqrt(squares)
+    else:
+        both = squares.mean() if scale == "one" else squares.sum() - (means[0] - means[1]) ** 2
+        s = np.full(2, np.sqrt(both))
+    s[~(s > 0)] = 1.0
+    if scale == "axes":
+        how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
+    else:
+        how = f"dx and dy divided by one scale, {s[0]:.4g}: 2 ln {s[0]:.4g}"
+    units = f"nats of standardised data; {how} = {np.log(s).sum():.4g} a step more than of raw data"
+    return np.zeros(3), np.array([*s, 1.0]), units
+
+
+def _columns(standardise, x_dim):
+    """(X,) booleans where `standardise` is some, else None."""
+    if not isinstance(standardise, (tuple, list, np.ndarray)) or np.ndim(standardise[0]) > 0:
+        return None
+    columns = np.asarray(standardise)
+    if columns.dtype != bool or columns.shape != (x_dim,):
+        raise DataError(
+            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: "
+            "give True or False for each"
+        )
+    return columns
+
+
+def _given_moments(pair, x_dim):
+    mean, std = (np.asarray(moment, dtype=np.float64) for moment in pair)
+    if mean.shape != (x_dim,) or std.shape != (x_dim,):
+        raise DataError(
+            f"got a mean {mean.shape} and a deviation {std.shape} to standardise by, but this data has "
+            f"{x_dim} numbers in each step: use data like that which the model was trained on"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise DataError(
+            "got a mean or a deviation that is not finite, or a deviation that is not above 0: "
+            "give the pair that the model was trained with"
+        )
+    return mean, std
