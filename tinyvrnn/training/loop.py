@@ -29,7 +29,7 @@ DROPOUT_OF_A_SMALL_SET = 0.2  # where x is binary: a real number that is now and
 
 
 def recipe(data):
-    """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `tinyvrnn train` starts from."""
+    """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
     if len(data.train) >= SMALL_SET:
         return RECIPE
     return RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})

@@ -29,9 +29,9 @@ class Workers:
         if self._pool:
             self._pool.shutdown()
 
-    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, **options):
+    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
         """As `model.loss_and_grads`, for host arrays."""
-        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, **options))
+        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, uniforms, **options))
 
     def chunk_loss_and_grads(self, model, x, lengths, eps, beta=1.0, state=None, **options):
         """As `model.chunk_loss_and_grads`, for host arrays."""
