@@ -14,7 +14,7 @@ from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.models import MODELS, schedule, stepwise
 from tinyvrnn.params import leaves, matrices, views
-from tinyvrnn.training.loop import recipe
+from tinyvrnn.training.loop import Options, _noise, recipe
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.parallel import Workers
 
@@ -107,6 +107,13 @@ def test_workers_and_chunks_drop_what_one_worker_drops():
     np.testing.assert_allclose(runs, runs[0], rtol=1e-9)  # a chunk of all eight steps is the whole sequence
     again = tv.VRNN(8, h_dim=12, z_dim=3, dtype="float64")
     assert tv.train(again, data, epochs=1, progress=False)[0]["valid"]["elbo"] != pytest.approx(runs[0], rel=1e-6)
+
+
+def test_on_average_the_networks_see_as_much_as_is_there():
+    _, given = _noise(tv.VRNN(8, h_dim=4, z_dim=2), np.zeros((40, 50, 8)), Options(epochs=1, dropout=0.3), 0)
+    keep = given["keep"]
+    assert keep.dtype == np.float32 and set(np.unique(keep)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert abs(keep.mean() - 1) < 4 * keep.std() / keep.size**0.5
 
 
 def test_evaluation_drops_nothing():
