@@ -72,11 +72,11 @@ def test_each_step_has_factors_of_its_own(name):
 def test_the_literal_steps_see_the_same():
     model, x, _, eps = checks.small()
     keep = 2.0 * (checks.rng(3).random(x.shape) < 0.5)
-    log_p, kl, _ = schedule.sequence_forward(model.params, x, eps, model.likelihood, seen=x * keep)
+    log_p, kl, _ = schedule.sequence_forward(model.params, x, eps, model.likelihood, read=x * keep)
     state = np.zeros((x.shape[1], model.h_dim))
     for t in range(len(x)):
         (log_p_t, kl_t, state), _ = stepwise.step_forward(
-            model.params, x[t], state, eps[t], model.likelihood, seen=x[t] * keep[t]
+            model.params, x[t], state, eps[t], model.likelihood, read=x[t] * keep[t]
         )
         np.testing.assert_allclose(log_p[t], log_p_t, rtol=1e-12)
         np.testing.assert_allclose(kl[t], kl_t, rtol=1e-12)

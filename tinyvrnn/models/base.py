@@ -114,20 +114,20 @@ class Model:
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            weight, seen = mask / x.shape[1], self._seen(x, keep)
+            read, weight = self._read(x, keep), mask / x.shape[1]
             terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
-            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, seen)
+            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, read)
             parts = _parts(log_p, kl, mask)
             return self.backend.xp.mean(beta * parts.kl - parts.log_likelihood), grads, parts, state
 
-    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state, seen):
-        log_p, kl, cache = self._forward_terms(x, eps, mask, state, seen)
+    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state, read):
+        log_p, kl, cache = self._forward_terms(x, eps, mask, state, read)
         state = cache.loop.state[-1].copy() if "cell" in self.choices else None
         _, named = self._backward_terms(cache, dlog_p, dkl)
         del cache  # before another vector of theta's size is made
         return log_p, kl, self._flat(named), state
 
-    def _seen(self, x, keep):
+    def _read(self, x, keep):
         """What the networks read of x (T, B, X) on the backend."""
         if keep is None:
             return x

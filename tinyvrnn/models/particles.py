@@ -60,16 +60,16 @@ def shares_of(log_w):
     return w / w.sum(axis=1)[:, None]
 
 
-def importance_forward(params, x, eps, mask, likelihood, beta=1.0, seen=None):
+def importance_forward(params, x, eps, mask, likelihood, beta=1.0, read=None):
     """log (1/K) sum_k w_k of each sequence, (B,), nats, in the batched schedule, and the cache.
 
-    x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p; seen as in
+    x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p; read as in
     `schedule.sequence_forward`.
     Source: Burda et al., 2016, arXiv:1509.00519, equation 8.
     """
     T, B = mask.shape
     wide = copies(mask, x.shape[1] // B)
-    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True, mask=wide, seen=seen)
+    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True, mask=wide, read=read)
     log_w = ((log_p - beta * ratio).reshape(T, B, -1) * mask[:, :, None]).sum(axis=0)
     return log_mean_exp(log_w), ImportanceCache(cache, log_w, mask)
 
@@ -105,7 +105,7 @@ def choose(shares, uniforms, real):
     return Choice(again, xp.where(again[:, None], systematic(shares, uniforms), stay))
 
 
-def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, seen=None):
+def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, read=None):
     """log of the particle filter's estimate of p(x), (B,), nats, and the cache. The estimate itself is unbiased.
 
     x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: of an earlier
@@ -117,7 +117,7 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
     xp, (T, B) = namespace(x), mask.shape
     K, width = x.shape[1] // B, f.state_dim(params)
     state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
-    ahead, ahead_cache = of_sequence_forward(params, x if seen is None else seen, copies(mask, K))
+    ahead, ahead_cache = of_sequence_forward(params, x if read is None else read, copies(mask, K))
     cache = FilterCache([], [], [], mask, ahead_cache)
     for t in range(T):
         shares = shares_of(log_w)
@@ -126,8 +126,8 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
         log_w = xp.where(choice.again[:, None], 0, log_w)
         state = state[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
         b = None if ahead is None else ahead[t]
-        read = None if seen is None else seen[t]
-        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, read)
+        own = None if read is None else read[t]
+        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, own)
         log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
         for kept, value in zip(cache, (step, choice, shares)):
             kept.append(value)

@@ -20,19 +20,19 @@ def cut(T):
     return [slice(start, min(start + length, T)) for start in range(0, T, length)]
 
 
-def terms_and_grads(model, x, eps, mask, dlog_p, dkl, state, seen):
+def terms_and_grads(model, x, eps, mask, dlog_p, dkl, state, read):
     """log_p, kl (T, B), the flat gradient for dlog_p, dkl (T, B), and the state after the last step.
 
     model: one with a state; x (T, B, X), eps (T, B, Z), mask (T, B); state (B, S H) before the first step, or None;
-    seen (T, B, X): what the networks read.
+    read (T, B, X): what the networks read.
     """
     xp, pieces, states = namespace(x), cut(len(x)), [state]
     for piece in pieces[:-1]:
-        states.append(model._state_after(seen[piece], eps[piece], states[-1]))
+        states.append(model._state_after(read[piece], eps[piece], states[-1]))
     log_p, kl, grads = xp.empty_like(mask), xp.empty_like(mask), xp.zeros_like(model.theta)
     last = dstate = None
     for piece, before in zip(pieces[::-1], states[::-1]):
-        log_p[piece], kl[piece], cache = model._forward_terms(x[piece], eps[piece], mask[piece], before, seen[piece])
+        log_p[piece], kl[piece], cache = model._forward_terms(x[piece], eps[piece], mask[piece], before, read[piece])
         last = cache.loop.state[-1].copy() if last is None else last
         dstate, named = model._backward_terms(cache, dlog_p[piece], dkl[piece], dstate)
         del cache  # before the next piece is made

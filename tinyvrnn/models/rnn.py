@@ -83,8 +83,8 @@ class RNN(Model):
             "recur": get_cell(self.cell).shapes(F, H),
         }
 
-    def _forward_terms(self, x, eps, mask, state=None, seen=None):
-        log_p, cache = sequence_forward(self.params, x, self.likelihood, state, seen)
+    def _forward_terms(self, x, eps, mask, state=None, read=None):
+        log_p, cache = sequence_forward(self.params, x, self.likelihood, state, read)
         return log_p, namespace(x).zeros_like(log_p), cache
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
@@ -108,13 +108,13 @@ class RNN(Model):
 # ---- all steps at once ---------------------------------------------------------------------------
 
 
-def sequence_forward(params, x, likelihood, state=None, seen=None):
+def sequence_forward(params, x, likelihood, state=None, read=None):
     """log p(x_t | x_<t) of every step, (T, B) in nats, and the cache. x (T, B, X).
 
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
-    seen (T, B, X): what the network reads in place of x, which log p still scores (None: x): input dropout.
+    read (T, B, X): what the network reads in place of x, which log p still scores (None: x): input dropout.
     """
-    phi_x, phi_x_cache = features_forward(params["phi_x"], x if seen is None else seen)
+    phi_x, phi_x_cache = features_forward(params["phi_x"], x if read is None else read)
     loop = loop_forward(params["recur"], phi_x, state)
     outputs, predict_cache = predict_forward(params["predict"], loop.h[:-1], likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)

@@ -76,8 +76,8 @@ class VAE(Model):
     def _prepare(self, x, lengths, eps):
         return super()._prepare(_with_steps(x), lengths, _with_steps(eps))
 
-    def _forward_terms(self, x, eps, mask, state=None, seen=None):
-        return terms_forward(self.params, x, eps, self.likelihood, seen)
+    def _forward_terms(self, x, eps, mask, state=None, read=None):
+        return terms_forward(self.params, x, eps, self.likelihood, read)
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
         return None, terms_backward(self.params, cache, dlog_p, dkl, self.likelihood)
@@ -96,14 +96,14 @@ class VAE(Model):
         return self.backend.xp.stack(xs)
 
 
-def terms_forward(params, x, eps, likelihood, seen=None):
+def terms_forward(params, x, eps, likelihood, read=None):
     """The terms of Eq. 3, one draw of z for each step (Eq. 4): log p(x | z) and KL(q(z | x) || N(0, I)).
 
-    x (..., X), eps (..., Z). Returns log_p (...) and kl (...) in nats, and the cache. seen (..., X): what the encoder
+    x (..., X), eps (..., Z). Returns log_p (...) and kl (...) in nats, and the cache. read (..., X): what the encoder
     reads in place of x, which log p still scores (None: x): input dropout.
     """
     xp = namespace(x)
-    (mu_z, sigma_z), encode_cache = encode_forward(params["encode"], x if seen is None else seen)
+    (mu_z, sigma_z), encode_cache = encode_forward(params["encode"], x if read is None else read)
     z, eps_cache = reparameterise_forward(mu_z, sigma_z, eps)
     outputs, decode_cache = decode_forward(params["decode"], z, likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)

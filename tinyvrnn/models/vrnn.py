@@ -112,14 +112,14 @@ class VRNN(Model):
         with one_blas_thread():
             wide, eps_of_all, mask = self._prepare_particles(x, lengths, eps)
             parts = self.parts(x, lengths, eps[:, :, 0])
-            seen = self._seen(wide, None if keep is None else copies(keep, eps.shape[2]))
+            read = self._read(wide, None if keep is None else copies(keep, eps.shape[2]))
             if bound == "iwae":
-                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta, seen)
+                bounds, cache = importance_forward(self.params, wide, eps_of_all, mask, self.likelihood, beta, read)
                 backward = importance_backward
             else:
                 uniforms, backward = self._uniforms(uniforms, mask), filter_backward
                 bounds, cache = filter_forward(
-                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta, seen=seen
+                    self.params, wide, eps_of_all, mask, uniforms, self.likelihood, beta=beta, read=read
                 )
             weight = -self.backend.xp.ones_like(bounds) / len(bounds)
             named = backward(self.params, cache, weight, self.likelihood, beta=beta)
@@ -155,8 +155,8 @@ class VRNN(Model):
             **backward,
         }
 
-    def _forward_terms(self, x, eps, mask, state=None, seen=None):
-        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state, seen=seen)
+    def _forward_terms(self, x, eps, mask, state=None, read=None):
+        return schedule.sequence_forward(self.params, x, eps, self.likelihood, mask=mask, state=state, read=read)
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
         return schedule.sequence_backward_with_state(self.params, cache, dlog_p, dkl, self.likelihood, dstate=dstate)
