@@ -146,6 +146,13 @@ def test_a_model_refuses_it_too(options):
         model.chunk_loss_and_grads(*given)
 
 
+def test_a_state_of_other_sequences_is_refused():
+    model, x, _, eps = checks.small(cell="lstm")
+    *_, state = model.chunk_loss_and_grads(x, None, eps)
+    with pytest.raises(tv.DataError, match=r"Expected the state of 4 sequences, got one of shape \(3, 10\)"):
+        model.chunk_loss_and_grads(x, None, eps, state=state[1:])
+
+
 def test_workers_hand_back_the_states_of_all_slices():
     model, x, lengths, eps = checks.small()
     *_, state = model.chunk_loss_and_grads(x, None, eps)

@@ -525,7 +525,7 @@ def _train_options(p):
     p.add_argument("--patience", type=int, help=f"{about} {default('patience')}")
     about = "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
-    about = "exact backpropagation of long sequences in less memory, for about a third more time"
+    about = "exact backpropagation of long sequences in less memory, for about a fifth more time"
     p.add_argument("--recompute", action="store_true", help=about)
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")

@@ -15,7 +15,7 @@ from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
-from tinyvrnn.nn.cells import cell_of
+from tinyvrnn.nn.cells import cell_of, state_width
 from tinyvrnn.params import initialise, views
 
 
@@ -91,7 +91,7 @@ class Model:
         x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
         (None: drawn, anew in each call, from the model's seed); beta: weight of the KL, for warm-up.
         keep (T, B, X): factors of what the networks read of x, for dropout; the bound scores x itself (None: all 1).
-        recompute: the same in memory that grows as sqrt(T), for about a third more time: see recompute.py.
+        recompute: the same in memory that grows as sqrt(T), for about a fifth more time: see recompute.py.
         Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
         Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
         """
@@ -101,9 +101,10 @@ class Model:
         """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state`, and returns the next one too.
 
         state (B, S H): what the call for the chunk before, of the SAME sequences, returned; None: their first chunk. No
-        gradient goes back through it. Returns loss, grads, parts, state. Raises ConfigError for a model without state.
+        gradient goes back through it. Returns loss, grads, parts, state. Raises ConfigError for a model without state,
+        DataError also for a state of other sequences.
         """
-        recomputation.check(self, chunk=len(x))
+        recomputation.check(self, chunk=True)
         return self._loss_and_grads(x, lengths, eps, beta, recompute, keep, state)
 
     def _loss_and_grads(self, x, lengths, eps, beta, recompute, keep, state=None):
@@ -114,6 +115,8 @@ class Model:
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
+            if state is not None and shape_of(state) != (x.shape[1], state_width(self.params["recur"])):
+                raise DataError(f"Expected the state of {x.shape[1]} sequences, got one of shape {shape_of(state)}.")
             read, weight = self._read(x, keep), mask / x.shape[1]
             terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
             log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, read)

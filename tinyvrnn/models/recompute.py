@@ -41,8 +41,8 @@ def terms_and_grads(model, x, eps, mask, dlog_p, dkl, state, read):
 
 
 def check(model, chunk=None, recompute=False, bound="elbo"):
-    """Raises ConfigError where `model` can't be trained by chunks, or with recomputation."""
-    for name, wanted in (("chunk", chunk is not None), ("recompute", recompute)):
+    """Raises ConfigError where `model` can't be trained by chunks (of so many steps), or with recomputation."""
+    for name, wanted in (("chunk", chunk), ("recompute", recompute)):
         if not wanted:
             continue
         if "cell" not in model.choices:
