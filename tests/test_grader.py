@@ -19,6 +19,7 @@ from tinyvrnn.course import EXERCISES, NotYet, originals, sandbox
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.course.exercises import ch02
 from tinyvrnn.course.grader import grade
+from tinyvrnn.models import particles
 from tinyvrnn.nn import linear
 
 
@@ -127,7 +128,7 @@ def test_a_number_may_be_a_python_float(answer):
 
 def test_a_number_of_numpys_keeps_its_type_and_a_wrong_float_is_wrong():
     assert "came out as float64" in refusal(lambda x, w: np.float64((x * w).sum()), LOSS)
-    assert refusal(lambda x, w: 0.0 * w[0], LOSS).startswith("loss is 0: ")
+    assert refusal(lambda x, w: 0.0 * w[0], LOSS) == "loss is 0."
     assert "1.001 times" in refusal(lambda x, w: 1.001 * float((x * w).sum()), LOSS)
     assert "shape ()" in refusal(lambda x, w: (float(x.sum()), float(w.sum())))
 
@@ -150,6 +151,7 @@ LOG_2PI = np.log(2 * np.pi)
 def test_float64_from_float32_is_told_gently_and_with_its_causes(answer):
     said = refusal(answer)
     assert said.startswith("y has the right values") and "np.log(2 * np.pi)" in said and "whole numbers" in said
+    assert len(said) < 240
 
 
 def test_a_wrong_value_comes_before_a_wrong_type():
@@ -196,6 +198,112 @@ def test_the_order_of_the_mistakes_does_not_decide(order):
     assert refusal(twice("y"), exercise) == "y alone"
     assert refusal(twice("s"), exercise) == "s alone"
     assert refusal(twice("y", "s"), exercise) == "y and s"
+
+
+def test_a_hint_about_several_results_is_not_given_where_some_of_them_are_right():
+    said = refusal(lambda W, x, dy: (dy @ W.T, W, dy.reshape(-1, dy.shape[-1]).sum(axis=0)), EXERCISES["06.1"])
+    assert said.startswith("dW is wrong at") and "(dx, db are right.)" in said
+    negated = toy(mistakes=(Mistake("y and s carry the wrong sign.", lambda x, w: [-v for v in mine(x, w)]),))
+    assert refusal(lambda x, w: (mine(x, w)[0], -mine(x, w)[1]), negated) == "s has the wrong sign. (y is right.)"
+    assert refusal(lambda x, w: [-v for v in mine(x, w)], negated) == "y and s carry the wrong sign."
+
+
+# ---- what is seen without a mistake --------------------------------------------------------------
+
+
+def test_a_multiple_is_called_one_only_where_it_is_no_chance():
+    """One wrong number is some multiple of the right one; a factor is the same on each draw."""
+    assert "loss is wrong: yours is" in refusal(lambda x, w: float((x * w).sum()) + 0.5, LOSS)
+    assert "loss is 0.5 times" in refusal(lambda x, w: (x * w).sum() / 2, LOSS)
+    pair = toy(lambda x, w: w[:2], ("pair",))
+    assert "pair is wrong at" in refusal(lambda x, w: w[:2] * w[2], pair)
+    assert "pair is 3 times" in refusal(lambda x, w: w[:2] * 3, pair)
+    tripled = toy(lambda x, w: w, ("w",))
+    assert "times" in refusal(lambda x, w: w * x.ravel()[0], tripled)  # three numbers in step are no chance
+
+
+def test_a_missing_path_is_for_gradients():
+    names = ("dy", "g_s")
+    assert "dy is all zeros: a path" in refusal(lambda x, w: [0 * v for v in mine(x, w)], toy(names=names))
+    assert "g_s is all zeros: a path" in refusal(lambda x, w: (x * w, 0 * x[..., 0]), toy(names=names))
+    assert refusal(lambda x, w: [0 * v for v in mine(x, w)]) == "y is all zeros."
+
+
+def test_of_several_wrong_arrays_that_with_the_fewest_wrong_entries_is_described():
+    """A mistake in one block spoils all of dx, and a third of the weights: there it is to be seen."""
+
+    def spoils_a_column(x, w):
+        y, s = mine(x, w)
+        return s + y[..., 0] * y[..., 1], y * np.array([2, 1, 1], x.dtype)
+
+    said = refusal(spoils_a_column, toy(lambda x, w: scale(x, w)[::-1], ("s", "y")))
+    assert said.startswith("y is wrong at") and "33% of its entries are wrong" in said
+
+
+def named_results(x, w):
+    return x * w, {"W": x.sum(axis=-1), "b": w}
+
+
+GRADS = toy(named_results, ("dx", "grads"))
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda x, w: (x * w, {"dW": x, "db": w}), "grads should have the keys W, b; yours are dW, db."),
+        (lambda x, w: (x * w, {"W": x}), "grads should have the keys W, b; yours are W."),
+        (lambda x, w: (x * w, {}), "grads should have the keys W, b; yours are none."),
+        (
+            lambda x, w: ({"W": x.sum(axis=-1), "b": w}, x * w),
+            "The results stand in another order: expected dx, grads.",
+        ),
+        (lambda x, w: (x * w, w), "grads should be a dict with the keys W, b, got an array of float64."),
+        (lambda x, w: ({"x": x}, {"W": x}), "dx should be an array, got a dict."),
+        (lambda x, w: (..., ...), sandbox.NOT_WRITTEN),
+        (lambda x, w: x * w, "Expected 2 results (dx, grads), got one array of float64."),
+        (lambda x, w: {"W": x}, "Expected 2 results (dx, grads), got one dict."),
+    ],
+)
+def test_names_and_order_of_results_are_told_before_their_values(answer, said):
+    assert refusal(answer, GRADS) == said
+
+
+def test_the_keys_of_a_single_dict_are_told():
+    exercise = toy(lambda x, w: {"W": x, "b": w}, ("grads",))
+    assert refusal(lambda x, w: {"W": x, "c": w}, exercise) == "It should have the keys W, b; yours are W, c."
+
+
+def test_results_in_another_order_are_told_so_and_not_that_an_axis_is_wrong():
+    assert "shapes are right in another order: expected y, s." in refusal(lambda x, w: mine(x, w)[::-1])
+    alike = toy(lambda x, w: (w, 2 * w, 3 * w), ("a", "b", "c"))
+    said = "The results stand in another order: expected a, b, c."
+    assert refusal(lambda x, w: (2 * w, 3 * w, w), alike) == said
+    assert refusal(lambda x, w: (2 * w, 3 * w, 4 * w), alike) != said
+    both = toy(lambda x, w: (np.outer(w, w[:2]), np.outer(w[:2], w)), ("A", "B"))
+    assert "transposed" in refusal(lambda x, w: (np.outer(w[:2], w), np.outer(w, w[:2])), both)
+
+
+def test_an_answer_with_chance_in_it_is_told_that_and_not_a_number():
+    rng = np.random.default_rng(0)
+    said = refusal(lambda x, w: (x * w + 0.01 * rng.standard_normal(), (x * w).sum(axis=-1)))
+    assert "two different results" in said and "numbers of its own" in said
+
+
+@pytest.mark.parametrize(
+    "number, answer",
+    [
+        ("05.1", lambda log_w: particles.log_mean_exp(log_w.T)),
+        ("05.4", lambda p_x, p_z, q, kl: particles.log_mean_exp((p_x + p_z - q).sum(axis=0).T)),
+    ],
+)
+def test_the_packages_own_mean_of_weights_is_no_answer(number, answer):
+    assert "log_mean_exp, which is the answer itself" in refusal(answer, EXERCISES[number])
+
+
+def test_no_size_of_05_1_makes_one_mistake_look_like_another():
+    """Divided by K twice is divided by B where B = K^2."""
+    shapes = {EXERCISES["05.1"].draw(np.random.default_rng(seed))[0].shape for seed in range(200)}
+    assert len(shapes) > 5 and not [(K, B) for K, B in shapes if K**2 == B or B**2 == K]
 
 
 # ---- shapes that do not fit ----------------------------------------------------------------------

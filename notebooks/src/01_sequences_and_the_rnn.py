@@ -389,7 +389,8 @@ tv.course.show(tv.distributions.mixture.gmm_log_density_forward)
 # ### Exercise 01.6 (write): the log-density of a mixture
 #
 # For $x$ with $X$ entries each component is a product over them: one choice of $k$ for the **whole** vector. Let far
-# away stay finite.
+# away stay finite. (Checks run in float32 too. `np.log(2 * np.pi)` is a float64, and makes one of a float32;
+# `float(np.log(2 * np.pi))` does not.)
 
 
 # %%

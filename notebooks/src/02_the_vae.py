@@ -185,7 +185,8 @@ assert gaps["one hill"] == min(gaps.values()) and 0 < gaps["one hill"] - np.log(
 #
 # Sometimes $\mathbb E_q[\log p(x \mid z)]$ needs no draws. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
 # $p(x \mid z) = \mathcal N(x;\, z, \sigma_x^2)$, all of them numbers. Find the expectation (the whole log-density,
-# with its constant). What is the mean of $(x - z)^2$?
+# with its constant). What is the mean of $(x - z)^2$? (`np.log(2 * np.pi)` is a float64, and makes one of a float32;
+# `float(np.log(2 * np.pi))` does not.)
 
 
 # %%

@@ -237,7 +237,8 @@ assert abs(total - 1) < 1e-4
 # ### Exercise 05.1 (write): the logarithm of a mean
 #
 # Given $\log w$ of shape $(K, B)$, return $\log \frac1K \sum_k w_{kb}$ for each column, $(B,)$, right for
-# $\log w = -1000$ as well. (A hint: $\sum_k e^{a_k} = e^{m} \sum_k e^{a_k - m}$, for any $m$.)
+# $\log w = -1000$ as well. (A hint: $\sum_k e^{a_k} = e^{m} \sum_k e^{a_k - m}$, for any $m$. And `np.log(K)` is a
+# float64, which makes one of a float32; `float(np.log(K))` does not.)
 
 
 # %%
@@ -626,7 +627,7 @@ assert slip[0] - exact[0] > 4 * np.hypot(slip[1], exact[1])
 def buggy_log_p(log_p_x, log_p_z, log_q, kl):
     """log p(x), (B,), from K draws of z."""
     log_w = (log_p_x - kl).sum(axis=0)  # the KL is the mean of log q - log p, so: less noise
-    return np.logaddexp.reduce(log_w, axis=0) - np.log(len(log_w))
+    return np.logaddexp.reduce(log_w, axis=0) - float(np.log(len(log_w)))
 
 
 # %% [markdown]

@@ -57,6 +57,12 @@ def importance_by_logaddexp(log_p_x, log_p_z, log_q, kl):
     return log_mean_by_logaddexp(np.sum(log_p_x, 0) + np.sum(log_p_z, 0) - np.sum(log_q, 0))
 
 
+def importance_by_the_smallest_mend(log_p_x, log_p_z, log_q, kl):
+    """The function with the bug, one line of it changed."""
+    log_w = (log_p_x + log_p_z - log_q).sum(axis=0)
+    return np.logaddexp.reduce(log_w, axis=0) - float(np.log(len(log_w)))
+
+
 def importance_by_products(log_p_x, log_p_z, log_q, kl):
     return np.log(np.mean(np.prod(np.exp(log_p_x) * np.exp(log_p_z) / np.exp(log_q), axis=0), axis=0))
 
@@ -65,7 +71,7 @@ RIGHT = {
     "05.1": [log_mean_by_logaddexp, log_mean_one_by_one],
     "05.2": [weight_without_2_pi, weight_step_by_step],
     "05.3": [gap_by_a_product, gap_by_an_integral],
-    "05.4": [importance_by_logaddexp, importance_by_products],
+    "05.4": [importance_by_logaddexp, importance_by_products, importance_by_the_smallest_mend],
     "05.5": [masked_by_where, masked_by_slices],
     "05.6": [["w", "eq11", "ten"], {"TEN", "eq11", "w "}],
 }

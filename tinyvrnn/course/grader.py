@@ -6,6 +6,7 @@ after the answer has run: there is nothing to look up. What is wrong is compared
 
 import reprlib
 import secrets
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -89,17 +90,35 @@ def _grade_once(exercise, answer, arguments, forbidden, tol):
     _require_unchanged(answer, arguments, given)
     second = _run(exercise, answer, given, forbidden)
     _require_originals()
-    expected = exercise.reference(*map_arrays(np.copy, arguments))
-    right = {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
-    mine = _arrays_like(right, first, expected, exercise.names)
-    wrong = [name for name in right if not _close(mine[name], right[name], tol)]
-    if wrong:
-        raise NotYet(_diagnose(exercise, arguments, mine, right, wrong, tol))
-    _require_dtypes(mine, right)
-    again = _arrays_like(right, second, expected, exercise.names)
+    expected, right = _right(exercise, arguments)
+    mine, again = (_arrays_like(right, result, expected, exercise.names) for result in (first, second))
     if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
-        raise NotYet("Called twice with the same arguments it returns two different results: what does it remember?")
+        raise NotYet(
+            "Called twice with the same arguments it returns two different results: does it draw numbers of its own, "
+            "or remember an earlier call?"
+        )
+    if not all(_close(mine[name], right[name], tol) for name in right):
+        elsewhere = partial(_on_another_draw, exercise, answer, forbidden)
+        raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
+    _require_dtypes(mine, right)
     return {name: rel_error(*_finite(mine[name], right[name])) for name in right}
+
+
+def _right(exercise, arguments):
+    """The reference's result, and its arrays by name."""
+    expected = exercise.reference(*map_arrays(np.copy, arguments))
+    return expected, {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
+
+
+def _on_another_draw(exercise, answer, forbidden):
+    """The answer's and the right arrays by name, for a new draw in float64; nothing where the answer fails."""
+    arguments = exercise.draw(generator(secrets.randbits(32), exercise.title))
+    expected, right = _right(exercise, arguments)
+    try:
+        result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
+        return _arrays_like(right, result, expected, exercise.names), right
+    except NotYet:
+        return {}, {}
 
 
 def _run(exercise, answer, arguments, forbidden):
@@ -140,14 +159,12 @@ def _arrays_like(right, result, expected, names):
     leaves = {names[0]: result} if whole else named(result, names)
     if any(leaf is Ellipsis for leaf in leaves.values()):
         raise NotYet(sandbox.NOT_WRITTEN)
-    if leaves.keys() != right.keys():
-        raise NotYet(f"Expected {', '.join(right)}; got {', '.join(map(str, leaves))}.")
     mine = {name: _array(name, leaf, right[name]) for name, leaf in leaves.items()}
     for name, array in right.items():
         if mine[name].dtype.kind not in "fiub":
             raise NotYet(f"{name} should hold real numbers, got {_what(leaves[name])}.")
         if mine[name].shape != array.shape:
-            raise NotYet(_about_shape(name, mine[name].shape, array.shape))
+            raise NotYet(_about_shape(name, mine, right))
     return mine
 
 
@@ -158,12 +175,30 @@ def _require_structure(result, expected, names):
         raise NotYet(sandbox.NOT_WRITTEN)
     several = isinstance(result, (tuple, list))
     if isinstance(expected, tuple) and not (several and len(result) == len(expected)):
-        got = f"{len(result)} items" if several else f"one {_what(result)}"
+        got = f"{len(result)} items" if several else f"one {_what(result).removeprefix('an ')}"
         raise NotYet(f"Expected {len(expected)} results ({', '.join(names)}), got {got}.")
     if isinstance(expected, dict) and not isinstance(result, dict):
         raise NotYet(f"Expected a dict of {', '.join(expected)}, got {_what(result)}.")
     if not isinstance(expected, (tuple, dict)) and isinstance(result, (tuple, dict)):
         raise NotYet(f"Expected {names[0]} alone, got a {type(result).__name__} of {len(result)}.")
+    items = zip(names, result, expected) if isinstance(expected, tuple) else [("It", result, expected)]
+    _require_keys(names, list(items))
+
+
+def _require_keys(names, items):
+    """Dicts where dicts are expected, with the right keys. items: (name, the student's, the right one)."""
+    mine, right = ([isinstance(item[i], dict) for item in items] for i in (1, 2))
+    if mine != right and sorted(mine) == sorted(right):
+        raise NotYet(f"The results stand in another order: expected {', '.join(names)}.")
+    for name, item, expected in items:
+        if item is Ellipsis:
+            raise NotYet(sandbox.NOT_WRITTEN)
+        if isinstance(item, dict) != isinstance(expected, dict):
+            kind = f"a dict with the keys {', '.join(expected)}" if isinstance(expected, dict) else "an array"
+            raise NotYet(f"{name} should be {kind}, got {'a ' * isinstance(item, dict)}{_what(item)}.")
+        if isinstance(expected, dict) and item.keys() != expected.keys():
+            yours = ", ".join(item) or "none"
+            raise NotYet(f"{name} should have the keys {', '.join(expected)}; yours are {yours}.")
 
 
 def _what(value):
@@ -189,9 +224,8 @@ def _require_dtypes(mine, right):
             continue
         if array.dtype == np.float32 and mine[name].dtype == np.float64:
             raise NotYet(
-                f"{name} has the right values, but float32 arguments came out as float64. Three things do that without "
-                f"a word: a number of NumPy's own, such as np.log(2 * np.pi), where float(...) makes it Python's; an "
-                f"array of whole numbers, where .astype(x.dtype) helps; a new array without dtype=x.dtype."
+                f"{name} has the right values, but float32 came out as float64: write float(...) around a number of "
+                f"NumPy's own, such as np.log(2 * np.pi), and give whole numbers and new arrays the arguments' dtype."
             )
         raise NotYet(
             f"{name} has the right values, but is {mine[name].dtype} where the arguments are {array.dtype}: which "
@@ -219,9 +253,13 @@ def _finite(a, b):
 # ---- what went wrong -----------------------------------------------------------------------------
 
 
-def _about_shape(name, got, expected):
-    hint = ""
-    if got == expected[::-1]:
+def _about_shape(name, mine, right):
+    got, expected, hint = mine[name].shape, right[name].shape, ""
+    shapes = [(mine[other].shape, right[other].shape) for other in right]
+    turned = all(a in (b, b[::-1]) for a, b in shapes)
+    if sorted(a for a, _ in shapes) == sorted(b for _, b in shapes) and not turned:
+        hint = f" The shapes are right in another order: expected {', '.join(right)}."
+    elif got == expected[::-1]:
         hint = " It looks transposed."
     elif len(got) < len(expected):
         hint = " An axis is summed over that should stay."
@@ -245,46 +283,79 @@ def _about_arguments(exercise, answer, arguments):
     return f" Here the shapes are {', '.join(shapes)}.{also}" if shapes else ""
 
 
-def _diagnose(exercise, arguments, mine, right, wrong, tol):
-    """What to tell: of the mistakes that explain all that is wrong, the one that most of the results are like."""
-    best, message = -1, None
+def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
+    """What to tell: the hint of the mistake that gives these results, all of them, or else what is to be seen."""
     for mistake in exercise.mistakes:
         with np.errstate(all="ignore"):
             theirs = named(mistake.answer(*map_arrays(np.copy, arguments)), exercise.names)
-        alike = {name for name in mine if name in theirs and _close(mine[name], np.asarray(theirs[name]), tol)}
-        if alike.issuperset(wrong) and len(alike) > best:
-            best, message = len(alike), mistake.message
-    return message or _describe(mine, right, wrong, tol)
+        if all(name in theirs and _close(mine[name], np.asarray(theirs[name]), tol) for name in mine):
+            return mistake.message
+    return _describe(mine, right, tol, elsewhere)
 
 
-def _describe(mine, right, wrong, tol):
+def _describe(mine, right, tol, elsewhere):
+    wrong = [name for name in right if not _close(mine[name], right[name], tol)]
     for name in wrong:
         if (np.isfinite(right[name]) & ~np.isfinite(mine[name])).any():
             where = "which exp overflows, or which division or logarithm meets 0?"
             return f"{name} holds NaN or infinity where a number should be: {where}"
-    name = wrong[0]
+    if _shuffled(mine, right, tol):
+        return f"The results stand in another order: expected {', '.join(right)}."
+    name = min(wrong, key=lambda name: _share(mine[name], right[name], tol))
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
-    return f"{name} {_pattern(mine[name], right[name], tol)}{also}"
+    return f"{name} {_pattern(name, mine, right, tol, elsewhere)}{also}"
 
 
-def _pattern(a, b, tol):
+def _shuffled(mine, right, tol):
+    """Whether each of the results is one of the right ones, and each of those is there."""
+
+    def within(some, others):
+        return all(any(_close(a, b, tol) for b in others.values()) for a in some.values())
+
+    return within(mine, right) and within(right, mine)
+
+
+def _share(a, b, tol):
+    """Which share of the entries is wrong."""
+    return np.mean(np.abs(a - b) > max(tol, 1e-6) * np.abs(b).max())
+
+
+def _pattern(name, mine, right, tol, elsewhere):
     """The relation of a wrong array to the right one, where it has a simple name."""
+    a, b = mine[name], right[name]
     if not a.any():
-        return f"is {'all zeros' if a.ndim else '0'}: a path by which it matters is missing."
+        path = ": a path by which it matters is missing" if name.startswith(("d", "g_")) else ""
+        return f"is {'all zeros' if a.ndim else '0'}{path}."
     if _close(a, -b, tol):
         return "has the wrong sign."
     if a.ndim == 2 and a.shape[0] == a.shape[1] and _close(a, b.T, tol):
         return "is the transpose of what it should be."
-    big = np.abs(b) > 1e-3 * np.abs(b).max()
-    ratio = float(np.median(a[big] / b[big])) if big.any() else 0.0
-    if ratio and _close(a, ratio * b, tol):
-        return f"is {ratio:.4g} times what it should be: where does that factor come from?"
+    factor = _factor(name, mine, right, tol, elsewhere)
+    if factor:
+        return f"is {factor:.4g} times what it should be: where does that factor come from?"
     where = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(a - b)), a.shape))
-    at = f" at {list(where)}" if where else ""
-    share = np.mean(np.abs(a - b) > 1e-6 * np.abs(b).max())
+    at, share = f" at {list(where)}" if where else "", _share(a, b, tol)
     entries = "" if share == 1 or not where else f" {share:.0%} of its entries are wrong, the others right."
     return f"is wrong{at}: yours is {a[where]:.6g}, right would be {b[where]:.6g}.{entries}"
+
+
+def _factor(name, mine, right, tol, elsewhere):
+    """By what a wrong array is a multiple of the right one, or 0. One or two numbers always are multiples or nearly so:
+    then the factor has to be that of another draw too."""
+    ratio, entries = _ratio(mine[name], right[name])
+    if not ratio or not _close(mine[name], ratio * right[name], tol):
+        return 0.0
+    if entries > 2:
+        return ratio
+    others, rights = elsewhere()
+    return ratio if name in others and _close(others[name], ratio * rights[name], tol) else 0.0
+
+
+def _ratio(a, b):
+    """The median ratio of the entries that are not small, and how many these are."""
+    big = np.abs(b) > 1e-3 * np.abs(b).max()
+    return (float(np.median(a[big] / b[big])) if big.any() else 0.0), big.sum()
 
 
 # ---- predictions ---------------------------------------------------------------------------------

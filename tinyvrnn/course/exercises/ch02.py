@@ -59,6 +59,30 @@ EXPECTED = Task(
                 -HALF_LOG_2PI - np.log(sigma_x) - ((x - mu_z) / sigma_x) ** 2 / 2 - sigma_z**2 / 2
             ),
         ),
+        Mistake(
+            "sigma_z^2 stands where E[z^2] belongs: that is the mean of a square about 0, and z has a mean of its own.",
+            lambda x, mu_z, sigma_z, sigma_x: wrong_expected(lambda s: s**2 - mu_z**2)(x, mu_z, sigma_z, sigma_x),
+        ),
+        Mistake(
+            "The logarithm is that of the variance, without its half.",
+            wrong_expected(norm=lambda sigma_x: np.log(sigma_x**2)),
+        ),
+        Mistake(
+            "The squares are divided by a deviation: an exponent has no unit, and here one is left over.",
+            lambda x, mu_z, sigma_z, sigma_x: (
+                -HALF_LOG_2PI - np.log(sigma_x) - ((x - mu_z) ** 2 + sigma_z**2) / (2 * sigma_x)
+            ),
+        ),
+        Mistake(
+            "That is a density, never negative: asked is the mean of its logarithm.",
+            lambda *arguments: np.exp(expected_log_density(*arguments)),
+        ),
+        Mistake(
+            "That is log E_q[p(x | z)], the logarithm of a mean: here the logarithm stands inside.",
+            lambda x, mu_z, sigma_z, sigma_x: wrong_expected(np.zeros_like)(
+                x, mu_z, sigma_z, np.sqrt(sigma_x**2 + sigma_z**2)
+            ),
+        ),
     ),
 )
 
@@ -103,6 +127,11 @@ def draw_score(rng):
     return mu, np.exp(0.5 * rng.standard_normal(shape)), eps, f
 
 
+def density(eps, sigma):
+    """q(z) at z = mu + sigma eps."""
+    return np.exp(-0.5 * eps**2 - HALF_LOG_2PI) / sigma
+
+
 SCORE = Task(
     "the score function",
     "write",
@@ -135,6 +164,22 @@ SCORE = Task(
             lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1) / (2 * sigma**2)),
         ),
         Mistake("g_sigma is the slope by log sigma.", lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1))),
+        Mistake(
+            "That is the road through z = mu + sigma eps, on which f's slope travels: here f is known as a value only.",
+            lambda mu, sigma, eps, f: (f, f * eps),
+        ),
+        Mistake(
+            "g_sigma has a sigma too many below the line: (z - mu)^2 / sigma^3 in terms of eps?",
+            lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1) / sigma**2),
+        ),
+        Mistake(
+            "Those are the slopes of q itself: the score is the slope of its logarithm.",
+            lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f * density(eps, sigma)),
+        ),
+        Mistake(
+            "The two have changed places: first the slope by mu, then that by sigma.",
+            lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f)[::-1],
+        ),
     ),
 )
 
@@ -151,11 +196,12 @@ def draw_kl(rng):
     return mu_z, np.exp(0.5 * rng.standard_normal(shape)), mu_0, np.exp(0.5 * rng.standard_normal(shape))
 
 
-def wrong_kl(log=1.0, half=0.5, one=0.5, square=lambda v: v**2, mean=1.0, reduce=np.sum):
-    """The KL with one thing changed."""
+def wrong_kl(log=1.0, half=0.5, one=0.5, square=lambda v: v**2, mean=1.0, reduce=np.sum, below=None):
+    """The KL with one thing changed. below: what the squares are divided by, of sigma_z and sigma_0."""
 
     def answer(mu_z, sigma_z, mu_0, sigma_0):
-        ratio = (square(sigma_z) + mean * (mu_z - mu_0) ** 2) / square(sigma_0)
+        under = below(sigma_z, sigma_0) if below else square(sigma_0)
+        ratio = (square(sigma_z) + mean * (mu_z - mu_0) ** 2) / under
         return reduce(log * np.log(sigma_0 / sigma_z) + half * ratio - one, axis=-1)
 
     return answer
@@ -178,6 +224,26 @@ KL = Task(
         Mistake(
             "That is KL(p || q): which of the two does the average go over?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_0, sigma_0, mu_z, sigma_z),
+        ),
+        Mistake(
+            "That is the KL to N(0, 1), whatever the prior: where do mu_0 and sigma_0 enter?",
+            lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_z, sigma_z, 0 * mu_0, sigma_0 / sigma_0),
+        ),
+        Mistake(
+            "The squares are multiplied by sigma_0^2: Python reads a / 2 * b from left to right.",
+            wrong_kl(below=lambda sigma_z, sigma_0: sigma_0**-2),
+        ),
+        Mistake(
+            "The constant comes once for all latent dimensions: is the KL of two equal Gaussians 0 then?",
+            lambda *arguments: wrong_kl(one=0.0)(*arguments) - 0.5,
+        ),
+        Mistake(
+            "The squares are divided by a deviation: a KL has no unit, and here one is left over.",
+            wrong_kl(below=lambda sigma_z, sigma_0: sigma_0),
+        ),
+        Mistake(
+            "The squares are divided by q's own variance: in whose exponent do they stand?",
+            wrong_kl(below=lambda sigma_z, sigma_0: sigma_z**2),
         ),
     ),
     forbidden=(gaussian.gaussian_kl_forward,),

@@ -3,7 +3,8 @@
 import numpy as np
 
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
-from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
+from tinyvrnn.distributions.gaussian import gaussian_kl_forward, gaussian_log_density_forward
+from tinyvrnn.models import particles
 
 # ---- 05.1: the logarithm of a mean of weights ----------------------------------------------------
 
@@ -14,7 +15,7 @@ def log_mean_exp(log_w):
 
 
 def draw_log_w(rng):
-    K, B = (int(n) for n in rng.permutation([3, 4, 6, 9])[:2])
+    K, B = (int(n) for n in rng.permutation([3, 4, 6, 7])[:2])
     log_w = 2 * rng.standard_normal((K, B))
     log_w[:, 0] -= 1000.0
     return (log_w,)
@@ -50,6 +51,7 @@ LOG_MEAN = Task(
             lambda log_w: -log_mean_exp(-log_w),
         ),
     ),
+    forbidden=(particles.log_mean_exp,),
     tol=1e-9,
 )
 
@@ -80,8 +82,18 @@ def wrong_weight(prior=1, q=-1, x=1, density=log_density, over_t=lambda v: v.sum
     return answer
 
 
-def without_log_sigma(z, mu, sigma):
-    return log_density(z, mu, sigma) + np.log(sigma).sum(axis=-1)
+def wrong_density(log=1.0, half=0.5, power=2):
+    """log N(z; mu, sigma^2) with one thing changed, without its constant, which cancels in w."""
+
+    def answer(z, mu, sigma):
+        return (-half * (z - mu) ** 2 / sigma**power - log * np.log(sigma)).sum(axis=-1)
+
+    return answer
+
+
+def by_the_kl(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z):
+    kl = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)[0]
+    return (log_p_x - kl).sum(axis=0)
 
 
 def mean_over_latents(z, mu, sigma):
@@ -102,7 +114,27 @@ WEIGHT = Task(
         Mistake("log p(x_t | ...) is missing: that weight knows the latents only.", wrong_weight(x=0)),
         Mistake(
             "A density N(z; mu, sigma^2) also has a factor 1 / sigma, and it does not cancel between p and q.",
-            wrong_weight(density=without_log_sigma),
+            wrong_weight(density=wrong_density(log=0.0)),
+        ),
+        Mistake(
+            "log sigma has the wrong sign: a density that is wider is lower.",
+            wrong_weight(density=wrong_density(log=-1.0)),
+        ),
+        Mistake(
+            "log sigma^2 stands where one logarithm of sigma belongs: the factor is 1 / sigma.",
+            wrong_weight(density=wrong_density(log=2.0)),
+        ),
+        Mistake(
+            "A Gaussian's exponent has a factor in front of its square: it is missing.",
+            wrong_weight(density=wrong_density(half=1.0)),
+        ),
+        Mistake(
+            "The squares are divided by a deviation: an exponent has no unit, and here one is left over.",
+            wrong_weight(density=wrong_density(power=1)),
+        ),
+        Mistake(
+            "The closed-form KL is an average over all z: the weight is that of this one z, which was drawn.",
+            by_the_kl,
         ),
         Mistake(
             "sigma is squared on the way in: the density's sigma is a deviation.",
@@ -193,7 +225,26 @@ INSIDE = Task(
             "With neither the KL nor p/q, z counts as if it had been drawn from the prior: it was drawn from q.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)),
         ),
+        Mistake(
+            "The K weights are added and not averaged: more draws would make x more probable.",
+            lambda log_p_x, log_p_z, log_q, kl: log_of_the_sum((log_p_x + log_p_z - log_q).sum(axis=0)),
+        ),
+        Mistake(
+            "The sum of the weights is divided by the number of steps: how many weights are there for a sequence?",
+            lambda log_p_x, log_p_z, log_q, kl: (
+                log_of_the_sum((log_p_x + log_p_z - log_q).sum(axis=0)) - float(np.log(len(log_q)))
+            ),
+        ),
+        Mistake(
+            "q is left out: z was drawn from it, and a mean over such draws has to make up for that.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x + log_p_z).sum(axis=0)),
+        ),
+        Mistake(
+            "The KL stands outside the logarithm now, still as an average: each draw has a log p - log q of its own.",
+            lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)) - kl.sum(axis=0).mean(axis=0),
+        ),
     ),
+    forbidden=(particles.log_mean_exp,),
 )
 
 # ---- 05.5: masks and units -----------------------------------------------------------------------

@@ -167,13 +167,13 @@ def draw_kl(rng):
     return mu_z, sigma_z, mu_0, sigma_0, rng.standard_normal(shape[:-1])
 
 
-def wrong_kl(own=1.0, var=False, mean=1.0, prior=1.0, far=1.0):
+def wrong_kl(own=1.0, var=False, mean=1.0, prior=1.0, far=1.0, wide=1.0, power=3, sign=1.0):
     """The KL's backward with one thing changed."""
 
     def backward(mu_z, sigma_z, mu_0, sigma_0, dkl):
         delta, d = (mu_z - mu_0) / sigma_0**2, dkl[..., None]
-        dsigma_z = d * (sigma_z / sigma_0**2 - own / sigma_z)
-        dsigma_0 = d * (prior / sigma_0 - far * (sigma_z**2 + (mu_z - mu_0) ** 2) / sigma_0**3)
+        dsigma_z = sign * d * (sigma_z / sigma_0**2 - own / sigma_z)
+        dsigma_0 = d * (prior / sigma_0 - (wide * sigma_z**2 + far * (mu_z - mu_0) ** 2) / sigma_0**power)
         scale = 1 / (2 * sigma_z), 1 / (2 * sigma_0)
         if var:
             dsigma_z, dsigma_0 = dsigma_z * scale[0], dsigma_0 * scale[1]
@@ -197,7 +197,20 @@ KL = Task(
         ),
         Mistake("Those are slopes by the variances: the code carries deviations.", wrong_kl(var=True)),
         Mistake(
-            "dsigma_0 lacks the part of the squares: a wider prior makes distant means cheaper.", wrong_kl(far=0.0)
+            "dsigma_0 lacks the part of the squares: a wider prior makes distant means cheaper.",
+            wrong_kl(far=0.0, wide=0.0),
+        ),
+        Mistake(
+            "dsigma_0 lacks one of two squares: sigma_0 also divides the distance of the means.", wrong_kl(far=0.0)
+        ),
+        Mistake("dsigma_0 lacks one of two squares: sigma_0 also divides q's own spread.", wrong_kl(wide=0.0)),
+        Mistake(
+            "dsigma_0's squares have the wrong power of sigma_0 below them: what is the slope of 1 / sigma^2?",
+            wrong_kl(power=2),
+        ),
+        Mistake(
+            "dsigma_z has the wrong sign: q wider than a prior of the same mean has to pay for more width.",
+            wrong_kl(sign=-1.0),
         ),
     ),
     forbidden=(gaussian.gaussian_kl_backward,),
@@ -230,6 +243,10 @@ REPARAMETERISE = Task(
         ),
         Mistake("dsigma lacks eps: how far does z move when sigma grows by 1?", lambda mu, sigma, eps, dz: (dz, dz)),
         Mistake("dsigma multiplies by sigma: that is the slope by eps.", lambda mu, sigma, eps, dz: (dz, dz * sigma)),
+        Mistake(
+            "dsigma multiplies by sigma as well: that is the slope by log sigma.",
+            lambda mu, sigma, eps, dz: (dz, dz * eps * sigma),
+        ),
         Mistake("dmu multiplies by eps: mu moves z by itself.", lambda mu, sigma, eps, dz: (dz * eps, dz * eps)),
         Mistake("No gradient reaches sigma: it is treated as a constant.", lambda mu, sigma, eps, dz: (dz, 0 * dz)),
         Mistake(

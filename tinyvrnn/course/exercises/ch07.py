@@ -92,9 +92,11 @@ def wrong_gru(
     direct=lambda dh, u: dh * u,
     slope_n=lambda u, n: (1 - u) * (1 - n * n),
     slope_u=lambda h, n, u: (h - n) * u * (1 - u),
-    slope_r=lambda g_n, h, r: g_n * r * (1 - r),
+    slope_r=lambda g_n, h, r, c_n: g_n * r * (1 - r),
     sides=lambda da, dg: (da, da, dg, dg, dg),
     reset=lambda r: r,
+    squash=np.tanh,
+    reset_h=False,
     total=np.sum,
 ):
     """The GRU's backward with one thing changed. sides: what W, b, U, c and h get of (da, dg)."""
@@ -102,16 +104,28 @@ def wrong_gru(
     def backward(p, x, h, dh_next):
         (a_r, a_u, a_n), (g_r, g_u, g_n) = blocks(x @ p["W"] + p["b"]), blocks(h @ p["U"] + p["c"])
         r, u = sigmoid(a_r + g_r), sigmoid(a_u + g_u)
-        n = np.tanh(a_n + r * g_n)
+        n = squash(a_n + r * g_n)
         da_n = dh_next * slope_n(u, n)
-        da_r, da_u = da_n * slope_r(g_n, h, r), dh_next * slope_u(h, n, u)
+        da_r, da_u = da_n * slope_r(g_n, h, r, blocks(p["c"])[2]), dh_next * slope_u(h, n, u)
         da, dg = np.concatenate([da_r, da_u, da_n], axis=-1), np.concatenate([da_r, da_u, da_n * reset(r)], axis=-1)
         to_W, to_b, to_U, to_c, to_h = sides(da, dg)
         grads = {"W": rows(x).T @ rows(to_W), "b": total(rows(to_b), axis=0)}
         grads |= {"U": rows(h).T @ rows(to_U), "c": total(rows(to_c), axis=0)}
+        if reset_h:
+            blocks(grads["U"])[2][...] = rows(r * h).T @ rows(da_n)
         return to_W @ p["W"].T, direct(dh_next, u) + to_h @ p["U"].T, grads
 
     return backward
+
+
+def update_first(p, x, h, dh_next):
+    """The GRU's backward with the columns read as u, r, n."""
+
+    def turned(arrays):
+        return {name: np.concatenate([blocks(v)[k] for k in (1, 0, 2)], axis=-1) for name, v in arrays.items()}
+
+    dx, dh, grads = wrong_gru()(turned(p), x, h, dh_next)
+    return dx, dh, turned(grads)
 
 
 BACKWARD = Task(
@@ -158,9 +172,56 @@ BACKWARD = Task(
         ),
         Mistake(
             "The reset gate's gradient has h where h U_n + c_n belongs: that would reset before the product.",
-            wrong_gru(slope_r=lambda g_n, h, r: h * r * (1 - r)),
+            wrong_gru(slope_r=lambda g_n, h, r, c_n: h * r * (1 - r)),
         ),
-        Mistake("The reset gate's gradient lacks the slope of its sigmoid.", wrong_gru(slope_r=lambda g_n, h, r: g_n)),
+        Mistake(
+            "The reset gate's gradient lacks the slope of its sigmoid.",
+            wrong_gru(slope_r=lambda g_n, h, r, c_n: g_n),
+        ),
+        Mistake(
+            "The reset gate's gradient has h U_n alone: what else stands inside what r multiplies?",
+            wrong_gru(slope_r=lambda g_n, h, r, c_n: (g_n - c_n) * r * (1 - r)),
+        ),
+        Mistake(
+            "No gradient reaches the reset gate: r is treated as a constant, and it was computed from x and h.",
+            wrong_gru(slope_r=lambda g_n, h, r, c_n: 0 * g_n),
+        ),
+        Mistake(
+            "No gradient reaches the update gate: u is treated as a constant, and it was computed from x and h.",
+            wrong_gru(slope_u=lambda h, n, u: 0 * u),
+        ),
+        Mistake(
+            "The update gate's gradient stops at u itself: which function made u of its sum, and what is its slope?",
+            wrong_gru(slope_u=lambda h, n, u: h - n),
+        ),
+        Mistake(
+            "The update gate's gradient has the slope of tanh: is that the function that made u?",
+            wrong_gru(slope_u=lambda h, n, u: (h - n) * (1 - u * u)),
+        ),
+        Mistake(
+            "The candidate's gradient has the slope of a sigmoid: is that the function that made n?",
+            wrong_gru(slope_n=lambda u, n: (1 - u) * n * (1 - n)),
+        ),
+        Mistake(
+            "The candidate goes through a sigmoid, forwards and backwards: look at the equation of n.",
+            wrong_gru(slope_n=lambda u, n: (1 - u) * n * (1 - n), squash=sigmoid),
+        ),
+        Mistake("The columns are read as u, r, n: in which order do W, b, U and c hold the gates?", update_first),
+        Mistake(
+            "That is the other convention, h' = u n + (1 - u) h: which of the two does u keep here?",
+            wrong_gru(lambda dh, u: dh * (1 - u), lambda u, n: u * (1 - n * n), lambda h, n, u: (n - h) * u * (1 - u)),
+        ),
+        Mistake(
+            "dh has the direct path alone: h also went through U into r, u and n.",
+            wrong_gru(sides=lambda da, dg: (da, da, dg, dg, 0 * dg)),
+        ),
+        Mistake(
+            "The direct path hands on all of dh': how much of h is left in h'?", wrong_gru(direct=lambda dh, u: dh)
+        ),
+        Mistake(
+            "dU_n is built with r * h: does the gate multiply h before U_n, or what comes out of it?",
+            wrong_gru(reset_h=True),
+        ),
         Mistake("db and dc are means over the rows: they should be added.", wrong_gru(total=np.mean)),
     ),
     forbidden=(
