@@ -245,6 +245,14 @@ assert gaps["std drawn as exp(log_var)"] > 0 > max(gaps["KL without its -1"], ga
 tv.course.show(museum.log_coin_of_probabilities)
 
 # %% [markdown]
+# `a` is the logit, `sigmoid(a)` the probability of $x = 1$.
+#
+# **Your guess.** Take $x = 0$ and let $a$ grow. When does something happen, and what? Who sees it?
+
+# %%
+print(museum.verdict("log(1 - p - eps)"))
+
+# %% [markdown]
 # - **What it says.** The Bernoulli log-density by way of the probability $p$, with $\varepsilon$ against $\log 0$.
 # - **Why people write it.** $\log(p + \varepsilon)$ is right, so surely $\log(1 - p - \varepsilon)$ is its twin. It
 #   is not: as $p \to 1$ its argument goes **below** zero. It should be $1 - p + \varepsilon$, and even that is a
@@ -268,9 +276,13 @@ axes.legend(loc="lower left")
 print(f"first NaN at a = {a[np.isnan(wrong)].min():.2f}; log(1e10) = {np.log(1e10):.2f}")
 assert np.isnan(wrong[a > 24]).all() and np.isfinite(wrong[a < 22]).all()
 assert np.float32(1) - np.float32(1e-10) == 1  # float32 has no digits for this epsilon
+assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
 
 # %% [markdown]
 # In float32 it is worse: $1 - 10^{-10}$ **is** 1 there, so the $\varepsilon$ does nothing at all on that side.
+#
+# Even the exact case is blind: its coin is never that sure. A check sees what it is shown, and extremes have to be
+# shown.
 #
 # ### Exercise 11.2 (bug): the coin
 #
@@ -291,14 +303,7 @@ def my_log_coin(x, a):
 # %%
 tv.course.check("11.2", my_log_coin)
 
-# %%
-print(museum.verdict("log(1 - p - eps)"))
-assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
-
 # %% [markdown]
-# Even the exact case is blind: its coin is never that sure. A check sees what it is shown, and extremes have to be
-# shown.
-#
 # > **Function** `tinyvrnn.distributions.bernoulli.bernoulli_log_density_forward` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -522,12 +527,8 @@ tv.course.check("11.3", my_states)
 tv.course.show(museum.cut)
 
 # %% [markdown]
-# - **What it says.** Every five steps the state is detached: values go on, gradients stop.
-# - **Why people write it.** On purpose, to save memory on long sequences; or by a leftover `.detach()` or `.data`.
-# - **What it does.** The loss is right. Its gradient is that of another function, in which nothing is remembered
-#   for more than five steps. What the model should learn over a longer span, it doesn't.
-#
-# The author did write a gradient check. Its sequences have 4 steps, as a unit test should be quick.
+# `WINDOW` is 5: every five steps the state is detached. The author did write a gradient check. Its sequences have 4
+# steps, as a unit test should be quick.
 #
 # ### Exercise 11.4 (predict): who sees the cut?
 #
@@ -542,6 +543,15 @@ prediction = {"long gradient"}
 
 # %%
 tv.course.check("11.4", prediction)
+
+# %%
+print(museum.verdict("truncated backpropagation"))
+
+# %% [markdown]
+# - **What it says.** Every five steps values go on and gradients stop.
+# - **Why people write it.** On purpose, to save memory on long sequences; or by a leftover `.detach()` or `.data`.
+# - **What it does.** The loss is right. Its gradient is that of another function, in which nothing is remembered
+#   for more than five steps. What the model should learn over a longer span, it doesn't.
 
 # %%
 wrong, right = museum.EXHIBITS["truncated backpropagation"]
@@ -560,17 +570,13 @@ axes.text(3.8, 1e-9, "the unit test\nlooks here", color="0.35", ha="right")
 axes.set(xlabel="steps T of the sequences", ylabel="relative error of the slope", title="Right, until step six")
 axes.set_xticks(range(0, 21, 5))
 
-assert max(off[: museum.WINDOW]) < 1e-14 and min(off[museum.WINDOW :]) > 1e-6
+assert museum.WINDOW == 5 and max(off[: museum.WINDOW]) < 1e-14 and min(off[museum.WINDOW :]) > 1e-6
+assert museum.seen_by("truncated backpropagation") == {"long gradient"}
 
 # %% [markdown]
 # **The fixed line:** `return state`; or, if the cut is on purpose, a test with sequences longer than one window, and
 # a name for what is computed that isn't "the gradient".
-
-# %%
-print(museum.verdict("truncated backpropagation"))
-assert museum.seen_by("truncated backpropagation") == {"long gradient"}
-
-# %% [markdown]
+#
 # > **Function** `tinyvrnn.models.schedule.loop_backward` · **held by**
 # > `tests/test_schedule.py::test_batched_schedule_equals_the_literal_steps`
 #
@@ -628,6 +634,14 @@ assert museum.seen_by("means fed back") == {"samples"}
 tv.course.show(museum.step_then_clip)
 
 # %% [markdown]
+# `clip` shortens `grads` in place to a norm of at most `max_norm`.
+#
+# **Your guess.** How long can a step be? On which day does it show, and which guard is there on that day?
+
+# %%
+print(museum.verdict("clipping after the step"))
+
+# %% [markdown]
 # - **What it says.** Step, and then shorten a gradient that nobody will use again.
 # - **Why people write it.** `loss.backward()`, `optimizer.step()` are a pair in every tutorial; clipping was added
 #   later, at the end.
@@ -651,6 +665,7 @@ axes.set(xlabel="step", ylabel="length of the step", title="One cliff, and the w
 axes.legend(loc="upper left")
 
 assert moved[7] > 100 and np.median(moved) < 0.2
+assert museum.seen_by("clipping after the step") == {"step length"}
 
 # %% [markdown]
 # ### Exercise 11.5 (bug): clipping
@@ -686,10 +701,6 @@ def my_step(theta, m, lr, max_norm, grads):
 
 # %%
 tv.course.check("11.5", my_step)
-
-# %%
-print(museum.verdict("clipping after the step"))
-assert museum.seen_by("clipping after the step") == {"step length"}
 
 # %% [markdown]
 # > **Function** `tinyvrnn.training.optim.clip_by_global_norm` · **held by**
