@@ -417,7 +417,7 @@ figure, axes = plt.subplots(figsize=(8, 3.2))
 axes.bar(range(16), p_of_x, color="0.85", label="p(x) by the integral over z")
 axes.errorbar(range(16), frequency, 4 * error, fmt="o", color=orange, capsize=3, label="of 20,000 samples")
 axes.set_xticks(range(16), [f"{i:04b}"[:2] + "\n" + f"{i:04b}"[2:] for i in range(16)])
-axes.set(xlabel="the sequence: pixels of x_1 above those of x_2", ylabel="probability")
+axes.set(xlabel="the sequence: pixels of $x_1$ above those of $x_2$", ylabel="probability")
 axes.set_title("Samples come as often as Eq. 8 says (bars: 4 standard errors)")
 axes.legend()
 

@@ -319,6 +319,9 @@ assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
 # $$-\mathrm{KL} = \mathbb E_q\left[\log \frac{p(z \mid x)}{q(z)}\right]
 # \le \mathbb E_q\left[\frac{p(z \mid x)}{q(z)} - 1\right] \le 1 - 1 = 0 .$$
 #
+# (The mean over $q$ of $p(z \mid x) / q(z)$ is the sum of $p(z \mid x)$ over those $z$ that $q$ can draw: 1, or less
+# where $q$ leaves some out.)
+#
 # So $\text{ELBO} \le \log p(x)$. Where did we use what $q$ was computed from? **Nowhere.** $q$ may read all of $x$, a
 # part of it, or nothing. For two steps the ELBO, put in the form of Eq. 11, is this:
 
@@ -485,7 +488,8 @@ assert gaps.min() > 0.1 and abs(best - exact) > 0.02
 #
 # $$\sum_m w_m\, \mathrm{KL}(q \,\|\, p_m) = \sum_m w_m \sum_k q_k \log \frac{q_k}{p_{mk}}$$
 #
-# smallest, where $\sum_k q_k = 1$ (a Lagrange multiplier holds it to that). Return `q` $(K,)$ and the smallest value
+# smallest, where $\sum_k q_k = 1$ (a Lagrange multiplier holds it to that; and since $v \log v$ is convex, the sum is
+# convex in $q$, so a point where its slope vanishes **is** the lowest). Return `q` $(K,)$ and the smallest value
 # itself, the **price of not looking ahead**. Both have short formulas.
 
 
@@ -516,8 +520,8 @@ assert abs(q[1] - best) < 0.002 and 0 <= gaps.min() - price < 1e-4
 # %% [markdown]
 # ## What this means for a VRNN
 #
-# - The bound is honest with any $q$: a filter makes it looser, never wrong. Whoever reports the ELBO reports too
-#   little.
+# - The bound is honest with any $q$: a filter makes it looser, never wrong. Whoever reports the ELBO never
+#   reports too much.
 # - One could let $q$ look ahead, with a second network that reads $x$ from the end: Eq. 11 stays as it is. Models of
 #   this kind exist, e.g. [Fraccaro et al., 2016](https://arxiv.org/abs/1605.07571). The price is a second pass, and
 #   latents that cannot be had while the sequence is still coming in.

@@ -108,6 +108,10 @@ assert 1e-7 < best < 1e-3 and min(two_sided) < 1e-9 < min(one_sided) * 10
 # %%
 tv.course.show(tv.gradcheck.numerical_gradient)
 
+# %% [markdown]
+# > **Function** `tinyvrnn.gradcheck.numerical_gradient` · **held by**
+# > `tests/test_gradcheck.py::test_numerical_gradient_of_known_functions`
+
 # %%
 p = {"W": rng.standard_normal((4, 3)), "b": rng.standard_normal(3)}
 x = rng.standard_normal((5, 4))
@@ -213,6 +217,9 @@ tv.course.check("06.3", my_mlp_backward)
 tv.course.show(tv.distributions.gaussian.gaussian_kl_forward)
 
 # %% [markdown]
+# > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
+# > `tests/test_distributions.py::test_kl_equals_monte_carlo`
+#
 # ### Exercise 06.4 (derive): the KL
 #
 # Differentiate the formula by each argument. `dkl` has one axis less than `mu_z`, because the KL is summed over the

@@ -103,6 +103,10 @@ tv.course.check("08.1", my_bounds)
 # %%
 tv.course.show(clip_by_global_norm)
 
+# %% [markdown]
+# > **Function** `tinyvrnn.training.optim.clip_by_global_norm` · **held by**
+# > `tests/test_training.py::test_clipping_limits_the_norm_and_keeps_the_direction`
+
 # %%
 g = np.array([3.0, 0.4])
 flat = g.copy()

@@ -44,6 +44,9 @@ rng = np.random.default_rng(0)
 tv.course.show(namespace)
 
 # %% [markdown]
+# > **Function** `tinyvrnn.backend.namespace` · **held by**
+# > `tests/test_backend.py::test_arrays_carry_their_backend`
+#
 # `get_backend(name)` gives the four things that the making of arrays needs: a name, the functions `xp`, a way there
 # (`asarray`) and a way back (`to_host`). There are three names: `"numpy"`, `"cupy"`, and `"strict"`, the stand-in,
 # which computes on the processor and behaves like a device in all else.

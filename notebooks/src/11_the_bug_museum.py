@@ -2,8 +2,8 @@
 # # 11 · The bug museum
 #
 # Fourteen bugs of kinds that are found in public VRNN and VAE code, rebuilt here in a few lines each. None of them
-# stops the program; most let the loss fall as it should. For each one: read the code, guess, run, and find the check
-# that would have seen it. In the last room all checks are run on all bugs.
+# stops the program; most let the loss fall as it should. At each exhibit: read the code, write down a guess, run the
+# verdict of the checks, and only then read the card. In the last room all checks are run on all bugs.
 #
 # *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [06](06_backward_by_hand_1.ipynb) for the numeric
 # check. *It takes* about an hour and a half.
@@ -33,8 +33,8 @@ blue, red, green, *_ = tv.plots.COLOURS
 tv.course.show(museum.terms)
 
 # %% [markdown]
-# Automatic differentiation fits in one line: move $\theta$ by a tiny **imaginary** step, and the derivative appears
-# as the imaginary part,
+# A stand-in for automatic differentiation fits in one line: move $\theta$ by a tiny **imaginary**
+# step, and the derivative appears as the imaginary part,
 #
 # $$f(\theta + i h v) = f(\theta) + i h \, \nabla f \cdot v - \tfrac12 h^2 \, v^\top \nabla^2 f \, v + \dots
 # \qquad \frac{\mathrm{Im}\, f(\theta + i h v)}{h} = \nabla f \cdot v + O(h^2) .$$
@@ -82,6 +82,8 @@ assert abs(elbos.mean() - log_p) < 4 * error
 # ## Room 1: the Gaussian
 #
 # ### Exhibit 1 · The deviation drawn as exp(log_var)
+#
+# This first one comes with a guide. From the next on, you guess before the card is read.
 
 # %%
 tv.course.show(museum.draw_with_exp_log_var)
@@ -129,6 +131,13 @@ assert museum.seen_by("std drawn as exp(log_var)") == {"moments", "exact case", 
 tv.course.show(museum.kl_without_its_1)
 
 # %% [markdown]
+# **Your guess.** Which gradients does the missing $-1$ change? Which number does it change? Go through the list of
+# guards above, and note the names of those that will fail.
+
+# %%
+print(museum.verdict("KL without its -1"))
+
+# %% [markdown]
 # - **What it says.** $\frac12 \sum \big(s_0 - s_z + (e^{s_z} + (\mu_z - \mu_0)^2) / e^{s_0}\big)$.
 # - **Why people write it.** The $-1$ is a constant. It changes no gradient, so the model that is trained is the same.
 # - **What it does.** The KL of two equal distributions should be 0. Here it is $\frac12$ for every latent dimension.
@@ -148,18 +157,14 @@ def constant(s):
 
 
 assert abs(museum.slope(constant, s_z, np.ones(2))) < 1e-12  # no gradient changes
+assert museum.seen_by("KL without its -1") == {"Monte Carlo KL", "exact case"}
 
 # %% [markdown]
 # Half a nat a dimension looks harmless. With 200 latent dimensions it is 100 nats for **every step**, in a number
 # that will be compared with other people's.
 #
 # **The fixed line:** `return 0.5 * (log_var_0 - log_var_z + ratio - 1).sum(axis=-1)`.
-
-# %%
-print(museum.verdict("KL without its -1"))
-assert museum.seen_by("KL without its -1") == {"Monte Carlo KL", "exact case"}
-
-# %% [markdown]
+#
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -169,10 +174,18 @@ assert museum.seen_by("KL without its -1") == {"Monte Carlo KL", "exact case"}
 tv.course.show(museum.log_var_by_relu)
 
 # %% [markdown]
+# **Your guess.** It stands behind the heads of prior and posterior. Which $\sigma$ can a head give now, and which
+# not? Whom would that disturb?
+
+# %%
+print(museum.verdict("ReLU on a log-variance"))
+
+# %% [markdown]
 # - **What it says.** The head that gives $s = \log \sigma^2$ ends in a ReLU, like all other layers of the network.
 # - **Why people write it.** A helper builds "linear, then ReLU", and the head was built with the helper. Or: a
 #   variance must be positive, and this makes it so. But it is the **log**-variance, which may well be negative.
-# - **What it does.** $\sigma \ge 1$ always, and where the head asks for less, its gradient is 0: it never comes back.
+# - **What it does.** $\sigma \ge 1$ always, and where the head asks for less, its gradient is 0: that input gives it no
+#   pull back.
 
 # %%
 s = np.linspace(-4, 3, 141)
@@ -186,15 +199,14 @@ axes.legend()
 
 slopes = [museum.slope(lambda v: museum.log_var_by_relu(v).sum(), np.array([at]), np.ones(1)) for at in (-2.0, 2.0)]
 assert slopes == [0.0, 1.0] and np.exp(0.5 * museum.log_var_by_relu(s)).min() == 1.0
-
-# %% [markdown]
-# **The fixed line:** `log_var = s`. **Which check sees it?**
-
-# %%
-print(museum.verdict("ReLU on a log-variance"))
 assert museum.seen_by("ReLU on a log-variance") == {"moments", "exact case"}
 
 # %% [markdown]
+# **The fixed line:** `log_var = s`.
+#
+# > **Function** `tinyvrnn.distributions.gaussian.sigma_of` · **held by**
+# > `tests/test_distributions.py::test_sigma_never_falls_below_its_floor`
+#
 # ### Exercise 11.1 (predict): above or below?
 #
 # In the exact case the ELBO should be $\log p(x)$, and each of the three bugs moves it. To which side? Answer with
@@ -233,6 +245,14 @@ assert gaps["std drawn as exp(log_var)"] > 0 > max(gaps["KL without its -1"], ga
 tv.course.show(museum.log_coin_of_probabilities)
 
 # %% [markdown]
+# `a` is the logit, `sigmoid(a)` the probability of $x = 1$.
+#
+# **Your guess.** Take $x = 0$ and let $a$ grow. When does something happen, and what? Who sees it?
+
+# %%
+print(museum.verdict("log(1 - p - eps)"))
+
+# %% [markdown]
 # - **What it says.** The Bernoulli log-density by way of the probability $p$, with $\varepsilon$ against $\log 0$.
 # - **Why people write it.** $\log(p + \varepsilon)$ is right, so surely $\log(1 - p - \varepsilon)$ is its twin. It
 #   is not: as $p \to 1$ its argument goes **below** zero. It should be $1 - p + \varepsilon$, and even that is a
@@ -256,9 +276,13 @@ axes.legend(loc="lower left")
 print(f"first NaN at a = {a[np.isnan(wrong)].min():.2f}; log(1e10) = {np.log(1e10):.2f}")
 assert np.isnan(wrong[a > 24]).all() and np.isfinite(wrong[a < 22]).all()
 assert np.float32(1) - np.float32(1e-10) == 1  # float32 has no digits for this epsilon
+assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
 
 # %% [markdown]
 # In float32 it is worse: $1 - 10^{-10}$ **is** 1 there, so the $\varepsilon$ does nothing at all on that side.
+#
+# Even the exact case is blind: its coin is never that sure. A check sees what it is shown, and extremes have to be
+# shown.
 #
 # ### Exercise 11.2 (bug): the coin
 #
@@ -279,14 +303,7 @@ def my_log_coin(x, a):
 # %%
 tv.course.check("11.2", my_log_coin)
 
-# %%
-print(museum.verdict("log(1 - p - eps)"))
-assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
-
 # %% [markdown]
-# Even the exact case is blind: its coin is never that sure. A check sees what it is shown, and extremes have to be
-# shown.
-#
 # > **Function** `tinyvrnn.distributions.bernoulli.bernoulli_log_density_forward` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -296,29 +313,37 @@ assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
 tv.course.show(museum.next_step)
 
 # %% [markdown]
+# `target` is what the decoder's output is compared with. All else reads `x` as before.
+#
+# **Your guess.** What does the decoder have to say at step $t$ now, and what does its $z_t$ know? Three of the guards
+# fail. Which? (One of them you can see coming; the other two look at something that happens at the edge.)
+
+# %%
+print(museum.verdict("target shifted by a step"))
+
+# %% [markdown]
 # - **What it says.** At step $t$ the decoder is judged on $x_{t+1}$, while $q(z_t \mid x_{\le t}, z_{\lt t})$ saw
 #   $x_t$.
 # - **Why people write it.** A language model reads $x_t$ and foretells $x_{t+1}$:
 #   `inputs, targets = x[:-1], x[1:]`. In a VRNN the shift is there already: $h_{t-1}$ ends at $x_{t-1}$, and $z_t$
 #   stands for $x_t$.
-# - **What it does.** z is paid for what it tells of $x_t$, and the decoder needs something else. If the frames differ
-#   much, the best thing for q to do is to say nothing.
+# - **What it does.** $z_t$ is paid for what it tells of $x_t$, and the decoder needs to know something else: $x_{t+1}$.
+#   In the exact case, where q is the posterior given $x_t$, that costs nats at once.
 
 # %%
 elbos, log_p = museum.elbos_and_log_p(museum.RIGHT)
 shifted, _ = museum.elbos_and_log_p(museum.RIGHT._replace(target=museum.next_step))
 print(f"log p(x) {log_p:.2f}; ELBO {elbos.mean():.2f}, shifted {shifted.mean():.2f}: nats per sequence of 6 steps")
 assert shifted.mean() < log_p - 1
-
-# %% [markdown]
-# **The fixed line:** `return x`. **Which check sees it?**
-
-# %%
-print(museum.verdict("target shifted by a step"))
 assert museum.seen_by("target shifted by a step") == {"exact case", "batch = singles", "padding"}
 
 # %% [markdown]
 # Batch and padding see it by its edge: the last frame of a short sequence gets a target from the padding.
+#
+# **The fixed line:** `return x`.
+#
+# > **Function** `tinyvrnn.models.schedule.sequence_forward` · **held by**
+# > `tests/test_schedule.py::test_later_steps_do_not_change_earlier_terms`
 #
 # ## Room 3: the state
 #
@@ -326,6 +351,15 @@ assert museum.seen_by("target shifted by a step") == {"exact case", "batch = sin
 
 # %%
 tv.course.show(museum.read_c)
+
+# %% [markdown]
+# `read` picks from an LSTM's state, the pair $(h, c)$ with $h = o \tanh(c)$, what encoder, decoder and prior look at.
+#
+# **Your guess.** $h$ and $c$ have the same shape, and both are made of the past. What goes wrong, if anything? Who
+# would notice?
+
+# %%
+print(museum.verdict("cell state in place of h"))
 
 # %% [markdown]
 # - **What it says.** Encoder, decoder and prior read the LSTM's memory $c$ in place of its output $h = o \tanh(c)$.
@@ -351,23 +385,29 @@ axes.set(xlabel="step t", ylabel="largest entry", title="h stays below 1; c has 
 axes.legend()
 
 assert max(seen["h"]) < 1 < 20 < seen["c"][-1]
-
-# %% [markdown]
-# **The fixed line:** `h, c = state`. **Which check sees it?**
-
-# %%
-print(museum.verdict("cell state in place of h"))
 assert museum.seen_by("cell state in place of h") == {"exact case"}
 
 # %% [markdown]
+# **The fixed line:** `h, c = state`.
+#
 # Only a second way to the same number sees it: the exact case works out $h$ by an LSTM of its own, a scalar at a
 # time. (While this room was built, the matrix at the end showed **no** check for this bug. The cause: the exhibit
 # itself had been built wrong, and read $h$ after all. A bug that nothing sees may be no bug.)
+#
+# > **Function** `tinyvrnn.nn.gru.gru_forward` · **held by**
+# > `tests/test_equations.py::test_gru_equals_a_loop_over_scalars`
 #
 # ### Exhibit 7 · A GRU, silently without bias
 
 # %%
 tv.course.show(museum.gru_without_bias)
+
+# %% [markdown]
+# **Your guess.** Is the gradient of the biases right? What can a cell like this one not do? Two guards fail: one that
+# knows what the state should be, and one that needs the state for something.
+
+# %%
+print(museum.verdict("GRU without bias"))
 
 # %% [markdown]
 # - **What it says.** The biases are made, saved, counted and trained. They are not used.
@@ -397,18 +437,14 @@ for name in "bc":
 wrong, right = (slope_of_loss(program, biases, *museum.batch()) for program in museum.EXHIBITS["GRU without bias"])
 print(f"slope of the loss in the direction of all GRU biases: {wrong:.4f} without, {right:.4f} with them")
 assert wrong == 0 != right
+assert museum.seen_by("GRU without bias") == {"exact case", "samples"}
 
 # %% [markdown]
 # A gradient that is **exactly** zero is worth a look: it says that the parameter is not in the formula. The numeric
 # check agrees with it, of course.
 #
-# **The fixed line:** `return gru_forward(p["gru"], x, h)[0], c`. **Which check sees it?**
-
-# %%
-print(museum.verdict("GRU without bias"))
-assert museum.seen_by("GRU without bias") == {"exact case", "samples"}
-
-# %% [markdown]
+# **The fixed line:** `return gru_forward(p["gru"], x, h)[0], c`.
+#
 # > **Function** `tinyvrnn.nn.gru.gru_forward` · **held by**
 # > `tests/test_planted.py::test_the_gradient_check_alone_would_not_see_it`
 #
@@ -418,8 +454,16 @@ assert museum.seen_by("GRU without bias") == {"exact case", "samples"}
 tv.course.show(museum.last_state)
 
 # %% [markdown]
-# - **What it says.** A batch starts from the state in which the last batch ended. (`kept` is what the object
-#   remembers: `self.hidden`.)
+# `start` gives the state before the first step of a batch; `kept` is what the object remembers from call to call, like
+# `self.hidden`.
+#
+# **Your guess.** What does the loss of a batch depend on now? Four guards fail, two of them by accident.
+
+# %%
+print(museum.verdict("state carried over"))
+
+# %% [markdown]
+# - **What it says.** A batch starts from the state in which the last batch ended.
 # - **Why people write it.** For one long text cut in pieces it is right, and the code came from there.
 # - **What it does.** Row 3 of this batch begins with the memory of row 3 of the last one, an unrelated sequence. The
 #   loss of a sequence depends on its neighbours, and a test score on the order of the test set.
@@ -431,16 +475,15 @@ for name, start in (("carried", museum.last_state), ("zeros", museum.zeros)):
     losses = [museum.loss(program, theta, x, eps, lengths) for _ in range(4)]
     print(f"{name:8} the loss of one batch, four times: {np.round(losses, 4)}")
     assert (len(set(losses)) == 1) == (name == "zeros")
-
-# %% [markdown]
-# **The fixed line:** `return zeros(program, B)`. **Which check sees it?**
-
-# %%
-print(museum.verdict("state carried over"))
 assert museum.seen_by("state carried over") == {"gradient", "long gradient", "batch = singles", "same again"}
 
 # %% [markdown]
-# The gradient check sees it by accident: a loss that changes from call to call is no function, and has no difference.
+# The gradient checks see it by accident: a loss that changes from call to call is no function, and has no difference.
+#
+# **The fixed line:** `return zeros(program, B)`.
+#
+# > **Function** `tinyvrnn.models.schedule.loop_forward` · **held by**
+# > `tests/test_schedule.py::test_batches_are_unrelated`
 #
 # ### Exercise 11.3 (bug): one state, many sequences
 #
@@ -484,12 +527,8 @@ tv.course.check("11.3", my_states)
 tv.course.show(museum.cut)
 
 # %% [markdown]
-# - **What it says.** Every five steps the state is detached: values go on, gradients stop.
-# - **Why people write it.** On purpose, to save memory on long sequences; or by a leftover `.detach()` or `.data`.
-# - **What it does.** The loss is right. Its gradient is that of another function, in which nothing is remembered
-#   for more than five steps. What the model should learn over a longer span, it doesn't.
-#
-# The author did write a gradient check. Its sequences have 4 steps, as a unit test should be quick.
+# `WINDOW` is 5: every five steps the state is detached. The author did write a gradient check. Its sequences have 4
+# steps, as a unit test should be quick.
 #
 # ### Exercise 11.4 (predict): who sees the cut?
 #
@@ -504,6 +543,15 @@ prediction = {"long gradient"}
 
 # %%
 tv.course.check("11.4", prediction)
+
+# %%
+print(museum.verdict("truncated backpropagation"))
+
+# %% [markdown]
+# - **What it says.** Every five steps values go on and gradients stop.
+# - **Why people write it.** On purpose, to save memory on long sequences; or by a leftover `.detach()` or `.data`.
+# - **What it does.** The loss is right. Its gradient is that of another function, in which nothing is remembered
+#   for more than five steps. What the model should learn over a longer span, it doesn't.
 
 # %%
 wrong, right = museum.EXHIBITS["truncated backpropagation"]
@@ -522,23 +570,31 @@ axes.text(3.8, 1e-9, "the unit test\nlooks here", color="0.35", ha="right")
 axes.set(xlabel="steps T of the sequences", ylabel="relative error of the slope", title="Right, until step six")
 axes.set_xticks(range(0, 21, 5))
 
-assert max(off[: museum.WINDOW]) < 1e-14 and min(off[museum.WINDOW :]) > 1e-6
-
-# %% [markdown]
-# **The fixed line:** `return state`; or, if the cut is on purpose, a test with sequences longer than two windows,
-# and a name for what is computed that isn't "the gradient".
-
-# %%
-print(museum.verdict("truncated backpropagation"))
+assert museum.WINDOW == 5 and max(off[: museum.WINDOW]) < 1e-14 and min(off[museum.WINDOW :]) > 1e-6
 assert museum.seen_by("truncated backpropagation") == {"long gradient"}
 
 # %% [markdown]
+# **The fixed line:** `return state`; or, if the cut is on purpose, a test with sequences longer than one window, and
+# a name for what is computed that isn't "the gradient".
+#
+# > **Function** `tinyvrnn.models.schedule.loop_backward` · **held by**
+# > `tests/test_schedule.py::test_batched_schedule_equals_the_literal_steps`
+#
 # ## Room 4: sampling
 #
 # ### Exhibit 10 · Means fed back as samples
 
 # %%
 tv.course.show(museum.feed_mean)
+
+# %% [markdown]
+# `feed` is asked after each step of sampling: of what was drawn, $x_t$, and its mean, which goes into the next state?
+#
+# **Your guess.** What do the sequences look like, with coins that are 0 or 1? Which guard could see it, if training
+# never samples from the decoder?
+
+# %%
+print(museum.verdict("means fed back"))
 
 # %% [markdown]
 # - **What it says.** After a step the model is fed with $E[x_t]$, and not with the $x_t$ that was drawn.
@@ -562,16 +618,11 @@ panels[0].set_ylabel("16 sequences")
 
 print(f"coins that turned over: {changes[0]} with samples fed back, {changes[1]} with means, of {16 * 23}")
 assert changes[0] == 0 and changes[1] > 100
-
-# %% [markdown]
-# **The fixed line:** `return sample`. **Which check sees it?** None that looks at the loss: training never samples
-# from the decoder.
-
-# %%
-print(museum.verdict("means fed back"))
 assert museum.seen_by("means fed back") == {"samples"}
 
 # %% [markdown]
+# **The fixed line:** `return sample`. No check that looks at the loss sees it: the decoder's samples are not in it.
+#
 # > **Function** `tinyvrnn.models.sampling.ancestral_sample` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -581,6 +632,14 @@ assert museum.seen_by("means fed back") == {"samples"}
 
 # %%
 tv.course.show(museum.step_then_clip)
+
+# %% [markdown]
+# `clip` shortens `grads` in place to a norm of at most `max_norm`.
+#
+# **Your guess.** How long can a step be? On which day does it show, and which guard is there on that day?
+
+# %%
+print(museum.verdict("clipping after the step"))
 
 # %% [markdown]
 # - **What it says.** Step, and then shorten a gradient that nobody will use again.
@@ -606,6 +665,7 @@ axes.set(xlabel="step", ylabel="length of the step", title="One cliff, and the w
 axes.legend(loc="upper left")
 
 assert moved[7] > 100 and np.median(moved) < 0.2
+assert museum.seen_by("clipping after the step") == {"step length"}
 
 # %% [markdown]
 # ### Exercise 11.5 (bug): clipping
@@ -642,18 +702,26 @@ def my_step(theta, m, lr, max_norm, grads):
 # %%
 tv.course.check("11.5", my_step)
 
-# %%
-print(museum.verdict("clipping after the step"))
-assert museum.seen_by("clipping after the step") == {"step length"}
-
 # %% [markdown]
 # > **Function** `tinyvrnn.training.optim.clip_by_global_norm` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
 # ### Exhibit 12 · "Best" weights that alias the live ones
+#
+# The second function is the one that uses the first, as `program.keep`.
 
 # %%
 tv.course.show(museum.keep_alias)
+
+# %%
+tv.course.show(museum.train)
+
+# %% [markdown]
+# **Your guess.** Which weights does `train` give back, and which loss does it say they have? (`clip_then_step` writes
+# `theta -= lr * grads`.)
+
+# %%
+print(museum.verdict("best weights that alias"))
 
 # %% [markdown]
 # - **What it says.** `best = theta`: a second name for the same memory, which the next step changes in place.
@@ -691,16 +759,11 @@ axes.set_xticks(range(0, 21, 5))
 axes.legend(loc="upper left")
 
 assert runs["copy"] == lowest < runs["alias"] / 10
-
-# %% [markdown]
-# **The fixed line:** `return theta.copy()`. **Which check sees it?** One that measures the weights that are
-# **returned**.
-
-# %%
-print(museum.verdict("best weights that alias"))
 assert museum.seen_by("best weights that alias") == {"kept weights"}
 
 # %% [markdown]
+# **The fixed line:** `return theta.copy()`. It takes a check that measures the weights which are **returned**.
+#
 # > **Function** `tinyvrnn.training.loop.train` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -710,6 +773,27 @@ assert museum.seen_by("best weights that alias") == {"kept weights"}
 
 # %%
 tv.course.show(museum.frames_and_sequences)
+
+# %% [markdown]
+# The right one is `((kl - log_p) * mask).sum() / mask.shape[1]`.
+#
+# ### Exercise 11.6 (predict): who sees the units?
+#
+# Which of these six guards fail? Answer with a set of names: `"loss falls"`, `"gradient"`, `"exact case"`,
+# `"batch = singles"` (its sequences differ in length), `"same again"`, `"padding"`. Their one-line descriptions stand
+# at the beginning of the notebook.
+
+# %%
+prediction = None
+### BEGIN SOLUTION
+prediction = {"exact case", "batch = singles"}
+### END SOLUTION
+
+# %%
+tv.course.check("11.6", prediction)
+
+# %%
+print(museum.verdict("per frame next to per sequence"))
 
 # %% [markdown]
 # - **What it says.** The reconstruction is a mean over frames, the KL a sum over the frames of each sequence.
@@ -753,22 +837,29 @@ axes.legend()
 nudges = [F(gain + d, v * (1 + e), n) for d in (-0.01, 0, 0.01) for e in (-0.01, 0, 0.01)]
 assert all((F(gain, v, n) <= nudged).all() for nudged in nudges)  # no step away from the best q is better
 assert np.isclose(kl_of_best[0], 0.5 * np.log(3)) and kl_of_best[-1] < 0.01
+assert museum.seen_by("per frame next to per sequence") == {"exact case", "batch = singles"}
 
 # %% [markdown]
 # The right value is $\frac12 \log 3$ nats a step, what $x$ tells of $z$. With the bug, sequences of 40 frames keep
 # less than a hundredth of a nat. It looks like posterior collapse, and it is cured by one word.
 #
-# **The fixed line:** `reconstruction = -(log_p * mask).sum() / mask.shape[1]`. **Which check sees it?**
-
-# %%
-print(museum.verdict("per frame next to per sequence"))
-assert museum.seen_by("per frame next to per sequence") == {"exact case", "batch = singles"}
-
-# %% [markdown]
+# **The fixed line:** `reconstruction = -(log_p * mask).sum() / mask.shape[1]`.
+#
+# > **Function** `tinyvrnn.models.vrnn.VRNN.loss_and_grads` · **held by**
+# > `tests/test_schedule.py::test_loss_is_minus_the_weighted_bound_in_nats_per_sequence`
+#
 # ### Exhibit 14 · A mean of means, called nats per step
 
 # %%
 tv.course.show(museum.mean_of_means)
+
+# %% [markdown]
+# `nats` $(B,)$ are the log-likelihoods of $B$ sequences, and what comes out goes into the table.
+#
+# **Your guess.** Is it in nats per step? Is it more or less than it should be? Who sees that?
+
+# %%
+print(museum.verdict("mean of per-sequence means"))
 
 # %% [markdown]
 # - **What it says.** Each sequence is divided by its own length, and then the mean is taken.
@@ -788,39 +879,14 @@ assert np.isclose(16 * right, nats.sum()) and wrong < 1.5 * right
 
 harder = -0.1 * lengths**2  # a sequence that gets harder as it goes on
 assert museum.mean_of_means(harder, lengths) > museum.nats_per_step(harder, lengths)
+assert museum.seen_by("mean of per-sequence means") == {"units"}
 
 # %% [markdown]
 # Here it makes the model look worse. Where long sequences are the hard ones, it flatters. Two papers' numbers can't
 # be compared unless both say which one they print.
 #
-# ### Exercise 11.6 (bug): nats per step
+# **The fixed line:** `return nats.sum() / lengths.sum()`, total over total ([08](08_training.ipynb)).
 #
-# The function below gets `log_p` $(T, B)$ and `mask` $(T, B)$, which is 1 at real steps and 0 in the padding, where
-# `log_p` holds rubbish. Mend it: total over total.
-
-
-# %%
-def mean_of_sequence_means(mask, log_p):
-    per_sequence = (log_p * mask).sum(axis=0) / mask.sum(axis=0)
-    return per_sequence.mean()
-
-
-# %%
-def my_nats_per_step(mask, log_p):
-    """Nats per real step, one number, from mask (T, B) and log_p (T, B)."""
-    ### BEGIN SOLUTION
-    return (log_p * mask).sum() / mask.sum()
-    ### END SOLUTION
-
-
-# %%
-tv.course.check("11.6", my_nats_per_step)
-
-# %%
-print(museum.verdict("mean of per-sequence means"))
-assert museum.seen_by("mean of per-sequence means") == {"units"}
-
-# %% [markdown]
 # > **Function** `tinyvrnn.bounds.evaluate_elbo` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
@@ -847,7 +913,7 @@ axes.xaxis.tick_top()
 axes.tick_params(length=0)
 axes.set(xlim=(-0.6, len(guards) - 0.4), ylim=(len(bugs) - 0.4, -0.6))
 axes.spines[:].set_visible(False)
-axes.set_xlabel("■ the check fails: it sees the bug     · it passes: it is blind to it")
+axes.set_xlabel("square: the check fails, it sees the bug     dot: it passes, it is blind to it")
 
 for check, count in zip(guards, seen.sum(axis=0)):
     print(f"{check:16} sees {count:2d} of {len(bugs)}")

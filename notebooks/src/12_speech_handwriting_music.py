@@ -18,7 +18,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+from IPython.display import Audio, display
 
 import tinyvrnn as tv
 from tinyvrnn import export, noise
@@ -351,6 +351,12 @@ def my_pen_log_density(x, logits, mu, sigma, rho, a):
 tv.course.check("12.3", my_pen_log_density)
 
 # %% [markdown]
+# The package's, which keeps for the backward pass what it has already:
+
+# %%
+tv.course.show(pen.pen_log_density_forward)
+
+# %% [markdown]
 # ## Four models of ink
 #
 # The paper's table in miniature: an RNN and a VRNN, with one component or with ten. All have a state of 64 and five
@@ -598,7 +604,7 @@ assert six_coins.sum() == with_z.sum() == 1 and abs(nats_of["with z"] - nats_of[
 
 # %% [markdown]
 # Bach's four-part chorales come with the extra `tinyvrnn[music]`: the first time, reading them takes half a minute.
-# Without it, the cells below say so and do nothing.
+# Without it, the next cells say so and do nothing.
 
 # %% tags=["volatile"]
 try:
@@ -682,6 +688,53 @@ if bach:
             print(f"No file: {error}")
 
 # %% [markdown]
+# Or listen right here. Key $k$ is MIDI note $21 + k$; note 69 is the a' of 440 Hz, and twelve notes up are twice the
+# frequency: $f = 440 \cdot 2^{(21 + k - 69) / 12}$. Let each key that is down sound as a sine and two overtones.
+#
+# > **Function** `tinyvrnn.export.write_sound` · **held by**
+# > `tests/test_export.py::test_a_wav_holds_the_frames_one_after_another`
+
+# %%
+tv.course.show(export.write_sound)
+
+# %%
+RATE, SAMPLES = 8000, 2400  # samples a second, and a step: 0.3 s
+
+
+def waves(roll):
+    """Frames of a waveform, (T, n, SAMPLES) between -1 and 1, of piano rolls (T, n, 88)."""
+    t = np.arange(len(roll) * SAMPLES) / RATE
+    out = np.zeros((roll.shape[1], len(t)))
+    for i, k in zip(*np.nonzero(roll.any(axis=0))):
+        down = np.convolve(np.repeat(roll[:, i, k], SAMPLES), np.ones(80) / 80, mode="same")  # 10 ms to begin and end
+        f = 440 * 2 ** ((k - 48) / 12)
+        out[i] += down * sum(np.sin(2 * np.pi * n * f * t) / 2**n for n in (1, 2, 3))
+    return np.moveaxis(out.reshape(roll.shape[1], len(roll), SAMPLES), 0, 1) / max(1, np.abs(out).max())
+
+
+a_and_c = np.zeros((4, 1, 88))
+a_and_c[..., [48, 63]] = 1  # an a' and the c that is fifteen keys higher
+spectrum = np.abs(np.fft.rfft(waves(a_and_c).ravel()))
+loudest = np.sort(np.argsort(spectrum)[-2:]) * RATE / (4 * SAMPLES)
+print(f"loudest: {loudest[0]:.0f} and {loudest[1]:.0f} Hz")
+assert abs(loudest - [440, 440 * 2 ** (15 / 12)]).max() < RATE / (4 * SAMPLES)
+
+# %% tags=["volatile"]
+if bach:  # sixteen steps of Bach, half a second of silence, sixteen steps of the VRNN
+    heard = np.concatenate([rolls[name][:16, :1] for name in ("Bach, test", "drawn from the VRNN")], axis=1)
+else:  # the two chords of exercise 12.4, in turn
+    heard = np.zeros((8, 1, 88))
+    for step, chord in enumerate([[39, 43, 46], [41, 44, 48]] * 4):
+        heard[step, 0, chord] = 1
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "heard.wav"
+    medium = {"name": "sound", "rate": RATE, "full_scale": 1.0}
+    export.write_samples(path, waves(heard), medium, binary=False)
+    display(Audio(filename=path))
+
+# %% [markdown]
+# Where the chorales are there, that is Bach first and then the model. You may hear at once what the bars above say.
+#
 # ## What to try next
 #
 # Half a minute is not much. These run from a terminal, and each leaves a folder `runs/...` with curves and samples

@@ -1,4 +1,4 @@
-"""The exercises of notebook 11, The bug museum: four bugs to mend, and two predictions."""
+"""The exercises of notebook 11, The bug museum: three bugs to mend, and three predictions."""
 
 import numpy as np
 
@@ -273,44 +273,50 @@ STEP = Task(
     ),
 )
 
-# ---- 11.6: nats per step -------------------------------------------------------------------------
+# ---- 11.6: who sees the units --------------------------------------------------------------------
+
+GUARDS = {"loss falls", "gradient", "exact case", "batch = singles", "same again", "padding"}
 
 
-def nats_per_step(mask, log_p):
-    return (log_p * mask).sum() / mask.sum()
+def who_sees_the_units():
+    """Which of six checks fail where the reconstruction is per frame and the KL per sequence."""
+    wrong, _ = museum.EXHIBITS["per frame next to per sequence"]
+    return {check for check in GUARDS if museum.sees(check, wrong)}
 
 
-def draw_nats(rng):
-    T, B = int(rng.integers(5, 9)), int(rng.integers(2, 5))
-    lengths = np.array([T, *rng.integers(1, T, B - 1)])
-    return (np.arange(T)[:, None] < lengths).astype(float), -1 - rng.random((T, B)) * np.arange(1, T + 1)[:, None]
-
-
-NATS = Task(
-    "nats per step",
-    "bug",
-    nats_per_step,
-    draw_nats,
-    ("nats_per_step",),
+UNITS = Prediction(
+    "who sees the units?",
+    who_sees_the_units,
     (
         Mistake(
-            "A step of a short sequence still weighs more than one of a long sequence.",
-            lambda mask, log_p: ((log_p * mask).sum(axis=0) / mask.sum(axis=0)).mean(),
+            "One more. The exact case asks for log p(x) of a whole sequence: is the reconstruction still in that unit?",
+            {"batch = singles"},
         ),
         Mistake(
-            "A step at a time at which few sequences are left weighs more than others.",
-            lambda mask, log_p: ((log_p * mask).sum(axis=1) / mask.sum(axis=1)).mean(),
+            "One more. What is a short sequence's reconstruction divided by when it is alone, and what in a batch?",
+            {"exact case"},
         ),
-        Mistake("Padded steps are counted in the denominator.", lambda mask, log_p: (log_p * mask).mean()),
-        Mistake("What stands in the padding is counted as well.", lambda mask, log_p: log_p.mean()),
+        Mistake("Both lines use the mask, so what stands in the padding counts in neither.", {"padding"}),
         Mistake(
-            "What stands in the padding is added, though not counted.",
-            lambda mask, log_p: log_p.sum() / mask.sum(),
+            "One too many: look at what the mask does to the steps behind a sequence's end.",
+            {"exact case", "batch = singles", "padding"},
         ),
-        Mistake("That is nats per sequence.", lambda mask, log_p: (log_p * mask).sum(axis=0).mean()),
-        Mistake("That is the total: per step asks for a division.", lambda mask, log_p: (log_p * mask).sum()),
+        Mistake(
+            "One too many: a sum over the batch doesn't mind in which order it is taken.",
+            {"exact case", "batch = singles", "same again"},
+        ),
+        Mistake(
+            "One too many: automatic differentiation, and a difference of two losses, both take the loss as it is.",
+            {"exact case", "batch = singles", "gradient"},
+        ),
+        Mistake(
+            "One too many: a wrong function has a gradient, too, and a step down it makes that function smaller.",
+            {"exact case", "batch = singles", "loss falls"},
+        ),
+        Mistake("The gradient is the right one of the wrong loss: can a gradient check know?", {"gradient"}),
+        Mistake("Nobody? There is one case in which the loss has to be a known number.", set()),
+        Mistake("Not all of them: which only compare the loss with itself, on the same sequences?", GUARDS),
     ),
-    points=1,
 )
 
-EXERCISES = {"11.1": SIDES, "11.2": COIN, "11.3": STATES, "11.4": CUT, "11.5": STEP, "11.6": NATS}
+EXERCISES = {"11.1": SIDES, "11.2": COIN, "11.3": STATES, "11.4": CUT, "11.5": STEP, "11.6": UNITS}
