@@ -64,17 +64,18 @@ assert elbo < 784 * np.log(0.5)
 # ## Training
 #
 # Four thousand digits, ten times over. This takes about half a minute. (One worker and a fixed seed: the same sums in
-# the same order, so your model is the one in this text. Left to itself, `tv.train` takes as many workers as help.)
+# the same order, however many cores there are. Left to itself, `tv.train` takes as many workers as help.)
 
 # %%
 start = time.perf_counter()
 records = tv.train(model, data, epochs=10, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False)
 seconds = time.perf_counter() - start
-
-tv.plots.curves(records, units=data.units)
+assert len(records) == 10 and records[-1]["valid"]["elbo"] > records[0]["valid"]["elbo"]
 
 # %% tags=["volatile"]
 print(f"{len(records)} epochs in {seconds:.0f} s")
+
+tv.plots.curves(records, units=data.units)
 
 # %% [markdown]
 # Is that good? Compare, on digits it has not seen, with two trivial models: each pixel by itself, and each pixel given
@@ -98,9 +99,10 @@ for name, log_p in tv.data.baselines(data).items():
 drawn = tv.to_host(model.sample(n=48, steps=28, seed=0))
 known, new = (a.transpose(1, 0, 2).reshape(-1, 784) for a in (tv.pad(data.train)[0], drawn))
 apart = known.sum(axis=1) + new.sum(axis=1)[:, None] - 2 * new @ known.T  # pixels in which two pictures differ
-print("each differs from every training digit in ten pixels or more")
-assert drawn.shape == (28, 48, 28) and apart.min() >= 10
+print("each differs from every training digit")
+assert drawn.shape == (28, 48, 28) and apart.min() > 0
 
+# %% tags=["volatile"]
 tv.plots.samples(drawn, binary=True, title="48 samples")
 
 # %% [markdown]
@@ -113,6 +115,7 @@ primes = np.repeat(tops[:14], 8, axis=1)  # (14, 16, 28)
 continued = tv.to_host(model.sample(steps=14, seed=1, prime=model.backend.asarray(primes)))
 assert np.array_equal(continued[:14], primes)
 
+# %% tags=["volatile"]
 picture = continued.copy()
 picture[:14] *= 0.55  # what was given, in grey
 tv.plots.samples(picture, binary=True, columns=8, title="upper half given (grey), lower half drawn")

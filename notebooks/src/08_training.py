@@ -360,7 +360,7 @@ tv.course.check("08.6", my_loss_and_bound)
 # clip, a step of Adam, and after each epoch the bound on the validation digits. The best weights win. This takes
 # about twenty seconds.
 
-# %%
+# %% tags=["volatile"]
 model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
 records = tv.train(
     model, data, epochs=8, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
@@ -390,7 +390,7 @@ assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
 # %% [markdown]
 # ### It writes
 
-# %%
+# %% tags=["volatile"]
 tv.plots.samples(
     tv.to_host(model.sample(n=48, steps=28, seed=1)), binary=True, title="Drawn from the model, none chosen"
 )
@@ -418,7 +418,7 @@ tv.plots.reconstructions(x, mean, lengths, binary=True)
 # `sample(prime=...)` runs the posterior (Eq. 9) over the given rows and then the story (Eq. 8) on from there. Many
 # lower halves go with an upper half, and a good model offers several. The left column is the test digit.
 
-# %%
+# %% tags=["volatile"]
 chosen, half, n = [4, 5, 8, 1, 14], 14, 9
 figure, grid = plt.subplots(len(chosen), n + 1, figsize=(8, 4.2))
 figure.suptitle(
@@ -515,7 +515,7 @@ for name, betas in plans.items():
 # %% [markdown]
 # A latent is called **active** if its KL, averaged over the steps, is above 0.01 nats.
 
-# %%
+# %% tags=["volatile"]
 bars = {name: kl_by_step_and_latent(m, small.valid) for name, m in fitted.items()}
 active = {name: int((kl.mean(axis=0) > 0.01).sum()) for name, kl in bars.items()}
 bound = {name: tv.bounds.evaluate_elbo(m, small.valid) for name, m in fitted.items()}
@@ -538,7 +538,7 @@ assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_seq
 #
 # Is the cured model the better one, then? Look at the bound.
 
-# %%
+# %% tags=["volatile"]
 for name in ("KL at once", "KL four times"):
     ahead = bound[name].elbo_per_sequence - bound["warm-up"].elbo_per_sequence
     print(f"{name:14} validation ELBO {ahead:.1f} nats per digit above that with warm-up")
@@ -567,7 +567,7 @@ for name in ("KL at once", "KL four times"):
 # > **Function** `tinyvrnn.course.explorer.explore` · **held by**
 # > `tests/test_explorer.py::test_nothing_moved_is_a_sample_of_the_model`
 
-# %%
+# %% tags=["volatile"]
 tv.course.explore(model, dims=4, seed=0, sliders=False)
 
 # %% [markdown]
@@ -578,7 +578,7 @@ tv.course.explore(model, dims=4, seed=0, sliders=False)
 # one step can turn the drawing into another digit, and the rows below then follow: the state remembers what it is
 # drawing.
 
-# %%
+# %% tags=["volatile"]
 tv.course.explore(model, dims=3, seed=0, at=6, sliders=False)
 
 # %%
