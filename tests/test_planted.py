@@ -357,7 +357,7 @@ parts = base._parts
 sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 
-def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None):
+def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, read=None):
     """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
     log_p, _, cache = sequence_forward(params, x, eps, likelihood)
     phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
@@ -367,7 +367,7 @@ def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None):
     return log_p, kl(mu_z, gaussian.sigma_of(s), mu_0, sigma_0)[0], cache
 
 
-def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None):
+def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None, read=None):
     """q sees x_t, but the likelihood is that of x_{t-1}."""
     _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
     c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
@@ -484,7 +484,7 @@ rnn_loop_backward = rnn.loop_backward
 vae_forward, vae_backward = vae.terms_forward, vae.terms_backward
 
 
-def rnn_that_sees_its_target(params, x, likelihood, state=None):
+def rnn_that_sees_its_target(params, x, likelihood, state=None, read=None):
     """p(x_t | x_<=t): the prediction is made from h_t, which has seen x_t. Forward and backward agree."""
     _, cache = rnn_forward(params, x, likelihood)
     outputs, predict_cache = rnn.predict_forward(params["predict"], cache.loop.h[1:], likelihood)
@@ -562,12 +562,12 @@ def state_kept_for_the_next_batch():
     return wrong
 
 
-def vae_of_the_mean(params, x, eps, likelihood):
+def vae_of_the_mean(params, x, eps, likelihood, read=None):
     """z = mu_z in place of a draw: an autoencoder with a penalty, whose figure is no bound. Backward agrees."""
     return vae_forward(params, x, 0 * eps, likelihood)
 
 
-def vae_whose_steps_share_their_noise(params, x, eps, likelihood):
+def vae_whose_steps_share_their_noise(params, x, eps, likelihood, read=None):
     return vae_forward(params, x, np.broadcast_to(eps[:1], eps.shape), likelihood)
 
 
