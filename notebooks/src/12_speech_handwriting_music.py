@@ -389,7 +389,7 @@ for (name, K), found in test.items():
     row = f"{name}, {K} Gaussian{'s' * (K > 1)}"
     print(f"{row:29} {what} {10 * round(found.elbo_per_sequence / 10):5d}")
 kl = {K: test["VRNN", K].kl_per_sequence for K in (1, 10)}
-print("the VRNN's KL is more than 12 of them with one Gaussian, less than 10 with ten")
+print("the VRNN's KL: more than 12 nats with one Gaussian, less than 10 with ten")
 assert kl[1] > 12 and kl[10] < 10
 
 # %%
