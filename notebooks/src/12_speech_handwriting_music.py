@@ -381,15 +381,15 @@ test = {name: tv.bounds.evaluate_elbo(model, strokes.test) for name, model in in
 nats = {name: found.elbo_per_sequence for name, found in test.items()}
 
 # %%
-print("nats per test character, standardised, to the nearest 10")
+print("nats per test character, standardised; those of trained models to the nearest 10")
 for name, value in tv.data.baselines(strokes).items():
-    print(f"{name:29} exact {10 * round(value / 10):5d}")
+    print(f"{name:29} exact {value:5.0f}")
 for (name, K), found in test.items():
     what = "bound" if name == "VRNN" else "exact"
     row = f"{name}, {K} Gaussian{'s' * (K > 1)}"
     print(f"{row:29} {what} {10 * round(found.elbo_per_sequence / 10):5d}")
 kl = {K: test["VRNN", K].kl_per_sequence for K in (1, 10)}
-print("the VRNN's KL is more than 12 of them with one Gaussian, less than 10 with ten")
+print("the VRNN's KL: more than 12 nats with one Gaussian, less than 10 with ten")
 assert kl[1] > 12 and kl[10] < 10
 
 # %%
