@@ -6,7 +6,8 @@
 
 A source is jupytext's py:percent. What a student writes stands between nbgrader's `### BEGIN SOLUTION` and
 `### END SOLUTION`; a cell that calls `tv.course.check("NN.i", ...)` is the test of that exercise. Both get nbgrader's
-metadata here. Cells tagged "volatile" have outputs that differ from run to run (timings, widgets).
+metadata here. Cells tagged "volatile" have outputs that differ from run to run or from one kind of processor to
+another: timings, widgets, samples of a trained model.
 """
 
 import argparse
