@@ -163,6 +163,13 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
     assert set(recipe(tv.load_data("digits8"))) == {"epochs"}
 
 
+def test_the_gradients_of_ink_are_not_all_cut():
+    data = tv.load_data("strokes")
+    model = tv.VRNN(3, h_dim=32, z_dim=4, likelihood="pen", components=4)
+    records = tv.train(model, data, progress=False, **recipe(data) | {"epochs": 2})
+    assert tv.training.loop.Options().clip < records[-1]["grad_norm"] < recipe(data)["clip"]
+
+
 @pytest.mark.parametrize(
     "options", [{"dropout": 1.0}, {"dropout": -0.1}, {"weight_decay": -1}, {"weight_decay": np.nan}]
 )

@@ -37,6 +37,7 @@ from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
 from tinyvrnn.training.loop import (
+    CLIP_OF_INK,
     DROPOUT_OF_A_SMALL_SET,
     RECIPE,
     RECIPE_OF_A_SMALL_SET,
@@ -516,7 +517,7 @@ def _train_options(p):
     p.add_argument("--batch", type=int, help=f"sequences in a batch {default('batch')}")
     p.add_argument("--lr", type=float, help=f"Adam's rate at the start, decaying as half a cosine {default('lr')}")
     p.add_argument("--warmup", type=int, help=f"epochs of KL warm-up {default('warmup')}")
-    p.add_argument("--clip", type=float, help=f"greatest gradient norm {default('clip')}")
+    p.add_argument("--clip", type=float, help=f"greatest gradient norm (default {d.clip:g}; {CLIP_OF_INK:g} for ink)")
     about = "share of each step's numbers that the networks do not see in training"
     p.add_argument("--dropout", type=float, help=f"{about} (default 0; {DROPOUT_OF_A_SMALL_SET} {below} if binary)")
     about = "each step takes lr times this share of every weight away"

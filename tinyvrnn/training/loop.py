@@ -25,14 +25,16 @@ BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
 RECIPE = {"epochs": 30}
 RECIPE_OF_A_SMALL_SET = {"epochs": 200, "batch": 16, "weight_decay": 0.3}
+CLIP_OF_INK = 1000.0  # its gradients are longer than 50 to the end of a run, and would all be cut
 DROPOUT_OF_A_SMALL_SET = 0.2  # where x is binary: a real number that is now and then 0 is another number
 
 
 def recipe(data):
     """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
+    found = RECIPE | ({"clip": CLIP_OF_INK} if data.kind == "pen" else {})
     if len(data.train) >= SMALL_SET:
-        return RECIPE
-    return RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})
+        return found
+    return found | RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})
 
 
 class Options(NamedTuple):
