@@ -109,7 +109,8 @@ def train(model, data, progress=True, on_epoch=None, **options):
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     records, best_theta, best, stale = [], None, -math.inf, 0
     with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
-        optimiser = Adam(model.theta, decay=options.weight_decay * matrices(model.theta, model.shapes))
+        decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
+        optimiser = Adam(model.theta, decay=decay)
         with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:
             while not clock.over() and stale < options.patience:
                 record = _epoch(model, data, options, optimiser, clock, workers, bar)

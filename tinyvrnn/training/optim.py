@@ -23,14 +23,14 @@ class Adam:
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  theta -= lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps)
 
-    decay (P,) or a number: in the same step theta -= lr decay theta, beside the gradient and not within it, where v
+    decay (P,): in the same step theta -= lr decay theta, beside the gradient and not within it, where v
     would divide it away (AdamW; Loshchilov and Hutter, 2019, arXiv:1711.05101). None: none.
     """
 
     def __init__(self, theta, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, decay=None):
         xp = namespace(theta)
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
-        self.decay = None if decay is None else decay + xp.zeros_like(theta)
+        self.decay = decay
         self.m, self.v = xp.zeros_like(theta), xp.zeros_like(theta)
         # a core works on a block that fits its cache; a device takes the whole vector in one go
         block = BLOCK if isinstance(theta, np.ndarray) else theta.size
@@ -40,10 +40,10 @@ class Adam:
         """One step with the gradients `grads`, (P,) like theta; lr overrides the rate for this step."""
         self.k += 1
         lr = self.lr if lr is None else lr
-        if self.decay is not None:
-            theta -= lr * self.decay * theta
         rate = lr / (1 - self.b1**self.k)
         for block in self.blocks:
+            if self.decay is not None:
+                theta[block] -= lr * self.decay[block] * theta[block]
             self._step(theta[block], grads[block], self.m[block], self.v[block], rate)
 
     def _step(self, theta, g, m, v, rate):
