@@ -21,16 +21,19 @@ FILE = "checkpoint.npz"
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
-def save(model, folder, step=0, data=None, steps=None):
+def save(model, folder, step=0, data=None, steps=None, theta=None):
     """Writes folder/checkpoint.npz, and the folder where it is missing. Returns the file's path.
 
-    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence.
+    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence;
+    theta (P,): weights other than the live ones.
     Raises CheckpointError where the disk refuses; what was there before is then still whole.
     """
-    arrays = {"theta": to_host(model.theta), "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
+    arrays = {
+        "theta": to_host(model.theta if theta is None else theta),
+        "mean": np.asarray(model.mean),
+        "std": np.asarray(model.std),
+    }
     manifest = {
-        "format": FORMAT,
-        "version": VERSION,
         "model": model.name,
         "config": model.config,
         "units": model.units,
@@ -38,16 +41,22 @@ def save(model, folder, step=0, data=None, steps=None):
         "data": data,
         "steps": steps,
         "step": step,
-        "arrays": {name: _describe(array) for name, array in arrays.items()},
     }
-    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
     path = Path(folder) / FILE
+    write(path, manifest, arrays)
+    return path
+
+
+def write(path, manifest, arrays):
+    """Writes a file of this format: manifest, a dict of plain values, and host arrays. Raises CheckpointError."""
+    described = {name: _describe(array) for name, array in arrays.items()}
+    manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
+    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return path
 
 
 def load(folder, backend=None):
@@ -79,14 +88,19 @@ def read(folder):
     path = Path(folder) / FILE
     if not path.is_file():
         raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
+    return read_file(path, NEEDED, ("theta", "mean", "std"))
+
+
+def read_file(path, needed, names):
+    """(manifest, arrays) that `write` wrote: what is needed of the manifest, and the named arrays, checked by hash."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             manifest = json.loads(archive["manifest"].tobytes())
             _check_version(manifest, path)
             manifest = {"medium": {}} | manifest  # which the first ones did not have
-            manifest = {name: manifest[name] for name in NEEDED}
-            arrays = {name: archive[name] for name in manifest["arrays"]}
-            intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
+            arrays = {name: archive[name] for name in names}
+            intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in names)
+            manifest = {name: manifest[name] for name in needed}
     except TinyvrnnError:
         raise
     except PermissionError as error:

@@ -13,7 +13,8 @@ def clip_by_global_norm(grads, max_norm):
     It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
     """
     xp = namespace(grads)
-    norm = xp.sqrt(xp.dot(grads, grads))
+    with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the norm, and says what is wrong
+        norm = xp.sqrt(xp.dot(grads, grads))
     grads *= xp.minimum(max_norm / (norm + 1e-12), 1.0)
     return norm
 
