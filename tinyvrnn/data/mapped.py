@@ -53,8 +53,8 @@ class Mapped(Sequences):
         longest = int(lengths.max()) * values.shape[1] * values.itemsize
         if longest > LONGEST:
             raise DataError(
-                f"{where}: sequence {lengths.argmax()} is of {longest:,} bytes, but {LONGEST:,} are the most of one that "
-                "is read: cut it into several"
+                f"{where}: sequence {lengths.argmax()} is of {longest:,} bytes, but {LONGEST:,} are the most that one "
+                "may have: cut it into several"
             )
         sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
         check_finite(sequences, where)

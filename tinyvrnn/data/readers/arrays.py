@@ -48,7 +48,9 @@ def _check_numbers(arrays, name):
     for key, array in arrays.items():
         n = len(array) if array.ndim and key != "values" else 0
         if n > MOST_SEQUENCES:
-            raise DataError(f"{name}: {key} is of {n:,} sequences, but {MOST_SEQUENCES:,} are the most: use several files")
+            raise DataError(
+                f"{name}: {key} is of {n:,} sequences, but {MOST_SEQUENCES:,} are the most: use several files"
+            )
 
 
 def _sound(arrays, name):

@@ -28,7 +28,7 @@ class Content(NamedTuple):
 
 
 def read_bytes(path, times=8):
-    """All bytes of a file, each of which becomes `times` bytes in memory at most. Raises DataError for what can't be."""
+    """All bytes of a file, of which each becomes `times` in memory at most. Raises DataError where they can't be had."""
     most = MEMORY // times
     try:
         if path.stat().st_size > most:

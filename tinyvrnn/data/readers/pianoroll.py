@@ -59,7 +59,9 @@ def read_mat(path):
     if importlib.util.find_spec("scipy") is None:
         raise DataError("a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'")
     if path.stat().st_size > MEMORY // 8:
-        raise DataError(f"{path.name} is of more than {MEMORY // 8:,} bytes, the most that a .mat may have: save it as .npz")
+        raise DataError(
+            f"{path.name} is of more than {MEMORY // 8:,} bytes, the most that a .mat may have: save it as .npz"
+        )
     # In another process, because a damaged file can make scipy's reader end the process that it runs in.
     options = ["-P", "-W", "ignore", "-X", "utf8"]
     program = [sys.executable, *options, mat.__file__, str(path.resolve()), path.name, str(MEMORY), str(MOST_STEPS)]

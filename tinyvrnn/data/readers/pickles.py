@@ -1,8 +1,8 @@
 """Pickles of lists of numbers, read without Python's own reader: nothing that is in one can be called.
 
 A pickle is a program for a machine with a stack and a memo. Python's machine may call whatever a file names; this one
-knows the instructions that make lists, tuples, dicts with names, strings and numbers, and NumPy's numbers, which it makes
-itself. `pickletools` takes the file apart, and gives no argument that is longer than what is left of the file.
+knows the instructions that make lists, tuples, dicts with names, strings and numbers, and NumPy's numbers, which it
+makes itself. `pickletools` takes the file apart, and gives no argument that is longer than what is left of the file.
 
 Source: PEP 3154; the comments in Python's pickletools.
 """
@@ -98,9 +98,7 @@ class _Machine:
         elif name not in ("PROTO", "FRAME", "STOP"):
             method = getattr(self, f"_{name.lower()}", None)
             if method is None:
-                raise DataError(
-                    f"holds the instruction {name}, but lists of numbers need none such: save it as .json"
-                )
+                raise DataError(f"holds the instruction {name}, but lists of numbers need none such: save it as .json")
             method(argument)
 
     def _remember(self, name, place):
