@@ -106,8 +106,8 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
-        rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in index]
-        return Sequences(self.values[np.concatenate(rows)] if rows else self.values[:0], self.lengths[index])
+        rows = [self[i] for i in index]
+        return Sequences(np.concatenate(rows, dtype=self.dtype) if rows else self.values[:0], self.lengths[index])
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."

@@ -16,7 +16,7 @@ from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.nn.cells import cell_of, state_width
-from tinyvrnn.params import initialise, views
+from tinyvrnn.params import initialise, size, views
 
 
 class Parts(NamedTuple):
@@ -74,6 +74,21 @@ class Model:
         if self.likelihood.components is not None:
             config["components"] = self.likelihood.components
         return config | {"dtype": self.dtype, "seed": int(self.seed)}
+
+    @classmethod
+    def parameters(cls, config, most):
+        """How many parameters the model of a `config` would have, with none allocated; no size may be above `most`.
+
+        Raises ConfigError, KeyError or TypeError for a config that makes no model.
+        """
+        plan = cls.__new__(cls)
+        plan.__dict__.update({name: config[name] for name in cls.sizes}, cell="gru", posterior="filtering")
+        plan.__dict__.update({name: config[name] for name in cls.choices if name in config})
+        plan._check_sizes()
+        plan.likelihood = get_likelihood(config["likelihood"], config.get("components", COMPONENTS))
+        if max(getattr(plan, name) for name in cls.sizes) > most:
+            raise ConfigError(f"A model of {most} parameters can't be as wide as {config}.")
+        return size(plan._shapes())
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
