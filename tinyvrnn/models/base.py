@@ -136,7 +136,11 @@ class Model:
             return x
         if getattr(keep, "shape", None) != x.shape:
             raise DataError(f"Expected keep of shape {x.shape} as x, got {shape_of(keep)}.")
-        return x * self.backend.asarray(keep, dtype=self.dtype)
+        return x * self._array(keep)
+
+    def _array(self, a):
+        """On the backend, of the model's dtype, and in C's order: sums round otherwise where numbers lie otherwise."""
+        return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
     def elbo(self, x, lengths=None, eps=None):
         """One-draw estimate of the ELBO of each sequence, (B,), in nats per sequence. Arguments as in `loss_and_grads`.
@@ -190,11 +194,10 @@ class Model:
         T, B, _ = x.shape
         if getattr(eps, "shape", None) != (T, B, self.z_dim):
             raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {shape_of(eps)}.")
-        backend, xp = self.backend, self.backend.xp
-        x, eps = backend.asarray(x, dtype=self.dtype), backend.asarray(eps, dtype=self.dtype)
+        x, eps, xp = self._array(x), self._array(eps), self.backend.xp
         if lengths is None or (lengths == T).all():
             return x, eps, xp.ones((T, B), dtype=self.dtype)
-        mask = xp.arange(T)[:, None] < backend.asarray(lengths)
+        mask = xp.arange(T)[:, None] < self.backend.asarray(lengths)
         x, eps = xp.where(mask[..., None], x, 0), xp.where(mask[..., None], eps, 0)
         return x, eps, mask.astype(self.dtype)
 
@@ -242,6 +245,8 @@ def check_x(x, x_dim, lengths, likelihood):
         raise DataError(
             f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
         )
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError("x is a masked array, whose mask would be ignored: give lengths in its place, and x.filled(0).")
     T, B, _ = x.shape
     if lengths is not None:
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
