@@ -215,7 +215,7 @@ class Model:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
-_X_MAX = 1e15  # ((x - mu) / sigma_min)^2 is then still a float32
+_X_MAX = 1e12  # beyond it sums of squares and products of gradients would leave the range of a float32
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))
 
 
@@ -268,4 +268,6 @@ def _check_values(x, likelihood):
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
     if max(-low, high) > _X_MAX:
-        raise DataError(f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be squared: standardise it.")
+        raise DataError(
+            f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be reckoned with: standardise it."
+        )
