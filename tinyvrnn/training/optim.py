@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.backend import namespace, one_blas_thread
 
 BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
 
@@ -20,7 +20,7 @@ def clip_by_global_norm(grads, max_norm):
 def global_norm(grads):
     """The Euclidean norm of a vector, 0-d. On the host also of one whose squares leave the range of its dtype."""
     xp = namespace(grads)
-    with np.errstate(over="ignore"):
+    with one_blas_thread(), np.errstate(over="ignore"):  # several threads would add up in another order
         norm = xp.sqrt(xp.dot(grads, grads))
     if isinstance(grads, np.ndarray) and np.isinf(norm):  # to look at a device's number would stop the device
         largest = np.abs(grads).max()
