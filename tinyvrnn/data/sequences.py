@@ -171,6 +171,8 @@ def check_same_dimension(name, splits):
 
 def real_array(values, where):
     """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{where}: got a masked array, whose mask would be ignored: leave out what it masks")
     try:
         values = np.asarray(values)
     except ValueError:
