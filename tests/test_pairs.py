@@ -260,6 +260,11 @@ def small_mlp():
     return {name: checks.rng(1).standard_normal(shape) for name, shape in mlp.shapes([1, 1, 1]).items()}
 
 
+def gru_params_into_da():
+    (da,) = blocks(3)
+    return partial(gru.gru_backward_params, gru.GruCache(blocks(2), *blocks(1, 2, 1, 1)), da, out=da)
+
+
 # name: (blocks that the call may hold at once, its results and the rest that the code can't do without, the call)
 HELD = {
     "sigmoid": (1, lambda: partial(activations.sigmoid, *blocks(1))),
@@ -280,6 +285,7 @@ HELD = {
     "gru slopes": (5, lambda: partial(gru.gru_slopes, gru.GruCache((), *blocks(1, 2, 1, 1)))),
     "gru gates backward into": (0, lambda: partial(gru.gru_gates_backward, *blocks(3, 1), out=blocks(3)[0])),
     "gru h side into": (0, lambda: partial(gru.gru_h_side, *blocks(3, 2), out=blocks(3)[0])),
+    "gru backward params into": (0, gru_params_into_da),
     "lstm gates": (8, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2))),
     "lstm gates into": (1, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2), out=blocks(2, 4, 1))),
     "lstm slopes": (7, lambda: partial(lstm.lstm_slopes, lstm.LstmCache((), *blocks(2, 4, 1)))),
