@@ -11,8 +11,20 @@ import checks
 import numpy as np
 import pytest
 
+from tinyvrnn import pairs
 from tinyvrnn.backend import to_host
-from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, mixture, pen
+from tinyvrnn.data import Sequences
+from tinyvrnn.distributions import (
+    LIKELIHOODS,
+    bernoulli,
+    categorical,
+    check_suits,
+    gaussian,
+    get_likelihood,
+    mixture,
+    pen,
+)
+from tinyvrnn.errors import DataError
 from tinyvrnn.nn.activations import sigmoid, softplus
 
 EXTREMES = (0.0, 1e-8, 0.5, 5.0, 20.0, 36.0, 50.0, 88.0, 100.0, 700.0, 1000.0, 1e6, 1e30)
@@ -205,3 +217,156 @@ def test_sigma_never_falls_below_its_floor(backend):
     sigma = to_host(gaussian.sigma_of(s))
     assert sigma[0] == sigma[1] == gaussian.SIGMA_MIN == 1e-4
     checks.assert_close(sigma[3:], [math.log(2) + 1e-4, 1e3 + 1e-4], 1e-15, "sigma")
+
+
+# ---- draws with the noise given: by hand, one row at a time --------------------------------------
+
+
+def softmax_by_hand(a):
+    weights = [math.exp(v) for v in a]
+    return [w / sum(weights) for w in weights]
+
+
+def pick_by_hand(u, logits):
+    """The first k whose cumulative probability lies above u."""
+    below = 0.0
+    for k, weight in enumerate(softmax_by_hand(logits)):
+        below += weight
+        if u < below:
+            return k
+    return len(logits) - 1
+
+
+def logistic(a):
+    return 1 / (1 + math.exp(-a))
+
+
+def draw_by_hand(name, noise, outputs):
+    """x of one row, by the words of the docstrings and Python's floats."""
+    if name == "bernoulli":
+        return [float(u < logistic(a)) for u, a in zip(noise, outputs[0])]
+    if name == "gaussian":
+        return [m + s * e for m, s, e in zip(*outputs, noise)]
+    if name == "categorical":
+        return [float(j == pick_by_hand(noise[0], outputs[0])) for j in range(len(outputs[0]))]
+    k = pick_by_hand(noise[0], outputs[0])
+    mu, sigma = outputs[1][k], outputs[2][k]
+    if name == "gmm":
+        return [m + s * e for m, s, e in zip(mu, sigma, noise[1:])]
+    rho, (e_1, e_2) = outputs[3][k], noise[2:]
+    e_2 = rho * e_1 + math.sqrt(1 - rho**2) * e_2
+    return [mu[0] + sigma[0] * e_1, mu[1] + sigma[1] * e_2, float(noise[1] < logistic(outputs[4][0]))]
+
+
+def mean_by_hand(name, outputs):
+    if name == "bernoulli":
+        return [logistic(a) for a in outputs[0]]
+    if name == "gaussian":
+        return list(outputs[0])
+    weights = softmax_by_hand(outputs[0])
+    if name == "categorical":
+        return weights
+    mean = [sum(w * m[j] for w, m in zip(weights, outputs[1])) for j in range(len(outputs[1][0]))]
+    return mean if name == "gmm" else [*mean, logistic(outputs[4][0])]
+
+
+def head_outputs(likelihood, leading, seed=0):
+    """The outputs of a head with random weights and distinct sizes: F 4, K 3, X 3, every value another."""
+    shapes = get_likelihood(likelihood, components=3).head_shapes(4, 3)
+    draw = checks.rng(seed)
+    p = {leaf: draw.standard_normal(shape) for leaf, shape in shapes.items()}
+    return LIKELIHOODS[likelihood].head_forward(p, draw.standard_normal((*leading, 4)))[0]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("leading", [(), (50,), (7, 9)], ids=str)
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_draw_is_the_one_by_hand_in_every_row(name, leading, backend):
+    likelihood, outputs = LIKELIHOODS[name], head_outputs(name, leading)
+    noise = likelihood.noise(checks.rng(1), (*leading, 3), "float64")
+    assert noise.shape[:-1] == leading
+    on_device = checks.device(backend, *outputs)
+    x, mean = (
+        to_host(likelihood.sample(*checks.device(backend, noise), *on_device)),
+        to_host(likelihood.mean(*on_device)),
+    )
+    assert x.shape == mean.shape == (*leading, 3) and x.dtype == mean.dtype == "float64"
+    for row in np.ndindex(leading):
+        one = [output[row].tolist() for output in outputs]
+        checks.assert_close(x[row], draw_by_hand(name, noise[row].tolist(), one), 1e-13, "draw")
+        checks.assert_close(mean[row], mean_by_hand(name, one), 1e-13, "mean")
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_uniforms_and_normals_of_a_likelihood_are_what_they_are_called(name):
+    noise = LIKELIHOODS[name].noise(checks.rng(), (40_000, 3), "float64")
+    uniforms = {"bernoulli": 3, "gaussian": 0, "categorical": 1, "gmm": 1, "pen": 2}[name]
+    assert noise.shape[1] == {"categorical": 1, "pen": 4, "gmm": 4}.get(name, 3)
+    u, e = noise[:, :uniforms], noise[:, uniforms:]
+    assert np.all((u >= 0) & (u < 1))
+    checks.assert_mean(u, 0.5, "mean of the uniforms")
+    checks.assert_mean((u - 0.5) ** 2, 1 / 12, "variance of the uniforms")
+    checks.assert_mean(e, 0.0, "mean of the normals")
+    checks.assert_mean(e**2, 1.0, "variance of the normals")
+
+
+def test_a_coin_of_probability_one_half_falls_on_0_for_a_uniform_of_one_half():
+    assert bernoulli.bernoulli_sample(np.array([0.5]), np.zeros(1)).tolist() == [0.0]  # [0, 0.5) is half of [0, 1)
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (4,), (2, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("name", ["two Gaussians", *LIKELIHOODS])
+def test_densities_of_many_rows_are_those_of_each_row(name, leading):
+    draw = checks.rng(2)
+    if name == "two Gaussians":
+        mu_z, mu_0, eps = draw.standard_normal((3, *leading, 3))
+        sigma_z, sigma_0 = 0.3 + draw.random((2, *leading, 3))
+        functions = {
+            gaussian.gaussian_kl_forward: (mu_z, sigma_z, mu_0, sigma_0),
+            gaussian.gaussian_log_ratio_forward: (mu_z, sigma_z, mu_0, sigma_0, eps),
+        }
+    else:
+        x = pairs.suited(draw.random((*leading, 3)), name)
+        functions = {LIKELIHOODS[name].log_density_forward: (x, *head_outputs(name, leading))}
+    for function, arguments in functions.items():
+        found = function(*arguments)[0]
+        assert found.shape == leading
+        for row in np.ndindex(leading):
+            checks.assert_close(found[row], function(*(a[row] for a in arguments))[0], 1e-13, function.__name__)
+
+
+# ---- what is no data of a likelihood -------------------------------------------------------------
+
+MISFITS = {
+    "bernoulli": [[[0.0, 1.0, 0.5], [-1e-6, 1.001, 2.0]], [[1.5, 0.2, -7.0], [1.0, 0.0, 0.0]]],
+    "gaussian": [[[0.0, 1e30, -5.0], [-1e-6, 1.001, 2.0]], [[1.5, 0.2, -7.0], [1.0, 0.0, 0.0]]],
+    "categorical": [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.5, 0.5, 0.0], [1.0, 1.0, 0.0]]],
+    "pen": [[[3.0, -0.5, 1.0], [0.0, 1.0, 0.0]], [[0.5, 0.5, 0.5], [0.1, 1.0, 2.0]]],
+}
+WRONG = {
+    "bernoulli": [[[0, 0, 0], [1, 1, 1]], [[1, 0, 1], [0, 0, 0]]],
+    "gaussian": [[[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]],
+    "categorical": [[[0, 0, 0], [1, 1, 1]], [[1, 1, 0], [1, 1, 1]]],
+    "pen": [[[0, 0, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 1]]],
+}
+
+
+@pytest.mark.parametrize("name", [*MISFITS, "gmm"])
+def test_values_that_are_no_data_are_marked_each(name):
+    values, wrong = (table.get(name, table["gaussian"]) for table in (MISFITS, WRONG))
+    found = LIKELIHOODS[name].misfits(np.array(values))
+    assert found.dtype == bool and found.tolist() == np.array(wrong, dtype=bool).tolist()
+
+
+def test_two_halves_in_a_step_are_no_category_though_they_sum_to_1():
+    found = LIKELIHOODS["categorical"].misfits(np.array([[0.5, 0.5, 0.0], [2.0, -1.0, 0.0]]))
+    assert found.tolist() == [[True, True, False], [True, True, False]]
+
+
+@pytest.mark.parametrize("name", [name for name in MISFITS if name != "gaussian"])
+def test_data_that_do_not_suit_are_refused_with_what_is_needed_in_place_of_them(name):
+    bad = Sequences(np.array(MISFITS[name][1]), np.array([2]))
+    with pytest.raises(DataError) as refused:
+        check_suits(bad, LIKELIHOODS[name])
+    assert str(refused.value).endswith(LIKELIHOODS[name].needs)
+    check_suits(bad, LIKELIHOODS["gaussian"])

@@ -37,6 +37,14 @@ def test_lstm_keeps_its_memory_where_the_forget_gate_is_open_and_the_input_gate_
     assert np.array_equal(dbefore[:, 3:], dstate[:, 3:])
 
 
+def test_a_fresh_lstm_has_a_forget_bias_of_1_and_leaves_all_else():
+    p = {name: checks.rng().standard_normal(shape) for name, shape in lstm.shapes(4, 3).items()}
+    before = {name: leaf.copy() for name, leaf in p.items()}
+    lstm.initialise(p)
+    assert p["b"].tolist() == [*before["b"][:3], 1, 1, 1, *before["b"][6:]]
+    assert all(np.array_equal(p[name], before[name]) for name in "WUc")
+
+
 def test_gru_of_several_inputs_is_the_gru_of_their_concatenation():
     draw = checks.rng()
     p = {name: draw.standard_normal(shape) for name, shape in gru.shapes(5, 3).items()}

@@ -8,6 +8,7 @@ something else. Does not catch a wrong forward whose backward agrees: test_equat
 import importlib
 import inspect
 import pkgutil
+import tracemalloc
 from functools import partial
 
 import checks
@@ -16,8 +17,9 @@ import pytest
 
 from tinyvrnn import distributions, gradcheck, nn, pairs
 from tinyvrnn.backend import to_host
+from tinyvrnn.distributions import gaussian
 from tinyvrnn.models import equations
-from tinyvrnn.nn import activations, gru, linear, lstm, mlp
+from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 
 BACKENDS = ("numpy", "strict")
 LEADING = {"(B,)": (3,), "(T, B)": (2, 3), "()": (), "(1,)": (1,)}
@@ -114,6 +116,47 @@ def test_gradients_of_the_whole_elbo_equal_numeric_ones_for_more_seeds(seed):
     checks.elbo_gradients("gaussian", seed=seed, beta=1.6)
 
 
+def arrays_in(value):
+    """All arrays of a nest of tuples and dicts."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [array for one in value for array in arrays_in(one)] if isinstance(value, tuple) else [value]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", pairs.PAIRS)
+def test_float32_stays_float32_in_outputs_cache_and_gradients(name, backend):
+    pair = pairs.PAIRS[name]
+    p, inputs = pairs.draw(pair, backend)
+    p, inputs = {leaf: a.astype("float32") for leaf, a in p.items()}, tuple(a.astype("float32") for a in inputs)
+    outputs, cache = pair.forward(p, *inputs) if p else pair.forward(*inputs)
+    upstream = outputs if isinstance(outputs, tuple) else (outputs,)
+    gradients = pair.backward(p, cache, *upstream) if p else pair.backward(cache, *upstream)
+    assert {str(a.dtype) for a in arrays_in((outputs, cache, gradients))} == {"float32"}
+
+
+@pytest.mark.parametrize("leading", [(), (5,), (2, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name, leading, H=3):
+    cell, draw = cells.CELLS[name], checks.rng()
+    p = {leaf: draw.standard_normal(shape) for leaf, shape in cell.shapes(4, H).items()}
+    x, (state, dnext) = draw.standard_normal((*leading, 4)), draw.standard_normal((2, *leading, cell.states * H))
+    expected, cache = cell.forward(p, x, state)
+    (dx, dstate), grads = cell.backward(p, cache, dnext)
+
+    a, g = x @ p["W"] + p["b"], cells.h_of(p, state) @ p["U"] + p["c"]
+    found, *gates = out = tuple(np.full((*leading, width * H), np.nan) for width in (cell.states, *cell.kept))
+    cell.gates_forward(a, g, state, out)
+    checks.assert_close(found, expected, 1e-14, "state")
+    cache = cell.cache((x,), state, *gates)
+    da, dbefore = cell.gates_backward(cell.slopes(cache), gates, dnext, None)
+    dbefore[..., :H] += cell.h_side(da.copy(), gates) @ p["U"].T
+    checks.assert_close(da @ p["W"].T, dx, 1e-13, "dx")
+    checks.assert_close(dbefore, dstate, 1e-13, "dstate")
+    checks.assert_same_tree({"cell": cell.backward_params(cache, da)}, {"cell": grads}, 1e-13)
+    assert cells.cell_of(p) is cell and cells.state_width(p) == cell.states * H
+
+
 # the variants that write into given arrays: (plain call, call with out, shapes of what is given as out)
 
 
@@ -198,3 +241,67 @@ def test_lstm_gates_into_given_arrays_equal_the_plain_ones(backend):
     again, dbefore_again = lstm.lstm_gates_backward(slopes, gates[0], dstate, out=slopes[..., :12])
     assert np.array_equal(to_host(again), to_host(da)) and np.array_equal(to_host(dbefore_again), to_host(dbefore))
     assert np.array_equal(to_host(slopes)[..., :12], to_host(da))
+
+
+# ---- what is promised to be written in place makes no array ---------------------------------------
+
+N = 200_000  # rows: an array of one block, (N, 1), is 1.6 MB, beside which NumPy's own buffers are little
+
+
+def blocks(*widths):
+    return tuple(checks.rng(width).standard_normal((N, width)) for width in widths)
+
+
+def steps(width):
+    return checks.rng(width).standard_normal((100, N // 100, width))
+
+
+def small_mlp():
+    return {name: checks.rng(1).standard_normal(shape) for name, shape in mlp.shapes([1, 1, 1]).items()}
+
+
+def gru_params_into_da():
+    (da,) = blocks(3)
+    return partial(gru.gru_backward_params, gru.GruCache(blocks(2), *blocks(1, 2, 1, 1)), da, out=da)
+
+
+# name: (blocks that the call may hold at once, its results and the rest that the code can't do without, the call)
+HELD = {
+    "sigmoid": (1, lambda: partial(activations.sigmoid, *blocks(1))),
+    "softplus": (1, lambda: partial(activations.softplus, *blocks(1))),
+    "sigmoid into": (0, lambda: partial(activations.sigmoid, *blocks(1), out=blocks(1)[0])),
+    "relu into": (0, lambda: partial(activations.relu, *blocks(1), out=blocks(1)[0])),
+    # y > 0 is made, a byte for each 8 of a float64
+    "relu backward into": (0.2, lambda: partial(activations.relu_backward, *blocks(1, 1), out=blocks(1)[0])),
+    "matmul into": (0, lambda: partial(linear.matmul, blocks(2)[0], np.ones((2, 1)), out=blocks(1)[0])),
+    "matmul of steps into": (0, lambda: partial(linear.matmul, steps(2), np.ones((2, 1)), out=steps(1))),
+    "mlp into": (0, lambda: partial(mlp.mlp_tail_forward, small_mlp(), *blocks(1), out=blocks(1, 1))),
+    "mlp backward into": (
+        1.2,  # dL/dy_1
+        lambda: partial(mlp.mlp_backward_data, small_mlp(), blocks(1, 1), *blocks(1), out=blocks(1, 1)),
+    ),
+    "gru gates": (4, lambda: partial(gru.gru_gates_forward, *blocks(3, 3, 1))),
+    "gru gates into": (0, lambda: partial(gru.gru_gates_forward, *blocks(3, 3, 1), out=blocks(1, 2, 1))),
+    "gru slopes": (5, lambda: partial(gru.gru_slopes, gru.GruCache((), *blocks(1, 2, 1, 1)))),
+    "gru gates backward into": (0, lambda: partial(gru.gru_gates_backward, *blocks(3, 1), out=blocks(3)[0])),
+    "gru h side into": (0, lambda: partial(gru.gru_h_side, *blocks(3, 2), out=blocks(3)[0])),
+    "gru backward params into": (0, gru_params_into_da),
+    "lstm gates": (8, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2))),
+    "lstm gates into": (1, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2), out=blocks(2, 4, 1))),
+    "lstm slopes": (7, lambda: partial(lstm.lstm_slopes, lstm.LstmCache((), *blocks(2, 4, 1)))),
+    "lstm gates backward into": (2, lambda: partial(lstm.lstm_gates_backward, *blocks(5, 4, 2), out=blocks(4)[0])),
+    "distances": (1, lambda: partial(gaussian.distances, *blocks(2), 1 + blocks(1)[0] ** 2)),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_call_holds_no_more_memory_than_stated(name):
+    allowed, call = HELD[name][0], HELD[name][1]()
+    call()
+    tracemalloc.start()
+    try:
+        kept = call()
+        most = tracemalloc.get_traced_memory()[1] / blocks(1)[0].nbytes
+    finally:
+        tracemalloc.stop()
+    assert kept is not None and most < allowed + 0.15

@@ -2,13 +2,17 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn.backend import get_backend, to_host
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import pad
+from tinyvrnn.models.base import Parts
+from tinyvrnn.training import optim, parallel
 from tinyvrnn.training.loop import _Clock
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import Options
@@ -41,6 +45,53 @@ def test_adam_follows_its_formula():
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         theta = theta - 0.1 * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
     np.testing.assert_allclose(stepped, theta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("decayed", [False, True])
+def test_adam_with_other_constants_over_several_blocks_follows_its_formula(decayed, backend, monkeypatch):
+    monkeypatch.setattr(optim, "BLOCK", 3)  # 8 parameters: blocks of 3, 3 and 2
+    asarray = get_backend(backend).asarray
+    rng = np.random.default_rng(1)
+    theta, m, v, decay = rng.standard_normal(8), np.zeros(8), np.zeros(8), np.array([0, 0.5] * 4)
+    stepped = asarray(theta.copy())
+    optimiser = Adam(stepped, 0.2, b1=0.7, b2=0.8, eps=0.3, decay=asarray(decay) if decayed else None)
+    for k, lr in enumerate((None, 0.05, 0.0, 3.0, None), start=1):
+        g = 3 * rng.standard_normal(8)
+        optimiser.step(stepped, asarray(g), lr)
+        lr = 0.2 if lr is None else lr
+        m, v = 0.7 * m + 0.3 * g, 0.8 * v + 0.2 * g**2
+        theta = theta * (1 - lr * decay * decayed) - lr * (m / (1 - 0.7**k)) / (np.sqrt(v / (1 - 0.8**k)) + 0.3)
+    np.testing.assert_allclose(to_host(stepped), theta, rtol=1e-12)
+    assert optimiser.k == 5
+
+
+def test_adam_begins_with_the_constants_of_its_paper():
+    optimiser = Adam(np.ones(3))
+    assert (optimiser.lr, optimiser.b1, optimiser.b2, optimiser.eps, optimiser.k) == (1e-3, 0.9, 0.999, 1e-8, 0)
+    assert optimiser.decay is None and optimiser.m.tolist() == optimiser.v.tolist() == [0, 0, 0]
+
+
+def test_blocks_of_adam_fit_a_cache_on_a_host_and_are_one_on_a_device():
+    theta = np.zeros(2 * optim.BLOCK + 1)
+    covered = [range(*s.indices(len(theta))) for s in Adam(theta).blocks]
+    assert [len(block) for block in covered] == [optim.BLOCK, optim.BLOCK, 1] and covered[1].start == optim.BLOCK
+    assert 1 <= 4 * optim.BLOCK / 2**20 * 4 <= 4  # four float32 vectors of a block in 1 to 4 MiB
+    device = get_backend("strict").asarray(theta)
+    assert [s.indices(len(theta)) for s in Adam(device).blocks] == [(0, len(theta), 1)]
+
+
+def test_clipping_leaves_a_gradient_of_zeros_and_one_of_exactly_the_norm():
+    g = np.zeros(3)
+    assert clip_by_global_norm(g, 1.0) == 0 and g.tolist() == [0, 0, 0]
+    g = np.array([3e8, -4e8])
+    assert clip_by_global_norm(g, 5e8) == 5e8 and g.tolist() == [3e8, -4e8]
+    g = np.array([3e-13, -4e-13])  # a norm below what keeps 0 / 0 away
+    clip_by_global_norm(g, 1.0)
+    assert g.tolist() == [3e-13, -4e-13]
+    g = np.array([3e-9, -4e-9])
+    clip_by_global_norm(g, 5e-12)
+    np.testing.assert_allclose(g, [3e-12, -4e-12], rtol=1e-3)
 
 
 @pytest.mark.parametrize("size, limit", [(3.0, 1.0), (0.5, 1.0)])
@@ -105,6 +156,104 @@ def test_workers_add_up_to_one(count, dtype, tolerance):
 def test_more_workers_than_sequences_is_no_harm():
     assert cut(2, 5) == [slice(0, 1), slice(1, 2)]
     assert [s.stop - s.start for s in cut(11, 3)] == [4, 3, 4]
+
+
+@pytest.mark.parametrize("count, parts", [(1, 1), (7, 1), (7, 2), (7, 3), (128, 5), (3, 8)])
+def test_cuts_follow_each_other_and_cover_all(count, parts):
+    slices = cut(count, parts)
+    assert [i for s in slices for i in range(s.start, s.stop)] == list(range(count))
+    assert len(slices) == min(count, parts) and all(type(bound) is int for s in slices for bound in (s.start, s.stop))
+    sizes = [s.stop - s.start for s in slices]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_workers_are_as_many_as_cores_unless_told_and_end_with_their_context():
+    assert Workers().count == parallel.available_cores() >= 1
+    assert Workers(1)._pool is None
+    with Workers(3) as workers:
+        assert workers.count == 3 and workers._pool._max_workers == 2  # the caller is the third
+    with pytest.raises(RuntimeError, match="shutdown"):
+        workers._pool.submit(int)
+    with Workers(1) as alone:
+        assert alone.count == 1
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda pid: {0, 5, 6} if pid == 0 else {0}, raising=False)
+    assert parallel.available_cores() == 3
+    monkeypatch.delattr(parallel.os, "sched_getaffinity")
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 7)
+    assert parallel.available_cores() == 7
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: None)
+    assert parallel.available_cores() == 1
+
+
+class Recorder:
+    """In the place of a model: hands back what it is given, with numbers that tell the slices apart."""
+
+    def __init__(self):
+        self.calls = []
+
+    def loss_and_grads(self, x, lengths, eps, beta, **options):
+        self.calls.append((x, lengths, eps, beta, options, sys.getswitchinterval(), np.geterr()))
+        B = x.shape[1]
+        return float(B), np.full(2, float(B)), Parts(*np.arange(3.0 * B).reshape(3, B))
+
+    def chunk_loss_and_grads(self, x, lengths, eps, beta, **options):
+        result = self.loss_and_grads(x, lengths, eps, beta, **options)
+        return *result, None if options.get("state") is None else options["state"] + 1
+
+
+@pytest.mark.parametrize("method", ["loss_and_grads", "chunk_loss_and_grads"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, method):
+    draw = np.random.default_rng(0)
+    x, eps, uniforms, state = (draw.random(shape) for shape in ((9, 5, 2), (9, 5, 4), (9, 5), (5, 3)))
+    lengths, keep = np.array([2, 4, 9, 1, 3]), draw.random((9, 5, 6))
+    given = {"uniforms": uniforms} if method == "loss_and_grads" else {"state": state}
+    model, before = Recorder(), sys.getswitchinterval()
+    with Workers(count) as workers:
+        results = getattr(workers, method)(model, x, lengths, eps, 0.3, keep=keep, bound="iwae", **given)
+    calls = sorted(model.calls, key=lambda call: np.flatnonzero(lengths == call[1][0])[0])
+    slices = cut(5, count)
+    assert len(calls) == len(slices) and sys.getswitchinterval() == before
+    for s, (own_x, own_lengths, own_eps, beta, options, interval, errors) in zip(slices, calls):
+        T = max(lengths[s])
+        assert np.array_equal(own_x, x[:T, s]) and np.array_equal(own_eps, eps[:T, s])
+        assert own_x.flags["C_CONTIGUOUS"] and own_eps.flags["C_CONTIGUOUS"]
+        assert own_lengths.tolist() == lengths[s].tolist() and beta == 0.3
+        assert np.array_equal(options.pop("keep"), keep[:T, s]) and options.pop("bound") == "iwae"
+        if method == "loss_and_grads":
+            assert np.array_equal(options.pop("uniforms"), uniforms[:T, s])
+        else:
+            assert np.array_equal(options.pop("state"), state[s])
+        assert not options
+        assert errors["over"] == errors["invalid"] == "ignore" and errors["divide"] == "warn"
+        assert interval == (pytest.approx(1e-4) if count > 1 else before)
+    sizes = [s.stop - s.start for s in slices]
+    mean = sum(size * size for size in sizes) / 5
+    assert results[0] == pytest.approx(mean) and results[1] == pytest.approx([mean, mean])
+    joined = [np.concatenate([np.arange(3.0 * size).reshape(3, size)[i] for size in sizes]) for i in range(3)]
+    assert [part.tolist() for part in results[2]] == [part.tolist() for part in joined]
+    if method == "chunk_loss_and_grads":
+        assert np.array_equal(results[3], state + 1)
+
+
+def test_workers_without_options_hand_none_on_and_weigh_the_kl_by_1():
+    model = Recorder()
+    with Workers(2) as workers:
+        workers.loss_and_grads(model, np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))
+    with Workers(1) as alone:
+        assert alone.chunk_loss_and_grads(model, np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))[3] is None
+    assert [call[3] for call in model.calls] == [1.0, 1.0, 1.0] and not any(call[4] for call in model.calls)
+
+
+def test_threads_are_eager_within_the_context_and_after_an_error_as_before():
+    before = sys.getswitchinterval()
+    with pytest.raises(ZeroDivisionError), parallel.eager_threads():
+        assert sys.getswitchinterval() == pytest.approx(1e-4)
+        raise ZeroDivisionError
+    assert sys.getswitchinterval() == before
 
 
 def test_the_model_keeps_the_best_weights_as_a_copy(digits8):

@@ -24,7 +24,7 @@ class GmmCache(NamedTuple):
     mix: MixCache
 
 
-def head_shapes(features, width, components=20):
+def head_shapes(features, width, components):
     """{"W_out": (F, 2KX), "b_out": (2KX,), "W_pi": (F, K), "b_pi": (K,)}: the columns of W_out are all mu, all s."""
     weights = {"W_pi": (features, components), "b_pi": (components,)}
     return gaussian_head_shapes(features, components * width) | weights

@@ -46,7 +46,7 @@ class PenCache(NamedTuple):
     pen: tuple  # of the coin
 
 
-def head_shapes(features, width, components=20):
+def head_shapes(features, width, components):
     """{"W_out": (F, 6K + 1), "b_out": (6K + 1,)}: the columns are the blocks logits K, mu 2K, s 2K, rho K, pen 1.
 
     Raises ConfigError where width, the number of values in a step, is not 3.

@@ -106,7 +106,7 @@ def lstm_backward_data(p, cache, dstate_next):
     """dinputs (dx_1, ..., d[h, m]), and the gates' da that `lstm_backward_params` needs."""
     da, dstate = lstm_gates_backward(lstm_slopes(cache), cache.ifno, dstate_next)
     dxs = tuple(matmul(da, W.T) for W in row_blocks(p["W"], cache.inputs))
-    dstate[..., : p["U"].shape[0]] += matmul(da, p["U"].T)
+    dstate[..., : p["U"].shape[0]] = matmul(da, p["U"].T)
     return (*dxs, dstate), da
 
 
