@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all mutation notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -19,6 +19,9 @@ test: .venv/installed-test  ## the test suite, less the slow half
 
 test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 	$(BIN)/python -m pytest -m ""
+
+mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (about an hour)
+	$(BIN)/python scripts/mutation.py
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

@@ -6,6 +6,7 @@ ancestors, noise that depends on how many particles there are, memory that grows
 """
 
 import math
+import statistics
 
 import checks
 import numpy as np
@@ -19,6 +20,7 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import particles, schedule, stepwise
+from tinyvrnn.models.base import Parts
 
 BACKENDS = ("numpy", "strict")
 BOTH = ("iwae", "fivo")
@@ -330,3 +332,139 @@ def test_mistakes_get_one_sentence():
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+# ---- the bookkeeping of an evaluation, with a model that only records ----------------------------
+
+
+class Recorder:
+    """In the place of a model: log-weights are sums of what it is given, so that the bounds are easy by hand."""
+
+    name, bounds, dtype, z_dim = "recorder", bounds.BOUNDS, "float64", 2
+
+    def __init__(self):
+        self.seen = []
+
+    def log_weights(self, x, lengths, eps):
+        self.seen.append(eps)
+        return x.sum(axis=(0, 2))[:, None] + 0.5 * eps.sum(axis=(0, 3))
+
+    def elbo(self, x, lengths, eps):
+        return self.log_weights(x, lengths, eps[:, :, None])[:, 0]
+
+    def particle_filter(self, x, lengths, eps, uniforms):
+        assert uniforms.shape == x.shape[:2] and uniforms.dtype == eps.dtype == "float64"
+        return self.log_weights(x, lengths, eps).mean(axis=1) + uniforms.sum(axis=0)
+
+    def parts(self, x, lengths, eps):
+        elbo = self.elbo(x, lengths, eps)
+        return Parts(elbo, 0 * elbo + 2, elbo + 2)
+
+
+def five():
+    return tv.Sequences.from_list([0.1 * checks.rng(n).standard_normal((n, 3)) for n in (2, 4, 1, 3, 2)])
+
+
+def by_hand(bound, x, eps, uniforms):
+    """One sequence's bound in Python's floats, from its noise (T, K, Z)."""
+    weights = [0.5 * sum(eps[t][k][i] for t in range(len(eps)) for i in range(2)) for k in range(len(eps[0]))]
+    weights = [x + w for w in weights]
+    if bound == "iwae":
+        return math.log(sum(math.exp(w) for w in weights) / len(weights))
+    return sum(weights) / len(weights) + (sum(uniforms) if bound == "fivo" else 0)
+
+
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_an_evaluation_is_the_mean_of_its_repeats_with_the_noise_at_its_address(bound):
+    """seed, bound, batch, repeat and particle address the noise; the same arguments give the same draws for ever."""
+    found = bounds.evaluate(Recorder(), five(), bound, particles=3, batch_size=2, seed=5, repeats=4)
+    each = []  # of the sequences in order of length: batches of 2, 2 and 1
+    by_length = sorted(five(), key=len)
+    for number, batch in enumerate((by_length[:2], by_length[2:4], by_length[4:])):
+        T, B = max(map(len, batch)), len(batch)
+        streams = [f"{bound} batch {number} repeat {i}" for i in range(4)]
+        for b, x in enumerate(batch):
+            repeats = []
+            for stream in streams:
+                eps = [noise.standard_normal((T, B, 2), "float64", 5, stream, k)[:, b].tolist() for k in range(3)]
+                u = noise.generator(5, f"{stream} resampled").random((T, B))[:, b].tolist()
+                repeats.append(by_hand(bound, float(x.sum()), list(zip(*eps)), u))
+            each.append(repeats)
+    means = [statistics.fmean(repeats) for repeats in each]
+    assert (found.bound, found.particles, found.sequences, found.steps) == (f"{bound}-3", 3, 5, 12)
+    assert found.per_sequence == pytest.approx(statistics.fmean(means), rel=1e-12)
+    assert found.per_step == pytest.approx(sum(means) / 12, rel=1e-12)
+    assert found.standard_error == pytest.approx(statistics.stdev(means) / math.sqrt(5), rel=1e-12)
+    draws = math.sqrt(sum(statistics.variance(repeats) for repeats in each) / 4) / 5
+    assert found.standard_error_draws == pytest.approx(draws, rel=1e-12)
+
+
+def test_an_evaluation_of_the_elbo_adds_up_its_batches_with_the_noise_at_its_address():
+    found = bounds.evaluate_elbo(Recorder(), five(), batch_size=2, seed=5)
+    each, by_length = [], sorted(five(), key=len)
+    for number, batch in enumerate((by_length[:2], by_length[2:4], by_length[4:])):
+        eps = noise.standard_normal((max(map(len, batch)), len(batch), 2), "float64", 5, "evaluate", number)
+        each += [float(x.sum() + 0.5 * eps[:, b].sum()) for b, x in enumerate(batch)]
+    assert found.elbo_per_sequence == pytest.approx(statistics.fmean(each), rel=1e-12)
+    assert found.elbo_per_step == pytest.approx(sum(each) / 12, rel=1e-12)
+    assert found.kl_per_sequence == pytest.approx(2) and found.steps == 12 and found.sequences == 5
+    assert found.log_likelihood_per_sequence == pytest.approx(statistics.fmean(each) + 2, rel=1e-12)
+    assert found.standard_error == pytest.approx(statistics.stdev(each) / math.sqrt(5), rel=1e-12)
+
+
+def test_one_sequence_has_no_standard_error_and_equal_ones_have_0():
+    one = five()[:1]
+    assert math.isnan(bounds.evaluate(Recorder(), one).standard_error)
+    assert math.isnan(bounds.evaluate_elbo(Recorder(), one).standard_error)
+    assert bounds.evaluate(Recorder(), five()[:2]).standard_error > 0
+    still = Recorder()
+    still.parts = lambda x, lengths, eps: Parts(*np.full((3, x.shape[1]), 0.1))
+    assert bounds.evaluate_elbo(still, five()).standard_error < 1e-8
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_64_particles_of_seed_0_are_drawn_where_nothing_is_said(bound):
+    """And 128 sequences at once, in two repeats."""
+    x = checks.rng().standard_normal((3, 2, 2))
+    model, sequences = Recorder(), tv.Sequences.from_list([np.ones((2, 1))] * 130)
+    assert np.array_equal(
+        getattr(bounds, bound)(model, x), getattr(bounds, bound)(Recorder(), x, None, 64, 0, "particles")
+    )
+    assert sum(eps.shape[2] for eps in model.seen) == 64
+    assert bounds.evaluate(Recorder(), sequences) == bounds.evaluate(Recorder(), sequences, "iwae", 64, 128, 0, 2)
+    assert bounds.evaluate_elbo(Recorder(), sequences) == bounds.evaluate_elbo(Recorder(), sequences, 128, 0)
+    assert bounds.evaluate(Recorder(), sequences) != bounds.evaluate(Recorder(), sequences, batch_size=129)
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_a_pass_holds_as_many_rows_as_stated_and_one_at_least(bound, monkeypatch):
+    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 24)
+    for (T, B, K), sizes in {  # the particles (iwae) or sequences (fivo) of each pass
+        (3, 4, 5): {"iwae": [2, 2, 1], "fivo": [1, 1, 1, 1]},
+        (3, 4, 2): {"iwae": [2], "fivo": [4]},
+        (2, 5, 4): {"iwae": [2, 2], "fivo": [3, 2]},
+        (30, 2, 2): {"iwae": [1, 1], "fivo": [1, 1]},
+    }.items():
+        model = Recorder()
+        getattr(bounds, bound)(model, np.zeros((T, B, 1)), np.full(B, T), K)
+        assert [eps.shape[2 if bound == "iwae" else 1] for eps in model.seen] == sizes[bound]
+
+
+def test_each_pass_of_fivo_has_the_lengths_of_its_own_sequences(monkeypatch):
+    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 12)
+    model, seen, lengths = Recorder(), [], np.array([3, 1, 2, 3, 2])
+    model.particle_filter = lambda x, own, eps, u: seen.append((x[0, :, 0].tolist(), own.tolist())) or x[0, :, 0]
+    x = np.tile(np.arange(5.0), (3, 1))[..., None]
+    assert bounds.fivo(model, x, lengths, 2).tolist() == [0, 1, 2, 3, 4]
+    assert seen == [([0, 1], [3, 1]), ([2, 3], [2, 3]), ([4], [2])]
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_x_without_three_axes_and_a_bound_that_is_not_the_models_are_refused(bound):
+    for x, shape in ((np.zeros((3, 2)), r"\(3, 2\)"), ([[[1.0]]], "list")):
+        with pytest.raises(DataError, match=shape):
+            getattr(bounds, bound)(Recorder(), x)
+    other = Recorder()
+    other.bounds = ("elbo",)
+    with pytest.raises(ConfigError, match="recorder"):
+        getattr(bounds, bound)(other, np.zeros((2, 1, 1)))

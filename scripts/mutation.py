@@ -1,0 +1,134 @@
+"""Mutation testing: change the code in one place after the other, and see whether the tests notice.
+
+    python scripts/mutation.py [ROOM ...] [--again]
+
+Each room is copied to build/mutation/ROOM, where mutmut makes its mutants and runs, for each, those of the room's tests
+that reach the function, the quickest first. What was tried is kept there; --again begins anew. The room `sample` takes
+of each function of all rooms the mutant number 46, if there is one, and quick tests only. Exit code 1: fewer than 95 %
+were noticed in a room, or one that lives is not in the list of docs/testing.md.
+"""
+
+import argparse
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "mutation"
+PAGE = ROOT / "docs" / "testing.md"
+LEAST = 0.95
+
+
+class Room(NamedTuple):
+    paths: str  # of the modules to mutate, below tinyvrnn/
+    tests: str  # files that guard them, without test_ and .py
+    without: str = ""  # parts of the names of slow tests that kill nothing which quicker ones leave alive
+    mutants: str = "*"  # which of them: a pattern of their names
+
+
+# a function under mutmut has other code objects than its source
+UNFIT = "every_public_forward"
+# numeric gradients of whole models, thousands of draws, training: the autograd rewrite and exact answers are quicker
+SLOW = "memory_grows fivo_is_closer training_raises two_posteriors numeric unbiased training_by ink"
+PAIRS = "equations distributions pairs schedule autograd"
+ROOMS = {
+    "nn": Room("nn/*.py", PAIRS, "whole_elbo more_seeds"),
+    "distributions": Room("distributions/*.py", PAIRS, "whole_elbo more_seeds"),
+    "models": Room(
+        "models/*.py", "equations schedule models linear_gaussian long variants bounds autograd regularise", SLOW
+    ),
+    "bounds": Room("bounds.py", "bounds", SLOW),
+    "gradcheck": Room("gradcheck.py", "gradcheck"),
+    "training": Room("training/*.py", "training regularise long", SLOW),
+}
+SAMPLE = Room(
+    "nn/*.py distributions/*.py models/*.py bounds.py gradcheck.py training/optim.py training/parallel.py",
+    "equations distributions schedule linear_gaussian models gradcheck bounds training",
+    SLOW + " strict moments",
+    "*__mutmut_46",
+)
+
+
+def prepare(name):
+    """Makes the copy that mutmut works in, with the room's files and tests in its settings. Returns folder, Room."""
+    room, folder = (ROOMS | {"sample": SAMPLE})[name], WORK / name
+    for part in ("tinyvrnn", "tests"):
+        shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    kept = " and ".join(f"not {part}" for part in (UNFIT + " " + room.without).split())
+    tests = [f"tests/test_{part}.py" for part in room.tests.split()]
+    settings["mutmut"]["only_mutate"] = "\n".join(["", *(f"tinyvrnn/{path}" for path in room.paths.split())])
+    settings["mutmut"]["pytest_add_cli_args_test_selection"] = "\n".join(["", "-k", kept, *tests])
+    with open(folder / "setup.cfg", "w", encoding="utf-8") as f:
+        settings.write(f)
+    return folder, room
+
+
+def mutmut(folder, *arguments, **options):
+    """Runs mutmut in a folder; raises CalledProcessError where it ends in error."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment | {"OPENBLAS_NUM_THREADS": "1"}, check=True, text=True, **options
+    )
+
+
+def run(name, again):
+    """Tries the mutants of a room. Returns {mutant: status}, of those that were tried."""
+    if again:
+        shutil.rmtree(WORK / name, ignore_errors=True)
+    folder, room = prepare(name)
+    mutmut(folder, "run", "--max-children", "1", *([] if room.mutants == "*" else [room.mutants]))
+    lines = mutmut(folder, "results", "--all", "true", stdout=subprocess.PIPE).stdout.splitlines()
+    found = dict(line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line)
+    return {mutant: status for mutant, status in found.items() if status != "not checked"}
+
+
+def difference(name, mutant):
+    """(file below tinyvrnn/, the line of code, what it became) of a mutant."""
+    lines = mutmut(WORK / name, "show", mutant, stdout=subprocess.PIPE).stdout.splitlines()
+    file = next(line for line in lines if line.startswith("--- ")).removeprefix("--- tinyvrnn/").strip()
+    changed = [line for line in lines if not line.startswith(("--- ", "+++ "))]
+    before, after = (" ".join(line[1:].strip() for line in changed if line.startswith(sign)) for sign in "-+")
+    return file, before, after
+
+
+def listed():
+    """{(file, line of code, mutated line)} of the survivors that docs/testing.md gives a reason for."""
+    rows = re.findall(r"^\| `([a-z_/]+\.py)` \| `` (.*?) `` \| `` (.*?) `` \| .+ \|$", PAGE.read_text(), re.MULTILINE)
+    return {(file, before.replace("\\|", "|"), after.replace("\\|", "|")) for file, before, after in rows}
+
+
+def report(name, statuses):
+    """Prints the room's row, and each survivor that is not listed. Returns whether the room is well."""
+    lives = [mutant for mutant, status in statuses.items() if status not in ("killed", "timeout")]
+    late, share = sum(status == "timeout" for status in statuses.values()), 1 - len(lives) / len(statuses)
+    print(f"| `{name}` | {len(statuses)} | {len(statuses) - len(lives) - late} | {late} | {len(lives)} | {share:.1%} |")
+    unknown = [found for found in (difference(name, mutant) for mutant in lives) if found not in listed()]
+    for file, before, after in unknown:
+        print(f"  lives, and is not listed: {file}\n    - {before}\n    + {after}")
+    return share >= LEAST and not (unknown and name != "sample")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = ", ".join(ROOMS)
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"{names} (all of these), or sample")
+    parser.add_argument("--again", action="store_true", help="forget what was tried before")
+    options = parser.parse_args()
+    if unknown := set(options.rooms) - {*ROOMS, "sample"}:
+        parser.error(f"no room {', '.join(sorted(unknown))}: choose of {names}, sample")
+    found = {name: run(name, options.again) for name in options.rooms or ROOMS}
+    print("| room | mutants | killed | timed out | survived | killed or timed out |\n|---|---|---|---|---|---|")
+    return 0 if all([report(name, statuses) for name, statuses in found.items()]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
