@@ -290,7 +290,7 @@ HELD = {
     "lstm gates into": (1, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2), out=blocks(2, 4, 1))),
     "lstm slopes": (7, lambda: partial(lstm.lstm_slopes, lstm.LstmCache((), *blocks(2, 4, 1)))),
     "lstm gates backward into": (2, lambda: partial(lstm.lstm_gates_backward, *blocks(5, 4, 2), out=blocks(4)[0])),
-    "distances": (1, lambda: partial(gaussian.distances, *blocks(2), 1 + blocks(1)[0] ** 2)),
+    "distances": (1, lambda: partial(gaussian.distances, *blocks(1, 1), 1 + blocks(1)[0] ** 2)),
 }
 
 
