@@ -28,7 +28,7 @@ class Content(NamedTuple):
 
 
 def read_bytes(path, times=8):
-    """All bytes of a file, of which each becomes `times` in memory at most. Raises DataError where they can't be had."""
+    """All bytes of a file, of which each becomes `times` in memory at most. Raises DataError where it is too large."""
     most = MEMORY // times
     try:
         if path.stat().st_size > most:
@@ -75,7 +75,7 @@ def files_of(folder, endings):
 
 
 def progress(files, name):
-    """The files, with a bar for a person where reading them takes more than two seconds."""
+    """The files, in a bar for a person where reading them takes more than two seconds: `with` takes it away again."""
     return tqdm(files, desc=f"reading {name}", unit="file", delay=2, leave=False)
 
 
