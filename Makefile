@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all fuzz notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -19,6 +19,9 @@ test: .venv/installed-test  ## the test suite, less the slow half
 
 test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 	$(BIN)/python -m pytest -m ""
+
+fuzz: .venv/installed-fuzz  ## wrong files for each of the ten readers, a minute each, ten in all
+	cd tests && ../$(BIN)/python -m fuzz --seconds 60
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

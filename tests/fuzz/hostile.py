@@ -102,6 +102,7 @@ def lying_wav(at, value, content=None):
     return bytes(whole)
 
 
+DECLARATIONS = ("laughs", "a long entity, often", "somebody's file", "an address", "parameters")
 ENTITIES = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
 
 HOSTILE = {

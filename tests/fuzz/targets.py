@@ -7,6 +7,7 @@ without a warning and without a trace on the disk.
 import io
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
-from damage import assert_one_sentence
 
 import tinyvrnn as tv
 from fuzz.isolate import CAN_FORK, forked, time_limit
@@ -76,6 +76,11 @@ def attempt(target, folder, content):
     }
     assert not left, f"reading wrote {left}"
     return value
+
+
+def assert_one_sentence(error):
+    text = str(error)
+    assert "\n" not in text and not re.search(r"\. [A-Z]", text) and len(text) < 400, f"not one sentence: {text}"
 
 
 def same(a, b):

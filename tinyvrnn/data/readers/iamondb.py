@@ -110,7 +110,7 @@ def _point(point, where):
     for value in (x, y):
         if value is None or not re.fullmatch(r"-?\d{1,7}", value, re.ASCII) or abs(int(value)) > FARTHEST:
             raise DataError(
-                f"{where} has a point at ({x!s:.20}, {y!s:.20}), but whole numbers near the board are needed"
+                f"{where} has a point at ({x!r:.20}, {y!r:.20}), but whole numbers near the board are needed"
             )
     return int(x), int(y)
 
