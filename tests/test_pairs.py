@@ -194,6 +194,34 @@ def test_matmul_into_a_given_array_equals_the_plain_one(backend, leading):
     assert np.array_equal(to_host(out), to_host(plain))
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (5, 2, 3, 4)], ids=str)
+def test_a_matmul_is_one_product_of_two_matrices(shape, monkeypatch):
+    products = []
+
+    class Spy:
+        @staticmethod
+        def matmul(a, b, out=None):
+            products.append((a.ndim, b.ndim))
+            return np.matmul(a, b, out=out)
+
+    monkeypatch.setattr(linear, "namespace", lambda x: Spy)
+    x, W = checks.rng().standard_normal(shape), checks.rng(1).standard_normal((4, 6))
+    checks.assert_close(linear.matmul(x, W), np.einsum("...i,ij->...j", x, W), 1e-14, "product")
+    assert products == [(2, 2)]
+
+
+def test_a_layer_of_three_inputs_is_that_of_their_concatenation():
+    draw = checks.rng()
+    p = {"W": draw.standard_normal((9, 5)), "b": draw.standard_normal(5)}
+    x, dy = draw.standard_normal((6, 9)), draw.standard_normal((6, 5))
+    y, cache = linear.linear_forward(p, x[:, :2], x[:, 2:6], x[:, 6:])
+    (whole, whole_cache) = linear.linear_forward(p, x)
+    checks.assert_close(y, whole, 1e-14, "y")
+    (dxs, grads), (dx, expected) = linear.linear_backward(p, cache, dy), linear.linear_backward(p, whole_cache, dy)
+    checks.assert_close(np.concatenate(dxs, axis=1), dx, 1e-14, "dx")
+    checks.assert_same_tree({"linear": grads}, {"linear": expected}, 1e-14)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_mlp_into_given_arrays_equals_the_plain_one(backend):
     draw = checks.rng()
