@@ -19,7 +19,7 @@ import machine
 
 import tinyvrnn as tv
 from tinyvrnn.models import MODELS
-from tinyvrnn.training.loop import recipe
+from tinyvrnn.training.options import recipe
 
 RESULTS = Path(__file__).parent / "results" / "table1.json"
 PARAMETERS = 150_000

@@ -21,6 +21,7 @@ from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, s
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop, optim, parallel
+from tinyvrnn.training.options import Options
 
 
 def rng(seed=0):
@@ -636,7 +637,7 @@ def chunks_follow_their_sequences(chunk=2, workers=1, **options):
     model, x, lengths, eps = small("gaussian", T=9, B=5, **options)
     lengths = np.array([9, 2, 5, 1, 6])
     expected = model.parts(x, lengths, eps)
-    run = loop.Options(epochs=1, chunk=chunk)
+    run = Options(epochs=1, chunk=chunk)
     with parallel.Workers(workers) as pool:
         for _ in range(2):
             found = np.zeros((3, 5))

@@ -90,7 +90,7 @@ def test_every_flipped_byte_is_refused_or_harmless(tmp_path, model):
         (lambda m, a: m.pop("data"), "damaged"),
         (lambda m, a: m.pop("steps"), "damaged"),
         (lambda m, a: m["config"].update(h_dim=5), "parameters"),
-        (lambda m, a: m["config"].update(h_dim=-5), "h_dim"),
+        (lambda m, a: m["config"].update(h_dim=-5), "damaged"),
         (lambda m, a: m["config"].update(colour=1), "damaged"),
     ],
 )

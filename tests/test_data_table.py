@@ -89,7 +89,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path, content, message):
     "other, message",
     [
         ("1\n2\n", "10.csv has 1 columns, but 00.csv has 2: all files of trips need the same"),
-        ("y,x\n1,2\n", "10.csv has the columns y, x, but 00.csv no names: bring all files of trips into one order"),
+        ("y,x\n1,2\n", "10.csv has the columns 'y, x', but 00.csv no names: bring all files of trips into one order"),
     ],
 )
 def test_files_that_differ(tmp_path, other, message):

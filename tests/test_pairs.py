@@ -17,7 +17,7 @@ import pytest
 
 from tinyvrnn import distributions, gradcheck, nn, pairs
 from tinyvrnn.backend import to_host
-from tinyvrnn.distributions import mixture
+from tinyvrnn.distributions import gaussian
 from tinyvrnn.models import equations
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 
@@ -318,10 +318,7 @@ HELD = {
     "lstm gates into": (1, lambda: partial(lstm.lstm_gates_forward, *blocks(4, 4, 2), out=blocks(2, 4, 1))),
     "lstm slopes": (7, lambda: partial(lstm.lstm_slopes, lstm.LstmCache((), *blocks(2, 4, 1)))),
     "lstm gates backward into": (2, lambda: partial(lstm.lstm_gates_backward, *blocks(5, 4, 2), out=blocks(4)[0])),
-    "distances": (
-        1,
-        lambda: partial(mixture.distances, blocks(1)[0], blocks(1)[0][..., None], 1 + blocks(1)[0][..., None] ** 2),
-    ),
+    "distances": (1, lambda: partial(gaussian.distances, *blocks(1, 1), 1 + blocks(1)[0] ** 2)),
 }
 
 

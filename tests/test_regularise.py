@@ -14,8 +14,9 @@ from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.models import MODELS, schedule, stepwise
 from tinyvrnn.params import leaves, matrices, views
-from tinyvrnn.training.loop import Options, _noise, recipe
+from tinyvrnn.training.loop import _noise
 from tinyvrnn.training.optim import Adam
+from tinyvrnn.training.options import Options, recipe
 from tinyvrnn.training.parallel import Workers
 
 FIRST = {"vae": "encode"}  # where x enters; phi_x in the others
@@ -167,7 +168,7 @@ def test_the_gradients_of_ink_are_not_all_cut():
     data = tv.load_data("strokes")
     model = tv.VRNN(3, h_dim=32, z_dim=4, likelihood="pen", components=4)
     records = tv.train(model, data, progress=False, **recipe(data) | {"epochs": 2})
-    assert tv.training.loop.Options().clip < records[-1]["grad_norm"] < recipe(data)["clip"]
+    assert tv.training.options.Options().clip < records[-1]["grad_norm"] < recipe(data)["clip"]
 
 
 @pytest.mark.parametrize(

@@ -315,9 +315,9 @@ def test_nan_in_the_noise_of_the_padding_changes_nothing():
 
 def test_x_too_large_to_square_is_refused():
     model = tv.VRNN(2, 4, 2, likelihood="gaussian")
-    assert np.isfinite(model.elbo(np.full((2, 1, 2), 1e15))).all()
+    assert np.isfinite(model.elbo(np.full((2, 1, 2), 1e12))).all()
     with pytest.raises(tv.DataError, match="standardise"):
-        model.elbo(np.full((2, 1, 2), 1e16))
+        model.elbo(np.full((2, 1, 2), 1e13))
 
 
 def test_assigning_theta_copies_into_the_parameters():

@@ -19,14 +19,15 @@ from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
 from tinyvrnn.training.checkpoint import load, save
 from tinyvrnn.training.loop import train
-
-__version__ = "0.1.0"
+from tinyvrnn.training.run import Run
+from tinyvrnn.version import __version__
 
 __all__ = [
     "RNN",
     "VAE",
     "VRNN",
     "VRNNI",
+    "__version__",
     "BackendError",
     "CheckpointError",
     "ConfigError",
@@ -34,6 +35,7 @@ __all__ = [
     "DataError",
     "DivergedError",
     "GradientError",
+    "Run",
     "Sequences",
     "TinyvrnnError",
     "backend",

@@ -6,10 +6,12 @@ A mistake of the user's ends in one sentence on standard error and exit code 2; 
 import argparse
 import json
 import math
+import shlex
 import sys
+import warnings
 from pathlib import Path
 
-from tinyvrnn import __version__, course, plots
+from tinyvrnn import course, plots
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import (
@@ -30,13 +32,13 @@ from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError
 from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.models import MODELS, linear_gaussian
-from tinyvrnn.models.particles import BOUNDS, check_bound
-from tinyvrnn.models.recompute import check as check_long
+from tinyvrnn.models.particles import BOUNDS
 from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.pairs import PAIRS, check, small_model
 from tinyvrnn.training import checkpoint
-from tinyvrnn.training.loop import (
+from tinyvrnn.training.loop import train
+from tinyvrnn.training.options import (
     CLIP_OF_INK,
     DROPOUT_OF_A_SMALL_SET,
     RECIPE,
@@ -44,9 +46,9 @@ from tinyvrnn.training.loop import (
     SMALL_SET,
     Options,
     recipe,
-    train,
 )
-from tinyvrnn.training.run import Run
+from tinyvrnn.training.run import FILES, MAY_CHANGE, Run
+from tinyvrnn.version import __version__
 
 BASELINES = {  # the kind of baselines that suits a likelihood
     "bernoulli": "binary",
@@ -63,8 +65,11 @@ UNITS = "nats per sequence"
 def main(argv=None):
     """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
     arguments = _parser().parse_args(argv)
+    arguments.given = sys.argv[1:] if argv is None else argv
     try:
-        return arguments.run(arguments) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            return arguments.run(arguments) or 0
     except TinyvrnnError as error:
         print(f"tinyvrnn: {error}", file=sys.stderr)
     except MemoryError:
@@ -73,10 +78,15 @@ def main(argv=None):
         return 0
     except OSError as error:
         print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("tinyvrnn: Interrupted; what was written so far is whole.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"tinyvrnn: Interrupted; {interrupt or 'what was written so far is whole'}.", file=sys.stderr)
         return 130
     return 2
+
+
+def _show(message, *where):
+    """A warning as a person reads it."""
+    print(f"tinyvrnn: {message}.", file=sys.stderr)
 
 
 # ---- commands ------------------------------------------------------------------------------------
@@ -85,35 +95,27 @@ def main(argv=None):
 def command_train(a):
     data, likelihood = _load_for(a.data, a.likelihood, a.scale)
     check_suits(data, LIKELIHOODS[likelihood])
-    given = {name: getattr(a, name) for name in Options._fields}
-    given |= {"workers": _workers(a.workers), "particles": _particles(a.bound, a.particles, default=8)}
-    suited = recipe(data) if a.minutes is None else {n: v for n, v in recipe(data).items() if n != "epochs"}
-    options = Options(**suited | {name: value for name, value in given.items() if value is not None})
-    options.check()
+    options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
-    check_bound(options.bound, options.particles, model)
-    check_long(model, options.chunk, options.recompute, options.bound)
-    run = Run(a.out or f"runs/{data.name}", _config(a.data, data, model, options), a.overwrite)
-    print(f"{model}\n{data}\n{options.describe()}", flush=True)
-
+    options.check_for(model)
     live = sys.stderr.isatty()
 
     def on_epoch(record, is_best):
-        run.record(record)
         if not live:  # a log has no use for a bar that redraws itself
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
-        if is_best:
-            checkpoint.save(model, run.folder, record["step"], _name_of(a.data), data.train.max_steps)
 
-    try:
-        records = train(model, data, live, on_epoch, **options._asdict())
-    except BaseException:
-        run.abandon()
-        raise
-    _report(model, data, records, options)
-    _pictures(run, model, data, records)
-    print(f"wrote {run.folder}/: {', '.join(sorted(path.name for path in run.folder.iterdir()))}")
+    with Run(a.out or f"runs/{data.name}", a.overwrite, a.resume) as run:
+        print(f"{model}\n{data}\n{options.describe()}", flush=True)
+        try:
+            records = train(model, data, live, on_epoch, run, **options._asdict())
+        except KeyboardInterrupt:
+            if run.can_go_on:
+                raise KeyboardInterrupt(f"saved in {run.folder}; go on with: {_command_to_go_on(a)}") from None
+            raise
+        _report(model, data, records, options)
+        _pictures(run, model, data, records)
+        print(f"wrote {run.folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
 
 
 def command_evaluate(a):
@@ -209,6 +211,22 @@ def command_course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
+def _training_options(a, data):
+    """Options: the recipe that suits the data, less what was given."""
+    given = {name: getattr(a, name) for name in Options._fields}
+    given |= {"workers": _workers(a.workers), "particles": _particles(a.bound, a.particles, default=8)}
+    options = Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})
+    if a.minutes is not None:
+        options = options._replace(epochs=None)
+    options.check()
+    return options
+
+
+def _command_to_go_on(a):
+    words = [word for word in map(str, a.given) if word not in ("--overwrite", "--resume")]
+    return shlex.join(["tinyvrnn", *words, "--resume"])
+
+
 def _load_for(source, likelihood, scale=None):
     """The data as the likelihood needs it (standardised or not), and the likelihood that suits the data if None."""
     raw = load_data(source, standardise=False)
@@ -262,20 +280,6 @@ def _trivial(model, trained_on, data, sequences):
     except DataError:
         return {}
     return baselines(data, sequences, kind)
-
-
-def _name_of(source):
-    """A set's name as it is; a file's absolute path, so that a run can be evaluated from anywhere."""
-    return source if source in NAMES else str(Path(source).expanduser().resolve())
-
-
-def _config(source, data, model, options):
-    return {
-        "tinyvrnn": __version__,
-        "data": {"source": _name_of(source), "units": data.units, "scale": data.scale},
-        "model": {"name": model.name, "backend": model.backend.name} | model.config,
-        "training": options._asdict(),
-    }
 
 
 def _report(model, data, records, options):
@@ -528,12 +532,17 @@ def _train_options(p):
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
     about = "exact backpropagation of long sequences in less memory, for about a fifth more time"
     p.add_argument("--recompute", action="store_true", help=about)
+    about = "leave out up to N batches whose loss or gradient is not finite (default 0: stop at the first)"
+    p.add_argument("--skip-nonfinite", type=int, default=0, metavar="N", help=about)
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
     _bound_options(p, 8)
     p.add_argument("--out", help="run folder (default runs/DATA)")
-    p.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+    taken = p.add_mutually_exclusive_group()
+    taken.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+    about = "go on with the run that --out holds, bit for bit; all else as at its start"
+    taken.add_argument("--resume", action="store_true", help=f"{about} (but {', '.join(MAY_CHANGE)})")
 
 
 def _bound_options(p, particles):

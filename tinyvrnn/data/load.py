@@ -1,7 +1,7 @@
 """Data sets: the embedded ones by name, a user's by file. Three splits, standardised by the training split alone."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Data:
     mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
     labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.export`.
     scale: of a pen, how dx and dy are scaled when they are standardised, see `tinyvrnn.data.scale`; else None.
+    origin: the name or absolute path that `load_data` reads it from again; None for arrays in memory.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Data:
     labels: dict
     medium: dict
     scale: str | None = None
+    origin: str | None = None
 
     @classmethod
     def from_sequences(
@@ -144,7 +146,7 @@ class Data:
         """The same data, which must be raw, standardised. Arguments as in `from_sequences`; kind None: as it is."""
         kind = kind or ("pen" if self.kind == "pen" else None)
         about = {key: getattr(self, key) for key in ("units", "licence", "source", "labels", "medium")}
-        return Data.from_sequences(
+        data = Data.from_sequences(
             self.name,
             *(self.split(s) for s in SPLITS),
             standardise=standardise,
@@ -152,6 +154,7 @@ class Data:
             scale=scale or (self.scale if kind == "pen" else None),
             **about,
         )
+        return replace(data, origin=self.origin)
 
     @property
     def x_dim(self):
@@ -196,7 +199,7 @@ def load_data(name_or_path, standardise=None, kind=None, scale=None):
         if len(index) == 0:
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
-    return Data.from_sequences(
+    data = Data.from_sequences(
         name,
         *(whole[index] for index in members.values()),
         standardise=standardise,
@@ -208,6 +211,7 @@ def load_data(name_or_path, standardise=None, kind=None, scale=None):
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
     )
+    return replace(data, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve()))
 
 
 def read_sequences(path):

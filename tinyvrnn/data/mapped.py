@@ -6,10 +6,12 @@ megabytes at a time; standardising is done to what is read. Otherwise these are 
 
 import numpy as np
 
+from tinyvrnn import npz
 from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array
 from tinyvrnn.errors import DataError
 
 NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
+LONGEST = npz.MEMORY // 8  # bytes of a sequence, which is read as a whole
 
 
 class Mapped(Sequences):
@@ -48,6 +50,12 @@ class Mapped(Sequences):
 
     @classmethod
     def _checked(cls, values, starts, lengths, where):
+        longest = int(lengths.max()) * values.shape[1] * values.itemsize
+        if longest > LONGEST:
+            raise DataError(
+                f"{where}: sequence {lengths.argmax()} is of {longest:,} bytes, but {LONGEST:,} are the most that one "
+                "may have: cut it into several"
+            )
         sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
         check_finite(sequences, where)
         return sequences

@@ -106,8 +106,8 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
-        rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in index]
-        return Sequences(self.values[np.concatenate(rows)] if rows else self.values[:0], self.lengths[index])
+        rows = [self[i] for i in index]
+        return Sequences(np.concatenate(rows, dtype=self.dtype) if rows else self.values[:0], self.lengths[index])
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
@@ -122,18 +122,18 @@ def pad(sequences, dtype="float32"):
     return as_sequences(sequences).padded(slice(None), dtype)
 
 
-def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32"):
+def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32", first=0):
     """An iterator of (x (T, B, X), lengths (B,), index (B,)) in which each sequence appears exactly once.
 
     With a seed: shuffled anew each epoch, with sequences of like length together so that padding is small. Without one,
     for evaluation: in order of length. The smaller batch that is left over is kept. index says which sequence each
-    column is.
+    column is. first: how many batches are passed over, as when a run goes on within an epoch.
     """
     if batch_size < 1:
         raise ConfigError(f"got a batch size of {batch_size}, but at least 1 is needed")
     by_length = np.argsort(sequences.lengths, kind="stable")
     plan = _cut(by_length, batch_size) if seed is None else _shuffled(sequences.lengths, batch_size, seed, epoch)
-    return ((*sequences.padded(index, dtype), index) for index in plan)
+    return ((*sequences.padded(index, dtype), index) for index in plan[first:])
 
 
 def _shuffled(lengths, batch_size, seed, epoch):
@@ -171,6 +171,8 @@ def check_same_dimension(name, splits):
 
 def real_array(values, where):
     """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{where}: got a masked array, whose mask would be ignored: leave out what it masks")
     try:
         values = np.asarray(values)
     except ValueError:

@@ -9,6 +9,8 @@ from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backwar
 
 SIGMA_MIN = 1e-4
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+DELTA_MAX = 1e15  # what lies, or is as wide as, more deviations counts as that many: a float32 can hold their squares
+LOG_DELTA_MAX = math.log(DELTA_MAX)
 
 
 class HeadCache(NamedTuple):
@@ -84,13 +86,20 @@ def reparameterise_backward(cache, dz):
     return dz, dz * eps, dz * sigma
 
 
+def distances(x, mu, sigma):
+    """delta = (x - mu) / sigma, at most DELTA_MAX either way. Arrays that broadcast to mu and sigma, (..., X)."""
+    delta = x - mu
+    delta /= sigma
+    return namespace(x).clip(delta, -DELTA_MAX, DELTA_MAX, out=delta)
+
+
 def gaussian_log_density_forward(x, mu, sigma):
     """log N(x; mu, sigma^2), summed over the last axis. All (..., X). Returns log p in nats (...), cache.
 
     log p = - sum_j [ 0.5 ((x_j - mu_j) / sigma_j)^2 + log sigma_j + 0.5 log 2 pi ]
     """
     xp = namespace(x)
-    delta = (x - mu) / sigma
+    delta = distances(x, mu, sigma)
     log_p = -xp.sum(0.5 * delta * delta + xp.log(sigma), axis=-1) - x.shape[-1] * HALF_LOG_2PI
     return log_p, (delta, sigma)
 
@@ -111,7 +120,7 @@ def gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps):
     Its mean over eps is KL(q || p). Source: Burda et al., 2016, arXiv:1509.00519, section 3.
     """
     xp = namespace(mu_z)
-    delta = (mu_z + sigma_z * eps - mu_0) / sigma_0
+    delta = distances(mu_z + sigma_z * eps, mu_0, sigma_0)
     ratio = xp.sum(0.5 * delta * delta - 0.5 * eps * eps + xp.log(sigma_0) - xp.log(sigma_z), axis=-1)
     return ratio, LogRatioCache(eps, delta, sigma_z, sigma_0)
 
@@ -133,8 +142,8 @@ def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
     expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 would lose where the two deviations are close.
     """
     xp = namespace(mu_z)
-    d = xp.log(sigma_z) - xp.log(sigma_0)
-    delta = (mu_z - mu_0) / sigma_0
+    d = xp.minimum(xp.log(sigma_z) - xp.log(sigma_0), LOG_DELTA_MAX)
+    delta = distances(mu_z, mu_0, sigma_0)
     ratio_minus_1 = xp.expm1(2 * d)
     kl = xp.sum(0.5 * delta * delta + 0.5 * ratio_minus_1 - d, axis=-1)
     return kl, KLCache(delta, ratio_minus_1, sigma_z, sigma_0)

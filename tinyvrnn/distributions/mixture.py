@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.categorical import categorical_mean, pick
-from tinyvrnn.distributions.gaussian import HALF_LOG_2PI, gaussian_head_backward, gaussian_head_forward
+from tinyvrnn.distributions.gaussian import HALF_LOG_2PI, distances, gaussian_head_backward, gaussian_head_forward
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.nn.activations import log_softmax
 from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward
-
-DELTA_MAX = 1e15  # distances beyond so many deviations count as that many, so that a float32 can hold their squares
 
 
 class MixCache(NamedTuple):
@@ -85,13 +83,6 @@ def mix_backward(cache, dlog_p):
     return dlog_p[..., None] * (cache.r - cache.pi), dlog_p[..., None] * cache.r
 
 
-def distances(x, mu, sigma):
-    """delta_k = (x - mu_k) / sigma_k, (..., K, X), at most DELTA_MAX either way. x (..., X), mu, sigma (..., K, X)."""
-    delta = x[..., None, :] - mu
-    delta /= sigma
-    return namespace(x).clip(delta, -DELTA_MAX, DELTA_MAX, out=delta)
-
-
 def gmm_log_density_forward(x, logits, mu, sigma):
     """log sum_k pi_k N(x; mu_k, sigma_k^2), pi = softmax(logits). Returns log p in nats (...), cache.
 
@@ -99,7 +90,7 @@ def gmm_log_density_forward(x, logits, mu, sigma):
     Source: Bishop, 1994, Mixture Density Networks.
     """
     xp = namespace(x)
-    delta = distances(x, mu, sigma)
+    delta = distances(x[..., None, :], mu, sigma)
     log_n = -xp.sum(0.5 * delta * delta + xp.log(sigma), axis=-1) - x.shape[-1] * HALF_LOG_2PI
     log_p, mix_cache = mix_forward(logits, log_n)
     return log_p, GmmCache(delta, sigma, mix_cache)

@@ -14,12 +14,11 @@ from tinyvrnn.distributions.bernoulli import (
     bernoulli_sample,
 )
 from tinyvrnn.distributions.categorical import categorical_mean, pick
-from tinyvrnn.distributions.gaussian import HALF_LOG_2PI, sigma_of
+from tinyvrnn.distributions.gaussian import HALF_LOG_2PI, distances, sigma_of
 from tinyvrnn.distributions.mixture import (
     MixCache,
     all_components,
     by_component,
-    distances,
     mix_backward,
     mix_forward,
     of_component,
@@ -92,7 +91,7 @@ def pen_log_density_forward(x, logits, mu, sigma, rho, a):
     log N = - 0.5 (delta_1^2 + w^2) - log sigma_1 - log sigma_2 - log c - log 2 pi
     """
     xp = namespace(x)
-    delta, c = distances(x[..., :2], mu, sigma), xp.sqrt(1 - rho * rho)
+    delta, c = distances(x[..., None, :2], mu, sigma), xp.sqrt(1 - rho * rho)
     w = (delta[..., 1] - rho * delta[..., 0]) / c
     log_scale = xp.sum(xp.log(sigma), axis=-1) + xp.log(c) + 2 * HALF_LOG_2PI
     log_p, mix_cache = mix_forward(logits, -0.5 * (delta[..., 0] * delta[..., 0] + w * w) - log_scale)

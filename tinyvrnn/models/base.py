@@ -16,7 +16,7 @@ from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.nn.cells import cell_of, state_width
-from tinyvrnn.params import initialise, views
+from tinyvrnn.params import initialise, size, views
 
 
 class Parts(NamedTuple):
@@ -74,6 +74,21 @@ class Model:
         if self.likelihood.components is not None:
             config["components"] = self.likelihood.components
         return config | {"dtype": self.dtype, "seed": int(self.seed)}
+
+    @classmethod
+    def parameters(cls, config, most):
+        """How many parameters the model of a `config` would have, with none allocated; no size may be above `most`.
+
+        Raises ConfigError, KeyError or TypeError for a config that makes no model.
+        """
+        plan = cls.__new__(cls)
+        plan.__dict__.update({name: config[name] for name in cls.sizes}, cell="gru", posterior="filtering")
+        plan.__dict__.update({name: config[name] for name in cls.choices if name in config})
+        plan._check_sizes()
+        plan.likelihood = get_likelihood(config["likelihood"], config.get("components", COMPONENTS))
+        if max(getattr(plan, name) for name in cls.sizes) > most:
+            raise ConfigError(f"A model of {most} parameters can't be as wide as {config}.")
+        return size(plan._shapes())
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
@@ -136,7 +151,11 @@ class Model:
             return x
         if getattr(keep, "shape", None) != x.shape:
             raise DataError(f"Expected keep of shape {x.shape} as x, got {shape_of(keep)}.")
-        return x * self.backend.asarray(keep, dtype=self.dtype)
+        return x * self._array(keep)
+
+    def _array(self, a):
+        """On the backend, of the model's dtype, and in C's order: sums round otherwise where numbers lie otherwise."""
+        return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
     def elbo(self, x, lengths=None, eps=None):
         """One-draw estimate of the ELBO of each sequence, (B,), in nats per sequence. Arguments as in `loss_and_grads`.
@@ -190,11 +209,10 @@ class Model:
         T, B, _ = x.shape
         if getattr(eps, "shape", None) != (T, B, self.z_dim):
             raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {shape_of(eps)}.")
-        backend, xp = self.backend, self.backend.xp
-        x, eps = backend.asarray(x, dtype=self.dtype), backend.asarray(eps, dtype=self.dtype)
+        x, eps, xp = self._array(x), self._array(eps), self.backend.xp
         if lengths is None or (lengths == T).all():
             return x, eps, xp.ones((T, B), dtype=self.dtype)
-        mask = xp.arange(T)[:, None] < backend.asarray(lengths)
+        mask = xp.arange(T)[:, None] < self.backend.asarray(lengths)
         x, eps = xp.where(mask[..., None], x, 0), xp.where(mask[..., None], eps, 0)
         return x, eps, mask.astype(self.dtype)
 
@@ -212,7 +230,7 @@ class Model:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
-_X_MAX = 1e15  # ((x - mu) / sigma_min)^2 is then still a float32
+_X_MAX = 1e12  # beyond it sums of squares and products of gradients would leave the range of a float32
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))
 
 
@@ -242,6 +260,8 @@ def check_x(x, x_dim, lengths, likelihood):
         raise DataError(
             f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
         )
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError("x is a masked array, whose mask would be ignored: give lengths in its place, and x.filled(0).")
     T, B, _ = x.shape
     if lengths is not None:
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
@@ -263,4 +283,6 @@ def _check_values(x, likelihood):
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
     if max(-low, high) > _X_MAX:
-        raise DataError(f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be squared: standardise it.")
+        raise DataError(
+            f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be reckoned with: standardise it."
+        )

@@ -132,14 +132,14 @@ class VRNN(Model):
         T, B, K, _ = eps.shape
         lengths = check_x(x, self.x_dim, lengths, self.likelihood)
         wide_lengths = None if lengths is None else np.repeat(lengths, K)
-        x = copies(self.backend.asarray(x, dtype=self.dtype), K)
+        x = copies(self._array(x), K)
         x, eps, mask = self._prepare(x, wide_lengths, eps.reshape(T, B * K, -1))
         return x, eps, mask.reshape(T, B, K)[:, :, 0]
 
     def _uniforms(self, uniforms, mask):
         if getattr(uniforms, "shape", None) != mask.shape:
             raise DataError(f"Expected uniforms of shape {mask.shape} for resampling, got {shape_of(uniforms)}.")
-        return self.backend.asarray(uniforms, dtype=self.dtype)
+        return self._array(uniforms)
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)

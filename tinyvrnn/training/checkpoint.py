@@ -11,26 +11,33 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyvrnn import npz
 from tinyvrnn.backend import to_host
-from tinyvrnn.errors import CheckpointError, TinyvrnnError
+from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError
 from tinyvrnn.files import write_atomically
 from tinyvrnn.models import MODELS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
+ARRAYS = ("theta", "mean", "std")
+MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see export.py
+BIGGEST_MANIFEST = 2**26  # bytes; the records of some 100,000 epochs are in one
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
-def save(model, folder, step=0, data=None, steps=None):
+def save(model, folder, step=0, data=None, steps=None, theta=None):
     """Writes folder/checkpoint.npz, and the folder where it is missing. Returns the file's path.
 
-    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence.
+    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence;
+    theta (P,): weights other than the live ones.
     Raises CheckpointError where the disk refuses; what was there before is then still whole.
     """
-    arrays = {"theta": to_host(model.theta), "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
+    arrays = {
+        "theta": to_host(model.theta if theta is None else theta),
+        "mean": np.asarray(model.mean),
+        "std": np.asarray(model.std),
+    }
     manifest = {
-        "format": FORMAT,
-        "version": VERSION,
         "model": model.name,
         "config": model.config,
         "units": model.units,
@@ -38,16 +45,22 @@ def save(model, folder, step=0, data=None, steps=None):
         "data": data,
         "steps": steps,
         "step": step,
-        "arrays": {name: _describe(array) for name, array in arrays.items()},
     }
-    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
     path = Path(folder) / FILE
+    write(path, manifest, arrays)
+    return path
+
+
+def write(path, manifest, arrays):
+    """Writes a file of this format: manifest, a dict of plain values, and host arrays. Raises CheckpointError."""
+    described = {name: _describe(array) for name, array in arrays.items()}
+    manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
+    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return path
 
 
 def load(folder, backend=None):
@@ -61,14 +74,19 @@ def load(folder, backend=None):
 def restore(manifest, arrays, folder, backend=None):
     """The model of what `read` returned; `folder` is named where it makes none."""
     try:
-        model = MODELS[manifest["model"]](**manifest["config"], backend=backend)
-    except (KeyError, TypeError) as error:
+        kind, config, theta = MODELS[manifest["model"]], manifest["config"], arrays["theta"]
+        expected = kind.parameters(config, most=theta.size), config["x_dim"], config["x_dim"], config["dtype"]
+        fits = (*(arrays[name].size for name in ARRAYS), theta.dtype.name) == expected
+        model = kind(**config, backend=backend) if fits else None
+    except (BackendError, MemoryError):
+        raise
+    except Exception as error:  # a configuration of a stranger's can be anything
+        raise CheckpointError(f"{folder} holds a damaged checkpoint: train again or restore a copy.") from error
+    if model is None:
         raise CheckpointError(
-            f"{folder} holds a damaged checkpoint ({error}): train again or restore a copy."
-        ) from error
-    if arrays["theta"].shape != model.theta.shape:
-        raise CheckpointError(f"{folder} holds {arrays['theta'].size} parameters, its model has {model.theta.size}.")
-    model.theta[...] = model.backend.asarray(arrays["theta"])
+            f"{folder} holds {theta.size} parameters that are not those of its model: train again or restore a copy."
+        )
+    model.theta[...] = model.backend.asarray(theta)
     model.mean, model.std = arrays["mean"], arrays["std"]
     model.units, model.medium = manifest["units"], manifest["medium"]
     return model
@@ -79,25 +97,61 @@ def read(folder):
     path = Path(folder) / FILE
     if not path.is_file():
         raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
+    return read_file(path, NEEDED, ARRAYS, _is_plain)
+
+
+def read_file(path, needed, names, is_plain=lambda manifest, arrays: True):
+    """(manifest, arrays) that `write` wrote: what is needed of the manifest, and the named arrays, checked by hash.
+
+    is_plain(manifest, arrays): whether all else is of the kinds that were written.
+    """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            manifest = json.loads(archive["manifest"].tobytes())
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            members = npz.members(archive)
+            manifest = json.loads(_read(archive, members, "manifest").tobytes())
             _check_version(manifest, path)
             manifest = {"medium": {}} | manifest  # which the first ones did not have
-            manifest = {name: manifest[name] for name in NEEDED}
-            arrays = {name: archive[name] for name in manifest["arrays"]}
-            intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in ("theta", "mean", "std"))
-    except TinyvrnnError:
+            arrays = {name: _read(archive, members, name) for name in names}
+            intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in names)
+            manifest = {name: manifest[name] for name in needed}
+            plain = is_plain(manifest, arrays)
+    except (TinyvrnnError, MemoryError):
         raise
     except PermissionError as error:
         raise CheckpointError(f"{path} may not be read by you: ask for the permission.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({error}): train again or restore a copy."
-        ) from error
+    except Exception as error:  # one wrong byte makes zipfile, zlib, NumPy or json raise any of a dozen types
+        raise CheckpointError(f"{path} is damaged or no checkpoint: train again or restore a copy.") from error
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
+    if not plain:
+        raise CheckpointError(f"{path} is damaged: it says what no run has said; train again or restore a copy.")
     return manifest, arrays
+
+
+def _read(archive, members, name):
+    """The array of a member that is stored as `save` does, so that it takes up no more memory than the file does."""
+    if members[name].compress_type != zipfile.ZIP_STORED or members["manifest"].file_size > BIGGEST_MANIFEST:
+        raise ValueError(f"{name} is not stored as `save` stores it")
+    with archive.open(members[name]) as member:
+        return npz.read_array(member, members[name].file_size)
+
+
+def _is_plain(manifest, arrays):
+    """Whether all else is of the kinds that `save` writes, so that whatever reads it later can rely on them."""
+    medium, steps = manifest["medium"], manifest["steps"]
+    return (
+        isinstance(manifest["units"], str)
+        and isinstance(manifest["data"], str | None)
+        and type(manifest["step"]) is int
+        and (steps is None or type(steps) is int and steps >= 1)
+        and isinstance(medium, dict)
+        and all(
+            type(medium[key]) is kind and 0 < medium[key] < 2**31
+            for key, kind in MEDIA.get(medium.get("name"), {}).items()
+        )
+        and all(array.dtype.kind == "f" for array in arrays.values())
+        and bool(np.isfinite(arrays["mean"]).all() and (arrays["std"] > 0).all())
+    )
 
 
 def _describe(array):
@@ -108,7 +162,12 @@ def _describe(array):
 def _check_version(manifest, path):
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a tinyvrnn checkpoint.")
-    if manifest["version"] > VERSION:
+    version = manifest.get("version")
+    if type(version) is not int or version < 1:
         raise CheckpointError(
-            f"{path} is of version {manifest['version']}, this tinyvrnn reads up to {VERSION}: install a newer one."
+            f"{path} is of version {version!r:.20}, which no tinyvrnn has written: train again or restore a copy."
+        )
+    if version > VERSION:
+        raise CheckpointError(
+            f"{path} is of version {version!r:.20}, this tinyvrnn reads up to {VERSION}: install a newer one."
         )

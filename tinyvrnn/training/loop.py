@@ -2,145 +2,63 @@
 
 import math
 import time
-from numbers import Integral
-from typing import NamedTuple
+from contextlib import nullcontext
 
 import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host
-from tinyvrnn.bounds import check_bound, evaluate, evaluate_elbo
+from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches
 from tinyvrnn.distributions import check_suits
-from tinyvrnn.errors import ConfigError, DataError, DivergedError, unknown_name
-from tinyvrnn.models.recompute import check as check_long
+from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.params import matrices
+from tinyvrnn.training import options as training_options
+from tinyvrnn.training.diagnosis import diagnose
+from tinyvrnn.training.interrupt import Interrupt
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers
+from tinyvrnn.training.state import State
 
 BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+SAVE_EVERY = 60.0  # seconds of an epoch: what a run that is killed loses at most
 
 
-SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
-RECIPE = {"epochs": 30}
-RECIPE_OF_A_SMALL_SET = {"epochs": 200, "batch": 16, "weight_decay": 0.3}
-CLIP_OF_INK = 1000.0  # its gradients are longer than 50 to the end of a run, and would all be cut
-DROPOUT_OF_A_SMALL_SET = 0.2  # where x is binary: a real number that is now and then 0 is another number
-
-
-def recipe(data):
-    """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
-    found = RECIPE | ({"clip": CLIP_OF_INK} if data.kind == "pen" else {})
-    if len(data.train) >= SMALL_SET:
-        return found
-    return found | RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})
-
-
-class Options(NamedTuple):
-    """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
-
-    epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
-    minutes: float | None = None  # wall-clock limit
-    batch: int = 64  # sequences in a batch
-    lr: float = 2e-3  # Adam's rate at the start; it falls to 0 along half a cosine
-    warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
-    clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
-    dropout: float = 0.0  # share of each step's numbers that the networks do not see, and the bound still scores
-    weight_decay: float = 0.0  # each step takes lr * weight_decay of every weight away, not of biases
-    patience: int = 20  # epochs without a better validation ELBO before training stops
-    seed: int = 0  # of the order of batches and of the noise
-    workers: int | str = "auto"  # slices of a batch computed at the same time
-    bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
-    particles: int = 1  # draws of z in iwae and fivo
-    chunk: int | None = None  # steps between two optimiser's steps; the state is carried on, its gradient is not
-    recompute: bool = False  # the exact gradient in memory that grows as the root of the length
-
-    @property
-    def score(self):
-        """The key of a record's validation bound: "elbo", or for example "iwae-8"."""
-        return self.bound if self.bound == "elbo" else f"{self.bound}-{self.particles}"
-
-    def score_name(self, model):
-        """What a person calls it: ELBO, iwae-8, or log p(x)."""
-        return model.bound_name if self.bound == "elbo" else self.score
-
-    def describe(self):
-        """One line for a person."""
-        limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"
-        return f"training: {limit}, " + ", ".join(
-            f"{name} {value}"
-            for name, value in self._asdict().items()
-            if name not in ("epochs", "minutes") and (value or name not in ("chunk", "recompute"))
-        )
-
-    def check(self):
-        """Raises ConfigError for a value that makes no run."""
-        if self.epochs is None and self.minutes is None:
-            raise ConfigError("Say how long to train: give epochs or minutes.")
-        for name in ("epochs", "batch", "patience", "warmup", "chunk"):
-            value, least = getattr(self, name), 0 if name == "warmup" else 1
-            if value is not None and (not isinstance(value, Integral) or value < least):
-                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-        check_bound(self.bound, self.particles)
-        if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
-            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be a number from 0 to below 1, got {self.dropout!r}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}.")
-        for name in ("minutes", "lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):
-                raise ConfigError(f"{name} must be a positive number, got {value!r}.")
-
-
-def train(model, data, progress=True, on_epoch=None, **options):
+def train(model, data, progress=True, on_epoch=None, run=None, **options):
     """Trains `model` on data.train and leaves it with the weights of the best validation ELBO.
 
     options: see `Options`; a bare call trains for 20 epochs. progress: show a bar. on_epoch(record, is_best) is called
-    after each epoch, with the model as it is then. Returns the records, one dict an epoch, in nats per sequence.
-    Raises DataError where data do not fit the model, DivergedError at a loss that is not finite.
+    after each epoch, with the model as it is then. run: a `Run`, the folder that keeps weights, records and what a
+    stopped run goes on from. Returns the records, one dict an epoch, in nats per sequence.
+    Raises DataError where data do not fit the model, DivergedError at a loss or gradient that is not finite,
+    CheckpointError where the run's folder can't be used, KeyboardInterrupt after Ctrl-C, between two batches.
     """
-    options = _options(options)
+    options = training_options.of(options)
     _check_fit(model, data)
-    check_bound(options.bound, options.particles, model)
-    check_long(model, options.chunk, options.recompute, options.bound)
+    options.check_for(model)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
-    records, best_theta, best, stale = [], None, -math.inf, 0
-    with Workers(options.workers if model.backend.name == "numpy" else 1) as workers, _Clock(options, data) as clock:
-        decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
-        optimiser = Adam(model.theta, decay=decay)
+    decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
+    state = State(model, Adam(model.theta, decay=decay))
+    count = options.workers if model.backend.name == "numpy" else 1
+    with run or nullcontext(), Workers(count) as workers, Interrupt() as interrupt:
+        if run:
+            run.start(model, data, options, state)
         with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:
-            while not clock.over() and stale < options.patience:
-                record = _epoch(model, data, options, optimiser, clock, workers, bar)
-                records.append(record)
-                stale += 1
-                score = record["valid"][options.score]
-                if score > best:
-                    best_theta, best, stale = model.theta.copy(), score, 0
-                bar.set_postfix_str(f"valid {options.score_name(model)} {score:.2f}, best {best:.2f} nats/sequence")
-                if on_epoch:
-                    on_epoch(record, stale == 0)
-    if best_theta is not None:
-        model.theta[...] = best_theta
-    return records
+            _Training(model, data, options, state, workers, run, interrupt, bar).run_epochs(on_epoch)
+    if state.best > -math.inf:
+        model.theta[...] = state.vectors["best_theta"]
+    return state.records
 
 
 class _Clock:
-    """Counts steps and epochs against the limits, and turns them into the rate and the KL weight of a step."""
+    """Turns the steps and the seconds of a run into the share that is over, the rate and the KL weight of a step."""
 
-    def __init__(self, options, data):
-        self.options, self.step, self.epoch = options, 0, 0
+    def __init__(self, options, data, state):
+        self.options, self.state = options, state
         self.steps_per_epoch = math.ceil(len(data.train) / options.batch)
         self.total = options.epochs and options.epochs * self.steps_per_epoch
-
-    def __enter__(self):
-        self.start = time.perf_counter()
-        return self
-
-    def __exit__(self, *exception):
-        pass
+        self.start = time.perf_counter() - state.seconds
 
     @property
     def seconds(self):
@@ -148,7 +66,7 @@ class _Clock:
 
     def progress(self):
         """The share of the run that is over, by steps or by minutes, whichever is further."""
-        by_step = self.step / self.total if self.total else 0.0
+        by_step = self.state.step / self.total if self.total else 0.0
         by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
         return min(1.0, max(by_step, by_time))
 
@@ -161,51 +79,113 @@ class _Clock:
     def beta(self):
         """The weight of the KL: rises linearly over the warm-up's epochs, then 1."""
         warm_steps = self.options.warmup * self.steps_per_epoch
-        return min(1.0, (self.step + 1) / warm_steps) if warm_steps else 1.0
+        return min(1.0, (self.state.step + 1) / warm_steps) if warm_steps else 1.0
 
 
-def _epoch(model, data, options, optimiser, clock, workers, bar):
-    """One pass over the training split. Returns its record."""
-    xp = model.backend.xp
-    totals, seen, norm = xp.zeros(3), 0, 0.0
-    for x, lengths, _ in batches(data.train, options.batch, seed=options.seed, epoch=clock.epoch, dtype=model.dtype):
-        eps, given = _noise(model, x, options, clock.step)
-        lr, beta = clock.lr(), clock.beta()
-        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, workers, given):
-            loss = float(loss)
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"The loss became {loss} at step {clock.step} (epoch {clock.epoch + 1}): "
-                    f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}."
-                )
+class _Training:
+    """What a run works with, and its three rhythms: epochs, batches, and the gradients of a batch."""
+
+    def __init__(self, model, data, options, state, workers, run, interrupt, bar):
+        self.model, self.data, self.options, self.state, self.workers = model, data, options, state, workers
+        self.run, self.interrupt, self.bar = run, interrupt, bar
+        self.clock, self.kept = _Clock(options, data, state), time.perf_counter()
+
+    def run_epochs(self, on_epoch):
+        """Epoch after epoch, until steps, minutes or patience are over. Each ends with what the run keeps of it."""
+        options, state = self.options, self.state
+        while not self.clock.over() and state.stale < options.patience:
+            record = self._epoch()
+            state.records.append(record)
+            is_best = state.score(record["valid"][options.score])
+            about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
+            self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
+            if on_epoch:
+                on_epoch(record, is_best)
+            self._keep()
+            if not self.clock.over():
+                self._stop_if_asked()
+
+    def _epoch(self):
+        """One pass over the training split, or what is left of it. Returns its record."""
+        options, state, model = self.options, self.state, self.model
+        order = {"seed": options.seed, "epoch": state.epoch, "first": state.batch}
+        for x, lengths, index in batches(self.data.train, options.batch, dtype=model.dtype, **order):
+            lr, beta, norm = self._batch(x, lengths, index)
+            self.bar.update(100 * self.clock.progress() - self.bar.n)
+            if self.clock.over():
+                break
+            if state.batch < self.clock.steps_per_epoch:
+                if time.perf_counter() - self.kept > SAVE_EVERY or self.interrupt.noted:
+                    self._keep()
+                self._stop_if_asked()
+        record = self._record(lr, beta, norm)
+        state.begin_epoch()
+        return record
+
+    def _batch(self, x, lengths, index):
+        """One batch: a step of the optimiser, or with `chunk` several. Returns lr, beta and the gradient's norm."""
+        options, state, model = self.options, self.state, self.model
+        eps, given = _noise(model, x, options, state.step)
+        lr, beta, totals = self.clock.lr(), self.clock.beta(), self.state.totals
+        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, self.workers, dict(given)):
             norm = clip_by_global_norm(grads, options.clip)
-            optimiser.step(model.theta, grads, lr)
-            totals = totals + xp.stack([term.sum(dtype="float64") for term in parts])
-        seen += len(lengths)
-        clock.step += 1
-        bar.update(100 * clock.progress() - bar.n)
-        if clock.over():
-            break
-    clock.epoch += 1
-    elbo, kl, log_likelihood = (to_host(totals) / seen).tolist()
-    valid, score = evaluate_elbo(model, data.valid), {}
-    if options.bound != "elbo":
-        score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
-    return {
-        "epoch": clock.epoch,
-        "step": clock.step,
-        "seconds": round(clock.seconds, 3),
-        "beta": beta,
-        "lr": lr,
-        "grad_norm": float(norm),
-        "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
-        "valid": {
-            "elbo": valid.elbo_per_sequence,
-            "kl": valid.kl_per_sequence,
-            "log_likelihood": valid.log_likelihood_per_sequence,
-            **score,
-        },
-    }
+            if not math.isfinite(float(loss + norm)):
+                self._leave_out(x, lengths, index, eps, beta, given)
+                break
+            state.optimiser.step(model.theta, grads, lr)
+            totals = totals + model.backend.xp.stack([term.sum(dtype="float64") for term in parts])
+        else:
+            state.totals, state.seen = totals, state.seen + len(lengths)
+        state.batch += 1
+        state.step += 1
+        return lr, beta, norm
+
+    def _leave_out(self, x, lengths, index, eps, beta, given):
+        """Counts a batch that is left out; one more raises DivergedError, which names what is wrong."""
+        options, state = self.options, self.state
+        state.skipped += 1
+        if state.skipped <= options.skip_nonfinite:
+            return
+        found = diagnose(self.model, x, lengths, index, eps, beta, **given)
+        raise DivergedError(
+            f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
+            f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
+            f"leave out such batches with skip_nonfinite={state.skipped} or more."
+        )
+
+    def _record(self, lr, beta, norm):
+        """What is known of an epoch, plain values: one line of metrics.jsonl."""
+        options, state, model, data = self.options, self.state, self.model, self.data
+        state.epoch += 1
+        valid, score = evaluate_elbo(model, data.valid), {}
+        if options.bound != "elbo":
+            score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
+        elbo, kl, log_likelihood = (to_host(state.totals) / max(state.seen, 1)).tolist()
+        return {
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": round(self.clock.seconds, 3),
+            "beta": beta,
+            "lr": lr,
+            "grad_norm": float(norm),
+            "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
+            "valid": {
+                "elbo": valid.elbo_per_sequence,
+                "kl": valid.kl_per_sequence,
+                "log_likelihood": valid.log_likelihood_per_sequence,
+                **score,
+            },
+        }
+
+    def _keep(self):
+        """Saves where the run stands."""
+        self.state.seconds, self.kept = self.clock.seconds, time.perf_counter()
+        if self.run:
+            self.run.keep(self.state)
+
+    def _stop_if_asked(self):
+        if self.interrupt.noted:
+            raise KeyboardInterrupt
 
 
 def _gradients(model, x, lengths, eps, beta, options, workers, given):
@@ -243,17 +223,6 @@ def _noise(model, x, options, step):
         drawn = noise.generator(options.seed, "dropout", step).random(x.shape)
         given["keep"] = (drawn >= options.dropout).astype(model.dtype) / (1 - options.dropout)
     return noise.standard_normal(shape, model.dtype, options.seed, "train", step), given
-
-
-def _options(given):
-    unknown = set(given) - set(Options._fields)
-    if unknown:
-        raise ConfigError(unknown_name("training option", sorted(unknown)[0], Options._fields))
-    if "epochs" not in given and "minutes" not in given:
-        given = given | {"epochs": 20}
-    options = Options(**given)
-    options.check()
-    return options
 
 
 def _check_fit(model, data):

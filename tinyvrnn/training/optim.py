@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.backend import namespace, one_blas_thread
 
 BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
 
@@ -12,9 +12,21 @@ def clip_by_global_norm(grads, max_norm):
 
     It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
     """
+    norm = global_norm(grads)
+    grads *= namespace(grads).minimum(max_norm / (norm + 1e-12), 1.0)
+    return norm
+
+
+def global_norm(grads):
+    """The Euclidean norm of a vector, 0-d. On the host also of one whose squares leave the range of its dtype."""
     xp = namespace(grads)
-    norm = xp.sqrt(xp.dot(grads, grads))
-    grads *= xp.minimum(max_norm / (norm + 1e-12), 1.0)
+    with one_blas_thread(), np.errstate(all="ignore"):  # several threads would add up in another order
+        norm = xp.sqrt(xp.dot(grads, grads))
+    if isinstance(grads, np.ndarray) and np.isinf(norm):  # to look at a device's number would stop the device
+        largest = np.abs(grads).max()
+        if np.isfinite(largest):
+            unit = grads / largest
+            return largest * np.sqrt(np.dot(unit, unit))
     return norm
 
 

@@ -5,13 +5,13 @@ once, because what is compressed can't be read in the middle.
 """
 
 import hashlib
-import re
 import shutil
 import zipfile
 
 import numpy as np
 from tqdm import tqdm
 
+from tinyvrnn import npz
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
@@ -19,12 +19,17 @@ from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_arr
 from tinyvrnn.errors import DataError
 from tinyvrnn.files import write_atomically
 
-LARGE = 2**28  # bytes of arrays, from which on they are not copied into the memory
+LARGE = npz.MEMORY // 8  # bytes of arrays, from which on they are not copied into the memory
+MOST_SEQUENCES = npz.MEMORY // 128
+ROWS = (*SPLITS, "x", "values")  # what may be large
+NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
+FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and test, each (N, T, X),"
 
 
 def read(path):
     """Content of a .npy or .npz, of a form that `load_data` names. Raises DataError, one sentence, for any other."""
     arrays, name = _arrays(path), path.name
+    _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
         return of_three_splits(_three_splits(arrays, name), medium=_sound(arrays, name))
     if "x" in arrays:
@@ -33,12 +38,19 @@ def read(path):
         kind = Mapped.of_rows if isinstance(arrays["values"], np.memmap) else Sequences
         whole = kind(arrays["values"], arrays["lengths"], name)
     else:
-        raise DataError(
-            f"{name} holds {sorted(arrays) or 'no arrays'}, but x (N, T, X), or values (steps, X) with "
-            "lengths (N,), or train, valid and test, each (N, T, X), are needed"
-        )
+        raise DataError(f"{name} holds {sorted(arrays)}, but {FORM} are needed")
     split, labels = (_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
     return Content(whole, split, labels, _sound(arrays, name))
+
+
+def _check_numbers(arrays, name):
+    """Raises DataError where whatever is made for each sequence would fill the memory."""
+    for key, array in arrays.items():
+        n = len(array) if array.ndim and key != "values" else 0
+        if n > MOST_SEQUENCES:
+            raise DataError(
+                f"{name}: {key} is of {n:,} sequences, but {MOST_SEQUENCES:,} are the most: use several files"
+            )
 
 
 def _sound(arrays, name):
@@ -54,73 +66,85 @@ def _sound(arrays, name):
 
 
 def _arrays(path):
-    """name -> array of a .npz; {"x": array} of a .npy."""
+    """name -> array of a .npz, of the names that are known; {"x": array} of a .npy."""
     try:
-        if _size(path) > LARGE:
-            return _mapped(path)
         with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except DataError:
+            if not zipfile.is_zipfile(file):
+                return {"x": _array(file, path, path.stat().st_size > LARGE)}
+            with zipfile.ZipFile(file) as archive:
+                return _members(archive, path)
+    except (DataError, MemoryError):
         raise
+    except npz.ObjectArrayError:
+        raise DataError(
+            f"{path.name} holds an object array, which is a pickle and not read: save ragged sequences "
+            "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
+        ) from None
     except Exception as error:  # one wrong byte makes NumPy, zipfile, zlib or tokenize raise any of a dozen types
-        if "Object arrays" in str(error) or "Python objects" in str(error):
-            raise DataError(
-                f"{path.name} holds an object array, which is a pickle and not read: save ragged sequences "
-                "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
-            ) from None
         raise DataError(
             f"{path.name} can't be read, being damaged, cut short or no .npy or .npz file: "
             "save it again with np.save or np.savez"
         ) from error
 
 
-def _size(path):
-    """The bytes of the arrays in a file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile:
-        return path.stat().st_size
+def _array(file, path, mapped):
+    """The array of an open .npy, memory-mapped or not."""
+    file.seek(0)
+    size = path.stat().st_size
+    if not mapped:
+        return npz.read_array(file, size)
+    header = npz.read_header(file, size)
+    return np.memmap(path, header.dtype, "r", header.offset, header.shape, header.order)
 
 
-def _mapped(path):
-    """`_arrays`, memory-mapped, of a .npz in its cache."""
-    if not zipfile.is_zipfile(path):
-        return {"x": np.lib.format.open_memmap(path, mode="r")}
-    members = _unpacked(path)
-    return {
-        key: np.load(member, mmap_mode="r" if key in (*SPLITS, "x", "values") else None, allow_pickle=False)
-        for key, member in members.items()
-    }
+def _members(archive, path):
+    members = npz.members(archive)
+    known = {name: member for name, member in members.items() if name in NAMES}
+    if not known:
+        found = sorted(name.removesuffix(".npy") for name in archive.namelist())
+        raise DataError(f"{path.name} holds {found!s:.80}, but {FORM} are needed")
+    if any(member.file_size > npz.MEMORY // 8 for name, member in known.items() if name not in ROWS):
+        raise ValueError("more than a number for each sequence")
+    if sum(member.file_size for member in known.values()) <= LARGE:
+        return {name: npz.read_array(archive.open(member), member.file_size) for name, member in known.items()}
+    arrays = {}
+    for name, unpacked in _unpacked(archive, known, path).items():
+        with open(unpacked, "rb") as file:
+            arrays[name] = _array(file, unpacked, name in ROWS)
+    return arrays
 
 
-def _unpacked(path):
+def _unpacked(archive, members, path):
     """name -> path of a .npy in the cache, for each array of a .npz; written where it isn't there yet."""
     about = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_folder() / "unpacked" / f"{path.stem}-{key}"
-    with zipfile.ZipFile(path) as archive:
-        arrays = [member for member in archive.infolist() if re.fullmatch(r"\w+\.npy", member.filename)]
-        missing = [m for m in arrays if not _is_whole(folder / m.filename, m.file_size)]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            needed, free = sum(m.file_size for m in missing), shutil.disk_usage(folder).free
-            if needed > free:
-                raise DataError(
-                    f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
-                    f"name another folder in {CACHE}, or save its largest array as a .npy"
-                )
-            for member in tqdm(missing, desc=f"unpacking {path.name} into {folder}, once", disable=not missing):
-                with archive.open(member) as packed:
-                    write_atomically(
-                        folder / member.filename, lambda file, p=packed: shutil.copyfileobj(p, file, 2**20)
-                    )
-        except OSError as error:
+    for member in members.values():
+        npz.read_header(archive.open(member), member.file_size)  # before anything is written
+    files = {name: folder / f"{name}.npy" for name in members}  # of the names that are known, not of the archive's
+    missing = [name for name, file in files.items() if not _is_whole(file, members[name].file_size)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed, free = sum(members[name].file_size for name in missing), shutil.disk_usage(folder).free
+        if needed > free:
             raise DataError(
-                f"can't write {folder}: {error.strerror or error}: name a folder that can be written to in {CACHE}"
-            ) from error
-    return {member.filename.removesuffix(".npy"): folder / member.filename for member in arrays}
+                f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
+                f"name another folder in {CACHE}, or save its largest array as a .npy"
+            )
+        for name in tqdm(missing, desc=f"unpacking {path.name} into {folder}, once", disable=not missing):
+            write_atomically(files[name], lambda file, m=members[name]: _unpack(archive, m, file))
+    except OSError as error:
+        raise DataError(
+            f"can't write {folder}: {error.strerror or error}: name a folder that can be written to in {CACHE}"
+        ) from error
+    return files
+
+
+def _unpack(archive, member, file):
+    with archive.open(member) as packed:
+        shutil.copyfileobj(packed, file, 2**20)
+    if file.tell() != member.file_size:
+        raise ValueError(f"{member.filename} is shorter than its header says")
 
 
 def _is_whole(path, size):

@@ -9,6 +9,7 @@ from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
 from tinyvrnn.errors import DataError
 from tinyvrnn.noise import generator
+from tinyvrnn.npz import MEMORY
 
 SPLITS = ("train", "valid", "test")
 
@@ -26,9 +27,15 @@ class Content(NamedTuple):
     units: str | None = None
 
 
-def read_bytes(path):
-    """All bytes of a file. Raises DataError where they can't be had."""
+def read_bytes(path, times=8):
+    """All bytes of a file, of which each becomes `times` in memory at most. Raises DataError where it can't be read."""
+    most = MEMORY // times
     try:
+        if path.stat().st_size > most:
+            raise DataError(
+                f"{path.name} is of more than {most:,} bytes, the most that one file of this form may have: "
+                "cut it into several, or save it as .npz"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error

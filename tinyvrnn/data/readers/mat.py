@@ -12,8 +12,12 @@ import numpy as np
 SPLITS, KEYS, REFUSED = ("train", "valid", "test"), 88, 3
 
 
-def main(path, name):
-    """Writes train (steps, 88) uint8, train_lengths (N,), and so on for each split."""
+def main(path, name, memory, most_steps):
+    """Writes train (steps, 88) uint8, train_lengths (N,), and so on for each split.
+
+    memory: bytes of addresses that the process may have. most_steps: of all splits.
+    """
+    limit_memory(int(memory))
     from scipy.io import loadmat
 
     try:
@@ -23,12 +27,25 @@ def main(path, name):
     missing = [f"{s}data" for s in SPLITS if f"{s}data" not in found]
     if missing:
         refuse(f"{name} has no {' and no '.join(missing)}, but traindata, validdata and testdata are needed together")
-    arrays = {}
+    arrays, steps = {}, 0
     for split in SPLITS:
-        rolls = of_matrices(matrices(found[f"{split}data"]), f"{split}data of {name}")
+        several = matrices(found[f"{split}data"])
+        steps += sum(len(x) for x in several if isinstance(x, np.ndarray) and x.ndim)
+        if steps > int(most_steps):
+            refuse(f"{name} holds more than {int(most_steps):,} steps, too many for a .mat: save it as .npz")
+        rolls = of_matrices(several, f"{split}data of {name}")
         arrays |= {split: np.concatenate(rolls), f"{split}_lengths": np.array([len(roll) for roll in rolls])}
     np.savez(stored := io.BytesIO(), **arrays)
     sys.stdout.buffer.write(stored.getvalue())
+
+
+def limit_memory(most):
+    """Lets an allocation beyond `most` bytes fail, where the system can (Linux)."""
+    if sys.platform.startswith("linux"):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
 
 
 def refuse(sentence):

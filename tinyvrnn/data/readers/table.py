@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from array import array
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from tinyvrnn.data.sequences import FLOAT32_MAX, Sequences
 from tinyvrnn.errors import DataError
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+LONGEST = 2**20  # characters in a line
 
 
 def read(files, split, name):
@@ -34,26 +36,44 @@ def read(files, split, name):
 
 
 def _said(names):
-    return f"{', '.join(names)!s:.60}" if names else "no names"
+    return f"{', '.join(names)!r:.60}" if names else "no names"
 
 
 def _table(path):
-    """The names of the columns or None, and (T, X) float64."""
+    """The names of the columns or None, and (T, X) float64; numbers are packed as they come, not kept as text."""
+    names, numbers, width = None, array("d"), None
+    for line, row in _rows(path):
+        if width is None:
+            names = None if any(NUMBER.fullmatch(cell) for cell in row) else row
+            width = len(row)
+            if names:
+                continue
+        numbers.extend(_numbers(row, width, f"{path.name}, line {line}"))
+    if not numbers:
+        raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: leave the file out")
+    return names, np.frombuffer(numbers).reshape(-1, width)
+
+
+def _rows(path):
+    """Pairs (number of its last line, cells) of the rows that are not empty."""
     try:
-        rows = csv.reader(io.StringIO(read_bytes(path).decode("utf-8-sig"), newline=""), strict=True)
-        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+        rows = csv.reader(_lines(io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")), strict=True)
+        for row in rows:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield rows.line_num, cells
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is no text in UTF-8: save it as one") from error
     except csv.Error as error:
         raise DataError(f"{path.name}, line {rows.line_num}: {error}, but numbers between commas are needed") from error
-    lines = [(number, row) for number, row in lines if any(row)]
-    names = None
-    if lines and not any(NUMBER.fullmatch(cell) for cell in lines[0][1]):
-        names = lines.pop(0)[1]
-    if not lines:
-        raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: leave the file out")
-    width = len(names or lines[0][1])
-    return names, np.array([_numbers(row, width, f"{path.name}, line {number}") for number, row in lines])
+
+
+def _lines(text):
+    """The lines of a text, of which each cell becomes an object: none of those that have no end."""
+    while line := text.readline(LONGEST + 1):
+        if len(line) > LONGEST:
+            raise csv.Error(f"a line of more than {LONGEST:,} characters")
+        yield line
 
 
 def _numbers(row, width, where):

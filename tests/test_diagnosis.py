@@ -1,0 +1,128 @@
+"""Training that meets a number that is not finite stops, and names where that number first came from."""
+
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from runs import OPTIONS, small_data, small_model
+from tinyvrnn.training import loop
+from tinyvrnn.training.diagnosis import diagnose
+
+HUGE = 1e35
+LENGTHS, INDEX = np.array([4, 2, 4, 3, 1, 4]), np.array([10, 11, 12, 13, 14, 15])
+R, U, N = (np.repeat(np.eye(3)[i], 5) for i in range(3))  # the columns of a GRU's gates
+# n = tanh(x + r (U h + c)) is finite for x or U h = inf, but not for r = 0 and U h = inf: h = 1, r = 0 at the spot
+RESET = {"recur__b": 50 * N - 50 * U, "recur__U": 3e38 * N, "recur__W": -HUGE * R}
+ANY = "sequences 10, 11, 12, 13, 14 and 1 more of the training split"
+
+
+def batch(spot=1e10):
+    """x, lengths, index: zeros but for step 2 of the third sequence, number 12 of its split."""
+    x = np.zeros((4, 6, 3), "float32")
+    x[2, 2] = spot
+    return x, LENGTHS, INDEX
+
+
+def fill(model, **values):
+    """Fills leaves, infer_W1=1.0: of those that read two inputs the rows of the first alone, the others are 0."""
+    for name, value in values.items():
+        group, leaf = name.rsplit("__", 1)
+        array = model.params[group][leaf]
+        array[...] = 0
+        rows = 6 if leaf in ("W1", "W") and group in ("infer", "recur") else len(array)
+        array[:rows] = value
+
+
+@pytest.mark.parametrize(
+    "name, values, says",
+    [
+        ("vrnn", {"infer__b1": np.nan}, "the weights infer.b1 hold it already"),
+        ("vrnn", {"infer__W1": HUGE}, "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"),
+        ("vrnn", RESET, "h of Eq. 7 at step t = 2 of sequence 12 of the"),
+        ("vrnn", {"prior__b1": HUGE, "prior__W_out": HUGE}, f"mu_0, sigma_0 of Eq. 5 at step t = 0 of {ANY}"),
+        ("vrnn", {"generate__b1": HUGE, "generate__W_out": HUGE}, f"p(x_t | ...) of Eq. 6 at step t = 0 of {ANY}"),
+        ("vrnn-i", {"infer__W1": HUGE}, "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"),
+        ("rnn", {"phi_x__W1": HUGE}, "phi_x at step t = 2 of sequence 12 of the training split"),
+        ("rnn", {"predict__b1": HUGE, "predict__W_out": HUGE}, f"p(x_t | ...) of Eq. 2 at step t = 0 of {ANY}"),
+        ("rnn", RESET, "h of Eq. 1 at step t = 2 of sequence 12 of the"),
+        ("vae", {"encode__W1": HUGE}, "mu_z, sigma_z of Eq. 3 at step t = 2 of sequence 12 of the training split"),
+        ("vae", {"decode__b1": HUGE, "decode__W_out": HUGE}, f"p(x | z) of Eq. 3 at step t = 0 of {ANY}"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_found(name, values, says):
+    model = small_model(name)
+    if "phi_x" in model.params:
+        model.params["phi_x"]["W1"][...] = 1.0
+    fill(model, **values)
+    x, lengths, index = batch()
+    eps = np.zeros((*x.shape[:2], model.z_dim), "float32")
+    assert diagnose(model, x, lengths, index, eps).startswith(says)
+
+
+@pytest.mark.parametrize("bound", ["iwae", "fivo"])
+def test_particles_are_counted_as_the_sequences_they_are_of(bound):
+    model = small_model()
+    model.params["phi_x"]["W1"][...] = 1.0
+    fill(model, infer__W1=HUGE)
+    x, lengths, index = batch()
+    given = {"bound": bound, "uniforms": np.zeros((4, 6)), "keep": np.ones_like(x)}
+    found = diagnose(model, x, lengths, index, np.zeros((4, 6, 3, 2), "float32"), **given)
+    assert found == "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"
+
+
+def bad_gradient(model, y=1e-15, W_out=1e10):
+    """A loss that is finite, with ds = 5e29 for x = 1e12: at sigma = 2e-4, and y, W_out of the head that it meets."""
+    fill(model, generate__W1=0, generate__b1=y, generate__W_out=W_out, generate__b_out=np.log(1e-4))
+
+
+def test_a_gradient_is_traced_to_its_leaf_and_sequence():
+    model = small_model()
+    bad_gradient(model)
+    x, lengths, index = batch(1e12)
+    eps = np.zeros((4, 6, 2), "float32")
+    with np.errstate(all="ignore"):
+        assert np.isfinite(model.loss_and_grads(x, lengths, eps)[0])
+    found = diagnose(model, x, lengths, index, eps)
+    assert found == "the gradient of generate.W1 (Eq. 6), for sequence 12 of the training split"
+
+
+def test_a_gradient_that_is_only_too_long_is_named_with_its_greatest_number():
+    model = small_model()
+    bad_gradient(model, y=2e8, W_out=0)
+    x, lengths, index = (a[..., 2:3, :] if a.ndim == 3 else a[2:3] for a in batch(1e12))
+    found = diagnose(model, x, lengths, index, np.zeros((4, 1, 2), "float32"))
+    assert found.startswith("the norm of the gradient, whose greatest number is 1e+38 in generate.W_out (Eq. 6)")
+
+
+def data_with_a_bad_sequence():
+    splits = {name: list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")}
+    splits["train"][7] = np.full((3, 3), 1e12)
+    return tv.Data.from_sequences("bad", *splits.values(), standardise=False)
+
+
+def test_training_stops_before_the_step_and_names_the_sequence():
+    model, data = small_model(), data_with_a_bad_sequence()
+    bad_gradient(model)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        step = loop.Adam.step
+        patch.setattr(loop.Adam, "step", lambda self, *given: (seen.append(1), step(self, *given)))
+        with pytest.raises(tv.DivergedError) as caught:
+            tv.train(model, data, **OPTIONS | {"lr": 1e-30})
+    said = str(caught.value)
+    assert f"not finite at step {len(seen)} (epoch 1)" in said and "for sequence 7 of the training split" in said
+    assert np.isfinite(model.theta).all()
+
+
+def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
+    """One a epoch: with one tolerated the second epoch stops, and the first is kept; with more the run goes on."""
+    model, data = small_model(), data_with_a_bad_sequence()
+    bad_gradient(model)
+    with pytest.raises(tv.DivergedError, match=r"\(epoch 2\).*skip_nonfinite=2 or more"), tv.Run(tmp_path) as run:
+        tv.train(model, data, run=run, **OPTIONS | {"lr": 1e-30, "skip_nonfinite": 1})
+    assert np.isfinite(tv.load(tmp_path).theta).all()
+    again = small_model()
+    with tv.Run(tmp_path, resume=True) as run:
+        records = tv.train(again, data, run=run, **OPTIONS | {"lr": 1e-30, "skip_nonfinite": 4})
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4]
+    assert all(np.isfinite(record["train"]["elbo"]) for record in records)

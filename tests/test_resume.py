@@ -1,0 +1,442 @@
+"""Runs survive: what is stopped goes on bit for bit, what is written is whole, and one process writes at a time."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from runs import OPTIONS, small_data, small_model
+from tinyvrnn import files
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.models import MODELS
+from tinyvrnn.training import checkpoint, loop
+from tinyvrnn.training.options import Options
+from tinyvrnn.training.run import Run
+
+
+def train(model, data, folder=None, stop=None, resume=False, **options):
+    """Trains, the loop being stopped after so many batches (None: not at all). Returns the records."""
+    own, count = loop._Training._batch, [0]
+
+    def batch(self, *given):
+        if stop is not None and count[0] == stop:
+            self.interrupt.noted = True
+        count[0] += 1
+        return own(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Training, "_batch", batch)
+        run = Run(folder, resume=resume) if folder else None
+        return tv.train(model, data, run=run, **OPTIONS | options)
+
+
+def without_seconds(records):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def read_records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(model, records, other, other_records):
+    assert (model.backend.to_host(model.theta) == other.backend.to_host(other.theta)).all()
+    assert without_seconds(records) == without_seconds(other_records)
+
+
+def stopped_and_taken_up(folder, data, stops, make, **options):
+    """The model and the records of a run that was stopped after so many batches, each time counted from the last."""
+    for i, stop in enumerate(stops):
+        with pytest.raises(KeyboardInterrupt):
+            train(make(), data, folder, stop, resume=i > 0, **options)
+    model = make()
+    return model, train(model, data, folder, resume=True, **options)
+
+
+# ---- bit for bit ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_goes_on_bit_for_bit(name, likelihood, workers, tmp_path):
+    """Stopped within an epoch, at the end of one, and at once after going on: 3 batches an epoch, 12 in all."""
+    data, options = small_data(likelihood), {"workers": workers, "warmup": 2}
+    whole = small_model(name, likelihood)
+    records = train(whole, data, **options)
+    again = stopped_and_taken_up(tmp_path, data, (1, 3, 0, 2), lambda: small_model(name, likelihood), **options)
+    assert_same_run(*again, whole, records)
+    assert len(records) == 4 and (tv.load(tmp_path).theta == whole.theta).all()
+    assert read_records(tmp_path) == again[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bound": "iwae", "particles": 3},
+        {"bound": "fivo", "particles": 3},
+        {"chunk": 2},
+        {"recompute": True},
+        {"dropout": 0.3, "weight_decay": 0.5},
+        {"patience": 1, "lr": 0.5},
+    ],
+    ids=str,
+)
+def test_a_run_with_other_options_goes_on_bit_for_bit(options, tmp_path):
+    data, whole = small_data("gaussian"), small_model()
+    records = train(whole, data, **options)
+    assert_same_run(*stopped_and_taken_up(tmp_path, data, (1, 1), small_model, **options), whole, records)
+
+
+@pytest.mark.parametrize("options", [{"cell": "lstm"}, {"posterior": "smoothing"}, {"backend": "strict"}], ids=str)
+def test_a_run_of_another_kind_goes_on_bit_for_bit(options, tmp_path):
+    def make():
+        return small_model(**options)
+
+    data, whole = small_data("gaussian"), make()
+    records = train(whole, data)
+    assert_same_run(*stopped_and_taken_up(tmp_path, data, (2, 2), make), whole, records)
+
+
+def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
+    """The comparison can fail: where Adam has forgotten how many steps it took, the numbers differ."""
+    data, whole = small_data("gaussian"), small_model()
+    records = train(whole, data)
+    with pytest.MonkeyPatch.context() as patch:
+        restore = loop.State.restore
+
+        def forgetful(self, arrays, counts):
+            restore(self, arrays, counts | {"k": 0})
+
+        patch.setattr(loop.State, "restore", forgetful)
+        again, others = stopped_and_taken_up(tmp_path, data, (4,), small_model)
+    assert not (again.theta == whole.theta).all() and without_seconds(others) != without_seconds(records)
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path):
+    data, model = small_data("gaussian"), small_model()
+    first = train(model, data, tmp_path)
+    longer = train(small_model(), data, tmp_path, resume=True, epochs=6)
+    assert len(longer) == 6 and longer[:4] == first
+    same = small_model()
+    assert train(same, data, tmp_path, resume=True, epochs=6) == longer
+    assert (same.theta == tv.load(tmp_path).theta).all()
+
+
+def test_minutes_are_counted_over_all_parts_of_a_run(tmp_path):
+    data, options = small_data("gaussian"), {"epochs": None, "minutes": 0.01, "patience": 10**6}
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), data, tmp_path, 5, **options)
+    time.sleep(0.5)
+    records = train(small_model(), data, tmp_path, resume=True, **options)
+    assert 0.55 < records[-1]["seconds"] < 0.9
+
+
+def test_a_long_epoch_is_saved_within(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    kept = []
+    monkeypatch.setattr(Run, "keep", lambda self, state: kept.append((state.epoch, state.batch)))
+    train(small_model(), small_data("gaussian"), tmp_path, epochs=2)
+    assert kept == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+
+
+# ---- what can't go on ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"data": small_data("gaussian", seed=1)}, "data.sequences|data.sha256"),
+        ({"model": {"seed": 3}}, "model.seed = 0, which can't go on with 3"),
+        ({"options": {"batch": 9}}, "training.batch = 8, which can't go on with 9"),
+        ({"options": {"seed": 9}}, "training.seed = 0, which can't go on with 9"),
+    ],
+)
+def test_another_run_does_not_go_on_here(change, says, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 4)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    data, model = change.get("data", small_data("gaussian")), small_model(**change.get("model", {}))
+    with pytest.raises(tv.CheckpointError, match=says):
+        train(model, data, tmp_path, resume=True, **change.get("options", {}))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
+    splits = [[a * 3 for a in small_data("gaussian").split(name)] for name in ("train", "valid", "test")]
+    one, other = (tv.Data.from_sequences("s", *splits, standardise=(np.zeros(3), s * np.ones(3))) for s in (2.0, 3.0))
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), one, tmp_path, 4)
+    with pytest.raises(tv.CheckpointError, match="data"):
+        train(small_model(), other, tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_one_sentence(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 4)
+    path = tmp_path / "resume.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(tv.CheckpointError, match="resume.npz is damaged"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_an_older_runs_folder_can_not_go_on(tmp_path):
+    tv.save(small_model(), tmp_path)
+    with pytest.raises(tv.CheckpointError, match="no resume.npz: choose another --out, or give --overwrite"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not():
+    with loop.Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.noted
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_another_thread_trains_without_signals(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(train(small_model(), small_data("gaussian"), epochs=1)))
+    thread.start()
+    thread.join()
+    assert len(found[0]) == 1
+
+
+COMMAND = [sys.executable, "-m", "tinyvrnn", "train", "digits8", "--hidden", "16", "--latent", "2", "--epochs", "20"]
+
+
+def start(folder, *more):
+    words = [*COMMAND, "--workers", "1", "--out", str(folder), *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """The exit code of a process; what it says on standard error must be nothing then, or it was killed."""
+    _, err = process.communicate()
+    assert process.returncode < 0 or err == "", err
+    return process.returncode
+
+
+def wait_for(process, line):
+    for text in process.stdout:
+        if text.startswith(line):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    assert finish(start(tmp_path / "whole")) == 0
+    process = start(tmp_path / "run")
+    wait_for(process, "epoch 3")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130 and err.count("\n") == 1
+    assert err.endswith(f"--workers 1 --out {tmp_path}/run --resume.\n") and "go on with: tinyvrnn train digits8" in err
+    assert finish(start(tmp_path / "run", "--resume")) == 0
+    assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
+
+
+def assert_same_checkpoints(folder, other):
+    (manifest, arrays), (manifest_of_other, arrays_of_other) = (checkpoint.read(f) for f in (folder, other))
+    assert manifest == manifest_of_other and (arrays["theta"] == arrays_of_other["theta"]).all()
+    assert without_seconds(read_records(folder)) == without_seconds(read_records(other))
+
+
+# ---- killed --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+def test_a_run_killed_at_random_moments_goes_on(seed, tmp_path):
+    """SIGKILL, up to six times, at any moment from the start of the process on."""
+    rng = random.Random(seed)
+    assert finish(start(tmp_path / "whole")) == 0
+    for _ in range(6):
+        process = start(tmp_path / "run", "--resume")
+        time.sleep(rng.uniform(0.3, 2.5))
+        process.kill()
+        if finish(process) == 0:
+            break
+    assert finish(start(tmp_path / "run", "--resume")) == 0
+    assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def kills(folder, every):
+    """What `tests/kills.py` found after each kill."""
+    script = Path(__file__).with_name("kills.py")
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # a fork takes no threads along
+    words = [sys.executable, str(script), str(folder), str(every)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_nothing_is_lost(results):
+    """The old or the new; only in a folder that was empty may there be nothing yet."""
+    for result in results:
+        seen, was_empty = result["found"], result["folder was empty"]
+        assert seen["resume"] in (("nothing", "old", "new") if was_empty else ("old", "new")), result
+        assert seen["checkpoint"] in ("old", "new") if not was_empty else True, result
+    assert {tuple(result["found"].values()) for result in results} >= {("old", "old"), ("old", "new")}
+
+
+def test_a_kill_while_writing_loses_nothing(tmp_path):
+    assert_nothing_is_lost(kills(tmp_path, every=23))
+
+
+@pytest.mark.slow
+def test_no_kill_while_writing_loses_anything(tmp_path):
+    """Before, within and after each write, flush, fsync and rename of every file of a run."""
+    results = kills(tmp_path, every=1)
+    assert_nothing_is_lost(results)
+    assert len(results) > 800 and {result["moment"].split()[1] for result in results} == {
+        "open", "write", "flush", "fsync", "rename"
+    }  # fmt: skip
+
+
+# ---- a disk that refuses -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A run that has kept one epoch, still entered, and its state."""
+    model, data = small_model(), small_data("gaussian")
+    with Run(tmp_path / "run") as run:
+        state = loop.State(model, loop.Adam(model.theta))
+        run.start(model, data, Options(epochs=9), state)
+        one_more_epoch(state)
+        run.keep(state)
+        yield run, state
+
+
+def one_more_epoch(state):
+    state.vectors["theta"] *= 2
+    state.step, state.epoch = state.step + 3, state.epoch + 1
+    state.records.append({"epoch": state.epoch})
+    state.score(float(state.epoch))
+
+
+def assert_the_old_is_whole(run, state, epoch=1):
+    assert (tv.load(run.folder).theta == state.vectors["theta"] * 0.5 ** (state.epoch - epoch)).all()
+    manifest, arrays = checkpoint.read_file(run.folder / "resume.npz", ("counts",), ("theta",))
+    assert manifest["counts"]["epoch"] == epoch and len(read_records(run.folder)) == epoch
+    assert not list(run.folder.glob(".*.part"))
+
+
+def test_a_full_disk_keeps_the_old_and_says_so(kept, monkeypatch):
+    run, state = kept
+    one_more_epoch(state)
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    with pytest.raises(tv.CheckpointError, match="resume.npz: No space left on device; what was saved before is whole"):
+        run.keep(state)
+    assert_the_old_is_whole(run, state)
+    monkeypatch.undo()
+    run.keep(state)
+    assert_the_old_is_whole(run, state, epoch=2)
+
+
+def test_a_disk_that_fills_within_a_file_keeps_the_old(kept):
+    run, state = kept
+    one_more_epoch(state)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(tv.CheckpointError, match="resume.npz: File too large; what was saved before is whole"):
+            run.keep(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_the_old_is_whole(run, state)
+
+
+def test_a_folder_that_turns_read_only_keeps_the_old():
+    """As another user where this one is root, who may write everywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        with a_user_without_rights():
+            model, data = small_model(), small_data("gaussian")
+            with Run(Path(folder) / "run") as run:
+                state = loop.State(model, loop.Adam(model.theta))
+                run.start(model, data, Options(epochs=9), state)
+                one_more_epoch(state)
+                run.keep(state)
+                one_more_epoch(state)
+                run.folder.chmod(0o555)
+                with pytest.raises(tv.CheckpointError, match="Permission denied; what was saved before is whole"):
+                    run.keep(state)
+                assert_the_old_is_whole(run, state)
+                run.folder.chmod(0o755)
+            run.folder.chmod(0o555)
+            with pytest.raises(tv.CheckpointError, match="Cannot write a run into .*: Permission denied"):
+                Run(run.folder, resume=True).__enter__()
+            run.folder.chmod(0o755)
+
+
+@contextmanager
+def a_user_without_rights():
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_is_removed_is_written_anew(kept):
+    run, state = kept
+    shutil.rmtree(run.folder)
+    one_more_epoch(state)
+    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew"):
+        run.keep(state)
+    assert_the_old_is_whole(run, state, epoch=2)
+    assert (run.folder / "config.toml").exists()
+
+
+# ---- one process at a time -----------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
+    process = start(tmp_path / "run", "--epochs", "10000", "--patience", "10000")
+    wait_for(process, "epoch 1:")
+    for more in ([], ["--resume"], ["--overwrite"]):
+        second = start(tmp_path / "run", *more)
+        _, err = second.communicate()
+        assert second.returncode == 2 and err.count("\n") == 1
+        assert f"is in use by the process {process.pid}: wait for its end" in err
+    process.kill()
+    finish(process)
+
+
+def test_a_lock_that_a_killed_process_left_is_no_lock(tmp_path):
+    process = start(tmp_path / "run")
+    wait_for(process, "epoch 2")
+    process.kill()
+    finish(process)
+    assert (tmp_path / "run" / ".lock").exists()
+    assert finish(start(tmp_path / "run", "--resume")) == 0
+
+
+def test_a_folder_is_free_again_after_a_run_and_after_a_mistake(tmp_path):
+    with pytest.raises(tv.ConfigError), Run(tmp_path / "new") as run:
+        tv.train(small_model(), small_data("gaussian"), run=run, epochs=0)
+    assert not (tmp_path / "new").exists()
+    train(small_model(), small_data("gaussian"), tmp_path / "new", epochs=1)
+    with Run(tmp_path / "new", resume=True):
+        pass

@@ -1,0 +1,122 @@
+"""What of a batch was the first number not to be finite: the equation, the step, the leaf, and whose sequence it was.
+
+It runs once, before a run stops, so it is free to compute everything again, the slow and plain way.
+"""
+
+import numpy as np
+
+from tinyvrnn.backend import to_host
+from tinyvrnn.models.equations import encode_forward, prior_forward
+from tinyvrnn.models.particles import copies
+from tinyvrnn.params import leaves, views
+
+NAMED = 5  # sequences in a sentence
+EQUATIONS = {  # of each group of weights, in the order in which a gradient comes to them
+    "decode": "Eq. 3",
+    "generate": "Eq. 6",
+    "predict": "Eq. 2",
+    "prior": "Eq. 5",
+    "recur": "Eq. 1 or 7",
+    "phi_z": "the features of z",
+    "infer": "Eq. 9",
+    "encode": "Eq. 3",
+    "backward": "the look ahead",
+    "phi_x": "the features of x",
+}
+
+
+def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
+    """A clause for a person. Arguments as of `model.loss_and_grads`; index (B,): whose number in the split each is."""
+    with np.errstate(all="ignore"):
+        bad = _bad_leaves(model, model.theta)
+        if bad:
+            return f"the weights {bad[0]} hold it already"
+        return _in_forward(model, x, lengths, index, eps, given.get("keep")) or _in_gradient(
+            model, x, lengths, index, eps, beta, given if bound == "elbo" else given | {"bound": bound}
+        )
+
+
+def quantities(model, cache, read):
+    """Name -> arrays (T, B, ...) that a forward pass made, in the order in which a step makes them."""
+    outputs = model._outputs(cache)
+    if model.name == "vae":
+        q, _ = encode_forward(model.params["encode"], read)
+        return {"mu_z, sigma_z of Eq. 3": q, "z of Eq. 4": (cache.z,), "p(x | z) of Eq. 3": outputs}
+    loop = cache.loop
+    phi_x, h = {"phi_x": (loop.phi_x,)}, (loop.state[1:],)
+    if model.name == "rnn":
+        return phi_x | {"p(x_t | ...) of Eq. 2": outputs, "h of Eq. 1": h}
+    prior, _ = prior_forward(model.params["prior"], loop.h[:-1])
+    of_z = {
+        "mu_z, sigma_z of Eq. 9": (loop.o,),
+        "z": (loop.z,),
+        "phi_z": (loop.phi_z,),
+        "mu_0, sigma_0 of Eq. 5": prior,
+    }
+    return phi_x | of_z | {"p(x_t | ...) of Eq. 6": outputs, "h of Eq. 7": h}
+
+
+def _in_forward(model, x, lengths, index, eps, keep):
+    if eps.ndim == 4:  # particles
+        K = eps.shape[2]
+        x, keep = copies(x, K), None if keep is None else copies(keep, K)
+        eps = eps.reshape(len(eps), -1, eps.shape[3])
+        lengths, index = np.repeat(lengths, K), np.repeat(index, K)
+    x, eps, mask = model._prepare(x, lengths, eps)
+    read = model._read(x, keep)
+    log_p, kl, cache = model._forward_terms(x, eps, mask, None, read)
+    made = quantities(model, cache, read) | {"log p(x_t | ...)": (log_p,), "the KL of Eq. 11": (kl,)}
+    bad = (
+        np.stack([_bad_columns(arrays) for arrays in made.values()], axis=1) & (to_host(mask) > 0)[:, None]
+    )  # (T, names, B)
+    if not bad.any():
+        return None
+    t, name, _ = np.argwhere(bad)[0]
+    return f"{list(made)[name]} at step t = {t} of {_sequences(index[bad[t, name]])}"
+
+
+def _in_gradient(model, x, lengths, index, eps, beta, given):
+    """The first bad leaf and the sequences whose own gradients are bad, or the leaf that makes the norm overflow."""
+    alone = [_gradient(model, x, lengths, eps, beta, given, slice(b, b + 1)) for b in range(len(lengths))]
+    bad = [_bad_leaves(model, grads) for grads in alone]
+    if any(bad):
+        own = sorted({leaf for leaves_of_one in bad for leaf in leaves_of_one}, key=_backwards)
+        return f"the gradient of {_with_equation(own[0])}, for {_sequences(index[[len(b) > 0 for b in bad]])}"
+    whole = np.abs(to_host(_gradient(model, x, lengths, eps, beta, given, slice(None))))
+    greatest = max(leaves(views(whole, model.shapes)), key=lambda named: named[1].max())
+    return (
+        f"the norm of the gradient, whose greatest number is {greatest[1].max():.3g} in {_with_equation(greatest[0])}"
+    )
+
+
+def _backwards(leaf):
+    group, name = leaf.split(".")
+    return list(EQUATIONS).index(group), not name.endswith("_out"), leaf
+
+
+def _with_equation(leaf):
+    return f"{leaf} ({EQUATIONS[leaf.split('.')[0]]})"
+
+
+def _gradient(model, x, lengths, eps, beta, given, s):
+    T = lengths[s].max()
+    own = {name: value[:T, s] if getattr(value, "ndim", 0) else value for name, value in given.items()}
+    return model.loss_and_grads(x[:T, s], lengths[s], eps[:T, s], beta, **own)[1]
+
+
+def _bad_columns(arrays):
+    """(T, B) bool: where one of several (T, B, ...) is not finite."""
+    return ~np.logical_and.reduce([np.isfinite(to_host(a)).reshape(*a.shape[:2], -1).all(axis=2) for a in arrays])
+
+
+def _bad_leaves(model, vector):
+    """The names of the leaves of a flat vector, like theta, that are not finite."""
+    named = leaves(views(to_host(vector), model.shapes))
+    return [name for name, leaf in named if not np.isfinite(leaf).all()]
+
+
+def _sequences(index):
+    index = sorted(set(index.tolist()))
+    more = f" and {len(index) - NAMED} more" * (len(index) > NAMED)
+    plural = "sequences" if len(index) > 1 else "sequence"
+    return f"{plural} {', '.join(map(str, index[:NAMED]))}{more} of the training split"

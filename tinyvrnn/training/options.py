@@ -1,0 +1,99 @@
+"""The options of a training run, and the recipe that suits a set of data."""
+
+import math
+from numbers import Integral
+from typing import NamedTuple
+
+from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.models.particles import check_bound
+from tinyvrnn.models.recompute import check as check_long
+
+SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
+RECIPE = {"epochs": 30}
+RECIPE_OF_A_SMALL_SET = {"epochs": 200, "batch": 16, "weight_decay": 0.3}
+CLIP_OF_INK = 1000.0  # its gradients are longer than 50 to the end of a run, and would all be cut
+DROPOUT_OF_A_SMALL_SET = 0.2  # where x is binary: a real number that is now and then 0 is another number
+
+
+def recipe(data):
+    """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
+    found = RECIPE | ({"clip": CLIP_OF_INK} if data.kind == "pen" else {})
+    if len(data.train) >= SMALL_SET:
+        return found
+    return found | RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})
+
+
+class Options(NamedTuple):
+    """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
+
+    epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
+    minutes: float | None = None  # wall-clock limit
+    batch: int = 64  # sequences in a batch
+    lr: float = 2e-3  # Adam's rate at the start; it falls to 0 along half a cosine
+    warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
+    clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
+    dropout: float = 0.0  # share of each step's numbers that the networks do not see, and the bound still scores
+    weight_decay: float = 0.0  # each step takes lr * weight_decay of every weight away, not of biases
+    patience: int = 20  # epochs without a better validation ELBO before training stops
+    seed: int = 0  # of the order of batches and of the noise
+    workers: int | str = "auto"  # slices of a batch computed at the same time
+    bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
+    particles: int = 1  # draws of z in iwae and fivo
+    chunk: int | None = None  # steps between two optimiser's steps; the state is carried on, its gradient is not
+    recompute: bool = False  # the exact gradient in memory that grows as the root of the length
+    skip_nonfinite: int = 0  # batches of the run that may be left out as their loss or gradient is not finite
+
+    @property
+    def score(self):
+        """The key of a record's validation bound: "elbo", or for example "iwae-8"."""
+        return self.bound if self.bound == "elbo" else f"{self.bound}-{self.particles}"
+
+    def score_name(self, model):
+        """What a person calls it: ELBO, iwae-8, or log p(x)."""
+        return model.bound_name if self.bound == "elbo" else self.score
+
+    def describe(self):
+        """One line for a person."""
+        limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"
+        return f"training: {limit}, " + ", ".join(
+            f"{name} {value}"
+            for name, value in self._asdict().items()
+            if name not in ("epochs", "minutes") and (value or name not in ("chunk", "recompute", "skip_nonfinite"))
+        )
+
+    def check(self):
+        """Raises ConfigError for a value that makes no run."""
+        if self.epochs is None and self.minutes is None:
+            raise ConfigError("Say how long to train: give epochs or minutes.")
+        for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite"):
+            value, least = getattr(self, name), 0 if name in ("warmup", "skip_nonfinite") else 1
+            if value is not None and (not isinstance(value, Integral) or value < least):
+                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+        check_bound(self.bound, self.particles)
+        if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
+            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be a number from 0 to below 1, got {self.dropout!r}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}.")
+        for name in ("minutes", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                raise ConfigError(f"{name} must be a positive number, got {value!r}.")
+
+    def check_for(self, model):
+        """Raises ConfigError where `model` can't be trained so."""
+        check_bound(self.bound, self.particles, model)
+        check_long(model, self.chunk, self.recompute, self.bound)
+
+
+def of(given):
+    """Options of keywords, checked; with neither epochs nor minutes, 20 epochs. Raises ConfigError."""
+    unknown = set(given) - set(Options._fields)
+    if unknown:
+        raise ConfigError(unknown_name("training option", sorted(unknown)[0], Options._fields))
+    if "epochs" not in given and "minutes" not in given:
+        given = given | {"epochs": 20}
+    options = Options(**given)
+    options.check()
+    return options

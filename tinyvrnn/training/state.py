@@ -1,0 +1,58 @@
+"""Where a run stands between two batches: all that decides how it goes on.
+
+Noise and the order of batches are not here, as they follow from seed, epoch and step alone. So a run that is taken up
+again from a saved state continues bit for bit.
+"""
+
+import math
+
+from tinyvrnn.backend import to_host
+
+VECTORS = ("theta", "m", "v", "best_theta")
+COUNTS = ("step", "epoch", "batch", "seen", "best", "best_step", "stale", "skipped", "seconds", "records")
+
+
+class State:
+    """The live weights `theta` (P,), which are the model's own, Adam's moments, the best weights so far, and counts.
+
+    step: batches in all; epoch: whole passes; batch, seen, totals: batches and sequences of the pass under way, and the
+    sums of their ELBO, KL and log-likelihood in nats; best, best_step: the best validation bound and
+    the step after which it was reached (0: none yet); stale: epochs since; skipped:
+    batches that were left out; seconds: how long was trained; records: one dict an epoch.
+    """
+
+    def __init__(self, model, optimiser):
+        self.backend, self.optimiser = model.backend, optimiser
+        self.vectors = {"theta": model.theta, "m": optimiser.m, "v": optimiser.v, "best_theta": model.theta.copy()}
+        self.step = self.epoch = self.best_step = self.stale = self.skipped = 0
+        self.best, self.seconds, self.records = -math.inf, 0.0, []
+        self.begin_epoch()
+
+    def begin_epoch(self):
+        """Nothing is seen of the next pass."""
+        self.batch = self.seen = 0
+        self.totals = self.backend.xp.zeros(3)
+
+    def score(self, value):
+        """Takes in the validation bound of an epoch. Returns whether it is the best, whose weights are then kept."""
+        self.stale += 1
+        if not value > self.best:
+            return False
+        self.vectors["best_theta"][...] = self.vectors["theta"]
+        self.best, self.best_step, self.stale = value, self.step, 0
+        return True
+
+    def saved(self):
+        """(arrays, counts): vectors on the host, and plain values."""
+        counts = {name: getattr(self, name) for name in COUNTS}
+        counts |= {"k": self.optimiser.k, "totals": to_host(self.totals).tolist()}
+        return {name: to_host(vector) for name, vector in self.vectors.items()}, counts
+
+    def restore(self, arrays, counts):
+        """Goes back to what `saved` gave. Raises KeyError, TypeError or ValueError for what it did not give."""
+        for name, vector in self.vectors.items():
+            vector[...] = self.backend.asarray(arrays[name])
+        for name in COUNTS:
+            setattr(self, name, counts[name])
+        self.optimiser.k = counts["k"]
+        self.totals = self.backend.asarray(counts["totals"], dtype="float64")
