@@ -135,6 +135,14 @@ def test_float32_stays_float32_in_outputs_cache_and_gradients(name, backend):
     assert {str(a.dtype) for a in arrays_in((outputs, cache, gradients))} == {"float32"}
 
 
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_the_slopes_of_a_cell_keep_float32(name):
+    cell, draw = cells.CELLS[name], checks.rng()
+    p = {leaf: draw.standard_normal(shape).astype("float32") for leaf, shape in cell.shapes(4, 3).items()}
+    state = np.zeros((2, 3 * cell.states), "float32")
+    assert cell.slopes(cell.forward(p, np.ones((2, 4), "float32"), state)[1]).dtype == "float32"
+
+
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3), (2, 1, 3)], ids=str)
 @pytest.mark.parametrize("name", cells.CELLS)
 def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name, leading, H=3):
