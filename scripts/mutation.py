@@ -34,7 +34,7 @@ class Room(NamedTuple):
 # a function under mutmut has other code objects than its source
 UNFIT = "every_public_forward"
 # numeric gradients of whole models, thousands of draws, training: the autograd rewrite and exact answers are quicker
-SLOW = "memory_grows fivo_is_closer training_raises two_posteriors numeric unbiased training_by ink"
+SLOW = "memory_grows fivo_is_closer training_raises two_posteriors numeric unbiased training_by short_run ink"
 PAIRS = "equations distributions pairs schedule autograd"
 ROOMS = {
     "nn": Room("nn/*.py", PAIRS, "whole_elbo more_seeds"),

@@ -459,6 +459,41 @@ def test_each_pass_of_fivo_has_the_lengths_of_its_own_sequences(monkeypatch):
     assert seen == [([0, 1], [3, 1]), ([2, 3], [2, 3]), ([4], [2])]
 
 
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_a_float32_model_is_given_float32(bound):
+    model, given = Recorder(), []
+
+    def take(x, lengths, eps, *uniforms):
+        given.extend([x.dtype, eps.dtype, *(u.dtype for u in uniforms)])
+        return np.zeros((x.shape[1], eps.shape[2]) if bound == "iwae" else x.shape[1], "float32")
+
+    model.dtype = "float32"
+    model.log_weights = model.elbo = model.particle_filter = take
+    model.parts = lambda *a: Parts(*(take(*a) for _ in range(3)))
+    bounds.evaluate(model, five(), bound, 3)
+    if bound == "elbo":
+        bounds.evaluate_elbo(model, five())
+    assert len(given) >= 4 and set(given) == {np.dtype("float32")}
+
+
+def test_totals_are_float64s_whatever_the_models_numbers_are():
+    """2^24 + 1 and 4097^2 are no float32."""
+    model, two = Recorder(), tv.Sequences.from_list([np.ones((1, 1))] * 2)
+    model.parts = lambda x, lengths, eps: Parts(*np.array([[4097, 4099], [2**24, 1], [2**24, 3]], "float32"))
+    found = bounds.evaluate_elbo(model, two)
+    assert found.elbo_per_sequence == 4098 and found.standard_error == 1
+    assert found.kl_per_sequence == (2**24 + 1) / 2 and found.log_likelihood_per_sequence == (2**24 + 3) / 2
+    answers = iter([2**24, 2**24 + 2])
+    model.log_weights = lambda x, lengths, eps: np.full((2, 1), next(answers), "float32")
+    assert bounds.evaluate(model, two, "iwae", 1).per_sequence == 2**24 + 1
+
+
+def test_two_sequences_have_a_standard_error():
+    two = five()[:2]
+    assert bounds.evaluate_elbo(Recorder(), two).standard_error > 0
+    assert bounds.evaluate(Recorder(), two).standard_error > 0
+
+
 @pytest.mark.parametrize("bound", BOTH)
 def test_x_without_three_axes_and_a_bound_that_is_not_the_models_are_refused(bound):
     for x, shape in ((np.zeros((3, 2)), r"\(3, 2\)"), ([[[1.0]]], "list")):

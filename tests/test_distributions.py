@@ -24,7 +24,7 @@ from tinyvrnn.distributions import (
     mixture,
     pen,
 )
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.nn.activations import sigmoid, softplus
 
 EXTREMES = (0.0, 1e-8, 0.5, 5.0, 20.0, 36.0, 50.0, 88.0, 100.0, 700.0, 1000.0, 1e6, 1e30)
@@ -370,3 +370,29 @@ def test_data_that_do_not_suit_are_refused_with_what_is_needed_in_place_of_them(
         check_suits(bad, LIKELIHOODS[name])
     assert str(refused.value).endswith(LIKELIHOODS[name].needs)
     check_suits(bad, LIKELIHOODS["gaussian"])
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_mixture_has_as_many_components_as_told_and_others_do_not_care(name):
+    blocks = {"gmm": lambda K: {"W_out": (4, 6 * K), "W_pi": (4, K)}, "pen": lambda K: {"W_out": (4, 6 * K + 1)}}
+    for K in (1, 2, np.int64(7), 20):
+        likelihood = get_likelihood(name, K) if K != 20 else get_likelihood(name)
+        expected = blocks[name](int(K)) if name in blocks else {"W_out": (4, 6 if name == "gaussian" else 3)}
+        shapes = likelihood.head_shapes(4, 3)
+        assert {leaf: shape for leaf, shape in shapes.items() if leaf.startswith("W")} == expected
+        assert {leaf: shape for leaf, shape in shapes.items() if leaf.startswith("b")} == {
+            leaf.replace("W", "b"): shape[1:] for leaf, shape in expected.items()
+        }
+        assert (
+            likelihood.components == (int(K) if name in blocks else None)
+            and type(likelihood.components) is not np.int64
+        )
+        assert likelihood._replace(head_shapes=None, components=None) == LIKELIHOODS[name]._replace(
+            head_shapes=None, components=None
+        )
+    for wrong in (0, -1, 1.5, 2.0, "3", None):
+        if name in blocks:
+            with pytest.raises(ConfigError, match="components must be a whole number of at least 1"):
+                get_likelihood(name, wrong)
+        else:
+            assert get_likelihood(name, wrong) is LIKELIHOODS[name]

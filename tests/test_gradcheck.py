@@ -15,6 +15,8 @@ from tinyvrnn.backend import to_host
 from tinyvrnn.errors import GradientError
 from tinyvrnn.gradcheck import check_model, check_pair, compare, numerical_gradient, rel_error
 from tinyvrnn.nn.linear import linear_backward, linear_forward
+from tinyvrnn.noise import generator
+from tinyvrnn.params import views
 
 
 def linear():
@@ -90,7 +92,7 @@ def test_numerical_gradient_of_a_scalar_array():
 
 @pytest.mark.parametrize("x", [np.ones(2, "float32"), np.ones(2, "float16"), np.ones(2, int), [1.0, 2.0]], ids=repr)
 def test_numerical_gradient_refuses_all_but_float64(x):
-    with pytest.raises(GradientError, match="float64"):
+    with pytest.raises(GradientError, match=f"float64 arrays, got {getattr(x, 'dtype', 'list')}:"):
         numerical_gradient(lambda v: v.sum(), x)
 
 
@@ -279,3 +281,76 @@ def test_an_input_without_a_gradient_is_a_failure():
 def test_rel_error_does_not_broadcast():
     with pytest.raises(GradientError, match="one shape"):
         rel_error(np.zeros((3, 1)), np.zeros(3))
+
+
+# ---- what is stated of the numbers ---------------------------------------------------------------
+
+
+def cube(x):
+    return x**3, x
+
+
+def cube_backward(x, dy):
+    return 3 * x**2 * dy
+
+
+def test_a_row_has_the_worst_entry_with_the_upstream_gradient_of_its_seed():
+    """(x + h)^3 - (x - h)^3 over 2h is 3 x^2 + h^2: too large by h^2 times the upstream gradient."""
+    x = checks.rng().standard_normal((2, 3))
+    for seed in (0, 1):
+        upstream = generator(seed, "upstream").standard_normal((2, 3))
+        (row,) = check_pair(cube, cube_backward, None, x, seed=seed, tol=1.0, h=0.1)
+        worst = np.unravel_index(np.argmax(np.abs(upstream)), (2, 3))
+        assert row.index == tuple(worst) and row.leaf == "input 0"
+        assert row.analytic == pytest.approx(3 * x[worst] ** 2 * upstream[worst], rel=1e-12)
+        assert row.numeric - row.analytic == pytest.approx(0.01 * upstream[worst], rel=1e-9)
+        largest = np.abs((3 * x**2 + 0.01) * upstream).max()
+        assert row.rel_error == pytest.approx(0.01 * abs(upstream[worst]) / largest, rel=1e-9)
+
+
+def test_a_step_and_a_tolerance_that_are_not_told_are_fine_enough_for_a_cube():
+    x = checks.rng().standard_normal((2, 3))
+    (row,) = check_pair(cube, cube_backward, None, x)
+    assert row.rel_error < 1e-9
+    upstream = generator(0, "upstream").standard_normal((2, 3))
+    assert row.analytic == pytest.approx(3 * x[row.index] ** 2 * upstream[row.index], rel=1e-12)
+    with pytest.raises(GradientError):
+        check_pair(cube, lambda x, dy: cube_backward(x, dy) * (1 + 2e-7), None, x)
+
+
+class Cubic:
+    """A model whose loss is beta times the sum of theta^3, times what the options say; it keeps what it was asked."""
+
+    shapes = {"a": {"W": (2,), "b": (1,)}}
+
+    def __init__(self):
+        self.theta, self.asked = np.array([1.0, -2.0, 0.5]), []
+        self.params = views(self.theta, self.shapes)
+
+    def loss_and_grads(self, x, lengths, eps, beta, factor=1.0):
+        self.asked.append((x, lengths, eps, beta))
+        return beta * factor * (self.theta**3).sum(), 3 * beta * factor * self.theta**2, None
+
+
+def test_check_model_asks_with_what_it_is_given_and_steps_as_told():
+    model = Cubic()
+    rows = check_model(model, "x", "lengths", "eps", 0.5, tol=1.0, h=0.1, factor=4.0)
+    assert set(model.asked) == {("x", "lengths", "eps", 0.5)} and len(model.asked) == 1 + 2 * 3
+    assert [row.leaf for row in rows] == ["a.W", "a.b"]
+    assert rows[0].analytic == 6 * model.theta[rows[0].index] ** 2 and rows[1].analytic == 1.5
+    for row in rows:
+        assert row.numeric - row.analytic == pytest.approx(0.02, rel=1e-9)
+    model = Cubic()
+    assert all(row.rel_error < 1e-9 for row in check_model(model, "x"))
+    assert set(model.asked) == {("x", None, None, 1.0)}
+
+
+def test_an_entry_that_is_nan_is_the_worst_one():
+    with pytest.raises(GradientError, match=r"W\[1\]: analytic nan"):
+        compare("W", np.array([1.0, np.nan, 5.0]), np.array([1.0, 2.0, -5.0]), tol=1e-7)
+
+
+def test_an_error_of_exactly_the_tolerance_is_too_much():
+    assert compare("W", np.array([1.0]), np.array([0.5]), tol=0.51).rel_error == 0.5
+    with pytest.raises(GradientError, match="more than 0.5"):
+        compare("W", np.array([1.0]), np.array([0.5]), tol=0.5)

@@ -135,6 +135,14 @@ def test_float32_stays_float32_in_outputs_cache_and_gradients(name, backend):
     assert {str(a.dtype) for a in arrays_in((outputs, cache, gradients))} == {"float32"}
 
 
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_the_slopes_of_a_cell_keep_float32(name):
+    cell, draw = cells.CELLS[name], checks.rng()
+    p = {leaf: draw.standard_normal(shape).astype("float32") for leaf, shape in cell.shapes(4, 3).items()}
+    state = np.zeros((2, 3 * cell.states), "float32")
+    assert cell.slopes(cell.forward(p, np.ones((2, 4), "float32"), state)[1]).dtype == "float32"
+
+
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3), (2, 1, 3)], ids=str)
 @pytest.mark.parametrize("name", cells.CELLS)
 def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name, leading, H=3):
@@ -192,6 +200,34 @@ def test_matmul_into_a_given_array_equals_the_plain_one(backend, leading):
     plain = linear.matmul(x, W)
     assert np.array_equal(to_host(linear.matmul(x, W, out=out)), to_host(plain))
     assert np.array_equal(to_host(out), to_host(plain))
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (5, 2, 3, 4)], ids=str)
+def test_a_matmul_is_one_product_of_two_matrices(shape, monkeypatch):
+    products = []
+
+    class Spy:
+        @staticmethod
+        def matmul(a, b, out=None):
+            products.append((a.ndim, b.ndim))
+            return np.matmul(a, b, out=out)
+
+    monkeypatch.setattr(linear, "namespace", lambda x: Spy)
+    x, W = checks.rng().standard_normal(shape), checks.rng(1).standard_normal((4, 6))
+    checks.assert_close(linear.matmul(x, W), np.einsum("...i,ij->...j", x, W), 1e-14, "product")
+    assert products == [(2, 2)]
+
+
+def test_a_layer_of_three_inputs_is_that_of_their_concatenation():
+    draw = checks.rng()
+    p = {"W": draw.standard_normal((9, 5)), "b": draw.standard_normal(5)}
+    x, dy = draw.standard_normal((6, 9)), draw.standard_normal((6, 5))
+    y, cache = linear.linear_forward(p, x[:, :2], x[:, 2:6], x[:, 6:])
+    (whole, whole_cache) = linear.linear_forward(p, x)
+    checks.assert_close(y, whole, 1e-14, "y")
+    (dxs, grads), (dx, expected) = linear.linear_backward(p, cache, dy), linear.linear_backward(p, whole_cache, dy)
+    checks.assert_close(np.concatenate(dxs, axis=1), dx, 1e-14, "dx")
+    checks.assert_same_tree({"linear": grads}, {"linear": expected}, 1e-14)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

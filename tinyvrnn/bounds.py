@@ -101,7 +101,7 @@ def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=
     mean, and what the repeats differ by is `standard_error_draws`.
     Raises ConfigError for an unknown bound, and for particles or repeats (at least 2) that are no such number.
     """
-    check_bound(bound, particles, model)
+    check_bound(bound, particles)
     estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]
     if not isinstance(repeats, Integral) or repeats < 2:
         raise ConfigError(f"repeats must be a whole number of at least 2, got {repeats!r}.")

@@ -12,14 +12,18 @@ def head_shapes(features, width):
 
 def bernoulli_head_forward(p, y):
     """logits a = y W_out + b_out. y (..., F). Returns (a,), a (..., X), and the cache."""
-    a, cache = linear_forward({"W": p["W_out"], "b": p["b_out"]}, y)
+    a, cache = linear_forward(_linear(p), y)
     return (a,), cache
 
 
 def bernoulli_head_backward(p, cache, da):
     """dy (..., F) and grads of W_out, b_out, from da (..., X)."""
-    dy, g = linear_backward({"W": p["W_out"], "b": p["b_out"]}, LinearCache(cache.inputs), da)
+    dy, g = linear_backward(_linear(p), LinearCache(cache.inputs), da)
     return dy, {"W_out": g["W"], "b_out": g["b"]}
+
+
+def _linear(p):
+    return {"W": p["W_out"], "b": p["b_out"]}
 
 
 def bernoulli_log_density_forward(x, a):

@@ -14,9 +14,9 @@ def matmul(x, W, out=None):
     if x.ndim == 2:
         return namespace(x).matmul(x, W, out=out)
     rows = x.reshape(-1, x.shape[-1])
-    flat_out = None if out is None else out.reshape(-1, W.shape[-1])
+    flat_out = None if out is None else out.reshape(-1, W.shape[1])
     y = namespace(x).matmul(rows, W, out=flat_out)
-    return y.reshape(*x.shape[:-1], W.shape[-1])
+    return y.reshape(*x.shape[:-1], W.shape[1])
 
 
 def row_blocks(W, inputs):
