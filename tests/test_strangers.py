@@ -486,3 +486,18 @@ def test_a_checkpoint_of_either_order_of_bytes(tmp_path, order):
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     again = attempt(TARGETS["checkpoint"], tmp_path, bytes_of(np.savez, **stored, manifest=text))
     assert same(again[:6], genuine[:6])
+
+
+def test_the_table_in_the_documentation_counts_what_is_here():
+    table = (Path(ROOT) / "docs" / "testing.md").read_text(encoding="utf-8")
+    page = table.partition("## What happens to files and runs")[2]
+    counts = {
+        "one wrong byte": f"{TRIES['flips']:,} for each form",
+        "one to four changes": f"{TRIES['mutations']} for each form (30 `.mat` †); {TRIES['mutations, slow']:,} †",
+        "sizes that lie": f"{len(HOSTILE)} files",
+        "bombs as large": f"{len(BOMBS)} files",
+        "hostile files given": f"{len(BY_COMMAND.split(','))}, and 1",
+    }
+    for row, count in counts.items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {row}"))
+        assert f"| {count}" in line, f"{row}: the tests try {count}"
