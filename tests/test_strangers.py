@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ import pytest
 from checkpoints import make as make_version_1
 from damage import refused
 from fuzz import damage, targets
-from fuzz.hostile import HOSTILE, LITTLE, archive, npy_of, with_manifest
+from fuzz.hostile import HOSTILE, LITTLE, archive, mat_array, mat_element, mat_file, npy_of, with_manifest
 from fuzz.isolate import forked
 from fuzz.targets import TARGETS, attempt, same
 from hypothesis import HealthCheck, given, settings
@@ -100,32 +101,48 @@ def test_a_hostile_file_is_refused_in_little_memory(tmp_path, name):
 # ---- bombs: as much as the limit allows -----------------------------------------------------------------------------
 
 
-def packed(member, header, zeros):
-    """A .npz of one member: a header and then zeros, a thousand times smaller than it says."""
+def packed(member, header, zeros, **more):
+    """A .npz of one member, a header and then zeros, a thousand times smaller than it says, and of small ones."""
     stored = io.BytesIO()
     with zipfile.ZipFile(stored, "w", zipfile.ZIP_DEFLATED) as file, file.open(member, "w", force_zip64=True) as to:
         to.write(header)
         for _ in range(zeros // 10**6):
             to.write(bytes(10**6))
+    with zipfile.ZipFile(stored, "a") as file:
+        for name, array in more.items():
+            file.writestr(f"{name}.npy", bytes_of(np.save, array))
     return stored.getvalue()
+
+
+def with_lengths(stored):
+    return archive([("x.npy", npy_of("<f4", (3, 1, 1), bytes(12))), ("lengths.npy", stored)])
 
 
 def a_large_mat(rows):
-    import scipy.io
-
-    scipy.io.savemat(stored := io.BytesIO(), {"traindata": np.zeros((rows, 88))}, do_compression=True)
-    return stored.getvalue()
+    """One matrix of zeros, packed."""
+    head, numbers = mat_array(rows, 88, size=rows * 88 * 8)[8:], rows * 88 * 8
+    pack = zlib.compressobj(1)
+    packed = [pack.compress(mat_element(14, len(head) + numbers) + head)]
+    packed += [pack.compress(bytes(88 * 8 * 1000)) for _ in range(rows // 1000)] + [pack.flush()]
+    return mat_file(mat_element(15, len(b"".join(packed)), b"".join(packed)))
 
 
 BOMBS = {  # name -> (path, function that makes the bytes, whether it is read)
+    "250 MB with lengths": (
+        "a.npz",
+        lambda: packed("x.npy", npy_of("|u1", (250, 10**6, 1)), 250 * 10**6, lengths=[10**6] * 249 + [9]),
+        True,
+    ),
     "250 MB of zeros": ("a.npz", lambda: packed("x.npy", npy_of("|u1", (250, 10**6, 1)), 250 * 10**6), True),
     "600 MB of zeros": ("a.npz", lambda: packed("x.npy", npy_of("<f4", (6, 25 * 10**6, 1)), 600 * 10**6), True),
     "600 MB in one sequence": ("a.npz", lambda: packed("x.npy", npy_of("<f4", (1, 15 * 10**7, 1)), 600 * 10**6), False),
+    "lengths of 300 MB": ("a.npz", lambda: with_lengths(bytes(3 * 10**8)), False),
+    "4.2 million steps": ("a.json", lambda: json.dumps({s: [[[]] * 1_400_000] for s in arrays.SPLITS}).encode(), False),
     "11 million lists": ("a.json", lambda: b'{"train": [[' + b"[]," * (2**25 // 3 - 99) + b"[]]]}", False),
     "7 million lists of lists": ("a.json", lambda: b"[" + b"[[]]," * (2**25 // 5 - 9) + b"[]]", False),
     "5 million objects": ("a.json", lambda: b"[" + b'{"":1},' * (2**25 // 7 - 9) + b"[]]", False),
     "17 million instructions": ("a.pickle", lambda: b"\x80\2" + b"]" * (2**24 + 9) + b".", False),
-    "16 million numbers": ("a.csv", lambda: b"1\n" * 2**24, True),
+    "2 million numbers": ("a.csv", lambda: b"1\n" * 2**21, True),
     "a column of 250 MB": ("a.wav", lambda: targets.make_wav(125 * 10**6), True),
     "2 GB in a matrix": ("a.mat", lambda: a_large_mat(3 * 10**6), False),
     "3 million elements": (
@@ -469,3 +486,18 @@ def test_a_checkpoint_of_either_order_of_bytes(tmp_path, order):
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     again = attempt(TARGETS["checkpoint"], tmp_path, bytes_of(np.savez, **stored, manifest=text))
     assert same(again[:6], genuine[:6])
+
+
+def test_the_table_in_the_documentation_counts_what_is_here():
+    table = (Path(ROOT) / "docs" / "testing.md").read_text(encoding="utf-8")
+    page = table.partition("## What happens to files and runs")[2]
+    counts = {
+        "one wrong byte": f"{TRIES['flips']:,} for each form",
+        "one to four changes": f"{TRIES['mutations']} for each form (30 `.mat` †); {TRIES['mutations, slow']:,} †",
+        "sizes that lie": f"{len(HOSTILE)} files",
+        "bombs as large": f"{len(BOMBS)} files",
+        "hostile files given": f"{len(BY_COMMAND.split(','))}, and 1",
+    }
+    for row, count in counts.items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {row}"))
+        assert f"| {count}" in line, f"{row}: the tests try {count}"

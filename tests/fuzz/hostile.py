@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from fuzz.targets import CHORDS, TARGETS, XML, make_npz, make_sphere, make_wav, npy
+from fuzz.targets import TARGETS, XML, make_npz, make_sphere, make_wav, npy
 
 LITTLE = 64 * 2**20  # bytes
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}, }}"
@@ -28,13 +28,6 @@ def archive(members, compression=zipfile.ZIP_DEFLATED, **sizes):
             for key, value in sizes.items():
                 setattr(info, key, value)
     return stored.getvalue()
-
-
-def zeros(n):
-    """n zeros, packed."""
-    pack = zlib.compressobj(9)
-    block = bytes(2**20)
-    return b"".join([pack.compress(block) for _ in range(n // 2**20)] + [pack.flush()])
 
 
 def npy_of(descr, shape, data=b"", **options):
@@ -125,16 +118,12 @@ HOSTILE = {
     ),
     "a directory that says a TB": ("npz", lambda: archive([("x.npy", npy_of("<f4", (9, 1, 1)))], file_size=2**40)),
     "packed sizes that lie": ("npz", lambda: archive([("x.npy", bytes(99))], compress_size=2**40, file_size=2**40)),
-    "a bomb that is no array": ("npz", lambda: in_npz(bytes(2**28))),
+    "a bomb that is no array": ("npz", lambda: in_npz(bytes(2**27))),
     "a dictionary of 4 GB": ("npz", lambda: lzma_of_4_gb()),
     "another way to pack": ("npz", lambda: archive([("x.npy", npy_of("<f4", (1, 1, 1), bytes(4)))], zipfile.ZIP_BZIP2)),
     "two of one name": ("npz", lambda: two_of_one_name()),
     "two thousand members": ("npz", lambda: archive([(f"{i}.npy", b"") for i in range(2000)])),
     "an end that says fewer": ("npz", lambda: make_npz()[:-14] + b"\2\0\2\0" + make_npz()[-10:]),
-    "lengths of 300 MB": (
-        "npz",
-        lambda: archive([("x.npy", npy_of("<f4", (1, 1, 1), bytes(4))), ("lengths.npy", bytes(3 * 10**8))]),
-    ),
     "a wide model": ("checkpoint", config(h_dim=10**6, features=10**6)),
     "a model as wide as its parameters": ("checkpoint", config(h_dim=40, features=40)),
     "a deep model": ("checkpoint", config(layers=10**9)),
@@ -147,7 +136,6 @@ HOSTILE = {
     "a million objects": ("json", lambda: b'{"a":' * 10**6),
     "a number of a million digits": ("json", lambda: b'{"train": [[[' + b"9" * 10**6 + b"]]]}"),
     "a json too large": ("json", lambda: b" " * (2**25 + 1)),
-    "4.2 million steps": ("json", lambda: json.dumps(CHORDS | {"train": [[[]] * 4_200_000]}).encode()),
     "bytes of a TB": ("pickle", lambda: b"\x80\4\x8e" + struct.pack("<Q", 2**40) + b"."),
     "text of a TB": ("pickle", lambda: b"\x80\4\x8d" + struct.pack("<Q", 2**40) + b"."),
     "a bytearray of a TB": ("pickle", lambda: b"\x80\5\x96" + struct.pack("<Q", 2**40) + b"."),

@@ -52,6 +52,7 @@ def write(target, folder, content=None):
     """Writes the target's file, and what is needed beside it, into a folder, and returns its path."""
     path, *others = (Path(folder) / p for p in (target.path, *target.beside))
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # ext4 flushes a file that is written over, and waits for the disk
     path.write_bytes(target.make() if content is None else content)
     for other in others:
         if not other.exists():
