@@ -23,7 +23,7 @@ test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (about an hour)
 	$(BIN)/python scripts/mutation.py
 
-fuzz: .venv/installed-fuzz  ## wrong files for each of the ten readers, a minute each, ten in all
+fuzz: .venv/installed-fuzz  ## wrong files for each of the eleven readers, a minute each
 	cd tests && ../$(BIN)/python -m fuzz --seconds 60
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src

@@ -39,6 +39,7 @@ from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
 from tinyvrnn.npz import MEMORY
 from tinyvrnn.training import checkpoint
+from tinyvrnn.training.state import COUNTS
 
 ROOT = str(Path(tv.__file__).parent.parent)
 TRIES = {"flips": 2000, "mutations": 300, "mutations, slow": 20_000}
@@ -312,6 +313,13 @@ def test_any_field_of_a_manifest(tmp_path, field, value):
     genuine = attempt(TARGETS["checkpoint"], tmp_path, TARGETS["checkpoint"].make())
     found = attempt(TARGETS["checkpoint"], tmp_path, with_manifest(lambda m: m | {field: value}))
     assert found is None or same(found[:4], genuine[:4])
+
+
+@EXAMPLES
+@given(st.sampled_from([*COUNTS, "k", "totals"]), JSON)
+def test_any_count_of_a_state(tmp_path, name, value):
+    content = with_manifest(lambda m: m | {"counts": m["counts"] | {name: value}}, "resume")
+    attempt(TARGETS["resume"], tmp_path, content)
 
 
 @EXAMPLES

@@ -38,9 +38,9 @@ def in_npz(member):
     return archive([("x.npy", member)])
 
 
-def with_manifest(change):
-    """A checkpoint whose manifest is change(manifest), bytes or what JSON can write."""
-    with np.load(io.BytesIO(TARGETS["checkpoint"].make())) as found:
+def with_manifest(change, name="checkpoint"):
+    """A checkpoint, or resume.npz, whose manifest is change(manifest), bytes or what JSON can write."""
+    with np.load(io.BytesIO(TARGETS[name].make())) as found:
         arrays = dict(found)
     manifest = change(json.loads(arrays.pop("manifest").tobytes()))
     text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
@@ -129,6 +129,8 @@ HOSTILE = {
     "a deep model": ("checkpoint", config(layers=10**9)),
     "a mixture without end": ("checkpoint", config(likelihood="gmm", components=10**12)),
     "a packed theta": ("checkpoint", packed_checkpoint),
+    "a state of brackets": ("resume", lambda: with_manifest(lambda m: b"[" * 10**6, "resume")),
+    "a state of 70 MB": ("resume", lambda: with_manifest(lambda m: m | {"more": "x" * 70 * 10**6}, "resume")),
     "a manifest of brackets": ("checkpoint", lambda: with_manifest(lambda m: b"[" * 10**6)),
     "a manifest of 2 MB": ("checkpoint", lambda: with_manifest(lambda m: m | {"more": "x" * 2 * 10**6})),
     "a million brackets": ("json", lambda: b"[" * 10**6),

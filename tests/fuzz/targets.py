@@ -26,6 +26,10 @@ from fuzz.isolate import CAN_FORK, forked, time_limit
 from tinyvrnn.data import read_sequences
 from tinyvrnn.data.readers import mat, pianoroll
 from tinyvrnn.training import checkpoint
+from tinyvrnn.training.optim import Adam
+from tinyvrnn.training.options import Options
+from tinyvrnn.training.run import RESUME, Run, config
+from tinyvrnn.training.state import State
 
 CUBE = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
 CHORDS = {"train": [[[60, 64], []], [[21]]], "valid": [[[59]]], "test": [[[48], [108]]]}
@@ -109,6 +113,32 @@ def _checkpoint(folder):
     manifest, _ = checkpoint.read(folder)
     about = {name: manifest[name] for name in checkpoint.NEEDED}
     return model.theta, model.mean, model.std, model.config, model.units, model.medium, about
+
+
+def a_run(folder):
+    """A Run that would go on in a folder, and a state of its model."""
+    model = tv.VRNN(2, 2, 1, likelihood="gaussian", layers=1, seed=3)
+    data = tv.Data.from_sequences("small", CUBE, CUBE[:1], CUBE[:1], standardise=True)
+    run, state = Run(folder, resume=True), State(model, Adam(model.theta))
+    run.model, run.data, run.config = model, data, config(model, data, Options(epochs=3))
+    return run, state
+
+
+def make_resume():
+    with TemporaryDirectory() as folder:
+        run, state = a_run(folder)
+        bound = {"elbo": -1.5, "kl": 0.5, "log_likelihood": -1.0}
+        state.records.append({"epoch": 1, "step": 3, "seconds": 0.1, "train": bound, "valid": bound})
+        with run:
+            run.keep(state)
+        return (Path(folder) / RESUME).read_bytes()
+
+
+def _resume(folder):
+    run, state = a_run(folder)
+    run._restore(state)
+    vectors, counts = state.saved()
+    return *vectors.values(), counts
 
 
 def _mat(folder):
@@ -224,6 +254,14 @@ TARGETS = {
         _checkpoint,
         tv.CheckpointError,
         (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"manifest.npy", b"theta.npy", b"\x93NUMPY", b"../"),
+        checked=True,
+    ),
+    "resume": Target(
+        RESUME,
+        make_resume,
+        _resume,
+        tv.CheckpointError,
+        (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"manifest.npy", b"best_theta.npy", b"\x93NUMPY", b"../"),
         checked=True,
     ),
     "npz": Target(
