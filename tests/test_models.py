@@ -294,15 +294,15 @@ def test_a_sample_takes_its_noise_from_its_address_in_the_dtype_of_the_model(mod
 
     monkeypatch.setattr(noise, "standard_normal", spy)
     model.likelihood = model.likelihood._replace(noise=spy_of_x)
-    primed = [((5, 4, model.z_dim), dtype, 3, "prime", 7)]
-    for prime in (None, x):
+    primed = [((5, 3, model.z_dim), dtype, 3, "prime", 7)]
+    for prime in (None, x[:, :3]):
         asked.clear()
-        sample = model.sample(n=4, steps=2, seed=7, prime=prime)
-        assert sample.dtype == dtype and sample.shape == ((0 if prime is None else 5) + 2, 4, model.x_dim)
+        sample = model.sample(n=3, steps=2, seed=7, prime=prime)
+        assert sample.dtype == dtype and sample.shape == ((0 if prime is None else 5) + 2, 3, model.x_dim)
         expected = [] if prime is None else primed
         for t in range(2):
-            expected = expected + ([((4, 2), dtype, 7, "sample z", t)] if model.z_dim else [])
-            expected.append(((4, model.x_dim), dtype, 7, t))
+            expected = expected + ([((3, 2), dtype, 7, "sample z", t)] if model.z_dim else [])
+            expected.append(((3, model.x_dim), dtype, 7, t))
         assert asked == expected
 
 
@@ -349,3 +349,51 @@ def test_a_vae_reconstructs_the_mean_of_what_is_decoded_from_each_step():
     checks.assert_close(model.reconstruct(x, lengths, eps), mean, 1e-13, "E[x | z]")
     checks.assert_close(model.reconstruct(x[0], None, eps[0]), mean[0], 1e-13, "E[x | z] of one step")
     checks.assert_close(model.reconstruct(x[:1], None, eps[:1]), mean[:1], 1e-13, "of a sequence of one step")
+
+
+# ---- what is said of the arguments ---------------------------------------------------------------
+
+
+def test_parts_are_had_by_name_by_number_and_by_slice():
+    parts = checks.small()[0].parts(checks.small()[1])
+    assert parts["elbo"] is parts[0] is parts.elbo and parts["kl"] is parts[1] and parts["log_likelihood"] is parts[-1]
+    assert parts[1:] == (parts.kl, parts.log_likelihood)
+    with pytest.raises(AttributeError):
+        parts["elbos"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_sample_is_28_steps_of_16_sequences_with_seed_0_unless_told(model):
+    model, *_ = checks.small("gaussian", model=model)
+    assert model.sample().shape == (28, 16, 4)
+    assert np.array_equal(model.sample(), model.sample(16, 28, 0)) and model.sample(1, 1).shape == (1, 1, 4)
+    for name in ("n", "steps"):
+        for wrong in (0, -3, 1.5, 2.0, "4", None):
+            with pytest.raises(tv.ConfigError, match=f"^{name} must be a whole number of at least 1, got {wrong!r}"):
+                model.sample(**{name: wrong})
+
+
+@pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)
+def test_a_reconstruction_looks_at_no_padding_and_at_the_noise_given(options):
+    model, x, lengths, eps = checks.small("gaussian", **options)
+    padding = (np.arange(5)[:, None] >= lengths)[..., None]
+    found = model.reconstruct(x, lengths, eps)
+    spoiled = model.reconstruct(np.where(padding, 77.0, x), lengths, np.where(padding, -5.0, eps))
+    assert np.array_equal(found, spoiled)
+    assert np.array_equal(found, model.reconstruct(x, lengths, eps + 1)) == (model.z_dim == 0)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)
+def test_the_number_of_parameters_is_known_before_a_model_is_made(options, likelihood):
+    model, *_ = checks.small(likelihood, **options)
+    kind, config = type(model), model.config
+    assert kind.parameters(config, most=10**6) == model.theta.size
+    widest = max(config[name] for name in kind.sizes)
+    assert kind.parameters(config, most=widest) == model.theta.size
+    with pytest.raises(tv.ConfigError, match="can't be as wide"):
+        kind.parameters(config, most=widest - 1)
+    older = {name: value for name, value in config.items() if name not in ("cell", "posterior", "components")}
+    options = {} if "posterior" not in options else {"posterior": "filtering"}
+    as_of_old = kind(**(older | options))
+    assert kind.parameters(older, most=10**6) == as_of_old.theta.size
