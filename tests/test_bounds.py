@@ -241,6 +241,25 @@ def test_drawn_noise_is_fresh_in_each_call_of_loss_and_grads():
     assert len(losses) == 4
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bound", BOTH)
+def test_drawn_noise_of_particles_is_at_the_address_of_the_call(bound, dtype):
+    model, x, lengths, *_ = checks.small_with_particles(dtype=dtype)
+    again = tv.VRNN(**model.config)
+    again.theta = model.theta
+    for number in range(2):
+        eps = noise.standard_normal((*x.shape[:2], 3, 2), dtype, model.seed, "loss_and_grads", number)
+        uniforms = noise.generator(model.seed, "resample", number).random(x.shape[:2])
+        expected = again.loss_and_grads(x, lengths, eps, 0.7, bound, uniforms=uniforms)
+        loss, grads, parts = model.loss_and_grads(x, lengths, beta=0.7, bound=bound, particles=3)
+        assert loss == expected[0] and np.array_equal(grads, expected[1]) and np.array_equal(parts, expected[2])
+        assert np.array_equal(parts, again.parts(x, lengths, eps[:, :, 0]))
+    one = model.loss_and_grads(x, lengths, bound=bound)
+    eps = noise.standard_normal((*x.shape[:2], 1, 2), dtype, model.seed, "loss_and_grads", 2)
+    uniforms = noise.generator(model.seed, "resample", 2).random(x.shape[:2])
+    assert one[0] == again.loss_and_grads(x, lengths, eps, 1.0, bound, uniforms=uniforms)[0], "one particle, beta 1"
+
+
 @pytest.mark.parametrize("bound", BOTH)
 def test_one_step_down_the_gradient_lowers_the_loss(bound):
     model, x, lengths, eps, uniforms = checks.small_with_particles()

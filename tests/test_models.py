@@ -397,3 +397,29 @@ def test_the_number_of_parameters_is_known_before_a_model_is_made(options, likel
     options = {} if "posterior" not in options else {"posterior": "filtering"}
     as_of_old = kind(**(older | options))
     assert kind.parameters(older, most=10**6) == as_of_old.theta.size
+
+
+def test_what_a_model_is_unless_told():
+    common = {"likelihood": "bernoulli", "dtype": "float32", "seed": 0}
+    state = {"cell": "gru"} | common
+    latent = {"x_dim": 3, "h_dim": 5, "z_dim": 2, "features": 5, "layers": 2, "posterior": "filtering"} | state
+    assert MODELS["vrnn"](3, 5, 2).config == latent == MODELS["vrnn-i"](3, 5, 2).config
+    assert MODELS["rnn"](3, 5).config == {"x_dim": 3, "h_dim": 5, "features": 5, "layers": 2} | state
+    assert MODELS["vae"](3, 2).config == {"x_dim": 3, "z_dim": 2, "features": 100, "layers": 2} | common
+    for model in (MODELS["vrnn"](3, 5, 2), MODELS["rnn"](3, 5), MODELS["vae"](3, 2)):
+        assert model.theta.dtype == "float32" and model.units == "nats" and model.medium == {}
+        assert model.mean.tolist() == [0, 0, 0] and model.std.tolist() == [1, 1, 1]
+    for model in (MODELS["vrnn"](3, 5, 2, likelihood="gmm"), MODELS["rnn"](3, 5, likelihood="gmm")):
+        assert model.config["components"] == 20
+    assert MODELS["vae"](3, 2, likelihood="gmm").config["components"] == 20
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_weight_of_the_kl_is_1_unless_told_and_a_finite_number(model):
+    model, *given = checks.small(model=model)
+    assert np.array_equal(model.loss_and_grads(*given)[1], model.loss_and_grads(*given, beta=1.0)[1])
+    for wrong in (np.nan, np.inf, "1", None, 1j):
+        with pytest.raises(tv.ConfigError, match="beta must be a finite number, got "):
+            model.loss_and_grads(*given, beta=wrong)
+    small = type(model)(**(model.config | {"dtype": "float32"}))
+    assert small.loss_and_grads(*given, beta=np.float64(0.5))[1].dtype == "float32"
