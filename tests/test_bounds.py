@@ -21,6 +21,7 @@ from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import particles, schedule, stepwise
 from tinyvrnn.models.base import Parts
+from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
 BOTH = ("iwae", "fivo")
@@ -94,7 +95,6 @@ def test_gradients_equal_numeric_ones(bound, likelihood, backend):
 def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(likelihood, beta=0.7):
     """With the choices given there is no threshold for a central difference to step over."""
     from tinyvrnn.gradcheck import compare, numerical_gradient
-    from tinyvrnn.params import leaves
 
     model, x, lengths, eps, uniforms = checks.small_with_particles(likelihood, T=4, B=3, K=3)
     choices = checks.choices_of(model, x, lengths, eps, uniforms)
@@ -239,6 +239,45 @@ def test_drawn_noise_is_fresh_in_each_call_of_loss_and_grads():
     model, x, lengths, *_ = checks.small_with_particles()
     losses = {float(model.loss_and_grads(x, lengths, bound=b, particles=3)[0]) for b in BOTH for _ in range(2)}
     assert len(losses) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bound", BOTH)
+def test_drawn_noise_of_particles_is_at_the_address_of_the_call(bound, dtype):
+    model, x, lengths, *_ = checks.small_with_particles(dtype=dtype)
+    again = tv.VRNN(**model.config)
+    again.theta = model.theta
+    for number in range(2):
+        eps = noise.standard_normal((*x.shape[:2], 3, 2), dtype, model.seed, "loss_and_grads", number)
+        uniforms = noise.generator(model.seed, "resample", number).random(x.shape[:2])
+        expected = again.loss_and_grads(x, lengths, eps, 0.7, bound, uniforms=uniforms)
+        loss, grads, parts = model.loss_and_grads(x, lengths, beta=0.7, bound=bound, particles=3)
+        assert loss == expected[0] and np.array_equal(grads, expected[1]) and np.array_equal(parts, expected[2])
+        assert np.array_equal(parts, again.parts(x, lengths, eps[:, :, 0]))
+    one = model.loss_and_grads(x, lengths, bound=bound)
+    eps = noise.standard_normal((*x.shape[:2], 1, 2), dtype, model.seed, "loss_and_grads", 2)
+    uniforms = noise.generator(model.seed, "resample", 2).random(x.shape[:2])
+    assert one[0] == again.loss_and_grads(x, lengths, eps, 1.0, bound, uniforms=uniforms)[0], "one particle, beta 1"
+
+
+@pytest.mark.parametrize("posterior", ["filtering", "smoothing"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bound", BOTH)
+def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound, dtype, posterior):
+    model, x, lengths, eps, uniforms = checks.small_with_particles(dtype=dtype, posterior=posterior)
+    wide, wide_eps, mask = model._prepare_particles(x, lengths, eps)
+    given = (model.params, wide, wide_eps, mask)
+    if bound == "iwae":
+        found, cache = particles.importance_forward(*given, model.likelihood)
+        backward = particles.importance_backward
+    else:
+        found, cache = particles.filter_forward(*given, uniforms.astype(dtype), model.likelihood)
+        backward = particles.filter_backward
+    grads = backward(model.params, cache, np.full(4, -0.25, dtype), model.likelihood)
+    assert {leaf.dtype for _, leaf in leaves(grads)} == {found.dtype} == {np.dtype(dtype)}
+    loss, expected, _ = model.loss_and_grads(x, lengths, eps, 1.0, bound, uniforms=uniforms)
+    checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
+    checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
 
 
 @pytest.mark.parametrize("bound", BOTH)

@@ -180,3 +180,45 @@ def test_what_makes_no_model_is_refused(options, words):
 def test_x_of_another_shape_is_refused():
     with pytest.raises(DataError, match=r"\(T, B, 1\)"):
         lg.LinearGaussian().log_prob(np.zeros((3, 2, 2)))
+
+
+@pytest.mark.parametrize("r", [0.5, 2.0])
+@pytest.mark.parametrize("posterior", lg.POSTERIORS)
+def test_weights_and_filter_of_a_ragged_batch_are_those_of_each_sequence(posterior, r):
+    model, x, lengths = lg.LinearGaussian(r=r, posterior=posterior), data(), [6, 1, 4]
+    eps, uniforms = checks.rng(1).standard_normal((6, 3, 5, 1)), checks.rng(2).random((6, 3))
+    weights, filtered = model.log_weights(x, lengths, eps), model.particle_filter(x, lengths, eps, uniforms)
+    assert weights.shape == (3, 5) and filtered.shape == (3,)
+    for b, n in enumerate(lengths):
+        alone = x[:n, b : b + 1], None, eps[:n, b : b + 1]
+        checks.assert_close(weights[b : b + 1], model.log_weights(*alone), 1e-12, "log-weights")
+        expected = model.particle_filter(*alone, uniforms[:n, b : b + 1])
+        checks.assert_close(filtered[b : b + 1], expected, 1e-12, "particle filter")
+
+
+@pytest.mark.parametrize("r", [0.5, 2.0])
+@pytest.mark.parametrize("posterior", lg.POSTERIORS)
+def test_terms_of_a_ragged_batch_are_those_of_each_sequence(posterior, r):
+    model, x, lengths = lg.LinearGaussian(r=r, posterior=posterior), data(), [6, 1, 4]
+    eps = checks.rng(1).standard_normal((6, 3, 1))
+    for given in (None, eps):
+        found = model.parts(x, lengths, given)
+        for b, n in enumerate(lengths):
+            alone = model.parts(x[:n, b : b + 1], None, None if given is None else eps[:n, b : b + 1])
+            checks.assert_close([part[b] for part in found], [part[0] for part in alone], 1e-12, "parts")
+    checks.assert_close(model.elbo(x, lengths, eps), model.parts(x, lengths, eps).elbo, 1e-15, "ELBO")
+
+
+def test_the_table_of_other_data_and_another_chain():
+    x = data(T=4, B=1)
+    for row in lg.table(x, a=-0.7, q=0.1, r=2.0):
+        model = lg.LinearGaussian(-0.7, 0.1, 2.0, row.posterior)
+        assert row.exact == pytest.approx(float(model.log_prob(x)[0]), rel=1e-14)
+        assert row.elbo == pytest.approx(float(model.elbo(x)[0]), rel=1e-14)
+        assert row.gap == pytest.approx(row.exact - row.elbo, abs=1e-14)
+        assert row.kl == pytest.approx(float(model.parts(x).kl[0]), rel=1e-14)
+    assert lg.sine(3)[:, 0, 0].tolist() == [math.sin(0.5), math.sin(1.0), math.sin(1.5)] and lg.sine().shape == (
+        20,
+        1,
+        1,
+    )

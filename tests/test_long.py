@@ -36,6 +36,20 @@ def test_recomputation_gives_the_plain_gradient(options, backend, T):
     checks.recomputation_equals_plain(backend, T=T, **options)
 
 
+@every
+@pytest.mark.parametrize("T", [1, 2, 5, 17])
+def test_a_chunk_with_recomputation_starts_from_its_state_and_returns_the_next_one(options, T):
+    model, x, lengths, eps = checks.small("gaussian", T=T, **options)
+    state = None
+    for _ in range(2):
+        plainly = model.chunk_loss_and_grads(x, lengths, eps, 0.7, state)
+        again = model.chunk_loss_and_grads(x, lengths, eps, 0.7, state, recompute=True)
+        for found, expected, what in zip(again, plainly, ("loss", "gradient", "parts", "state"), strict=True):
+            checks.assert_close(found, expected, 1e-12, what)
+        state = again[3]
+    assert not np.shares_memory(again[3], model.theta)
+
+
 @pytest.mark.parametrize("T", [1, 2, 3, 4, 9, 10, 1000])
 def test_pieces_cover_all_steps_once_and_are_about_the_root_of_their_number(T):
     pieces = recompute.cut(T)

@@ -6,9 +6,11 @@ a VAE that know each other, a KL from another prior, gradients lost, padding tha
 
 import checks
 import numpy as np
+import plain
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn import noise
 from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS, rnn
@@ -268,3 +270,156 @@ def test_training_says_where_data_do_not_suit_the_likelihood():
     x = 5 + checks.rng().standard_normal((4, 3, 3))
     with pytest.raises(tv.DataError, match="the train split of d: sequence 0, step 0, dimension 2"):
         tv.train(m, tv.Data.from_sequences("d", x, x, x), progress=False)
+
+
+# ---- where noise comes from, and what its dtype is -----------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_sample_takes_its_noise_from_its_address_in_the_dtype_of_the_model(model, dtype, monkeypatch):
+    model, x, *_ = checks.small("gaussian", model=model, dtype=dtype, seed=3)
+    asked, normal, of_x = [], noise.standard_normal, model.likelihood.noise
+
+    def spy(shape, dtype, *address):
+        asked.append((shape, np.dtype(dtype).name, *address))
+        return normal(shape, dtype, *address)
+
+    def spy_of_x(generator, shape, dtype):
+        state = generator.bit_generator.state["state"]
+        asked.append((shape, np.dtype(dtype).name, int(state["key"][0]), int(state["counter"][3])))
+        same = noise.generator(7, "sample x", int(state["counter"][3])).bit_generator.state["state"]
+        assert np.array_equal(same["key"], state["key"]) and np.array_equal(same["counter"], state["counter"])
+        return of_x(generator, shape, dtype)
+
+    monkeypatch.setattr(noise, "standard_normal", spy)
+    model.likelihood = model.likelihood._replace(noise=spy_of_x)
+    primed = [((5, 3, model.z_dim), dtype, 3, "prime", 7)]
+    for prime in (None, x[:, :3]):
+        asked.clear()
+        sample = model.sample(n=3, steps=2, seed=7, prime=prime)
+        assert sample.dtype == dtype and sample.shape == ((0 if prime is None else 5) + 2, 3, model.x_dim)
+        expected = [] if prime is None else primed
+        for t in range(2):
+            expected = expected + ([((3, 2), dtype, 7, "sample z", t)] if model.z_dim else [])
+            expected.append(((3, model.x_dim), dtype, 7, t))
+        assert asked == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", MODELS)
+def test_noise_that_is_not_given_is_that_of_its_address(model, dtype):
+    """The ELBO's the same in each call, the loss's that of the call's number; both from the model's seed."""
+    model, x, lengths, _ = checks.small("gaussian", model=model, dtype=dtype, seed=3)
+
+    def drawn(*address):
+        return noise.standard_normal((5, 4, model.z_dim), dtype, 3, *address)
+
+    for _ in range(2):
+        assert np.array_equal(model.elbo(x, lengths), model.elbo(x, lengths, drawn("elbo", 0)))
+        assert np.array_equal(model.reconstruct(x), model.reconstruct(x, None, drawn("elbo", 0)))
+    again = type(model)(**model.config)
+    again.theta = model.theta
+    for number in range(3):
+        loss, grads, parts = model.loss_and_grads(x, lengths)
+        expected = again.loss_and_grads(x, lengths, drawn("loss_and_grads", number))
+        assert loss == expected[0] and np.array_equal(grads, expected[1]) and np.array_equal(parts, expected[2])
+        assert loss.dtype == grads.dtype == dtype
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_no_array_of_three_axes_is_refused_by_name(model):
+    model, *_ = checks.small("gaussian", model=model)
+    for wrong, says in (([[[0.5] * 4]], "got list"), (np.zeros(4), r"got \(4,\)"), (None, "got NoneType")):
+        with pytest.raises(tv.DataError, match=rf"Expected x of shape \(T, B, 4\).*{says}"):
+            model.elbo(wrong)
+        with pytest.raises(tv.DataError, match=says):
+            model.loss_and_grads(wrong)
+
+
+def test_a_vae_reconstructs_the_mean_of_what_is_decoded_from_each_step():
+    model, x, lengths, eps = checks.small("gaussian", model="vae")
+    p = checks.host_params(model)
+    real = x * (np.arange(5)[:, None] < lengths)[..., None]
+    eps_of_real = eps * (np.arange(5)[:, None] < lengths)[..., None]
+    mean = np.empty_like(x)
+    for t, b in np.ndindex(5, 4):
+        mu_z, sigma_z = plain.gaussian_head(p["encode"], plain.hidden(p["encode"], real[t, b]))
+        mean[t, b] = plain.decoded(p, "gaussian", mu_z + sigma_z * eps_of_real[t, b])[0]
+    checks.assert_close(model.reconstruct(x, lengths, eps), mean, 1e-13, "E[x | z]")
+    checks.assert_close(model.reconstruct(x[0], None, eps[0]), mean[0], 1e-13, "E[x | z] of one step")
+    checks.assert_close(model.reconstruct(x[:1], None, eps[:1]), mean[:1], 1e-13, "of a sequence of one step")
+
+
+# ---- what is said of the arguments ---------------------------------------------------------------
+
+
+def test_parts_are_had_by_name_by_number_and_by_slice():
+    parts = checks.small()[0].parts(checks.small()[1])
+    assert parts["elbo"] is parts[0] is parts.elbo and parts["kl"] is parts[1] and parts["log_likelihood"] is parts[-1]
+    assert parts[1:] == (parts.kl, parts.log_likelihood)
+    with pytest.raises(AttributeError):
+        parts["elbos"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_sample_is_28_steps_of_16_sequences_with_seed_0_unless_told(model):
+    model, *_ = checks.small("gaussian", model=model)
+    assert model.sample().shape == (28, 16, 4)
+    assert np.array_equal(model.sample(), model.sample(16, 28, 0)) and model.sample(1, 1).shape == (1, 1, 4)
+    for name in ("n", "steps"):
+        for wrong in (0, -3, 1.5, 2.0, "4", None):
+            with pytest.raises(tv.ConfigError, match=f"^{name} must be a whole number of at least 1, got {wrong!r}"):
+                model.sample(**{name: wrong})
+
+
+@pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)
+def test_a_reconstruction_looks_at_no_padding_and_at_the_noise_given(options):
+    model, x, lengths, eps = checks.small("gaussian", **options)
+    padding = (np.arange(5)[:, None] >= lengths)[..., None]
+    found = model.reconstruct(x, lengths, eps)
+    spoiled = model.reconstruct(np.where(padding, 77.0, x), lengths, np.where(padding, -5.0, eps))
+    assert np.array_equal(found, spoiled)
+    assert np.array_equal(found, model.reconstruct(x, lengths, eps + 1)) == (model.z_dim == 0)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)
+def test_the_number_of_parameters_is_known_before_a_model_is_made(options, likelihood):
+    model, *_ = checks.small(likelihood, **options)
+    kind, config = type(model), model.config
+    assert kind.parameters(config, most=10**6) == model.theta.size
+    widest = max(config[name] for name in kind.sizes)
+    assert kind.parameters(config, most=widest) == model.theta.size
+    with pytest.raises(tv.ConfigError, match="can't be as wide"):
+        kind.parameters(config, most=widest - 1)
+    older = {name: value for name, value in config.items() if name not in ("cell", "posterior", "components")}
+    options = {} if "posterior" not in options else {"posterior": "filtering"}
+    as_of_old = kind(**(older | options))
+    assert kind.parameters(older, most=10**6) == as_of_old.theta.size
+
+
+def test_what_a_model_is_unless_told():
+    common = {"likelihood": "bernoulli", "dtype": "float32", "seed": 0}
+    state = {"cell": "gru"} | common
+    latent = {"x_dim": 3, "h_dim": 5, "z_dim": 2, "features": 5, "layers": 2, "posterior": "filtering"} | state
+    assert MODELS["vrnn"](3, 5, 2).config == latent == MODELS["vrnn-i"](3, 5, 2).config
+    assert MODELS["rnn"](3, 5).config == {"x_dim": 3, "h_dim": 5, "features": 5, "layers": 2} | state
+    assert MODELS["vae"](3, 2).config == {"x_dim": 3, "z_dim": 2, "features": 100, "layers": 2} | common
+    for model in (MODELS["vrnn"](3, 5, 2), MODELS["rnn"](3, 5), MODELS["vae"](3, 2)):
+        assert model.theta.dtype == "float32" and model.units == "nats" and model.medium == {}
+        assert model.mean.tolist() == [0, 0, 0] and model.std.tolist() == [1, 1, 1]
+    for model in (MODELS["vrnn"](3, 5, 2, likelihood="gmm"), MODELS["rnn"](3, 5, likelihood="gmm")):
+        assert model.config["components"] == 20
+    assert MODELS["vae"](3, 2, likelihood="gmm").config["components"] == 20
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_weight_of_the_kl_is_1_unless_told_and_a_finite_number(model):
+    model, *given = checks.small(model=model)
+    assert np.array_equal(model.loss_and_grads(*given)[1], model.loss_and_grads(*given, beta=1.0)[1])
+    for wrong in (np.nan, np.inf, "1", None, 1j):
+        with pytest.raises(tv.ConfigError, match="beta must be a finite number, got "):
+            model.loss_and_grads(*given, beta=wrong)
+    small = type(model)(**(model.config | {"dtype": "float32"}))
+    assert small.loss_and_grads(*given, beta=np.float64(0.5))[1].dtype == "float32"

@@ -94,6 +94,16 @@ def test_clipping_leaves_a_gradient_of_zeros_and_one_of_exactly_the_norm():
     np.testing.assert_allclose(g, [3e-12, -4e-12], rtol=1e-3)
 
 
+def test_the_norm_of_what_has_no_square_and_of_what_is_no_number():
+    for scale in (1.0, 1e-15, 1e30):
+        norm = optim.global_norm(np.array([3, 0, -4], "float32") * np.float32(scale))
+        assert norm.dtype == "float32" and norm == pytest.approx(5 * scale, rel=1e-6)
+    for wrong in (np.inf, -np.inf, np.nan):
+        assert not np.isfinite(optim.global_norm(np.array([1.0, wrong, 2.0], "float32")))
+    device = get_backend("strict").asarray(np.array([3, -4], "float32"))
+    assert type(optim.global_norm(device)) is type(device) and to_host(optim.global_norm(device)) == 5
+
+
 @pytest.mark.parametrize("size, limit", [(3.0, 1.0), (0.5, 1.0)])
 def test_clipping_limits_the_norm_and_keeps_the_direction(size, limit):
     g = np.array([0.6, -0.8]) * size

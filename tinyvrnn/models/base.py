@@ -202,7 +202,7 @@ class Model:
             n = prime.shape[1]
         with one_blas_thread():
             x = self._draw(n, steps, seed, prime, eps)
-        return x if prime is None else self.backend.xp.concatenate([prime, x], axis=0)
+        return x if prime is None else self.backend.xp.concatenate([prime, x])
 
     def _forward(self, x, lengths, eps):
         eps = self._draw_eps(x, "elbo", 0) if eps is None else eps

@@ -14,6 +14,7 @@ from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.lookahead import of_sequence_backward, of_sequence_forward
 from tinyvrnn.models.stepwise import NETWORKS, add, step_backward, step_forward
+from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
 
@@ -135,19 +136,17 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
     return total + log_mean_exp(log_w), cache
 
 
-def filter_backward(params, cache, dtotal, likelihood, f=NETWORKS, beta=1.0):
+def filter_backward(params, cache, dtotal, likelihood, beta=1.0):
     """The gradient of every parameter, from dtotal (B,). The choices are taken as constants.
 
     So the gradient of the probabilities with which ancestors are drawn is left out, as in the paper (section 4).
     """
     xp, (B, K) = namespace(dtotal), cache.shares[0].shape
-    dstate = xp.zeros((B * K, f.state_dim(params)), dtype=dtotal.dtype)
+    dstate = xp.zeros((B * K, state_width(params["recur"])), dtype=dtotal.dtype)
     dlog_w, total, daheads = dtotal[:, None] * cache.shares[-1], None, []
     for t in reversed(range(len(cache.steps))):
         dlog_p = (dlog_w * cache.mask[t][:, None]).reshape(-1)
-        dstate, grads = step_backward(
-            f.at(params, t), cache.steps[t], dlog_p, -beta * dlog_p, dstate, likelihood, f, sampled=True
-        )
+        dstate, grads = step_backward(params, cache.steps[t], dlog_p, -beta * dlog_p, dstate, likelihood, sampled=True)
         if cache.ahead is not None:
             dstate, dahead = dstate
             daheads.append(dahead)

@@ -84,7 +84,7 @@ def available_cores():
 
 def cut(count, parts):
     """slice objects that cut range(count) into at most `parts` consecutive stretches of nearly equal length."""
-    bounds = np.linspace(0, count, min(parts, count) + 1).round().astype(int)
+    bounds = np.linspace(0, count, min(parts, count) + 1).round()
     return [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:])]
 
 
