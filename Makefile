@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all coverage faults notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -19,6 +19,13 @@ test: .venv/installed-test  ## the test suite, less the slow half
 
 test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 	$(BIN)/python -m pytest -m ""
+
+coverage: .venv/installed-test  ## the test suite again, and which branches it leaves out; fails below 95 per cent
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+faults: .venv/installed-test  ## plant a fault in each module and see the tests go red; takes a while
+	$(BIN)/python scripts/plant_faults.py
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py
