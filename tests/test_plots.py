@@ -25,7 +25,7 @@ def test_curves_are_those_of_the_records(exact):
     given = records()
     figure = plots.curves(given, "nats; of something", exact)
     titles = ["log p(x)"] if exact else ["ELBO", "log-likelihood", "KL(q || p)"]
-    assert [axes.get_title() for axes in figure.axes] == titles
+    assert [axes.get_title("left") for axes in figure.axes] == titles
     terms = ["log_likelihood"] if exact else ["elbo", "log_likelihood", "kl"]
     for axes, term in zip(figure.axes, terms, strict=True):
         lines = {line.get_label(): line for line in axes.lines}
