@@ -23,7 +23,7 @@ SECONDS = 500  # for the tests of one fault
 
 
 class Fault(NamedTuple):
-    """What is wrong, the text that is replaced, the one in its place, and the tests that guard it (-k: some of them)."""
+    """What is wrong, the text that is replaced, the one in its place, and the tests that guard it (-k: some)."""
 
     name: str
     text: str
