@@ -20,11 +20,12 @@ from tinyvrnn.data import (
     SCALES,
     SPLITS,
     baselines,
+    check_rate,
     embedded,
     in_unit_interval,
     load_data,
     pad,
-    read_sequences,
+    read_like,
     standardised,
 )
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
@@ -265,8 +266,9 @@ def _model(a, x_dim, likelihood):
 def _to_score(source, data, split, model):
     """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
     if data is None:
-        path = Path(source)
-        return path.name if path.is_dir() else path.stem, "all", _on_scale(read_sequences(source), model, source)
+        path, sequences = Path(source), read_like(source, model.medium)
+        return path.name if path.is_dir() else path.stem, "all", _on_scale(sequences, model, source)
+    check_rate(data.medium, model.medium, source)
     return data.name, split, _on_scale(data.split(split), model, source)
 
 
@@ -285,7 +287,7 @@ def _trivial(model, trained_on, data, sequences):
 
 
 def _report(model, data, records, options):
-    test = evaluate_elbo(model, data.test)
+    test = evaluate_elbo(model, data.test, chunk=options.chunk_to_evaluate(data.test))
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"{data.name}, test split, {test.sequences} sequences, {data.units}, per sequence:")
@@ -376,7 +378,7 @@ def _on_scale(sequences, model, source):
 
 def _prime(path, model, n):
     """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
-    sequences = read_sequences(path)
+    sequences = read_like(path, model.medium)
     if n is not None and n > len(sequences):
         raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
     sequences = _on_scale(sequences[:n], model, path)
