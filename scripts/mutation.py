@@ -52,8 +52,8 @@ ROOMS = {
 }
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
-    "equations distributions schedule linear_gaussian models gradcheck bounds training",
-    f"{QUICK} and not plain_rewrite or {STEP}",
+    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training",
+    f"{QUICK} and not plain_rewrite or gradients_of_a_pair and not strict and not more_seeds or {STEP} and not strict",
     "*__mutmut_46",
 )
 
