@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all mutation notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all mutation fuzz notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -22,6 +22,9 @@ test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 
 mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (about an hour)
 	$(BIN)/python scripts/mutation.py
+
+fuzz: .venv/installed-fuzz  ## wrong files for each of the eleven readers, a minute each
+	cd tests && ../$(BIN)/python -m fuzz --seconds 60
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

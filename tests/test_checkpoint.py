@@ -55,29 +55,6 @@ def test_backends_read_each_other(tmp_path, model):
     assert (tv.load(tmp_path / "again").theta == model.theta).all()
 
 
-def test_every_truncation_is_refused(tmp_path, model):
-    path = tv.save(model, tmp_path)
-    whole = path.read_bytes()
-    for size in range(0, len(whole), 37):
-        path.write_bytes(whole[:size])
-        with pytest.raises(tv.CheckpointError, match="checkpoint.npz is"):
-            tv.load(tmp_path)
-
-
-def test_every_flipped_byte_is_refused_or_harmless(tmp_path, model):
-    path = tv.save(model, tmp_path)
-    whole, refused = path.read_bytes(), 0
-    for i in range(0, len(whole), 29):
-        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
-        try:
-            again = tv.load(tmp_path)
-        except tv.CheckpointError:
-            refused += 1
-        else:
-            assert (again.theta == model.theta).all() and again.config == model.config
-    assert refused > len(whole) / 29 / 2
-
-
 @pytest.mark.parametrize(
     "change, match",
     [

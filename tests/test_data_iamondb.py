@@ -6,7 +6,8 @@ import tomllib
 
 import numpy as np
 import pytest
-from damage import cut_short, flip_bits, refused
+from damage import refused
+from fuzz.hostile import DECLARATIONS, HOSTILE
 
 from tinyvrnn import cli
 from tinyvrnn.data import baselines, load_data, read_sequences
@@ -164,24 +165,14 @@ def test_an_unknown_scale(folder):
 
 # ---- what is refused
 
-LAUGHS = (
-    '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a0 "ha">'
-    + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
-    + "]><WhiteboardCaptureSession>&a9;</WhiteboardCaptureSession>"
-)
-HARMFUL = {
-    "billion laughs": LAUGHS,
-    "a file": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>',
-    "an address": '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd"><a/>',
-    "parameters": '<!DOCTYPE a [<!ENTITY % x "y">]><a/>',
-    "no entity": "<!DOCTYPE a><a/>",
-}
+HARMFUL = {name: make() for name, (form, make) in HOSTILE.items() if name in DECLARATIONS}
+HARMFUL["no entity"] = b"<!DOCTYPE a><a/>"
 
 
 @pytest.mark.parametrize("text", HARMFUL.values(), ids=HARMFUL)
 @pytest.mark.timeout(20)
 def test_harmful_xml_is_refused(folder, text):
-    one(folder, text)
+    one(folder, text.decode())
     refused(folder, "a01-000u-01.xml declares a document type or an entity, which could do harm")
 
 
@@ -194,12 +185,12 @@ def test_harmful_xml_is_refused(folder, text):
         ("<a>" * 10_000, "is no .xml"),
         ("<a/>", "holds 0 points, but a line needs two"),
         (xml([[(1, 2)]]), "holds 1 points"),
-        (xml([[(1, 2), (3, "")]]), r"a point at \(3, \), but whole numbers"),
-        (xml([[(1, 2), (3, "nan")]]), r"a point at \(3, nan\)"),
-        (xml([[(1, 2), (3, "1e3")]]), r"a point at \(3, 1e3\)"),
-        (xml([[(1, 2), (3, "9" * 5000)]]), r"a point at \(3, 9999"),
+        (xml([[(1, 2), (3, "")]]), r"a point at \('3', ''\), but whole numbers"),
+        (xml([[(1, 2), (3, "nan")]]), r"a point at \('3', 'nan'\)"),
+        (xml([[(1, 2), (3, "1e3")]]), r"a point at \('3', '1e3'\)"),
+        (xml([[(1, 2), (3, "9" * 5000)]]), r"a point at \('3', '9999"),
         (xml([[(1, 2), (3, -1000001)]]), "-1000001"),
-        (LINE.format("<Stroke><Point x='1'/></Stroke>"), r"a point at \(1, None\)"),
+        (LINE.format("<Stroke><Point x='1'/></Stroke>"), r"a point at \('1', None\)"),
     ],
 )
 def test_a_line_that_is_none(folder, text, message):
@@ -234,12 +225,3 @@ def test_too_few_forms(folder):
         if not path.name.startswith("a01-000"):
             path.unlink()
     refused(folder, "iam holds 2 forms and no split, but three are needed")
-
-
-def test_damage_anywhere_ends_in_one_sentence(folder):
-    path = one(folder, xml([[(1, 2), (3, 4)]]))
-    for other in set(folder.rglob("*.xml")) - {path}:
-        other.unlink()
-    whole = path.stat().st_size
-    assert cut_short(path, range(0, whole - 1, 5), folder) == []
-    flip_bits(path, range(0, whole, 5), (0x01, 0x80, 0xFF), folder)

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from damage import refused
 
 import tinyvrnn.data.load as load
 from tinyvrnn.data import Data, Sequences, check_binary, embedded, load_data, read_sequences
@@ -24,13 +25,6 @@ def save(tmp_path):
         return path
 
     return write
-
-
-def refused(path, message):
-    with pytest.raises(DataError, match=message) as caught:
-        load_data(path)
-    text = str(caught.value)
-    assert "\n" not in text and not re.search(r"\. [A-Z]", text), f"not one sentence: {text}"
 
 
 # ---- formats
@@ -330,40 +324,6 @@ def test_objects_are_not_unpickled(save):
     ragged = np.array([np.ones((2, 1)), np.ones((3, 1))], dtype=object)
     refused(save(ragged), "an object array, .* values=np.concatenate.*lengths=")
     refused(save(x=ragged), "an object array, .* values=np.concatenate.*lengths=")
-
-
-@pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_a_file_cut_short_anywhere_is_refused(save, kind):
-    path = save(CUBE) if kind == "npy" else save(x=CUBE)
-    whole = path.read_bytes()
-    for size in [*range(0, 140), *range(140, len(whole), 37), len(whole) - 1]:
-        path.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="damaged, cut short"):
-            load_data(path)
-
-
-def damaged(path, position, bits):
-    content = bytearray(path.read_bytes())
-    content[position] ^= bits
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("bits", [0x01, 0x20, 0x80, 0xFF])
-@pytest.mark.parametrize("kind", ["npy", "npz"])
-def test_one_wrong_byte_is_refused_or_does_no_harm(save, kind, bits):
-    """Among what the readers raise: BadZipFile, zlib.error, EOFError, TokenError, NotImplementedError, RuntimeError."""
-    whole = (save(CUBE[:4]) if kind == "npy" else save(x=CUBE[:4])).stat().st_size
-    for position in range(whole):
-        path = damaged(save(CUBE[:4]) if kind == "npy" else save(x=CUBE[:4]), position, bits)
-        try:
-            load_data(path)
-        except DataError:
-            pass
-
-
-def test_a_wrong_value_in_an_archive_is_seen(save):
-    refused(damaged(save(x=CUBE), 500, 0xFF), "damaged, cut short")
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x80\x04K\x01."])

@@ -11,7 +11,7 @@ from damage import refused
 
 import tinyvrnn as tv
 from tinyvrnn import cli
-from tinyvrnn.data import Data, baselines, batches, load_data, mapped, pad
+from tinyvrnn.data import Data, baselines, batches, load_data, pad
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
@@ -44,7 +44,7 @@ def large(monkeypatch, tmp_path):
     """Every file counts as large, and some sequences make a part."""
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "LARGE", 0)
-    monkeypatch.setattr(mapped, "NUMBERS_AT_ONCE", 40)
+    monkeypatch.setattr("tinyvrnn.data.sequences.NUMBERS_AT_ONCE", 40)
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

@@ -5,7 +5,7 @@ import wave
 
 import numpy as np
 import pytest
-from damage import cut_short, flip_bits, refused
+from damage import refused
 
 from tinyvrnn import cli
 from tinyvrnn.data import Data, load_data, read_sequences, standardised
@@ -235,16 +235,6 @@ def test_a_sphere_file_with_more_behind_its_samples(tmp_path):
 def test_comments_in_a_sphere_header(tmp_path):
     path = write_sphere(tmp_path / "a.sph", speaker_id="-s4 abcd", note="-s7 a;b c d", sample_rate="-i 16000 ; Hz")
     assert len(read_sequences(path)) == 1
-
-
-@pytest.mark.parametrize("write", [write_wav, write_sphere])
-def test_a_file_cut_short_anywhere_is_refused(tmp_path, write):
-    assert cut_short(write(tmp_path / "a.wav", WAVE[: FRAME + 9])) == []
-
-
-@pytest.mark.parametrize("write, head", [(write_wav, 44), (write_sphere, 240)])
-def test_a_wrong_byte_in_a_header_ends_in_one_sentence(tmp_path, write, head):
-    flip_bits(write(tmp_path / "a.wav", WAVE[: FRAME + 9]), range(head), bits=(0x01, 0x20, 0x80))
 
 
 def test_what_is_no_sound(tmp_path):

@@ -1,7 +1,7 @@
 """Folders of .csv: names above or none, and every mistake named with its file and line."""
 
 import pytest
-from damage import cut_short, flip_bits, refused
+from damage import refused
 
 from tinyvrnn import cli
 from tinyvrnn.data import load_data, read_sequences
@@ -102,9 +102,3 @@ def test_two_forms_in_one_folder(tmp_path):
     a_folder(tmp_path / "trips")
     (tmp_path / "trips" / "a.wav").write_bytes(b"")
     refused(tmp_path / "trips", "as it holds more than one of these")
-
-
-def test_damage_anywhere_ends_in_one_sentence(tmp_path):
-    path = single(tmp_path, "x,y\n" + ROWS)
-    cut_short(path)
-    flip_bits(path)

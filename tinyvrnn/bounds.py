@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyvrnn import noise
 from tinyvrnn.backend import namespace, to_host
-from tinyvrnn.data import batches
+from tinyvrnn.data import batches, in_order_of_length
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models.particles import BOUNDS, check_bound, log_mean_exp
 
@@ -49,22 +49,49 @@ class BoundEvaluation(NamedTuple):
     steps: int
 
 
-def evaluate_elbo(model, sequences, batch_size=128, seed=0):
+def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
     """The ELBO of Eq. 11 over `sequences`, one draw of z for each; the same seed and batch size give the same draws.
 
     Per step means all nats over all real steps: not over padded ones, and not a mean of the sequences' means.
+    chunk: so many steps of a batch are read and computed at once, the state is carried on from one chunk to the next,
+    and the result is the same; memory then grows with `chunk` and not with the longest sequence. None: all at once.
+    Raises ConfigError for a chunk that is no whole number of at least 1, or for a smoothing posterior.
     """
+    if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
+        raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
     elbo = kl = log_likelihood = squares = 0.0
-    for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
-        eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, seed, "evaluate", number)
-        parts = model.parts(x, lengths, eps)
+    for number, index in enumerate(in_order_of_length(sequences, batch_size)):
+        rng = noise.generator(seed, "evaluate", number)
+        parts = _whole(model, sequences, index, rng) if chunk is None else _chunks(model, sequences, index, rng, chunk)
         elbo, kl, log_likelihood = (
-            total + float(to_host(part).sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
+            total + float(part.sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
         )
-        squares += float((to_host(parts.elbo).astype("float64") ** 2).sum())
+        squares += float((parts[0].astype("float64") ** 2).sum())
     n, steps = len(sequences), sequences.steps
     error = math.sqrt(max(squares / n - (elbo / n) ** 2, 0) / (n - 1)) if n > 1 else math.nan
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
+
+
+def _whole(model, sequences, index, rng):
+    """ELBO, KL and log-likelihood of sequences `index`, (B,) each on the host."""
+    x, lengths = sequences.padded(index, model.dtype)
+    eps = rng.standard_normal((*x.shape[:2], model.z_dim), dtype=model.dtype)
+    return [to_host(part) for part in model.parts(x, lengths, eps)]
+
+
+def _chunks(model, sequences, index, rng, chunk):
+    """As `_whole`, (3, B): sequences that have ended drop out, the states of the others are carried on."""
+    lengths, totals, state, before = sequences.lengths[index], np.zeros((3, len(index))), None, None
+    for start in range(0, int(lengths.max()), chunk):
+        going, steps = lengths > start, min(chunk, int(lengths.max()) - start)
+        eps = rng.standard_normal((steps, len(index), model.z_dim), dtype=model.dtype)  # goes on where it was
+        if state is not None:
+            state = state[model.backend.asarray(np.flatnonzero(going[before]))]
+        x, left = sequences.padded(index[going], model.dtype, start, start + chunk)
+        parts, state = model.chunk_parts(x, left, eps[:, going], state)
+        totals[:, going] += np.stack([to_host(part) for part in parts])
+        before = going
+    return totals
 
 
 def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=0, repeats=2):

@@ -44,7 +44,10 @@ def read_header(stream, size):
     read = versions[np.lib.format.read_magic(start)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote, and reads them right
-        shape, by_columns, dtype = read(start)
+        try:
+            shape, by_columns, dtype = read(start)
+        except MemoryError:  # Python's parser runs out of depth, and not of memory
+            raise ValueError("a nested header") from None
     if dtype.hasobject:
         raise ObjectArrayError
     header = Header(dtype, shape, "F" if by_columns else "C", start.tell(), first)
@@ -73,12 +76,19 @@ def read_array(stream, size):
 def members(archive):
     """name -> ZipInfo of the arrays NAME.npy in an open ZipFile, whose sizes are ones that the file can have."""
     infos = archive.infolist()
-    if len(infos) > MOST_MEMBERS or len({m.filename for m in infos}) < len(infos):
-        raise ValueError("more members than an archive of arrays has, or two of one name")
+    if len(infos) != _said_at_the_end(archive) or len({m.filename for m in infos}) < len(infos):
+        raise ValueError("other members than its end says, more than there may be, or two of one name")
     for member in infos:
         _check_member(member)
         archive.open(member).close()  # compares the name with the one that stands before the member's bytes
     return {m.filename.removesuffix(".npy"): m for m in infos if m.filename.endswith(".npy")}
+
+
+def _said_at_the_end(archive):
+    """The number of members as an archive's last bytes say it; with one wrong byte zipfile would leave some out."""
+    archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
+    count = int.from_bytes(archive.fp.read(12)[10:], "little")
+    return count if count <= MOST_MEMBERS else None
 
 
 def _check_member(member):

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tinyvrnn.files import write_atomically
+from tinyvrnn.files import one_at_a_time, write_atomically
 
 
 def path():
@@ -24,14 +24,20 @@ def read():
 
 def record(number, passed):
     """Counts a try. An exercise once passed stays passed. A folder that can't be written to never fails a check."""
-    known = read()
-    before, tries = known.get(number, {}), known.get(number, {}).get("tries")
-    known[number] = {
-        "passed": passed or before.get("passed") is True,
-        "tries": 1 + (tries if isinstance(tries, int) else 0),
-    }
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path(), lambda file: file.write(json.dumps(known, indent=1, sort_keys=True).encode()))
+        with one_at_a_time(path()):  # two notebooks that read before either writes would lose a try, or a pass
+            known = _counted(read(), number, passed)
+            write_atomically(path(), lambda file: file.write(json.dumps(known, indent=1, sort_keys=True).encode()))
     except OSError:
         pass
+
+
+def _counted(known, number, passed):
+    before, tries = known.get(number, {}), known.get(number, {}).get("tries")
+    return known | {
+        number: {
+            "passed": passed or before.get("passed") is True,
+            "tries": 1 + (tries if isinstance(tries, int) else 0),
+        }
+    }

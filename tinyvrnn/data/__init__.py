@@ -4,7 +4,7 @@ from tinyvrnn.data.baselines import baselines
 from tinyvrnn.data.load import NAMES, Data, check_binary, check_values, embedded, load_data, read_sequences
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
-from tinyvrnn.data.sequences import Sequences, batches, pad
+from tinyvrnn.data.sequences import Sequences, batches, in_order_of_length, pad
 
 __all__ = [
     "FORMS",
@@ -18,6 +18,7 @@ __all__ = [
     "check_binary",
     "check_values",
     "embedded",
+    "in_order_of_length",
     "in_unit_interval",
     "load_data",
     "pad",

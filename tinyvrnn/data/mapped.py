@@ -4,13 +4,14 @@ What has to see everything once (are all numbers finite, mean and deviation, bas
 megabytes at a time; standardising is done to what is read. Otherwise these are Sequences like any other.
 """
 
+import mmap
+
 import numpy as np
 
 from tinyvrnn import npz
-from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array
+from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array, rows_of
 from tinyvrnn.errors import DataError
 
-NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 LONGEST = npz.MEMORY // 8  # bytes of a sequence, which is read as a whole
 
 
@@ -86,20 +87,37 @@ class Mapped(Sequences):
         moments = self.moments and tuple(np.broadcast_to(m, self.x_dim)[part] for m in self.moments)
         return Mapped([b[:, part] for b in self.blocks], self.block, self.starts, self.lengths, moments)
 
-    def parts(self):
-        """Pairs (number of its first sequence, Sequences in memory), each of some megabytes or a single sequence."""
-        part = self.offsets[1:] * self.x_dim // NUMBERS_AT_ONCE  # where a sequence ends, counted in parts
-        first = np.flatnonzero(np.diff(part, prepend=-1))
-        for i, j in zip(first, [*first[1:], len(self)]):
-            yield int(i), Sequences.unchecked(np.concatenate([self[k] for k in range(i, j)]), self.lengths[i:j])
+    def _rows(self, i, j):
+        """As of Sequences, in one piece where they lie in one."""
+        block, starts, lengths = self.block[i:j], self.starts[i:j], self.lengths[i:j]
+        if (block != block[0]).any():
+            rows = np.concatenate([self.blocks[b][s : s + n] for b, s, n in zip(block, starts, lengths)])
+        elif (starts[1:] == starts[:-1] + lengths[:-1]).all():
+            rows = self.blocks[block[0]][starts[0] : starts[-1] + lengths[-1]]
+        else:
+            rows = self.blocks[block[0]][rows_of(starts, lengths)]
+        rows = self._scaled(rows, np.repeat(np.arange(i, j), lengths)) if self.moments else np.array(rows)
+        self._let_go()
+        return rows
 
-    def padded(self, index, dtype):
+    def padded(self, index, dtype, start=0, stop=None):
         index = np.arange(len(self))[index]
-        lengths = self.lengths[index]
+        lengths = self._left(index, start, stop)
         x = np.zeros((int(lengths.max()), len(index), self.x_dim), dtype)
-        for b, i in enumerate(index):
-            x[: lengths[b], b] = self[i]
+        pieces = zip(self.block[index], self.starts[index] + start, lengths)
+        rows = np.concatenate([self.blocks[block][s : s + n] for block, s, n in pieces])
+        b = np.repeat(np.arange(len(index)), lengths)
+        x[rows_of(np.zeros_like(lengths), lengths), b] = self._scaled(rows, index[b]) if self.moments else rows
+        self._let_go()
         return x, lengths
+
+    def _let_go(self):
+        """Gives the memory of what was read back to the system: the file's pages would count as the process's."""
+        for block in self.blocks:
+            while isinstance(block, np.ndarray):
+                block = block.base
+            if isinstance(block, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                block.madvise(mmap.MADV_DONTNEED)
 
     def __getitem__(self, key):
         if not isinstance(key, int | np.integer):
@@ -107,16 +125,18 @@ class Mapped(Sequences):
             return Mapped(self.blocks, self.block[index], self.starts[index], self.lengths[index], self.moments)
         index = range(len(self))[key]
         rows = self.blocks[self.block[index]][self.starts[index] : self.starts[index] + self.lengths[index]]
-        return rows if self.moments is None else self._scaled(rows, index)
+        return rows if self.moments is None else self._scaled(rows, np.full(len(rows), index))
 
     def _scaled(self, rows, index):
+        """rows (n, X) standardised; index (n,): the sequence of each, for the message."""
         mean, std = self.moments
         with np.errstate(over="ignore"):
             scaled = ((rows - mean) / std).astype(np.float32)
         if not np.isfinite(scaled).all():
+            bad = index == index[~np.isfinite(scaled).all(axis=1)][0]
             raise DataError(
-                f"sequence {index} holds {np.abs(rows).max()}, which standardised is no finite float32 number: "
-                "mend or leave out that sequence"
+                f"sequence {index[bad][0]} holds {np.abs(rows[bad]).max()}, which standardised is no finite float32 "
+                "number: mend or leave out that sequence"
             )
         return scaled
 

@@ -44,8 +44,11 @@ def standardised(sequences, mean, std, where):
     """Sequences of (values - mean) / std in float32; mean, std (X,). Raises DataError, naming `where`, on overflow."""
     if isinstance(sequences, Mapped):
         return sequences.standardised(mean, std)
+    values, rows = np.empty(sequences.values.shape, np.float32), 0
     with np.errstate(over="ignore"):  # what overflows is refused by Sequences, which says where
-        values = ((sequences.values - mean) / std).astype(np.float32)
+        for _, part in sequences.parts():
+            values[rows : rows + part.steps] = (part.values - mean) / std
+            rows += part.steps
     return Sequences(values, sequences.lengths, f"{where}, standardised")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.noise import generator
 
+NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to find equals, few enough that batches stay random
 FLOAT32_MAX = np.finfo(np.float32).max
 
@@ -70,21 +71,35 @@ class Sequences:
         return self.values.dtype
 
     def parts(self):
-        """All of it as pairs (number of its first sequence, Sequences in memory), here a single one."""
-        yield 0, self
+        """Pairs (number of its first sequence, Sequences in memory), each of some megabytes or a single sequence."""
+        part = self.offsets[1:] * self.x_dim // NUMBERS_AT_ONCE  # where a sequence ends, counted in parts
+        first = np.flatnonzero(np.diff(part, prepend=-1))
+        for i, j in zip(first, [*first[1:], len(self)]):
+            yield int(i), Sequences.unchecked(self._rows(i, j), self.lengths[i:j])
 
     def columns(self, part):
         """Sequences of a slice of the X columns."""
         return Sequences(self.values[:, part], self.lengths)
 
-    def padded(self, index, dtype):
-        """One batch: x (T, B, X), zero past each end, and lengths (B,) of sequences `index`, integers or a slice."""
-        starts, lengths = self.offsets[:-1][index], self.lengths[index]
+    def _rows(self, i, j):
+        """(steps, X) of the sequences i to j - 1."""
+        return self.values[self.offsets[i] : self.offsets[j]]
+
+    def padded(self, index, dtype, start=0, stop=None):
+        """One batch: x (T, B, X), zero past each end, and lengths (B,) of sequences `index`, integers or a slice.
+
+        start, stop: only these steps of each, which must be longer than `start`; None: to its end.
+        """
+        starts, lengths = self.offsets[:-1][index] + start, self._left(index, start, stop)
         t = np.arange(lengths.max())[:, None]
         # Row (t, b) of the batch is step t of sequence index[b], and all are read in one go.
         x = self.values.take(starts + t, axis=0, mode="clip").astype(dtype)
         x[t >= lengths] = 0
         return x, lengths
+
+    def _left(self, index, start, stop):
+        """(B,) how many steps the sequences `index` have from `start` to `stop`."""
+        return np.minimum(self.lengths[index], self.lengths[index] if stop is None else stop) - start
 
     def time(self):
         """(steps,) int64: t, counted from 0, of each row of `values` inside its own sequence."""
@@ -106,8 +121,7 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
-        rows = [self[i] for i in index]
-        return Sequences(np.concatenate(rows, dtype=self.dtype) if rows else self.values[:0], self.lengths[index])
+        return Sequences(self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index])
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
@@ -129,11 +143,22 @@ def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32", first=0)
     for evaluation: in order of length. The smaller batch that is left over is kept. index says which sequence each
     column is. first: how many batches are passed over, as when a run goes on within an epoch.
     """
+    if seed is None:
+        plan = in_order_of_length(sequences, batch_size)
+    else:
+        plan = _shuffled(sequences.lengths, _checked(batch_size), seed, epoch)
+    return ((*sequences.padded(index, dtype), index) for index in plan[first:])
+
+
+def in_order_of_length(sequences, batch_size):
+    """The index arrays of batches for evaluation."""
+    return _cut(np.argsort(sequences.lengths, kind="stable"), _checked(batch_size))
+
+
+def _checked(batch_size):
     if batch_size < 1:
         raise ConfigError(f"got a batch size of {batch_size}, but at least 1 is needed")
-    by_length = np.argsort(sequences.lengths, kind="stable")
-    plan = _cut(by_length, batch_size) if seed is None else _shuffled(sequences.lengths, batch_size, seed, epoch)
-    return ((*sequences.padded(index, dtype), index) for index in plan[first:])
+    return batch_size
 
 
 def _shuffled(lengths, batch_size, seed, epoch):
@@ -154,6 +179,12 @@ def _cut(order, size):
 def permutation(n, rng):
     """(n,) int64, a random order of range(n); unlike Generator.permutation it can't change with NumPy's version."""
     return np.argsort(rng.random(n), kind="stable")
+
+
+def rows_of(starts, lengths):
+    """(sum of lengths,) the rows starts[0], starts[0] + 1, ... of all stretches, one after another."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def as_sequences(sequences, where="the sequences"):

@@ -130,8 +130,7 @@ class Model:
             self._draws += 1
         with one_blas_thread():
             x, eps, mask = self._prepare(x, lengths, eps)
-            if state is not None and shape_of(state) != (x.shape[1], state_width(self.params["recur"])):
-                raise DataError(f"Expected the state of {x.shape[1]} sequences, got one of shape {shape_of(state)}.")
+            self._check_state(state, x.shape[1])
             read, weight = self._read(x, keep), mask / x.shape[1]
             terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
             log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, read)
@@ -168,6 +167,20 @@ class Model:
         """As `elbo`, with its two terms: Parts(elbo, kl, log_likelihood), (B,) each."""
         log_p, kl, mask, _ = self._forward(x, lengths, eps)
         return _parts(log_p, kl, mask)
+
+    def chunk_parts(self, x, lengths=None, eps=None, state=None):
+        """As `parts`, for a chunk of longer sequences: it starts from `state`, and returns Parts and the next state.
+
+        state (B, S H): as in `chunk_loss_and_grads`; a model without one is given None and returns None.
+        Raises ConfigError for a smoothing posterior, which reads each sequence as a whole.
+        """
+        recomputation.check(self, chunk="cell" in self.choices)
+        eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
+        with one_blas_thread():
+            x, eps, mask = self._prepare(x, lengths, eps)
+            self._check_state(state, x.shape[1])
+            log_p, kl, cache = self._forward_terms(x, eps, mask, state)
+        return _parts(log_p, kl, mask), cache.loop.state[-1].copy() if "cell" in self.choices else None
 
     def reconstruct(self, x, lengths=None, eps=None):
         """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
@@ -216,6 +229,10 @@ class Model:
         x, eps = xp.where(mask[..., None], x, 0), xp.where(mask[..., None], eps, 0)
         return x, eps, mask.astype(self.dtype)
 
+    def _check_state(self, state, sequences):
+        if state is not None and shape_of(state) != (sequences, state_width(self.params["recur"])):
+            raise DataError(f"Expected the state of {sequences} sequences, got one of shape {shape_of(state)}.")
+
     def _flat(self, named):
         grads = self.backend.xp.empty(self.theta.shape, dtype=self.theta.dtype)
         for (group, own), target in zip(self.shapes.items(), views(grads, self.shapes).values()):
@@ -239,8 +256,8 @@ def _refuse_dtype(dtype):
 
 
 def _parts(log_p, kl, mask):
-    """Sums of the real steps: (T, B) -> (B,)."""
-    log_likelihood, kl = (log_p * mask).sum(axis=0), (kl * mask).sum(axis=0)
+    """Sums of the real steps: (T, B) -> (B,). In float64, as a float32 loses digits over a million steps."""
+    log_likelihood, kl = ((term * mask).sum(axis=0, dtype="float64").astype(mask.dtype) for term in (log_p, kl))
     return Parts(log_likelihood - kl, kl, log_likelihood)
 
 

@@ -21,7 +21,7 @@ FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
 MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see export.py
-BIGGEST_MANIFEST = 2**26  # bytes; the records of some 100,000 epochs are in one
+BIGGEST_MANIFEST = 2**20  # bytes
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
@@ -100,14 +100,16 @@ def read(folder):
     return read_file(path, NEEDED, ARRAYS, _is_plain)
 
 
-def read_file(path, needed, names, is_plain=lambda manifest, arrays: True):
+def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
     """(manifest, arrays) that `write` wrote: what is needed of the manifest, and the named arrays, checked by hash.
 
-    is_plain(manifest, arrays): whether all else is of the kinds that were written.
+    is_plain(manifest, arrays): whether all else is of the kinds that were written; biggest: bytes of the manifest.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = npz.members(archive)
+            if members["manifest"].file_size > biggest:
+                raise ValueError("a manifest that is larger than any that was written")
             manifest = json.loads(_read(archive, members, "manifest").tobytes())
             _check_version(manifest, path)
             manifest = {"medium": {}} | manifest  # which the first ones did not have
@@ -130,7 +132,7 @@ def read_file(path, needed, names, is_plain=lambda manifest, arrays: True):
 
 def _read(archive, members, name):
     """The array of a member that is stored as `save` does, so that it takes up no more memory than the file does."""
-    if members[name].compress_type != zipfile.ZIP_STORED or members["manifest"].file_size > BIGGEST_MANIFEST:
+    if members[name].compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is not stored as `save` stores it")
     with archive.open(members[name]) as member:
         return npz.read_array(member, members[name].file_size)

@@ -17,7 +17,7 @@ from filelock import SoftFileLock, Timeout
 from tinyvrnn.errors import CheckpointError
 from tinyvrnn.files import write_atomically
 from tinyvrnn.training import checkpoint
-from tinyvrnn.training.state import VECTORS
+from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
 
 LOCK, CONFIG, METRICS, RESUME = ".lock", "config.toml", "metrics.jsonl", "resume.npz"
@@ -25,6 +25,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = (checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite")  # when a run goes on
 WHOLE = "what was saved before is whole: mend that, and go on with --resume"
+BIGGEST_RECORDS = 2**26  # bytes that are read of them, some 100,000 epochs
 LOOKED_AT = 100  # sequences whose values tell one training split from another
 
 
@@ -125,22 +126,31 @@ class Run:
         self._recorded = len(records)
 
     def _restore(self, state):
-        path = self.folder / RESUME
-        manifest, arrays = checkpoint.read_file(path, ("config", "counts"), (*VECTORS, "mean", "std"))
-        old, new = (_flat(c) for c in (manifest["config"], json.loads(json.dumps(self.config))))
-        for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name) and name not in ("tinyvrnn", "data.source", "model.backend"):
-                if name.removeprefix("training.") not in MAY_CHANGE:
-                    raise CheckpointError(
-                        f"{self.folder} holds a run with {name} = {old.get(name)}, which can't go on with "
-                        f"{new.get(name)}: give what it began with, or choose another --out."
-                    )
+        """Brings `state` back to where the run stands, if that is a run of the same kind."""
+        path, kinds = self.folder / RESUME, {name: vector.shape for name, vector in state.vectors.items()}
+        manifest, arrays = checkpoint.read_file(
+            path,
+            ("config", "counts"),
+            (*VECTORS, "mean", "std"),
+            lambda manifest, arrays: isinstance(manifest["config"], dict) and are_counts(manifest["counts"]),
+            biggest=BIGGEST_RECORDS,
+        )
+        self._check_same(_flat(manifest["config"]), _flat(json.loads(json.dumps(self.config))))
         if not all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std")):
             raise CheckpointError(f"{self.folder} holds a run on other data of that name: choose another --out.")
-        try:
-            state.restore(arrays, manifest["counts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): train again or restore a copy.") from error
+        if any(arrays[name].shape != shape for name, shape in kinds.items()):
+            raise CheckpointError(f"{path} is damaged: its weights are not those of its model; restore a copy.")
+        state.restore(arrays, manifest["counts"])
+
+    def _check_same(self, old, new):
+        """Raises CheckpointError for the first difference of two configurations that is not in MAY_CHANGE."""
+        free = ("tinyvrnn", "data.source", "model.backend", *(f"training.{name}" for name in MAY_CHANGE))
+        for name in sorted((old.keys() | new.keys()) - set(free)):
+            if old.get(name) != new.get(name):
+                raise CheckpointError(
+                    f"{self.folder} holds a run with {name} = {old.get(name)!s:.80}, which can't go on with "
+                    f"{new.get(name)!s:.80}: give what it began with, or choose another --out."
+                )
 
     def _take_lock(self):
         try:

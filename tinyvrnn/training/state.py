@@ -9,7 +9,26 @@ import math
 from tinyvrnn.backend import to_host
 
 VECTORS = ("theta", "m", "v", "best_theta")
-COUNTS = ("step", "epoch", "batch", "seen", "best", "best_step", "stale", "skipped", "seconds", "records")
+COUNTS = {  # and the type of each
+    **dict.fromkeys(("step", "epoch", "batch", "seen", "best_step", "stale", "skipped"), int),
+    **{"best": float, "seconds": float, "records": list},
+}
+
+
+def are_counts(counts):
+    """Whether counts are of the kinds that `State.saved` gives, so that all that reads them later can rely on it."""
+    return (
+        all(type(counts[name]) is kind for name, kind in (COUNTS | {"k": int, "totals": list}).items())
+        and all(counts[name] >= 0 for name, kind in COUNTS.items() if kind is int)
+        and [type(total) for total in counts["totals"]] == [float] * 3
+        and all(_is_record(record) for record in counts["records"])
+    )
+
+
+def _is_record(record):
+    groups = [record, record["train"], record["valid"]]
+    numbers = [value for group in groups for name, value in group.items() if name not in ("train", "valid")]
+    return {"epoch", "step", "seconds"} <= set(record) and all(type(number) in (int, float) for number in numbers)
 
 
 class State:
@@ -49,7 +68,7 @@ class State:
         return {name: to_host(vector) for name, vector in self.vectors.items()}, counts
 
     def restore(self, arrays, counts):
-        """Goes back to what `saved` gave. Raises KeyError, TypeError or ValueError for what it did not give."""
+        """Goes back to what `saved` gave."""
         for name, vector in self.vectors.items():
             vector[...] = self.backend.asarray(arrays[name])
         for name in COUNTS:

@@ -20,6 +20,7 @@ from tinyvrnn.errors import DataError
 from tinyvrnn.files import write_atomically
 
 LARGE = npz.MEMORY // 8  # bytes of arrays, from which on they are not copied into the memory
+STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
 ROWS = (*SPLITS, "x", "values")  # what may be large
 NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
@@ -177,7 +178,19 @@ def _padded(x, lengths, where):
         )
     if isinstance(x, np.memmap):
         return Mapped.of_cube(x, lengths, where)
-    return Sequences(x[np.arange(steps) < lengths[:, None]], lengths, where)
+    return Sequences(_without_padding(x, lengths), lengths, where)
+
+
+def _without_padding(x, lengths):
+    """(steps, X) of x (N, T, X), some sequences at a time: of all that a mask chooses, NumPy notes the places."""
+    n, steps, x_dim = x.shape
+    if (lengths == steps).all():
+        return x.reshape(n * steps, x_dim)
+    some = STEPS_AT_ONCE // steps
+    if some == 0:
+        return np.concatenate([row[:length] for row, length in zip(x, lengths)])
+    real = (np.arange(steps) < lengths[i : i + some, None] for i in range(0, n, some))
+    return np.concatenate([x[i : i + some][mask] for i, mask in zip(range(0, n, some), real)])
 
 
 def _one_each(arrays, key, n, name):

@@ -75,7 +75,7 @@ def files_of(folder, endings):
 
 
 def progress(files, name):
-    """The files, with a bar for a person where reading them takes more than two seconds."""
+    """The files, in a bar for a person where reading them takes more than two seconds: `with` takes it away again."""
     return tqdm(files, desc=f"reading {name}", unit="file", delay=2, leave=False)
 
 

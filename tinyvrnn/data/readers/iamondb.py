@@ -6,6 +6,7 @@ stroke, as in the code of the paper's authors; but y points downwards here. What
 """
 
 import re
+import warnings
 
 import numpy as np
 from defusedxml import DefusedXmlException
@@ -41,7 +42,8 @@ def read(folder):
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
-    sequences = [_steps(path, path.relative_to(folder)) for path in progress(files, name)]
+    with progress(files, name) as bar:
+        sequences = [_steps(path, path.relative_to(folder)) for path in bar]
     source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
     return Content(Sequences.from_list(sequences, name), split, kind="pen", scale="authors", source=source, units=UNITS)
 
@@ -108,15 +110,17 @@ def _point(point, where):
     for value in (x, y):
         if value is None or not re.fullmatch(r"-?\d{1,7}", value, re.ASCII) or abs(int(value)) > FARTHEST:
             raise DataError(
-                f"{where} has a point at ({x!s:.20}, {y!s:.20}), but whole numbers near the board are needed"
+                f"{where} has a point at ({x!r:.20}, {y!r:.20}), but whole numbers near the board are needed"
             )
     return int(x), int(y)
 
 
 def _tree(path, where):
     try:
-        return fromstring(read_bytes(path, TREE), forbid_dtd=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # codecs that no text is in, such as unicode_escape, warn
+            return fromstring(read_bytes(path, TREE), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DataError(f"{where} declares a document type or an entity, which could do harm: remove it") from error
-    except (ParseError, ValueError, LookupError, RecursionError) as error:
+    except (ParseError, ValueError, LookupError, RecursionError, Warning) as error:
         raise DataError(f"{where} is no .xml, being damaged or cut short: unpack it again") from error

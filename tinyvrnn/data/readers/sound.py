@@ -24,18 +24,21 @@ TO_PCM = "convert it, as with `sox IN -b 16 -e signed-integer -c 1 OUT.wav`"
 def read(files, split, name):
     """Content of `files` (paths), one sequence a file. Raises DataError for files that differ in rate or width."""
     sequences, first = [], None
-    for path in progress(files, name):
-        samples, rate, full_scale = _samples(path)
-        first = first or (path.name, rate, full_scale)
-        if (rate, full_scale) != first[1:]:
-            raise DataError(
-                f"{path.name} has {rate} samples a second of {full_scale} steps to full scale, but {first[0]} has "
-                f"{first[1]} of {first[2]}: bring all files of {name} to one rate and width"
-            )
-        steps = len(samples) // FRAME
-        if steps == 0:
-            raise DataError(f"{path.name} holds {len(samples)} samples, but a frame has {FRAME}: leave the file out")
-        sequences.append(samples[: steps * FRAME].reshape(steps, FRAME))
+    with progress(files, name) as bar:
+        for path in bar:
+            samples, rate, full_scale = _samples(path)
+            first = first or (path.name, rate, full_scale)
+            if (rate, full_scale) != first[1:]:
+                raise DataError(
+                    f"{path.name} has {rate} samples a second of {full_scale} steps to full scale, but {first[0]} has "
+                    f"{first[1]} of {first[2]}: bring all files of {name} to one rate and width"
+                )
+            steps = len(samples) // FRAME
+            if steps == 0:
+                raise DataError(
+                    f"{path.name} holds {len(samples)} samples, but a frame has {FRAME}: leave the file out"
+                )
+            sequences.append(samples[: steps * FRAME].reshape(steps, FRAME))
     medium = {"name": "sound", "rate": first[1], "full_scale": float(first[2])}
     return Content(Sequences.from_list(sequences, name), split, medium=medium, units=UNITS)
 

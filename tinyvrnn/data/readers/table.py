@@ -18,20 +18,21 @@ LONGEST = 2**20  # characters in a line
 def read(files, split, name):
     """Content of `files` (paths), one sequence a file. Raises DataError for what is no number, with file and line."""
     sequences, first = [], None
-    for path in progress(files, name):
-        names, values = _table(path)
-        first = first or (path.name, names, values.shape[1])
-        if values.shape[1] != first[2]:
-            raise DataError(
-                f"{path.name} has {values.shape[1]} columns, but {first[0]} has {first[2]}: "
-                f"all files of {name} need the same"
-            )
-        if names != first[1]:
-            raise DataError(
-                f"{path.name} has the columns {_said(names)}, but {first[0]} {_said(first[1])}: "
-                f"bring all files of {name} into one order"
-            )
-        sequences.append(values)
+    with progress(files, name) as bar:
+        for path in bar:
+            names, values = _table(path)
+            first = first or (path.name, names, values.shape[1])
+            if values.shape[1] != first[2]:
+                raise DataError(
+                    f"{path.name} has {values.shape[1]} columns, but {first[0]} has {first[2]}: "
+                    f"all files of {name} need the same"
+                )
+            if names != first[1]:
+                raise DataError(
+                    f"{path.name} has the columns {_said(names)}, but {first[0]} {_said(first[1])}: "
+                    f"bring all files of {name} into one order"
+                )
+            sequences.append(values)
     return Content(Sequences.from_list(sequences, name), split)
 
 

@@ -1,0 +1,69 @@
+"""Wrong copies of a file: cut at each length, with a wrong byte, and changed in other ways, by address in a seed."""
+
+import random
+
+EXTREMES = [0, 1, 2**7 - 1, 2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1]
+
+
+def truncations(whole):
+    """The file cut to each length that is not its own."""
+    return (whole[:size] for size in range(len(whole)))
+
+
+def flips(whole, tries, seed=0):
+    """`tries` copies with one wrong byte each: every byte in turn, over and over, wrong in a way drawn anew."""
+    draw = random.Random(seed)
+    for k in range(tries):
+        position = k % len(whole)
+        yield whole[:position] + bytes([whole[position] ^ draw.randrange(1, 256)]) + whole[position + 1 :]
+
+
+def mutations(whole, words, seed=0):
+    """Copies without end, each changed in one to four places."""
+    draw = random.Random(seed)
+    while True:
+        content = whole
+        for _ in range(draw.randint(1, 4)):
+            content = draw.choice(CHANGES)(content, words, draw)
+        yield content
+
+
+def _flip(x, words, draw):
+    i = draw.randrange(len(x) + 1)
+    return x[:i] + bytes(b ^ draw.randrange(1, 256) for b in x[i : i + 1]) + x[i + 1 :]
+
+
+def _cut(x, words, draw):
+    return x[: draw.randrange(len(x) + 1)]
+
+
+def _leave_out(x, words, draw):
+    i = draw.randrange(len(x) + 1)
+    return x[:i] + x[i + draw.randint(1, 16) :]
+
+
+def _repeat(x, words, draw):
+    i, n = draw.randrange(len(x) + 1), draw.randint(1, 64)
+    return x[:i] + x[i : i + n] * draw.randint(2, 8) + x[i + n :]
+
+
+def _move(x, words, draw):
+    i, j, n = draw.randrange(len(x) + 1), draw.randrange(len(x) + 1), draw.randint(1, 64)
+    return x[:i] + x[j : j + n] + x[i + n :]
+
+
+def _number(x, words, draw):
+    """An extreme number, in binary over what is there or as digits put in."""
+    i, value, width = draw.randrange(len(x) + 1), draw.choice(EXTREMES), draw.choice([1, 2, 4, 8])
+    if draw.random() < 0.3:
+        return x[:i] + str(value).encode() + x[i:]
+    stored = (value % 256**width).to_bytes(width, draw.choice(["little", "big"]))
+    return x[:i] + stored + x[i + width :]
+
+
+def _word(x, words, draw):
+    i = draw.randrange(len(x) + 1)
+    return x[:i] + draw.choice(words) + x[i + draw.choice([0, 0, 1, 4]) :]
+
+
+CHANGES = (_flip, _cut, _leave_out, _repeat, _move, _number, _word)
