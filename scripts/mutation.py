@@ -46,14 +46,14 @@ ROOMS = {
         "equations schedule models linear_gaussian long variants bounds autograd regularise",
         QUICK + " and (not plain_rewrite or gaussian or particles_equal)",
     ),
-    "bounds": Room("bounds.py", "bounds", QUICK),
+    "bounds": Room("bounds.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
     "gradcheck": Room("gradcheck.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py", "training extremes", STEP),
 }
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
-    "equations distributions schedule linear_gaussian models gradcheck bounds training",
-    f"{QUICK} and not plain_rewrite or {STEP}",
+    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training",
+    f"{QUICK} and not plain_rewrite or gradients_of_a_pair and not strict and not more_seeds or {STEP} and not strict",
     "*__mutmut_46",
 )
 

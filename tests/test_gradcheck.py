@@ -39,6 +39,7 @@ def linear():
         ([0.0], [1e-30], 1.0),
         (3.0, 4.0, 0.25),
         ([], [], 0.0),
+        (np.int8([-128]), np.int8([-127]), 1 / 128),  # whose absolute value is no int8
     ],
 )
 def test_rel_error_is_the_largest_difference_over_the_largest_entry(a, b, expected):

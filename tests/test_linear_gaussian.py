@@ -194,6 +194,8 @@ def test_weights_and_filter_of_a_ragged_batch_are_those_of_each_sequence(posteri
         checks.assert_close(weights[b : b + 1], model.log_weights(*alone), 1e-12, "log-weights")
         expected = model.particle_filter(*alone, uniforms[:n, b : b + 1])
         checks.assert_close(filtered[b : b + 1], expected, 1e-12, "particle filter")
+    one = model.particle_filter(x, lengths, eps[:, :, :1], uniforms)  # a single particle is its own ancestor
+    checks.assert_close(one, weights[:, 0], 1e-12, "filter of one particle")
 
 
 @pytest.mark.parametrize("r", [0.5, 2.0])

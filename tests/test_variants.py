@@ -13,8 +13,9 @@ import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck
 from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import MODELS, lookahead, sampling, schedule
+from tinyvrnn.models import MODELS, lookahead, rnn, sampling, schedule, stepwise
 from tinyvrnn.nn import cells
+from tinyvrnn.params import leaves
 
 VARIANTS = {
     "vrnn-i": {"model": "vrnn-i"},
@@ -243,3 +244,41 @@ def test_the_state_after_a_prime_is_that_of_the_posterior(options):
 def test_an_unknown_posterior_is_refused(model):
     with pytest.raises(tv.ConfigError, match='did you mean "smoothing"'):
         MODELS[model](3, 3, 3, posterior="smoothin")
+
+
+ROUTES = {**VARIANTS, "vrnn": {}, "rnn": {"model": "rnn"}, "rnn, lstm": {"model": "rnn", "cell": "lstm"}}
+
+
+@pytest.mark.parametrize("options", ROUTES.values(), ids=ROUTES)
+def test_float32_stays_float32_on_both_routes(options):
+    model, x, _, eps = checks.small("gaussian", dtype="float32", **options)
+    if options.get("model") == "rnn":
+        routes = ((rnn.sequence_forward, rnn.sequence_backward), (rnn.literal_forward, rnn.literal_backward))
+        given, upstream = (x,), 1
+    else:
+        routes = tuple((module.sequence_forward, module.sequence_backward) for module in (schedule, stepwise))
+        given, upstream = (x, eps), 2
+    for forward, backward in routes:
+        *terms, cache = forward(model.params, *given, model.likelihood)
+        grads = backward(model.params, cache, *terms[:upstream], model.likelihood)
+        assert {a.dtype for a in (*terms, *(leaf for _, leaf in leaves(grads)))} == {np.dtype("float32")}
+
+
+@every
+def test_no_mask_is_a_mask_of_ones_on_both_routes(options):
+    model, x, _, eps = checks.small("gaussian", **options)
+    for module in (schedule, stepwise):
+        found = []
+        for mask in (None, np.ones(x.shape[:2])):
+            log_p, kl, cache = module.sequence_forward(model.params, x, eps, model.likelihood, mask=mask)
+            found.append((log_p, kl, module.sequence_backward(model.params, cache, log_p, kl, model.likelihood)))
+        assert np.array_equal(found[0][:2], found[1][:2])
+        checks.assert_same_tree(found[0][2], found[1][2], 1e-14)
+
+
+def test_a_model_is_on_the_backend_that_it_is_told():
+    for name in MODELS:
+        for backend in BACKENDS:
+            model, *_ = checks.small(model=name, backend=backend)
+            assert model.backend.name == backend and f"backend='{backend}'" in repr(model)
+            assert model.backend.asarray(np.zeros(1)).__class__ is model.theta.__class__
