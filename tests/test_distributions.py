@@ -205,3 +205,12 @@ def test_sigma_never_falls_below_its_floor(backend):
     sigma = to_host(gaussian.sigma_of(s))
     assert sigma[0] == sigma[1] == gaussian.SIGMA_MIN == 1e-4
     checks.assert_close(sigma[3:], [math.log(2) + 1e-4, 1e3 + 1e-4], 1e-15, "sigma")
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 5, 6, 7, 10, 13, 100, 1000])
+def test_the_largest_uniform_still_picks_a_category(K):
+    """Rounded, the weights may add up to less than the largest uniform below 1."""
+    largest = np.nextafter(np.float32(1), np.float32(0)).reshape(1, 1)
+    for seed in range(20):
+        weights = categorical.categorical_mean(checks.rng(seed).standard_normal((1, K)).astype("float32"))
+        assert categorical.pick(largest, weights).sum() == 1
