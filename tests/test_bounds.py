@@ -510,8 +510,10 @@ def test_a_float32_model_is_given_float32(bound):
     model.log_weights = model.elbo = model.particle_filter = take
     model.parts = lambda *a: Parts(*(take(*a) for _ in range(3)))
     bounds.evaluate(model, five(), bound, 3)
+    model.chunk_parts = lambda x, lengths, eps, state: (model.parts(x, lengths, eps), None)
     if bound == "elbo":
         bounds.evaluate_elbo(model, five())
+        bounds.evaluate_elbo(model, five(), chunk=1)
     assert len(given) >= 4 and set(given) == {np.dtype("float32")}
 
 
