@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all mutation fuzz notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all coverage faults mutation fuzz notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -25,6 +25,13 @@ mutation: .venv/installed-test  ## change the code in thousands of places, and s
 
 fuzz: .venv/installed-fuzz  ## wrong files for each of the eleven readers, a minute each
 	cd tests && ../$(BIN)/python -m fuzz --seconds 60
+
+coverage: .venv/installed-test  ## the test suite again, and which branches it leaves out; fails below 95 per cent
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+faults: .venv/installed-test  ## plant a fault in each module and see the tests go red; takes a while
+	$(BIN)/python scripts/plant_faults.py
 
 notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

@@ -16,6 +16,7 @@ import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck, pairs
 from tinyvrnn.backend import get_backend, to_host
 from tinyvrnn.data import Data, Sequences, baselines
+from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.nn import activations, gru, lstm
@@ -645,6 +646,39 @@ def chunks_follow_their_sequences(chunk=2, workers=1, **options):
                 found[:, lengths > number * chunk] += np.stack([to_host(part) for part in parts])
                 assert_close(float(loss), -to_host(parts.elbo).mean(), 1e-12, "loss of a chunk")
             assert_close(found, np.stack([to_host(part) for part in expected]), 1e-12, "parts")
+
+
+def evaluation_in_chunks_is_that_of_the_whole(chunk=2, backend="numpy", **options):
+    """Ragged sequences, some of which end where a chunk does, in several batches; in memory and mapped."""
+    model, *_ = small("gaussian", backend, **options)
+    lengths = np.array([11, 1, 5, 10, 2, 11, 4])
+    values = rng().random((lengths.sum(), model.x_dim))
+    expected = bounds.evaluate_elbo(model, Sequences(values, lengths), batch_size=4, seed=2)
+    mapped = Mapped([values], np.zeros(7, int), np.cumsum(lengths) - lengths, lengths)
+    for sequences in (Sequences(values, lengths), mapped, mapped.standardised(0.0, 1.0)):
+        found = bounds.evaluate_elbo(model, sequences, batch_size=4, seed=2, chunk=chunk)
+        tolerance = 1e-6 if sequences.dtype == "float32" else 1e-12
+        assert found == pytest.approx(expected, rel=tolerance)
+
+
+def padding_that_overflows_changes_nothing():
+    """In the padding, where x is 0, q is 10^23 times as wide as the prior: infinity times 0 would be no number."""
+    model, x, lengths, eps = small("gaussian", dtype="float32", layers=1)
+    model.theta[...], x[...] = 0, 1
+    model.params["phi_x"]["b1"][...], model.params["phi_x"]["W1"][...] = 1e3, -1e3  # 0 where x is 1
+    model.params["infer"]["W1"][0, 0], model.params["infer"]["W_out"][0, 2:] = 1, 1e16
+    model.params["prior"]["b_out"][2:] = -20
+    with np.errstate(all="ignore"):
+        loss, grads, _ = model.loss_and_grads(x, lengths, eps)
+    assert lengths.min() < len(x) and np.isfinite(loss) and np.all(np.isfinite(grads))
+
+
+def a_gradient_too_long_to_square_keeps_its_direction():
+    """Elements of 1e25: their squares have no float32, their norm has."""
+    grads = np.float32([3e25, -4e25, 0])
+    norm = optim.clip_by_global_norm(grads, 10.0)
+    assert np.isfinite(norm) and abs(norm / 5e25 - 1) < 1e-6, f"norm {norm}"
+    assert_close(grads, [6, -8, 0], 1e-6, "clipped gradient")
 
 
 # ---- sampling ------------------------------------------------------------------------------------

@@ -102,3 +102,27 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
     path = tv.save(model, tmp_path)
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(medium={"name": "sound"}),
+        lambda m: m.update(medium={"name": "sound", "rate": 0, "full_scale": 1.0}),
+        lambda m: m.update(medium={"name": "piano roll", "steps_per_quarter": "1"}),
+        lambda m: m.update(medium=[]),
+        lambda m: m.update(units=3),
+        lambda m: m.update(data=["vowels"]),
+        lambda m: m.update(steps=-1),
+        lambda m: m.update(steps=1.5),
+        lambda m: m.update(step="5"),
+        lambda m: m["config"].update(dtype="float64"),
+        lambda m: m["config"].update(x_dim=4),
+    ],
+)
+def test_what_no_run_has_said_is_refused(tmp_path, model, change):
+    """What samples are written as, and for how long they are drawn, is read from here."""
+    tv.save(model, tmp_path)
+    rewrite(tmp_path, lambda manifest, arrays: change(manifest))
+    with pytest.raises(tv.CheckpointError, match="damaged|not those of its model"):
+        tv.load(tmp_path)

@@ -137,6 +137,18 @@ def test_evaluate_another_bound_says_which_with_its_units_and_errors(run, bound,
     assert f"standard error of {bound}-2 per sequence" in capsys.readouterr().out
 
 
+def test_what_is_exact_can_be_asked_for(run, refused, tmp_path, capsys):
+    rnn = ["digits8", "--model", "rnn", "--hidden", "4", "--epochs", "1", "--out", str(tmp_path)]
+    assert cli.main(["train", *rnn]) == 0
+    found = []
+    for more in ([], ["--bound", "exact"]):
+        capsys.readouterr()
+        assert cli.main(["evaluate", str(tmp_path), "--json", *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1] and found[0]["bound"] == "exact"
+    assert "log p(x) of a vrnn has bounds, but no exact value" in refused("evaluate", run, "--bound", "exact")
+
+
 def test_the_elbo_takes_no_particles(run, refused):
     assert "leave --particles out" in refused("evaluate", run, "--particles", "4")
 

@@ -6,6 +6,7 @@ code that ends the session (errors, endless loops, exit), and an answer that cal
 
 import importlib.util
 import json
+import re
 import time
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from tinyvrnn import cli, course
-from tinyvrnn.course import EXERCISES, NotYet, progress, sandbox
+from tinyvrnn.course import EXERCISES, NOTEBOOKS, NotYet, progress, sandbox
 from tinyvrnn.course.exercise import Prediction, Task
+from tinyvrnn.course.exercises import chapter_of
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NOT_WRITTEN
 from tinyvrnn.errors import ConfigError
@@ -227,6 +229,22 @@ def test_check_says_the_figures_and_records_the_pass(home):
     with pytest.raises(NotYet, match="06.1 the linear layer: "):
         course.check(EXAMPLE, None)
     assert json.loads((home / "course.json").read_text()) == {EXAMPLE: {"passed": True, "tries": 2}}
+
+
+def test_a_failed_try_is_none_that_passed(home):
+    with pytest.raises(NotYet):
+        course.check(EXAMPLE, None)
+    assert json.loads((home / "course.json").read_text()) == {EXAMPLE: {"passed": False, "tries": 1}}
+    assert f"0 of {len(EXERCISES)} exercises passed" in course.status()
+
+
+def test_every_chapter_has_exercises_and_its_notebook_checks_them():
+    """But the first, which starts; and no notebook checks an exercise that is not there."""
+    assert {chapter_of(number) for number in EXERCISES} == set(NOTEBOOKS) - {"00"}
+    for path in sorted((Path(__file__).parent.parent / "notebooks" / "src").glob("*.py")):
+        text, chapter = path.read_text(encoding="utf-8"), path.name[:2]
+        checked = set(re.findall(r'course\.check\("(\d\d\.\d)"', text))
+        assert chapter == "00" or checked == {number for number in EXERCISES if chapter_of(number) == chapter}
 
 
 def test_an_unknown_exercise_is_named():

@@ -135,6 +135,14 @@ def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
     assert np.abs(samples[: 2 * FRAME] - WAVE[: 2 * FRAME]).max() <= 1
     assert cli.main(["evaluate", run, "--data", str(prime)]) == 0
     assert standardised(read_sequences(prime), 0.0, 2.0, "x").values[0, 1] == WAVE[1] / 2
+    slow = str(write_wav(tmp_path / "slow" / "a.wav", rate=8000))
+    for words in (["evaluate", run, "--data", slow], ["sample", run, "--prime", slow, "--out", out]):
+        capsys.readouterr()
+        assert cli.main(words) == 2
+        assert "a.wav has 8000 samples a second, the model was trained on 16000: resample it" in capsys.readouterr().err
+    for name in "bcd":
+        write_wav(tmp_path / "slow" / f"{name}.wav", rate=8000)
+    assert cli.main(["evaluate", run, "--data", str(tmp_path / "slow"), "--split", "test"]) == 2
 
 
 # ---- what is refused

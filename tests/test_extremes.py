@@ -147,11 +147,14 @@ def test_all_data_that_are_taken_have_a_finite_loss_and_gradient(likelihood, opt
     assert np.isfinite(loss) and np.isfinite(np.array(parts)).all() and np.isfinite(grads).all()
 
 
+def test_padding_that_overflows_changes_nothing():
+    checks.padding_that_overflows_changes_nothing()
+
+
 def test_a_gradient_whose_squares_overflow_is_clipped_in_its_direction():
-    """Elements of 1e25: their squares have no float32, their norm has."""
+    checks.a_gradient_too_long_to_square_keeps_its_direction()
     grads = np.float32([3e25, -4e25, 0])
-    assert clip_by_global_norm(grads, 10.0) == pytest.approx(5e25, rel=1e-6)
-    np.testing.assert_allclose(grads, [6, -8, 0], rtol=1e-6)
+    clip_by_global_norm(grads, 10.0)
     theta = np.ones(3, "float32")
     Adam(theta, lr=0.1).step(theta, grads)
     np.testing.assert_allclose(theta, [0.9, 1.1, 1.0], rtol=1e-5)

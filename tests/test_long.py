@@ -12,6 +12,7 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn.backend import to_host
+from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.gradcheck import compare, numerical_gradient
 from tinyvrnn.models import recompute
 from tinyvrnn.params import leaves, views
@@ -127,6 +128,18 @@ def test_training_by_chunks_and_with_recomputation_raises_the_bound(options, bac
     records = tv.train(model, checks.toy_data(), progress=False, **given)
     elbos = [record["train"]["elbo"] for record in records]
     assert elbos[-1] > elbos[0] + 1
+
+
+@pytest.mark.parametrize("options, steps", [({"recompute": True}, 3), ({"chunk": 2}, 2), ({}, None)])
+def test_validation_is_as_sparing_of_memory_as_training(options, steps, monkeypatch):
+    """Those to validate have up to 5 steps, the root of which is 3, rounded up."""
+    seen = []
+    monkeypatch.setattr(loop, "evaluate_elbo", lambda *given, chunk: seen.append(chunk) or evaluate_elbo(*given))
+    model, *_ = checks.small()
+    data = checks.toy_data()
+    assert data.valid.max_steps == 5
+    tv.train(model, data, progress=False, epochs=1, **options)
+    assert seen == [steps]
 
 
 def test_training_with_recomputation_is_the_same_training():

@@ -562,6 +562,35 @@ def state_kept_for_the_next_batch():
     return wrong
 
 
+def state_dropped_in_evaluation(self, x, lengths=None, eps=None, state=None, right=VRNN.chunk_parts):
+    return right(self, x, lengths, eps)
+
+
+def state_of_the_neighbour_in_evaluation(self, *args, right=VRNN.chunk_parts):
+    parts, state = right(self, *args)
+    return parts, np.roll(state, 1, axis=0)
+
+
+def noise_that_starts_again(model, sequences, index, rng, chunk, right=bounds._chunks):
+    class Again:
+        def standard_normal(self, shape, dtype):
+            return noise.standard_normal(shape, dtype, 0, "evaluate", 0)
+
+    return right(model, sequences, index, Again(), chunk)
+
+
+def kl_without_a_bound(mu_z, sigma_z, mu_0, sigma_0):
+    d, delta = np.log(sigma_z) - np.log(sigma_0), (mu_z - mu_0) / sigma_0
+    ratio_minus_1 = np.expm1(2 * d)
+    value = np.sum(0.5 * delta * delta + 0.5 * ratio_minus_1 - d, axis=-1)
+    return value, gaussian.KLCache(delta, ratio_minus_1, sigma_z, sigma_0)
+
+
+def norm_of_squares(grads):
+    with np.errstate(over="ignore"):
+        return np.sqrt((grads**2).sum())
+
+
 def vae_of_the_mean(params, x, eps, likelihood, read=None):
     """z = mu_z in place of a draw: an autoencoder with a penalty, whose figure is no bound. Backward agrees."""
     return vae_forward(params, x, 0 * eps, likelihood)
@@ -885,6 +914,27 @@ PLANTED = [
         "a batch that starts from the state of the one before",
         method(parallel.Workers, "chunk_loss_and_grads", state_kept_for_the_next_batch()),
         checks.chunks_follow_their_sequences,
+    ),
+    (
+        "an evaluation whose chunks start from no state",
+        method(VRNN, "chunk_parts", state_dropped_in_evaluation),
+        checks.evaluation_in_chunks_is_that_of_the_whole,
+    ),
+    (
+        "an evaluation whose chunks start from the state of another sequence",
+        method(VRNN, "chunk_parts", state_of_the_neighbour_in_evaluation),
+        checks.evaluation_in_chunks_is_that_of_the_whole,
+    ),
+    (
+        "an evaluation whose chunks all have the same noise",
+        replace(bounds._chunks, noise_that_starts_again),
+        checks.evaluation_in_chunks_is_that_of_the_whole,
+    ),
+    ("KL that overflows", replace(kl, kl_without_a_bound), checks.padding_that_overflows_changes_nothing),
+    (
+        "a norm whose squares overflow",
+        replace(optim.global_norm, norm_of_squares),
+        checks.a_gradient_too_long_to_square_keeps_its_direction,
     ),
     ("RNN truncated after one step", replace(rnn_loop_backward, rnn_truncated), checks.rnn_equals_its_literal_steps),
     (

@@ -42,7 +42,7 @@ from tinyvrnn.training import checkpoint
 from tinyvrnn.training.state import COUNTS
 
 ROOT = str(Path(tv.__file__).parent.parent)
-TRIES = {"flips": 2000, "mutations": 300, "mutations, slow": 20_000}
+TRIES = {"flips": 2000, "mutations": 300, "mutations, slow": 5_000}
 SLOW = pytest.mark.slow
 ALL = [pytest.param(name, marks=[SLOW] * (name == "mat")) for name in TARGETS]  # a fork for each .mat
 FACTORS = dict.fromkeys(("json", "pickle", "xml"), 64)  # bytes of memory for a byte of a file

@@ -20,11 +20,12 @@ from tinyvrnn.data import (
     SCALES,
     SPLITS,
     baselines,
+    check_rate,
     embedded,
     in_unit_interval,
     load_data,
     pad,
-    read_sequences,
+    read_like,
     standardised,
 )
 from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
@@ -129,7 +130,11 @@ def command_evaluate(a):
     name, split, sequences = _to_score(source, data, a.split or "test", model)
     check_suits(sequences, model.likelihood)
     particles = _particles(a.bound, a.particles, default=64)
-    if a.bound == "elbo":
+    if a.bound == "exact" and model.bound != "exact":
+        raise ConfigError(
+            f"log p(x) of a {model.name} has bounds, but no exact value: give --bound elbo, iwae or fivo."
+        )
+    if a.bound in ("elbo", "exact"):
         result = evaluate_elbo(model, sequences, chunk=a.chunk)._asdict() | {"bound": model.bound}
     elif a.chunk is not None:
         raise ConfigError(f"--chunk is for the bound elbo, got {a.bound}: leave one out.")
@@ -265,8 +270,9 @@ def _model(a, x_dim, likelihood):
 def _to_score(source, data, split, model):
     """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
     if data is None:
-        path = Path(source)
-        return path.name if path.is_dir() else path.stem, "all", _on_scale(read_sequences(source), model, source)
+        path, sequences = Path(source), read_like(source, model.medium)
+        return path.name if path.is_dir() else path.stem, "all", _on_scale(sequences, model, source)
+    check_rate(data.medium, model.medium, source)
     return data.name, split, _on_scale(data.split(split), model, source)
 
 
@@ -285,7 +291,7 @@ def _trivial(model, trained_on, data, sequences):
 
 
 def _report(model, data, records, options):
-    test = evaluate_elbo(model, data.test)
+    test = evaluate_elbo(model, data.test, chunk=options.chunk_to_evaluate(data.test))
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
     print(f"{data.name}, test split, {test.sequences} sequences, {data.units}, per sequence:")
@@ -376,7 +382,7 @@ def _on_scale(sequences, model, source):
 
 def _prime(path, model, n):
     """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
-    sequences = read_sequences(path)
+    sequences = read_like(path, model.medium)
     if n is not None and n > len(sequences):
         raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
     sequences = _on_scale(sequences[:n], model, path)
@@ -441,7 +447,7 @@ def _parser():
     p.add_argument("--json", action="store_true", help="print one JSON object")
     about = "compute N steps at once, the state carried on: the same ELBO in less memory, for very long sequences"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
-    _bound_options(p, 64)
+    _bound_options(p, 64, (*BOUNDS, "exact"))
 
     p = _command(commands, "sample", command_sample, "draw sequences from a run's model, or continue given ones")
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
@@ -541,7 +547,7 @@ def _train_options(p):
     p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
-    _bound_options(p, 8)
+    _bound_options(p, 8, BOUNDS)
     p.add_argument("--out", help="run folder (default runs/DATA)")
     taken = p.add_mutually_exclusive_group()
     taken.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
@@ -549,16 +555,17 @@ def _train_options(p):
     taken.add_argument("--resume", action="store_true", help=f"{about} (but {', '.join(MAY_CHANGE)})")
 
 
-def _bound_options(p, particles):
-    p.add_argument("--bound", type=_one_of("bound", BOUNDS), default="elbo", help=" | ".join(BOUNDS))
+def _bound_options(p, particles, bounds):
+    p.add_argument("--bound", type=_one_of("bound", bounds), default="elbo", help=" | ".join(bounds))
     about = f"draws of z in iwae and fivo (default {particles})"
     p.add_argument("--particles", type=_positive, metavar="K", help=about)
 
 
 def _particles(bound, given, default):
-    if bound == "elbo" and given is not None:
-        raise ConfigError("The elbo takes one draw of z: leave --particles out, or give --bound iwae or fivo.")
-    return 1 if bound == "elbo" else given or default
+    one = bound in ("elbo", "exact")
+    if one and given is not None:
+        raise ConfigError(f"--bound {bound} takes no particles: leave --particles out, or give --bound iwae or fivo.")
+    return 1 if one else given or default
 
 
 def _positive(text):

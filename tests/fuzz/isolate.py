@@ -1,6 +1,7 @@
 """Work that may hang, fill the memory or end the process, in a copy of this process (where there is os.fork)."""
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import signal
@@ -61,6 +62,7 @@ def forked(work, memory=None):
 
 
 def _work_and_exit(work, memory, write):
+    faulthandler.disable()  # that a damaged file ends the copy is no news
     try:
         if memory is not None:
             import resource

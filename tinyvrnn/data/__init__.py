@@ -1,7 +1,17 @@
 """The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
 
 from tinyvrnn.data.baselines import baselines
-from tinyvrnn.data.load import NAMES, Data, check_binary, check_values, embedded, load_data, read_sequences
+from tinyvrnn.data.load import (
+    NAMES,
+    Data,
+    check_binary,
+    check_rate,
+    check_values,
+    embedded,
+    load_data,
+    read_like,
+    read_sequences,
+)
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
 from tinyvrnn.data.sequences import Sequences, batches, in_order_of_length, pad
@@ -22,6 +32,8 @@ __all__ = [
     "in_unit_interval",
     "load_data",
     "pad",
+    "check_rate",
+    "read_like",
     "read_sequences",
     "standardised",
 ]

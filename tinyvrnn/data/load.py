@@ -219,6 +219,20 @@ def read_sequences(path):
     return readers.read(Path(path).expanduser()).sequences
 
 
+def read_like(path, medium):
+    """As `read_sequences`, for a model of such a medium. Raises DataError for sound of another rate too."""
+    content = readers.read(Path(path).expanduser())
+    check_rate(content.medium, medium, path)
+    return content.sequences
+
+
+def check_rate(medium, expected, where):
+    """Raises DataError where both are sound and their rates differ: a step would be another stretch of time."""
+    found, needed = ((m or {}).get("rate") for m in (medium, expected))
+    if found and needed and found != needed:
+        raise DataError(f"{where} has {found} samples a second, the model was trained on {needed}: resample it.")
+
+
 def embedded():
     """name -> dict of sequences (split -> N), steps (shortest, longest), x_dim, bytes, source, licence, units."""
     return {name: _summary(name, card) for name, card in EMBEDDED.items()}

@@ -157,7 +157,7 @@ class _Training:
         """What is known of an epoch, plain values: one line of metrics.jsonl."""
         options, state, model, data = self.options, self.state, self.model, self.data
         state.epoch += 1
-        valid, score = evaluate_elbo(model, data.valid), {}
+        valid, score = evaluate_elbo(model, data.valid, chunk=options.chunk_to_evaluate(data.valid)), {}
         if options.bound != "elbo":
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
         elbo, kl, log_likelihood = (to_host(state.totals) / max(state.seen, 1)).tolist()

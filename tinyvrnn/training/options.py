@@ -52,6 +52,10 @@ class Options(NamedTuple):
         """What a person calls it: ELBO, iwae-8, or log p(x)."""
         return model.bound_name if self.bound == "elbo" else self.score
 
+    def chunk_to_evaluate(self, sequences):
+        """Steps of `sequences` to evaluate at once (None: all): where training is sparing of memory, so is this."""
+        return math.isqrt(sequences.max_steps - 1) + 1 if self.recompute else self.chunk
+
     def describe(self):
         """One line for a person."""
         limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"

@@ -22,7 +22,7 @@ from tinyvrnn.version import __version__
 
 LOCK, CONFIG, METRICS, RESUME = ".lock", "config.toml", "metrics.jsonl", "resume.npz"
 PICTURES = ("curves.png", "reconstructions.png", "samples.png")
-FILES = (checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)
+FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite")  # when a run goes on
 WHOLE = "what was saved before is whole: mend that, and go on with --resume"
 BIGGEST_RECORDS = 2**26  # bytes that are read of them, some 100,000 epochs
