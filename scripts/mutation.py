@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutation"
 PAGE = ROOT / "docs" / "testing.md"
 LEAST = 0.95
+LIVES = ("survived", "no tests", "suspicious")
 
 
 class Room(NamedTuple):
@@ -84,11 +85,24 @@ def mutmut(folder, *arguments, **options):
 
 
 def run(name, again):
-    """Tries the mutants of a room. Returns {mutant: status}, of those that were tried."""
+    """Tries the mutants of a room, those that lived before too. Returns {mutant: status}, of those that were tried."""
     if again:
         shutil.rmtree(WORK / name, ignore_errors=True)
     folder, room = prepare(name)
-    mutmut(folder, "run", "--max-children", "1", *([] if room.mutants == "*" else [room.mutants]))
+    lived = [mutant for mutant, status in statuses(folder).items() if status in LIVES]
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)  # else changed functions would have no tests
+    chosen = [] if room.mutants == "*" else [room.mutants]
+    mutmut(folder, "run", "--max-children", "1", *chosen)
+    lived = [mutant for mutant in lived if statuses(folder).get(mutant) in LIVES]
+    if lived:
+        mutmut(folder, "run", "--max-children", "1", *lived)
+    return statuses(folder)
+
+
+def statuses(folder):
+    """{mutant: status} of those that were tried."""
+    if not (folder / "mutants").exists():
+        return {}
     lines = mutmut(folder, "results", "--all", "true", stdout=subprocess.PIPE).stdout.splitlines()
     found = dict(line.strip().rsplit(": ", 1) for line in lines if "__mutmut_" in line)
     return {mutant: status for mutant, status in found.items() if status != "not checked"}
@@ -109,11 +123,11 @@ def listed():
     return {(file, before.replace("\\|", "|"), after.replace("\\|", "|")) for file, before, after in rows}
 
 
-def report(name, statuses):
+def report(name, found):
     """Prints the room's row, and each survivor that is not listed. Returns whether the room is well."""
-    lives = [mutant for mutant, status in statuses.items() if status not in ("killed", "timeout")]
-    late, share = sum(status == "timeout" for status in statuses.values()), 1 - len(lives) / len(statuses)
-    print(f"| `{name}` | {len(statuses)} | {len(statuses) - len(lives) - late} | {late} | {len(lives)} | {share:.1%} |")
+    lives = [mutant for mutant, status in found.items() if status in LIVES]
+    late, share = sum(status == "timeout" for status in found.values()), 1 - len(lives) / len(found)
+    print(f"| `{name}` | {len(found)} | {len(found) - len(lives) - late} | {late} | {len(lives)} | {share:.1%} |")
     unknown = [found for found in (difference(name, mutant) for mutant in lives) if found not in listed()]
     for file, before, after in unknown:
         print(f"  lives, and is not listed: {file}\n    - {before}\n    + {after}")

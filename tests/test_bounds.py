@@ -160,6 +160,42 @@ def test_resampling_stays_in_range_at_the_ends(dtype):
         assert np.all(ancestors[1] == 2) and np.all(ancestors[2] == 0) and np.all(ancestors[3] == 9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_point_above_the_rounded_sum_of_the_shares_still_has_an_ancestor(dtype, K=7):
+    shares = checks.rng().random((2000, K)).astype(dtype)
+    shares /= shares.sum(axis=1, keepdims=True)
+    assert np.any(shares.cumsum(axis=1)[:, -1] < 1) and np.any(shares.cumsum(axis=1)[:, -1] > 1)
+    ancestors = particles.systematic(shares, np.full(2000, np.nextafter(1.0, 0)))
+    assert ancestors.max() == K - 1 and ancestors.min() >= 0
+
+
+def test_choices_that_are_given_are_taken_again():
+    model, x, lengths, eps, uniforms = checks.small_with_particles()
+    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    given = (model.params, wide, eps, mask)
+    expected, cache = particles.filter_forward(*given, uniforms, model.likelihood)
+    assert any(choice.again.any() for choice in cache.choices)
+    assert np.array_equal(particles.filter_forward(*given, None, model.likelihood, choices=cache.choices)[0], expected)
+
+
+@pytest.mark.parametrize("posterior", ["filtering", "smoothing"])
+@pytest.mark.parametrize("bound", BOTH)
+def test_what_is_dropped_is_not_read_and_is_scored(bound, posterior):
+    """With weights of phi_x that see one column only, dropping the others changes nothing; dropping it does."""
+    model, x, lengths, eps, uniforms = checks.small_with_particles(posterior=posterior)
+    model.params["phi_x"]["W1"][1:] = 0
+    others, seen = np.ones_like(x), np.ones_like(x)
+    others[..., 1:], seen[..., :1] = 0, 0
+    losses = [
+        float(model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, keep=keep)[0])
+        for keep in (None, others, 3 * others, seen)
+    ]
+    assert losses[0] == losses[1] and len(set(losses)) == 3
+    model.params["phi_x"]["W1"][0] *= 3  # to read three times as much is to have weights three times as large
+    tripled = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, keep=others)[0]
+    assert float(tripled) == pytest.approx(losses[2], rel=1e-12)
+
+
 def test_a_sequence_is_resampled_below_half_its_particles_and_while_it_lasts():
     shares = np.array([[0.25] * 4, [0.97, 0.01, 0.01, 0.01], [0.97, 0.01, 0.01, 0.01], [0.5, 0.5, 0, 0]])
     again, ancestors = particles.choose(shares, np.full(4, 0.5), np.array([1.0, 1.0, 0.0, 1.0]))
@@ -510,8 +546,10 @@ def test_a_float32_model_is_given_float32(bound):
     model.log_weights = model.elbo = model.particle_filter = take
     model.parts = lambda *a: Parts(*(take(*a) for _ in range(3)))
     bounds.evaluate(model, five(), bound, 3)
+    model.chunk_parts = lambda x, lengths, eps, state: (model.parts(x, lengths, eps), None)
     if bound == "elbo":
         bounds.evaluate_elbo(model, five())
+        bounds.evaluate_elbo(model, five(), chunk=1)
     assert len(given) >= 4 and set(given) == {np.dtype("float32")}
 
 

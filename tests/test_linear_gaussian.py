@@ -224,3 +224,19 @@ def test_the_table_of_other_data_and_another_chain():
         1,
         1,
     )
+
+
+def test_what_the_filter_leaves_is_of_the_data_in_shape_and_dtype():
+    for dtype in ("float32", "float64"):
+        x = data().astype(dtype)
+        log_p, *moments = lg.kalman_filter(lg.LinearGaussian().chain(x, [6, 1, 4]), x)
+        assert log_p.shape == (3,) and {a.shape for a in moments} == {x.shape}
+        assert {str(a.dtype) for a in (log_p, *moments)} == {dtype}
+
+
+@pytest.mark.parametrize(
+    "x, got", [([[1.0]], "list"), (np.zeros((2, 3)), r"\(2, 3\)"), (np.zeros((2, 3, 2)), "2, 3, 2")]
+)
+def test_data_of_another_shape_are_refused_by_name(x, got):
+    with pytest.raises(DataError, match=rf"Expected x of shape \(T, B, 1\).* got .*{got}"):
+        lg.LinearGaussian().log_prob(x)

@@ -51,6 +51,20 @@ def test_a_chunk_with_recomputation_starts_from_its_state_and_returns_the_next_o
     assert not np.shares_memory(again[3], model.theta)
 
 
+def test_recomputation_is_done_where_it_is_asked_for(monkeypatch):
+    model, x, lengths, eps = checks.small("gaussian", T=9)
+    calls, right = [], recompute.terms_and_grads
+    monkeypatch.setattr(recompute, "terms_and_grads", lambda *a: calls.append(a) or right(*a))
+    for wanted in (True, False):
+        calls.clear()
+        model.loss_and_grads(x, lengths, eps, recompute=wanted)
+        model.chunk_loss_and_grads(x, lengths, eps, recompute=wanted)
+        assert len(calls) == 2 * wanted
+    model.loss_and_grads(x, lengths, eps)
+    model.chunk_loss_and_grads(x, lengths, eps)
+    assert not calls
+
+
 @pytest.mark.parametrize("T", [1, 2, 3, 4, 9, 10, 1000])
 def test_pieces_cover_all_steps_once_and_are_about_the_root_of_their_number(T):
     pieces = recompute.cut(T)

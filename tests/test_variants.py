@@ -291,3 +291,25 @@ def test_a_fresh_lstm_has_a_forget_bias_of_1_and_all_others_of_0(model):
         if "U" in group:
             H = len(group["U"])
             assert np.array_equal(group["b"], np.repeat([0, 1, 0, 0], H)) and not group["c"].any()
+
+
+@every
+def test_a_step_has_the_kl_and_not_its_draw_unless_told(options):
+    model, x, _, eps = checks.small("gaussian", **options)
+    state = np.zeros((4, cells.state_width(model.params["recur"])))
+    ahead = stepwise.ahead_forward(model.params, x, None)[0][0] if "backward" in model.params else None
+    given = (model.params, x[0], state, eps[0], model.likelihood)
+    (log_p, kl, after), cache = stepwise.step_forward(*given, ahead=ahead)
+    told, _ = stepwise.step_forward(*given, sampled=False, ahead=ahead)
+    assert np.array_equal(kl, told[1]) and np.all(kl >= 0)
+    upstream = (cache, log_p, kl, after, model.likelihood)
+    (_, grads), (_, expected) = (stepwise.step_backward(model.params, *upstream, **o) for o in ({}, {"sampled": False}))
+    checks.assert_same_tree(grads, expected, 1e-15)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_are_turned_round_within_their_length_and_padding_stays(backend):
+    phi_x, mask = checks.device(backend, np.zeros((4, 3, 1)), np.array([[1, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 1.0]]))
+    order = to_host(lookahead.reversed_order(phi_x, mask))
+    assert order.T.tolist() == [[2, 1, 0, 3], [0, 1, 2, 3], [3, 2, 1, 0]]
+    assert to_host(lookahead.reversed_order(phi_x, None)).T.tolist() == [[3, 2, 1, 0]] * 3
