@@ -243,12 +243,3 @@ def test_the_state_after_a_prime_is_that_of_the_posterior(options):
 def test_an_unknown_posterior_is_refused(model):
     with pytest.raises(tv.ConfigError, match='did you mean "smoothing"'):
         MODELS[model](3, 3, 3, posterior="smoothin")
-
-
-@pytest.mark.parametrize("model", ["vrnn", "rnn"])
-def test_a_fresh_lstm_has_a_forget_bias_of_1_and_all_others_of_0(model):
-    fresh = tv.VRNN(3, 4, 2, cell="lstm", posterior="smoothing") if model == "vrnn" else tv.RNN(3, 4, cell="lstm")
-    for group in fresh.params.values():
-        if "U" in group:
-            H = len(group["U"])
-            assert np.array_equal(group["b"], np.repeat([0, 1, 0, 0], H)) and not group["c"].any()
