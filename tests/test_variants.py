@@ -284,15 +284,6 @@ def test_a_model_is_on_the_backend_that_it_is_told():
             assert model.backend.asarray(np.zeros(1)).__class__ is model.theta.__class__
 
 
-@pytest.mark.parametrize("model", ["vrnn", "rnn"])
-def test_a_fresh_lstm_has_a_forget_bias_of_1_and_all_others_of_0(model):
-    fresh = tv.VRNN(3, 4, 2, cell="lstm", posterior="smoothing") if model == "vrnn" else tv.RNN(3, 4, cell="lstm")
-    for group in fresh.params.values():
-        if "U" in group:
-            H = len(group["U"])
-            assert np.array_equal(group["b"], np.repeat([0, 1, 0, 0], H)) and not group["c"].any()
-
-
 @every
 def test_a_step_has_the_kl_and_not_its_draw_unless_told(options):
     model, x, _, eps = checks.small("gaussian", **options)
