@@ -118,7 +118,13 @@ def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
     """One a epoch: with one tolerated the second epoch stops, and the first is kept; with more the run goes on."""
     model, data = small_model(), data_with_a_bad_sequence()
     bad_gradient(model)
-    with pytest.raises(tv.DivergedError, match=r"\(epoch 2\).*skip_nonfinite=2 or more"), tv.Run(tmp_path) as run:
+    with (
+        pytest.raises(
+            tv.DivergedError,
+            match=r"\(epoch 2\).*--skip-nonfinite 2 .skip_nonfinite. or more; what was saved before is in",
+        ),
+        tv.Run(tmp_path) as run,
+    ):
         tv.train(model, data, run=run, **OPTIONS | {"lr": 1e-30, "skip_nonfinite": 1})
     assert np.isfinite(tv.load(tmp_path).theta).all()
     again = small_model()
@@ -126,3 +132,40 @@ def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
         records = tv.train(again, data, run=run, **OPTIONS | {"lr": 1e-30, "skip_nonfinite": 4})
     assert [record["epoch"] for record in records] == [1, 2, 3, 4]
     assert all(np.isfinite(record["train"]["elbo"]) for record in records)
+
+
+def test_bad_weights_are_never_left_out():
+    model = small_model()
+    model.theta[:] = np.nan
+    with pytest.raises(tv.DivergedError, match="the weights phi_x.W1 hold it already"):
+        tv.train(model, small_data("gaussian"), **OPTIONS | {"skip_nonfinite": 1000})
+
+
+def test_an_epoch_of_which_nothing_is_left_makes_no_record():
+    model = small_model()
+    bad_gradient(model)
+    data = tv.Data.from_sequences("bad", *([np.full((3, 3), 1e12)] * 2 for _ in range(3)), standardise=False)
+    with pytest.raises(tv.DivergedError, match="Every batch was left out of epoch 1"):
+        tv.train(model, data, **OPTIONS | {"lr": 1e-30, "skip_nonfinite": 1000})
+
+
+def test_a_validation_bound_that_is_no_number_is_not_saved(tmp_path):
+    """One step at a rate that makes weights of 1e38, and validation overflow, before the next gradient would tell."""
+    with pytest.raises(tv.DivergedError, match="The validation bound became nan after epoch 1: try a smaller rate"):
+        tv.train(
+            small_model(), small_data("gaussian"), run=tv.Run(tmp_path / "r"), **OPTIONS | {"lr": 1e38, "batch": 99}
+        )
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_batch_that_is_well_is_not_blamed():
+    x, lengths, index = batch(1.0)
+    found = diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32"))
+    assert found == "a number that does not come again when the batch is computed anew"
+
+
+def test_a_very_long_batch_is_not_computed_again(monkeypatch):
+    monkeypatch.setattr("tinyvrnn.training.diagnosis.MOST_STEPS", 23)
+    x, lengths, index = batch()
+    found = diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32"))
+    assert found == "somewhere in 6 sequences of 4 steps, too many to compute again at once"

@@ -25,6 +25,7 @@ from tinyvrnn.models import MODELS
 from tinyvrnn.training import checkpoint, loop
 from tinyvrnn.training.options import Options
 from tinyvrnn.training.run import Run
+from tinyvrnn.training.state import COUNTS, VECTORS
 
 
 def train(model, data, folder=None, stop=None, resume=False, **options):
@@ -158,10 +159,13 @@ def test_a_long_epoch_is_saved_within(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"data": small_data("gaussian", seed=1)}, "data.sequences|data.sha256"),
-        ({"model": {"seed": 3}}, "model.seed = 0, which can't go on with 3"),
-        ({"options": {"batch": 9}}, "training.batch = 8, which can't go on with 9"),
-        ({"options": {"seed": 9}}, "training.seed = 0, which can't go on with 9"),
+        (
+            {"data": small_data("gaussian", seed=1)},
+            "holds a run on small, and small is other data or has changed since",
+        ),
+        ({"model": {"seed": 3}}, "a run with seed = 0, which can't go on with 3"),
+        ({"options": {"batch": 9}}, "a run with batch = 8, which can't go on with 9"),
+        ({"options": {"seed": 9}}, "a run with seed = 0, which can't go on with 9"),
     ],
 )
 def test_another_run_does_not_go_on_here(change, says, tmp_path):
@@ -175,12 +179,93 @@ def test_another_run_does_not_go_on_here(change, says, tmp_path):
 
 
 def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
-    splits = [[a * 3 for a in small_data("gaussian").split(name)] for name in ("train", "valid", "test")]
-    one, other = (tv.Data.from_sequences("s", *splits, standardise=(np.zeros(3), s * np.ones(3))) for s in (2.0, 3.0))
+    """The same numbers once standardised, of raw data that are three times as large."""
+    splits = [list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")]
+    one, other = (
+        tv.Data.from_sequences("s", *([a * s for a in x] for x in splits), standardise=(np.zeros(3), s * np.ones(3)))
+        for s in (2.0, 4.0)
+    )
+    assert np.array_equal(one.train.values, other.train.values)
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), one, tmp_path, 4)
-    with pytest.raises(tv.CheckpointError, match="data"):
+    with pytest.raises(tv.CheckpointError, match="is other data or has changed since"):
         train(small_model(), other, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_single_number_that_changed_is_other_data(split, tmp_path):
+    splits = {name: list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")}
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 4)
+    splits[split][3] = splits[split][3] + 1e-6
+    data = tv.Data.from_sequences("small", *splits.values(), standardise=False)
+    with pytest.raises(tv.CheckpointError, match="is other data or has changed since"):
+        train(small_model(), data, tmp_path, resume=True)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 4)
+    path, names = tmp_path / "resume.npz", (*VECTORS, "mean", "std")
+    manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, lambda *_: True)
+    checkpoint.write(path, manifest, arrays | {"v": arrays["v"][:1]})
+    with pytest.raises(tv.CheckpointError, match="its weights are not those of its model"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_a_state_saves_all_that_it_holds():
+    state = loop.State(small_model(), loop.Adam(small_model().theta))
+    assert set(vars(state)) == {"backend", "optimiser", "vectors", "totals", *COUNTS}
+    numbers = {name: kind(i + 3) if kind is not list else [] for i, (name, kind) in enumerate(COUNTS.items())}
+    counts = numbers | {"k": 40, "totals": [41.0, 42.0, 43.0]}
+    arrays = {name: np.full_like(vector, i) for i, (name, vector) in enumerate(state.vectors.items())}
+    state.restore(arrays, counts)
+    assert state.saved()[1] == counts and state.optimiser.k == 40
+    assert all((state.vectors[name] == array).all() for name, array in arrays.items())
+    assert state.vectors["m"] is state.optimiser.m and state.vectors["v"] is state.optimiser.v
+
+
+def test_a_run_takes_one_training(tmp_path):
+    with Run(tmp_path / "run") as run:
+        tv.train(small_model(), small_data("gaussian"), run=run, **OPTIONS)
+        with pytest.raises(tv.CheckpointError, match="make another Run"):
+            tv.train(small_model(), small_data("gaussian"), run=run, **OPTIONS)
+
+
+def test_numbers_of_numpy_are_options_too(tmp_path):
+    options = {"epochs": np.int64(2), "lr": np.float32(1e-3), "seed": np.uint8(1)}
+    records = train(small_model(), small_data("gaussian"), tmp_path, **options)
+    assert len(records) == 2 and len(read_records(tmp_path)) == 2
+
+
+def test_a_run_stays_where_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Run("run") as run:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        tv.train(small_model(), small_data("gaussian"), run=run, **OPTIONS)
+    assert (tmp_path / "run" / "checkpoint.npz").exists() and not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_overwriting_takes_away_what_the_old_run_left(tmp_path):
+    """Stopped within the first epoch: no picture and no checkpoint of the old run may pass for the new one's."""
+    train(small_model(), small_data("gaussian"), tmp_path)
+    (tmp_path / "curves.png").write_text("old")
+    count = [0]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        own = loop._Training._batch
+
+        def batch(self, *given):
+            self.interrupt.noted = True
+            count[0] += 1
+            return own(self, *given)
+
+        patch.setattr(loop._Training, "_batch", batch)
+        tv.train(small_model(seed=5), small_data("gaussian"), run=Run(tmp_path, overwrite=True), **OPTIONS)
+    assert count == [1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "metrics.jsonl", "resume.npz"]
+    manifest, _ = checkpoint.read_file(tmp_path / "resume.npz", ("counts",), VECTORS, lambda *_: True)
+    assert (manifest["counts"]["epoch"], manifest["counts"]["batch"]) == (0, 1)
 
 
 def test_a_damaged_state_is_one_sentence(tmp_path):
@@ -194,21 +279,23 @@ def test_a_damaged_state_is_one_sentence(tmp_path):
 
 def test_an_older_runs_folder_can_not_go_on(tmp_path):
     tv.save(small_model(), tmp_path)
-    with pytest.raises(tv.CheckpointError, match="no resume.npz: choose another --out, or give --overwrite"):
+    with pytest.raises(tv.CheckpointError, match="no resume.npz: choose another folder .--out., or give --overwrite"):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
 
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not():
+def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup takes away
     with loop.Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.noted
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert capsys.readouterr().err == "Stopping after this batch; Ctrl-C once more stops at once.\n"
 
 
 def test_another_thread_trains_without_signals(tmp_path):
@@ -247,7 +334,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     wait_for(process, "epoch 3")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
-    assert process.returncode == 130 and err.count("\n") == 1
+    assert process.returncode == 130 and err.startswith("Stopping after this batch") and err.count("\n") == 2
     assert err.endswith(f"--workers 1 --out {tmp_path}/run --resume.\n") and "go on with: tinyvrnn train digits8" in err
     assert finish(start(tmp_path / "run", "--resume")) == 0
     assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
@@ -293,7 +380,7 @@ def assert_nothing_is_lost(results):
     for result in results:
         seen, was_empty = result["found"], result["folder was empty"]
         assert seen["resume"] in (("nothing", "old", "new") if was_empty else ("old", "new")), result
-        assert seen["checkpoint"] in ("old", "new") if not was_empty else True, result
+        assert seen.get("checkpoint", "nothing") in (("nothing", "old", "new") if was_empty else ("old", "new")), result
     assert {tuple(result["found"].values()) for result in results} >= {("old", "old"), ("old", "new")}
 
 
@@ -419,9 +506,29 @@ def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
         second = start(tmp_path / "run", *more)
         _, err = second.communicate()
         assert second.returncode == 2 and err.count("\n") == 1
-        assert f"is in use by the process {process.pid}: wait for its end" in err
+        assert f"is in use by the process {process.pid} on " in err and "wait for its end" in err
     process.kill()
     finish(process)
+
+
+@pytest.mark.parametrize("marker, says", [("", "nobody known"), ("7\nnode-3\n1\n", "the process 7 on node-3")])
+def test_a_lock_of_nobody_here_says_what_to_delete(marker, says, tmp_path):
+    (tmp_path / ".lock").write_text(marker)
+    with pytest.raises(tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process is no more"):
+        Run(tmp_path).__enter__()
+
+
+def test_a_folder_that_another_process_took_after_its_removal_is_left_to_it(kept):
+    run, state = kept
+    shutil.rmtree(run.folder)
+    other = start(run.folder, "--epochs", "10000", "--patience", "10000")
+    wait_for(other, "epoch 1:")
+    config = (run.folder / "config.toml").read_bytes()
+    with pytest.raises(tv.CheckpointError, match=f"in use by the process {other.pid} on"):
+        run.keep(state)
+    assert (run.folder / "config.toml").read_bytes() == config
+    other.kill()
+    finish(other)
 
 
 def test_a_lock_that_a_killed_process_left_is_no_lock(tmp_path):

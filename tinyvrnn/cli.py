@@ -76,11 +76,11 @@ def main(argv=None):
     except MemoryError:
         print("tinyvrnn: This needs more memory than there is: use a smaller model or batch.", file=sys.stderr)
     except BrokenPipeError:
-        return 0
+        return 141 if arguments.run is command_train else 0  # as a shell says of SIGPIPE: the training did not end
     except OSError as error:
         print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt as interrupt:
-        print(f"tinyvrnn: Interrupted; {interrupt or 'what was written so far is whole'}.", file=sys.stderr)
+        print(f"tinyvrnn: Interrupted; {str(interrupt) or 'what was written so far is whole'}.", file=sys.stderr)
         return 130
     return 2
 
@@ -106,17 +106,25 @@ def command_train(a):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with Run(a.out or f"runs/{data.name}", a.overwrite, a.resume) as run:
+    folder = Path(a.out or f"runs/{data.name}")
+    with Run(folder, a.overwrite, a.resume) as run:
         print(f"{model}\n{data}\n{options.describe()}", flush=True)
+        if a.resume:
+            print(
+                f"{folder} " + ("holds a run: it goes on" if run.can_go_on else "holds no run yet: it begins"),
+                flush=True,
+            )
         try:
             records = train(model, data, live, on_epoch, run, **options._asdict())
         except KeyboardInterrupt:
-            if run.can_go_on:
-                raise KeyboardInterrupt(f"saved in {run.folder}; go on with: {_command_to_go_on(a)}") from None
+            if run.has_kept:
+                raise KeyboardInterrupt(f"saved in {folder}; go on with: {_command_to_go_on(a)}") from None
             raise
+        if not records:
+            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to go on.")
         _report(model, data, records, options)
         _pictures(run, model, data, records)
-        print(f"wrote {run.folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
+        print(f"wrote {folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
 
 
 def command_evaluate(a):
@@ -412,6 +420,9 @@ def _print_rows(name, get_rows):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
     def _check_value(self, action, value):
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))

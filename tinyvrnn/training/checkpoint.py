@@ -55,7 +55,7 @@ def write(path, manifest, arrays):
     """Writes a file of this format: manifest, a dict of plain values, and host arrays. Raises CheckpointError."""
     described = {name: _describe(array) for name, array in arrays.items()}
     manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
-    text = np.frombuffer(json.dumps(manifest, indent=1).encode(), dtype=np.uint8)
+    text = np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))

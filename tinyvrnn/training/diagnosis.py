@@ -11,6 +11,7 @@ from tinyvrnn.models.particles import copies
 from tinyvrnn.params import leaves, views
 
 NAMED = 5  # sequences in a sentence
+MOST_STEPS = 2**20  # of all sequences together, whose arrays are held at once
 EQUATIONS = {  # of each group of weights, in the order in which a gradient comes to them
     "decode": "Eq. 3",
     "generate": "Eq. 6",
@@ -27,6 +28,8 @@ EQUATIONS = {  # of each group of weights, in the order in which a gradient come
 
 def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
     """A clause for a person. Arguments as of `model.loss_and_grads`; index (B,): whose number in the split each is."""
+    if x.shape[0] * x.shape[1] > MOST_STEPS:
+        return f"somewhere in {x.shape[1]} sequences of {x.shape[0]} steps, too many to compute again at once"
     with np.errstate(all="ignore"):
         bad = _bad_leaves(model, model.theta)
         if bad:
@@ -83,6 +86,8 @@ def _in_gradient(model, x, lengths, index, eps, beta, given):
         own = sorted({leaf for leaves_of_one in bad for leaf in leaves_of_one}, key=_backwards)
         return f"the gradient of {_with_equation(own[0])}, for {_sequences(index[[len(b) > 0 for b in bad]])}"
     whole = np.abs(to_host(_gradient(model, x, lengths, eps, beta, given, slice(None))))
+    if np.isfinite(np.linalg.norm(whole)):
+        return "a number that does not come again when the batch is computed anew"
     greatest = max(leaves(views(whole, model.shapes)), key=lambda named: named[1].max())
     return (
         f"the norm of the gradient, whose greatest number is {greatest[1].max():.3g} in {_with_equation(greatest[0])}"

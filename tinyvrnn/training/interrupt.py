@@ -1,6 +1,7 @@
 """Ctrl-C between two batches, where a run can be saved, and not in the middle of a step."""
 
 import signal
+import sys
 import threading
 
 
@@ -25,3 +26,4 @@ class Interrupt:
         if self.noted:
             raise KeyboardInterrupt
         self.noted = True
+        print("Stopping after this batch; Ctrl-C once more stops at once.", file=sys.stderr)

@@ -41,7 +41,8 @@ def train(model, data, progress=True, on_epoch=None, run=None, **options):
     decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
     state = State(model, Adam(model.theta, decay=decay))
     count = options.workers if model.backend.name == "numpy" else 1
-    with run or nullcontext(), Workers(count) as workers, Interrupt() as interrupt:
+    quiet = np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes of it, and says what is wrong
+    with run or nullcontext(), Workers(count) as workers, Interrupt() as interrupt, quiet:
         if run:
             run.start(model, data, options, state)
         with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:
@@ -99,9 +100,9 @@ class _Training:
             is_best = state.score(record["valid"][options.score])
             about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
             self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
+            self._keep()
             if on_epoch:
                 on_epoch(record, is_best)
-            self._keep()
             if not self.clock.over():
                 self._stop_if_asked()
 
@@ -144,14 +145,28 @@ class _Training:
         """Counts a batch that is left out; one more raises DivergedError, which names what is wrong."""
         options, state = self.options, self.state
         state.skipped += 1
-        if state.skipped <= options.skip_nonfinite:
+        weights_are_well = bool(self.model.backend.xp.isfinite(self.model.theta).all())
+        if state.skipped <= options.skip_nonfinite and weights_are_well:
             return
         found = diagnose(self.model, x, lengths, index, eps, beta, **given)
         raise DivergedError(
             f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
             f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
-            f"leave out such batches with skip_nonfinite={state.skipped} or more."
+            f"leave out such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more{self._saved()}."
         )
+
+    def _check_epoch(self, bound):
+        """Raises DivergedError for an epoch that makes no record, before such weights are saved."""
+        if self.state.seen and math.isfinite(bound):
+            return
+        what = f"The validation bound became {bound} after" if self.state.seen else "Every batch was left out of"
+        rate = self.options.lr
+        raise DivergedError(f"{what} epoch {self.state.epoch}: try a smaller rate than {rate:g}{self._saved()}.")
+
+    def _saved(self):
+        if not (self.run and self.run.has_kept):
+            return ""
+        return f"; what was saved before is in {self.run.folder}, and --resume (resume=True) goes on from it"
 
     def _record(self, lr, beta, norm):
         """What is known of an epoch, plain values: one line of metrics.jsonl."""
@@ -160,14 +175,15 @@ class _Training:
         valid, score = evaluate_elbo(model, data.valid, chunk=options.chunk_to_evaluate(data.valid)), {}
         if options.bound != "elbo":
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
-        elbo, kl, log_likelihood = (to_host(state.totals) / max(state.seen, 1)).tolist()
+        self._check_epoch(score.get(options.score, valid.elbo_per_sequence))
+        elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
         return {
             "epoch": state.epoch,
             "step": state.step,
             "seconds": round(self.clock.seconds, 3),
             "beta": beta,
             "lr": lr,
-            "grad_norm": float(norm),
+            "grad_norm": float(norm) if math.isfinite(float(norm)) else None,
             "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
             "valid": {
                 "elbo": valid.elbo_per_sequence,
@@ -185,7 +201,7 @@ class _Training:
 
     def _stop_if_asked(self):
         if self.interrupt.noted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"after step {self.state.step}{self._saved()}")
 
 
 def _gradients(model, x, lengths, eps, beta, options, workers, given):

@@ -4,6 +4,8 @@ import math
 from numbers import Integral
 from typing import NamedTuple
 
+import numpy as np
+
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models.particles import check_bound
 from tinyvrnn.models.recompute import check as check_long
@@ -98,6 +100,7 @@ def of(given):
         raise ConfigError(unknown_name("training option", sorted(unknown)[0], Options._fields))
     if "epochs" not in given and "minutes" not in given:
         given = given | {"epochs": 20}
-    options = Options(**given)
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    options = Options(**plain)
     options.check()
     return options

@@ -1,11 +1,13 @@
 """A run folder: config.toml, metrics.jsonl, checkpoint.npz and resume.npz of one training run, and its pictures.
 
 checkpoint.npz holds the best weights so far, to be used; resume.npz where the run stands, to go on from, with those
-weights in it. Each file is whole at any moment, so a process may be killed between any two writes.
+weights and all records in it. Each is whole at any moment; metrics.jsonl alone is appended to, and written whole when a
+run goes on. So a process may be killed at any moment.
 """
 
 import hashlib
 import json
+import os
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import tomli_w
 from filelock import SoftFileLock, Timeout
 
+from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.errors import CheckpointError
 from tinyvrnn.files import write_atomically
 from tinyvrnn.training import checkpoint
@@ -24,9 +27,9 @@ LOCK, CONFIG, METRICS, RESUME = ".lock", "config.toml", "metrics.jsonl", "resume
 PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite")  # when a run goes on
-WHOLE = "what was saved before is whole: mend that, and go on with --resume"
+WHOLE = "what was saved before is whole: mend that, and go on with --resume (resume=True)"
 BIGGEST_RECORDS = 2**26  # bytes that are read of them, some 100,000 epochs
-LOOKED_AT = 100  # sequences whose values tell one training split from another
+LOOKED_AT = 100  # sequences of a split on the disk whose values tell it from another
 
 
 class Run:
@@ -39,11 +42,16 @@ class Run:
     """
 
     def __init__(self, folder, overwrite=False, resume=False):
-        self.folder, self.overwrite, self.resume = Path(folder), overwrite, resume
-        self._lock, self._begun = SoftFileLock(self.folder / LOCK), False
+        self.folder, self.overwrite, self.resume = Path(folder).absolute(), overwrite, resume
+        self._lock = SoftFileLock(self.folder / LOCK, thread_local=False)
+        self._started = self.has_kept = False
 
     def __enter__(self):
         first = not self._lock.is_locked  # the command enters once more than `train`, to draw pictures afterwards
+        if first:
+            self._was_there = self.folder.exists()
+            if self._was_there and not self.folder.is_dir():
+                raise CheckpointError(f"{self.folder} is a file, but a folder is needed: choose another (--out).")
         with self._says("Cannot write a run into"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -57,7 +65,7 @@ class Run:
 
     def __exit__(self, *exception):
         self._lock.release()
-        if not self._lock.is_locked:
+        if not self._lock.is_locked and not self._was_there:
             with suppress(OSError):
                 self.folder.rmdir()  # where nothing was written into it
 
@@ -69,9 +77,12 @@ class Run:
     def start(self, model, data, options, state):
         """Takes down what is trained on what; with `resume`, brings `state` back to where the run stands.
 
-        Raises CheckpointError where the run that is there is damaged, or of another model, data or options.
+        Raises CheckpointError where the run that is there is damaged, or of another model, data or options, and where
+        this Run has seen a training already.
         """
-        self.model, self.data, self.config = model, data, config(model, data, options)
+        if self._started:
+            raise CheckpointError(f"{self.folder} holds the training that this Run was made for: make another Run.")
+        self._started, self.model, self.data, self.config = True, model, data, config(model, data, options)
         if self.resume and self.can_go_on:
             self._restore(state)
             self.keep(state)
@@ -82,10 +93,11 @@ class Run:
         Raises CheckpointError where that can't be written; what was saved before is then still whole.
         """
         with self._says("Cannot go on writing into", f"; {WHOLE}"):
-            if self._begun and not (self.folder / CONFIG).exists():
+            self._hold_lock()
+            if self.has_kept and not (self.folder / CONFIG).exists():
                 warnings.warn(f"{self.folder} was removed while it was in use: it is written anew", stacklevel=2)
-                self._begun = False
-            if not self._begun:
+                self.has_kept = False
+            if not self.has_kept:
                 self._begin()
             arrays, counts = state.saved()
             moments = {"mean": np.asarray(self.data.mean), "std": np.asarray(self.data.std)}
@@ -94,17 +106,17 @@ class Run:
             self._keep_records(state.records)
 
     def picture(self, name, figure):
-        """Writes a matplotlib Figure as folder/name."""
-        write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
+        """Writes a matplotlib Figure as folder/name. Raises CheckpointError where that can't be written."""
+        with self._says(f"Cannot write {name} into", "; the weights and records are whole"):
+            write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
 
     def _begin(self):
         """Writes config.toml and removes an older run's pictures; its other files are replaced whole, one by one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         text = tomli_w.dumps(_without_none(self.config)).encode()
         write_atomically(self.folder / CONFIG, lambda file: file.write(text))
         for name in PICTURES:
             (self.folder / name).unlink(missing_ok=True)
-        self._begun, self._best_step, self._recorded = True, None, None
+        self.has_kept, self._best_step, self._recorded = True, None, None
 
     def _keep_best(self, state):
         if state.best_step == 0:  # an older run's are not this one's
@@ -135,9 +147,14 @@ class Run:
             lambda manifest, arrays: isinstance(manifest["config"], dict) and are_counts(manifest["counts"]),
             biggest=BIGGEST_RECORDS,
         )
-        self._check_same(_flat(manifest["config"]), _flat(json.loads(json.dumps(self.config))))
-        if not all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std")):
-            raise CheckpointError(f"{self.folder} holds a run on other data of that name: choose another --out.")
+        old, new = _flat(manifest["config"]), _flat(json.loads(json.dumps(self.config)))
+        same_moments = all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std"))
+        if any(old.get(f"data.{name}") != new[f"data.{name}"] for name in ("sequences", "sha256")) or not same_moments:
+            raise CheckpointError(
+                f"{self.folder} holds a run on {old.get('data.source')!s:.200}, and {new['data.source']} is other "
+                "data or has changed since: give what it began with, or choose another folder (--out)."
+            )
+        self._check_same(old, new)
         if any(arrays[name].shape != shape for name, shape in kinds.items()):
             raise CheckpointError(f"{path} is damaged: its weights are not those of its model; restore a copy.")
         state.restore(arrays, manifest["counts"])
@@ -148,32 +165,49 @@ class Run:
         for name in sorted((old.keys() | new.keys()) - set(free)):
             if old.get(name) != new.get(name):
                 raise CheckpointError(
-                    f"{self.folder} holds a run with {name} = {old.get(name)!s:.80}, which can't go on with "
-                    f"{new.get(name)!s:.80}: give what it began with, or choose another --out."
+                    f"{self.folder} holds a run with {name.partition('.')[2]} = {old.get(name)!s:.80}, which can't go "
+                    f"on with {new.get(name)!s:.80}: give what it began with, or choose another folder (--out)."
                 )
 
     def _take_lock(self):
         try:
             self._lock.acquire(timeout=3)  # within which a lock is known to be stale that a killed process left
         except Timeout:
+            pid, *more = [*self._marker(), "", ""][:2]
+            own = pid == str(os.getpid())
+            who = "another Run of this process" if own else f"the process {pid} on {more[0]}" if pid else "nobody known"
             raise CheckpointError(
-                f"{self.folder} is in use by the process {self._lock.pid}: wait for its end, or choose another --out."
+                f"{self.folder} is in use by {who}: wait for its end, choose another folder (--out), or delete "
+                f"{self.folder / LOCK} if that process is no more."
             ) from None
+
+    def _marker(self):
+        """The lines of the lock's file: process id, host, start of the process."""
+        with suppress(OSError):
+            return (self.folder / LOCK).read_text(errors="replace").splitlines()
+        return []
+
+    def _hold_lock(self):
+        """Takes the lock again where it went with the folder. Raises CheckpointError where another process has it."""
+        if not self._lock.is_lock_held_by_us:
+            self._lock.release(force=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
 
     def _look_around(self):
         """Refuses a folder that holds another run, and clears what a killed process was writing."""
         taken = [name for name in FILES if (self.folder / name).exists()]
         if taken and not self.overwrite and not self.resume:
             raise CheckpointError(
-                f"{self.folder} already holds a run ({', '.join(taken)}): choose another --out, or give --resume to go "
-                "on with it, or --overwrite."
+                f"{self.folder} already holds a run ({', '.join(taken)}): choose another folder (--out), or give "
+                "--resume to go on with it, or --overwrite (in Python resume=True, overwrite=True)."
             )
         if self.resume and checkpoint.FILE in taken and not self.can_go_on:
             raise CheckpointError(
-                f"{self.folder} holds a run that can't go on, as it has no {RESUME}: choose another --out, or give "
-                "--overwrite to begin anew."
+                f"{self.folder} holds a run that can't go on, as it has no {RESUME}: choose another folder (--out), or "
+                "give --overwrite (overwrite=True) to begin anew."
             )
-        for part in self.folder.glob(".*.part"):
+        for part in (*self.folder.glob(".*.part"), *self.folder.glob(f"{LOCK}.*")):
             part.unlink(missing_ok=True)
 
     @contextmanager
@@ -191,22 +225,26 @@ def config(model, data, options):
     return {
         "tinyvrnn": __version__,
         "data": {
-            "source": data.origin,
+            "source": data.origin or data.name,
             "units": data.units,
             "scale": data.scale,
             "sequences": [len(data.split(name)) for name in ("train", "valid", "test")],
-            "sha256": _fingerprint(data.train),
+            "sha256": _fingerprint(data),
         },
         "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
 
 
-def _fingerprint(sequences):
-    """sha256 of the lengths and of the values of some sequences."""
-    digest = hashlib.sha256(np.ascontiguousarray(sequences.lengths).tobytes())
-    for i in np.linspace(0, len(sequences) - 1, min(LOOKED_AT, len(sequences))).astype(int):
-        digest.update(np.ascontiguousarray(sequences[i]).tobytes())
+def _fingerprint(data):
+    """sha256 of the lengths and values of all splits; of a set that stays on the disk, of some sequences each."""
+    digest = hashlib.sha256()
+    for sequences in (data.train, data.valid, data.test):
+        digest.update(np.ascontiguousarray(sequences.lengths).tobytes())
+        n = len(sequences)
+        looked_at = np.linspace(0, n - 1, min(LOOKED_AT, n)).astype(int) if isinstance(sequences, Mapped) else range(n)
+        for i in looked_at:
+            digest.update(np.ascontiguousarray(sequences[i]).tobytes())
     return digest.hexdigest()
 
 

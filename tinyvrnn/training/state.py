@@ -28,7 +28,8 @@ def are_counts(counts):
 def _is_record(record):
     groups = [record, record["train"], record["valid"]]
     numbers = [value for group in groups for name, value in group.items() if name not in ("train", "valid")]
-    return {"epoch", "step", "seconds"} <= set(record) and all(type(number) in (int, float) for number in numbers)
+    are_numbers = all(number is None or type(number) in (int, float) for number in numbers)
+    return are_numbers and {"epoch", "step", "seconds"} <= set(record)
 
 
 class State:
