@@ -187,8 +187,8 @@ def test_a_loss_of_many_steps_is_summed_with_all_its_digits():
     """2^20 steps of log 2 nats in float32: adding them up one after another would be off by some per cent."""
     model, steps = tv.VAE(1, 1, 1), 2**20
     model.theta[...] = 0  # all logits are 0
-    parts = model.parts(np.zeros((steps, 1, 1), "float32"), eps=np.zeros((steps, 1, 1), "float32"))
-    assert parts.log_likelihood[0] == pytest.approx(-steps * np.log(2), rel=1e-6)
+    found = model.parts(np.zeros((steps, 2, 1), "float32"), eps=np.zeros((steps, 2, 1), "float32"))
+    assert found.log_likelihood[0] == pytest.approx(-steps * np.log(2), rel=1e-6)
 
 
 # ---- parts of a large set ------------------------------------------------------------------------
