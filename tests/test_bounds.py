@@ -320,6 +320,24 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
             model.loss_and_grads(x, lengths, wrong, bound=bound, uniforms=uniforms)
 
 
+def test_copies_stand_side_by_side_in_the_dtype_of_what_is_copied():
+    for dtype in ("float32", "float64", "int64"):
+        a = np.arange(12).reshape(2, 3, 2).astype(dtype)
+        wide = particles.copies(a, 4)
+        assert wide.dtype == dtype and wide.tolist() == np.repeat(a, 4, axis=1).tolist()
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_no_lengths_are_whole_lengths_and_recomputation_is_refused_for_particles(bound):
+    model, x, _, eps, uniforms = checks.small_with_particles()
+    whole, none = (
+        model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms) for lengths in (np.full(4, 5), None)
+    )
+    assert whole[0] == none[0] and np.array_equal(whole[1], none[1])
+    with pytest.raises(ConfigError, match=f"recompute is for the bound elbo, got {bound}"):
+        model.loss_and_grads(x, None, eps, bound=bound, uniforms=uniforms, recompute=True)
+
+
 @pytest.mark.parametrize("bound", BOTH)
 def test_one_step_down_the_gradient_lowers_the_loss(bound):
     model, x, lengths, eps, uniforms = checks.small_with_particles()
