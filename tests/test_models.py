@@ -455,3 +455,39 @@ def test_parts_of_float32_are_summed_with_all_digits():
     parts = base._parts(log_p, 0 * log_p + 3, mask)
     assert [part.tolist() for part in parts] == [[2**24 - 7], [9], [2**24 + 2]]
     assert {part.dtype for part in parts} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lengths_are_whole_numbers_from_1_to_t_in_any_container(model):
+    model, x, lengths, eps = checks.small("gaussian", model=model)
+    expected = model.loss_and_grads(x, lengths, eps)
+    for same in (lengths.tolist(), tuple(lengths), lengths.astype("uint8"), *checks.device("strict", lengths)):
+        found = model.loss_and_grads(x, same, eps)
+        assert found[0] == expected[0] and np.array_equal(found[1], expected[1])
+    for wrong in (
+        [5, 1, 2],
+        [5, 1, 2, 3, 3],
+        [5, 0, 2, 3],
+        [5, -1, 2, 3],
+        [5, 6, 2, 3],
+        [5.0, 1.0, 2.0, 3.0],
+        [[5, 1, 2, 3]],
+    ):
+        for given in (wrong, np.array(wrong)):
+            with pytest.raises(tv.DataError, match=r"lengths of shape \(4,\), whole numbers from 1 to 5"):
+                model.loss_and_grads(x, given, eps)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_values_that_can_not_be_reckoned_with_are_refused_on_either_side(model):
+    model, x, *_ = checks.small("gaussian", model=model)
+    for value, says in ((2e12, "x reaches from"), (-2e12, "x reaches from -2e"), (np.inf, "NaN"), (-np.inf, "NaN")):
+        wrong = x.copy()
+        wrong[1, 2, 3] = value
+        with pytest.raises(tv.DataError, match=says):
+            model.elbo(wrong)
+    for wrong in (x.astype(complex), x.astype("U8"), x.astype(object)):
+        with pytest.raises(tv.DataError, match="x must hold real numbers"):
+            model.elbo(wrong)
+    for same in (x.astype("float16"), np.round(x).astype(int), np.round(x).astype("uint8"), x > 0.5):
+        assert np.isfinite(model.elbo(same)).all()
