@@ -21,6 +21,7 @@ from tinyvrnn.course.exercises import chapter_of
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NOT_WRITTEN
 from tinyvrnn.errors import ConfigError
+from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn.linear import LinearCache, linear_backward
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -275,6 +276,10 @@ def test_the_command_prints_the_status(capsys):
 
 def test_a_refusal_shows_in_a_notebook_without_traceback():
     assert NotYet("Look again.")._render_traceback_() == ["\x1b[31m✗ Look again.\x1b[0m"]
+
+
+def test_show_takes_a_method_out_of_its_class():
+    assert repr(course.show(VRNN.log_weights)).splitlines()[1].startswith("def log_weights(self, x")
 
 
 def test_show_shows_the_source_as_it_stands():

@@ -1,6 +1,8 @@
 """A user's files: each format is read, and each mistake gets one sentence that says how to mend it."""
 
+import json
 import re
+import wave
 import zipfile
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from damage import refused
 
 import tinyvrnn.data.load as load
-from tinyvrnn.data import Data, Sequences, check_binary, embedded, load_data, read_sequences
+from tinyvrnn.data import SPLITS, Data, Sequences, check_binary, embedded, load_data, read_sequences
 from tinyvrnn.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -28,6 +30,26 @@ def save(tmp_path):
 
 
 # ---- formats
+
+
+@pytest.mark.parametrize("ending", ["npy", "NPY", "Npz", "JSON", "Csv", "WAV"])
+def test_an_ending_counts_in_any_case(tmp_path, ending):
+    path = tmp_path / f"mine.{ending}"
+    with open(path, "wb") as file:
+        if ending.lower() == "npz":
+            np.savez(file, x=CUBE)
+        elif ending.lower() == "npy":
+            np.save(file, CUBE)
+        elif ending == "WAV":
+            with wave.open(file, "wb") as sound:
+                sound.setnchannels(1)
+                sound.setsampwidth(2)
+                sound.setframerate(8000)
+                sound.writeframes(bytes(800))
+        else:
+            chords = [[[60], [62, 64]]]
+            file.write(b"1,2\n3,4\n" if ending == "Csv" else json.dumps(dict.fromkeys(SPLITS, chords)).encode())
+    assert read_sequences(path).steps > 0
 
 
 def test_npy_cube_is_split_80_10_10_and_always_the_same(save):

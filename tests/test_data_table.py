@@ -76,6 +76,7 @@ def test_a_folder_trains(tmp_path, capsys):
         ("1,2\n3,1e39\n", "holds 1e39, but finite"),
         ("1,2\n3," + "9" * 200_000 + "\n", "line 2: field larger than field limit"),
         ('1,2\n3,"4\n', "line 2: unexpected end of data"),
+        ("1,2\n" + "3," * 2**20, "line 1: a line of more than 1,048,576 characters, but"),
         ("1,2\n3,\0\n", "a.csv, line 2"),
         (b"1,\xff\n", "a.csv is no text in UTF-8"),
         ("1,2\n".encode("utf-16"), "a.csv is no text in UTF-8"),

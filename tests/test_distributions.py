@@ -396,3 +396,12 @@ def test_a_mixture_has_as_many_components_as_told_and_others_do_not_care(name):
                 get_likelihood(name, wrong)
         else:
             assert get_likelihood(name, wrong) is LIKELIHOODS[name]
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 5, 6, 7, 10, 13, 100, 1000])
+def test_the_largest_uniform_still_picks_a_category(K):
+    """Rounded, the weights may add up to less than the largest uniform below 1."""
+    largest = np.nextafter(np.float32(1), np.float32(0)).reshape(1, 1)
+    for seed in range(20):
+        weights = categorical.categorical_mean(checks.rng(seed).standard_normal((1, K)).astype("float32"))
+        assert categorical.pick(largest, weights).sum() == 1

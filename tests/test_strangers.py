@@ -99,6 +99,23 @@ def test_a_hostile_file_is_refused_in_little_memory(tmp_path, name):
     assert outcome == (True, None, "", 0)
 
 
+@pytest.mark.parametrize("ending", ["json", "pickle", "csv", "wav", "sph", "mat"])
+def test_a_file_that_would_become_too_large_is_not_read(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    path.touch()
+    most = MEMORY // (64 if ending in FACTORS else 8)
+    os.truncate(path, most + 1)  # of zeros, which take up no place
+    refused(path, f"a.{ending} is of more than {most:,} bytes, the most that .*save it as .npz")
+
+
+@pytest.mark.parametrize(
+    "name, message", [("2**40 lists", "holds .* whole number"), ("a deep note", "holds .* whole number")]
+)
+def test_lists_without_end_are_named_in_few_words(tmp_path, name, message):
+    (tmp_path / "a.pickle").write_bytes(HOSTILE[name][1]())
+    refused(tmp_path / "a.pickle", message)
+
+
 # ---- bombs: as much as the limit allows -----------------------------------------------------------------------------
 
 

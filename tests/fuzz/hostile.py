@@ -59,18 +59,19 @@ def packed_checkpoint():
 
 
 def doubled(opcodes, times):
-    """A pickle of a list (tuple) that holds the last one twice, over and over: 2**times at its end."""
-    return b"\x80\x02" + opcodes[0] + b"".join(opcodes[1] for _ in range(times))
+    """Instructions of lists (tuples), each of which holds the one before it twice, so that the last is 2**times."""
+    return opcodes[0] + opcodes[1] * times
 
 
 LISTS = (b"]q\0", b"](h\0h\0eq\0")
 TUPLES = (b")q\0", b"h\0h\0\x86q\0")
 
 
-def in_train(value):
-    """A pickle of the form, whose train is [value], of which the instructions are given."""
+def in_train(value, before=b""):
+    """A pickle of the form, whose train is [value]; both are instructions, and `before` leaves things in the memo."""
     rest = pickle.dumps([[[60]]], 0)[:-1]
-    return b"\x80\x02}(X\x05\0\0\0train" + value + b"X\x05\0\0\0valid" + rest + b"X\x04\0\0\0test" + rest + b"u."
+    start = b"\x80\x02}(X\x04\0\0\0more](" + before + b"eX\x05\0\0\0train](" + value + b"e"
+    return start + b"X\x05\0\0\0valid" + rest + b"X\x04\0\0\0test" + rest + b"u."
 
 
 def mat_element(kind, size, content=b""):
@@ -145,13 +146,13 @@ HOSTILE = {
     "a number of 2 GB": ("pickle", lambda: b"\x80\2\x8b" + struct.pack("<i", 2**31 - 1) + b"."),
     "a frame without end": ("pickle", lambda: b"\x80\4\x95" + struct.pack("<Q", 2**62) + b"]."),
     "a place far away": ("pickle", lambda: b"\x80\2]r" + struct.pack("<I", 2**32 - 1) + b"."),
-    "2**40 lists": ("pickle", lambda: in_train(doubled(LISTS, 40)[2:])),
-    "2**40 lists as splits": ("pickle", lambda: doubled(LISTS, 40) + b"."),
-    "a name of 2**60 tuples": ("pickle", lambda: doubled(TUPLES, 60) + b"}h\0Ns."),
-    "a note of 2**40 tuples": ("pickle", lambda: in_train(b"]](" + doubled(TUPLES, 40)[2:] + b"ea")),
-    "a deep note": ("pickle", lambda: in_train(b"]]]" + b"]" * 10**5 + b"a" * 10**5 + b"aaa")),
+    "2**40 lists": ("pickle", lambda: in_train(b"](h\0e", doubled(LISTS, 40))),
+    "2**40 lists as splits": ("pickle", lambda: b"\x80\2](" + doubled(LISTS, 40) + b"e."),
+    "a name of 2**60 tuples": ("pickle", lambda: b"\x80\2](" + doubled(TUPLES, 60) + b"}h\0Nse."),
+    "a note of 2**40 tuples": ("pickle", lambda: in_train(b"]](h\0ea", doubled(TUPLES, 40))),
+    "a deep note": ("pickle", lambda: in_train(b"]]" + b"]" * 10**5 + b"a" * (10**5 + 1))),
     "a list that holds itself": ("pickle", lambda: in_train(b"]q\0h\0a")),
-    "a note of 40,000 bits": ("pickle", lambda: in_train(b"]]]\x8b" + struct.pack("<i", 5000) + b"\1" * 5000 + b"aaa")),
+    "a note of 40,000 bits": ("pickle", lambda: in_train(b"]]\x8b" + struct.pack("<i", 5000) + b"\1" * 5000 + b"aa")),
     "objects of a process": ("pickle", lambda: b"\x80\4\x82\1."),
     "cells without end": ("mat", lambda: mat_file(mat_array(2**31 - 1, 2**31 - 1, kind=1))),
     "a matrix without end": ("mat", lambda: mat_file(mat_array(2**31 - 1, 2**31 - 1))),
@@ -176,7 +177,7 @@ HOSTILE = {
     "escapes": ("xml", lambda: XML.replace("ISO-8859-1", "unicode_escape").encode()),
     "a codec that packs": ("xml", lambda: XML.replace("ISO-8859-1", "zlib_codec").encode()),
     "an xml too large": ("xml", lambda: b"<a>" + b" " * 2**25 + b"</a>"),
-    "a line without end": ("csv", lambda: b"1," * 10**7),
+    "a line without end": ("csv", lambda: b"12," * 10**7),
     "a cell without end": ("csv", lambda: b"1" * 10**6),
     "a quote without end": ("csv", lambda: b'"1,2\n' * 10**6),
 }

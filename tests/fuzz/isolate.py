@@ -64,9 +64,10 @@ def forked(work, memory=None):
 def _work_and_exit(work, memory, write):
     faulthandler.disable()  # that a damaged file ends the copy is no news
     try:
-        if memory is not None:
-            import resource
+        import resource
 
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # the end of what hangs where no signal of Python's arrives
+        if memory is not None:
             in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (in_use + memory, in_use + memory))
         outcome = Outcome(work())
