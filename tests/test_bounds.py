@@ -303,17 +303,39 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
     model, x, lengths, eps, uniforms = checks.small_with_particles(dtype=dtype, posterior=posterior)
     wide, wide_eps, mask = model._prepare_particles(x, lengths, eps)
     given = (model.params, wide, wide_eps, mask)
-    if bound == "iwae":
-        found, cache = particles.importance_forward(*given, model.likelihood)
-        backward = particles.importance_backward
-    else:
-        found, cache = particles.filter_forward(*given, uniforms.astype(dtype), model.likelihood)
-        backward = particles.filter_backward
-    grads = backward(model.params, cache, np.full(4, -0.25, dtype), model.likelihood)
-    assert {leaf.dtype for _, leaf in leaves(grads)} == {found.dtype} == {np.dtype(dtype)}
-    loss, expected, _ = model.loss_and_grads(x, lengths, eps, 1.0, bound, uniforms=uniforms)
-    checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
-    checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
+    for beta, told in ((1.0, {}), (0.3, {"beta": 0.3})):
+        if bound == "iwae":
+            found, cache = particles.importance_forward(*given, model.likelihood, **told)
+            backward = particles.importance_backward
+        else:
+            found, cache = particles.filter_forward(*given, uniforms.astype(dtype), model.likelihood, **told)
+            backward = particles.filter_backward
+        grads = backward(model.params, cache, np.full(4, -0.25, dtype), model.likelihood, **told)
+        assert {leaf.dtype for _, leaf in leaves(grads)} == {found.dtype} == {np.dtype(dtype)}
+        loss, expected, _ = model.loss_and_grads(x, lengths, eps, beta, bound, uniforms=uniforms)
+        checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
+        checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
+    for wrong, says in ((eps[:, :, 0], r"got \(5, 4, 2\)"), (eps.tolist(), "got list")):
+        with pytest.raises(DataError, match=rf"Expected eps of shape \(T, B, particles, 2\), {says}"):
+            model.loss_and_grads(x, lengths, wrong, bound=bound, uniforms=uniforms)
+
+
+def test_copies_stand_side_by_side_in_the_dtype_of_what_is_copied():
+    for dtype in ("float32", "float64", "int64"):
+        a = np.arange(12).reshape(2, 3, 2).astype(dtype)
+        wide = particles.copies(a, 4)
+        assert wide.dtype == dtype and wide.tolist() == np.repeat(a, 4, axis=1).tolist()
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_no_lengths_are_whole_lengths_and_recomputation_is_refused_for_particles(bound):
+    model, x, _, eps, uniforms = checks.small_with_particles()
+    whole, none = (
+        model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms) for lengths in (np.full(4, 5), None)
+    )
+    assert whole[0] == none[0] and np.array_equal(whole[1], none[1])
+    with pytest.raises(ConfigError, match=f"recompute is for the bound elbo, got {bound}"):
+        model.loss_and_grads(x, None, eps, bound=bound, uniforms=uniforms, recompute=True)
 
 
 @pytest.mark.parametrize("bound", BOTH)

@@ -51,6 +51,40 @@ def test_a_chunk_with_recomputation_starts_from_its_state_and_returns_the_next_o
     assert not np.shares_memory(again[3], model.theta)
 
 
+CHUNKED = {**VARIANTS, "vae": {"model": "vae"}}
+
+
+@pytest.mark.parametrize("options", CHUNKED.values(), ids=CHUNKED)
+def test_parts_of_chunks_add_up_to_those_of_the_whole(options):
+    model, x, lengths, eps = checks.small("gaussian", T=7, B=3, **options)
+    lengths, state, total = np.array([7, 2, 5]), None, np.zeros((3, 3))
+    for start in (0, 3, 6):
+        going = lengths > start
+        state = None if state is None else state[going[lengths > start - 3]]
+        own = np.minimum(lengths[going] - start, 3)
+        chunk = x[start : start + 3, going], own, eps[start : start + 3, going]
+        parts, after = model.chunk_parts(*chunk, state)
+        total[:, going] += np.stack(parts)
+        if model.choices:
+            expected = model.chunk_loss_and_grads(*chunk, 1.0, state)
+            assert np.array_equal(np.stack(parts), np.stack(expected[2])) and np.array_equal(after, expected[3])
+        else:
+            assert after is None
+        state = after
+    checks.assert_close(total, np.stack(model.parts(x, lengths, eps)), 1e-12, "parts")
+    assert np.array_equal(np.stack(model.chunk_parts(x, lengths)[0]), np.stack(model.parts(x, lengths))), "fresh noise"
+
+
+def test_parts_of_chunks_refuse_the_state_of_others_and_a_posterior_that_sees_the_whole():
+    model, x, lengths, eps = checks.small("gaussian", B=3)
+    for wrong in (np.zeros((4, 5)), np.zeros((3, 4)), [[0.0] * 5] * 3):
+        with pytest.raises(tv.DataError, match="Expected the state of 3 sequences"):
+            model.chunk_parts(x, lengths, eps, wrong)
+    model, *given = checks.small("gaussian", posterior="smoothing")
+    with pytest.raises(tv.ConfigError, match="smoothing posterior reads each as a whole"):
+        model.chunk_parts(*given)
+
+
 def test_recomputation_is_done_where_it_is_asked_for(monkeypatch):
     model, x, lengths, eps = checks.small("gaussian", T=9)
     calls, right = [], recompute.terms_and_grads

@@ -13,7 +13,7 @@ import tinyvrnn as tv
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import MODELS, rnn
+from tinyvrnn.models import MODELS, base, rnn
 from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
@@ -423,3 +423,71 @@ def test_the_weight_of_the_kl_is_1_unless_told_and_a_finite_number(model):
             model.loss_and_grads(*given, beta=wrong)
     small = type(model)(**(model.config | {"dtype": "float32"}))
     assert small.loss_and_grads(*given, beta=np.float64(0.5))[1].dtype == "float32"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_float64_given_to_a_float32_model_is_computed_in_float32(model):
+    model, x, lengths, eps = checks.small("gaussian", model=model, dtype="float32")
+    for n in (None, lengths):
+        wide = model.loss_and_grads(x.astype("float64"), n, eps.astype("float64"), keep=np.ones(x.shape))
+        narrow = model.loss_and_grads(x, n, eps)
+        assert wide[0] == narrow[0] and np.array_equal(wide[1], narrow[1]) and np.array_equal(wide[2], narrow[2])
+        assert {np.asarray(a).dtype for a in (wide[0], wide[1], *wide[2])} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_shapes_that_do_not_fit_are_refused_by_name(model):
+    model, x, lengths, eps = checks.small("gaussian", model=model)
+    for shape in ((5, 4, 3), (5, 4, 5), (0, 4, 4), (5, 0, 4), (5, 4, 4, 1)):
+        with pytest.raises(tv.DataError, match=r"Expected x of shape \(T, B, 4\)"):
+            model.loss_and_grads(np.zeros(shape), None, np.zeros((*shape[:2], model.z_dim)))
+    for wrong, says in ((eps[:4], r"got \(4, 4, "), (eps.tolist(), "got list")):
+        with pytest.raises(tv.DataError, match=rf"Expected eps of shape \(5, 4, {model.z_dim}\) .* {says}"):
+            model.loss_and_grads(x, lengths, wrong)
+    for wrong, says in ((x[:4], r"got \(4, 4, 4\)"), (x.tolist(), "got list")):
+        with pytest.raises(tv.DataError, match=rf"Expected keep of shape \(5, 4, 4\) as x, {says}"):
+            model.loss_and_grads(x, lengths, eps, keep=wrong)
+
+
+def test_parts_of_float32_are_summed_with_all_digits():
+    log_p = np.array([[2.0**24], [1], [1], [9]], "float32")
+    mask = np.array([[1], [1], [1], [0]], "float32")
+    parts = base._parts(log_p, 0 * log_p + 3, mask)
+    assert [part.tolist() for part in parts] == [[2**24 - 7], [9], [2**24 + 2]]
+    assert {part.dtype for part in parts} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lengths_are_whole_numbers_from_1_to_t_in_any_container(model):
+    model, x, lengths, eps = checks.small("gaussian", model=model)
+    expected = model.loss_and_grads(x, lengths, eps)
+    for same in (lengths.tolist(), tuple(lengths), lengths.astype("uint8"), *checks.device("strict", lengths)):
+        found = model.loss_and_grads(x, same, eps)
+        assert found[0] == expected[0] and np.array_equal(found[1], expected[1])
+    for wrong in (
+        [5, 1, 2],
+        [5, 1, 2, 3, 3],
+        [5, 0, 2, 3],
+        [5, -1, 2, 3],
+        [5, 6, 2, 3],
+        [5.0, 1.0, 2.0, 3.0],
+        [[5, 1, 2, 3]],
+    ):
+        for given in (wrong, np.array(wrong)):
+            with pytest.raises(tv.DataError, match=r"lengths of shape \(4,\), whole numbers from 1 to 5"):
+                model.loss_and_grads(x, given, eps)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_values_that_can_not_be_reckoned_with_are_refused_on_either_side(model):
+    model, x, *_ = checks.small("gaussian", model=model)
+    for value, says in ((2e12, "x reaches from"), (-2e12, "x reaches from -2e"), (np.inf, "NaN"), (-np.inf, "NaN")):
+        wrong = x.copy()
+        wrong[1, 2, 3] = value
+        with pytest.raises(tv.DataError, match=says):
+            model.elbo(wrong)
+    for wrong in (x.astype(complex), x.astype("U8"), x.astype(object)):
+        with pytest.raises(tv.DataError, match="x must hold real numbers"):
+            model.elbo(wrong)
+    for same in (x.astype("float16"), np.round(x).astype(int), np.round(x).astype("uint8"), x > 0.5):
+        assert np.isfinite(model.elbo(same)).all()

@@ -40,7 +40,7 @@ class Model:
     choices = ()  # names of the arguments that are one of a few words, each an attribute too
     z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
 
-    def __init__(self, likelihood="bernoulli", backend=None, dtype="float32", seed=0, components=COMPONENTS):
+    def __init__(self, likelihood, backend, dtype, seed, components):
         self.seed, self.dtype = seed, np.dtype(dtype).name if dtype in _DTYPES else _refuse_dtype(dtype)
         self._check_sizes()
         self.likelihood = get_likelihood(likelihood, components)
