@@ -240,3 +240,10 @@ def test_what_the_filter_leaves_is_of_the_data_in_shape_and_dtype():
 def test_data_of_another_shape_are_refused_by_name(x, got):
     with pytest.raises(DataError, match=rf"Expected x of shape \(T, B, 1\).* got .*{got}"):
         lg.LinearGaussian().log_prob(x)
+
+
+def test_the_first_step_of_a_chain_is_drawn_from_n_0_1_whatever_a_and_q_are():
+    chain = lg.LinearGaussian(a=0.7, q=0.2, r=4.0).chain(data(), [6, 1, 4])
+    assert np.all(chain.a[0] == 0) and np.all(chain.a[1:] == 0.7)
+    assert np.all(chain.q[0] == 1) and np.all(chain.q[1:] == 0.2)
+    assert chain.info[:, :, 0].T.tolist() == [[0.25] * 6, [0.25] + [0] * 5, [0.25] * 4 + [0] * 2]

@@ -491,3 +491,22 @@ def test_values_that_can_not_be_reckoned_with_are_refused_on_either_side(model):
             model.elbo(wrong)
     for same in (x.astype("float16"), np.round(x).astype(int), np.round(x).astype("uint8"), x > 0.5):
         assert np.isfinite(model.elbo(same)).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_other_dtypes_are_refused_by_name_and_a_list_with_noise_too(model):
+    model, x, _, eps = checks.small("gaussian", model=model)
+    for wrong in ("float16", "int32", "float128", int):
+        with pytest.raises(tv.ConfigError, match=rf'dtype must be "float32" or "float64", got {wrong!r}'):
+            type(model)(**(model.config | {"dtype": wrong}))
+    with pytest.raises(tv.DataError, match=r"Expected x of shape \(T, B, 4\) with T, B >= 1, got list"):
+        model.loss_and_grads(x.tolist(), None, eps)
+
+
+@pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)
+def test_parts_of_a_ragged_batch_are_those_of_each_sequence(options):
+    model, x, lengths, eps = checks.small("gaussian", **options)
+    found = model.parts(x, lengths, eps)
+    for b, n in enumerate(lengths):
+        alone = model.parts(x[:n, b : b + 1], None, eps[:n, b : b + 1])
+        checks.assert_close([part[b] for part in found], [part[0] for part in alone], 1e-12, "parts")
