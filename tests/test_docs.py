@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import tinyvrnn
 from tinyvrnn.pairs import PAIRS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,3 +131,7 @@ def test_the_equation_map_has_a_row_for_each_equation_and_a_function_and_a_test_
     text = (ROOT / "docs" / "equation_map.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| {equation} \|.*$", text, re.MULTILINE)
     assert equation < 5 or ("`tinyvrnn." in row and "`tests/" in row and "](derivations/" in row)
+
+
+def test_the_citation_is_of_the_version_that_is_here():
+    assert f"\nversion: {tinyvrnn.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
