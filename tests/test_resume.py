@@ -28,7 +28,7 @@ from tinyvrnn.training.run import Run
 from tinyvrnn.training.state import COUNTS, VECTORS
 
 
-def train(model, data, folder=None, stop=None, resume=False, **options):
+def train(model, data, folder=None, stop=None, resume=False, overwrite=False, **options):
     """Trains, the loop being stopped after so many batches (None: not at all). Returns the records."""
     own, count = loop._Training._batch, [0]
 
@@ -40,7 +40,7 @@ def train(model, data, folder=None, stop=None, resume=False, **options):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop._Training, "_batch", batch)
-        run = Run(folder, resume=resume) if folder else None
+        run = Run(folder, overwrite, resume) if folder else None
         return tv.train(model, data, run=run, **OPTIONS | options)
 
 
@@ -251,18 +251,8 @@ def test_overwriting_takes_away_what_the_old_run_left(tmp_path):
     """Stopped within the first epoch: no picture and no checkpoint of the old run may pass for the new one's."""
     train(small_model(), small_data("gaussian"), tmp_path)
     (tmp_path / "curves.png").write_text("old")
-    count = [0]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        own = loop._Training._batch
-
-        def batch(self, *given):
-            self.interrupt.noted = True
-            count[0] += 1
-            return own(self, *given)
-
-        patch.setattr(loop._Training, "_batch", batch)
-        tv.train(small_model(seed=5), small_data("gaussian"), run=Run(tmp_path, overwrite=True), **OPTIONS)
-    assert count == [1]
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(seed=5), small_data("gaussian"), tmp_path, stop=0, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "metrics.jsonl", "resume.npz"]
     manifest, _ = checkpoint.read_file(tmp_path / "resume.npz", ("counts",), VECTORS, lambda *_: True)
     assert (manifest["counts"]["epoch"], manifest["counts"]["batch"]) == (0, 1)

@@ -110,10 +110,7 @@ def command_train(a):
     with Run(folder, a.overwrite, a.resume) as run:
         print(f"{model}\n{data}\n{options.describe()}", flush=True)
         if a.resume:
-            print(
-                f"{folder} " + ("holds a run: it goes on" if run.can_go_on else "holds no run yet: it begins"),
-                flush=True,
-            )
+            print(f"{folder} holds {'a run: it goes on' if run.can_go_on else 'no run yet: it begins'}", flush=True)
         try:
             records = train(model, data, live, on_epoch, run, **options._asdict())
         except KeyboardInterrupt:

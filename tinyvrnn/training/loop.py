@@ -128,7 +128,7 @@ class _Training:
         options, state, model = self.options, self.state, self.model
         eps, given = _noise(model, x, options, state.step)
         lr, beta, totals = self.clock.lr(), self.clock.beta(), self.state.totals
-        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, self.workers, dict(given)):
+        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, self.workers, given):
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
                 self._leave_out(x, lengths, index, eps, beta, given)
@@ -210,7 +210,7 @@ def _gradients(model, x, lengths, eps, beta, options, workers, given):
     Each gradient is taken with the weights as they are when it is asked for: the caller steps in between. A sequence
     that has ended drops out; the state of each other one is carried on, from a chunk to the next of the same sequence.
     """
-    given = given | {"recompute": True} if options.recompute else given
+    given = given | ({"recompute": True} if options.recompute else {})
     keep = given.pop("keep", None)
     if options.chunk is None:
         yield workers.loss_and_grads(model, x, lengths, eps, beta, keep=keep, **given)

@@ -240,11 +240,10 @@ def _fingerprint(data):
     """sha256 of the lengths and values of all splits; of a set that stays on the disk, of some sequences each."""
     digest = hashlib.sha256()
     for sequences in (data.train, data.valid, data.test):
-        digest.update(np.ascontiguousarray(sequences.lengths).tobytes())
-        n = len(sequences)
-        looked_at = np.linspace(0, n - 1, min(LOOKED_AT, n)).astype(int) if isinstance(sequences, Mapped) else range(n)
-        for i in looked_at:
-            digest.update(np.ascontiguousarray(sequences[i]).tobytes())
+        looked_at = np.linspace(0, len(sequences) - 1, min(LOOKED_AT, len(sequences))).astype(int)
+        values = [sequences[i] for i in looked_at] if isinstance(sequences, Mapped) else [sequences.values]
+        for array in (sequences.lengths, *values):
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
