@@ -1,12 +1,8 @@
 """Files that are whole or not there at all."""
 
 import os
-from contextlib import contextmanager
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from filelock import FileLock
 
 
 def write_atomically(path, write):
@@ -23,14 +19,9 @@ def write_atomically(path, write):
         raise
 
 
-@contextmanager
 def one_at_a_time(path):
     """Context: whoever reads and writes `path` in here is alone with it, among processes and threads; others wait.
 
-    The file beside it that they wait for is left there: to remove it would let two of them in. Where the system knows
-    no such lock, nobody waits. Raises OSError where it can't be made.
+    They wait for a file beside it. Raises OSError where that can't be made.
     """
-    with open(path.with_name(f".{path.name}.lock"), "a") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
