@@ -496,7 +496,7 @@ def test_values_that_can_not_be_reckoned_with_are_refused_on_either_side(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_other_dtypes_are_refused_by_name_and_a_list_with_noise_too(model):
     model, x, _, eps = checks.small("gaussian", model=model)
-    for wrong in ("float16", "int32", "float128", int):
+    for wrong in ("float16", "int32", "float128", int, None):
         with pytest.raises(tv.ConfigError, match=rf'dtype must be "float32" or "float64", got {wrong!r}'):
             type(model)(**(model.config | {"dtype": wrong}))
     with pytest.raises(tv.DataError, match=r"Expected x of shape \(T, B, 4\) with T, B >= 1, got list"):

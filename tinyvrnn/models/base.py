@@ -41,7 +41,7 @@ class Model:
     z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
 
     def __init__(self, likelihood, backend, dtype, seed, components):
-        self.seed, self.dtype = seed, np.dtype(dtype).name if dtype in _DTYPES else _refuse_dtype(dtype)
+        self.seed, self.dtype = seed, _name_of(dtype)
         self._check_sizes()
         self.likelihood = get_likelihood(likelihood, components)
         self.backend = get_backend(backend)
@@ -251,7 +251,9 @@ _X_MAX = 1e12  # beyond it sums of squares and products of gradients would leave
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))
 
 
-def _refuse_dtype(dtype):
+def _name_of(dtype):
+    if dtype is not None and dtype in _DTYPES:  # NumPy holds None for float64
+        return np.dtype(dtype).name
     raise ConfigError(f'dtype must be "float32" or "float64", got {dtype!r}.')
 
 
