@@ -382,6 +382,12 @@ FAULTS = {
         "shares = [1 / len(counts) for count in counts]",
         "test_training",
     ),
+    "training/worker.py": Fault(
+        "an error is an answer",
+        "        if raised:\n            raise result\n",
+        "",
+        "test_worker",
+    ),
     "training/run.py": Fault(
         "another run is overwritten", "if taken and not self.overwrite and not self.resume:", "if False:", "test_cli"
     ),

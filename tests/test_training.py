@@ -2,13 +2,13 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import tinyvrnn as tv
-from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.models.base import Parts
@@ -177,15 +177,50 @@ def test_cuts_follow_each_other_and_cover_all(count, parts):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_workers_are_as_many_as_cores_unless_told_and_end_with_their_context():
-    assert Workers().count == parallel.available_cores() >= 1
-    assert Workers(1)._pool is None
-    with Workers(3) as workers:
-        assert workers.count == 3 and workers._pool._max_workers == 2  # the caller is the third
-    with pytest.raises(RuntimeError, match="shutdown"):
-        workers._pool.submit(int)
-    with Workers(1) as alone:
-        assert alone.count == 1
+@pytest.mark.parametrize(
+    "batch, workers, h_dim, backend, expected",
+    [
+        (128, "auto", 8, "numpy", (3, 1)),
+        (95, "auto", 8, "numpy", (2, 1)),
+        (31, "auto", 8, "numpy", (1, 1)),
+        (1, "auto", 8, "numpy", (1, 1)),
+        (128, "auto", 400, "numpy", (1, 3)),
+        (128, 2, 400, "numpy", (2, 1)),
+        (31, 5, 8, "numpy", (5, 1)),
+        (128, "auto", 8, "strict", (1, 1)),
+        (128, 4, 8, "strict", (1, 1)),
+    ],
+)
+def test_a_batch_is_split_by_cores_rows_and_size_unless_told(monkeypatch, batch, workers, h_dim, backend, expected):
+    monkeypatch.setattr(parallel, "available_cores", lambda: 3)
+    model = tv.VRNN(4, h_dim, 4, backend=backend)
+    assert parallel.split_for(model, batch, workers) == expected
+
+
+def test_one_slice_needs_no_other_process_and_each_more_one():
+    with Workers(1) as alone, Workers(3) as workers:
+        assert alone._others == [] and len(workers._others) == 2  # the caller is the third
+        assert alone.split == (1, 1) and workers.split == (3, 1)
+    assert workers._others == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_has_the_threads_of_the_split_and_then_those_of_before(threads):
+    blas = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    seen = []
+
+    class Watched(Recorder):
+        def loss_and_grads(self, *arguments, **options):
+            with one_blas_thread():  # as a model does
+                seen.extend(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
+            return super().loss_and_grads(*arguments, **options)
+
+    with Workers(parallel.Split(1, threads)) as workers:
+        workers.loss_and_grads(Watched(), np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))
+    assert seen == [threads] * len(blas)
+    assert [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"] == [
+        info["num_threads"] for info in blas
+    ]
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
@@ -205,7 +240,7 @@ class Recorder:
         self.calls = []
 
     def loss_and_grads(self, x, lengths, eps, beta, **options):
-        self.calls.append((x, lengths, eps, beta, options, sys.getswitchinterval(), np.geterr()))
+        self.calls.append((x, lengths, eps, beta, options, np.geterr()))
         B = x.shape[1]
         return float(B), np.full(2, float(B)), Parts(*np.arange(3.0 * B).reshape(3, B))
 
@@ -221,13 +256,13 @@ def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, method
     x, eps, uniforms, state = (draw.random(shape) for shape in ((9, 5, 2), (9, 5, 4), (9, 5), (5, 3)))
     lengths, keep = np.array([2, 4, 9, 1, 3]), draw.random((9, 5, 6))
     given = {"uniforms": uniforms} if method == "loss_and_grads" else {"state": state}
-    model, before = Recorder(), sys.getswitchinterval()
+    model = Recorder()
     with Workers(count) as workers:
         results = getattr(workers, method)(model, x, lengths, eps, 0.3, keep=keep, bound="iwae", **given)
     calls = sorted(model.calls, key=lambda call: np.flatnonzero(lengths == call[1][0])[0])
     slices = cut(5, count)
-    assert len(calls) == len(slices) and sys.getswitchinterval() == before
-    for s, (own_x, own_lengths, own_eps, beta, options, interval, errors) in zip(slices, calls):
+    assert len(calls) == len(slices)
+    for s, (own_x, own_lengths, own_eps, beta, options, errors) in zip(slices, calls):
         T = max(lengths[s])
         assert np.array_equal(own_x, x[:T, s]) and np.array_equal(own_eps, eps[:T, s])
         assert own_x.flags["C_CONTIGUOUS"] and own_eps.flags["C_CONTIGUOUS"]
@@ -239,7 +274,6 @@ def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, method
             assert np.array_equal(options.pop("state"), state[s])
         assert not options
         assert errors["over"] == errors["invalid"] == "ignore" and errors["divide"] == "warn"
-        assert interval == (pytest.approx(1e-4) if count > 1 else before)
     sizes = [s.stop - s.start for s in slices]
     mean = sum(size * size for size in sizes) / 5
     assert results[0] == pytest.approx(mean) and results[1] == pytest.approx([mean, mean])
@@ -256,14 +290,6 @@ def test_workers_without_options_hand_none_on_and_weigh_the_kl_by_1():
     with Workers(1) as alone:
         assert alone.chunk_loss_and_grads(model, np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))[3] is None
     assert [call[3] for call in model.calls] == [1.0, 1.0, 1.0] and not any(call[4] for call in model.calls)
-
-
-def test_threads_are_eager_within_the_context_and_after_an_error_as_before():
-    before = sys.getswitchinterval()
-    with pytest.raises(ZeroDivisionError), parallel.eager_threads():
-        assert sys.getswitchinterval() == pytest.approx(1e-4)
-        raise ZeroDivisionError
-    assert sys.getswitchinterval() == before
 
 
 def test_the_model_keeps_the_best_weights_as_a_copy(digits8):

@@ -256,21 +256,29 @@ def to_host(array):
 
 
 @contextmanager
-def one_blas_thread():
-    """Context: BLAS uses one thread inside, and what it used before outside.
+def blas_threads(count):
+    """Context: BLAS uses `count` threads inside, and what it used before outside.
 
-    The products here are small. Handing each to several threads costs more than it saves (docs/performance.md), so
-    cores are used by splitting the batch (training/parallel.py), and no setting of the user's process stays changed.
     The setting is the whole process's: whoever comes first sets and undoes it, and who comes meanwhile leaves it alone.
     """
     if not _limiting.acquire(blocking=False):
         yield
         return
     try:
-        with _blas().limit(limits=1, user_api="blas"):
+        with _blas().limit(limits=count, user_api="blas"):
             yield
     finally:
         _limiting.release()
+
+
+def one_blas_thread():
+    """Context: BLAS uses one thread inside, and what it used before outside, unless `blas_threads` says otherwise.
+
+    The products of most models are small. Handing each to several threads costs more than it saves
+    (docs/performance.md), so cores are used by splitting the batch (training/parallel.py), and no setting of the user's
+    process stays changed.
+    """
+    return blas_threads(1)
 
 
 _limiting = Lock()

@@ -552,7 +552,7 @@ def _train_options(p):
     p.add_argument("--recompute", action="store_true", help=about)
     about = "leave out up to N batches whose loss or gradient is not finite (default 0: stop at the first)"
     p.add_argument("--skip-nonfinite", type=int, default=0, metavar="N", help=about)
-    p.add_argument("--workers", default=d.workers, help="slices of a batch computed at once (default: the cores)")
+    p.add_argument("--workers", default=d.workers, help="slices of a batch at once (default: by cores and sizes)")
     p.add_argument("--seed", type=int, default=0, help="of weights, noise and order (default 0)")
     p.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
     _bound_options(p, 8, BOUNDS)

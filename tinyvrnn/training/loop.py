@@ -18,7 +18,7 @@ from tinyvrnn.training import options as training_options
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
-from tinyvrnn.training.parallel import Workers
+from tinyvrnn.training.parallel import Workers, split_for
 from tinyvrnn.training.state import State
 
 BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -40,9 +40,9 @@ def train(model, data, progress=True, on_epoch=None, run=None, **options):
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
     decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
     state = State(model, Adam(model.theta, decay=decay))
-    count = options.workers if model.backend.name == "numpy" else 1
+    split = split_for(model, options.batch, options.workers)
     quiet = np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes of it, and says what is wrong
-    with run or nullcontext(), Workers(count) as workers, Interrupt() as interrupt, quiet:
+    with run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
         if run:
             run.start(model, data, options, state)
         with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:

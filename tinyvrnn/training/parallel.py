@@ -1,80 +1,106 @@
 """One batch, several workers: each takes a slice of the sequences, and their flat gradients are added.
 
 All that crosses between workers is a count of sequences and a flat gradient, so the same seam serves threads, processes
-and machines. Sums are taken in the order of the slices: a given number of workers gives the same bits each time.
+and machines. Sums are taken in the order of the slices: a given number of workers gives the same bits each time,
+whichever of them were there.
 """
 
 import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import one_blas_thread
+from tinyvrnn.backend import blas_threads
 from tinyvrnn.models.base import Parts
+from tinyvrnn.training import worker
+
+LARGE = 2_500_000  # parameters; docs/performance.md
+LEAST_SLICE = 32  # sequences
+
+
+class Split(NamedTuple):
+    """How a batch is shared out over the cores."""
+
+    slices: int
+    blas_threads: int = 1
+
+
+def split_for(model, batch, workers="auto"):
+    """The Split for a model and a number of sequences. workers: a number of slices, or "auto": as many as cores.
+
+    auto makes no slice of fewer than LEAST_SLICE sequences, as products of fewer rows are slow, and one slice for a
+    LARGE model: its products occupy several threads, and its weights would be read anew for each slice, at each step.
+    """
+    cores = available_cores()
+    if model.backend.name != "numpy":
+        return Split(1)
+    if workers != "auto":
+        return Split(workers)
+    if model.theta.size >= LARGE:
+        return Split(1, blas_threads=cores)
+    return Split(max(1, min(cores, batch // LEAST_SLICE)))
 
 
 class Workers:
-    """A pool of threads that computes `model.loss_and_grads` on slices of the batch. Use as a context manager."""
+    """Computes `model.loss_and_grads` on slices of the batch at once: one here, each other in a process of its own.
 
-    def __init__(self, count="auto"):
-        self.count = available_cores() if count == "auto" else count
-        self._pool = ThreadPoolExecutor(self.count - 1) if self.count > 1 else None
+    Use as a context manager. split: a Split, or a number of slices.
+    """
+
+    def __init__(self, split):
+        self.split = split if isinstance(split, Split) else Split(split)
+        self._others = [worker.hire() for _ in range(self.split.slices - 1)]
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self._pool:
-            self._pool.shutdown()
+        for other in self._others:
+            worker.dismiss(other)
+        self._others = []
 
     def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
         """As `model.loss_and_grads`, for host arrays."""
-        return combine(*self._of_slices(model.loss_and_grads, x, lengths, eps, beta, uniforms, **options))
+        return combine(*self._of_slices(model, "loss_and_grads", x, lengths, eps, beta, uniforms, **options))
 
     def chunk_loss_and_grads(self, model, x, lengths, eps, beta=1.0, state=None, **options):
         """As `model.chunk_loss_and_grads`, for host arrays."""
-        results, counts = self._of_slices(model.chunk_loss_and_grads, x, lengths, eps, beta, state=state, **options)
+        results, counts = self._of_slices(model, "chunk_loss_and_grads", x, lengths, eps, beta, state=state, **options)
         states = [result[3] for result in results]
         state = states[0] if len(states) == 1 else np.concatenate(states)
         return *combine([result[:3] for result in results], counts), state
 
-    def _of_slices(self, function, x, lengths, eps, beta, uniforms=None, keep=None, state=None, **options):
-        slices = cut(x.shape[1], self.count)
-
-        def of_slice(s):
-            T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
-            own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
-            own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
-            own = own if keep is None else own | {"keep": keep[:T, s]}
-            own = own if state is None else own | {"state": state[s]}
-            with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
-                return function(own_x, lengths[s], own_eps, beta, **own)
-
-        counts = [s.stop - s.start for s in slices]
-        if len(slices) == 1:
-            return [of_slice(slices[0])], counts
-
-        with one_blas_thread(), eager_threads():
-            others = [self._pool.submit(of_slice, s) for s in slices[1:]]
-            results = [of_slice(slices[0]), *(other.result() for other in others)]
-        return results, counts
+    def _of_slices(self, model, method, x, lengths, eps, beta, uniforms=None, keep=None, state=None, **options):
+        slices = cut(x.shape[1], self.split.slices)
+        calls = [_call_for(s, x, lengths, eps, beta, uniforms, keep, state, options) for s in slices]
+        with blas_threads(self.split.blas_threads):
+            asked = [other.ask(model, method, *call) for other, call in zip(self._others, calls[1:])]
+            results = [_here(model, method, *calls[0])]
+            for other, is_asked, call in zip(self._others, asked, calls[1:]):
+                results.append((is_asked and _answer_of(other)) or _here(model, method, *call))
+        return results, [s.stop - s.start for s in slices]
 
 
-@contextmanager
-def eager_threads():
-    """Context: threads ask for the interpreter's lock after 0.1 milliseconds and not 5, an eighth of a step.
+def _call_for(s, x, lengths, eps, beta, uniforms, keep, state, options):
+    """The arguments and options of the call for a slice of the batch."""
+    T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
+    own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
+    own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
+    own = own if keep is None else own | {"keep": keep[:T, s]}
+    own = own if state is None else own | {"state": state[s]}
+    return (own_x, lengths[s], own_eps, beta), own
 
-    The slices hand the lock to and fro hundreds of times a step, as each NumPy call sets it free. The setting is the
-    process's; what it was before comes back.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+
+def _here(model, method, arguments, options):
+    with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
+        return getattr(model, method)(*arguments, **options)
+
+
+def _answer_of(other):
+    """What a worker found, or None where it has ended."""
+    with suppress(EOFError):
+        return other.answer()
 
 
 def available_cores():

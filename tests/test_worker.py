@@ -1,0 +1,276 @@
+"""Processes that compute slices (training/worker.py): the same bits with them as without, whatever happens to them.
+
+Catches: a worker that computes something else, or nothing while nobody notices; an answer that is taken for that to a
+later question; a process or a file that is left behind; training that hangs or fails as a worker ended.
+"""
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn.training import worker
+from tinyvrnn.training.parallel import Workers
+
+
+@pytest.fixture
+def one():
+    found = worker.Worker()
+    yield found
+    found.stop()
+
+
+def until_it_is_ready(found, model):
+    """Introduces the model, and waits. The question that is asked on the way is answered."""
+    x, lengths, eps = batch(model)
+    end = time.monotonic() + 60
+    while not found.ask(model, "loss_and_grads", (x, lengths, eps), {}):
+        assert time.monotonic() < end and not found.ended, "the worker did not come up"
+        time.sleep(0.02)
+    found.answer()
+
+
+def batch(model, B=6):
+    draw = np.random.default_rng(0)
+    x = (draw.random((5, B, model.x_dim)) < 0.5).astype(model.dtype)
+    return x, np.full(B, 5), draw.standard_normal((5, B, model.z_dim)).astype(model.dtype)
+
+
+def vrnn(**options):
+    return tv.VRNN(4, 8, 3, **options)
+
+
+@pytest.mark.parametrize("likelihood", sorted(tv.distributions.LIKELIHOODS))
+@pytest.mark.parametrize("model", sorted(tv.models.MODELS))
+def test_a_worker_computes_the_same_bits(one, model, likelihood):
+    model, x, lengths, eps = checks.small(likelihood, model=model)
+    until = time.monotonic() + 60
+    while not one.ask(model, "loss_and_grads", (x, lengths, eps, 0.3), {}):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    loss, grads, parts = one.answer()
+    expected = model.loss_and_grads(x, lengths, eps, 0.3)
+    assert loss == expected[0] and (grads == expected[1]).all() and grads.dtype == model.dtype
+    assert all((a == b).all() for a, b in zip(parts, expected[2]))
+
+
+def test_a_worker_sees_the_weights_of_each_moment_and_the_state_of_a_chunk(one):
+    model = vrnn()
+    until_it_is_ready(one, model)
+    x, lengths, eps = batch(model)
+    for factor in (1, 2):
+        model.theta = model.theta * factor
+        state = np.full((6, 8), 0.5, model.dtype)
+        assert one.ask(model, "chunk_loss_and_grads", (x, lengths, eps), {"state": state})
+        loss, grads, _, after = one.answer()
+        expected = model.chunk_loss_and_grads(x, lengths, eps, state=state)
+        assert loss == expected[0] and (grads == expected[1]).all() and (after == expected[3]).all()
+
+
+def test_another_model_takes_the_place_of_the_first(one):
+    for model in (vrnn(), tv.VRNN(4, 5, 2, likelihood="gaussian", dtype="float64")):
+        until_it_is_ready(one, model)
+        x, lengths, eps = batch(model)
+        assert one.ask(model, "loss_and_grads", (x, lengths, eps), {})
+        assert (one.answer()[1] == model.loss_and_grads(x, lengths, eps)[1]).all()
+
+
+def test_what_the_model_raises_is_raised_here_and_the_worker_lives(one):
+    model = vrnn()
+    until_it_is_ready(one, model)
+    x, lengths, eps = batch(model)
+    assert one.ask(model, "loss_and_grads", (x + 7, lengths, eps), {})
+    with pytest.raises(tv.DataError, match="x holds 7 to 8, but a Bernoulli likelihood needs"):
+        one.answer()
+    assert one.ask(model, "loss_and_grads", (x, lengths, eps), {}) and one.answer()[0] > 0
+
+
+class OwnModel(tv.VRNN):
+    """A model that a user wrote; no other process knows it."""
+
+
+def test_models_of_users_are_computed_here(one):
+    tidy = vrnn()
+    tidy.likelihood = tidy.likelihood._replace(mean=lambda a: a)
+    for model in (OwnModel(4, 8, 3), tidy):
+        assert not worker.can_be_made_again(model)
+        assert not one.ask(model, "loss_and_grads", batch(model), {}) and not one.ended
+    assert worker.can_be_made_again(vrnn()) and worker.can_be_made_again(vrnn(likelihood="gmm", components=3))
+
+
+def test_a_worker_that_was_killed_is_done_without(one):
+    model = vrnn()
+    until_it_is_ready(one, model)
+    assert one.ask(model, "loss_and_grads", batch(model, B=2000), {})
+    one._process.kill()
+    with pytest.raises(EOFError):
+        one.answer()
+    assert not one.ask(model, "loss_and_grads", batch(model), {}) and one.ended
+
+
+def test_an_answer_that_nobody_fetched_is_not_that_to_the_next_question(one):
+    model = vrnn()
+    until_it_is_ready(one, model)
+    assert one.ask(model, "loss_and_grads", batch(model), {})
+    assert not one.ask(model, "loss_and_grads", batch(model, B=3), {}) and one.ended
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_workers_give_the_same_bits_when_one_is_killed(moment):
+    model = vrnn()
+    x, lengths, eps = batch(model)
+    with Workers(3) as workers:
+        expected = workers.loss_and_grads(model, x, lengths, eps)
+        for other in workers._others:
+            until_it_is_ready(other, model)
+        whole = workers.loss_and_grads(model, x, lengths, eps)
+        if moment == "before":
+            workers._others[0]._process.kill()
+        if moment == "within":
+            ask = workers._others[0].ask
+            workers._others[0].ask = lambda *call: (ask(*call), workers._others[0]._process.kill())[0]
+        found = [workers.loss_and_grads(model, x, lengths, eps) for _ in range(3)]
+    for loss, grads, parts in (whole, *found):
+        assert loss == expected[0] and (grads == expected[1]).all() and (parts.elbo == expected[2].elbo).all()
+
+
+def test_all_slices_but_the_first_are_computed_elsewhere(monkeypatch):
+    """Otherwise all tests above would pass with workers that never work."""
+    model, here = vrnn(), []
+    x, lengths, eps = batch(model)
+    with Workers(3) as workers:
+        for other in workers._others:
+            until_it_is_ready(other, model)
+        own = type(model).loss_and_grads
+        monkeypatch.setattr(tv.VRNN, "loss_and_grads", lambda self, x, *a, **k: here.append(x) or own(self, x, *a, **k))
+        workers.loss_and_grads(model, x, lengths, eps)
+    assert [a.shape[1] for a in here] == [2]
+
+
+def test_a_worker_rests_after_a_training_and_serves_the_next():
+    with Workers(2) as workers:
+        first = workers._others[0]
+        until_it_is_ready(first, vrnn())
+    assert first._shared is first._plan is first._model is None and not first.ended
+    with Workers(2) as workers:
+        assert workers._others == [first]
+    assert first in worker._resting
+    first._process.kill()
+    first._process.wait()
+    with Workers(2) as workers:
+        assert workers._others != [first] and not workers._others[0].ended
+
+
+def test_one_that_still_computes_does_not_rest():
+    model = vrnn()
+    with Workers(2) as workers:
+        other = workers._others[0]
+        until_it_is_ready(other, model)
+        assert other.ask(model, "loss_and_grads", batch(model), {})
+    assert other.ended and other not in worker._resting
+
+
+def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
+    if not hasattr(os, "fork"):
+        pytest.skip("needs os.fork")
+    code = """if True:
+        import os, warnings
+        from tinyvrnn.training import worker
+        warnings.simplefilter("ignore")  # that there are threads, of BLAS
+        worker.dismiss(worker.hire())
+        pid = os.fork()
+        assert len(worker._resting) == (pid > 0), worker._resting
+        os._exit(0) if pid == 0 else None
+        assert os.waitpid(pid, 0)[1] == 0
+        assert not worker._resting[0].ended
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_no_process_and_no_file_stays(tmp_path):
+    """A process that trains with a worker and is killed: the worker ends too, and the shared file has no name."""
+    code = """if True:
+        import sys, time, numpy as np, tinyvrnn as tv
+        from tinyvrnn.training.worker import Worker
+        model, worker = tv.VRNN(4, 8, 3), Worker()
+        x, eps = np.zeros((3, 2, 4), "float32"), np.zeros((3, 2, 3), "float32")
+        while not worker.ask(model, "loss_and_grads", (x, None, eps), {}):
+            time.sleep(0.02)
+        print(worker._process.pid, flush=True)
+        sys.stdin.read()
+    """
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes) as parent:
+        pid = int(parent.stdout.readline())
+        assert list(tmp_path.iterdir()) == []
+        parent.kill()
+    end = time.monotonic() + 30
+    while is_there(pid):
+        assert time.monotonic() < end, "the worker outlived its parent"
+        time.sleep(0.05)
+
+
+def is_there(pid):
+    """Whether a process runs; one that has ended, and waits for somebody to ask how, does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, tmp_path):
+    model = vrnn()
+    x, lengths, eps = batch(model)
+    expected = model.loss_and_grads(x, lengths, eps)[0]
+
+    def full(*arguments, **options):
+        raise OSError("no room")
+
+    with monkeypatch.context() as m:
+        m.setattr(worker, "_resting", [])
+        m.setattr(worker.subprocess, "Popen", full)
+        with Workers(2) as workers:
+            assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
+            assert workers._others[0].ended
+    monkeypatch.setattr(worker.tempfile, "mkstemp", full)
+    with Workers(2) as workers:
+        assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
+
+
+def test_serving_in_this_process_word_for_word(tmp_path):
+    """`serve` as its process runs it, on files: a plan, a question, one that raises, a rest, and the end."""
+    model = vrnn()
+    x, lengths, eps = batch(model)
+    memory = tmp_path / "memory"
+    memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
+    plan = worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
+    shared = worker.share(plan)
+    shared.theta[...] = model.theta * 2
+    asked, answers, before = io.BytesIO(), io.BytesIO(), signal.getsignal(signal.SIGINT)
+    good, bad = (x, lengths, eps), (x[0], lengths, eps)
+    for message in (None, plan, ("loss_and_grads", good, {}), ("loss_and_grads", bad, {"beta": 0.5}), None):
+        pickle.dump(message, asked)
+    asked.write(b"\x80")  # a parent that was killed within a question
+    asked.seek(0)
+    try:
+        worker.serve(asked, answers)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    answers.seek(0)
+    model.theta = model.theta * 2
+    loss, grads, parts = model.loss_and_grads(*good)
+    (raised, found), (raised_too, error) = pickle.load(answers), pickle.load(answers)
+    assert not raised and found[0] == loss and (found[1].elbo == parts.elbo).all() and len(found) == 2
+    assert (shared.grads == grads).all() and shared.ready.tolist() == [1]
+    assert raised_too and type(error) is tv.DataError and answers.read() == b""
