@@ -87,9 +87,8 @@ def benchmark(name, args):
     apart = verify_step(model, net)
     n, steps = (50, 5) if args.quick else (SEQUENCES, STEPS)
     standard_errors = verify_samples(model.sample(n, steps), net.sample(n, steps).numpy())
-    print(
-        f"{name}: both are the same (relative differences: {verify.sentence(apart)}; samples {standard_errors:.1f} se)"
-    )
+    print(f"\n{name}: both compute the same (relative differences: {verify.sentence(apart)})")
+    print(f"{name}: the shares of ones in their samples are {standard_errors:.1f} standard errors apart", flush=True)
     contenders = {"tinyvrnn": Contender(partial(model.sample, n, steps))}
     for setting, prepare in torch_settings().items():
         contenders[f"PyTorch, {setting}"] = Contender(partial(net.sample, n, steps), prepare)

@@ -102,10 +102,8 @@ def main(arguments=None):
     results = [benchmark(variable, values, base, args) for variable, values in sweeps.items()]
     for result in results:
         held = ", ".join(f"{name} = {value}" for name, value in base._asdict().items() if name != result["variable"])
-        print(
-            f"\n{held}, {args.workers} workers, median of {args.rounds} rounds.\n\n{report.table(list(rows(result)))}"
-        )
-        print(f"\n{sentence(result)}")
+        print(f"\n{held}, {args.workers} workers, median of {args.rounds} rounds.\n")
+        print(f"{report.table(list(rows(result)))}\n\n{sentence(result)}", flush=True)
     report.save(args.out, "scaling", about, args, results, report.figure(2, lambda *axes: draw(results, *axes)))
     return 0
 

@@ -1,8 +1,8 @@
 """The peer in PyTorch: the same VRNN in two schedules, written as a good user of the library would.
 
-`loss_in_loop` has everything in the loop over time, as VRNNs are usually written. `loss_batched` is tinyvrnn's schedule:
-in the loop is only what is sequential. Both use autograd. The network takes its weights from a tinyvrnn model, so that
-all can be held to the same ELBO before anything is timed.
+`loss_in_loop` has everything in the loop over time, as VRNNs are usually written. `loss_batched` is tinyvrnn's
+schedule: in the loop is only what is sequential. Both use autograd. The network takes its weights from a tinyvrnn
+model, so that all can be held to the same ELBO before anything is timed.
 """
 
 import math

@@ -1,8 +1,8 @@
 """One training step in each library: forward, backward, clipping by the global norm, Adam; float32.
 
 Every trainer has the same methods: `batch` brings arrays of the host into the library's form, outside of any timing;
-`loss_and_grads`, `step` and `elbos` take such a batch. PyTorch and JAX are imported only where they are used, so that the
-memory of a process that trains with one library is its own.
+`loss_and_grads`, `step` and `elbos` take such a batch (JAX has no `elbos`). PyTorch and JAX are imported only where
+they are used, so that the memory of a process that trains with one library is its own.
 """
 
 from functools import cache, partial
@@ -171,8 +171,8 @@ def torch_default_threads():
 def torch_settings():
     """{"2 threads": function that sets it, ...}: PyTorch's own choice of threads, and one.
 
-    Small products can lose more by a second thread than they gain. The number is a setting of the whole process, so each
-    timing sets its own.
+    Small products can lose more by a second thread than they gain. The number is a setting of the whole process, so
+    each timing sets its own.
     """
     import torch
 
