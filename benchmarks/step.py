@@ -8,10 +8,13 @@ First all are shown to compute the same loss and gradients from the same weights
 benchmarks/README.md says what is measured, and how to read it.
 """
 
+import os
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import report
@@ -113,6 +116,15 @@ def verify_and_time(size, args, with_jax):
             contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
         seconds = time_in_turns(contenders | {"sgemm": sgemm()}, args.rounds, args.min_seconds)
     return {"relative_differences": apart, "compile_seconds": first_call, "seconds": seconds}
+
+
+@contextmanager
+def nothing_compiled_before():
+    """Context: torch.compile finds no results of an earlier run, which would hide what compiling takes."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # read when the compiler is first imported, and it is imported when first used
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        yield
 
 
 def seconds_of_first_calls(name, peer, batch):
@@ -233,9 +245,10 @@ def main(arguments=None):
     if report.is_missing("torch"):
         return 2
     with_jax, about, results = not report.is_missing("jax"), report.begin(), []
-    for name in args.sizes:
-        print(f"\n{name}:", flush=True)
-        results.append(benchmark(name, args, with_jax))
+    with nothing_compiled_before():
+        for name in args.sizes:
+            print(f"\n{name}:", flush=True)
+            results.append(benchmark(name, args, with_jax))
     print(f"\nOne training step, median of {args.rounds} rounds.\n\n{report.table(list(seconds_rows(results)))}")
     print(f"\nThe peer's seconds over tinyvrnn's, its faster setting.\n\n{report.table(list(ratio_rows(results)))}")
     print(f"\nMatrix products.\n\n{report.table(list(peak_rows(results)))}")
