@@ -59,6 +59,7 @@ def run_to_end(command, folder, without=()):
 @needs_torch
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp_path):
     out, written, _ = run_to_end(command, tmp_path / "new")
@@ -68,6 +69,7 @@ def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp
 
 @needs_torch
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(tmp_path):
     out, written, err = run_to_end("step", tmp_path, without=["jax"])
     assert err == 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"\n'
