@@ -44,7 +44,7 @@ format: .venv/installed-test  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed-bench  ## time a training step against PyTorch (fetches PyTorch)
+bench: .venv/installed-bench  ## time a training step against PyTorch and JAX (fetches both)
 	$(BIN)/python benchmarks/step.py
 
 gradcheck: .venv/installed  ## numeric check of every backward pass

@@ -24,6 +24,7 @@ def describe():
         "NumPy": np.__version__,
         "BLAS of NumPy": blas(),
         "PyTorch": package_version("torch"),
+        "JAX": package_version("jax"),
         "dtype": "float32",
     }
 

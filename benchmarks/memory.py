@@ -1,50 +1,63 @@
-"""The peak memory of training steps, for one library and size, in a process of its own.
+"""Peak memory of training steps, for sizes and libraries, each in a process of its own.
 
-    python benchmarks/memory.py tinyvrnn course --workers auto
+    python benchmarks/memory.py                            the sizes course and music
+    python benchmarks/memory.py --one tinyvrnn course      in this process: prints the MiB and nothing else
 
-prints the MiB by which the process's resident memory peaks, during three steps, above what it held before the first:
-all that is imported, the model's weights and the batch are in already; gradients, the optimiser's moments and the
-activations are not.
+A figure is the MiB by which the process's resident memory peaks, during three steps, above what it held before the
+first: all that is imported, the model's weights and the batch are in already; gradients, the optimiser's moments and
+the activations are not.
 """
 
-import argparse
+import ctypes
 import resource
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import report
 from sizes import SIZES, make_batch
-from trainers import TinyTrainer, TorchTrainer, new_model
+from trainers import LIBRARIES, new_model, new_trainer
 
-from tinyvrnn.training.parallel import Workers, available_cores
+from tinyvrnn.training.parallel import Workers
 
-MIB = 2**20
+MIB, STEPS = 2**20, 3
+
+# -------------------------------------------------------------------------------------------------------------- measure
 
 
 def measure(library, name, workers):
     """The peak in MiB, measured in a fresh process."""
-    command = [sys.executable, __file__, library, name, "--workers", str(workers)]
+    command = [sys.executable, __file__, "--one", library, name, "--workers", str(workers)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def peak_of_steps(library, name, workers, steps=3):
-    """Bytes by which the peak grows over `steps` steps in this process."""
-    run_steps(library, "tiny", workers, steps)  # loads code, starts threads: the price of a first step, not of a step
-    return run_steps(library, name, workers, steps)
+def peak_of_steps(library, name, workers):
+    """Bytes by which the peak grows over STEPS steps in this process."""
+    run_steps(library, "tiny", workers)  # loads code, starts threads: the price of a first step, not of a step
+    return run_steps(library, name, workers)
 
 
-def run_steps(library, name, workers, steps):
+def run_steps(library, name, workers):
     """Builds model and batch, trains, and returns by how many bytes the training raised the peak."""
     size = SIZES[name]
     with Workers(workers) as pool:
-        batch = make_batch(size)
-        trainer = TinyTrainer(new_model(size), *batch, pool) if library == "tinyvrnn" else TorchTrainer(size, *batch)
+        trainer = new_trainer(library, new_model(size), pool)
+        batch = trainer.batch(*make_batch(size))
+        if hasattr(trainer, "compile"):
+            trainer.compile(*batch)  # a compiler's memory is not that of a step
+        give_back_freed_memory()
         forget_peak()
         before = peak()
-        for _ in range(steps):
-            trainer.step()
+        for _ in range(STEPS):
+            trainer.step(*batch)
         return peak() - before
+
+
+def give_back_freed_memory():
+    """What building has freed, and the allocator has kept, would hide as much of the steps' memory. Of glibc only."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak():
@@ -65,23 +78,57 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def worker_count(text):
-    """The value of --workers: "auto", one for each core, or a whole number of at least 1."""
-    if text == "auto":
-        return available_cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected "auto" or a whole number of at least 1, got {text!r}')
-    return int(text)
+# ------------------------------------------------------------------------------------------------------------- printing
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", choices=["tinyvrnn", "torch"])
-    parser.add_argument("size", choices=SIZES)
-    parser.add_argument("--workers", type=worker_count, default="auto")
-    args = parser.parse_args()
-    print(f"{peak_of_steps(args.library, args.size, args.workers) / MIB:.2f}")
+def benchmark(name, libraries, workers, rounds):
+    """The greatest peak of each library over the rounds: how far tinyvrnn's slices run at the same time is chance."""
+    found = {library: [measure(library, name, workers) for _ in range(rounds)] for library in libraries}
+    return {"size": name, "workers": workers, "mib": {name: max(each) for name, each in found.items()}, "all": found}
+
+
+def columns(result):
+    yield "size", "", result["size"]
+    yield "workers", "", str(result["workers"])
+    for library, mib in result["mib"].items():
+        yield library, "MiB", f"{mib:.1f}"
+    least = min(mib for library, mib in result["mib"].items() if library.startswith("torch"))
+    yield "tinyvrnn / least of torch", "", f"{result['mib']['tinyvrnn'] / max(least, 0.01):.2f}"
+
+
+def draw(results, axes):
+    """Logarithmic, as the sizes are far apart."""
+    libraries = list(results[0]["mib"])
+    heights = {name: [result["mib"][name] for result in results] for name in libraries}
+    report.grouped_bars(axes, [result["size"] for result in results], heights)
+    axes.set(title="Peak memory of a training step", ylabel="MiB", yscale="log")
+    axes.legend(fontsize="small")
+
+
+# -------------------------------------------------------------------------------------------------------------- command
+
+
+def main(arguments=None):
+    parser = report.parser(__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
+    parser.add_argument("--rounds", type=report.positive, default=3, help="processes for each figure (default 3)")
+    parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "SIZE"), help=f"of {', '.join(LIBRARIES)}")
+    args = parser.parse_args(arguments)
+    if args.one:
+        print(f"{peak_of_steps(*args.one, args.workers) / MIB:.2f}")
+        return 0
+    if report.is_missing("torch"):
+        return 2
+    there = [library for library in LIBRARIES if not library.startswith("jax")]
+    libraries = there if report.is_missing("jax") else LIBRARIES
+    about = report.begin()
+    rounds = 1 if args.quick else args.rounds
+    results = [benchmark(name, libraries, args.workers, rounds) for name in args.sizes]
+    print(f"\nPeak memory of {STEPS} training steps, the greatest of {rounds} process{'es' * (rounds > 1)}.\n")
+    print(report.table([list(columns(result)) for result in results]))
+    report.save(args.out, "memory", about, args, results, report.figure(1, lambda axes: draw(results, axes), width=6))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

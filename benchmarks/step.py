@@ -1,114 +1,70 @@
-"""Times one training step of tinyvrnn against PyTorch eager with everything in the loop over time.
+"""Times one training step of tinyvrnn against PyTorch and JAX.
 
     python benchmarks/step.py                              the sizes course and music
-    python benchmarks/step.py --sizes speech --json out.json
+    python benchmarks/step.py --sizes course --compile     against torch.compile too: compiling takes minutes
+    python benchmarks/step.py --quick --sizes tiny         does it run at all
 
-First both are shown to compute the same loss and gradients from the same weights, data and noise; then they take turns.
+First all are shown to compute the same loss and gradients from the same weights, data and noise; then they take turns.
 benchmarks/README.md says what is measured, and how to read it.
 """
 
-import argparse
-import json
+import os
 import sys
 import time
-from collections.abc import Callable
-from functools import cache, partial
-from importlib.util import find_spec
-from pathlib import Path
-from statistics import median, quantiles
-from typing import NamedTuple
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+from tempfile import TemporaryDirectory
 
-import machine
-import memory
 import numpy as np
+import report
+import verify
+from rounds import LEAST_ROUNDS, MIN_SECONDS, QUICK_SECONDS, Contender, faster, ratio, time_in_turns
 from sizes import LAYERS, SIZES, make_batch
 from threadpoolctl import ThreadpoolController
-from trainers import TinyTrainer, TorchTrainer, new_model
+from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, torch_settings
 
 from tinyvrnn.training.parallel import Workers, available_cores
 
-MIN_SECONDS = 1.0  # one timing: steps on end for so long, as in training; the first after a turn finds cold caches
-QUIET_SECONDS = 0.05  # between timings: threads of OpenMP and OpenBLAS spin a while for more work, and would disturb
-LEAST_REPEATS = 7  # fewer make no median worth quoting
 SGEMM_ROWS = 2048
+TARGETS = {  # what the project has set itself: how many times a peer's seconds are ours, and the share of the peak
+    "course": {"PyTorch": 3.0, "PyTorch, batched": 2.4, "JAX": 1.7, "PyTorch, compiled": 1.5, "tinyvrnn": 0.60},
+    "music": {"PyTorch": 2.2, "PyTorch, batched": 1.8, "JAX": 1.4, "tinyvrnn": 0.75},
+    "speech": {"PyTorch": 1.8, "PyTorch, batched": 1.5, "JAX": 1.1, "tinyvrnn": 0.85},
+}
 
-# --------------------------------------------------------------------------------------------------------- same numbers
-
-
-def verify(tiny, peer):
-    """Stops the benchmark unless both compute the same. Returns how far apart they are, relative."""
-    (loss, grads), (peer_loss, peer_grads) = tiny.loss_and_grads(), peer.loss_and_grads()
-    apart = {name: distance(grads[name], peer_grads[name]) for name in grads}
-    worst = max(apart, key=apart.get)
-    check("loss", distance(loss, peer_loss), 1e-4)
-    check(f"gradient of {worst}", apart[worst], 1e-3)
-    after = [[trainer.step() for _ in range(4)][-1] for trainer in (tiny, peer)]
-    check("loss after three steps", distance(*after), 1e-4)
-    return {"loss": distance(loss, peer_loss), "gradient": apart[worst], "loss_after_3_steps": distance(*after)}
+# ----------------------------------------------------------------------------------------------------------- contenders
 
 
-def distance(a, b):
-    """|a - b| / |b| in the Euclidean norm; NaN never passes for near."""
-    return float(np.linalg.norm(np.subtract(a, b, dtype=np.float64)) / (np.linalg.norm(b) + 1e-30))
+class Peer:
+    """A trainer and the settings it is timed with, {name of the contender: function that sets it}."""
+
+    def __init__(self, trainer, settings):
+        self.trainer, self.settings = trainer, settings
 
 
-def check(what, relative, tolerance):
-    if not relative <= tolerance:
-        raise SystemExit(
-            f"tinyvrnn and PyTorch do not compute the same, so nothing is timed: the {what} differs by "
-            f"{relative:.1e} relative, allowed is {tolerance:.0e}."
-        )
-
-
-# --------------------------------------------------------------------------------------------------------------- timing
-
-
-class Contender(NamedTuple):
-    """Something that is timed: `prepare` is called before each timing, outside it."""
-
-    run: Callable
-    prepare: Callable = lambda: None
-
-
-def time_in_turns(contenders, repeats):
-    """Seconds of each contender, {name: [one a round]}. They take turns, so that a slow spell strikes all alike."""
-    for contender in contenders.values():
-        seconds_of(contender)  # warm-up
-    seconds = {name: [] for name in contenders}
-    for _ in range(repeats):
-        for name, contender in contenders.items():
-            seconds[name].append(seconds_of(contender))
-    return seconds
-
-
-def seconds_of(contender):
-    """Mean seconds of a call, over as many as fill MIN_SECONDS."""
-    contender.prepare()
-    time.sleep(QUIET_SECONDS)
-    calls, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < MIN_SECONDS:
-        contender.run()
-        calls += 1
-    return elapsed / calls
-
-
-def torch_contenders(peer):
-    """PyTorch with its own choice of threads, and with one: small products can lose more by a second than they gain."""
-    import torch
-
-    # the number of threads is a setting of the whole process, so each timing sets its own
-    return {
-        f"torch, {n} thread{'s' * (n > 1)}": Contender(peer.step, prepare=partial(torch.set_num_threads, n))
-        for n in sorted({torch_default_threads(), 1}, reverse=True)
+def peers(model, with_jax, with_compile):
+    """{name in messages: Peer} of all, each with a copy of the model's weights."""
+    torch_peers = {"PyTorch": {}, "PyTorch, batched": {"schedule": "batched"}}
+    if with_compile:
+        torch_peers["PyTorch, compiled"] = {"schedule": "batched", "compiled": True}
+    made = {
+        name: Peer(TorchTrainer(model, **options), {f"{name}, {s}": prepare for s, prepare in torch_settings().items()})
+        for name, options in torch_peers.items()
     }
+    if with_jax:
+        for schedule in ("loop", "batched"):
+            made[f"JAX, {schedule}"] = Peer(JaxTrainer(model, schedule), {f"JAX, {schedule}": lambda: None})
+    return made
 
 
-@cache
-def torch_default_threads():
-    """What PyTorch chose when it started; asked for once, before anything here changes it."""
-    import torch
-
-    return torch.get_num_threads()
+def competitors(names):
+    """{peer in the table: its contenders}; JAX's schedules, like PyTorch's threads, are settings of one peer."""
+    found = {}
+    for name in names:
+        peer = "JAX" if name.startswith("JAX") else name.rpartition(", ")[0]
+        found.setdefault(peer, []).append(name)
+    return found
 
 
 def sgemm():
@@ -123,117 +79,180 @@ def sgemm():
     return Contender(run)
 
 
-def benchmark(name, repeats, workers):
-    """All figures of one size as plain values: seconds, flop, MiB."""
+# -------------------------------------------------------------------------------------------------------------- measure
+
+
+def benchmark(name, args, with_jax):
+    """All figures of one size as plain values: seconds, flop, ratios."""
     size = SIZES[name]
-    memory_mib = {library: memory.measure(library, name, workers) for library in ("tinyvrnn", "torch")}
-    differences, seconds = verify_and_time(size, repeats, workers)
-    peaks = [2 * SGEMM_ROWS**3 / s for s in seconds.pop("sgemm")]
+    measured = verify_and_time(size, args, with_jax)
+    peaks = [2 * SGEMM_ROWS**3 / s for s in measured["seconds"].pop("sgemm")]
     return {
         "size": name,
         "dimensions": size._asdict() | {"F": size.H, "layers": LAYERS},
-        "workers": workers,
-        "relative_differences": differences,
+        "workers": args.workers,
         "flops": size.flops,
-        "seconds": seconds,
         "peak_flops_per_second": peaks,
-        "peak_memory_mib": memory_mib,
-    } | summary(seconds, peaks, size.flops)
+        "targets": TARGETS.get(name, {}),
+        **measured,
+        **summary(measured["seconds"], peaks, size.flops),
+    }
 
 
-def verify_and_time(size, repeats, workers):
-    """The relative differences between the two libraries, and the seconds of every contender and round."""
-    model, batch = new_model(size), make_batch(size)
-    with Workers(workers) as pool:
-        tiny, peer = TinyTrainer(model, *batch, pool), TorchTrainer(size, *batch, params=model.params)
-        contenders = {"tinyvrnn": Contender(tiny.step), **torch_contenders(peer), "sgemm": sgemm()}
-        return verify(tiny, peer), time_in_turns(contenders, repeats)
+def verify_and_time(size, args, with_jax):
+    """The relative differences from each peer, the seconds of compiling, and those of every contender and round."""
+    model, (x, eps) = new_model(size), make_batch(size)
+    with Workers(args.workers) as pool:
+        others = peers(model, with_jax, args.compile)  # before tinyvrnn changes the weights
+        tiny = TinyTrainer(model, pool)
+        ours, apart, first_call = verify.results(tiny, tiny.batch(x, eps)), {}, {}
+        contenders = {"tinyvrnn": Contender(partial(tiny.step, *tiny.batch(x, eps)))}
+        for name, peer in others.items():
+            batch = peer.trainer.batch(x, eps)
+            first_call |= seconds_of_first_calls(name, peer, batch)
+            apart[name] = verify.compare(ours, verify.results(peer.trainer, batch), name)
+            print(f"{name} computes the same (relative differences: {verify.sentence(apart[name])})", flush=True)
+            step = partial(peer.trainer.step, *batch)
+            contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
+        seconds = time_in_turns(contenders | {"sgemm": sgemm()}, args.rounds, args.min_seconds)
+    return {"relative_differences": apart, "compile_seconds": first_call, "seconds": seconds}
+
+
+@contextmanager
+def nothing_compiled_before():
+    """Context: torch.compile finds no results of an earlier run, which would hide what compiling takes."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # read when the compiler is first imported, and it is imported when first used
+        os.environ |= {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        yield
+
+
+def seconds_of_first_calls(name, peer, batch):
+    """{setting: seconds} of compiling: torch.compile does it anew for each number of threads. It changes no weights."""
+    if name != "PyTorch, compiled":
+        return {}
+    found = {}
+    for setting, prepare in peer.settings.items():
+        prepare()
+        start = time.perf_counter()
+        peer.trainer.loss_and_grads(*batch)
+        found[setting] = time.perf_counter() - start
+    return found
 
 
 def summary(seconds, peaks, work):
-    """Medians; the ratio is taken round by round, against the faster of PyTorch's settings."""
-    medians = {name: median(values) for name, values in seconds.items()}
-    best = min((name for name in medians if name != "tinyvrnn"), key=medians.get)
-    ratios = [theirs / ours for theirs, ours in zip(seconds[best], seconds["tinyvrnn"])]
-    shares = {name: median(work / (s * peak) for s, peak in zip(seconds[name], peaks)) for name in seconds}
-    low, _, high = quantiles(ratios, n=4, method="inclusive")
-    return {
-        "median_seconds": medians,
-        "faster_torch": best,
-        "ratio": median(ratios),
-        "ratio_quartiles": [low, high],
-        "share_of_peak": {"tinyvrnn": shares["tinyvrnn"], "torch": shares[best]},
+    """Medians; each peer's ratio is taken round by round, with whichever of its settings is faster."""
+    found = {"median_seconds": {name: median(values) for name, values in seconds.items()}}
+    best = {peer: faster(seconds, names) for peer, names in competitors(n for n in seconds if n != "tinyvrnn").items()}
+    shares = {peer: share_of_peak(seconds[name], peaks, work) for peer, name in best.items()}
+    return found | {
+        "faster_setting": best,
+        "ratios": {peer: ratio(seconds[name], seconds["tinyvrnn"])._asdict() for peer, name in best.items()},
+        "share_of_peak": {"tinyvrnn": share_of_peak(seconds["tinyvrnn"], peaks, work)} | shares,
     }
+
+
+def share_of_peak(seconds, peaks, work):
+    return median(work / (s * peak) for s, peak in zip(seconds, peaks))
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
 
 
-def columns(result):
-    """(title, unit, text) of each column of a size's row."""
-    low, high = result["ratio_quartiles"]
-    yield "size", "", result["size"]
-    yield "workers", "", str(result["workers"])
-    for name, seconds in result["median_seconds"].items():
-        yield name, "ms", f"{1e3 * seconds:.1f}"
-    yield "ratio", "x", f"{result['ratio']:.2f}"
-    yield "quartiles", "x", f"{low:.2f} - {high:.2f}"
-    yield "products", "GFLOP", f"{result['flops'] / 1e9:.3g}"
-    yield "sgemm peak", "GFLOP/s", f"{median(result['peak_flops_per_second']) / 1e9:.0f}"
-    for library, share in result["share_of_peak"].items():
-        yield f"{library} of peak", "%", f"{100 * share:.0f}"
-    for library, mib in result["peak_memory_mib"].items():
-        yield f"{library} memory", "MiB", f"{mib:.1f}"
+def seconds_rows(results):
+    """A row for each size and contender."""
+    for result in results:
+        for name, seconds in result["median_seconds"].items():
+            compiling = result["compile_seconds"].get(name)
+            yield [
+                ("size", "", result["size"]),
+                ("contender", "", name),
+                ("step", "ms", f"{1e3 * seconds:.1f}"),
+                ("compiling", "s", "" if compiling is None else f"{compiling:.0f}"),
+            ]
 
 
-def table(results):
-    """The results as lines of right-aligned columns, below two lines of titles and units."""
-    rows = [list(columns(result)) for result in results]
-    lines = [[title for title, _, _ in rows[0]], [unit for _, unit, _ in rows[0]]]
-    lines += [[text for _, _, text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
+def ratio_rows(results):
+    """A row for each size and peer."""
+    for result in results:
+        for peer, found in result["ratios"].items():
+            target = result["targets"].get(peer)
+            yield [
+                ("size", "", result["size"]),
+                ("against", "", result["faster_setting"][peer]),
+                ("ratio", "x", f"{found['median']:.2f}"),
+                ("quartiles", "x", f"{found['low']:.2f} - {found['high']:.2f}"),
+                ("target", "x", f"{target:.1f}" if target else "-"),
+                ("its share of peak", "%", f"{100 * result['share_of_peak'][peer]:.0f}"),
+            ]
 
 
-def report_sameness(result):
-    apart = ", ".join(f"{what.replace('_', ' ')} {value:.0e}" for what, value in result["relative_differences"].items())
-    print(f"{result['size']}: both compute the same (relative differences: {apart})", flush=True)
+def peak_rows(results):
+    for result in results:
+        target = result["targets"].get("tinyvrnn")
+        yield [
+            ("size", "", result["size"]),
+            ("workers", "", str(result["workers"])),
+            ("products", "GFLOP", f"{result['flops'] / 1e9:.3g}"),
+            ("sgemm peak", "GFLOP/s", f"{median(result['peak_flops_per_second']) / 1e9:.0f}"),
+            ("tinyvrnn's share", "%", f"{100 * result['share_of_peak']['tinyvrnn']:.0f}"),
+            ("target", "%", f"{100 * target:.0f}" if target else "-"),
+        ]
+
+
+def draw(results, ratios, shares):
+    """Ratios with quartiles, and shares of the peak; a black line is the target."""
+    sizes, names = [result["size"] for result in results], list(results[0]["ratios"])
+    heights = {n: [result["ratios"][n]["median"] for result in results] for n in names}
+    errors = {n: [span(result["ratios"][n]) for result in results] for n in names}
+    mark_targets(ratios, report.grouped_bars(ratios, sizes, heights, errors), results)
+    ratios.axhline(1, color="grey", linewidth=0.8)
+    ratios.set(title="Seconds of a training step, times tinyvrnn's", ylabel="ratio")
+    of_peak = {n: [result["share_of_peak"][n] for result in results] for n in ["tinyvrnn", *names]}
+    mark_targets(shares, {"tinyvrnn": report.grouped_bars(shares, sizes, of_peak)["tinyvrnn"]}, results)
+    shares.set(title="Share of the matrix-product peak", ylim=(0, 1))
+    shares.legend(fontsize="small")
+
+
+def span(found):
+    """How far the quartiles are below and above the median."""
+    return found["median"] - found["low"], found["high"] - found["median"]
+
+
+def mark_targets(axes, places, results):
+    for name, xs in places.items():
+        for x, result in zip(xs, results):
+            if name in result["targets"]:
+                axes.hlines(result["targets"][name], x - 0.12, x + 0.12, color="black", linewidth=2)
 
 
 # -------------------------------------------------------------------------------------------------------------- command
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
-    parser.add_argument("--repeats", type=int, help=f"rounds, at least {LEAST_REPEATS} (default 11)")
-    parser.add_argument("--quick", action="store_true", help="allow fewer rounds (default then 3); not for quoting")
-    parser.add_argument("--workers", type=memory.worker_count, default="auto", help='slices of a batch: "auto" or N')
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
+    parser.add_argument("--rounds", type=report.positive, help=f"at least {LEAST_ROUNDS} (default 11; --quick: 2)")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile of the batched schedule")
     args = parser.parse_args(arguments)
-    args.repeats = args.repeats or (3 if args.quick else 11)
-    if args.repeats < (2 if args.quick else LEAST_REPEATS):
-        parser.error(f"--repeats must be at least {LEAST_REPEATS}, or 2 with --quick, got {args.repeats}.")
-    if args.json and not args.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.parent}.")
+    report.check_rounds(parser, args, LEAST_ROUNDS, 11)
+    args.min_seconds = QUICK_SECONDS if args.quick else MIN_SECONDS
     return args
 
 
 def main(arguments=None):
     args = parse(arguments)
-    if find_spec("torch") is None:
-        print('This benchmark needs PyTorch as the peer: pip install "tinyvrnn[bench]"', file=sys.stderr)
+    if report.is_missing("torch"):
         return 2
-    about = machine.describe()
-    print("\n".join(f"{what}: {value}" for what, value in about.items()), flush=True)
-    results = []
-    for name in args.sizes:
-        results.append(benchmark(name, args.repeats, args.workers))
-        report_sameness(results[-1])
-    print(f"\nOne training step, median of {args.repeats} rounds; the ratio is PyTorch's faster setting over tinyvrnn.")
-    print(table(results))
-    if args.json:
-        args.json.write_text(json.dumps({"machine": about, "repeats": args.repeats, "results": results}, indent=2))
+    with_jax, about, results = not report.is_missing("jax"), report.begin(), []
+    with nothing_compiled_before():
+        for name in args.sizes:
+            print(f"\n{name}:", flush=True)
+            results.append(benchmark(name, args, with_jax))
+    print(f"\nOne training step, median of {args.rounds} rounds.\n\n{report.table(list(seconds_rows(results)))}")
+    print(f"\nThe peer's seconds over tinyvrnn's, its faster setting.\n\n{report.table(list(ratio_rows(results)))}")
+    print(f"\nMatrix products.\n\n{report.table(list(peak_rows(results)))}")
+    report.save(args.out, "step", about, args, results, report.figure(2, lambda *axes: draw(results, *axes)))
     return 0
 
 

@@ -1,7 +1,11 @@
-"""The peer: the same VRNN in PyTorch, eager, with everything in the loop over time, as it is usually written.
+"""The peer in PyTorch: the same VRNN in two schedules, written as a good user of the library would.
 
-It takes its weights from a tinyvrnn model, so that both can be held to the same ELBO before anything is timed.
+`loss_in_loop` has everything in the loop over time, as VRNNs are usually written. `loss_batched` is tinyvrnn's
+schedule: in the loop is only what is sequential. Both use autograd. The network takes its weights from a tinyvrnn
+model, so that all can be held to the same ELBO before anything is timed.
 """
+
+import math
 
 import torch
 from torch import nn
@@ -18,37 +22,126 @@ def mlp(widths):
 
 
 class TorchVRNN(nn.Module):
-    """Eq. 5, 6, 7, 9 and 11 with nn.Linear and nn.GRUCell; Bernoulli likelihood."""
+    """Eq. 5, 6, 7, 9 and 11 with nn.Linear and nn.GRUCell. likelihood: "bernoulli" or "gaussian"."""
 
-    def __init__(self, x_dim, h_dim, z_dim, features, layers):
+    def __init__(self, x_dim, h_dim, z_dim, features, layers, likelihood="bernoulli"):
         super().__init__()
         hidden = [features] * layers
-        self.h_dim = h_dim
+        self.h_dim, self.z_dim, self.likelihood = h_dim, z_dim, likelihood
         self.phi_x, self.phi_z = mlp([x_dim, *hidden]), mlp([z_dim, features])
         self.prior, self.prior_out = mlp([h_dim, features]), nn.Linear(features, 2 * z_dim)
         self.infer, self.infer_out = mlp([features + h_dim, *hidden]), nn.Linear(features, 2 * z_dim)
-        self.generate, self.generate_out = mlp([features + h_dim, *hidden]), nn.Linear(features, x_dim)
+        self.generate = mlp([features + h_dim, *hidden])
+        self.generate_out = nn.Linear(features, x_dim if likelihood == "bernoulli" else 2 * x_dim)
         self.recur = nn.GRUCell(2 * features, h_dim)
 
-    def loss(self, x, eps):
-        """Minus the ELBO, mean over the batch. x (T, B, X), eps (T, B, Z)."""
-        h = x.new_zeros(x.shape[1], self.h_dim)
-        loss = 0.0
-        for x_t, eps_t in zip(x, eps):
+    def loss_in_loop(self, x, eps, mask=None):
+        """Minus the ELBO, mean over the batch. Arguments as in `elbos_in_loop`."""
+        return -self.elbos_in_loop(x, eps, mask).mean()
+
+    def loss_batched(self, x, eps, mask=None):
+        return -self.elbos_batched(x, eps, mask).mean()
+
+    def elbos_in_loop(self, x, eps, mask=None):
+        """The ELBO of each sequence, (B,). x (T, B, X), eps (T, B, Z); mask (T, B): 1 in real steps, None: all are."""
+        h, total = x.new_zeros(x.shape[1], self.h_dim), 0.0
+        for t, (x_t, eps_t) in enumerate(zip(x, eps)):
             phi_x = self.phi_x(x_t)
             mu_0, sigma_0 = gaussian(self.prior_out(self.prior(h)))
             mu_z, sigma_z = gaussian(self.infer_out(self.infer(torch.cat([phi_x, h], -1))))
             phi_z = self.phi_z(mu_z + sigma_z * eps_t)
-            logits = self.generate_out(self.generate(torch.cat([phi_z, h], -1)))
+            outputs = self.generate_out(self.generate(torch.cat([phi_z, h], -1)))
             h = self.recur(torch.cat([phi_x, phi_z], -1), h)
-            kl = torch.log(sigma_0 / sigma_z) + (sigma_z**2 + (mu_z - mu_0) ** 2) / (2 * sigma_0**2) - 0.5
-            loss = loss + F.binary_cross_entropy_with_logits(logits, x_t, reduction="sum") + kl.sum()
-        return loss / x.shape[1]
+            term = self.log_p(x_t, outputs) - kl_divergence(mu_z, sigma_z, mu_0, sigma_0)
+            total = total + (term if mask is None else term * mask[t])
+        return total
+
+    def elbos_batched(self, x, eps, mask=None):
+        """As `elbos_in_loop`; only inference, reparameterisation, phi_z and the GRU are in the loop."""
+        h, mu_z, sigma_z, phi_z = self.sequential_part(self.phi_x(x), eps)
+        mu_0, sigma_0 = gaussian(self.prior_out(self.prior(h)))
+        outputs = self.generate_out(self.generate(torch.cat([phi_z, h], -1)))
+        terms = self.log_p(x, outputs) - kl_divergence(mu_z, sigma_z, mu_0, sigma_0)
+        return (terms if mask is None else terms * mask).sum(0)
+
+    def sequential_part(self, phi_x, eps):
+        """h_{t-1}, mu_z, sigma_z and phi_z of all steps, (T, B, .) each. phi_x (T, B, F), eps (T, B, Z).
+
+        What the first layer of the encoder and the GRU make of phi_x is formed for all T before the loop.
+        """
+        features, first, cell = phi_x.shape[-1], self.infer[0], self.recur
+        x_infer = F.linear(phi_x, first.weight[:, :features], first.bias)
+        x_recur = F.linear(phi_x, cell.weight_ih[:, :features], cell.bias_ih)
+        # sliced and turned here, once: in the loop each step would add a node to autograd's graph
+        W_infer, W_recur, U = first.weight[:, features:].t(), cell.weight_ih[:, features:].t(), cell.weight_hh.t()
+        h, kept = phi_x.new_zeros(phi_x.shape[1], self.h_dim), []
+        for x_infer_t, x_recur_t, eps_t in zip(x_infer, x_recur, eps):
+            a = torch.addmm(x_infer_t, h, W_infer)
+            mu_z, sigma_z = gaussian(self.infer_out(self.infer[1:](a)))
+            phi_z = self.phi_z(torch.addcmul(mu_z, sigma_z, eps_t))
+            kept.append((h, mu_z, sigma_z, phi_z))
+            h = gru_gates(torch.addmm(x_recur_t, phi_z, W_recur), torch.addmm(cell.bias_hh, h, U), h)
+        return [torch.stack(steps) for steps in zip(*kept)]
+
+    def log_p(self, x, outputs):
+        """log p(x) of each row, summed over the last axis."""
+        if self.likelihood == "bernoulli":
+            return -F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(-1)
+        mu, sigma = gaussian(outputs)
+        return -(0.5 * ((x - mu) / sigma) ** 2 + torch.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, n, steps):
+        """n sequences (steps, n, X), drawn from Eq. 8 with PyTorch's own random numbers."""
+        weight = self.recur.weight_hh
+        h, xs = weight.new_zeros(n, self.h_dim), []
+        for _ in range(steps):
+            mu_0, sigma_0 = self.prior_of(h)
+            phi_z, outputs = self.generation_of(h, torch.addcmul(mu_0, sigma_0, torch.randn_like(mu_0)))
+            xs.append(self.draw(outputs))
+            h = self.next_state(xs[-1], phi_z, h)
+        return torch.stack(xs)
+
+    def prior_of(self, h):
+        return gaussian(self.prior_out(self.prior(h)))
+
+    def generation_of(self, h, z):
+        phi_z = self.phi_z(z)
+        return phi_z, self.generate_out(self.generate(torch.cat([phi_z, h], -1)))
+
+    def next_state(self, x, phi_z, h):
+        return self.recur(torch.cat([self.phi_x(x), phi_z], -1), h)
+
+    def draw(self, outputs):
+        if self.likelihood == "bernoulli":
+            return torch.bernoulli(torch.sigmoid(outputs))
+        mu, sigma = gaussian(outputs)
+        return torch.addcmul(mu, sigma, torch.randn_like(mu))
 
 
 def gaussian(o):
     mu, s = o.chunk(2, -1)
     return mu, F.softplus(s) + SIGMA_MIN
+
+
+def kl_divergence(mu_z, sigma_z, mu_0, sigma_0):
+    kl = torch.log(sigma_0 / sigma_z) + (sigma_z**2 + (mu_z - mu_0) ** 2) / (2 * sigma_0**2) - 0.5
+    return kl.sum(-1)
+
+
+def gru_gates(a, g, h):
+    """nn.GRUCell's state after the step, from the two sides a = W x + b and g = U h + c, (B, 3H), of its gates."""
+    a_ru, a_n = a.split([2 * h.shape[-1], h.shape[-1]], -1)
+    g_ru, g_n = g.split([2 * h.shape[-1], h.shape[-1]], -1)
+    r, u = torch.sigmoid(a_ru + g_ru).chunk(2, -1)
+    return torch.lerp(torch.tanh(torch.addcmul(a_n, r, g_n)), h, u)
+
+
+def net_of(model):
+    """A TorchVRNN with the sizes and a copy of the weights of a tinyvrnn model."""
+    net = TorchVRNN(model.x_dim, model.h_dim, model.z_dim, model.features, model.layers, model.likelihood.name)
+    copy_weights(model.params, net)
+    return net
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""What every command of this folder shares: options, the table, the JSON, the figure, and a missing library."""
+
+import argparse
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import machine
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from tinyvrnn.plots import COLOURS, STYLE
+from tinyvrnn.training.parallel import available_cores
+
+OUT = Path("build/benchmarks")
+COLOUR_OF = {  # of a library, in every figure
+    "tinyvrnn": COLOURS[0],
+    "PyTorch": COLOURS[1],
+    "PyTorch, batched": COLOURS[4],
+    "PyTorch, compiled": COLOURS[3],
+    "JAX": COLOURS[2],
+}
+NEEDED = {
+    "torch": 'This benchmark needs PyTorch as the peer: pip install "tinyvrnn[bench]"',
+    "jax": 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"',
+}
+
+# -------------------------------------------------------------------------------------------------------------- options
+
+
+def parser(doc, workers=True):
+    """A parser with the options that all commands have; doc: the command's docstring."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="few and short rounds: does it run? Not for quoting")
+    made.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"for JSON and figure (default {OUT})")
+    if workers:
+        made.add_argument("--workers", type=worker_count, default="auto", help='slices of a batch: "auto" or N')
+    return made
+
+
+def worker_count(text):
+    """The value of --workers: "auto", one for each core, or a whole number of at least 1."""
+    if text == "auto":
+        return available_cores()
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected "auto" or a whole number of at least 1, got {text!r}')
+    return int(text)
+
+
+def positive(text):
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def check_rounds(parser, args, least, usual, quick=2):
+    """Sets args.rounds to the usual number where none is given; ends the command where it is too small for a median."""
+    least, usual = (quick, quick) if args.quick else (least, usual)
+    args.rounds = args.rounds or usual
+    if args.rounds < least:
+        parser.error(f"--rounds must be at least {least}{'' if args.quick else ', or fewer with --quick'}.")
+
+
+def is_missing(library):
+    """Whether "torch" or "jax" can't be imported; says so in one sentence."""
+    if find_spec(library) is not None:
+        return False
+    print(NEEDED[library], file=sys.stderr)
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------------- results
+
+
+def begin():
+    """Prints what the figures are measured on and with. Returns it."""
+    about = machine.describe()
+    print("\n".join(f"{what}: {value}" for what, value in about.items()), flush=True)
+    return about
+
+
+def table(rows):
+    """Right-aligned columns below two lines of titles and units. rows: for each a list of (title, unit, text)."""
+    lines = [[title for title, _, _ in rows[0]], [unit for _, unit, _ in rows[0]]]
+    lines += [[text for _, _, text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
+
+
+def save(folder, name, about, args, results, figure):
+    """Writes NAME.json, with every figure of every round, and NAME.png; says where."""
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = {"machine": about, "arguments": given, "results": results}
+    (folder / f"{name}.json").write_text(json.dumps(everything, indent=2) + "\n")
+    figure.savefig(folder / f"{name}.png")
+    print(f"\nWritten: {folder / name}.json, {folder / name}.png")
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def figure(panels, draw, width=5.0, height=3.4):
+    """A figure in the package's style; draw(*axes) fills its panels."""
+    with rc_context(STYLE):
+        made = Figure(figsize=(width * panels, height), layout="constrained")
+        draw(*made.subplots(1, panels, squeeze=False)[0])
+    return made
+
+
+def grouped_bars(axes, groups, series, errors=None):
+    """Bars side by side: for each group one of every series, {label: [a height for each group, or None]}.
+
+    errors: {label: [(down, up) for each group, or None]}. Returns {label: [x of each bar]}.
+    """
+    width, places = 0.8 / len(series), {}
+    for i, (label, heights) in enumerate(series.items()):
+        xs = places[label] = [g + (i - (len(series) - 1) / 2) * width for g in range(len(groups))]
+        there = [k for k, height in enumerate(heights) if height is not None]
+        bars = axes.bar([xs[k] for k in there], [heights[k] for k in there], 0.9 * width, label=label)
+        for bar in bars:
+            bar.set_color(COLOUR_OF.get(label, COLOURS[i % len(COLOURS)]))
+        if errors:
+            spans = list(zip(*(errors[label][k] for k in there))) or None
+            axes.errorbar([xs[k] for k in there], [heights[k] for k in there], spans, fmt="none", ecolor="black", lw=1)
+    axes.set_xticks(range(len(groups)), groups)
+    return places

@@ -1,0 +1,60 @@
+"""Timing in turns, and what is made of it: contenders, rounds, medians, ratios."""
+
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+from typing import NamedTuple
+
+MIN_SECONDS = 1.0  # one timing: steps on end for so long, as in training; the first after a turn finds cold caches
+QUICK_SECONDS = 0.05  # with --quick: shows that all runs, and is not for quoting
+QUIET_SECONDS = 0.05  # between timings: threads of OpenMP and OpenBLAS spin a while for more work, and would disturb
+LEAST_ROUNDS = 7  # fewer make no median worth quoting
+
+
+class Contender(NamedTuple):
+    """Something that is timed: `prepare` is called before each timing, outside it."""
+
+    run: Callable
+    prepare: Callable = lambda: None
+
+
+class Ratio(NamedTuple):
+    """How many times the seconds of one are those of another, over the rounds."""
+
+    median: float
+    low: float  # first quartile
+    high: float  # third quartile
+
+
+def time_in_turns(contenders, rounds, min_seconds=MIN_SECONDS):
+    """Seconds of each contender, {name: [one a round]}. They take turns, so that a slow spell strikes all alike."""
+    for contender in contenders.values():
+        seconds_of(contender, min_seconds)  # warm-up
+    seconds = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            seconds[name].append(seconds_of(contender, min_seconds))
+    return seconds
+
+
+def seconds_of(contender, min_seconds):
+    """Mean seconds of a call, over as many as fill `min_seconds`."""
+    contender.prepare()
+    time.sleep(QUIET_SECONDS)
+    calls, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < min_seconds:
+        contender.run()
+        calls += 1
+    return elapsed / calls
+
+
+def faster(seconds, names):
+    """Of `names` the one with the smallest median."""
+    return min(names, key=lambda name: median(seconds[name]))
+
+
+def ratio(theirs, ours):
+    """Theirs over ours, round by round, then the median: a slow spell is in both of a round."""
+    ratios = [a / b for a, b in zip(theirs, ours)]
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratios[0]] * 3
+    return Ratio(median(ratios), low, high)

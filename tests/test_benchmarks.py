@@ -1,0 +1,175 @@
+"""The commands of benchmarks/ run, compare what they say they compare, and count the arithmetic rightly.
+
+Catches: a benchmark that broke when the package changed, a peer that trains something else than tinyvrnn, a wrong count
+behind "share of the peak", a traceback where a library is missing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "benchmarks"
+COMMANDS = {
+    "step": ["--quick", "--sizes", "tiny"],
+    "time_to_elbo": ["--quick", "--size", "tiny", "--sets", "vowels"],
+    "sampling": ["--quick", "--sizes", "tiny"],
+    "scaling": ["--quick", "--size", "tiny"],
+    "memory": ["--quick", "--sizes", "tiny"],
+}
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder's modules can be imported, as they can by its commands."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def run(command, *arguments, without=()):
+    """A command in a process of its own, in which some libraries are missing."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({list(without)}))\n"
+        f"sys.path.insert(0, {str(FOLDER)!r})\n"
+        f"import {command}; sys.exit({command}.main({list(arguments)}))"
+    )
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+
+
+def run_to_end(command, folder, without=()):
+    """Its standard output, what it wrote as JSON, and its standard error."""
+    done = run(command, *COMMANDS[command], "--out", str(folder), without=without)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / f"{command}.png").read_bytes().startswith(b"\x89PNG")
+    return done.stdout, json.loads((folder / f"{command}.json").read_text()), done.stderr
+
+
+# ---- the commands --------------------------------------------------------------------------------
+
+
+@needs_torch
+@pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp_path):
+    out, written, _ = run_to_end(command, tmp_path / "new")
+    assert written["machine"]["PyTorch"] in out and written["machine"]["JAX"] in out
+    assert written["arguments"]["quick"] is True and len(written["results"]) >= 1
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(tmp_path):
+    out, written, err = run_to_end("step", tmp_path, without=["jax"])
+    assert err == 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"\n'
+    assert set(written["results"][0]["ratios"]) == {"PyTorch", "PyTorch, batched"}
+    assert "JAX, " not in out
+
+
+def test_scaling_needs_no_peer(tmp_path):
+    out, written, _ = run_to_end("scaling", tmp_path, without=["torch", "jax"])
+    assert [result["variable"] for result in written["results"]] == ["T", "B"]
+    assert "seconds ~ T^" in out and "seconds ~ B^" in out
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"scaling"}))
+def test_without_torch_a_command_says_what_it_needs(command):
+    done = run(command, "--quick", without=["torch"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'This benchmark needs PyTorch as the peer: pip install "tinyvrnn[bench]"\n'
+
+
+@pytest.mark.parametrize("command", ["step", "sampling"])
+def test_too_few_rounds_for_a_median_are_refused(command):
+    done = run(command, "--rounds", "3", without=["torch"])
+    assert done.returncode == 2 and "--rounds must be at least 7, or fewer with --quick." in done.stderr
+
+
+# ---- the peers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("schedule", ["loop", "batched"])
+def test_pytorch_trains_the_same_with_ragged_batches(benchmarks, schedule, likelihood):
+    """Against the model itself, with padding that is not zero: a mask that is forgotten anywhere would show."""
+    pytest.importorskip("torch")
+    from trainers import TorchTrainer
+
+    from tinyvrnn import VRNN
+    from tinyvrnn.params import leaves, views
+
+    model, rng = VRNN(3, 5, 2, features=5, likelihood=likelihood, seed=1), np.random.default_rng(0)
+    x, eps = (rng.random((6, 4, 3)) < 0.5).astype("float32"), rng.standard_normal((6, 4, 2), dtype="float32")
+    lengths = np.array([6, 1, 4, 2])
+    loss, grads, parts = model.loss_and_grads(x, lengths, eps)
+    peer = TorchTrainer(model, schedule)
+    batch = peer.batch(x, eps, lengths)
+    np.testing.assert_allclose(peer.elbos(*batch), parts.elbo, rtol=1e-5)
+    peer_loss, peer_grads = peer.loss_and_grads(*batch)
+    np.testing.assert_allclose(peer_loss, loss, rtol=1e-5)
+    for name, gradient in leaves(views(grads, model.shapes)):
+        np.testing.assert_allclose(peer_grads[name], gradient, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("wrong", ["loss", "grads", "loss_after_3_steps"])
+def test_a_peer_that_computes_something_else_is_not_timed(benchmarks, wrong):
+    import verify
+
+    right = verify.Results(2.0, {"prior.W1": np.ones(3), "prior.b1": np.ones(3)}, 1.5)
+    assert verify.compare(right, right, "PyTorch") == {"loss": 0, "gradient": 0, "loss_after_3_steps": 0}
+    for value in (1.01, np.nan):
+        changed = {"prior.W1": np.ones(3), "prior.b1": np.array([1, 1, value])}
+        other = right._replace(**{wrong: changed if wrong == "grads" else getattr(right, wrong) * value})
+        with pytest.raises(SystemExit, match="do not compute the same, so nothing is timed"):
+            verify.compare(right, other, "PyTorch")
+
+
+# ---- the count of arithmetic ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_count_of_flops_is_what_a_step_multiplies(benchmarks, monkeypatch, layers):
+    """2 n D K for each np.matmul (n, D) @ (D, K) of a step, as it runs."""
+    from sizes import flops
+
+    from tinyvrnn import VRNN
+
+    X, H, Z, F, B, T = 7, 5, 3, 11, 4, 6
+    model, rng, counted, matmul = VRNN(X, H, Z, features=F, layers=layers), np.random.default_rng(0), [], np.matmul
+
+    def counting(a, b, **options):
+        counted.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
+        return matmul(a, b, **options)
+
+    x, eps = rng.integers(0, 2, (T, B, X)).astype("float32"), rng.standard_normal((T, B, Z), dtype="float32")
+    monkeypatch.setattr(np, "matmul", counting)
+    model.loss_and_grads(x, eps=eps)
+    assert sum(counted) == flops(X, H, Z, F, layers, B, T)
+
+
+def test_the_count_of_flops_is_what_pytorch_counts_but_for_the_edges(benchmarks):
+    """Autograd leaves out what nobody asks for: the gradients of h_0, and the last step of the GRU backward."""
+    pytest.importorskip("torch")
+    from sizes import LAYERS, SIZES, flops, make_batch
+    from torch.utils.flop_counter import FlopCounterMode
+    from trainers import TorchTrainer, new_model
+
+    X, H, Z, B, T = SIZES["tiny"]
+    peer = TorchTrainer(new_model(SIZES["tiny"]))
+    batch = peer.batch(*make_batch(SIZES["tiny"]))
+    with FlopCounterMode(display=False) as counter:
+        peer.loss_and_grads(*batch)
+    of_h_0 = H * H + H * 3 * H  # in the prior and in the GRU; the encoder's and the decoder's come with phi's
+    last_gru = 2 * (2 * H * 3 * H + H * 3 * H)
+    assert counter.get_total_flops() == flops(X, H, Z, H, LAYERS, B, T) - 2 * B * (of_h_0 + last_gru)
