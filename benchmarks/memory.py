@@ -9,6 +9,7 @@ the activations are not.
 """
 
 import ctypes
+import os
 import resource
 import subprocess
 import sys
@@ -17,9 +18,7 @@ from pathlib import Path
 
 import report
 from sizes import SIZES, make_batch
-from trainers import LIBRARIES, new_model, new_trainer
-
-from tinyvrnn.training.parallel import Workers
+from trainers import LIBRARIES, new_model, new_trainer, ready_workers
 
 MIB, STEPS = 2**20, 3
 
@@ -41,17 +40,17 @@ def peak_of_steps(library, name, workers):
 def run_steps(library, name, workers):
     """Builds model and batch, trains, and returns by how many bytes the training raised the peak."""
     size = SIZES[name]
-    with Workers(workers) as pool:
-        trainer = new_trainer(library, new_model(size), pool)
+    model = new_model(size)
+    with ready_workers(model, size.B, workers) as pool:
+        trainer = new_trainer(library, model, pool)
         batch = trainer.batch(*make_batch(size))
         if hasattr(trainer, "compile"):
             trainer.compile(*batch)  # a compiler's memory is not that of a step
         give_back_freed_memory()
-        forget_peak()
-        before = peak()
+        before = [forget_and_peak(pid) for pid in (os.getpid(), *pool.pids)]
         for _ in range(STEPS):
             trainer.step(*batch)
-        return peak() - before
+        return sum(peak(pid) for pid in (os.getpid(), *pool.pids)) - sum(before)
 
 
 def give_back_freed_memory():
@@ -60,19 +59,20 @@ def give_back_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def forget_peak():
+def forget_and_peak(pid):
     """Linux can set the peak back to what is held now. Elsewhere a peak of building may hide some of the steps'."""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak(pid)
 
 
-def peak():
-    """Peak resident memory of this process, in bytes.
+def peak(pid):
+    """Peak resident memory of a process, in bytes; where there is no /proc, of this one, whatever is asked.
 
     Not ru_maxrss where there is a choice: on Linux a child inherits it from the process that started it.
     """
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

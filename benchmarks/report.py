@@ -11,7 +11,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from tinyvrnn.plots import COLOURS, STYLE
-from tinyvrnn.training.parallel import available_cores
 
 OUT = Path("build/benchmarks")
 COLOUR_OF = {  # of a library, in every figure
@@ -40,9 +39,9 @@ def parser(doc, workers=True):
 
 
 def worker_count(text):
-    """The value of --workers: "auto", one for each core, or a whole number of at least 1."""
+    """The value of --workers: "auto", as training chooses, or a whole number of at least 1."""
     if text == "auto":
-        return available_cores()
+        return text
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'expected "auto" or a whole number of at least 1, got {text!r}')
     return int(text)

@@ -7,6 +7,7 @@ The work is T B times a constant, so the exponent of the fitted power law should
 """
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
 
@@ -14,10 +15,9 @@ import numpy as np
 import report
 from rounds import QUICK_SECONDS, Contender, time_in_turns
 from sizes import SIZES, Size, make_batch
-from trainers import TinyTrainer, new_model
+from trainers import TinyTrainer, new_model, ready_workers
 
 from tinyvrnn.plots import COLOURS
-from tinyvrnn.training.parallel import Workers
 
 MOST = 1.05  # what the project allows the exponent to be
 SMALL = Size(X=28, H=64, Z=16, B=32, T=32)  # B is held here while T grows, and T while B grows
@@ -29,9 +29,9 @@ QUICK_SWEEPS = {"T": (2, 4, 8), "B": (2, 4, 8)}
 
 def benchmark(variable, values, base, args):
     """All figures of one sweep as plain values."""
-    with Workers(args.workers) as pool:
+    with ExitStack() as stack:
         sizes = [base._replace(**{variable: value}) for value in values]
-        contenders = {value: contender(size, pool) for value, size in zip(values, sizes)}
+        contenders = {value: contender(size, args.workers, stack) for value, size in zip(values, sizes)}
         seconds = time_in_turns(contenders, args.rounds, args.min_seconds)
     medians = [median(seconds[value]) for value in values]
     return {
@@ -46,8 +46,9 @@ def benchmark(variable, values, base, args):
     }
 
 
-def contender(size, pool):
-    trainer = TinyTrainer(new_model(size), pool)
+def contender(size, workers, stack):
+    model = new_model(size)
+    trainer = TinyTrainer(model, stack.enter_context(ready_workers(model, size.B, workers)))
     return Contender(partial(trainer.step, *trainer.batch(*make_batch(size))))
 
 
@@ -92,6 +93,7 @@ def draw(results, *panels):
 
 def main(arguments=None):
     parser = report.parser(__doc__)
+    parser.set_defaults(workers=1)  # auto takes another number for another B
     parser.add_argument("--size", choices=SIZES, help="the size of which T or B grows (default: a small one)")
     parser.add_argument("--rounds", type=report.positive, help="at least 3 (default 3; --quick: 2)")
     args = parser.parse_args(arguments)

@@ -22,9 +22,9 @@ import verify
 from rounds import LEAST_ROUNDS, MIN_SECONDS, QUICK_SECONDS, Contender, faster, ratio, time_in_turns
 from sizes import LAYERS, SIZES, make_batch
 from threadpoolctl import ThreadpoolController
-from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, torch_settings
+from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, ready_workers, torch_settings
 
-from tinyvrnn.training.parallel import Workers, available_cores
+from tinyvrnn.training.parallel import available_cores
 
 SGEMM_ROWS = 2048
 TARGETS = {  # what the project has set itself: how many times a peer's seconds are ours, and the share of the peak
@@ -102,7 +102,7 @@ def benchmark(name, args, with_jax):
 def verify_and_time(size, args, with_jax):
     """The relative differences from each peer, the seconds of compiling, and those of every contender and round."""
     model, (x, eps) = new_model(size), make_batch(size)
-    with Workers(args.workers) as pool:
+    with ready_workers(model, size.B, args.workers) as pool:
         others = peers(model, with_jax, args.compile)  # before tinyvrnn changes the weights
         tiny = TinyTrainer(model, pool)
         ours, apart, first_call = verify.results(tiny, tiny.batch(x, eps)), {}, {}

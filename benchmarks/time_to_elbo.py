@@ -20,11 +20,10 @@ import report
 import verify
 from rounds import QUICK_SECONDS, QUIET_SECONDS, Contender, faster, ratio, time_in_turns
 from sizes import LAYERS, SIZES
-from trainers import TinyTrainer, TorchTrainer, torch_settings
+from trainers import TinyTrainer, TorchTrainer, ready_workers, torch_settings
 
 from tinyvrnn import VRNN, load_data, noise
 from tinyvrnn.data import batches
-from tinyvrnn.training.parallel import Workers
 
 TARGET_RATIO = 2.5
 SEED = 0
@@ -125,6 +124,7 @@ def better_setting(data, task, size, min_seconds):
 def train_both(data, task, size, pool, prepare, args):
     """One round, {library: Course}: an epoch each in turns until both are there, or the epochs are over."""
     valid, model = validation_batches(data, size.Z), new_model(data, task, size)
+    pool.wait(model)
     torch_course = Course(TorchTrainer(model, lr=task.lr), valid, prepare)
     courses = {"tinyvrnn": Course(TinyTrainer(model, pool, task.lr), valid), "PyTorch": torch_course}
     for epoch in range(args.epochs or task.epochs):
@@ -142,7 +142,7 @@ def train_both(data, task, size, pool, prepare, args):
 def benchmark(name, args):
     """All figures of one set as plain values."""
     data, task, size = load_data(name), TASKS[name], SIZES[args.size]
-    with Workers(args.workers) as pool:
+    with ready_workers(new_model(data, task, size), task.batch, args.workers) as pool:
         apart = verify_both(data, task, size, pool)
         print(f"\n{name}: both compute the same (relative differences: {verify.sentence(apart)})", flush=True)
         setting, prepare = better_setting(data, task, size, args.min_seconds)

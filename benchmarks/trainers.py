@@ -13,6 +13,7 @@ from sizes import LAYERS
 from tinyvrnn import VRNN
 from tinyvrnn.params import leaves, views
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
+from tinyvrnn.training.parallel import Workers, split_for
 
 LR, MAX_NORM = 1e-3, 50.0
 LIBRARIES = ("tinyvrnn", "torch loop", "torch batched", "jax loop", "jax batched")
@@ -34,6 +35,13 @@ def new_trainer(library, model, workers, lr=LR):
         return TinyTrainer(model, workers, lr)
     name, schedule = library.split()
     return (TorchTrainer if name == "torch" else JaxTrainer)(model, schedule, lr)
+
+
+def ready_workers(model, sequences, workers):
+    """The Workers that training would have for the model, once their processes are up."""
+    pool = Workers(split_for(model, sequences, workers))
+    pool.wait(model)
+    return pool
 
 
 class TinyTrainer:

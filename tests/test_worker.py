@@ -29,13 +29,8 @@ def one():
 
 
 def until_it_is_ready(found, model):
-    """Introduces the model, and waits. The question that is asked on the way is answered."""
-    x, lengths, eps = batch(model)
-    end = time.monotonic() + 60
-    while not found.ask(model, "loss_and_grads", (x, lengths, eps), {}):
-        assert time.monotonic() < end and not found.ended, "the worker did not come up"
-        time.sleep(0.02)
-    found.answer()
+    found.wait(model)
+    assert not found.ended, "the worker did not come up"
 
 
 def batch(model, B=6):
@@ -52,10 +47,8 @@ def vrnn(**options):
 @pytest.mark.parametrize("model", sorted(tv.models.MODELS))
 def test_a_worker_computes_the_same_bits(one, model, likelihood):
     model, x, lengths, eps = checks.small(likelihood, model=model)
-    until = time.monotonic() + 60
-    while not one.ask(model, "loss_and_grads", (x, lengths, eps, 0.3), {}):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until_it_is_ready(one, model)
+    assert one.ask(model, "loss_and_grads", (x, lengths, eps, 0.3), {})
     loss, grads, parts = one.answer()
     expected = model.loss_and_grads(x, lengths, eps, 0.3)
     assert loss == expected[0] and (grads == expected[1]).all() and grads.dtype == model.dtype
@@ -102,6 +95,7 @@ def test_models_of_users_are_computed_here(one):
     tidy.likelihood = tidy.likelihood._replace(mean=lambda a: a)
     for model in (OwnModel(4, 8, 3), tidy):
         assert not worker.can_be_made_again(model)
+        one.wait(model)  # not for ever
         assert not one.ask(model, "loss_and_grads", batch(model), {}) and not one.ended
     assert worker.can_be_made_again(vrnn()) and worker.can_be_made_again(vrnn(likelihood="gmm", components=3))
 
@@ -129,8 +123,8 @@ def test_workers_give_the_same_bits_when_one_is_killed(moment):
     x, lengths, eps = batch(model)
     with Workers(3) as workers:
         expected = workers.loss_and_grads(model, x, lengths, eps)
-        for other in workers._others:
-            until_it_is_ready(other, model)
+        workers.wait(model)
+        assert len(workers.pids) == 2
         whole = workers.loss_and_grads(model, x, lengths, eps)
         if moment == "before":
             workers._others[0]._process.kill()
@@ -147,8 +141,7 @@ def test_all_slices_but_the_first_are_computed_elsewhere(monkeypatch):
     model, here = vrnn(), []
     x, lengths, eps = batch(model)
     with Workers(3) as workers:
-        for other in workers._others:
-            until_it_is_ready(other, model)
+        workers.wait(model)
         own = type(model).loss_and_grads
         monkeypatch.setattr(tv.VRNN, "loss_and_grads", lambda self, x, *a, **k: here.append(x) or own(self, x, *a, **k))
         workers.loss_and_grads(model, x, lengths, eps)
@@ -198,13 +191,13 @@ def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
 def test_no_process_and_no_file_stays(tmp_path):
     """A process that trains with a worker and is killed: the worker ends too, and the shared file has no name."""
     code = """if True:
-        import sys, time, numpy as np, tinyvrnn as tv
+        import sys, numpy as np, tinyvrnn as tv
         from tinyvrnn.training.worker import Worker
         model, worker = tv.VRNN(4, 8, 3), Worker()
         x, eps = np.zeros((3, 2, 4), "float32"), np.zeros((3, 2, 3), "float32")
-        while not worker.ask(model, "loss_and_grads", (x, None, eps), {}):
-            time.sleep(0.02)
-        print(worker._process.pid, flush=True)
+        worker.wait(model)
+        worker.ask(model, "loss_and_grads", (x, None, eps), {})
+        print(worker.pid, flush=True)
         sys.stdin.read()
     """
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -241,7 +234,8 @@ def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, t
         m.setattr(worker.subprocess, "Popen", full)
         with Workers(2) as workers:
             assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
-            assert workers._others[0].ended
+            workers.wait(model)
+            assert workers._others[0].ended and workers.pids == [] and workers._others[0].pid is None
     monkeypatch.setattr(worker.tempfile, "mkstemp", full)
     with Workers(2) as workers:
         assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)

@@ -60,6 +60,16 @@ class Workers:
             worker.dismiss(other)
         self._others = []
 
+    @property
+    def pids(self):
+        """The numbers that the system has for the other processes."""
+        return [other.pid for other in self._others if not other.ended]
+
+    def wait(self, model):
+        """Waits until all others are ready for `model`."""
+        for other in self._others:
+            other.wait(model)
+
     def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
         """As `model.loss_and_grads`, for host arrays."""
         return combine(*self._of_slices(model, "loss_and_grads", x, lengths, eps, beta, uniforms, **options))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -67,6 +68,11 @@ class Worker:
             self._process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
 
     @property
+    def pid(self):
+        """Its number with the system; None where there is none."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def ended(self):
         """Whether there is no such process, or no more."""
         return self._process is None or self._process.poll() is not None
@@ -79,9 +85,7 @@ class Worker:
         try:
             if self.ended or self._asked:
                 return self.stop()
-            if self._model is not model:
-                self._introduce(model)
-            if self._shared is None or not self._shared.ready[0]:
+            if not self._is_ready_for(model):
                 return False
             self._forget_path()
             self._shared.theta[...] = model.theta
@@ -90,6 +94,11 @@ class Worker:
             return True
         except OSError:
             return self.stop()
+
+    def wait(self, model):
+        """Waits until the worker has made the model, if it can: training need not, but measurements do."""
+        while not (self.ended or self._is_ready_for(model) or self._plan is None):
+            time.sleep(0.01)
 
     def answer(self):
         """(loss, grads, ...) as the method returns them; grads is shared memory, good until the next question.
@@ -125,6 +134,11 @@ class Worker:
                     stream.close()
         self._let_go()
         return False
+
+    def _is_ready_for(self, model):
+        if self._model is not model:
+            self._introduce(model)
+        return self._shared is not None and bool(self._shared.ready[0])
 
     def _introduce(self, model):
         """Sends what the process needs to make the model again, unless it can't."""
