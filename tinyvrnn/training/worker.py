@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.models import MODELS
 
 _FIRST = 64  # bytes before theta: one that says whether the worker is ready, and theta starts on a line of the cache
 
@@ -35,7 +36,7 @@ class Plan(NamedTuple):
 
 def can_be_made_again(model):
     """Whether a model is one of this package's own, with a likelihood of its own: another process knows no others."""
-    known = LIKELIHOODS.get(model.likelihood.name) if type(model).__module__.startswith("tinyvrnn.") else None
+    known = LIKELIHOODS.get(model.likelihood.name) if type(model) in MODELS.values() else None
     plain = {"head_shapes": None, "components": None}  # of the configuration
     return known is not None and known._replace(**plain) == model.likelihood._replace(**plain)
 
