@@ -1,5 +1,6 @@
 """Runs survive: what is stopped goes on bit for bit, what is written is whole, and one process writes at a time."""
 
+import hashlib
 import json
 import os
 import random
@@ -11,11 +12,15 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import tinyvrnn as tv
 from runs import OPTIONS, record_of, small_data, small_model
@@ -203,14 +208,117 @@ def test_a_single_number_that_changed_is_other_data(split, tmp_path):
         train(small_model(), data, tmp_path, resume=True)
 
 
-def test_weights_of_another_shape_are_refused(tmp_path):
+def stopped_and_changed(folder, change):
+    """A run that was stopped after 4 batches, and change(manifest, arrays) of what it goes on from."""
     with pytest.raises(KeyboardInterrupt):
-        train(small_model(), small_data("gaussian"), tmp_path, 4)
-    path, names = tmp_path / "resume.npz", (*VECTORS, "mean", "std")
+        train(small_model(), small_data("gaussian"), folder, 4)
+    path, names = folder / "resume.npz", (*VECTORS, "mean", "std")
     manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, lambda *_: True)
-    checkpoint.write(path, manifest, arrays | {"v": arrays["v"][:1]})
+    change(manifest, arrays)
+    checkpoint.write(path, manifest, arrays)
+
+
+def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_path):
+    whole, again = small_model(), small_model()
+    records = train(whole, small_data("gaussian"))
+    stopped_and_changed(
+        tmp_path,
+        lambda m, a: (
+            m["config"].update(tinyvrnn="0.0.1"),
+            m["config"]["data"].update(source="elsewhere.npz"),
+            m["config"]["model"].update(backend="strict"),
+        ),
+    )
+    assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), whole, records)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda options: options.pop("weight_decay"), "weight_decay = None, which can't go on with 0.0"),
+        (lambda options: options.update(colour=1), "colour = 1, which can't go on with None"),
+    ],
+)
+def test_options_that_one_of_two_versions_does_not_know_are_no_agreement(change, says, tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: change(manifest["config"]["training"]))
+    with pytest.raises(tv.CheckpointError, match=says):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(config=[]),
+        lambda m: m["counts"].update(step=-1),
+        lambda m: m["counts"].update(stale=1.0),
+        lambda m: m["counts"].update(skipped=True),
+        lambda m: m["counts"].update(best="1"),
+        lambda m: m["counts"].update(k=None),
+        lambda m: m["counts"].update(totals=[0.0, 0.0]),
+        lambda m: m["counts"].update(totals=[0.0, 0.0, 0]),
+        lambda m: m["counts"].update(records={}),
+        lambda m: m["counts"]["records"][0].pop("step"),
+        lambda m: m["counts"]["records"][0].pop("seconds"),
+        lambda m: m["counts"]["records"][0].pop("epoch"),
+        lambda m: m["counts"]["records"][0].pop("train"),
+        lambda m: m["counts"]["records"][0].update(lr="1"),
+        lambda m: m["counts"]["records"][0]["train"].update(elbo=[]),
+        lambda m: m["counts"]["records"][0]["valid"].update(kl={}),
+    ],
+)
+def test_a_state_that_no_run_has_saved_is_refused(change, tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: change(manifest))
+    with pytest.raises(tv.CheckpointError, match="resume.npz is damaged"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_a_state_at_its_limits_goes_on(tmp_path):
+    """Counts of 0, a norm that no number is, whole numbers in records, and more records than a checkpoint's MiB."""
+    long = [record_of(epoch) | {"grad_norm": None} for epoch in range(1, 7001)]
+    changes = {"stale": 0, "skipped": 0, "best_step": 0, "records": long}
+    stopped_and_changed(tmp_path, lambda manifest, arrays: manifest["counts"].update(changes))
+    assert len(train(small_model(), small_data("gaussian"), tmp_path, resume=True)) == 7003
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: arrays.update(v=arrays["v"][:1]))
     with pytest.raises(tv.CheckpointError, match="its weights are not those of its model"):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_config_toml_says_what_decides_the_run(tmp_path):
+    data, model = small_data("gaussian"), small_model(seed=2)
+    train(model, replace(data, origin="/set.npz", scale="axes"), tmp_path, epochs=1, lr=0.25)
+    found = tomllib.loads((tmp_path / "config.toml").read_text())
+    arrays = [array for own in (data.train, data.valid, data.test) for array in (own.lengths, own.values)]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
+    splits = {"sequences": [22, 5, 5], "sha256": digest.hexdigest()}
+    assert found["data"] == {"source": "/set.npz", "units": data.units, "scale": "axes"} | splits
+    assert found["model"] == {"name": "vrnn", "backend": "numpy"} | model.config and model.config["seed"] == 2
+    options = Options(epochs=1, batch=8, lr=0.25)._asdict()
+    assert found["training"] == {name: value for name, value in options.items() if value is not None}
+    assert found["tinyvrnn"] == tv.__version__ and len(found) == 4
+
+
+def test_the_checkpoint_holds_the_best_weights_also_where_a_run_goes_on_from_others(tmp_path):
+    """And says what they were trained on; it is written when there are better ones, and when a run goes on."""
+    data, file = replace(small_data("gaussian"), origin="/set.npz"), tmp_path / "checkpoint.npz"
+    for resume in (False, True):
+        model = small_model()
+        state = loop.State(model, loop.Adam(model.theta))
+        with Run(tmp_path, resume=resume) as run:
+            run.start(model, data, Options(epochs=9), state)
+            if not resume:
+                one_more_epoch(state)
+                run.keep(state)
+                best, before = model.theta.copy(), file.stat().st_mtime_ns
+                state.vectors["theta"] *= 2
+                state.step += 1
+                run.keep(state)
+                assert file.stat().st_mtime_ns == before
+    assert (model.theta == 2 * best).all() and (tv.load(tmp_path).theta == best).all()
+    manifest, _ = checkpoint.read(tmp_path)
+    assert (manifest["step"], manifest["data"], manifest["steps"]) == (3, "/set.npz", data.train.max_steps)
 
 
 def test_a_state_saves_all_that_it_holds():
@@ -480,10 +588,43 @@ def test_a_folder_that_is_removed_is_written_anew(kept):
     run, state = kept
     shutil.rmtree(run.folder)
     one_more_epoch(state)
-    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew"):
+    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew") as caught:
         run.keep(state)
+    assert caught[0].filename == __file__
     assert_the_old_is_whole(run, state, epoch=2)
     assert (run.folder / "config.toml").exists()
+
+
+def test_records_that_can_not_be_written_are_named(kept):
+    run, state = kept
+    one_more_epoch(state)
+    (run.folder / "metrics.jsonl").unlink()
+    (run.folder / "metrics.jsonl").mkdir()
+    says = f"Cannot go on writing into {run.folder}: Is a directory; what was saved before is whole: mend that, and go"
+    with pytest.raises(tv.CheckpointError, match=says):
+        run.keep(state)
+
+
+def test_a_picture_is_whole_or_not_there_and_says_so(kept, monkeypatch):
+    run, _ = kept
+    figure = Figure(figsize=(1, 2), dpi=50)
+    run.picture("curves.png", figure)
+    assert imread(run.folder / "curves.png").shape == (100, 50, 4)
+    before = (run.folder / "curves.png").read_bytes()
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    says = f"Cannot write curves.png into {run.folder}: No space left on device; the weights and records are whole.$"
+    with pytest.raises(tv.CheckpointError, match=says):
+        run.picture("curves.png", figure)
+    assert (run.folder / "curves.png").read_bytes() == before
+
+
+def test_records_are_appended_to_what_is_there(kept):
+    run, state = kept
+    path = run.folder / "metrics.jsonl"
+    path.write_text("a line\n")
+    one_more_epoch(state)
+    run.keep(state)
+    assert path.read_text() == f"a line\n{json.dumps(state.records[1])}\n"
 
 
 # ---- one process at a time -----------------------------------------------------------------------
@@ -499,6 +640,19 @@ def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
         assert f"is in use by the process {process.pid} on " in err and "wait for its end" in err
     process.kill()
     finish(process)
+
+
+@pytest.mark.parametrize("removed", ["run/.lock", "run", "."])
+def test_a_lock_that_was_removed_is_taken_again(removed, tmp_path):
+    """The file alone, the folder, or the one that it is in; by a run that is entered twice, as the command does."""
+    with Run(tmp_path / "runs" / "run") as run, run:
+        state = loop.State(model := small_model(), loop.Adam(model.theta))
+        run.start(model, small_data("gaussian"), Options(epochs=9), state)
+        gone = tmp_path / "runs" / removed
+        gone.unlink() if gone.is_file() else shutil.rmtree(gone)
+        run.keep(state)
+        assert (run.folder / ".lock").read_text().startswith(str(os.getpid()))
+    assert not (run.folder / ".lock").exists() and run.can_go_on
 
 
 @pytest.mark.parametrize("marker, says", [("", "nobody known"), ("7\nnode-3\n1\n", "the process 7 on node-3")])

@@ -364,6 +364,15 @@ def test_options_that_make_no_run_are_refused(digits8, options, match):
     assert (model.theta == before).all()
 
 
+def test_options_are_described_by_what_is_on():
+    """One line: how long, then each option; those that are off and change nothing are left out."""
+    usual = "batch 64, lr 0.002, warmup 0, clip 50.0, dropout 0.0, weight_decay 0.0, patience 20, seed 0, workers auto"
+    assert Options(epochs=3).describe() == f"training: 3 epochs, {usual}, bound elbo, particles 1"
+    more = Options(minutes=0.5, chunk=7, recompute=True, skip_nonfinite=2).describe()
+    found = f"training: 0.5 min, {usual}, bound elbo, particles 1, chunk 7, recompute True, skip_nonfinite 2"
+    assert more == found
+
+
 def test_data_that_do_not_fit_are_refused(digits8):
     with pytest.raises(tv.DataError, match="8 values a step, the model takes 5"):
         tv.train(tv.VRNN(5, 4, 2), digits8, epochs=1)
