@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -28,15 +29,18 @@ def rewrite(folder, change):
 
 
 def test_a_model_comes_back_as_it_was(tmp_path, model):
-    tv.save(model, tmp_path / "run", step=5, data="vowels", steps=29)
-    again = tv.load(tmp_path / "run")
+    tv.save(model, tmp_path / "runs" / "run", step=5, data="vowels", steps=29)
+    again = tv.load(tmp_path / "runs" / "run")
     assert (again.theta == model.theta).all() and again.theta.dtype == model.theta.dtype
     assert again.config == model.config and again.units == model.units
     assert (again.mean == model.mean).all() and (again.std == model.std).all()
     x, eps = np.ones((2, 3, 3)), np.ones((2, 3, 2))
     assert (again.elbo(x, eps=eps) == model.elbo(x, eps=eps)).all()
-    manifest, _ = checkpoint.read(tmp_path / "run")
+    manifest, _ = checkpoint.read(tmp_path / "runs" / "run")
     assert (manifest["step"], manifest["data"], manifest["steps"]) == (5, "vowels", 29)
+    tv.save(model, tmp_path)
+    manifest, _ = checkpoint.read(tmp_path)
+    assert (manifest["step"], manifest["data"], manifest["steps"]) == (0, None, None)
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, model):
@@ -143,3 +147,19 @@ def test_a_scale_that_is_none_is_refused(tmp_path, model, name, value):
     tv.save(model, tmp_path)
     with pytest.raises(tv.CheckpointError, match="it says what no run has said"):
         tv.load(tmp_path)
+
+
+def test_a_checkpoint_of_before_there_were_media_has_none(tmp_path, model):
+    model.medium = {"name": "sound", "rate": 8000, "full_scale": 1.0}
+    tv.save(model, tmp_path)
+    rewrite(tmp_path, lambda manifest, arrays: manifest.pop("medium"))
+    assert tv.load(tmp_path).medium == {}
+
+
+def test_a_manifest_is_read_up_to_its_limit(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("manifest.npy").file_size
+    checkpoint.read_file(path, (), (), lambda *_: True, biggest=size)
+    with pytest.raises(tv.CheckpointError, match="is damaged or no checkpoint"):
+        checkpoint.read_file(path, (), (), lambda *_: True, biggest=size - 1)

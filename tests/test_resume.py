@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import SoftFileLock, Timeout
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -129,6 +130,24 @@ def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
         patch.setattr(loop.State, "restore", forgetful)
         again, others = stopped_and_taken_up(tmp_path, data, (4,), small_model)
     assert not (again.theta == whole.theta).all() and without_seconds(others) != without_seconds(records)
+
+
+def test_ctrl_c_after_the_last_batch_is_no_interruption(tmp_path):
+    """Of 12 batches; after the end of an epoch before it is."""
+    assert len(train(small_model(), small_data("gaussian"), tmp_path / "last", stop=11)) == 4
+    with pytest.raises(KeyboardInterrupt, match="^after step 9; what was saved before is in .*, and --resume "):
+        train(small_model(), small_data("gaussian"), tmp_path / "before", stop=8)
+    with pytest.raises(KeyboardInterrupt, match="^after step 9$"):
+        train(small_model(), small_data("gaussian"), stop=8)
+
+
+def test_a_run_that_is_out_of_time_before_an_epoch_ended_leaves_the_weights_as_they_are(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 1)
+    _, arrays = checkpoint.read_file(tmp_path / "resume.npz", (), VECTORS, lambda *_: True)
+    model = small_model()
+    assert train(model, small_data("gaussian"), tmp_path, resume=True, minutes=1e-9) == []
+    assert (model.theta == arrays["theta"]).all() and not (model.theta == arrays["best_theta"]).all()
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path):
@@ -660,6 +679,37 @@ def test_a_lock_of_nobody_here_says_what_to_delete(marker, says, tmp_path):
     (tmp_path / ".lock").write_text(marker)
     with pytest.raises(tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process is no more"):
         Run(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(
+    "marker, says",
+    [
+        (None, "nobody known"),
+        (b"\xff\xfe\n", "the process \ufffd\ufffd on :"),
+        (f"{os.getpid()}\nhere\n".encode(), "another Run of this process:"),
+    ],
+)
+def test_whatever_a_lock_holds_is_said_in_a_sentence(marker, says, tmp_path, monkeypatch):
+    """Also where it went in the moment before it was read."""
+
+    def refuse(self, timeout):
+        raise Timeout(self.lock_file)
+
+    monkeypatch.setattr(SoftFileLock, "acquire", refuse)
+    if marker is not None:
+        (tmp_path / ".lock").write_bytes(marker)
+    with pytest.raises(tv.CheckpointError, match=f"in use by {says}"):
+        Run(tmp_path).__enter__()
+
+
+def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path, monkeypatch):
+    for name in (".resume.npz.1a.part", ".lock.1a", ".mine", "my.part"):
+        (tmp_path / name).touch()
+    with Run(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".mine", "my.part"]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "gone"])  # in the moment before it was removed
+    with Run(tmp_path):
+        pass
 
 
 def test_a_folder_that_another_process_took_after_its_removal_is_left_to_it(kept):
