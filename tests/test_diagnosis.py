@@ -1,5 +1,7 @@
 """Training that meets a number that is not finite stops, and names where that number first came from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -287,6 +289,14 @@ def test_a_validation_bound_that_is_no_number_is_not_saved(tmp_path):
         tv.train(
             small_model(), small_data("gaussian"), run=tv.Run(tmp_path / "r"), **OPTIONS | {"lr": 1e38, "batch": 99}
         )
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_bound_that_is_trained_and_is_no_number_is_not_saved_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "evaluate", lambda *given: SimpleNamespace(per_sequence=np.nan))
+    options = OPTIONS | {"bound": "iwae", "particles": 2}
+    with pytest.raises(tv.DivergedError, match="The validation bound became nan after epoch 1"):
+        tv.train(small_model(), small_data("gaussian"), run=tv.Run(tmp_path / "r"), **options)
     assert not (tmp_path / "r").exists()
 
 

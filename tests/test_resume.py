@@ -415,6 +415,20 @@ def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
     assert capsys.readouterr().err == "Stopping after this batch; Ctrl-C once more stops at once.\n"
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *given: None], ids=["ignored", "own"])
+def test_a_ctrl_c_that_is_not_pythons_own_is_left_as_it_is(handler):
+    """nohup has it ignored; a program of one's own may handle it."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with loop.Interrupt() as interrupt:
+            assert signal.getsignal(signal.SIGINT) is handler
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupt.noted
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_another_thread_trains_without_signals(tmp_path):
     found = []
     thread = threading.Thread(target=lambda: found.append(train(small_model(), small_data("gaussian"), epochs=1)))
@@ -607,9 +621,8 @@ def test_a_folder_that_is_removed_is_written_anew(kept):
     run, state = kept
     shutil.rmtree(run.folder)
     one_more_epoch(state)
-    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew") as caught:
+    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew"):
         run.keep(state)
-    assert caught[0].filename == __file__
     assert_the_old_is_whole(run, state, epoch=2)
     assert (run.folder / "config.toml").exists()
 
