@@ -169,12 +169,15 @@ def test_minutes_are_counted_over_all_parts_of_a_run(tmp_path):
     assert 0.55 < records[-1]["seconds"] < 0.9
 
 
-def test_a_long_epoch_is_saved_within(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+@pytest.mark.parametrize(
+    "seconds, moments", [(0.0, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]), (60.0, [(1, 0), (2, 0)])]
+)
+def test_a_long_epoch_is_saved_within(seconds, moments, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", seconds)
     kept = []
     monkeypatch.setattr(Run, "keep", lambda self, state: kept.append((state.epoch, state.batch)))
     train(small_model(), small_data("gaussian"), tmp_path, epochs=2)
-    assert kept == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert kept == moments
 
 
 # ---- what can't go on ----------------------------------------------------------------------------

@@ -520,11 +520,33 @@ def test_after_each_epoch_the_model_is_as_it_is_then_and_is_best_says_which():
     assert False in [is_best for _, is_best, _ in seen] and (model.theta == seen[np.argmax(bounds)][2]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_step_is_given_has_the_dtype_of_the_model(dtype, monkeypatch):
+    seen, own = set(), loop._gradients
+
+    def spy(model, x, lengths, eps, beta, options, workers, given):
+        seen.update((x.dtype.name, eps.dtype.name, given["keep"].dtype.name))
+        return own(model, x, lengths, eps, beta, options, workers, given)
+
+    monkeypatch.setattr(loop, "_gradients", spy)
+    tv.train(small_model(dtype=dtype), small_data("gaussian"), progress=False, epochs=1, dropout=0.5)
+    assert seen == {dtype}
+
+
+@pytest.mark.parametrize("backend, count", [("numpy", 3), ("strict", 1)])
+def test_a_batch_is_shared_out_on_a_host_and_one_on_a_device(backend, count, monkeypatch):
+    seen, own = [], loop.Workers
+    monkeypatch.setattr(loop, "Workers", lambda count: seen.append(count) or own(count))
+    tv.train(small_model(backend=backend), small_data("gaussian"), progress=False, epochs=1, workers=3)
+    assert seen == [count]
+
+
 def test_the_bar_ends_full_and_says_where_the_run_stands(capsys):
     records = tv.train(small_model("rnn"), small_data("gaussian"), epochs=2, batch=8)
     best = max(record["valid"]["elbo"] for record in records)
-    bar = capsys.readouterr().err.split("\r")[-1]
-    last = records[-1]["valid"]["elbo"]
+    bars = capsys.readouterr().err.split("\r")
+    bar, last = bars[-1], records[-1]["valid"]["elbo"]
+    assert any(bar.startswith(" 50%|") for bar in bars)
     assert bar.startswith("100%|") and f"valid log p(x) {last:.2f}, best {best:.2f} nats/sequence" in bar
     tv.train(small_model("rnn"), small_data("gaussian"), epochs=1, progress=False)
     assert capsys.readouterr().err == ""
