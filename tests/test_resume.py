@@ -355,6 +355,21 @@ def test_a_state_saves_all_that_it_holds():
     assert state.vectors["m"] is state.optimiser.m and state.vectors["v"] is state.optimiser.v
 
 
+def test_only_a_better_bound_is_the_best():
+    """The same one again is no better; what is no number is none."""
+    state = loop.State(model := small_model(), loop.Adam(model.theta))
+    first = model.theta.copy()
+    found = []
+    for value in (-3.0, -3.0, np.nan, -4.0, -2.0):
+        state.step += 1
+        found.append((state.score(value), state.best, state.best_step, state.stale))
+        model.theta += 1
+    assert found == [
+        (True, -3.0, 1, 0), (False, -3.0, 1, 1), (False, -3.0, 1, 2), (False, -3.0, 1, 3), (True, -2.0, 5, 0)
+    ]  # fmt: skip
+    assert np.allclose(state.vectors["best_theta"], first + 4)
+
+
 def test_a_run_takes_one_training(tmp_path):
     with Run(tmp_path / "run") as run:
         tv.train(small_model(), small_data("gaussian"), run=run, **OPTIONS)
