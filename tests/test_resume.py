@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -655,6 +656,14 @@ def test_records_that_can_not_be_written_are_named(kept):
         run.keep(state)
 
 
+def test_another_thread_may_keep_what_this_one_began(kept):
+    run, state = kept
+    one_more_epoch(state)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run.keep, state).result()
+    assert_the_old_is_whole(run, state, epoch=2)
+
+
 def test_a_picture_is_whole_or_not_there_and_says_so(kept, monkeypatch):
     run, _ = kept
     figure = Figure(figsize=(1, 2), dpi=50)
@@ -769,6 +778,13 @@ def test_a_folder_is_free_again_after_a_run_and_after_a_mistake(tmp_path):
     with pytest.raises(tv.ConfigError), Run(tmp_path / "new") as run:
         tv.train(small_model(), small_data("gaussian"), run=run, epochs=0)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with Run(tmp_path / "mine"), Run(tmp_path / "new") as run, run:
+        pass
+    assert not (tmp_path / "new").exists() and (tmp_path / "mine").exists()
     train(small_model(), small_data("gaussian"), tmp_path / "new", epochs=1)
+    says = r"already holds a run \(checkpoint.npz, config.toml, metrics.jsonl, resume.npz\): choose another folder"
+    with pytest.raises(tv.CheckpointError, match=says):
+        Run(tmp_path / "new").__enter__()
     with Run(tmp_path / "new", resume=True):
         pass
