@@ -162,6 +162,8 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
     ones = [np.ones((3, 2))] * 5
     assert recipe(tv.Data.from_sequences("ones", ones, ones, ones))["dropout"] > 0
     assert set(recipe(tv.load_data("digits8"))) == {"epochs"}
+    for count, options in ((999, {"epochs", "batch", "weight_decay", "dropout"}), (1000, {"epochs"})):
+        assert set(recipe(tv.Data.from_sequences("ones", [np.ones((1, 2))] * count, ones, ones))) == options
 
 
 def test_the_gradients_of_ink_are_not_all_cut():

@@ -434,11 +434,19 @@ def test_recomputation_evaluates_the_root_of_the_length_at_once(longest, steps):
     assert Options(chunk=7).chunk_to_evaluate(sequences) == 7 and Options().chunk_to_evaluate(sequences) is None
 
 
-@pytest.mark.parametrize("options, says", [({"bound": "iwae"}, "leave bound out"), ({"chunk": 2}, "has a state")])
-def test_options_that_do_not_suit_the_model_are_refused(options, says):
-    model = tv.RNN(3, 4) if "bound" in options else tv.VAE(3, 4, 2)
+@pytest.mark.parametrize(
+    "model, options, says",
+    [
+        ("rnn", {"bound": "iwae"}, "leave bound out"),
+        ("vae", {"chunk": 2}, "chunk is for a model that has a state"),
+        ("vae", {"recompute": True}, "recompute is for a model that has a state"),
+        ("vrnn", {"chunk": 2, "bound": "iwae"}, "chunk is for the bound elbo, got iwae"),
+        ("vrnn", {"recompute": True, "bound": "iwae"}, "recompute is for the bound elbo, got iwae"),
+    ],
+)
+def test_options_that_do_not_suit_the_model_are_refused(model, options, says):
     with pytest.raises(tv.ConfigError, match=says):
-        Options(**options).check_for(model)
+        Options(**options).check_for(small_model(model))
 
 
 def test_options_are_described_by_what_is_on():
