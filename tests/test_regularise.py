@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from runs import small_data, small_model
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
@@ -142,6 +143,18 @@ def test_matrices_decay_and_biases_do_not(name):
     chosen = views(matrices(model.theta, model.shapes), model.shapes)
     for leaf, array in leaves(chosen):
         assert np.all(array == (leaf.split(".")[1][0] in "WU")), leaf
+
+
+def test_a_step_of_training_takes_its_share_of_the_matrices():
+    thetas = []
+    for decay in (0.0, 5.0):
+        model = small_model()
+        first = model.theta.copy()
+        tv.train(model, small_data("gaussian"), epochs=1, batch=99, lr=0.01, weight_decay=decay, progress=False)
+        thetas.append(model.theta)
+    share = 0.05 * matrices(first, model.shapes) * first
+    np.testing.assert_allclose(thetas[0] - thetas[1], share, atol=1e-7)
+    assert np.abs(share).max() > 0.01
 
 
 def test_training_with_decay_leaves_smaller_weights():
