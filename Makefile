@@ -20,7 +20,7 @@ test: .venv/installed-test  ## the test suite, less the slow half
 test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 	$(BIN)/python -m pytest -n auto -m ""
 
-mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (1 to 2 hours)
+mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (2 hours or so)
 	$(BIN)/python scripts/mutation.py
 
 fuzz: .venv/installed-fuzz  ## wrong files for each of the eleven readers, a minute each

@@ -39,6 +39,14 @@ SLOW = """strict more_seeds numeric draws_by_the_plain memory_grows fivo_is_clos
           two_posteriors unbiased ink constant on_average how_evaluations_differ every_public_forward"""
 QUICK = " and ".join(f"not {part}" for part in SLOW.split())
 STEP = "adam or clip or worker or cut or cores or threads or norm"
+# tests that start processes, which know no mutants; trainings of a second and more; of a grid of models all but one
+LONG = """killed second_process another_process saves_and_says kill_while beats_the_baselines best_weights_are_those
+          same_seed ink leaves_smaller as_a_copy ends_in_time strict stays_on_the_device lock_of_nobody numeric
+          memory_grows plain_gradient raises_the_bound evaluation_divides"""
+RUNS = (
+    " and ".join(f"not {part}" for part in LONG.split())
+    + " and (not goes_on_bit_for_bit or vrnn-gaussian-1 or chunk or iwae)"
+)
 ROOMS = {
     "nn": Room("nn/*.py", "equations distributions pairs schedule autograd", PAIRS),
     "distributions": Room("distributions/*.py", "equations distributions pairs schedule autograd", PAIRS),
@@ -50,11 +58,19 @@ ROOMS = {
     "bounds": Room("bounds.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
     "gradcheck": Room("gradcheck.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py", "training extremes", STEP),
+    "runs": Room(
+        " ".join(f"training/{name}.py" for name in "loop run state checkpoint options diagnosis interrupt".split()),
+        "checkpoint resume diagnosis training regularise long strangers data_mapped",
+        RUNS + " and (not test_long or chunks or training or optimiser) and (not test_strangers or version)"
+        " and (not test_data_mapped or mapped_file)",
+    ),
 }
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
-    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training",
-    f"{QUICK} and not plain_rewrite or gradients_of_a_pair and not strict and not more_seeds or {STEP} and not strict",
+    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training "
+    "checkpoint diagnosis resume",
+    f"{QUICK} and not plain_rewrite and {RUNS} or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
+    "not strict or test_training and options",
     "*__mutmut_46",
 )
 
@@ -93,7 +109,8 @@ def run(name, again):
     (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)  # else changed functions would have no tests
     chosen = [] if room.mutants == "*" else [room.mutants]
     mutmut(folder, "run", "--max-children", "1", *chosen)
-    lived = [mutant for mutant in lived if statuses(folder).get(mutant) in LIVES]
+    found = statuses(folder)
+    lived = [mutant for mutant in lived if found.get(mutant) in LIVES]
     if lived:
         mutmut(folder, "run", "--max-children", "1", *lived)
     return statuses(folder)

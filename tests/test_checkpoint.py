@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -28,15 +29,18 @@ def rewrite(folder, change):
 
 
 def test_a_model_comes_back_as_it_was(tmp_path, model):
-    tv.save(model, tmp_path / "run", step=5, data="vowels", steps=29)
-    again = tv.load(tmp_path / "run")
+    tv.save(model, tmp_path / "runs" / "run", step=5, data="vowels", steps=29)
+    again = tv.load(tmp_path / "runs" / "run")
     assert (again.theta == model.theta).all() and again.theta.dtype == model.theta.dtype
     assert again.config == model.config and again.units == model.units
     assert (again.mean == model.mean).all() and (again.std == model.std).all()
     x, eps = np.ones((2, 3, 3)), np.ones((2, 3, 2))
     assert (again.elbo(x, eps=eps) == model.elbo(x, eps=eps)).all()
-    manifest, _ = checkpoint.read(tmp_path / "run")
+    manifest, _ = checkpoint.read(tmp_path / "runs" / "run")
     assert (manifest["step"], manifest["data"], manifest["steps"]) == (5, "vowels", 29)
+    tv.save(model, tmp_path)
+    manifest, _ = checkpoint.read(tmp_path)
+    assert (manifest["step"], manifest["data"], manifest["steps"]) == (0, None, None)
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path, model):
@@ -50,7 +54,7 @@ def test_a_checkpoint_holds_no_pickle(tmp_path, model):
 def test_backends_read_each_other(tmp_path, model):
     tv.save(model, tmp_path)
     strict = tv.load(tmp_path, backend="strict")
-    assert (strict.backend.to_host(strict.theta) == model.theta).all()
+    assert strict.backend.name == "strict" and (strict.backend.to_host(strict.theta) == model.theta).all()
     tv.save(strict, tmp_path / "again")
     assert (tv.load(tmp_path / "again").theta == model.theta).all()
 
@@ -74,8 +78,9 @@ def test_backends_read_each_other(tmp_path, model):
 def test_a_foreign_or_altered_checkpoint_is_refused(tmp_path, model, change, match):
     tv.save(model, tmp_path)
     rewrite(tmp_path, change)
-    with pytest.raises(tv.TinyvrnnError, match=match):
+    with pytest.raises(tv.TinyvrnnError, match=match) as caught:
         tv.load(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path))
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
@@ -109,11 +114,12 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
     [
         lambda m: m.update(medium={"name": "sound"}),
         lambda m: m.update(medium={"name": "sound", "rate": 0, "full_scale": 1.0}),
+        lambda m: m.update(medium={"name": "sound", "rate": 2**31, "full_scale": 1.0}),
         lambda m: m.update(medium={"name": "piano roll", "steps_per_quarter": "1"}),
         lambda m: m.update(medium=[]),
         lambda m: m.update(units=3),
         lambda m: m.update(data=["vowels"]),
-        lambda m: m.update(steps=-1),
+        lambda m: m.update(steps=0),
         lambda m: m.update(steps=1.5),
         lambda m: m.update(step="5"),
         lambda m: m["config"].update(dtype="float64"),
@@ -126,3 +132,34 @@ def test_what_no_run_has_said_is_refused(tmp_path, model, change):
     rewrite(tmp_path, lambda manifest, arrays: change(manifest))
     with pytest.raises(tv.CheckpointError, match="damaged|not those of its model"):
         tv.load(tmp_path)
+
+
+def test_the_longest_and_the_shortest_that_a_run_can_say_come_back(tmp_path, model):
+    model.medium = {"name": "sound", "rate": 2**31 - 1, "full_scale": 1.0}
+    tv.save(model, tmp_path, steps=1)
+    assert tv.load(tmp_path).medium == model.medium and checkpoint.read(tmp_path)[0]["steps"] == 1
+
+
+@pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", 0.0), ("std", np.nan)])
+def test_a_scale_that_is_none_is_refused(tmp_path, model, name, value):
+    """Samples are taken back to it."""
+    getattr(model, name)[1] = value
+    tv.save(model, tmp_path)
+    with pytest.raises(tv.CheckpointError, match="it says what no run has said"):
+        tv.load(tmp_path)
+
+
+def test_a_checkpoint_of_before_there_were_media_has_none(tmp_path, model):
+    model.medium = {"name": "sound", "rate": 8000, "full_scale": 1.0}
+    tv.save(model, tmp_path)
+    rewrite(tmp_path, lambda manifest, arrays: manifest.pop("medium"))
+    assert tv.load(tmp_path).medium == {}
+
+
+def test_a_manifest_is_read_up_to_its_limit(tmp_path, model):
+    path = tv.save(model, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("manifest.npy").file_size
+    checkpoint.read_file(path, (), (), lambda *_: True, biggest=size)
+    with pytest.raises(tv.CheckpointError, match="is damaged or no checkpoint"):
+        checkpoint.read_file(path, (), (), lambda *_: True, biggest=size - 1)

@@ -1,5 +1,6 @@
 """Corpora that stay in their files: the same data as in memory, of which a batch reads its own rows and no others."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tinyvrnn.data import Data, baselines, batches, load_data, pad
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
+from tinyvrnn.training import run as runs_folder
 
 RNG = np.random.default_rng(0)
 CUBE = RNG.normal(3.0, 2.0, size=(30, 7, 3)).astype(np.float32)
@@ -133,6 +135,21 @@ def test_a_run_on_a_mapped_file_is_that_on_the_same_in_memory(tmp_path, large, m
             tv.train(tv.VRNN(3, 8, 2, likelihood="gaussian"), load_data(path), False, epochs=2, batch=8, workers=1)[-1]
         )
     assert records[0]["valid"]["elbo"] == pytest.approx(records[1]["valid"]["elbo"], rel=1e-5)
+
+
+def test_a_mapped_file_is_told_from_another_by_lengths_and_some_sequences(tmp_path, large, monkeypatch):
+    """Of three that are looked at the first, one in the middle and the last; of fewer all."""
+    monkeypatch.setattr(runs_folder, "LOOKED_AT", 3)
+
+    def digest(**changes):
+        return runs_folder._fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
+
+    data, expected = load_data(save(tmp_path, FORMS["splits"]), standardise=False), hashlib.sha256()
+    for own, looked_at in ((data.train, (0, 9, 19)), (data.valid, (0, 2, 4)), (data.test, (0, 2, 4))):
+        for array in (own.lengths, *(own[i] for i in looked_at)):
+            expected.update(np.ascontiguousarray(array).tobytes())
+    assert isinstance(data.train, Mapped) and digest() == expected.hexdigest()
+    assert digest(train=CUBE[:1], train_lengths=[3]) != digest(train=CUBE[:1], train_lengths=[4])
 
 
 def test_the_command_takes_a_large_file(tmp_path, large, capsys):

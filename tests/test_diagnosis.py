@@ -1,10 +1,14 @@
 """Training that meets a number that is not finite stops, and names where that number first came from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import tinyvrnn as tv
 from runs import OPTIONS, small_data, small_model
+from tinyvrnn import noise
+from tinyvrnn.data import batches
 from tinyvrnn.training import loop
 from tinyvrnn.training.diagnosis import diagnose
 
@@ -70,20 +74,149 @@ def test_particles_are_counted_as_the_sequences_they_are_of(bound):
     assert found == "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"
 
 
+@pytest.mark.parametrize(
+    "name, eps, values, says",
+    [
+        ("vrnn", np.inf, {}, "z at step t = 2 of sequence 12 of the"),
+        ("vrnn", 1e10, {"phi_z__W1": HUGE}, "phi_z at step t = 2 of sequence 12 of the"),
+        ("vae", np.inf, {}, "z of Eq. 4 at step t = 2 of sequence 12 of the"),
+    ],
+)
+def test_noise_that_is_too_large_is_found_in_what_it_is_added_to(name, eps, values, says):
+    model = small_model(name)
+    fill(model, **values)
+    x, lengths, index = batch(0.0)
+    noise = np.zeros((*x.shape[:2], 2), "float32")
+    noise[2, 2] = eps
+    assert diagnose(model, x, lengths, index, noise).startswith(says)
+
+
+def test_a_score_that_is_not_finite_is_found():
+    """Three numbers a step, the log-probability of each a finite -3e38."""
+    model = small_model(likelihood="bernoulli")
+    fill(model, generate__W_out=0, generate__b_out=3e38)
+    x, lengths, index = batch(0.0)
+    eps = np.zeros((4, 6, 2), "float32")
+    assert diagnose(model, x, lengths, index, eps) == f"log p(x_t | ...) at step t = 0 of sequences {ANY[10:]}"
+
+
+def test_a_kl_that_is_not_finite_is_found(monkeypatch):
+    """Put there by hand, as the KL of finite numbers is finite (tests/test_distributions.py)."""
+    model = small_model()
+    terms = model._forward_terms
+
+    def bad(*given):
+        log_p, kl, cache = terms(*given)
+        kl[1, 3] = np.inf
+        return log_p, kl, cache
+
+    monkeypatch.setattr(model, "_forward_terms", bad)
+    found = diagnose(model, *batch(0.0), np.zeros((4, 6, 2), "float32"))
+    assert found == "the KL of Eq. 11 at step t = 1 of sequence 13 of the training split"
+
+
+WELL = "a number that does not come again when the batch is computed anew"
+
+
+@pytest.mark.parametrize("particles", [(), (3,)])
+def test_what_dropout_hides_is_not_blamed(particles):
+    """The number that would overflow is not read; without dropout it is."""
+    model = small_model()
+    model.params["phi_x"]["W1"][...] = 1.0
+    fill(model, infer__W1=HUGE)
+    x, lengths, index = batch()
+    keep = np.ones_like(x)
+    keep[2, 2] = 0
+    given = {"bound": "iwae", "uniforms": np.zeros((4, 6))} if particles else {}
+    eps = np.zeros((4, 6, *particles, 2), "float32")
+    spot = "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"
+    assert diagnose(model, x, lengths, index, eps, **given) == spot
+    assert diagnose(model, x, lengths, index, eps, keep=keep, **given) != spot
+
+
+@pytest.mark.parametrize("what", ["x", "h"])
+def test_what_stands_behind_the_end_of_a_sequence_is_not_blamed(what):
+    """A huge x behind the end is not read; a prediction behind it, from an h that is no longer 0, is not scored."""
+    model = small_model("rnn")
+    x, lengths, index = batch(0.0)
+    if what == "x":
+        fill(model, phi_x__W1=HUGE)
+        x[3, 1] = 1e10
+    else:
+        fill(model, predict__W1=HUGE, predict__W_out=HUGE, recur__b=1.0)
+        lengths = np.ones_like(lengths)
+    assert diagnose(model, x, lengths, index, np.zeros((4, 6, 0), "float32")) == WELL
+
+
+def test_what_a_smoothing_posterior_sees_ends_with_the_sequence():
+    """b = 1/2 of an only step, 15/16 where three more are looked at: 0.95e38 of each of six are 2.9e38, or overflow."""
+    model = small_model(posterior="smoothing")
+    fill(model, backward__W=0, backward__U=0, backward__b=np.repeat([0, 0, 50], 6), infer__W1=0.95e38, infer__W_out=0)
+    x, _, index = batch(0.0)
+    eps, one = np.zeros((4, 6, 2), "float32"), np.ones(6, int)
+    assert "mu_z" not in diagnose(model, x, one, index, eps)
+    assert diagnose(model, x, 4 * one, index, eps).startswith("mu_z, sigma_z of Eq. 9 at step t = 0")
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
+def test_the_gradients_that_are_looked_at_are_those_of_training(bound, monkeypatch):
+    """Of each sequence alone, as long as it is, and of all: with the noise, KL weight and dropout that training had."""
+    model, own, calls = small_model(), tv.VRNN.loss_and_grads, []
+
+    def spy(self, x, lengths, eps, beta, **given):
+        calls.append({"x": x, "eps": eps, "lengths": lengths, "beta": beta} | given)
+        return own(self, x, lengths, eps, beta, **given)
+
+    monkeypatch.setattr(tv.VRNN, "loss_and_grads", spy)
+    rng, (x, lengths, index) = np.random.default_rng(0), batch(1.0)
+    arrays = {"x": x, "eps": rng.standard_normal((4, 6, *([3] if bound == "iwae" else []), 2))}
+    arrays |= {"keep": rng.random(x.shape)} | ({"uniforms": rng.random((4, 6))} if bound == "iwae" else {})
+    given = {name: array for name, array in arrays.items() if name not in ("x", "eps")}
+    given |= {"bound": bound} if bound == "iwae" else {}
+    assert diagnose(model, x, lengths, index, arrays["eps"], 0.3, **given) == WELL
+    assert [call["lengths"].tolist() for call in calls] == [*([length] for length in lengths), lengths.tolist()]
+    for call, s in zip(calls, [*(slice(b, b + 1) for b in range(6)), slice(None)]):
+        assert call["beta"] == 0.3 and call.get("bound", "elbo") == bound
+        for name, array in arrays.items():
+            assert np.array_equal(call[name], array[: lengths[s].max(), s]), name
+    calls.clear()
+    diagnose(model, x, lengths, index, np.zeros((4, 6, 2)))
+    assert {call["beta"] for call in calls} == {1.0}
+
+
+@pytest.mark.parametrize("count, says", [(1, " 10"), (2, "s 10, 11"), (5, "s 10, 11, 12, 13, 14")])
+def test_as_many_sequences_are_named_as_fit_into_a_sentence(count, says):
+    model = small_model("rnn")
+    fill(model, predict__b1=HUGE, predict__W_out=HUGE)
+    x, lengths, index = (a[:, :count] if a.ndim == 3 else a[:count] for a in batch(0.0))
+    found = diagnose(model, x, lengths, index, np.zeros((4, count, 0), "float32"))
+    assert found == f"p(x_t | ...) of Eq. 2 at step t = 0 of sequence{says} of the training split"
+
+
 def bad_gradient(model, y=1e-15, W_out=1e10):
     """A loss that is finite, with ds = 5e29 for x = 1e12: at sigma = 2e-4, and y, W_out of the head that it meets."""
     fill(model, generate__W1=0, generate__b1=y, generate__W_out=W_out, generate__b_out=np.log(1e-4))
 
 
-def test_a_gradient_is_traced_to_its_leaf_and_sequence():
+@pytest.mark.parametrize(
+    "y, W_out, leaf",
+    [
+        (1e-15, 1e10, "generate.W1"),
+        (1e10, 0, "generate.W_out"),
+        # both, and what comes after: the first that the gradient comes to
+        (np.array([1e-15, 1e10, 0, 0, 0, 0]), np.array([[1e10], [0], [0], [0], [0], [0]]), "generate.W_out"),
+    ],
+    ids=["W1", "W_out", "both"],
+)
+def test_a_gradient_is_traced_to_its_leaf_and_sequence(y, W_out, leaf):
     model = small_model()
-    bad_gradient(model)
+    bad_gradient(model, y, W_out)
     x, lengths, index = batch(1e12)
     eps = np.zeros((4, 6, 2), "float32")
     with np.errstate(all="ignore"):
         assert np.isfinite(model.loss_and_grads(x, lengths, eps)[0])
     found = diagnose(model, x, lengths, index, eps)
-    assert found == "the gradient of generate.W1 (Eq. 6), for sequence 12 of the training split"
+    assert found == f"the gradient of {leaf} (Eq. 6), for sequence 12 of the training split"
 
 
 def test_a_gradient_that_is_only_too_long_is_named_with_its_greatest_number():
@@ -137,7 +270,8 @@ def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
 def test_bad_weights_are_never_left_out():
     model = small_model()
     model.theta[:] = np.nan
-    with pytest.raises(tv.DivergedError, match="the weights phi_x.W1 hold it already"):
+    says = r"the weights phi_x.W1 hold it already; .* --skip-nonfinite 1 \(skip_nonfinite\) or more\.$"
+    with pytest.raises(tv.DivergedError, match=says):
         tv.train(model, small_data("gaussian"), **OPTIONS | {"skip_nonfinite": 1000})
 
 
@@ -158,14 +292,49 @@ def test_a_validation_bound_that_is_no_number_is_not_saved(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_bound_that_is_trained_and_is_no_number_is_not_saved_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "evaluate", lambda *given: SimpleNamespace(per_sequence=np.nan))
+    options = OPTIONS | {"bound": "iwae", "particles": 2}
+    with pytest.raises(tv.DivergedError, match="The validation bound became nan after epoch 1"):
+        tv.train(small_model(), small_data("gaussian"), run=tv.Run(tmp_path / "r"), **options)
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_batch_that_is_well_is_not_blamed():
     x, lengths, index = batch(1.0)
-    found = diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32"))
-    assert found == "a number that does not come again when the batch is computed anew"
+    assert diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32")) == WELL
 
 
 def test_a_very_long_batch_is_not_computed_again(monkeypatch):
-    monkeypatch.setattr("tinyvrnn.training.diagnosis.MOST_STEPS", 23)
-    x, lengths, index = batch()
-    found = diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32"))
-    assert found == "somewhere in 6 sequences of 4 steps, too many to compute again at once"
+    x, lengths, index = batch(1.0)
+    for most, says in (
+        (23, "somewhere in 6 sequences of 4 steps, too many to compute again at once"),
+        (24, WELL),
+    ):
+        monkeypatch.setattr("tinyvrnn.training.diagnosis.MOST_STEPS", most)
+        assert diagnose(small_model(), x, lengths, index, np.zeros((4, 6, 2), "float32")) == says
+
+
+def test_the_batch_that_failed_is_the_one_that_is_looked_at(monkeypatch):
+    """The third batch of a warm-up of two epochs: half the weight of the KL, its own noise, dropout and uniforms."""
+    seen, step = [], loop.Adam.step
+    monkeypatch.setattr(loop, "diagnose", lambda *given, **more: seen.append((given, more)) or "something")
+
+    def ruin(self, theta, grads, lr):
+        step(self, theta, grads, lr)
+        theta[:] = np.nan if self.k == 2 else theta
+
+    monkeypatch.setattr(loop.Adam, "step", ruin)
+    model, data = small_model(), small_data("gaussian")
+    options = OPTIONS | {"warmup": 2, "dropout": 0.2, "bound": "iwae", "particles": 3, "workers": 1, "seed": 5}
+    with pytest.raises(tv.DivergedError, match=r"not finite at step 2 \(epoch 1\): something; try a smaller rate"):
+        tv.train(model, data, **options)
+    (own, x, lengths, index, eps, beta), given = seen[0]
+    third = list(batches(data.train, 8, seed=5, epoch=0, dtype="float32"))[2]
+    assert own is model and beta == 0.5
+    assert all(np.array_equal(a, b) for a, b in zip((x, lengths, index), third))
+    assert np.array_equal(eps, noise.standard_normal((*x.shape[:2], 3, 2), "float32", 5, "train", 2))
+    assert np.array_equal(given["uniforms"], noise.generator(5, "resample", 2).random(x.shape[:2]))
+    kept = noise.generator(5, "dropout", 2).random(x.shape) >= 0.2
+    assert np.array_equal(given["keep"], kept.astype("float32") / np.float32(0.8)) and given["bound"] == "iwae"
+    assert set(given) == {"bound", "uniforms", "keep"}

@@ -185,6 +185,28 @@ def test_training_with_recomputation_is_the_same_training():
     checks.assert_close(*thetas, 1e-9, "theta")
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_training_asks_for_what_it_was_told(recomputed, chunk, monkeypatch):
+    """Recomputation or none, for the weight of the KL that is due: two epochs of warm-up, of two batches each."""
+    seen = []
+
+    def spy(name, own):
+        def call(self, x, lengths, eps, beta, **given):
+            seen.append((name, beta, given.get("recompute", False)))
+            return own(self, x, lengths, eps, beta, **given)
+
+        monkeypatch.setattr(tv.VRNN, name, call)
+
+    spy("loss_and_grads", tv.VRNN.loss_and_grads)
+    spy("chunk_loss_and_grads", tv.VRNN.chunk_loss_and_grads)
+    model, *_ = checks.small(dtype="float32")
+    options = {"epochs": 2, "batch": 4, "workers": 1, "warmup": 2, "chunk": chunk, "recompute": recomputed}
+    tv.train(model, checks.toy_data(lengths=(3,) * 8), progress=False, **options)
+    name, calls = ("loss_and_grads", 1) if chunk is None else ("chunk_loss_and_grads", 2)
+    assert seen == [(name, beta, recomputed) for beta in (0.25, 0.5, 0.75, 1.0) for _ in range(calls)]
+
+
 def test_the_optimiser_steps_once_for_each_chunk(monkeypatch):
     steps, step = [], loop.Adam.step
     monkeypatch.setattr(loop.Adam, "step", lambda self, *given: (steps.append(1), step(self, *given)))

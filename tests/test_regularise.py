@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from runs import small_data, small_model
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
@@ -144,6 +145,18 @@ def test_matrices_decay_and_biases_do_not(name):
         assert np.all(array == (leaf.split(".")[1][0] in "WU")), leaf
 
 
+def test_a_step_of_training_takes_its_share_of_the_matrices():
+    thetas = []
+    for decay in (0.0, 5.0):
+        model = small_model()
+        first = model.theta.copy()
+        tv.train(model, small_data("gaussian"), epochs=1, batch=99, lr=0.01, weight_decay=decay, progress=False)
+        thetas.append(model.theta)
+    share = 0.05 * matrices(first, model.shapes) * first
+    np.testing.assert_allclose(thetas[0] - thetas[1], share, atol=1e-7)
+    assert np.abs(share).max() > 0.01
+
+
 def test_training_with_decay_leaves_smaller_weights():
     data, norms = tv.load_data("digits8"), []
     for decay in (0.0, 5.0):
@@ -162,6 +175,8 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
     ones = [np.ones((3, 2))] * 5
     assert recipe(tv.Data.from_sequences("ones", ones, ones, ones))["dropout"] > 0
     assert set(recipe(tv.load_data("digits8"))) == {"epochs"}
+    for count, options in ((999, {"epochs", "batch", "weight_decay", "dropout"}), (1000, {"epochs"})):
+        assert set(recipe(tv.Data.from_sequences("ones", [np.ones((1, 2))] * count, ones, ones))) == options
 
 
 def test_the_gradients_of_ink_are_not_all_cut():

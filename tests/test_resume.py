@@ -1,5 +1,6 @@
 """Runs survive: what is stopped goes on bit for bit, what is written is whole, and one process writes at a time."""
 
+import hashlib
 import json
 import os
 import random
@@ -9,13 +10,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import SoftFileLock, Timeout
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import tinyvrnn as tv
 from runs import OPTIONS, record_of, small_data, small_model
@@ -23,6 +30,7 @@ from tinyvrnn import files
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 from tinyvrnn.training import checkpoint, loop
+from tinyvrnn.training import run as run_folder
 from tinyvrnn.training.options import Options
 from tinyvrnn.training.run import Run
 from tinyvrnn.training.state import COUNTS, VECTORS
@@ -126,6 +134,24 @@ def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
     assert not (again.theta == whole.theta).all() and without_seconds(others) != without_seconds(records)
 
 
+def test_ctrl_c_after_the_last_batch_is_no_interruption(tmp_path):
+    """Of 12 batches; after the end of an epoch before it is."""
+    assert len(train(small_model(), small_data("gaussian"), tmp_path / "last", stop=11)) == 4
+    with pytest.raises(KeyboardInterrupt, match="^after step 9; what was saved before is in .*, and --resume "):
+        train(small_model(), small_data("gaussian"), tmp_path / "before", stop=8)
+    with pytest.raises(KeyboardInterrupt, match="^after step 9$"):
+        train(small_model(), small_data("gaussian"), stop=8)
+
+
+def test_a_run_that_is_out_of_time_before_an_epoch_ended_leaves_the_weights_as_they_are(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(), small_data("gaussian"), tmp_path, 1)
+    _, arrays = checkpoint.read_file(tmp_path / "resume.npz", (), VECTORS, lambda *_: True)
+    model = small_model()
+    assert train(model, small_data("gaussian"), tmp_path, resume=True, minutes=1e-9) == []
+    assert (model.theta == arrays["theta"]).all() and not (model.theta == arrays["best_theta"]).all()
+
+
 def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path):
     data, model = small_data("gaussian"), small_model()
     first = train(model, data, tmp_path)
@@ -145,12 +171,15 @@ def test_minutes_are_counted_over_all_parts_of_a_run(tmp_path):
     assert 0.55 < records[-1]["seconds"] < 0.9
 
 
-def test_a_long_epoch_is_saved_within(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+@pytest.mark.parametrize(
+    "seconds, moments", [(0.0, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]), (60.0, [(1, 0), (2, 0)])]
+)
+def test_a_long_epoch_is_saved_within(seconds, moments, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", seconds)
     kept = []
     monkeypatch.setattr(Run, "keep", lambda self, state: kept.append((state.epoch, state.batch)))
     train(small_model(), small_data("gaussian"), tmp_path, epochs=2)
-    assert kept == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert kept == moments
 
 
 # ---- what can't go on ----------------------------------------------------------------------------
@@ -193,7 +222,9 @@ def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_a_single_number_that_changed_is_other_data(split, tmp_path):
+def test_a_single_number_that_changed_is_other_data(split, tmp_path, monkeypatch):
+    """In memory all numbers are looked at; of a set on the disk those of some sequences."""
+    monkeypatch.setattr(run_folder, "LOOKED_AT", 1)
     splits = {name: list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")}
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), small_data("gaussian"), tmp_path, 4)
@@ -203,14 +234,117 @@ def test_a_single_number_that_changed_is_other_data(split, tmp_path):
         train(small_model(), data, tmp_path, resume=True)
 
 
-def test_weights_of_another_shape_are_refused(tmp_path):
+def stopped_and_changed(folder, change):
+    """A run that was stopped after 4 batches, and change(manifest, arrays) of what it goes on from."""
     with pytest.raises(KeyboardInterrupt):
-        train(small_model(), small_data("gaussian"), tmp_path, 4)
-    path, names = tmp_path / "resume.npz", (*VECTORS, "mean", "std")
+        train(small_model(), small_data("gaussian"), folder, 4)
+    path, names = folder / "resume.npz", (*VECTORS, "mean", "std")
     manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, lambda *_: True)
-    checkpoint.write(path, manifest, arrays | {"v": arrays["v"][:1]})
+    change(manifest, arrays)
+    checkpoint.write(path, manifest, arrays)
+
+
+def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_path):
+    whole, again = small_model(), small_model()
+    records = train(whole, small_data("gaussian"))
+    stopped_and_changed(
+        tmp_path,
+        lambda m, a: (
+            m["config"].update(tinyvrnn="0.0.1"),
+            m["config"]["data"].update(source="elsewhere.npz"),
+            m["config"]["model"].update(backend="strict"),
+        ),
+    )
+    assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), whole, records)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda options: options.pop("weight_decay"), "weight_decay = None, which can't go on with 0.0"),
+        (lambda options: options.update(colour=1), "colour = 1, which can't go on with None"),
+    ],
+)
+def test_options_that_one_of_two_versions_does_not_know_are_no_agreement(change, says, tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: change(manifest["config"]["training"]))
+    with pytest.raises(tv.CheckpointError, match=says):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(config=[]),
+        lambda m: m["counts"].update(step=-1),
+        lambda m: m["counts"].update(stale=1.0),
+        lambda m: m["counts"].update(skipped=True),
+        lambda m: m["counts"].update(best="1"),
+        lambda m: m["counts"].update(k=None),
+        lambda m: m["counts"].update(totals=[0.0, 0.0]),
+        lambda m: m["counts"].update(totals=[0.0, 0.0, 0]),
+        lambda m: m["counts"].update(records={}),
+        lambda m: m["counts"]["records"][0].pop("step"),
+        lambda m: m["counts"]["records"][0].pop("seconds"),
+        lambda m: m["counts"]["records"][0].pop("epoch"),
+        lambda m: m["counts"]["records"][0].pop("train"),
+        lambda m: m["counts"]["records"][0].update(lr="1"),
+        lambda m: m["counts"]["records"][0]["train"].update(elbo=[]),
+        lambda m: m["counts"]["records"][0]["valid"].update(kl={}),
+    ],
+)
+def test_a_state_that_no_run_has_saved_is_refused(change, tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: change(manifest))
+    with pytest.raises(tv.CheckpointError, match="resume.npz is damaged"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_a_state_at_its_limits_goes_on(tmp_path):
+    """Counts of 0, a norm that no number is, whole numbers in records, and more records than a checkpoint's MiB."""
+    long = [record_of(epoch) | {"grad_norm": None} for epoch in range(1, 7001)]
+    changes = {"stale": 0, "skipped": 0, "best_step": 0, "records": long}
+    stopped_and_changed(tmp_path, lambda manifest, arrays: manifest["counts"].update(changes))
+    assert len(train(small_model(), small_data("gaussian"), tmp_path, resume=True)) == 7003
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: arrays.update(v=arrays["v"][:1]))
     with pytest.raises(tv.CheckpointError, match="its weights are not those of its model"):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_config_toml_says_what_decides_the_run(tmp_path):
+    data, model = small_data("gaussian"), small_model(seed=2)
+    train(model, replace(data, origin="/set.npz", scale="axes"), tmp_path, epochs=1, lr=0.25)
+    found = tomllib.loads((tmp_path / "config.toml").read_text())
+    arrays = [array for own in (data.train, data.valid, data.test) for array in (own.lengths, own.values)]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
+    splits = {"sequences": [22, 5, 5], "sha256": digest.hexdigest()}
+    assert found["data"] == {"source": "/set.npz", "units": data.units, "scale": "axes"} | splits
+    assert found["model"] == {"name": "vrnn", "backend": "numpy"} | model.config and model.config["seed"] == 2
+    options = Options(epochs=1, batch=8, lr=0.25)._asdict()
+    assert found["training"] == {name: value for name, value in options.items() if value is not None}
+    assert found["tinyvrnn"] == tv.__version__ and len(found) == 4
+
+
+def test_the_checkpoint_holds_the_best_weights_also_where_a_run_goes_on_from_others(tmp_path):
+    """And says what they were trained on; it is written when there are better ones, and when a run goes on."""
+    data, file = replace(small_data("gaussian"), origin="/set.npz"), tmp_path / "checkpoint.npz"
+    for resume in (False, True):
+        model = small_model()
+        state = loop.State(model, loop.Adam(model.theta))
+        with Run(tmp_path, resume=resume) as run:
+            run.start(model, data, Options(epochs=9), state)
+            if not resume:
+                one_more_epoch(state)
+                run.keep(state)
+                best, before = model.theta.copy(), file.stat().st_mtime_ns
+                state.vectors["theta"] *= 2
+                state.step += 1
+                run.keep(state)
+                assert file.stat().st_mtime_ns == before
+    assert (model.theta == 2 * best).all() and (tv.load(tmp_path).theta == best).all()
+    manifest, _ = checkpoint.read(tmp_path)
+    assert (manifest["step"], manifest["data"], manifest["steps"]) == (3, "/set.npz", data.train.max_steps)
 
 
 def test_a_state_saves_all_that_it_holds():
@@ -223,6 +357,21 @@ def test_a_state_saves_all_that_it_holds():
     assert state.saved()[1] == counts and state.optimiser.k == 40
     assert all((state.vectors[name] == array).all() for name, array in arrays.items())
     assert state.vectors["m"] is state.optimiser.m and state.vectors["v"] is state.optimiser.v
+
+
+def test_only_a_better_bound_is_the_best():
+    """The same one again is no better; what is no number is none."""
+    state = loop.State(model := small_model(), loop.Adam(model.theta))
+    first = model.theta.copy()
+    found = []
+    for value in (-3.0, -3.0, np.nan, -4.0, -2.0):
+        state.step += 1
+        found.append((state.score(value), state.best, state.best_step, state.stale))
+        model.theta += 1
+    assert found == [
+        (True, -3.0, 1, 0), (False, -3.0, 1, 1), (False, -3.0, 1, 2), (False, -3.0, 1, 3), (True, -2.0, 5, 0)
+    ]  # fmt: skip
+    assert np.allclose(state.vectors["best_theta"], first + 4)
 
 
 def test_a_run_takes_one_training(tmp_path):
@@ -288,12 +437,25 @@ def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
     assert capsys.readouterr().err == "Stopping after this batch; Ctrl-C once more stops at once.\n"
 
 
-def test_another_thread_trains_without_signals(tmp_path):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(train(small_model(), small_data("gaussian"), epochs=1)))
-    thread.start()
-    thread.join()
-    assert len(found[0]) == 1
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *given: None], ids=["ignored", "own"])
+def test_a_ctrl_c_that_is_not_pythons_own_is_left_as_it_is(handler):
+    """nohup has it ignored; a program of one's own may handle it."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with loop.Interrupt() as interrupt:
+            assert signal.getsignal(signal.SIGINT) is handler
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupt.noted
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_trains_without_signals():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ThreadPoolExecutor(1) as pool:
+        records = pool.submit(train, small_model(), small_data("gaussian"), epochs=1).result()
+    assert len(records) == 1 and signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 COMMAND = [sys.executable, "-m", "tinyvrnn", "train", "digits8", "--hidden", "16", "--latent", "2", "--epochs", "20"]
@@ -321,7 +483,7 @@ def wait_for(process, line):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert finish(start(tmp_path / "whole")) == 0
     process = start(tmp_path / "run")
-    wait_for(process, "epoch 3")
+    wait_for(process, "epoch 1")  # of 20: on a busy machine some more go by
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130 and err.startswith("Stopping after this batch") and err.count("\n") == 2
@@ -486,6 +648,47 @@ def test_a_folder_that_is_removed_is_written_anew(kept):
     assert (run.folder / "config.toml").exists()
 
 
+def test_records_that_can_not_be_written_are_named(kept):
+    run, state = kept
+    one_more_epoch(state)
+    (run.folder / "metrics.jsonl").unlink()
+    (run.folder / "metrics.jsonl").mkdir()
+    says = f"Cannot go on writing into {run.folder}: Is a directory; what was saved before is whole: mend that, and go"
+    with pytest.raises(tv.CheckpointError, match=says):
+        run.keep(state)
+
+
+def test_another_thread_may_keep_what_this_one_began(kept):
+    run, state = kept
+    one_more_epoch(state)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run.keep, state).result()
+    assert_the_old_is_whole(run, state, epoch=2)
+
+
+def test_a_picture_is_whole_or_not_there_and_says_so(kept, monkeypatch):
+    run, _ = kept
+    figure = Figure(figsize=(1, 2), dpi=50)
+    with rc_context({"savefig.format": "svg"}):
+        run.picture("curves.png", figure)
+    assert imread(run.folder / "curves.png").shape == (100, 50, 4)
+    before = (run.folder / "curves.png").read_bytes()
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    says = f"Cannot write curves.png into {run.folder}: No space left on device; the weights and records are whole.$"
+    with pytest.raises(tv.CheckpointError, match=says):
+        run.picture("curves.png", figure)
+    assert (run.folder / "curves.png").read_bytes() == before
+
+
+def test_records_are_appended_to_what_is_there(kept):
+    run, state = kept
+    path = run.folder / "metrics.jsonl"
+    path.write_text("a line\n")
+    one_more_epoch(state)
+    run.keep(state)
+    assert path.read_text() == f"a line\n{json.dumps(state.records[1])}\n"
+
+
 # ---- one process at a time -----------------------------------------------------------------------
 
 
@@ -501,11 +704,56 @@ def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
     finish(process)
 
 
+@pytest.mark.parametrize("removed", ["run/.lock", "run", "."])
+def test_a_lock_that_was_removed_is_taken_again(removed, tmp_path):
+    """The file alone, the folder, or the one that it is in; by a run that is entered twice, as the command does."""
+    with Run(tmp_path / "runs" / "run") as run, run:
+        state = loop.State(model := small_model(), loop.Adam(model.theta))
+        run.start(model, small_data("gaussian"), Options(epochs=9), state)
+        gone = tmp_path / "runs" / removed
+        gone.unlink() if gone.is_file() else shutil.rmtree(gone)
+        run.keep(state)
+        assert (run.folder / ".lock").read_text().startswith(str(os.getpid()))
+    assert not (run.folder / ".lock").exists() and run.can_go_on
+
+
 @pytest.mark.parametrize("marker, says", [("", "nobody known"), ("7\nnode-3\n1\n", "the process 7 on node-3")])
 def test_a_lock_of_nobody_here_says_what_to_delete(marker, says, tmp_path):
     (tmp_path / ".lock").write_text(marker)
     with pytest.raises(tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process is no more"):
         Run(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(
+    "marker, says",
+    [
+        (None, "nobody known"),
+        (b"\xff\xfe\n", "the process \ufffd\ufffd on :"),
+        (f"{os.getpid()}\nhere\n".encode(), "another Run of this process:"),
+    ],
+    ids=["none", "rubbish", "own"],
+)
+def test_whatever_a_lock_holds_is_said_in_a_sentence(marker, says, tmp_path, monkeypatch):
+    """Also where it went in the moment before it was read."""
+
+    def refuse(self, timeout):
+        raise Timeout(self.lock_file)
+
+    monkeypatch.setattr(SoftFileLock, "acquire", refuse)
+    if marker is not None:
+        (tmp_path / ".lock").write_bytes(marker)
+    with pytest.raises(tv.CheckpointError, match=f"in use by {says}"):
+        Run(tmp_path).__enter__()
+
+
+def test_what_a_dead_process_was_writing_is_cleared_and_nothing_else(tmp_path, monkeypatch):
+    for name in (".resume.npz.1a.part", ".lock.1a", ".mine", "my.part"):
+        (tmp_path / name).touch()
+    with Run(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".mine", "my.part"]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "gone"])  # in the moment before it was removed
+    with Run(tmp_path):
+        pass
 
 
 def test_a_folder_that_another_process_took_after_its_removal_is_left_to_it(kept):
@@ -534,6 +782,13 @@ def test_a_folder_is_free_again_after_a_run_and_after_a_mistake(tmp_path):
     with pytest.raises(tv.ConfigError), Run(tmp_path / "new") as run:
         tv.train(small_model(), small_data("gaussian"), run=run, epochs=0)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with Run(tmp_path / "mine"), Run(tmp_path / "new") as run, run:
+        pass
+    assert not (tmp_path / "new").exists() and (tmp_path / "mine").exists()
     train(small_model(), small_data("gaussian"), tmp_path / "new", epochs=1)
+    says = r"already holds a run \(checkpoint.npz, config.toml, metrics.jsonl, resume.npz\): choose another folder"
+    with pytest.raises(tv.CheckpointError, match=says):
+        Run(tmp_path / "new").__enter__()
     with Run(tmp_path / "new", resume=True):
         pass

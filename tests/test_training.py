@@ -2,20 +2,25 @@
 
 import json
 import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 import tinyvrnn as tv
+from runs import small_data, small_model
 from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import pad
+from tinyvrnn.data import batches, pad
 from tinyvrnn.models.base import Parts
-from tinyvrnn.training import optim, parallel
+from tinyvrnn.training import loop, optim, parallel
 from tinyvrnn.training.loop import _Clock
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import Options
+from tinyvrnn.training.options import of as options_of
 from tinyvrnn.training.parallel import Workers, cut
 from tinyvrnn.training.state import State
 
@@ -135,6 +140,32 @@ def test_warm_up_rises_linearly_to_one_and_stays(digits8):
     np.testing.assert_allclose(betas[:30], np.arange(1, 31) / 30)
     assert betas[30:] == [1.0] * 10
     assert clock_at_the_start(digits8, epochs=1).beta() == 1.0
+
+
+def test_a_run_is_over_by_steps_or_by_minutes_whichever_comes_first(digits8, monkeypatch):
+    """1,437 sequences in batches of 500 are three steps an epoch; 20 seconds were trained before."""
+    now = [1000.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    for options, at_once, later in (
+        ({"epochs": 2, "minutes": None}, 1 / 6, 1 / 6),
+        ({"epochs": None, "minutes": 1.0}, 1 / 3, 50 / 60),
+        ({"epochs": 2, "minutes": 1.0}, 1 / 3, 50 / 60),
+        ({"epochs": 2, "minutes": 60.0}, 1 / 6, 1 / 6),
+    ):
+        now[0] = 1000.0
+        model = small(digits8)
+        state = State(model, Adam(model.theta))
+        state.seconds, state.step = 20.0, 1
+        clock = _Clock(Options(batch=500, **options), digits8, state)
+        assert clock.progress() == pytest.approx(at_once) and clock.seconds == 20.0
+        now[0] = 1030.0
+        assert clock.progress() == pytest.approx(later) and not clock.over() and clock.seconds == 50.0
+        assert clock.lr() == pytest.approx(0.001 * (1 + math.cos(math.pi * later)))
+        state.step, now[0] = 6, 1040.0
+        assert clock.progress() == pytest.approx(1.0 if options["epochs"] or options["minutes"] == 1.0 else 0.0)
+        assert clock.over()
+        state.step, now[0] = 99, 99999.0
+        assert clock.progress() == 1.0
 
 
 def test_the_rate_falls_along_half_a_cosine(digits8):
@@ -376,10 +407,24 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"epochs": 1, "lr": -1.0}, "lr must be a positive number, got -1.0"),
+        ({"epochs": 1, "lr": 0}, "lr must be a positive number"),
         ({"epochs": 1, "clip": float("nan")}, "clip must be a positive number"),
+        ({"epochs": 1, "clip": math.inf}, "clip must be a positive number"),
+        ({"minutes": 0.0}, "minutes must be a positive number"),
+        ({"minutes": math.inf}, "minutes must be a positive number"),
         ({"epochs": 1, "batch": 2.5}, "batch must be a whole number"),
+        ({"epochs": 1, "batch": 0}, "batch must be a whole number of at least 1, got 0"),
+        ({"epochs": 1, "patience": 0}, "patience must be a whole number of at least 1, got 0"),
+        ({"epochs": 1, "chunk": 0}, "chunk must be a whole number of at least 1, got 0"),
+        ({"epochs": 1, "warmup": -1}, "warmup must be a whole number of at least 0, got -1"),
+        ({"epochs": 1, "skip_nonfinite": -1}, "skip_nonfinite must be a whole number of at least 0, got -1"),
         ({"epochs": 1, "workers": 0}, "workers must be"),
-        ({"epohcs": 1}, "did you mean"),
+        ({"epochs": 1, "workers": "all"}, "workers must be"),
+        ({"epochs": 1, "weight_decay": math.inf}, "weight_decay must be"),
+        ({"epochs": None, "minutes": None}, "give epochs or minutes"),
+        ({"epochs": None}, "give epochs or minutes"),
+        ({"epohcs": 1}, 'Unknown training option "epohcs": did you mean "epochs"'),
+        ({"seeed": 1, "epohcs": 1}, 'Unknown training option "epohcs"'),
     ],
 )
 def test_options_that_make_no_run_are_refused(digits8, options, match):
@@ -388,6 +433,61 @@ def test_options_that_make_no_run_are_refused(digits8, options, match):
     with pytest.raises(tv.ConfigError, match=match):
         tv.train(model, digits8, progress=False, **options)
     assert (model.theta == before).all()
+
+
+def test_options_at_their_limits_are_options():
+    ones = dict.fromkeys(("epochs", "batch", "patience", "chunk", "workers"), 1)
+    zeros = dict.fromkeys(("warmup", "skip_nonfinite", "dropout", "weight_decay"), 0)
+    least = dict.fromkeys(("minutes", "lr", "clip"), 1e-9)
+    assert options_of(ones | zeros | least) == Options(**ones, **zeros, **least)
+
+
+def test_a_bare_call_is_20_epochs_and_numbers_of_numpy_are_plain():
+    assert options_of({}) == Options(epochs=20) and options_of({"minutes": 2}) == Options(minutes=2)
+    found = options_of({"epochs": np.int64(3), "lr": np.float32(0.5), "bound": "iwae"})
+    assert found == Options(epochs=3, lr=0.5, bound="iwae") and {type(found.epochs), type(found.lr)} == {int, float}
+
+
+def test_a_score_has_a_key_and_a_name():
+    exact, bound = tv.RNN(3, 4), tv.VRNN(3, 4, 2)
+    assert (Options().score, Options().score_name(bound), Options().score_name(exact)) == ("elbo", "ELBO", "log p(x)")
+    assert Options(bound="iwae", particles=8).score == Options(bound="iwae", particles=8).score_name(bound) == "iwae-8"
+
+
+@pytest.mark.parametrize("longest, steps", [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (101, 11)])
+def test_recomputation_evaluates_the_root_of_the_length_at_once(longest, steps):
+    sequences = SimpleNamespace(max_steps=longest)
+    assert Options(recompute=True).chunk_to_evaluate(sequences) == steps
+    assert Options(chunk=7).chunk_to_evaluate(sequences) == 7 and Options().chunk_to_evaluate(sequences) is None
+
+
+@pytest.mark.parametrize(
+    "model, options, says",
+    [
+        ("rnn", {"bound": "iwae"}, "leave bound out"),
+        ("vae", {"chunk": 2}, "chunk is for a model that has a state"),
+        ("vae", {"recompute": True}, "recompute is for a model that has a state"),
+        ("vrnn", {"chunk": 2, "bound": "iwae"}, "chunk is for the bound elbo, got iwae"),
+        ("vrnn", {"recompute": True, "bound": "iwae"}, "recompute is for the bound elbo, got iwae"),
+    ],
+)
+def test_options_that_do_not_suit_the_model_are_refused(model, options, says):
+    with pytest.raises(tv.ConfigError, match=says):
+        Options(**options).check_for(small_model(model))
+
+
+def test_options_are_described_by_what_is_on():
+    """One line: how long, then each option; those that are off and change nothing are left out."""
+    usual = "batch 64, lr 0.002, warmup 0, clip 50.0, dropout 0.0, weight_decay 0.0, patience 20, seed 0, workers auto"
+    assert Options(epochs=3).describe() == f"training: 3 epochs, {usual}, bound elbo, particles 1"
+    more = Options(minutes=0.5, chunk=7, recompute=True, skip_nonfinite=2).describe()
+    found = f"training: 0.5 min, {usual}, bound elbo, particles 1, chunk 7, recompute True, skip_nonfinite 2"
+    assert more == found
+
+
+def test_what_is_no_data_is_refused(digits8):
+    with pytest.raises(tv.DataError, match="Expected data from load_data or Data.from_sequences, got ndarray"):
+        tv.train(small(digits8), np.ones((3, 4, 8)), epochs=1)
 
 
 def test_data_that_do_not_fit_are_refused(digits8):
@@ -404,6 +504,92 @@ def test_records_are_plain_json(digits8):
     assert records[0]["train"]["elbo"] == pytest.approx(
         records[0]["train"]["log_likelihood"] - records[0]["train"]["kl"], rel=1e-5
     )
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
+def test_a_record_holds_what_the_epoch_was(bound, monkeypatch):
+    """With a rate that changes nothing: the sums of three batches with the noise at their steps, and their numbers."""
+    data, model = small_data("gaussian"), small_model()
+    options = {"epochs": 2, "batch": 8, "seed": 3, "warmup": 4, "lr": 1e-30, "workers": 1}
+    options |= {"bound": "iwae", "particles": 2} if bound == "iwae" else {}
+    now = iter(np.arange(1000.0) / 7)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(now))
+    first, second = tv.train(model, data, progress=False, **options)
+    totals, step = [], 3
+    for x, lengths, _ in batches(data.train, 8, seed=3, epoch=1, dtype="float32"):
+        eps, given = loop._noise(model, x, Options(**options), step)
+        step += 1
+        _, grads, parts = model.loss_and_grads(x, lengths, eps, step / 12, **given)
+        totals.append([term.sum(dtype="float64") for term in parts])
+    expected = dict(zip(("elbo", "kl", "log_likelihood"), np.sum(totals, axis=0) / 22))
+    assert second["train"] == pytest.approx(expected, rel=1e-12)
+    found = evaluate_elbo(model, data.valid)
+    per_sequence = found.elbo_per_sequence, found.kl_per_sequence, found.log_likelihood_per_sequence
+    score = {"iwae-2": evaluate(model, data.valid, "iwae", 2).per_sequence} if bound == "iwae" else {}
+    assert second["valid"] == dict(zip(("elbo", "kl", "log_likelihood"), per_sequence)) | score
+    assert (second["epoch"], second["step"], second["beta"]) == (2, 6, 0.5) and first["step"] == 3
+    assert second["lr"] == pytest.approx(5e-31 * (1 + math.cos(math.pi * 5 / 6)))
+    assert second["grad_norm"] == pytest.approx(np.linalg.norm(grads), rel=1e-5)
+    assert second["seconds"] == round(second["seconds"], 3) > first["seconds"] > 0
+    assert set(second) == {"epoch", "step", "seconds", "beta", "lr", "grad_norm", "train", "valid"}
+
+
+def test_the_model_is_told_what_its_data_are():
+    data = tv.Data.from_sequences("s", *([np.full((3, 3), 2.0), np.zeros((3, 3))] for _ in range(3)), standardise=True)
+    data = replace(data, medium={"name": "sound", "rate": 8000, "full_scale": 1.0})
+    model = small_model()
+    tv.train(model, data, progress=False, epochs=1)
+    assert (model.mean == data.mean).all() and (model.std == data.std).all()
+    assert (model.units, model.medium) == (data.units, data.medium)
+
+
+def test_after_each_epoch_the_model_is_as_it_is_then_and_in_the_end_the_best():
+    """Weights that are ruined after the third epoch of six."""
+    model, seen = small_model(), []
+
+    def on_epoch(record, is_best):
+        seen.append((record, is_best, model.theta.copy()))
+        model.theta += 1 if record["epoch"] == 3 else 0
+
+    records = tv.train(model, small_data("gaussian"), False, on_epoch, epochs=6, batch=8)
+    bounds = [record["valid"]["elbo"] for record in records]
+    assert [record for record, *_ in seen] == records
+    assert [is_best for _, is_best, _ in seen] == [bounds[i] > max([-math.inf, *bounds[:i]]) for i in range(6)]
+    best = int(np.argmax(bounds))
+    assert best < 3 and (model.theta == seen[best][2]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_step_is_given_has_the_dtype_of_the_model(dtype, monkeypatch):
+    seen, own = set(), loop._gradients
+
+    def spy(model, x, lengths, eps, beta, options, workers, given):
+        seen.update((x.dtype.name, eps.dtype.name, given["keep"].dtype.name))
+        return own(model, x, lengths, eps, beta, options, workers, given)
+
+    monkeypatch.setattr(loop, "_gradients", spy)
+    tv.train(small_model(dtype=dtype), small_data("gaussian"), progress=False, epochs=1, dropout=0.5)
+    assert seen == {dtype}
+
+
+@pytest.mark.parametrize("backend, count", [("numpy", 3), ("strict", 1)])
+def test_a_batch_is_shared_out_on_a_host_and_one_on_a_device(backend, count, monkeypatch):
+    seen, own = [], loop.Workers
+    monkeypatch.setattr(loop, "Workers", lambda split: seen.append(split.slices) or own(split))
+    tv.train(small_model(backend=backend), small_data("gaussian"), progress=False, epochs=1, workers=3)
+    assert seen == [count]
+
+
+def test_the_bar_ends_full_and_says_where_the_run_stands(capsys):
+    records = tv.train(small_model("rnn"), small_data("gaussian"), epochs=2, batch=8)
+    best = max(record["valid"]["elbo"] for record in records)
+    bars = capsys.readouterr().err.split("\r")
+    bar, last = bars[-1], records[-1]["valid"]["elbo"]
+    assert any(bar.startswith(" 50%|") for bar in bars)
+    assert re.match(r"100%\|\S*\s*\| \d\d:\d\d<\d\d:\d\d, valid log p", bar), bar  # and no count of steps beside it
+    assert f"valid log p(x) {last:.2f}, best {best:.2f} nats/sequence" in bar
+    tv.train(small_model("rnn"), small_data("gaussian"), epochs=1, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_short_run_on_digits_beats_the_baselines():

@@ -252,7 +252,14 @@ def test_serving_in_this_process_word_for_word(tmp_path):
     shared.theta[...] = model.theta * 2
     asked, answers, before = io.BytesIO(), io.BytesIO(), signal.getsignal(signal.SIGINT)
     good, bad = (x, lengths, eps), (x[0], lengths, eps)
-    for message in (None, plan, ("loss_and_grads", good, {}), ("loss_and_grads", bad, {"beta": 0.5}), None):
+    for message in (
+        None,
+        plan._replace(path=str(tmp_path / "gone")),
+        plan,
+        ("loss_and_grads", good, {}),
+        ("loss_and_grads", bad, {"beta": 0.5}),
+        None,
+    ):
         pickle.dump(message, asked)
     asked.write(b"\x80")  # a parent that was killed within a question
     asked.seek(0)

@@ -26,7 +26,7 @@ EQUATIONS = {  # of each group of weights, in the order in which a gradient come
 }
 
 
-def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
+def diagnose(model, x, lengths, index, eps, beta=1.0, **given):
     """A clause for a person. Arguments as of `model.loss_and_grads`; index (B,): whose number in the split each is."""
     if x.shape[0] * x.shape[1] > MOST_STEPS:
         return f"somewhere in {x.shape[1]} sequences of {x.shape[0]} steps, too many to compute again at once"
@@ -34,9 +34,8 @@ def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
         bad = _bad_leaves(model, model.theta)
         if bad:
             return f"the weights {bad[0]} hold it already"
-        return _in_forward(model, x, lengths, index, eps, given.get("keep")) or _in_gradient(
-            model, x, lengths, index, eps, beta, given if bound == "elbo" else given | {"bound": bound}
-        )
+        found = _in_forward(model, x, lengths, index, eps, given.get("keep"))
+        return found or _in_gradient(model, x, lengths, index, eps, beta, given)
 
 
 def quantities(model, cache, read):
@@ -105,7 +104,7 @@ def _with_equation(leaf):
 
 def _gradient(model, x, lengths, eps, beta, given, s):
     T = lengths[s].max()
-    own = {name: value[:T, s] if getattr(value, "ndim", 0) else value for name, value in given.items()}
+    own = {name: value if isinstance(value, str) else value[:T, s] for name, value in given.items()}
     return model.loss_and_grads(x[:T, s], lengths[s], eps[:T, s], beta, **own)[1]
 
 

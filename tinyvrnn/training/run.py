@@ -129,11 +129,11 @@ class Run:
     def _keep_records(self, records):
         """Appends lines to metrics.jsonl; the first time it is written whole, as a killed run may have left more."""
         path = self.folder / METRICS
-        lines = "".join(json.dumps(record) + "\n" for record in records[self._recorded :])
+        lines = "".join(json.dumps(record) + "\n" for record in records[self._recorded :]).encode()
         if self._recorded is None:
-            write_atomically(path, lambda file: file.write(lines.encode()))
+            write_atomically(path, lambda file: file.write(lines))
         else:
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path, "ab") as file:
                 file.write(lines)
         self._recorded = len(records)
 

@@ -75,4 +75,4 @@ class State:
         for name in COUNTS:
             setattr(self, name, counts[name])
         self.optimiser.k = counts["k"]
-        self.totals = self.backend.asarray(counts["totals"], dtype="float64")
+        self.totals = self.backend.asarray(counts["totals"])

@@ -181,7 +181,8 @@ def serve(asked=None, answers=None):
             if message is None:
                 answer = None
             elif isinstance(message, Plan):
-                answer = partial(_answer, *_make(message))
+                with suppress(FileNotFoundError):  # a training that is over already
+                    answer = partial(_answer, *_make(message))
             else:
                 pickle.dump(answer(*message), answers, protocol=pickle.HIGHEST_PROTOCOL)
                 answers.flush()
