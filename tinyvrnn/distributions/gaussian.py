@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from tinyvrnn.backend import namespace
+from tinyvrnn.kernels import fused
 from tinyvrnn.nn.activations import sigmoid, softplus
 from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward
 
@@ -84,6 +87,25 @@ def reparameterise_backward(cache, dz):
     """dmu = dz, dsigma = dz * eps, deps = dz * sigma."""
     eps, sigma = cache
     return dz, dz * eps, dz * sigma
+
+
+@fused("b[mu s] eps", "o[mu s] z", "o_mu += b_mu; o_s += b_s; z = o_mu + (softplus(o_s) + T(1e-4)) * eps;")
+def draw(b, eps, o, z):
+    """A loop's draw: o + b = [mu, s] (..., 2Z), into o, and z = mu + sigma_of(s) * eps (..., Z)."""
+    o += b
+    mu, s = split(o)
+    sigma_eps = sigma_of(s)
+    sigma_eps *= eps
+    np.add(mu, sigma_eps, out=z)
+
+
+@fused("dz dmu ds_dz ds", "do[mu s]", "do_mu = dz + dmu; do_s = dz * ds_dz + ds;")
+def draw_backward(dz, dmu, ds_dz, ds, do):
+    """A reverse loop's draw: do (..., 2Z) from dz, and dmu, ds that come from elsewhere. Overwrites dz."""
+    do_mu, do_s = split(do)
+    np.add(dz, dmu, out=do_mu)
+    dz *= ds_dz
+    np.add(dz, ds, out=do_s)
 
 
 def distances(x, mu, sigma):
