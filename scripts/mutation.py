@@ -40,7 +40,7 @@ SLOW = """strict more_seeds numeric draws_by_the_plain memory_grows fivo_is_clos
 QUICK = " and ".join(f"not {part}" for part in SLOW.split())
 STEP = "adam or clip or worker or cut or cores or threads or norm"
 ROOMS = {
-    "nn": Room("nn/*.py", "equations distributions pairs schedule autograd", PAIRS),
+    "nn": Room("nn/*.py", "equations distributions pairs schedule kernels autograd", PAIRS),
     "distributions": Room("distributions/*.py", "equations distributions pairs schedule autograd", PAIRS),
     "models": Room(
         "models/*.py",

@@ -38,11 +38,12 @@ def arguments(kernel, values, dtype, seed=0, rows=200, H=5):
     """Arrays for each input and output, of H columns for each of its blocks; outputs may be read, so they hold some."""
     draw = checks.rng(seed)
     arrays = [values(draw, (rows, H * len(names))).astype(dtype) for names in kernel.inputs + kernel.outputs]
+    arrays = [abs(a) if names[0].startswith("sigma") else a for a, names in zip(arrays, kernel.inputs + kernel.outputs)]
     if kernel.name == "adam_step":
         scalars = [1e-3, 0.9, 1 - 0.9, 0.999, 1 - 0.999, 1 - 0.999**3, 1e-8]
         return [arrays[0], *scalars, *arrays[8:10], abs(arrays[10])]
     if kernel.name == "scale_down":
-        return [0.7, abs(arrays[1]), arrays[2]]
+        return [abs(arrays[0]), 0.7, arrays[2]]
     return arrays
 
 
@@ -79,12 +80,13 @@ def twin_that_writes(kernel):
     return kernel if given(kernel) and "out" not in kernel.twin.__code__.co_varnames else kernel._replace(twin=write)
 
 
-def require_parity(name, limit=None):
+def require_parity(name):
     kernel = twin_that_writes(KERNELS[name])
     for values in (ordinary, extreme):
         for dtype, ulps in (("float64", 400), ("float32", 6)):  # 400 are 1e-13
             for what, off in differences(kernel, arguments(kernel, values, dtype)):
-                assert off <= ulps, f"{name}: {what} is {off:.3g} units off at {values.__name__} {dtype}"
+                limit = max(ulps, LIMITS.get(name, 0))
+                assert off <= limit, f"{name}: {what} is {off:.3g} units off at {values.__name__} {dtype}"
 
 
 @compiled
@@ -92,6 +94,8 @@ def require_parity(name, limit=None):
 def test_an_operation_is_what_numpy_does_in_its_place(name):
     require_parity(name)
 
+
+LIMITS = {"kl_of_each": 300}  # an error in the last place of d, of up to 2 * 69, is one of so many in exp(d)
 
 WRONG = {  # function: (text of its operation, a mistake in its place)
     "relu_backward": ("y > 0", "y >= 0"),
@@ -103,6 +107,8 @@ WRONG = {  # function: (text of its operation, a mistake in its place)
     "draw": ("T(1e-4)", "T(1e-3)"),
     "draw_backward": ("dz * ds_dz + ds", "dz * ds_dz"),
     "add_to": ("+ c", ""),
+    "kl_of_each": ("2 * d", "d"),
+    "kl_of_each_backward": ("(delta * delta + ratio_minus_1)", "delta * delta"),
     "adam_step": ("/ seen", ""),
     "scale_down": ("scale > 1 ? 1 : scale", "scale"),
 }

@@ -50,9 +50,9 @@ def fused(inputs, outputs, operation):
 
         @wraps(twin)
         def call(*arrays, **out):
-            if type(arrays[-1]) is np.ndarray:
+            if type(arrays[0]) is np.ndarray:
                 return twin(*arrays, **out)
-            return launch(kernel, backend_of(arrays[-1]), arrays, out)
+            return launch(kernel, backend_of(arrays[0]), arrays, out)
 
         return call
 

@@ -14,12 +14,12 @@ def clip_by_global_norm(grads, max_norm):
     It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
     """
     norm = global_norm(grads)
-    scale_down(max_norm, norm, grads)
+    scale_down(norm, max_norm, grads)
     return norm
 
 
-@fused("max_norm norm", "grads", "T scale = max_norm / (norm + T(1e-12)); grads = grads * (scale > 1 ? 1 : scale);")
-def scale_down(max_norm, norm, grads):
+@fused("norm max_norm", "grads", "T scale = max_norm / (norm + T(1e-12)); grads = grads * (scale > 1 ? 1 : scale);")
+def scale_down(norm, max_norm, grads):
     """grads *= min(max_norm / norm, 1), where a device knows the norm and the host does not."""
     grads *= np.minimum(max_norm / (norm + 1e-12), 1.0)
 
