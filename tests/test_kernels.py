@@ -293,3 +293,14 @@ def test_products_side_by_side_are_the_products(backend):
         assert n == (backend == "strict")
         for actual, each in zip(found, linear.products(x, W, U), strict=True):
             checks.assert_close(to_host(actual), to_host(each), 1e-14)
+
+
+def test_products_are_one_on_a_device_and_several_on_the_host(monkeypatch):
+    x, W, U = (checks.rng().standard_normal(s) for s in ((4, 3), (3, 5), (3, 2)))
+    matmul, widths = linear.matmul, []
+    monkeypatch.setattr(linear, "matmul", lambda x, W: widths.append(W.shape[1]) or matmul(x, W))
+    linear.products_with(W, U)(x)
+    assert widths == [5, 2]
+    monkeypatch.setattr(linear, "backend_of", lambda a: DEVICE)
+    linear.products_with(W, U)(x)
+    assert widths == [5, 2, 7]
