@@ -48,7 +48,7 @@ RUNS = (
     + " and (not goes_on_bit_for_bit or vrnn-gaussian-1 or chunk or iwae)"
 )
 ROOMS = {
-    "nn": Room("nn/*.py", "equations distributions pairs schedule autograd", PAIRS),
+    "nn": Room("nn/*.py", "equations distributions pairs schedule kernels autograd", PAIRS),
     "distributions": Room("distributions/*.py", "equations distributions pairs schedule autograd", PAIRS),
     "models": Room(
         "models/*.py",

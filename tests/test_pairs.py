@@ -152,13 +152,16 @@ def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name
     expected, cache = cell.forward(p, x, state)
     (dx, dstate), grads = cell.backward(p, cache, dnext)
 
-    a, g = x @ p["W"] + p["b"], cells.h_of(p, state) @ p["U"] + p["c"]
-    found, *gates = out = tuple(np.full((*leading, width * H), np.nan) for width in (cell.states, *cell.kept))
-    cell.gates_forward(a, g, state, out)
-    checks.assert_close(found, expected, 1e-14, "state")
+    found, *gates = (np.full((*leading, width * H), np.nan) for width in (cell.states, *cell.kept))
+    given = (cells.h_of(p, state) @ p["U"], p["c"], state, found, *gates)
+    for a, x_side in ((x @ p["W"] + p["b"], None), (x @ p["W"], p["b"])):
+        found[...] = np.nan
+        cell.step(a, x_side, *(v.copy() if v is given[0] else v for v in given))
+        checks.assert_close(found, expected, 1e-14, "state")
     cache = cell.cache((x,), state, *gates)
-    da, dbefore = cell.gates_backward(cell.slopes(cache), gates, dnext, None)
-    dbefore[..., :H] += cell.h_side(da.copy(), gates) @ p["U"].T
+    da = np.full_like(a, np.nan)
+    dg, dbefore = cell.step_backward(cell.slopes(cache), gates, dnext, da)
+    dbefore[..., :H] += dg @ p["U"].T
     checks.assert_close(da @ p["W"].T, dx, 1e-13, "dx")
     checks.assert_close(dbefore, dstate, 1e-13, "dstate")
     checks.assert_same_tree({"cell": cell.backward_params(cache, da)}, {"cell": grads}, 1e-13)
@@ -235,7 +238,8 @@ def test_mlp_into_given_arrays_equals_the_plain_one(backend):
     draw = checks.rng()
     p = {n: checks.device(backend, draw.standard_normal(s))[0] for n, s in mlp.shapes([4, 5, 5]).items()}
     a, dy, *outs = checks.device(backend, *draw.standard_normal((6, 3, 5)))
-    ys, given_ys = mlp.mlp_tail_forward(p, a), mlp.mlp_tail_forward(p, a, out=outs[:2])
+    ys = mlp.mlp_tail_forward(p, a.copy(), p["b1"])
+    given_ys = mlp.mlp_tail_forward(p, a.copy(), p["b1"], out=outs[:2])
     das, given_das = mlp.mlp_backward_data(p, ys, dy), mlp.mlp_backward_data(p, ys, dy, out=outs[2:])
     for plain, given, out in zip((*ys, *das), (*given_ys, *given_das), outs, strict=True):
         assert given is out or np.shares_memory(getattr(given, "_host", given), getattr(out, "_host", out))
@@ -311,7 +315,7 @@ HELD = {
     "relu backward into": (0.2, lambda: partial(activations.relu_backward, *blocks(1, 1), out=blocks(1)[0])),
     "matmul into": (0, lambda: partial(linear.matmul, blocks(2)[0], np.ones((2, 1)), out=blocks(1)[0])),
     "matmul of steps into": (0, lambda: partial(linear.matmul, steps(2), np.ones((2, 1)), out=steps(1))),
-    "mlp into": (0, lambda: partial(mlp.mlp_tail_forward, small_mlp(), *blocks(1), out=blocks(1, 1))),
+    "mlp into": (0, lambda: partial(mlp.mlp_tail_forward, small_mlp(), *blocks(1), np.ones(1), out=blocks(1, 1))),
     "mlp backward into": (
         1.2,  # dL/dy_1
         lambda: partial(mlp.mlp_backward_data, small_mlp(), blocks(1, 1), *blocks(1), out=blocks(1, 1)),

@@ -344,9 +344,10 @@ def slopes_with_detached_forget_gate(cache):
     return s
 
 
-def memory_that_hands_on_no_gradient(slopes, ifno, dstate_next, out=None, right=lstm.lstm_gates_backward):
-    da, dstate = right(slopes, ifno, dstate_next, out)
-    return da, 0 * dstate
+def memory_that_hands_on_no_gradient(slopes, ifno, dstate_next, out=None, dstate=None, right=lstm.lstm_gates_backward):
+    da, dstate = right(slopes, ifno, dstate_next, out, dstate)
+    dstate *= 0
+    return da, dstate
 
 
 # ---- the sequence --------------------------------------------------------------------------------

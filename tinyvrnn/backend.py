@@ -5,7 +5,8 @@ A backend is chosen where arrays are created; from then on the arrays carry it, 
 
 `strict` is NumPy in the clothes of a device: it refuses what CuPy refuses (host arrays next to device arrays, implicit
 conversion, functions CuPy lacks), keeps reductions as 0-d device arrays and counts what crosses between host and
-device. The tests run on it, so a mistake that only a GPU would show fails on a machine without one.
+device, and what a device would be told to do. The tests run on it, so a mistake that only a GPU would show fails on a
+machine without one.
 """
 
 import ctypes
@@ -42,6 +43,9 @@ _FUNCTIONS = """
 _UNARY = "neg pos abs invert".split()
 _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
+_WITHOUT_CONTENTS = "empty empty_like".split()
+_PRODUCTS = "matmul dot products".split()
+_VIEWS = "reshape transpose swapaxes ascontiguousarray asfortranarray".split()  # where they can be
 
 
 class Transfers:
@@ -61,6 +65,24 @@ class Transfers:
 transfers = Transfers()
 
 
+class Launches:
+    """Counts what a device would have been told to do since `reset()`.
+
+    A kernel, a copy or a product counts 1; a view, and an array without contents, 0. Copies that CuPy makes unasked
+    count too: of a matrix that lies neither by rows nor by columns before a product, and of an input that overlaps
+    with the output but isn't the same object.
+    """
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.total = 0
+
+
+launches = Launches()
+
+
 def _unwrap(value):
     if isinstance(value, StrictArray):
         return value._host
@@ -72,6 +94,8 @@ def _unwrap(value):
 
 
 def _wrap(value):
+    if isinstance(value, tuple):
+        return tuple(_wrap(v) for v in value)
     return StrictArray(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
@@ -79,15 +103,45 @@ def _device_function(function):
     def call(*args, **kwargs):
         result = function(*_unwrap(args), **{k: _unwrap(v) for k, v in kwargs.items()})
         out = kwargs.get("out")
+        if not _is_free(function, args, result):
+            launches.total += 1 + _copies(function, args, out)
         return out if out is not None else _wrap(result)
 
     return call
 
 
+def _is_free(function, args, result):
+    """Whether it launches nothing: an array without contents, or a view of what was given."""
+    if function.__name__ in _WITHOUT_CONTENTS:
+        return True
+    return function.__name__ in _VIEWS and np.may_share_memory(result, args[0]._host)
+
+
+def _copies(function, args, out):
+    """How many copies CuPy makes unasked."""
+    arrays = [a for a in args if isinstance(a, StrictArray)]
+    if function.__name__ in _PRODUCTS:
+        return sum(not (a._host.flags.c_contiguous or a._host.flags.f_contiguous) for a in arrays)
+    return sum(out is not None and a is not out and np.may_share_memory(a._host, out._host) for a in arrays)
+
+
 def _inplace_operator(function):
     def call(self, other):
         function(self._host, _unwrap(other))
+        launches.total += 1 + _copies(function, (other,), self)
         return self
+
+    return call
+
+
+def one_launch(function):
+    """What a device does in one launch, as a function of NumPy arrays. On strict it runs inside, and counts one."""
+
+    def call(*arrays):
+        if type(arrays[0]) is np.ndarray:
+            return function(*arrays)
+        launches.total += 1 + _copies(function, arrays, None)
+        return _wrap(function(*_unwrap(arrays)))
 
     return call
 
@@ -116,9 +170,12 @@ class StrictArray:
         return (_wrap(row) for row in self._host)
 
     def __getitem__(self, index):
-        return _wrap(self._host[_unwrap(index)])
+        found = self._host[_unwrap(index)]
+        launches.total += np.size(found) > 1 and not np.may_share_memory(found, self._host)  # else it is a view
+        return _wrap(found)
 
     def __setitem__(self, index, value):
+        launches.total += 1
         self._host[_unwrap(index)] = _unwrap(value)
 
     def __float__(self):

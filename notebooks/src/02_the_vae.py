@@ -388,13 +388,15 @@ tv.course.check("02.4", my_kl)
 
 # %% [markdown]
 # The package writes the same with $d = \log\sigma_z - \log\sigma_0$, and keeps the digits that
-# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close.
+# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close. Here is the KL of each dimension;
+# `gaussian_kl_forward` adds them up. (The lines above it in C++ are what a GPU does in its place:
+# [10](10_one_code_two_backends.ipynb).)
 #
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_distributions.py::test_kl_equals_monte_carlo`
 
 # %%
-tv.course.show(gaussian.gaussian_kl_forward)
+tv.course.show(gaussian.kl_of_each)
 
 # %% [markdown]
 # A formula may be derived wrongly. So hold it against its definition: draw from $q$, and average $\log q - \log p$.

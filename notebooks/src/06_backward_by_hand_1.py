@@ -214,7 +214,7 @@ tv.course.check("06.3", my_mlp_backward)
 # VRNN the prior learns as well), so the backward owes four gradients.
 
 # %%
-tv.course.show(tv.distributions.gaussian.gaussian_kl_forward)
+tv.course.show(tv.distributions.gaussian.kl_of_each)  # gaussian_kl_forward adds its first result up
 
 # %% [markdown]
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**

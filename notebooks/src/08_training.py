@@ -212,7 +212,11 @@ assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
 # = 1 - \beta_1^K < 1 .$$
 #
 # So $m_K$ is a weighted mean times $1 - \beta_1^K$: too small, by much at first, because of the zero it started from.
-# Dividing by that sum makes the weights add up to 1.
+# Dividing by that sum makes the weights add up to 1. The step itself is a function of its own, as a GPU does it in one
+# go (the lines in C++ above it; more in [10](10_one_code_two_backends.ipynb)):
+
+# %%
+tv.course.show(tv.training.optim.adam_step)
 
 # %%
 tv.course.show(Adam)

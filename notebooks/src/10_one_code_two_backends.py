@@ -10,7 +10,6 @@
 
 # %%
 # %matplotlib inline
-import sys
 import time
 
 import matplotlib.pyplot as plt
@@ -18,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import tinyvrnn as tv
-from tinyvrnn.backend import get_backend, namespace, to_host, transfers
+from tinyvrnn.backend import get_backend, launches, namespace, to_host, transfers
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward
 from tinyvrnn.models import schedule, stepwise
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -363,37 +362,31 @@ tv.course.check("10.4", my_clip)
 # A recurrent network is the opposite: step $t$ cannot begin before step $t - 1$ has ended. That is why the schedule
 # of [07](07_backward_by_hand_2.ipynb) takes all it can out of the loop. Likelihood, generation, prior and KL, and
 # every weight gradient, run once for all $T$ steps, as one product with $T B$ rows. In the loop stays what truly
-# waits.
+# waits. And what stays is **fused**: all that a step does to the entries of its arrays between two products is one
+# function, of which a GPU makes one launch. Above NumPy's lines stands what it does with each entry, in C++:
 #
-# On `strict` each operation on arrays passes one function, so they can be counted.
+# > **Function** `tinyvrnn.distributions.gaussian.draw` · **held by**
+# > `tests/test_kernels.py::test_an_operation_is_what_numpy_does_in_its_place`
+
+# %%
+tv.course.show(tv.distributions.gaussian.draw)
+
+# %% [markdown]
+# `strict` counts the launches that a device would have made, in `tinyvrnn.backend.launches`.
 
 
 # %%
-def launches(function, *arguments):
-    """(result, the number of operations on device arrays) of a call on strict."""
-    names, count = ("_device_function.<locals>.call", "_inplace_operator.<locals>.call"), 0
-
-    def watch(frame, event, _):
-        nonlocal count
-        count += event == "call" and frame.f_code.co_qualname in names
-
-    sys.setprofile(watch)
-    try:
-        result = function(*arguments)
-    finally:
-        sys.setprofile(None)
-    return result, count
-
-
 def count(module, T, B=8):
-    """Operations of forward and backward of a whole sequence, by one of the two schedules; and dL/dW of the GRU."""
+    """Launches of forward and backward of a whole sequence, by one of the two schedules; and dL/dW of the GRU."""
     model = tv.VRNN(6, 10, 4, backend="strict", seed=1)
     draw = np.random.default_rng(T)
     x, eps, ones = (draw.random(shape).astype("float32") for shape in ((T, B, 6), (T, B, 4), (T, B)))
     x, eps, ones = (model.backend.asarray(v) for v in (x, eps, ones))
-    (_, _, cache), forward = launches(module.sequence_forward, model.params, x, eps, model.likelihood)
-    grads, backward = launches(module.sequence_backward, model.params, cache, -ones, ones, model.likelihood)
-    return forward + backward, to_host(grads["recur"]["W"])
+    upstream = -ones, ones
+    launches.reset()
+    *_, cache = module.sequence_forward(model.params, x, eps, model.likelihood)
+    grads = module.sequence_backward(model.params, cache, *upstream, model.likelihood)
+    return launches.total, to_host(grads["recur"]["W"])
 
 
 # %%
@@ -406,17 +399,17 @@ figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as the paper writes it")
 axes.plot(Ts, batched, "o-", color=tv.plots.COLOURS[0], label="batched schedule")
 axes.set(
-    xlabel="steps T", ylabel="operations", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts
+    xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts
 )
 axes.legend()
 
 each = [(counts[-1] - counts[0]) / (Ts[-1] - Ts[0]) for counts in (literal, batched)]
-print(f"operations for each further step: {each[0]:.0f} step by step, {each[1]:.0f} in the batched schedule")
+print(f"launches for each further step: {each[0]:.0f} step by step, {each[1]:.0f} in the batched schedule")
 assert each[0] > 2 * each[1] and np.allclose(np.diff(batched) / np.diff(Ts), each[1])
 
 # %% [markdown]
-# Some of these operations only make a view and launch nothing, so take the numbers as sizes. The straight line is
-# exact, though: so many operations a step, and a fixed number outside the loop.
+# The line is straight: so many launches a step, and a fixed number outside the loop. Of the batched schedule's 22 a
+# step, 11 are matrix products.
 #
 # ### Exercise 10.5 (derive): what a device is paid for
 #

@@ -125,7 +125,7 @@ def _codes(forbidden):
     """{code object: what to say}: of the forbidden functions, and of the numeric gradient, which is the check and not
     the answer."""
     functions = (*forbidden, gradcheck.numerical_gradient, gradcheck.check_pair)
-    unwrapped = (getattr(function, "func", function) for function in functions)  # of a functools.partial
+    unwrapped = (inspect.unwrap(getattr(function, "func", function)) for function in functions)  # partial, and fused
     said = "It calls {}, which is the answer itself: write it out from the equation."
     return {f.__code__: said.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
 

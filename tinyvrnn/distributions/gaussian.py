@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from tinyvrnn.backend import namespace
+from tinyvrnn.kernels import fused
 from tinyvrnn.nn.activations import sigmoid, softplus
 from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward
 
@@ -86,6 +89,25 @@ def reparameterise_backward(cache, dz):
     return dz, dz * eps, dz * sigma
 
 
+@fused("b[mu s] eps", "o[mu s] z", "o_mu += b_mu; o_s += b_s; z = o_mu + (softplus(o_s) + T(1e-4)) * eps;")
+def draw(b, eps, o, z):
+    """A loop's draw: o + b = [mu, s] (..., 2Z), into o, and z = mu + sigma_of(s) * eps (..., Z)."""
+    o += b
+    mu, s = split(o)
+    sigma_eps = sigma_of(s)
+    sigma_eps *= eps
+    np.add(mu, sigma_eps, out=z)
+
+
+@fused("dz dmu ds_dz ds", "do[mu s]", "do_mu = dz + dmu; do_s = dz * ds_dz + ds;")
+def draw_backward(dz, dmu, ds_dz, ds, do):
+    """A reverse loop's draw: do (..., 2Z) from dz, and dmu, ds that come from elsewhere. Overwrites dz."""
+    do_mu, do_s = split(do)
+    np.add(dz, dmu, out=do_mu)
+    dz *= ds_dz
+    np.add(dz, ds, out=do_s)
+
+
 def distances(x, mu, sigma):
     """delta = (x - mu) / sigma, at most DELTA_MAX either way. Arrays that broadcast to mu and sigma, (..., X)."""
     delta = x - mu
@@ -141,18 +163,46 @@ def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
     KL = sum_j [ 0.5 ((mu_z - mu_0) / sigma_0)^2 + 0.5 expm1(2 d) - d ],  d = log sigma_z - log sigma_0.
     expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 would lose where the two deviations are close.
     """
-    xp = namespace(mu_z)
-    d = xp.minimum(xp.log(sigma_z) - xp.log(sigma_0), LOG_DELTA_MAX)
+    kl, delta, ratio_minus_1 = kl_of_each(mu_z, sigma_z, mu_0, sigma_0)
+    return namespace(mu_z).sum(kl, axis=-1), KLCache(delta, ratio_minus_1, sigma_z, sigma_0)
+
+
+@fused(
+    "mu_z sigma_z mu_0 sigma_0",
+    "kl delta ratio_minus_1",
+    f"""
+    T most = T({DELTA_MAX}), far = (mu_z - mu_0) / sigma_0, d = log(sigma_z) - log(sigma_0);
+    d = d > T({LOG_DELTA_MAX}) ? T({LOG_DELTA_MAX}) : d;
+    delta = far > most ? most : far < -most ? -most : far;
+    ratio_minus_1 = expm1(2 * d);
+    kl = delta * delta / 2 + ratio_minus_1 / 2 - d;
+    """,
+)
+def kl_of_each(mu_z, sigma_z, mu_0, sigma_0):
+    """The KL of each dimension, delta = (mu_z - mu_0) / sigma_0 and (sigma_z / sigma_0)^2 - 1: (..., Z) each."""
+    d = np.minimum(np.log(sigma_z) - np.log(sigma_0), LOG_DELTA_MAX)
     delta = distances(mu_z, mu_0, sigma_0)
-    ratio_minus_1 = xp.expm1(2 * d)
-    kl = xp.sum(0.5 * delta * delta + 0.5 * ratio_minus_1 - d, axis=-1)
-    return kl, KLCache(delta, ratio_minus_1, sigma_z, sigma_0)
+    ratio_minus_1 = np.expm1(2 * d)
+    return 0.5 * delta * delta + 0.5 * ratio_minus_1 - d, delta, ratio_minus_1
 
 
 def gaussian_kl_backward(cache, dkl):
     """dmu_z, dsigma_z, dmu_0, dsigma_0 (..., Z) from dkl (...)."""
-    delta, ratio_minus_1, sigma_z, sigma_0 = cache
-    dkl = dkl[..., None]
+    return kl_of_each_backward(dkl[..., None], *cache)
+
+
+@fused(
+    "dkl delta ratio_minus_1 sigma_z sigma_0",
+    "dmu_z dsigma_z dmu_0 dsigma_0",
+    """
+    dmu_z = dkl * delta / sigma_0;
+    dsigma_z = dkl * ratio_minus_1 / sigma_z;
+    dmu_0 = -dmu_z;
+    dsigma_0 = -dkl * (delta * delta + ratio_minus_1) / sigma_0;
+    """,
+)
+def kl_of_each_backward(dkl, delta, ratio_minus_1, sigma_z, sigma_0):
+    """dmu_z, dsigma_z, dmu_0, dsigma_0 (..., Z), from dkl (..., 1)."""
     dmu_z = dkl * delta / sigma_0
     dsigma_z = dkl * ratio_minus_1 / sigma_z
     dsigma_0 = -dkl * (delta * delta + ratio_minus_1) / sigma_0

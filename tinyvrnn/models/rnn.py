@@ -23,7 +23,7 @@ from tinyvrnn.models.equations import (
     remember_forward,
 )
 from tinyvrnn.nn.cells import cell_of, get_cell, h_of, state_width
-from tinyvrnn.nn.linear import matmul
+from tinyvrnn.nn.linear import add_to, matmul
 from tinyvrnn.nn.mlp import MlpCache
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
@@ -152,8 +152,7 @@ def loop_forward(p, phi_x, state=None):
     states[0] = 0 if state is None else state
     for t in range(T):
         g = matmul(h[t], p["U"])
-        g += p["c"]
-        cell.gates_forward(a[t], g, states[t], out=(states[t + 1], *(kept[t] for kept in gates)))
+        cell.step(a[t], None, g, p["c"], states[t], states[t + 1], *(kept[t] for kept in gates))
     return LoopCache(phi_x, states, h, gates)
 
 
@@ -169,11 +168,8 @@ def loop_backward(p, c, dh, dstate=None):
     d_a = slopes[..., : p["U"].shape[1]]  # each step's slopes give way to its gradient
     dstate = xp.zeros((B, state_width(p)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        gates = [kept[t] for kept in c.gates]
-        _, dstate = cell.gates_backward(slopes[t], gates, dstate, out=d_a[t])
-        dh_before = h_of(p, dstate)
-        dh_before += dh[t]
-        dh_before += matmul(cell.h_side(d_a[t], gates), U_T)
+        dg, dstate = cell.step_backward(slopes[t], [kept[t] for kept in c.gates], dstate, d_a[t])
+        add_to(dh[t], matmul(dg, U_T), None, h_of(p, dstate))
     return (matmul(d_a, p["W"].T), dstate), cell.backward_params(cache, d_a)
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from tinyvrnn.backend import namespace
 from tinyvrnn.distributions.gaussian import (
+    draw,
+    draw_backward,
     gaussian_kl_backward,
     gaussian_kl_forward,
     gaussian_log_ratio_backward,
@@ -25,9 +27,9 @@ from tinyvrnn.distributions.gaussian import (
 )
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
 from tinyvrnn.models.lookahead import look_ahead_backward, look_ahead_forward
-from tinyvrnn.nn.activations import sigmoid
+from tinyvrnn.nn.activations import add_relu, add_relu_backward, sigmoid
 from tinyvrnn.nn.cells import cell_of, h_of, state_width
-from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul
+from tinyvrnn.nn.linear import LinearCache, add_to, linear_backward_params, matmul, products_with
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, mlp_forward, mlp_tail_forward
 
 
@@ -127,24 +129,15 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
     x_recur += recur["b"]
     c = _empty_loop_cache(params, phi_x, seen, ahead, eps, cell)
     c.state[0] = 0 if state is None else state
+    products_of_h = products_with(infer["W1"][F:], recur["U"])
     for t in range(T):
-        a = matmul(c.h[t], infer["W1"][F:])
-        a += x_infer[t]
-        ys = mlp_tail_forward(infer, a, out=[y[t] for y in c.ys])
-        o = matmul(ys[-1], infer["W_out"], out=c.o[t])
-        o += infer["b_out"]
-        mu_z, s = split(o)
-        sigma_eps = sigma_of(s)
-        sigma_eps *= eps[t]
-        z = namespace(s).add(mu_z, sigma_eps, out=c.z[t])
-        a = matmul(z, phi_z["W1"])
-        a += phi_z["b1"]
-        mlp_tail_forward(phi_z, a, out=[c.phi_z[t]])
-        a = matmul(c.phi_z[t], recur["W"][F:])
-        a += x_recur[t]
-        g = matmul(c.h[t], recur["U"])
-        g += recur["c"]
-        cell.gates_forward(a, g, c.state[t], out=(c.state[t + 1], *(kept[t] for kept in c.gates)))
+        a, g = products_of_h(c.h[t])
+        ys = mlp_tail_forward(infer, a, x_infer[t], out=[y[t] for y in c.ys])
+        o, z = matmul(ys[-1], infer["W_out"], out=c.o[t]), c.z[t]
+        draw(infer["b_out"], eps[t], o, z)
+        y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])
+        a = matmul(y, recur["W"][F:])
+        cell.step(a, x_recur[t], g, recur["c"], c.state[t], c.state[t + 1], *(kept[t] for kept in c.gates))
     return c
 
 
@@ -192,21 +185,12 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     d_az, d_o, *d_ys = (xp.empty((T, B, width), dtype=dh.dtype) for width in (F, 2 * Z, *[F] * len(c.ys)))
     dstate = xp.zeros((B, state_width(recur)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        gates = [kept[t] for kept in c.gates]
-        _, dstate = cell.gates_backward(slopes[t], gates, dstate, out=d_a[t])
-        dphi_z_t = matmul(d_a[t], W_z_T)
-        dphi_z_t += dphi_z[t]
-        mlp_backward_data(phi_z, [c.phi_z[t]], dphi_z_t, out=[d_az[t]])
-        dz = matmul(d_az[t], phi_z["W1"].T)
-        xp.add(dz, dmu_z[t], out=d_o[t, :, :Z])
-        dz *= ds_dz[t]
-        xp.add(dz, ds_kl[t], out=d_o[t, :, Z:])
+        dg, dstate = cell.step_backward(slopes[t], [kept[t] for kept in c.gates], dstate, d_a[t])
+        add_relu_backward(c.phi_z[t], matmul(d_a[t], W_z_T), dphi_z[t], out=d_az[t])
+        draw_backward(matmul(d_az[t], phi_z["W1"].T), dmu_z[t], ds_dz[t], ds_kl[t], d_o[t])
         dy = matmul(d_o[t], infer["W_out"].T)
         mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])
-        dh_before = h_of(recur, dstate)
-        dh_before += dh[t]
-        dh_before += matmul(cell.h_side(d_a[t], gates), U_T)
-        dh_before += matmul(d_ys[0][t], W1_h_T)
+        add_to(dh[t], matmul(dg, U_T), matmul(d_ys[0][t], W1_h_T), h_of(recur, dstate))
     return LoopGradients(d_a, d_az, d_o, tuple(d_ys), dstate)
 
 

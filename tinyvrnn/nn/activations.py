@@ -4,7 +4,10 @@ They have no parameters, so their pairs are `f_forward(a)` and `f_backward(cache
 the derivative can be written in y.
 """
 
+import numpy as np
+
 from tinyvrnn.backend import namespace
+from tinyvrnn.kernels import fused
 
 
 def relu(a, out=None):
@@ -12,23 +15,30 @@ def relu(a, out=None):
     return namespace(a).maximum(a, 0, out=out)
 
 
+@fused("a b", "y", "T sum = a + b; y = sum < 0 ? 0 : sum;")
+def add_relu(a, b, out=None):
+    """max(a + b, 0), for a product a and its bias or its other half b. Overwrites a."""
+    a += b
+    return np.maximum(a, 0, out=out)
+
+
+@fused("a", "y", "y = sigmoid(a);")
 def sigmoid(a, out=None):
     """1 / (1 + exp(-a)), as 0.5 tanh(a / 2) + 0.5: tanh saturates where exp would overflow."""
-    xp = namespace(a)
-    y = xp.multiply(a, 0.5, out=out)
-    xp.tanh(y, out=y)
+    y = np.multiply(a, 0.5, out=out)
+    np.tanh(y, out=y)
     y *= 0.5
     y += 0.5
     return y
 
 
+@fused("a", "y", "y = softplus(a);")
 def softplus(a):
     """log(1 + exp(a)), as max(a, log1p(exp(min(a, 40)))): from a = 40 on it is a to more digits than a float has."""
-    xp = namespace(a)
-    y = xp.minimum(a, 40)
-    xp.exp(y, out=y)
-    xp.log1p(y, out=y)
-    return xp.maximum(a, y, out=y)
+    y = np.minimum(a, 40)
+    np.exp(y, out=y)
+    np.log1p(y, out=y)
+    return np.maximum(a, y, out=y)
 
 
 def log_softmax(a):
@@ -45,9 +55,17 @@ def relu_forward(a):
     return y, y
 
 
+@fused("y dy", "da", "da = dy * (y > 0);")
 def relu_backward(y, dy, out=None):
     """da = dy where a > 0, else 0 (also at the kink)."""
-    return namespace(dy).multiply(dy, y > 0, out=out)
+    return np.multiply(dy, y > 0, out=out)
+
+
+@fused("y dy more", "da", "da = (dy + more) * (y > 0);")
+def add_relu_backward(y, dy, more, out=None):
+    """da = dy + more where a > 0, else 0, for a y that has two readers. Overwrites dy."""
+    dy += more
+    return np.multiply(dy, y > 0, out=out)
 
 
 def tanh_forward(a):

@@ -7,29 +7,29 @@ U (H, 3H) is a GRU's, U (H, 4H) an LSTM's.
 
 from typing import NamedTuple
 
+from tinyvrnn.backend import namespace
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.nn import gru, lstm
 from tinyvrnn.nn.gru import (
     gru_backward,
     gru_backward_params,
     gru_forward,
-    gru_gates_backward,
-    gru_gates_forward,
-    gru_h_side,
     gru_slopes,
+    gru_step,
+    gru_step_backward,
 )
 from tinyvrnn.nn.lstm import (
     lstm_backward,
     lstm_backward_params,
     lstm_forward,
-    lstm_gates_backward,
-    lstm_gates_forward,
     lstm_slopes,
+    lstm_step,
+    lstm_step_backward,
 )
 
 
 class Cell(NamedTuple):
-    """One recurrence. `gates` is what gates_forward leaves for the backward pass: a tuple of arrays."""
+    """One recurrence. `gates` is what step leaves for the backward pass: a tuple of arrays."""
 
     name: str
     states: int  # S
@@ -40,10 +40,9 @@ class Cell(NamedTuple):
     forward: object  # (p, *inputs, state) -> state', cache
     backward: object  # (p, cache, dstate') -> (*dinputs, dstate), grads
     cache: object  # (inputs, state, *gates) -> the cache of forward
-    gates_forward: object  # (a, g, state, out=(state', *gates)) -> None; all written into out
+    step: object  # (a, x, g, c, state, state', *gates): the gates of a + x and g + c, written into the last ones
     slopes: object  # (cache) -> the derivatives that need no incoming gradient, for all T steps at once
-    gates_backward: object  # (slopes, gates, dstate', out) -> da, and dstate but for what goes through h U
-    h_side: object  # (da, gates) -> dg, da itself or a new array
+    step_backward: object  # (slopes, gates, dstate', da) -> dg, dstate but for what goes through h U; writes da
     backward_params: object  # (cache, da) -> grads; may write into da
 
 
@@ -70,13 +69,17 @@ def state_width(p):
     return cell_of(p).states * p["U"].shape[0]
 
 
-def _gru_gates_forward(a, g, h, out):
-    h_out, ru, n, g_n = out
-    g_n[...] = gru_gates_forward(a, g, h, (h_out, ru, n))[1][2]
+def _gru_step_backward(slopes, gates, dh_next, da):
+    xp = namespace(da)
+    dg, dh = xp.empty_like(da), xp.empty_like(dh_next)
+    gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
+    return dg, dh
 
 
-def _gru_gates_backward(slopes, gates, dh_next, out):
-    return gru_gates_backward(slopes, dh_next, out=out), dh_next * gates[0][..., dh_next.shape[-1] :]
+def _lstm_step_backward(slopes, gates, dstate_next, da):
+    dstate = namespace(da).empty_like(dstate_next)
+    lstm_step_backward(slopes, gates[0], dstate_next, da, dstate)
+    return da, dstate
 
 
 CELLS = {
@@ -90,10 +93,9 @@ CELLS = {
         forward=gru_forward,
         backward=gru_backward,
         cache=gru.GruCache,
-        gates_forward=_gru_gates_forward,
+        step=gru_step,
         slopes=gru_slopes,
-        gates_backward=_gru_gates_backward,
-        h_side=lambda da, gates: gru_h_side(da, gates[0]),
+        step_backward=_gru_step_backward,
         backward_params=lambda cache, da: gru_backward_params(cache, da, out=da),
     ),
     "lstm": Cell(
@@ -106,10 +108,9 @@ CELLS = {
         forward=lstm_forward,
         backward=lstm_backward,
         cache=lstm.LstmCache,
-        gates_forward=lambda a, g, state, out: lstm_gates_forward(a, g, state, out=out),
+        step=lstm_step,
         slopes=lstm_slopes,
-        gates_backward=lambda slopes, gates, dstate, out: lstm_gates_backward(slopes, gates[0], dstate, out=out),
-        h_side=lambda da, gates: da,
+        step_backward=_lstm_step_backward,
         backward_params=lstm_backward_params,
     ),
 }

@@ -12,7 +12,10 @@ Source: Cho et al., 2014, arXiv:1406.1078; the reset-after form as in the cuDNN 
 
 from typing import NamedTuple
 
+import numpy as np
+
 from tinyvrnn.backend import namespace
+from tinyvrnn.kernels import fused
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, linear_forward, matmul, row_blocks
 
@@ -55,6 +58,46 @@ def gru_gates_forward(a, g, h, out=(None, None, None)):
     h_next *= u
     h_next += n
     return h_next, (ru, n, g[..., 2 * H :])
+
+
+@fused(
+    "a[r u n] x[r u n] g[r u n] c[r u n] h",
+    "h_next ru[r u] n kept",
+    """
+    ru_r = sigmoid(a_r + x_r + (g_r + c_r));
+    ru_u = sigmoid(a_u + x_u + (g_u + c_u));
+    kept = g_n + c_n;
+    n = tanh(ru_r * kept + (a_n + x_n));
+    h_next = (h - n) * ru_u + n;
+    """,
+)
+def gru_step(a, x, g, c, h, h_next, ru, n, kept):
+    """A loop's step: `gru_gates_forward` of a + x (x None: of a) and g + c; kept: g_n. Overwrites g, with x a too."""
+    if x is not None:
+        a += x
+    g += c
+    kept[...] = gru_gates_forward(a, g, h, (h_next, ru, n))[1][2]
+
+
+@fused(
+    "slopes[r u n] ru[r u] dh_next",
+    "da[r u n] dg[r u n] dh",
+    """
+    da_n = dh_next * slopes_n;
+    da_u = dh_next * slopes_u;
+    da_r = da_n * slopes_r;
+    dg_r = da_r;
+    dg_u = da_u;
+    dg_n = da_n * ru_r;
+    dh = dh_next * ru_u;
+    """,
+)
+def gru_step_backward(slopes, ru, dh_next, da, dg, dh):
+    """A reverse loop's step: da, dg, and dh but for what goes through h U, all written. da may be slopes."""
+    gru_gates_backward(slopes, dh_next, out=da)
+    np.multiply(dh_next, ru[..., dh.shape[-1] :], out=dh)
+    dg[...] = da
+    gru_h_side(dg, ru, out=dg)
 
 
 def gru_slopes(cache):

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.backend import backend_of, namespace, one_launch
+from tinyvrnn.kernels import fused
 
 
 class LinearCache(NamedTuple):
@@ -17,6 +18,44 @@ def matmul(x, W, out=None):
     flat_out = None if out is None else out.reshape(-1, W.shape[1])
     y = namespace(x).matmul(rows, W, out=flat_out)
     return y.reshape(*x.shape[:-1], W.shape[1])
+
+
+def products(x, *Ws):
+    """(x W_1, x W_2, ...) of x (B, D) and W_i (D, E_i)."""
+    return tuple(matmul(x, W) for W in Ws)
+
+
+def products_with(*Ws):
+    """The function x -> products(x, W_1, W_2, ...), to be called often.
+
+    On a device it is one product with [W_1 | W_2 | ...], since launches count there; on the host they are several,
+    which are faster (docs/architecture.md).
+    """
+    if backend_of(Ws[0]).name == "cupy":
+        return side_by_side(*Ws)
+    each = one_launch(products)
+    return lambda x: each(x, *Ws)
+
+
+def side_by_side(*Ws):
+    """`products_with` in one product, of which each result is a view."""
+    joined, widths = namespace(Ws[0]).concatenate(Ws, axis=1), [W.shape[1] for W in Ws]
+    columns = [slice(sum(widths[:k]), sum(widths[: k + 1])) for k in range(len(Ws))]
+
+    def call(x):
+        y = matmul(x, joined)
+        return tuple(y[..., block] for block in columns)
+
+    return call
+
+
+@fused("a b c", "total", "total = total + a + b + c;")
+def add_to(a, b, c, total):
+    """total += a; total += b; total += c, of which c may be None."""
+    total += a
+    total += b
+    if c is not None:
+        total += c
 
 
 def row_blocks(W, inputs):

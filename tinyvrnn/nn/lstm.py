@@ -16,6 +16,7 @@ Source: Hochreiter and Schmidhuber, 1997; Gers et al., 2000 (forget gate); Jozef
 from typing import NamedTuple
 
 from tinyvrnn.backend import namespace
+from tinyvrnn.kernels import fused
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, linear_forward, matmul, row_blocks
 
@@ -66,6 +67,45 @@ def lstm_gates_forward(a, g, state, out=(None, None, None)):
     return state_next, (ifno, tanh_m)
 
 
+@fused(
+    "a[i f n o] x[i f n o] g[i f n o] c[i f n o] state[h m]",
+    "state_next[h m] ifno[i f n o] tanh_m",
+    """
+    ifno_i = sigmoid(a_i + x_i + (g_i + c_i));
+    ifno_f = sigmoid(a_f + x_f + (g_f + c_f));
+    ifno_n = tanh(a_n + x_n + (g_n + c_n));
+    ifno_o = sigmoid(a_o + x_o + (g_o + c_o));
+    state_next_m = ifno_f * state_m + ifno_i * ifno_n;
+    tanh_m = tanh(state_next_m);
+    state_next_h = ifno_o * tanh_m;
+    """,
+)
+def lstm_step(a, x, g, c, state, state_next, ifno, tanh_m):
+    """A loop's step: `lstm_gates_forward` of a + x (x None: of a) and g + c. Overwrites g, with x a too."""
+    if x is not None:
+        a += x
+    g += c
+    lstm_gates_forward(a, g, state, (state_next, ifno, tanh_m))
+
+
+@fused(
+    "slopes[i f n o m] ifno[i f n o] dstate_next[h m]",
+    "da[i f n o] dstate[h m]",
+    """
+    T dm = dstate_next_h * slopes_m + dstate_next_m;
+    da_i = dm * slopes_i;
+    da_f = dm * slopes_f;
+    da_n = dm * slopes_n;
+    da_o = dstate_next_h * slopes_o;
+    dstate_h = 0;
+    dstate_m = dm * ifno_f;
+    """,
+)
+def lstm_step_backward(slopes, ifno, dstate_next, da, dstate):
+    """A reverse loop's step: `lstm_gates_backward`, all written. da may be slopes[..., : 4 * H]."""
+    lstm_gates_backward(slopes, ifno, dstate_next, out=da, dstate=dstate)
+
+
 def lstm_slopes(cache):
     """All of the gates' derivatives that need no incoming gradient: for one step, or for all T at once.
 
@@ -85,13 +125,15 @@ def lstm_slopes(cache):
     return slopes
 
 
-def lstm_gates_backward(slopes, ifno, dstate_next, out=None):
+def lstm_gates_backward(slopes, ifno, dstate_next, out=None, dstate=None):
     """da = dL/da (..., 4H), and the part of dL/d[h, m] (..., 2H) that does not go through h U: 0 and dm' f.
 
-    dstate_next: dL/d[h', m'] (..., 2H). `out` may be slopes[..., : 4 * H], which has no use after this.
+    dstate_next: dL/d[h', m'] (..., 2H). `out` and `dstate` give arrays for the two; `out` may be slopes[..., : 4 * H],
+    which has no use after this.
     """
     xp, H = namespace(dstate_next), dstate_next.shape[-1] // 2
-    dh, dstate = dstate_next[..., :H], xp.zeros_like(dstate_next)
+    dh, dstate = dstate_next[..., :H], xp.empty_like(dstate_next) if dstate is None else dstate
+    dstate[..., :H] = 0
     dm = xp.multiply(dh, slopes[..., 4 * H :], out=dstate[..., H:])
     dm += dstate_next[..., H:]
     da = xp.empty(ifno.shape, dtype=ifno.dtype) if out is None else out

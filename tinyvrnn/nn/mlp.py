@@ -6,7 +6,7 @@ function of its own, because a loop over time can form that product for all step
 
 from typing import NamedTuple
 
-from tinyvrnn.nn.activations import relu, relu_backward
+from tinyvrnn.nn.activations import add_relu, relu_backward
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, matmul, row_blocks
 
 
@@ -26,19 +26,20 @@ def shapes(widths):
 def mlp_forward(p, *inputs):
     """y_n of the layers W1, b1 .. Wn, bn in p. inputs: x_i (..., D_i). Returns y_n (..., F), cache."""
     a = sum(matmul(x, W) for x, W in zip(inputs, row_blocks(p["W1"], inputs)))
-    a += p["b1"]
-    ys = mlp_tail_forward(p, a)
+    ys = mlp_tail_forward(p, a, p["b1"])
     return ys[-1], MlpCache(inputs, ys)
 
 
-def mlp_tail_forward(p, a, out=None):
-    """All after the first pre-activation a (..., F): relu, then layers 2..n. Returns y_1 .. y_n, in `out` if given."""
-    ys = [relu(a, out=out[0] if out else None)]
+def mlp_tail_forward(p, a, b, out=None):
+    """All after the first product a (..., F), which is overwritten: relu(a + b), then layers 2..n.
+
+    b is b1, or holds it and the first product's other half. Returns y_1 .. y_n, in `out` if given.
+    """
+    ys = [add_relu(a, b, out=out[0] if out else None)]
     i = 2
     while f"W{i}" in p:
         y = matmul(ys[-1], p[f"W{i}"], out=out[i - 1] if out else None)
-        y += p[f"b{i}"]
-        ys.append(relu(y, out=y))
+        ys.append(add_relu(y, p[f"b{i}"], out=y))
         i += 1
     return tuple(ys)
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyvrnn.backend import namespace, one_blas_thread
+from tinyvrnn.kernels import fused
 
 BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
 
@@ -13,8 +14,14 @@ def clip_by_global_norm(grads, max_norm):
     It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
     """
     norm = global_norm(grads)
-    grads *= namespace(grads).minimum(max_norm / (norm + 1e-12), 1.0)
+    scale_down(norm, max_norm, grads)
     return norm
+
+
+@fused("norm max_norm", "grads", "T scale = max_norm / (norm + T(1e-12)); grads = grads * (scale > 1 ? 1 : scale);")
+def scale_down(norm, max_norm, grads):
+    """grads *= min(max_norm / norm, 1), where a device knows the norm and the host does not."""
+    grads *= np.minimum(max_norm / (norm + 1e-12), 1.0)
 
 
 def global_norm(grads):
@@ -52,17 +59,29 @@ class Adam:
         """One step with the gradients `grads`, (P,) like theta; lr overrides the rate for this step."""
         self.k += 1
         lr = self.lr if lr is None else lr
-        rate = lr / (1 - self.b1**self.k)
+        rate, seen = lr / (1 - self.b1**self.k), 1 - self.b2**self.k
         for block in self.blocks:
             if self.decay is not None:
                 theta[block] -= lr * self.decay[block] * theta[block]
-            self._step(theta[block], grads[block], self.m[block], self.v[block], rate)
+            of_block = (vector[block] for vector in (theta, self.m, self.v))
+            adam_step(grads[block], rate, self.b1, 1 - self.b1, self.b2, 1 - self.b2, seen, self.eps, *of_block)
 
-    def _step(self, theta, g, m, v, rate):
-        m *= self.b1
-        m += (1 - self.b1) * g
-        v *= self.b2
-        v += (1 - self.b2) * g * g
-        deviation = namespace(v).sqrt(v / (1 - self.b2**self.k))
-        deviation += self.eps
-        theta -= rate * m / deviation
+
+@fused(
+    "g rate b1 new_1 b2 new_2 seen eps",
+    "theta m v",
+    """
+    m = b1 * m + new_1 * g;
+    v = b2 * v + new_2 * g * g;
+    theta -= rate * m / (sqrt(v / seen) + eps);
+    """,
+)
+def adam_step(g, rate, b1, new_1, b2, new_2, seen, eps, theta, m, v):
+    """Adam on one block, in place. new: 1 - b; seen: 1 - b2^k; rate: lr / (1 - b1^k)."""
+    m *= b1
+    m += new_1 * g
+    v *= b2
+    v += new_2 * g * g
+    deviation = np.sqrt(v / seen)
+    deviation += eps
+    theta -= rate * m / deviation

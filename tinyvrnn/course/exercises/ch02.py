@@ -246,7 +246,7 @@ KL = Task(
             wrong_kl(below=lambda sigma_z, sigma_0: sigma_z**2),
         ),
     ),
-    forbidden=(gaussian.gaussian_kl_forward,),
+    forbidden=(gaussian.gaussian_kl_forward, gaussian.kl_of_each),
 )
 
 # ---- 02.5: a loss with bugs ----------------------------------------------------------------------

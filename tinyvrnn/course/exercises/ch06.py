@@ -213,7 +213,7 @@ KL = Task(
             wrong_kl(sign=-1.0),
         ),
     ),
-    forbidden=(gaussian.gaussian_kl_backward,),
+    forbidden=(gaussian.gaussian_kl_backward, gaussian.kl_of_each_backward),
     points=3,
 )
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
+from tinyvrnn.training import optim
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
 # ---- 08.1: nats per sequence and per step --------------------------------------------------------
@@ -250,7 +251,7 @@ ADAM = Task(
         Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
         Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
     ),
-    forbidden=(Adam.step, Adam._step),
+    forbidden=(Adam.step, optim.adam_step),
     points=3,
 )
 
