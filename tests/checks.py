@@ -24,6 +24,9 @@ from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop, optim, parallel
 from tinyvrnn.training.options import Options
 
+# numeric gradients of whole models: strict has numpy's bits, as other tests hold, and takes four times as long
+STRICT_LATER = ("numpy", pytest.param("strict", marks=pytest.mark.slow))
+
 
 def rng(seed=0):
     return np.random.default_rng(seed)

@@ -65,7 +65,13 @@ def heading_anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", DERIVATIONS, ids=page_name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page_name(page), marks=[pytest.mark.slow] * (page.stem in ("importance", "smoothing")))
+        for page in DERIVATIONS
+    ],
+)
 def test_the_python_of_a_derivation_runs(page):
     """All blocks of a page in one namespace; line numbers in a failure are those of the page."""
     namespace, found = {}, list(blocks(page, "python"))

@@ -695,8 +695,7 @@ def test_records_are_appended_to_what_is_there(kept):
 def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
     process = start(tmp_path / "run", "--epochs", "10000", "--patience", "10000")
     wait_for(process, "epoch 1:")
-    for more in ([], ["--resume"], ["--overwrite"]):
-        second = start(tmp_path / "run", *more)
+    for second in [start(tmp_path / "run", *more) for more in ([], ["--resume"], ["--overwrite"])]:
         _, err = second.communicate()
         assert second.returncode == 2 and err.count("\n") == 1
         assert f"is in use by the process {process.pid} on " in err and "wait for its end" in err

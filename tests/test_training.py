@@ -592,6 +592,7 @@ def test_the_bar_ends_full_and_says_where_the_run_stands(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_short_run_on_digits_beats_the_baselines():
     """12 epochs reach about -80 nats a digit; -136 is the better of the two trivial baselines."""
     data = tv.load_data("digits")
