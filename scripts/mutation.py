@@ -57,7 +57,7 @@ ROOMS = {
     ),
     "bounds": Room("bounds.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
     "gradcheck": Room("gradcheck.py", "gradcheck", "not every_public_forward"),
-    "training": Room("training/optim.py training/parallel.py", "training extremes", STEP),
+    "training": Room("training/optim.py training/parallel.py training/worker.py", "training extremes worker", STEP),
     "runs": Room(
         " ".join(f"training/{name}.py" for name in "loop run state checkpoint options diagnosis interrupt".split()),
         "checkpoint resume diagnosis training regularise long strangers data_mapped",
@@ -68,7 +68,7 @@ ROOMS = {
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
     "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training "
-    "checkpoint diagnosis resume",
+    "checkpoint diagnosis resume worker",
     f"{QUICK} and not plain_rewrite and {RUNS} or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
     "not strict or test_training and options",
     "*__mutmut_46",

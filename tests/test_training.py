@@ -226,9 +226,12 @@ def test_a_batch_is_split_by_cores_rows_and_size_unless_told(monkeypatch, batch,
     monkeypatch.setattr(parallel, "available_cores", lambda: 3)
     model = tv.VRNN(4, h_dim, 4, backend=backend)
     assert parallel.split_for(model, batch, workers) == expected
+    if workers == "auto" and backend == "numpy":
+        monkeypatch.setattr(parallel, "LARGE", model.theta.size)
+        assert parallel.split_for(model, batch, workers) == (1, 3)
 
 
-def test_one_slice_needs_no_other_process_and_each_more_one():
+def test_one_slice_needs_no_worker_and_each_more_one():
     with Workers(1) as alone, Workers(3) as workers:
         assert alone._others == [] and len(workers._others) == 2  # the caller is the third
         assert alone.split == (1, 1) and workers.split == (3, 1)

@@ -221,6 +221,47 @@ def is_there(pid):
         return False
 
 
+class Broken(io.BytesIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, _):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("end", [b"", b"\x80", b"rubbish"], ids=["end", "cut", "rubbish"])
+def test_serving_ends_without_a_word_when_the_other_process_has(end, capfd):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        worker.serve(io.BytesIO(end), Broken())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_that_cannot_be_given_ends_the_serving(tmp_path):
+    model, before = vrnn(), signal.getsignal(signal.SIGINT)
+    memory = tmp_path / "memory"
+    memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
+    plan = worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
+    asked = io.BytesIO(pickle.dumps(plan) + pickle.dumps(("loss_and_grads", batch(model), {})))
+    try:
+        worker.serve(asked, Broken())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked.read() == b""
+
+
+def test_rest_and_stop_of_one_that_ends_in_this_moment(one, monkeypatch):
+    def broken(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(one, "_send", broken)
+    one.rest()
+    assert not one.ended
+    one._process.stdin.write(b"what was not yet sent")
+    assert one.stop() is False and one.ended
+
+
 def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, tmp_path):
     model = vrnn()
     x, lengths, eps = batch(model)
@@ -256,7 +297,7 @@ def test_serving_in_this_process_word_for_word(tmp_path):
         None,
         plan._replace(path=str(tmp_path / "gone")),
         plan,
-        ("loss_and_grads", good, {}),
+        ("loss_and_grads", good, {"beta": 0.3}),
         ("loss_and_grads", bad, {"beta": 0.5}),
         None,
     ):
@@ -270,7 +311,7 @@ def test_serving_in_this_process_word_for_word(tmp_path):
         signal.signal(signal.SIGINT, before)
     answers.seek(0)
     model.theta = model.theta * 2
-    loss, grads, parts = model.loss_and_grads(*good)
+    loss, grads, parts = model.loss_and_grads(*good, beta=0.3)
     (raised, found), (raised_too, error) = pickle.load(answers), pickle.load(answers)
     assert not raised and found[0] == loss and (found[1].elbo == parts.elbo).all() and len(found) == 2
     assert (shared.grads == grads).all() and shared.ready.tolist() == [1]

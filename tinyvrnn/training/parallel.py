@@ -26,7 +26,7 @@ class Split(NamedTuple):
     blas_threads: int = 1
 
 
-def split_for(model, batch, workers="auto"):
+def split_for(model, batch, workers):
     """The Split for a model and a number of sequences. workers: a number of slices, or "auto": as many as cores.
 
     auto makes no slice of fewer than LEAST_SLICE sequences, as products of fewer rows are slow, and one slice for a

@@ -155,7 +155,7 @@ class Worker:
         self._send(self._plan)
 
     def _send(self, message):
-        pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(message, self._process.stdin)
         self._process.stdin.flush()
 
     def _forget_path(self):
@@ -184,7 +184,7 @@ def serve(asked=None, answers=None):
                 with suppress(FileNotFoundError):  # a training that is over already
                     answer = partial(_answer, *_make(message))
             else:
-                pickle.dump(answer(*message), answers, protocol=pickle.HIGHEST_PROTOCOL)
+                pickle.dump(answer(*message), answers)
                 answers.flush()
 
 
@@ -199,8 +199,7 @@ def _answer(model, shared, method, arguments, options):
     """(False, the result but for grads, which are in the shared memory), or (True, what was raised)."""
     model.theta = shared.theta
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss, grads, *others = getattr(model, method)(*arguments, **options)
+        loss, grads, *others = getattr(model, method)(*arguments, **options)  # NumPy's warnings go nowhere
     except Exception as error:
         return True, error
     shared.grads[...] = grads
