@@ -84,7 +84,10 @@ def test_loss_and_gradient_equal_the_plain_rewrite(bound, likelihood):
     checks.particle_bound_equals_plain_rewrite(bound, likelihood)
 
 
-@both
+@pytest.mark.parametrize(
+    "likelihood",
+    ["gaussian", "gmm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bernoulli", "categorical", "pen"))],
+)
 @pytest.mark.parametrize("backend", checks.STRICT_LATER)
 @pytest.mark.parametrize("bound", BOTH)
 def test_gradients_equal_numeric_ones(bound, likelihood, backend):

@@ -277,7 +277,9 @@ def test_a_pen_is_trained_evaluated_and_sampled(model, says, strokes, tmp_path, 
     np.testing.assert_allclose(np.load(out)["x"][:, :6], np.load(strokes), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn", "vae"])
+@pytest.mark.parametrize(
+    "model", ["vrnn", *(pytest.param(m, marks=pytest.mark.slow) for m in ("vrnn-i", "rnn", "vae"))]
+)
 def test_every_model_has_a_run_of_mixtures(model, tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["--model", model, "--likelihood", "gmm", "--components", "2", *QUICK[:4], "--epochs", "1"]

@@ -284,6 +284,7 @@ TRAIN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_training_on_more_than_fits_into_the_memory(tmp_path):
     """300 MB of zeros, sparse on the disk, where 200 MB are allowed beside the mapping itself."""

@@ -501,7 +501,8 @@ def assert_same_checkpoints(folder, other):
 # ---- killed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
 def test_a_run_killed_at_random_moments_goes_on(seed, tmp_path):
     """SIGKILL, up to six times, at any moment from the start of the process on."""
     rng = random.Random(seed)
