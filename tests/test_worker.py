@@ -55,6 +55,11 @@ def test_a_worker_computes_the_same_bits(one, model, likelihood):
     assert all((a == b).all() for a, b in zip(parts, expected[2]))
 
 
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="has no sessions of processes")
+def test_a_workers_session_is_its_own_so_that_ctrl_c_does_not_reach_it(one):
+    assert os.getsid(one.pid) == one.pid != os.getsid(0)
+
+
 def test_a_worker_sees_the_weights_of_each_moment_and_the_state_of_a_chunk(one):
     model = vrnn()
     until_it_is_ready(one, model)

@@ -51,9 +51,8 @@ class Shared(NamedTuple):
 
 def share(plan):
     """Shared, in the file that `plan` names, of two vectors."""
-    dtype, P = np.dtype(plan.config["dtype"]), plan.parameters
-    seen = np.asarray(np.memmap(plan.path, np.uint8, "r+", shape=_FIRST + 2 * P * dtype.itemsize))
-    return Shared(seen[:1], *seen[_FIRST:].view(dtype).reshape(2, P))
+    seen = np.asarray(np.memmap(plan.path, np.uint8))
+    return Shared(seen[:1], *seen[_FIRST:].view(plan.config["dtype"]).reshape(2, plan.parameters))
 
 
 class Worker:
