@@ -8,7 +8,6 @@ first: all that is imported, the model's weights and the batch are in already; g
 the activations are not.
 """
 
-import ctypes
 import os
 import resource
 import subprocess
@@ -19,6 +18,8 @@ from pathlib import Path
 import report
 from sizes import SIZES, make_batch
 from trainers import LIBRARIES, new_model, new_trainer, ready_workers
+
+from tinyvrnn.backend import give_back_freed_memory
 
 MIB, STEPS = 2**20, 3
 
@@ -46,17 +47,11 @@ def run_steps(library, name, workers):
         batch = trainer.batch(*make_batch(size))
         if hasattr(trainer, "compile"):
             trainer.compile(*batch)  # a compiler's memory is not that of a step
-        give_back_freed_memory()
+        give_back_freed_memory()  # else what building has freed would hide as much of the steps' memory
         before = [forget_and_peak(pid) for pid in (os.getpid(), *pool.pids)]
         for _ in range(STEPS):
             trainer.step(*batch)
         return sum(peak(pid) for pid in (os.getpid(), *pool.pids)) - sum(before)
-
-
-def give_back_freed_memory():
-    """What building has freed, and the allocator has kept, would hide as much of the steps' memory. Of glibc only."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_and_peak(pid):

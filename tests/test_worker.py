@@ -7,10 +7,12 @@ later question; a process or a file that is left behind; training that hangs or 
 import io
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import checks
 import numpy as np
@@ -19,6 +21,16 @@ import pytest
 import tinyvrnn as tv
 from tinyvrnn.training import worker
 from tinyvrnn.training.parallel import Workers
+
+
+@pytest.fixture
+def nobody_rests(monkeypatch):
+    """Workers of a test are started by it, and end with it."""
+    resting = []
+    monkeypatch.setattr(worker, "_resting", resting)
+    yield
+    for other in resting:
+        other.stop()
 
 
 @pytest.fixture
@@ -95,6 +107,19 @@ class OwnModel(tv.VRNN):
     """A model that a user wrote; no other process knows it."""
 
 
+def test_what_a_user_changed_is_computed_here(one, monkeypatch):
+    model = vrnn()
+    assert worker.can_be_made_again(model) and not worker.can_be_made_again(vrnn(backend="strict"))
+    for kind in (tv.VRNN, tv.models.base.Model):
+        with monkeypatch.context() as m:
+            m.setattr(kind, "_backward_terms", lambda *arguments: None, raising=False)
+            assert not worker.can_be_made_again(model)
+    with monkeypatch.context() as m:
+        m.setitem(tv.distributions.LIKELIHOODS, "bernoulli", model.likelihood._replace(mean=lambda a: a))
+        assert not worker.can_be_made_again(vrnn())
+    assert worker.can_be_made_again(model)
+
+
 def test_models_of_users_are_computed_here(one):
     tidy = vrnn()
     tidy.likelihood = tidy.likelihood._replace(mean=lambda a: a)
@@ -122,6 +147,85 @@ def test_an_answer_that_nobody_fetched_is_not_that_to_the_next_question(one):
     assert not one.ask(model, "loss_and_grads", batch(model, B=3), {}) and one.ended
 
 
+def test_an_interruption_while_asking_leaves_no_answer_to_a_later_question(monkeypatch):
+    model, other = vrnn(), tv.VRNN(4, 8, 3, seed=1)
+    with Workers(2) as workers, pytest.raises(KeyboardInterrupt):
+        workers.wait(model)
+        send = workers._others[0]._send
+
+        def interrupted(message):
+            send(message)
+            raise KeyboardInterrupt
+
+        workers._others[0]._send = interrupted
+        workers.loss_and_grads(model, *batch(model))
+    with Workers(2) as workers:
+        workers.wait(other)
+        found = workers.loss_and_grads(other, *batch(other))
+    with Workers(2) as workers:
+        workers._others[0].stop()
+        expected = workers.loss_and_grads(other, *batch(other))
+    assert found[0] == expected[0] and (found[1] == expected[1]).all()
+
+
+def test_what_the_package_prints_does_not_get_among_the_answers(tmp_path):
+    """A student's print in a copy of the package: the worker's goes nowhere, and training goes on."""
+    shutil.copytree(Path(tv.__file__).parent, tmp_path / "tinyvrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    schedule = tmp_path / "tinyvrnn" / "models" / "schedule.py"
+    text = schedule.read_text().replace(
+        "    c = _empty_loop_cache(", "    print('T is', T, flush=True)\n    c = _empty_loop_cache("
+    )
+    schedule.write_text(text + "\nprint('imported', flush=True)\n")
+    code = """if True:
+        import numpy as np, tinyvrnn as tv
+        from tinyvrnn.training.parallel import Workers
+        model = tv.VRNN(4, 8, 3)
+        batch = np.zeros((3, 2, 4), "float32"), np.array([3, 3]), np.zeros((3, 2, 3), "float32")
+        with Workers(2) as workers:
+            workers.wait(model)
+            losses = [workers.loss_and_grads(model, *batch)[0] for _ in range(3)]
+            print("up", len(workers.pids), [round(float(loss), 3) for loss in losses])
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    loss = round(float(vrnn().loss_and_grads(np.zeros((3, 2, 4), "f4"), None, np.zeros((3, 2, 3), "f4"))[0]), 3)
+    assert done.stdout.splitlines() == ["imported", *["T is 3"] * 3, f"up 1 {[loss] * 3}"] and done.stderr == ""
+
+
+@pytest.mark.parametrize("set_it", ["TINYVRNN_BACKEND=strict", "PYTHONWARNINGS=error"])
+def test_the_environment_changes_nothing_that_a_worker_computes(set_it, monkeypatch, nobody_rests):
+    monkeypatch.setenv(*set_it.split("="))
+    model = vrnn(backend="numpy")
+    model.theta = model.theta * 1e30 if "error" in set_it else model.theta
+    x, lengths, eps = batch(model)
+    with Workers(2) as workers, np.errstate(all="ignore"):
+        workers.wait(model)
+        for _ in range(2):
+            loss, grads, _ = workers.loss_and_grads(model, x, lengths, eps)
+        assert len(workers.pids) == 1
+    assert np.isfinite(loss) == ("error" not in set_it) and grads.shape == model.theta.shape
+
+
+def test_a_path_that_is_no_text_is_left_out(monkeypatch, tmp_path, nobody_rests):
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    with Workers(2) as workers:
+        workers.wait(vrnn())
+        assert len(workers.pids) == 1
+
+
+def test_a_file_that_cannot_be_removed_yet_is_removed_at_the_end(monkeypatch, tmp_path, nobody_rests):
+    path = tmp_path / "seen"
+    path.write_bytes(b"")
+    monkeypatch.setattr(worker, "_removed_at_the_end", [])
+    with monkeypatch.context() as m:
+        m.setattr(worker.os, "unlink", lambda _: (_ for _ in ()).throw(PermissionError()))
+        worker._remove(str(path))
+    assert path.exists()
+    worker._end()
+    assert not path.exists()
+    worker._remove(str(path))
+    assert worker._removed_at_the_end == [str(path)]
+
+
 @pytest.mark.parametrize("moment", ["before", "within", "after"])
 def test_workers_give_the_same_bits_when_one_is_killed(moment):
     model = vrnn()
@@ -131,12 +235,17 @@ def test_workers_give_the_same_bits_when_one_is_killed(moment):
         workers.wait(model)
         assert len(workers.pids) == 2
         whole = workers.loss_and_grads(model, x, lengths, eps)
+        first, found = workers._others[0], []
         if moment == "before":
-            workers._others[0]._process.kill()
+            first._process.kill()
         if moment == "within":
-            ask = workers._others[0].ask
-            workers._others[0].ask = lambda *call: (ask(*call), workers._others[0]._process.kill())[0]
-        found = [workers.loss_and_grads(model, x, lengths, eps) for _ in range(3)]
+            ask = first.ask
+            first.ask = lambda *call: (ask(*call), first._process.kill())[0]
+        found.append(workers.loss_and_grads(model, x, lengths, eps))
+        if moment == "after":
+            first._process.kill()
+        found += [workers.loss_and_grads(model, x, lengths, eps) for _ in range(2)]
+        assert len(workers.pids) == 1
     for loss, grads, parts in (whole, *found):
         assert loss == expected[0] and (grads == expected[1]).all() and (parts.elbo == expected[2].elbo).all()
 
@@ -193,6 +302,7 @@ def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="asks /proc what runs")
 def test_no_process_and_no_file_stays(tmp_path):
     """A process that trains with a worker and is killed: the worker ends too, and the shared file has no name."""
     code = """if True:
@@ -222,7 +332,7 @@ def is_there(pid):
     try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:
         return False
 
 

@@ -246,6 +246,12 @@ def _keep_freed_memory():
             mallopt(parameter, size)
 
 
+def give_back_freed_memory():
+    """Returns to the system what glibc keeps: of a process that rests."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 _keep_freed_memory()
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
 _STRICT = Backend("strict", strict_namespace, _strict_asarray, StrictArray.get)

@@ -19,10 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.backend import give_back_freed_memory
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 
 _FIRST = 64  # bytes before theta: one that says whether the worker is ready, and theta starts on a line of the cache
+
+
+# what it prints must not get among the answers
+CODE = """if True:
+    import os, sys
+    pipes = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdin, sys.stdout, sys.path[:] = open(os.devnull), sys.stderr, {path!r}
+    from tinyvrnn.training.worker import serve
+    serve(*pipes)
+"""
 
 
 class Plan(NamedTuple):
@@ -34,10 +45,21 @@ class Plan(NamedTuple):
     path: str
 
 
+def methods_of(kind):
+    """All that a class and those that it inherits from hold, by name."""
+    return [dict(vars(base)) for base in kind.__mro__[:-1]]
+
+
+# as this package makes them
+_MODELS = {model: methods_of(model) for model in MODELS.values()}
+_LIKELIHOODS = dict(LIKELIHOODS)
+
+
 def can_be_made_again(model):
-    """Whether a model is one of this package's own, with a likelihood of its own: another process knows no others."""
-    known = LIKELIHOODS.get(model.likelihood.name) if type(model) in MODELS.values() else None
-    plain = {"head_shapes": None, "components": None}  # of the configuration
+    """Whether a model and its likelihood are this package's own, on NumPy: another process knows no others."""
+    if _MODELS.get(type(model)) != methods_of(type(model)) or model.backend.name != "numpy":
+        return False
+    known, plain = _LIKELIHOODS.get(model.likelihood.name), {"head_shapes": None, "components": None}
     return known is not None and known._replace(**plain) == model.likelihood._replace(**plain)
 
 
@@ -59,11 +81,11 @@ class Worker:
     """The handle of such a process. It starts at once, and is ready when it has imported the package."""
 
     def __init__(self):
-        code = f"import sys; sys.path[:] = {sys.path!r}; from tinyvrnn.training.worker import serve; serve()"
+        code = CODE.format(path=[folder for folder in sys.path if isinstance(folder, str)])
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = self._model = self._plan = self._shared = None
         self._asked = False
-        with suppress(OSError):  # a system with no room for another process
+        with suppress(OSError, TypeError):  # a system with no room for a process, or no name for the interpreter
             # a session of its own: Ctrl-C is for this process alone, with whose end the other's standard input ends too
             self._process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
 
@@ -89,16 +111,19 @@ class Worker:
                 return False
             self._forget_path()
             self._shared.theta[...] = model.theta
+            self._asked = True  # before it is: whoever is interrupted within does not know how much was sent
             self._send((method, arguments, options))
-            self._asked = True
             return True
         except OSError:
             return self.stop()
 
     def wait(self, model):
         """Waits until the worker has made the model, if it can: training need not, but measurements do."""
-        while not (self.ended or self._is_ready_for(model) or self._plan is None):
-            time.sleep(0.01)
+        try:
+            while not (self.ended or self._is_ready_for(model) or self._plan is None):
+                time.sleep(0.01)
+        except OSError:
+            self.stop()
 
     def answer(self):
         """(loss, grads, ...) as the method returns them; grads is shared memory, good until the next question.
@@ -107,7 +132,7 @@ class Worker:
         """
         try:
             raised, result = pickle.load(self._process.stdout)
-        except (OSError, pickle.UnpicklingError) as error:
+        except Exception as error:  # of a pipe that ended, or that something else was written to
             raise EOFError from error
         self._asked = False
         if raised:
@@ -147,7 +172,7 @@ class Worker:
         if not can_be_made_again(model):
             return
         file, path = tempfile.mkstemp(prefix="tinyvrnn-")
-        self._plan = Plan(type(model), model.config, model.theta.size, path)
+        self._plan = Plan(type(model), model.config | {"backend": "numpy"}, model.theta.size, path)
         with os.fdopen(file, "wb") as f:
             f.write(bytes(_FIRST + 2 * model.theta.nbytes))  # written, not left out: a full disk shows here
         self._shared = share(self._plan)
@@ -160,8 +185,7 @@ class Worker:
     def _forget_path(self):
         """Removes the shared file's name; the file itself lasts as long as somebody sees it."""
         if self._plan:
-            with suppress(OSError):  # a system that can't do so yet can when nobody sees it
-                os.unlink(self._plan.path)
+            _remove(self._plan.path)
 
     def _let_go(self):
         self._shared = self._model = None
@@ -169,16 +193,16 @@ class Worker:
         self._plan = None
 
 
-def serve(asked=None, answers=None):
+def serve(asked, answers):
     """What the process does: makes the model of each Plan and answers each question, until nobody can ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked, answers = asked or sys.stdin.buffer, answers or sys.stdout.buffer
     answer = None
     with suppress(EOFError, OSError, pickle.UnpicklingError):  # the other process has ended
         while True:
             message = pickle.load(asked)
             if message is None:
                 answer = None
+                give_back_freed_memory()
             elif isinstance(message, Plan):
                 with suppress(FileNotFoundError):  # a training that is over already
                     answer = partial(_answer, *_make(message))
@@ -198,15 +222,35 @@ def _answer(model, shared, method, arguments, options):
     """(False, the result but for grads, which are in the shared memory), or (True, what was raised)."""
     model.theta = shared.theta
     try:
-        loss, grads, *others = getattr(model, method)(*arguments, **options)  # NumPy's warnings go nowhere
+        with np.errstate(all="ignore"):  # who asked looks at the loss
+            loss, grads, *others = getattr(model, method)(*arguments, **options)
     except Exception as error:
         return True, error
     shared.grads[...] = grads
     return False, (loss, *others)
 
 
+def _remove(path):
+    """Removes a file, at the end of this process where the system can't while another sees it."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        _removed_at_the_end.append(path)
+
+
+@atexit.register
+def _end():
+    for worker in _resting:
+        worker.stop()
+    for path in _removed_at_the_end:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+_removed_at_the_end = []
 _resting = []  # for the next training: starting one takes half a second
-atexit.register(lambda: [worker.stop() for worker in _resting])
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_resting.clear)  # they are the parent's
 
