@@ -15,11 +15,10 @@ lab: .venv/installed-course  ## open the course in JupyterLab
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-all: .venv/installed-test  ## all tests: every notebook is executed as well
-	$(BIN)/python -m pytest -n auto
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m ""
 
 mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (2 hours or so)
 	$(BIN)/python scripts/mutation.py

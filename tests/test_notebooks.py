@@ -166,6 +166,7 @@ def clocks():
     return time.perf_counter(), kernels.children_user + kernels.children_system
 
 
+@pytest.mark.xdist_group("solutions")  # in one process, which adds up what they take
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", executions(), ids=name)
 def test_the_solutions_run_clean_and_as_committed(path):

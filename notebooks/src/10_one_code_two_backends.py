@@ -509,10 +509,12 @@ for (left, right), backend, colour in zip(grid, backends, tv.plots.COLOURS):
 # the whole step, and they meet once at the end.
 
 # %%
-tv.course.show(tv.backend.one_blas_thread.__wrapped__)
+tv.course.show(tv.backend.blas_threads.__wrapped__)
 
 # %% [markdown]
-# > **Function** `tinyvrnn.backend.one_blas_thread` · **held by**
+# `one_blas_thread()` is `blas_threads(1)`.
+#
+# > **Function** `tinyvrnn.backend.blas_threads` · **held by**
 # > `tests/test_backend.py::test_one_blas_thread_inside_and_the_former_number_outside`
 
 
@@ -533,7 +535,8 @@ for rows, width, repeats in ((32, 100, 2000), (1024, 1024, 10)):
 
 # %% [markdown]
 # Which of two figures in a row is smaller depends on the machine, and on what else it does. On the one where the
-# package was timed, two slices of the batch with one BLAS thread each beat everything else that was tried; the
+# package was timed, two slices of the batch with one BLAS thread each, in two processes, beat everything else that was
+# tried for models of a course's size; large models (2.5 million parameters and more) get all of BLAS's threads. The
 # figures are in `docs/performance.md`.
 #
 # A GPU decides the other way, for the same reason: it has thousands of lanes, so it needs one large piece of work and
