@@ -40,6 +40,14 @@ def one():
     found.stop()
 
 
+@pytest.fixture
+def ctrl_c():
+    """`serve` ignores it; what comes after the test does not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def until_it_is_ready(found, model):
     found.wait(model)
     assert not found.ended, "the worker did not come up"
@@ -83,6 +91,17 @@ def test_a_worker_sees_the_weights_of_each_moment_and_the_state_of_a_chunk(one):
         loss, grads, _, after = one.answer()
         expected = model.chunk_loss_and_grads(x, lengths, eps, state=state)
         assert loss == expected[0] and (grads == expected[1]).all() and (after == expected[3]).all()
+
+
+def test_the_shared_files_name_is_removed_once_and_not_at_each_question(one, monkeypatch):
+    model, removed = vrnn(), []
+    monkeypatch.setattr(worker, "_remove", removed.append)
+    one.wait(model)
+    for _ in range(3):
+        assert one.ask(model, "loss_and_grads", batch(model), {}) and one.answer()
+    one.rest()
+    assert len(removed) == 1
+    Path(removed[0]).unlink()
 
 
 def test_another_model_takes_the_place_of_the_first(one):
@@ -344,25 +363,18 @@ class Broken(io.BytesIO):
 
 
 @pytest.mark.parametrize("end", [b"", b"\x80", b"rubbish"], ids=["end", "cut", "rubbish"])
-def test_serving_ends_without_a_word_when_the_other_process_has(end, capfd):
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        worker.serve(io.BytesIO(end), Broken())
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_serving_ends_without_a_word_when_the_other_process_has(end, capfd, ctrl_c):
+    worker.serve(io.BytesIO(end), Broken())
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_answer_that_cannot_be_given_ends_the_serving(tmp_path):
-    model, before = vrnn(), signal.getsignal(signal.SIGINT)
+def test_an_answer_that_cannot_be_given_ends_the_serving(tmp_path, ctrl_c):
+    model = vrnn()
     memory = tmp_path / "memory"
     memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
     plan = worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
     asked = io.BytesIO(pickle.dumps(plan) + pickle.dumps(("loss_and_grads", batch(model), {})))
-    try:
-        worker.serve(asked, Broken())
-    finally:
-        signal.signal(signal.SIGINT, before)
+    worker.serve(asked, Broken())
     assert asked.read() == b""
 
 

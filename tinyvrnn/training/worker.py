@@ -120,7 +120,7 @@ class Worker:
     def wait(self, model):
         """Waits until the worker has made the model, if it can: training need not, but measurements do."""
         try:
-            while not (self.ended or self._is_ready_for(model) or self._plan is None):
+            while not (self.ended or self._is_ready_for(model) or self._shared is None):
                 time.sleep(0.01)
         except OSError:
             self.stop()
@@ -186,11 +186,11 @@ class Worker:
         """Removes the shared file's name; the file itself lasts as long as somebody sees it."""
         if self._plan:
             _remove(self._plan.path)
+            self._plan = None
 
     def _let_go(self):
         self._shared = self._model = None
         self._forget_path()
-        self._plan = None
 
 
 def serve(asked, answers):
