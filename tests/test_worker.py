@@ -122,6 +122,12 @@ def test_what_the_model_raises_is_raised_here_and_the_worker_lives(one):
     assert one.ask(model, "loss_and_grads", (x, lengths, eps), {}) and one.answer()[0] > 0
 
 
+def plan_of(model, folder):
+    memory = folder / "memory"
+    memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
+    return worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
+
+
 class OwnModel(tv.VRNN):
     """A model that a user wrote; no other process knows it."""
 
@@ -370,9 +376,7 @@ def test_serving_ends_without_a_word_when_the_other_process_has(end, capfd, ctrl
 
 def test_an_answer_that_cannot_be_given_ends_the_serving(tmp_path, ctrl_c):
     model = vrnn()
-    memory = tmp_path / "memory"
-    memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
-    plan = worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
+    plan = plan_of(model, tmp_path)
     asked = io.BytesIO(pickle.dumps(plan) + pickle.dumps(("loss_and_grads", batch(model), {})))
     worker.serve(asked, Broken())
     assert asked.read() == b""
@@ -409,16 +413,14 @@ def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, t
         assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
 
 
-def test_serving_in_this_process_word_for_word(tmp_path):
+def test_serving_in_this_process_word_for_word(tmp_path, ctrl_c):
     """`serve` as its process runs it, on files: a plan, a question, one that raises, a rest, and the end."""
     model = vrnn()
     x, lengths, eps = batch(model)
-    memory = tmp_path / "memory"
-    memory.write_bytes(bytes(64 + 2 * model.theta.nbytes))
-    plan = worker.Plan(tv.VRNN, model.config, model.theta.size, str(memory))
+    plan = plan_of(model, tmp_path)
     shared = worker.share(plan)
     shared.theta[...] = model.theta * 2
-    asked, answers, before = io.BytesIO(), io.BytesIO(), signal.getsignal(signal.SIGINT)
+    asked, answers = io.BytesIO(), io.BytesIO()
     good, bad = (x, lengths, eps), (x[0], lengths, eps)
     for message in (
         None,
@@ -431,11 +433,8 @@ def test_serving_in_this_process_word_for_word(tmp_path):
         pickle.dump(message, asked)
     asked.write(b"\x80")  # a parent that was killed within a question
     asked.seek(0)
-    try:
-        worker.serve(asked, answers)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    worker.serve(asked, answers)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     answers.seek(0)
     model.theta = model.theta * 2
     loss, grads, parts = model.loss_and_grads(*good, beta=0.3)
