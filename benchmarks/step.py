@@ -1,7 +1,7 @@
 """Times one training step of tinyvrnn against PyTorch and JAX.
 
     python benchmarks/step.py                              the sizes course and music
-    python benchmarks/step.py --sizes course --compile     against torch.compile too: compiling takes minutes
+    python benchmarks/step.py --compile course             against torch.compile too, at course: minutes of compiling
     python benchmarks/step.py --quick --sizes tiny         does it run at all
 
 First all are shown to compute the same loss and gradients from the same weights, data and noise; then they take turns.
@@ -85,7 +85,7 @@ def sgemm():
 def benchmark(name, args, with_jax):
     """All figures of one size as plain values: seconds, flop, ratios."""
     size = SIZES[name]
-    measured = verify_and_time(size, args, with_jax)
+    measured = verify_and_time(size, args, with_jax, with_compile=name in args.compile)
     peaks = [2 * SGEMM_ROWS**3 / s for s in measured["seconds"].pop("sgemm")]
     return {
         "size": name,
@@ -99,11 +99,11 @@ def benchmark(name, args, with_jax):
     }
 
 
-def verify_and_time(size, args, with_jax):
+def verify_and_time(size, args, with_jax, with_compile):
     """The relative differences from each peer, the seconds of compiling, and those of every contender and round."""
     model, (x, eps) = new_model(size), make_batch(size)
     with ready_workers(model, size.B, args.workers) as pool:
-        others = peers(model, with_jax, args.compile)  # before tinyvrnn changes the weights
+        others = peers(model, with_jax, with_compile)  # before tinyvrnn changes the weights
         tiny = TinyTrainer(model, pool)
         ours, apart, first_call = verify.results(tiny, tiny.batch(x, eps)), {}, {}
         contenders = {"tinyvrnn": Contender(partial(tiny.step, *tiny.batch(x, eps)))}
@@ -202,16 +202,18 @@ def peak_rows(results):
 
 def draw(results, ratios, shares):
     """Ratios with quartiles, and shares of the peak; a black line is the target."""
-    sizes, names = [result["size"] for result in results], list(results[0]["ratios"])
-    heights = {n: [result["ratios"][n]["median"] for result in results] for n in names}
-    errors = {n: [span(result["ratios"][n]) for result in results] for n in names}
+    sizes = [result["size"] for result in results]
+    names = list(dict.fromkeys(name for result in results for name in result["ratios"]))
+    found = {n: [result["ratios"].get(n) for result in results] for n in names}
+    heights = {n: [one and one["median"] for one in each] for n, each in found.items()}
+    errors = {n: [one and span(one) for one in each] for n, each in found.items()}
     mark_targets(ratios, report.grouped_bars(ratios, sizes, heights, errors), results)
     ratios.axhline(1, color="grey", linewidth=0.8)
     ratios.set(title="Seconds of a training step, times tinyvrnn's", ylabel="ratio")
-    of_peak = {n: [result["share_of_peak"][n] for result in results] for n in ["tinyvrnn", *names]}
+    of_peak = {n: [result["share_of_peak"].get(n) for result in results] for n in ["tinyvrnn", *names]}
     mark_targets(shares, {"tinyvrnn": report.grouped_bars(shares, sizes, of_peak)["tinyvrnn"]}, results)
     shares.set(title="Share of the matrix-product peak", ylim=(0, 1))
-    shares.legend(fontsize="small")
+    shares.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
 
 
 def span(found):
@@ -233,7 +235,9 @@ def parse(arguments):
     parser = report.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, help=f"at least {LEAST_ROUNDS} (default 11; --quick: 2)")
-    parser.add_argument("--compile", action="store_true", help="also torch.compile of the batched schedule")
+    parser.add_argument(
+        "--compile", nargs="+", choices=SIZES, default=[], metavar="SIZE", help="torch.compile of the batched schedule too"
+    )
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 11)
     args.min_seconds = QUICK_SECONDS if args.quick else MIN_SECONDS
