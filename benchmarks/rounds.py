@@ -5,10 +5,15 @@ from collections.abc import Callable
 from statistics import median, quantiles
 from typing import NamedTuple
 
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
 MIN_SECONDS = 1.0  # one timing: steps on end for so long, as in training; the first after a turn finds cold caches
 QUICK_SECONDS = 0.05  # with --quick: shows that all runs, and is not for quoting
 QUIET_SECONDS = 0.05  # between timings: threads of OpenMP and OpenBLAS spin a while for more work, and would disturb
 LEAST_ROUNDS = 7  # fewer make no median worth quoting
+SGEMM_ROWS = 2048
+SGEMM_FLOP = 2 * SGEMM_ROWS**3
 
 
 class Contender(NamedTuple):
@@ -46,6 +51,18 @@ def seconds_of(contender, min_seconds):
         contender.run()
         calls += 1
     return elapsed / calls
+
+
+def sgemm(threads):
+    """Function that multiplies two large float32 matrices: the rate that no step can exceed."""
+    a, b = np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32)
+    out, controller = np.empty_like(a), ThreadpoolController()
+
+    def run():
+        with controller.limit(limits=threads, user_api="blas"):
+            np.matmul(a, b, out=out)
+
+    return run
 
 
 def faster(seconds, names):

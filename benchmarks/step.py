@@ -16,17 +16,24 @@ from functools import partial
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import report
 import verify
-from rounds import LEAST_ROUNDS, MIN_SECONDS, QUICK_SECONDS, Contender, faster, ratio, time_in_turns
+from rounds import (
+    LEAST_ROUNDS,
+    MIN_SECONDS,
+    QUICK_SECONDS,
+    SGEMM_FLOP,
+    Contender,
+    faster,
+    ratio,
+    sgemm,
+    time_in_turns,
+)
 from sizes import LAYERS, SIZES, make_batch
-from threadpoolctl import ThreadpoolController
 from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, ready_workers, torch_settings
 
-from tinyvrnn.training.parallel import available_cores
+from tinyvrnn.backend import available_cores
 
-SGEMM_ROWS = 2048
 TARGETS = {  # what the project has set itself: how many times a peer's seconds are ours, and the share of the peak
     "course": {"PyTorch": 3.0, "PyTorch, batched": 2.4, "JAX": 1.7, "PyTorch, compiled": 1.5, "tinyvrnn": 0.60},
     "music": {"PyTorch": 2.2, "PyTorch, batched": 1.8, "JAX": 1.4, "tinyvrnn": 0.75},
@@ -67,18 +74,6 @@ def competitors(names):
     return found
 
 
-def sgemm():
-    """A large float32 product on all cores: the rate that no step can exceed."""
-    a, b = np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32)
-    out, controller = np.empty_like(a), ThreadpoolController()
-
-    def run():
-        with controller.limit(limits=available_cores(), user_api="blas"):
-            np.matmul(a, b, out=out)
-
-    return Contender(run)
-
-
 # -------------------------------------------------------------------------------------------------------------- measure
 
 
@@ -86,7 +81,7 @@ def benchmark(name, args, with_jax):
     """All figures of one size as plain values: seconds, flop, ratios."""
     size = SIZES[name]
     measured = verify_and_time(size, args, with_jax, with_compile=name in args.compile)
-    peaks = [2 * SGEMM_ROWS**3 / s for s in measured["seconds"].pop("sgemm")]
+    peaks = [SGEMM_FLOP / s for s in measured["seconds"].pop("sgemm")]
     return {
         "size": name,
         "dimensions": size._asdict() | {"F": size.H, "layers": LAYERS},
@@ -114,7 +109,9 @@ def verify_and_time(size, args, with_jax, with_compile):
             print(f"{name} computes the same (relative differences: {verify.sentence(apart[name])})", flush=True)
             step = partial(peer.trainer.step, *batch)
             contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
-        seconds = time_in_turns(contenders | {"sgemm": sgemm()}, args.rounds, args.min_seconds)
+        seconds = time_in_turns(
+            contenders | {"sgemm": Contender(sgemm(available_cores()))}, args.rounds, args.min_seconds
+        )
     return {"relative_differences": apart, "compile_seconds": first_call, "seconds": seconds}
 
 
@@ -236,7 +233,12 @@ def parse(arguments):
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, help=f"at least {LEAST_ROUNDS} (default 11; --quick: 2)")
     parser.add_argument(
-        "--compile", nargs="+", choices=SIZES, default=[], metavar="SIZE", help="torch.compile of the batched schedule too"
+        "--compile",
+        nargs="+",
+        choices=SIZES,
+        default=[],
+        metavar="SIZE",
+        help="torch.compile of the batched schedule too",
     )
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 11)

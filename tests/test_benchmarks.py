@@ -21,6 +21,7 @@ COMMANDS = {
     "time_to_elbo": ["--quick", "--size", "tiny", "--sets", "vowels"],
     "sampling": ["--quick", "--sizes", "tiny"],
     "scaling": ["--quick", "--size", "tiny"],
+    "breakdown": ["--quick", "--sizes", "tiny"],
     "memory": ["--quick", "--sizes", "tiny"],
 }
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
@@ -83,7 +84,20 @@ def test_scaling_needs_no_peer(tmp_path):
     assert "seconds ~ T^" in out and "seconds ~ B^" in out
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"scaling"}))
+def test_the_breakdown_needs_no_peer_and_counts_each_product(tmp_path, benchmarks):
+    from breakdown import PARTS
+    from sizes import SIZES
+
+    out, written, _ = run_to_end("breakdown", tmp_path, without=["torch", "jax"])
+    (result,) = written["results"]
+    assert result["sequences"] == SIZES["tiny"].B and all(part in out for part in PARTS)
+    for found in result["rounds"]:
+        assert sum(found[part] for part in PARTS) == pytest.approx(found["step"])
+        work = sum(found[f"{part}, at the peak"] for part in PARTS[:2]) * found["peak_flops_per_second"]
+        assert work == pytest.approx(SIZES["tiny"].flops)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"scaling", "breakdown"}))
 def test_without_torch_a_command_says_what_it_needs(command):
     done = run(command, "--quick", without=["torch"])
     assert (done.returncode, done.stdout) == (2, "")
