@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import tinyvrnn
-from tinyvrnn.training.parallel import available_cores
+from tinyvrnn.backend import available_cores
 
 
 def describe():

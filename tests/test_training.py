@@ -257,16 +257,6 @@ def test_blas_has_the_threads_of_the_split_and_then_those_of_before(threads):
     ]
 
 
-def test_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda pid: {0, 5, 6} if pid == 0 else {0}, raising=False)
-    assert parallel.available_cores() == 3
-    monkeypatch.delattr(parallel.os, "sched_getaffinity")
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 7)
-    assert parallel.available_cores() == 7
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: None)
-    assert parallel.available_cores() == 1
-
-
 class Recorder:
     """In the place of a model: hands back what it is given, with numbers that tell the slices apart."""
 

@@ -344,6 +344,11 @@ def one_blas_thread():
     return blas_threads(1)
 
 
+def available_cores():
+    """Cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _limiting = Lock()
 
 

@@ -5,13 +5,12 @@ and machines. Sums are taken in the order of the slices: a given number of worke
 whichever of them were there.
 """
 
-import os
 from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import blas_threads
+from tinyvrnn.backend import available_cores, blas_threads
 from tinyvrnn.models.base import Parts
 from tinyvrnn.training import worker
 
@@ -111,11 +110,6 @@ def _answer_of(other):
     """What a worker found, or None where it has ended."""
     with suppress(EOFError):
         return other.answer()
-
-
-def available_cores():
-    """Cores this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cut(count, parts):
