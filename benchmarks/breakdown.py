@@ -108,7 +108,7 @@ def sentence(result):
     found = result["median"]
     return (
         f"{result['size']}: one slice of {result['slices']}, {result['sequences']} sequences, {result['blas_threads']} "
-        f"BLAS threads: {1e3 * found['step']:.1f} ms. With one sequence, when all that takes time are the calls: "
+        f"BLAS threads: {1e3 * found['step']:.1f} ms. With one sequence, mostly calls and the reading of weights: "
         f"{1e3 * found['step with one sequence']:.1f} ms. Peak {found['peak_flops_per_second'] / 1e9:.0f} GFLOP/s."
     )
 

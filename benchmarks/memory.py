@@ -23,6 +23,14 @@ from tinyvrnn.backend import give_back_freed_memory
 
 MIB, STEPS = 2**20, 3
 
+SHOWN_AS = {
+    "tinyvrnn": "tinyvrnn",
+    "torch loop": "PyTorch",
+    "torch batched": "PyTorch, batched",
+    "jax loop": "JAX",
+    "jax batched": "JAX",
+}
+
 # -------------------------------------------------------------------------------------------------------------- measure
 
 
@@ -91,13 +99,14 @@ def columns(result):
     yield "tinyvrnn / least of torch", "", f"{result['mib']['tinyvrnn'] / max(least, 0.01):.2f}"
 
 
-def draw(results, axes):
-    """Logarithmic, as the sizes are far apart."""
-    libraries = list(results[0]["mib"])
-    heights = {name: [result["mib"][name] for result in results] for name in libraries}
-    report.grouped_bars(axes, [result["size"] for result in results], heights)
-    axes.set(title="Peak memory of a training step", ylabel="MiB", yscale="log")
-    axes.legend(fontsize="small")
+def draw(results, *panels):
+    """A panel for each size, as the sizes are far apart."""
+    for axes, result in zip(panels, results):
+        colours = [report.COLOUR_OF[SHOWN_AS[library]] for library in result["mib"]]
+        bars = axes.barh(list(result["mib"]), list(result["mib"].values()), color=colours)
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize="small")
+        axes.invert_yaxis()
+        axes.set(title=result["size"], xlabel="peak memory of a step, MiB")
 
 
 # -------------------------------------------------------------------------------------------------------------- command
@@ -105,7 +114,7 @@ def draw(results, axes):
 
 def main(arguments=None):
     parser = report.parser(__doc__)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music", "speech"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, default=3, help="processes for each figure (default 3)")
     parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "SIZE"), help=f"of {', '.join(LIBRARIES)}")
     args = parser.parse_args(arguments)
@@ -121,7 +130,8 @@ def main(arguments=None):
     results = [benchmark(name, libraries, args.workers, rounds) for name in args.sizes]
     print(f"\nPeak memory of {STEPS} training steps, the greatest of {rounds} process{'es' * (rounds > 1)}.\n")
     print(report.table([list(columns(result)) for result in results]))
-    report.save(args.out, "memory", about, args, results, report.figure(1, lambda axes: draw(results, axes), width=6))
+    made = report.figure(len(results), lambda *axes: draw(results, *axes), width=3.6, height=2.4)
+    report.save(args.out, "memory", about, args, results, made)
     return 0
 
 

@@ -90,7 +90,7 @@ def table(rows):
 
 def save(folder, name, about, args, results, figure):
     """Writes NAME.json, with every figure of every round, and NAME.png; says where."""
-    given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    given = {key: value for key, value in vars(args).items() if key != "out"}
     folder.mkdir(parents=True, exist_ok=True)
     everything = {"machine": about, "arguments": given, "results": results}
     (folder / f"{name}.json").write_text(json.dumps(everything, indent=2) + "\n")

@@ -14,10 +14,11 @@ from statistics import median
 import numpy as np
 import report
 import verify
-from rounds import LEAST_ROUNDS, QUICK_SECONDS, Contender, faster, ratio, time_in_turns
+from rounds import LEAST_ROUNDS, QUICK_SECONDS, SGEMM_FLOP, Contender, faster, ratio, sgemm, time_in_turns
 from sizes import SIZES
 from trainers import new_model, torch_settings
 
+from tinyvrnn.backend import available_cores
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward, recur_forward
 
 SEQUENCES, STEPS = 1000, 100
@@ -92,7 +93,8 @@ def benchmark(name, args):
     contenders = {"tinyvrnn": Contender(partial(model.sample, n, steps))}
     for setting, prepare in torch_settings().items():
         contenders[f"PyTorch, {setting}"] = Contender(partial(net.sample, n, steps), prepare)
-    seconds = time_in_turns(contenders, args.rounds, args.min_seconds)
+    seconds = time_in_turns(contenders | {"sgemm": Contender(sgemm(available_cores()))}, args.rounds, args.min_seconds)
+    peak = SGEMM_FLOP / median(seconds.pop("sgemm"))
     best = faster(seconds, [name for name in seconds if name != "tinyvrnn"])
     return {
         "size": name,
@@ -100,6 +102,7 @@ def benchmark(name, args):
         "steps": steps,
         "relative_differences": apart,
         "standard_errors_between_samples": standard_errors,
+        "seconds_at_the_peak": SIZES[name].flops_of_sampling(n, steps) / peak,
         "seconds": seconds,
         "median_seconds": {name: median(values) for name, values in seconds.items()},
         "faster_torch": best,
@@ -115,6 +118,7 @@ def columns(result):
     yield "drawn", "", f"{result['sequences']} x {result['steps']}"
     for name, seconds in result["median_seconds"].items():
         yield name, "s", f"{seconds:.3f}"
+    yield "products at the peak", "s", f"{result['seconds_at_the_peak']:.3f}"
     yield "ratio", "x", f"{result['ratio']['median']:.2f}"
     yield "quartiles", "x", f"{result['ratio']['low']:.2f} - {result['ratio']['high']:.2f}"
     yield "target", "x", f"{TARGET:.1f}"
@@ -125,7 +129,11 @@ def draw(results, axes):
     heights = {name: [result["median_seconds"][name] for result in results] for name in names}
     report.grouped_bars(axes, [result["size"] for result in results], heights)
     drawn = f"{results[0]['sequences']} sequences of {results[0]['steps']} steps"
-    axes.set(title=f"Drawing {drawn}", ylabel="seconds", yscale="log")
+    at_peak = [result["seconds_at_the_peak"] for result in results]
+    axes.hlines(
+        at_peak, *zip(*((i - 0.4, i + 0.4) for i in range(len(results)))), color="black", label="products at the peak"
+    )
+    axes.set(title=f"Drawing {drawn}", ylabel="seconds")
     axes.legend(fontsize="small")
 
 

@@ -20,6 +20,11 @@ class Size(NamedTuple):
     def flops(self):
         return flops(self.X, self.H, self.Z, self.H, LAYERS, self.B, self.T)
 
+    def flops_of_sampling(self, sequences, steps):
+        """Of drawing: forward, and no inference."""
+        per_row = weights_per_row(self.X, self.H, self.Z, self.H, LAYERS)
+        return 2 * sequences * steps * (sum(per_row.values()) - per_row["infer"])
+
 
 SIZES = {
     "tiny": Size(8, 16, 4, 6, 5),  # not worth timing: shows that the benchmark itself runs
@@ -36,27 +41,25 @@ def make_batch(size, seed=0):
     return x.astype(np.float32), rng.standard_normal((size.T, size.B, size.Z), dtype=np.float32)
 
 
+def weights_per_row(X, H, Z, F, L):
+    """{network: the number of weights that a row, a step of a sequence, is multiplied with in a forward pass}."""
+    return {
+        "phi_x": X * F + (L - 1) * F * F,
+        "phi_z": Z * F,
+        "prior": H * F + F * 2 * Z,
+        "infer": (F + H) * F + (L - 1) * F * F + F * 2 * Z,
+        "generate": (F + H) * F + (L - 1) * F * F + F * X,
+        "recur": 2 * F * 3 * H + H * 3 * H,  # the GRU's three blocks, on [phi_x, phi_z] and on h
+    }
+
+
 def flops(X, H, Z, F, L, B, T):
     """Floating-point operations of the matrix products in one forward and backward pass.
 
-    A product (n, D) @ (D, K) takes n D K multiplications and as many additions. For one of the n = T B rows, the
-    weights that it is multiplied with are, forward,
-
-        phi_x     X F + (L-1) F^2
-        phi_z     Z F
-        prior     H F + F 2Z
-        infer     (F + H) F + (L-1) F^2 + F 2Z
-        generate  (F + H) F + (L-1) F^2 + F X
-        recur     2F 3H + H 3H                       the GRU's three blocks, on [phi_x, phi_z] and on h
-
-    Let M be their sum. For each y = x W, backward needs two products of the same cost: dx = dy W^T and dW = x^T dy.
-    Only the data gradient of phi_x's first layer, X F, is nobody's input. In all: 2 T B (3 M - X F).
+    A product (n, D) @ (D, K) takes n D K multiplications and as many additions, and there are n = T B rows. Let M be
+    the sum of `weights_per_row`. For each y = x W, backward needs two products of the same cost: dx = dy W^T and
+    dW = x^T dy. Only the data gradient of phi_x's first layer, X F, is nobody's input. In all: 2 T B (3 M - X F).
     Activations, the loss, clipping and Adam are not counted: they are no matrix products.
     """
-    phi_x = X * F + (L - 1) * F * F
-    prior = H * F + F * 2 * Z
-    infer = (F + H) * F + (L - 1) * F * F + F * 2 * Z
-    generate = (F + H) * F + (L - 1) * F * F + F * X
-    recur = 2 * F * 3 * H + H * 3 * H
-    M = phi_x + Z * F + prior + infer + generate + recur
+    M = sum(weights_per_row(X, H, Z, F, L).values())
     return 2 * T * B * (3 * M - X * F)

@@ -152,24 +152,38 @@ def test_a_peer_that_computes_something_else_is_not_timed(benchmarks, wrong):
 # ---- the count of arithmetic ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """2 n D K for each np.matmul (n, D) @ (D, K), as it runs."""
+    found, matmul = [], np.matmul
+
+    def counting(a, b, **options):
+        found.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
+        return matmul(a, b, **options)
+
+    monkeypatch.setattr(np, "matmul", counting)
+    return found
+
+
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_count_of_flops_is_what_a_step_multiplies(benchmarks, monkeypatch, layers):
-    """2 n D K for each np.matmul (n, D) @ (D, K) of a step, as it runs."""
+def test_the_count_of_flops_is_what_a_step_multiplies(benchmarks, counted, layers):
     from sizes import flops
 
     from tinyvrnn import VRNN
 
     X, H, Z, F, B, T = 7, 5, 3, 11, 4, 6
-    model, rng, counted, matmul = VRNN(X, H, Z, features=F, layers=layers), np.random.default_rng(0), [], np.matmul
-
-    def counting(a, b, **options):
-        counted.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
-        return matmul(a, b, **options)
-
+    model, rng = VRNN(X, H, Z, features=F, layers=layers), np.random.default_rng(0)
     x, eps = rng.integers(0, 2, (T, B, X)).astype("float32"), rng.standard_normal((T, B, Z), dtype="float32")
-    monkeypatch.setattr(np, "matmul", counting)
     model.loss_and_grads(x, eps=eps)
     assert sum(counted) == flops(X, H, Z, F, layers, B, T)
+
+
+def test_the_count_of_flops_of_sampling_is_what_a_sample_multiplies(benchmarks, counted):
+    from sizes import SIZES
+    from trainers import new_model
+
+    new_model(SIZES["tiny"]).sample(9, 5)
+    assert sum(counted) == SIZES["tiny"].flops_of_sampling(9, 5)
 
 
 def test_the_count_of_flops_is_what_pytorch_counts_but_for_the_edges(benchmarks):
