@@ -21,7 +21,6 @@ import tinyvrnn as tv
 from tinyvrnn import backend
 from tinyvrnn.backend import BackendError, get_backend, namespace, one_blas_thread, to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import base
 from tinyvrnn.nn.activations import relu
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
@@ -316,16 +315,6 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert backend.available_cores() == 7
     monkeypatch.setattr(backend.os, "cpu_count", lambda: None)
     assert backend.available_cores() == 1
-
-
-@pytest.mark.parametrize("n, threads", [(1, 1), (2 * base.ROWS_OF_A_THREAD - 1, 1), (2 * base.ROWS_OF_A_THREAD, 2)])
-def test_many_sequences_are_drawn_by_several_blas_threads(n, threads, several, monkeypatch):
-    monkeypatch.setattr(base, "available_cores", lambda: 2)
-    model, seen = tv.VRNN(4, 8, 3), []
-    draw = model._draw
-    monkeypatch.setattr(model, "_draw", lambda *arguments: seen.append(blas_threads()) or draw(*arguments))
-    assert model.sample(n, 2).shape == (2, n, 4)
-    assert seen == [{threads}] and blas_threads() == several
 
 
 def test_one_blas_thread_inside_and_the_former_number_outside(several):

@@ -4,6 +4,8 @@ Catches: a step too early or too late (a prediction of x_t from h_t), a log-like
 a VAE that know each other, a KL from another prior, gradients lost, padding that counts, samples of another model.
 """
 
+import threading
+
 import checks
 import numpy as np
 import plain
@@ -13,7 +15,7 @@ import tinyvrnn as tv
 from tinyvrnn import noise
 from tinyvrnn.backend import to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import MODELS, base, rnn
+from tinyvrnn.models import MODELS, base, rnn, sampling
 from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
@@ -270,6 +272,45 @@ def test_training_says_where_data_do_not_suit_the_likelihood():
     x = 5 + checks.rng().standard_normal((4, 3, 3))
     with pytest.raises(tv.DataError, match="the train split of d: sequence 0, step 0, dimension 2"):
         tv.train(m, tv.Data.from_sequences("d", x, x, x), progress=False)
+
+
+# ---- many samples at once ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("primed", [False, True])
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm", "posterior": "smoothing"}])
+def test_many_sequences_that_cores_share_are_those_of_one(options, primed, monkeypatch):
+    """In float64 to rounding, over the ends of stretches; the first sequence drawn for the last would show."""
+    model = tv.VRNN(3, 4, 2, likelihood="gaussian", dtype="float64", **options)
+    n, prime = 3 * sampling.ROWS_OF_A_THREAD + 1, np.zeros((2, 3 * sampling.ROWS_OF_A_THREAD + 1, 3))
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(sampling, "available_cores", lambda cores=cores: cores)
+        found.append(model.sample(n, 2 * sampling.STRETCH + 3, seed=5, prime=prime if primed else None))
+    np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-12)
+    assert found[0].std() > 0.1
+
+
+def test_each_core_draws_250_sequences_at_least(monkeypatch):
+    monkeypatch.setattr(sampling, "available_cores", lambda: 3)
+    shared = {n: [(rows.start, rows.stop) for rows in sampling.shared_out(n)] for n in (1, 499, 500, 1000)}
+    assert shared == {
+        1: [(0, 1)],
+        499: [(0, 499)],
+        500: [(0, 250), (250, 500)],
+        1000: [(0, 334), (334, 668), (668, 1002)],
+    }
+
+
+def test_a_part_is_drawn_in_a_thread_of_its_own_and_a_whole_in_none(monkeypatch):
+    step, threads = sampling.sample_step, []
+    monkeypatch.setattr(sampling, "available_cores", lambda: 2)
+    monkeypatch.setattr(sampling, "sample_step", lambda *a: threads.append(threading.current_thread()) or step(*a))
+    tv.VRNN(3, 4, 2).sample(499, 2)
+    assert {*threads} == {threading.main_thread()}
+    threads.clear()
+    tv.VRNN(3, 4, 2).sample(500, 2)
+    assert len(threads) == 4 and threading.main_thread() not in threads
 
 
 # ---- where noise comes from, and what its dtype is -----------------------------------------------

@@ -363,12 +363,19 @@ def my_step(params, h, eps, u):
 tv.course.check("03.4", my_step)
 
 # %% [markdown]
-# The package's own loop is those lines again, with one addition: its noise has an **address**. Seed, purpose and step
-# name a block of random numbers, so the same call gives the same draw on every machine and every backend, and there
-# is no generator whose state could be forgotten.
+# The package's own step is those lines again.
 #
-# > **Function** `tinyvrnn.models.sampling.ancestral_sample` · **held by**
+# > **Function** `tinyvrnn.models.sampling.sample_step` · **held by**
 # > `tests/test_equations.py::test_samples_have_the_moments_of_draws_by_the_plain_rewrite`
+
+# %%
+tv.course.show(tv.models.sampling.sample_step)
+
+# %% [markdown]
+# And its loop, with two additions. Its noise has an **address**: seed, purpose and step name a block of random numbers,
+# so the same call gives the same draw on every machine and every backend, and there is no generator whose state could
+# be forgotten. And of many sequences each core draws a part, a stretch of steps at a time, as they know nothing of each
+# other.
 
 # %%
 tv.course.show(tv.models.sampling.ancestral_sample)

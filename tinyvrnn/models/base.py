@@ -11,14 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn import noise
-from tinyvrnn.backend import available_cores, blas_threads, get_backend, one_blas_thread, to_host
+from tinyvrnn.backend import get_backend, one_blas_thread, to_host
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.nn.cells import cell_of, state_width
 from tinyvrnn.params import initialise, size, views
-
-ROWS_OF_A_THREAD = 250  # sequences that are drawn at once; products of fewer rows gain little by another BLAS thread
 
 
 class Parts(NamedTuple):
@@ -202,7 +200,7 @@ class Model:
         if prime is not None:
             prime, eps, _ = self._prepare(prime, None, self._draw_eps(prime, "prime", seed))
             n = prime.shape[1]
-        with blas_threads(max(1, min(available_cores(), n // ROWS_OF_A_THREAD))):
+        with one_blas_thread():
             x = self._draw(n, steps, seed, prime, eps)
         return x if prime is None else self.backend.xp.concatenate([prime, x])
 

@@ -3,28 +3,79 @@
 What is fed back is the sample x_t itself, never the mean of its distribution: means are not sequences of the model.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
 from tinyvrnn import noise
+from tinyvrnn.backend import available_cores
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
 
+STRETCH = 10  # steps that threads go without waiting for each other, and so the most that Ctrl-C waits for
+ROWS_OF_A_THREAD = 250  # sequences; for fewer a second thread gains little
+
 
 def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), drawn from Eq. 8 from a state (n, S H) on. Noise is addressed by (seed, stream, step)."""
+    """x (steps, n, X), drawn from Eq. 8 from a state (n, S H) on. Noise is addressed by (seed, stream, step).
+
+    On the host each core draws a part of many sequences: most of a step is outside of the interpreter's lock.
+    """
     z_dim, n, xs = params["phi_z"]["W1"].shape[0], state.shape[0], []
-    for t in range(steps):
-        h = h_of(params["recur"], state)
-        (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
-        eps = backend.asarray(noise.standard_normal((n, z_dim), dtype, seed, "sample z", t))
-        z, _ = reparameterise_forward(mu_0, sigma_0, eps)
-        phi_z, _ = features_forward(params["phi_z"], z)
-        outputs, _ = generate_forward(params["generate"], phi_z, h, likelihood)
+
+    def noise_of(t):
+        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t)
         v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
-        xs.append(likelihood.sample(backend.asarray(v), *outputs))
-        phi_x, _ = features_forward(params["phi_x"], xs[-1])
-        state, _ = recur_forward(params["recur"], phi_x, phi_z, state)
+        return backend.asarray(eps), backend.asarray(v)
+
+    parts = shared_out(n) if backend.name == "numpy" else [slice(n)]
+    states = [state[rows] for rows in parts]
+    with in_threads(len(parts)) as each:
+        for start in range(0, steps, STRETCH):
+            drawn = [noise_of(t) for t in range(start, min(start + STRETCH, steps))]
+            x, states = zip(*each(partial(sample_stretch, params, likelihood, drawn), parts, states))
+            xs += [backend.xp.concatenate(x_t) for x_t in zip(*x)]
     return backend.xp.stack(xs)
+
+
+def sample_stretch(params, likelihood, drawn, rows, state):
+    """Some of the sequences for some steps: [x (n, X) of each], and the state (n, S H) after the last."""
+    xs = []
+    for eps, v in drawn:
+        x, state = sample_step(params, likelihood, state, eps[rows], v[rows])
+        xs.append(x)
+    return xs, state
+
+
+def sample_step(params, likelihood, state, eps, v):
+    """One step of Eq. 8: x (n, X) and the next state (n, S H), from noise, eps (n, Z) and what `likelihood` takes."""
+    h = h_of(params["recur"], state)
+    (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
+    z, _ = reparameterise_forward(mu_0, sigma_0, eps)
+    phi_z, _ = features_forward(params["phi_z"], z)
+    outputs, _ = generate_forward(params["generate"], phi_z, h, likelihood)
+    x = likelihood.sample(v, *outputs)
+    phi_x, _ = features_forward(params["phi_x"], x)
+    return x, recur_forward(params["recur"], phi_x, phi_z, state)[0]
+
+
+def shared_out(n):
+    """Slices of range(n), one for each core that has at least ROWS_OF_A_THREAD."""
+    count = max(1, min(available_cores(), n // ROWS_OF_A_THREAD))
+    rows = -(-n // count)
+    return [slice(start, start + rows) for start in range(0, n, rows)]
+
+
+@contextmanager
+def in_threads(count):
+    """Context: gives `map`, or one whose calls run in so many threads."""
+    if count == 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool.map
 
 
 def state_after(params, x, eps, state):

@@ -280,7 +280,7 @@ STEP = Task(
         ),
         Mistake("x is drawn from another state than z: both read h_{t-1}, as panels a and b show.", late_step),
     ),
-    forbidden=(sampling.ancestral_sample,),
+    forbidden=(sampling.ancestral_sample, sampling.sample_stretch, sampling.sample_step),
     points=3,
 )
 
