@@ -105,6 +105,7 @@ def draw(results, *panels):
         colours = [report.COLOUR_OF[SHOWN_AS[library]] for library in result["mib"]]
         bars = axes.barh(list(result["mib"]), list(result["mib"].values()), color=colours)
         axes.bar_label(bars, fmt="%.0f", padding=2, fontsize="small")
+        axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set(title=result["size"], xlabel="peak memory of a step, MiB")
 

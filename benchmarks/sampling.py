@@ -134,7 +134,7 @@ def draw(results, axes):
         at_peak, *zip(*((i - 0.4, i + 0.4) for i in range(len(results)))), color="black", label="products at the peak"
     )
     axes.set(title=f"Drawing {drawn}", ylabel="seconds")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
 
 
 # -------------------------------------------------------------------------------------------------------------- command
