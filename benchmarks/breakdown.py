@@ -23,21 +23,26 @@ from tinyvrnn.backend import blas_threads
 from tinyvrnn.plots import COLOURS
 from tinyvrnn.training.parallel import cut, split_for
 
-PARTS = ("products in the loops", "products over all T", "all else")
+PRODUCTS = ("products in the loops", "products over all T", "weight gradients")
+PARTS = (*PRODUCTS, "all else")
 
 # -------------------------------------------------------------------------------------------------------------- measure
 
 
 @contextmanager
-def products_timed(loop_rows):
-    """Context: gives {part: [(seconds, flop) of each product]}; a product in a loop has the rows of one step."""
-    found, matmul = {part: [] for part in PARTS[:2]}, np.matmul
+def products_timed(T, B):
+    """Context: gives {part: [(seconds, flop) of each product]} for T steps of B sequences."""
+    found, matmul = {part: [] for part in PRODUCTS}, np.matmul
+
+    def part_of(a):
+        """A product in a loop has the rows of one step; a weight's gradient is a sum over all of them."""
+        return PRODUCTS[0 if len(a) == B else 2 if a.shape[-1] == T * B else 1]
 
     def timed(a, b, *others, **options):
         start = time.perf_counter()
         product = matmul(a, b, *others, **options)
         seconds = time.perf_counter() - start
-        found[PARTS[len(a) != loop_rows]].append((seconds, 2 * product.size * a.shape[-1]))
+        found[part_of(a)].append((seconds, 2 * product.size * a.shape[-1]))
         return product
 
     np.matmul = timed
@@ -55,7 +60,7 @@ def benchmark(name, args):
     step, one = (partial(model.loss_and_grads, a, None, b) for a, b in ((x, eps), (x[:, :1], eps[:, :1])))
     with blas_threads(split.blas_threads):
         large = sgemm(split.blas_threads)
-        rounds = [measured(step, one, large, x.shape[1]) for _ in range(args.rounds)]
+        rounds = [measured(step, one, large, *x.shape[:2]) for _ in range(args.rounds)]
     return {
         "size": name,
         "slices": split.slices,
@@ -74,17 +79,17 @@ def seconds_of_second(call):
     return time.perf_counter() - start
 
 
-def measured(step, one, large, loop_rows):
+def measured(step, one, large, T, B):
     """Seconds of the step and of its parts; those of the products at the peak; those of the step with one sequence."""
     step()
-    with products_timed(loop_rows) as found:
+    with products_timed(T, B) as found:
         start = time.perf_counter()
         step()
         whole = time.perf_counter() - start
     peak = SGEMM_FLOP / seconds_of_second(large)
     seconds = {part: sum(s for s, _ in products) for part, products in found.items()}
     at_peak = {f"{part}, at the peak": sum(f for _, f in products) / peak for part, products in found.items()}
-    rest = {PARTS[2]: whole - sum(seconds.values()), "step with one sequence": seconds_of_second(one)}
+    rest = {PARTS[-1]: whole - sum(seconds.values()), "step with one sequence": seconds_of_second(one)}
     return {"step": whole, "peak_flops_per_second": peak} | seconds | at_peak | rest
 
 

@@ -16,6 +16,8 @@ OUT = Path("build/benchmarks")
 COLOUR_OF = {  # of a library, in every figure
     "tinyvrnn": COLOURS[0],
     "PyTorch": COLOURS[1],
+    "PyTorch, 2 threads": COLOURS[1],
+    "PyTorch, 1 thread": COLOURS[4],
     "PyTorch, batched": COLOURS[4],
     "PyTorch, compiled": COLOURS[3],
     "JAX": COLOURS[2],

@@ -242,6 +242,8 @@ def parse(arguments):
     )
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 11)
+    if missing := sorted(set(args.compile) - set(args.sizes)):
+        parser.error(f"--compile {' '.join(missing)}: name that size in --sizes, too.")
     args.min_seconds = QUICK_SECONDS if args.quick else MIN_SECONDS
     return args
 

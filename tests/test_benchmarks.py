@@ -85,16 +85,19 @@ def test_scaling_needs_no_peer(tmp_path):
 
 
 def test_the_breakdown_needs_no_peer_and_counts_each_product(tmp_path, benchmarks):
-    from breakdown import PARTS
-    from sizes import SIZES
+    from breakdown import PARTS, PRODUCTS
+    from sizes import LAYERS, SIZES, weights_per_row
 
     out, written, _ = run_to_end("breakdown", tmp_path, without=["torch", "jax"])
     (result,) = written["results"]
     assert result["sequences"] == SIZES["tiny"].B and all(part in out for part in PARTS)
     for found in result["rounds"]:
         assert sum(found[part] for part in PARTS) == pytest.approx(found["step"])
-        work = sum(found[f"{part}, at the peak"] for part in PARTS[:2]) * found["peak_flops_per_second"]
-        assert work == pytest.approx(SIZES["tiny"].flops)
+        work = {part: found[f"{part}, at the peak"] * found["peak_flops_per_second"] for part in PRODUCTS}
+        assert sum(work.values()) == pytest.approx(SIZES["tiny"].flops)
+        X, H, Z, B, T = SIZES["tiny"]
+        forward = sum(weights_per_row(X, H, Z, H, LAYERS).values())
+        assert work["weight gradients"] == pytest.approx(2 * T * B * forward)
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"scaling", "breakdown"}))
@@ -108,6 +111,11 @@ def test_without_torch_a_command_says_what_it_needs(command):
 def test_too_few_rounds_for_a_median_are_refused(command):
     done = run(command, "--rounds", "3", without=["torch"])
     assert done.returncode == 2 and "--rounds must be at least 7, or fewer with --quick." in done.stderr
+
+
+def test_a_size_to_compile_must_be_one_that_is_timed():
+    done = run("step", "--quick", "--sizes", "tiny", "--compile", "tiny", "speech", without=["torch"])
+    assert done.returncode == 2 and "--compile speech: name that size in --sizes, too." in done.stderr
 
 
 # ---- the peers -----------------------------------------------------------------------------------

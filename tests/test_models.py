@@ -279,38 +279,49 @@ def test_training_says_where_data_do_not_suit_the_likelihood():
 
 @pytest.mark.parametrize("primed", [False, True])
 @pytest.mark.parametrize("options", [{}, {"cell": "lstm", "posterior": "smoothing"}])
-def test_many_sequences_that_cores_share_are_those_of_one(options, primed, monkeypatch):
+def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkeypatch):
     """In float64 to rounding, over the ends of stretches; the first sequence drawn for the last would show."""
     model = tv.VRNN(3, 4, 2, likelihood="gaussian", dtype="float64", **options)
-    n, prime = 3 * sampling.ROWS_OF_A_THREAD + 1, np.zeros((2, 3 * sampling.ROWS_OF_A_THREAD + 1, 3))
+    n, prime = 2 * sampling.ROWS + 1, np.zeros((2, 2 * sampling.ROWS + 1, 3))
+    monkeypatch.setattr(sampling, "available_cores", lambda: 2)
     found = []
-    for cores in (1, 3):
-        monkeypatch.setattr(sampling, "available_cores", lambda cores=cores: cores)
+    for rows in (sampling.ROWS, n):
+        monkeypatch.setattr(sampling, "ROWS", rows)
         found.append(model.sample(n, 2 * sampling.STRETCH + 3, seed=5, prime=prime if primed else None))
     np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-12)
     assert found[0].std() > 0.1
 
 
-def test_each_core_draws_250_sequences_at_least(monkeypatch):
+def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_strict(monkeypatch):
+    """At sizes for which other parts would round otherwise."""
+    found = []
+    for cores, backend in ((1, "numpy"), (2, "numpy"), (4, "numpy"), (2, "strict")):
+        monkeypatch.setattr(sampling, "available_cores", lambda cores=cores: cores)
+        model = tv.VRNN(28, 40, 16, likelihood="gaussian", backend=backend)
+        found.append(to_host(model.sample(2 * sampling.ROWS - 300, 12)))
+    assert all((x == found[0]).all() for x in found[1:])
+
+
+def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(monkeypatch):
+    pools, pool = [], sampling.ThreadPoolExecutor
+    monkeypatch.setattr(sampling, "ThreadPoolExecutor", lambda count, **o: pools.append(count) or pool(count, **o))
+    step, threads = sampling.sample_step, set()
+    monkeypatch.setattr(sampling, "sample_step", lambda *a: threads.add(threading.current_thread()) or step(*a))
     monkeypatch.setattr(sampling, "available_cores", lambda: 3)
-    shared = {n: [(rows.start, rows.stop) for rows in sampling.shared_out(n)] for n in (1, 499, 500, 1000)}
-    assert shared == {
-        1: [(0, 1)],
-        499: [(0, 499)],
-        500: [(0, 250), (250, 500)],
-        1000: [(0, 334), (334, 668), (668, 1002)],
-    }
-
-
-def test_a_part_is_drawn_in_a_thread_of_its_own_and_a_whole_in_none(monkeypatch):
-    step, threads = sampling.sample_step, []
-    monkeypatch.setattr(sampling, "available_cores", lambda: 2)
-    monkeypatch.setattr(sampling, "sample_step", lambda *a: threads.append(threading.current_thread()) or step(*a))
-    tv.VRNN(3, 4, 2).sample(499, 2)
-    assert {*threads} == {threading.main_thread()}
+    tv.VRNN(3, 4, 2).sample(sampling.ROWS, 2)
+    assert pools == [] and threads == {threading.main_thread()}
     threads.clear()
-    tv.VRNN(3, 4, 2).sample(500, 2)
-    assert len(threads) == 4 and threading.main_thread() not in threads
+    for parts in (2, 5):
+        tv.VRNN(3, 4, 2).sample(parts * sampling.ROWS, 2)
+    assert pools == [2, 3] and threading.main_thread() not in threads
+
+
+def test_what_numpy_shall_do_about_overflow_holds_in_the_threads_too(monkeypatch):
+    monkeypatch.setattr(sampling, "available_cores", lambda: 2)
+    model = tv.VRNN(3, 4, 2, likelihood="gaussian")
+    model.theta = np.full_like(model.theta, 1e30)
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        model.sample(2 * sampling.ROWS, 5)
 
 
 # ---- where noise comes from, and what its dtype is -----------------------------------------------

@@ -166,7 +166,7 @@ axes.axis("off");
 # | 5 | prior of $z_t$, from $h_{t-1}$ | [03] | `tinyvrnn.models.equations.prior_forward` |
 # | 6 | generation of $x_t$, from $z_t, h_{t-1}$ | [03] | `tinyvrnn.models.equations.generate_forward` |
 # | 7 | $h_t = f(x_t, z_t, h_{t-1})$ | [03] | `tinyvrnn.models.equations.recur_forward` |
-# | 8 | the joint $p(x, z)$ | [03] | `tinyvrnn.models.sampling.ancestral_sample` |
+# | 8 | the joint $p(x, z)$ | [03] | `tinyvrnn.models.sampling.sample_step` |
 # | 9 | inference of $z_t$, from $x_t, h_{t-1}$ | [04] | `tinyvrnn.models.equations.infer_forward` |
 # | 10 | the posterior $q(z \mid x)$ | [04] | `tinyvrnn.models.schedule.loop_forward` |
 # | 11 | the ELBO | [05] | `tinyvrnn.models.schedule.sequence_forward` |

@@ -623,7 +623,7 @@ assert museum.seen_by("means fed back") == {"samples"}
 # %% [markdown]
 # **The fixed line:** `return sample`. No check that looks at the loss sees it: the decoder's samples are not in it.
 #
-# > **Function** `tinyvrnn.models.sampling.ancestral_sample` · **held by**
+# > **Function** `tinyvrnn.models.sampling.sample_step` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
 # ## Room 5: training

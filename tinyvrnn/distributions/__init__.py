@@ -22,7 +22,7 @@ class Likelihood(NamedTuple):
     head_backward: object  # (p, cache, *doutputs) -> dy, grads
     log_density_forward: object  # (x, *outputs) -> log p in nats, cache
     log_density_backward: object  # (cache, dlog_p) -> (dx, *doutputs)
-    noise: object  # (generator, shape of x, dtype) -> the noise that `sample` takes, one array on the host
+    noise: object  # (generator, shape of x, dtype) -> the noise that `sample` takes, an array (n, ...) on the host
     sample: object  # (noise, *outputs) -> x
     mean: object  # (*outputs) -> E[x]
     misfits: object  # (x (..., X) on the host) -> (..., X), True for values that are no data of this likelihood

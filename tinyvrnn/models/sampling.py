@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
+
 from tinyvrnn import noise
 from tinyvrnn.backend import available_cores
 from tinyvrnn.distributions.gaussian import reparameterise_forward
@@ -14,43 +16,14 @@ from tinyvrnn.models.equations import features_forward, generate_forward, infer_
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
 
+ROWS = (
+    500  # sequences that a thread draws at once: the same on every machine, as products of other rows round otherwise
+)
 STRETCH = 10  # steps that threads go without waiting for each other, and so the most that Ctrl-C waits for
-ROWS_OF_A_THREAD = 250  # sequences; for fewer a second thread gains little
-
-
-def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), drawn from Eq. 8 from a state (n, S H) on. Noise is addressed by (seed, stream, step).
-
-    On the host each core draws a part of many sequences: most of a step is outside of the interpreter's lock.
-    """
-    z_dim, n, xs = params["phi_z"]["W1"].shape[0], state.shape[0], []
-
-    def noise_of(t):
-        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t)
-        v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
-        return backend.asarray(eps), backend.asarray(v)
-
-    parts = shared_out(n) if backend.name == "numpy" else [slice(n)]
-    states = [state[rows] for rows in parts]
-    with in_threads(len(parts)) as each:
-        for start in range(0, steps, STRETCH):
-            drawn = [noise_of(t) for t in range(start, min(start + STRETCH, steps))]
-            x, states = zip(*each(partial(sample_stretch, params, likelihood, drawn), parts, states))
-            xs += [backend.xp.concatenate(x_t) for x_t in zip(*x)]
-    return backend.xp.stack(xs)
-
-
-def sample_stretch(params, likelihood, drawn, rows, state):
-    """Some of the sequences for some steps: [x (n, X) of each], and the state (n, S H) after the last."""
-    xs = []
-    for eps, v in drawn:
-        x, state = sample_step(params, likelihood, state, eps[rows], v[rows])
-        xs.append(x)
-    return xs, state
 
 
 def sample_step(params, likelihood, state, eps, v):
-    """One step of Eq. 8: x (n, X) and the next state (n, S H), from noise, eps (n, Z) and what `likelihood` takes."""
+    """A factor of Eq. 8: x_t (n, X) and the next state (n, S H), from noise, eps (n, Z) and what `likelihood` takes."""
     h = h_of(params["recur"], state)
     (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
     z, _ = reparameterise_forward(mu_0, sigma_0, eps)
@@ -61,20 +34,42 @@ def sample_step(params, likelihood, state, eps, v):
     return x, recur_forward(params["recur"], phi_x, phi_z, state)[0]
 
 
-def shared_out(n):
-    """Slices of range(n), one for each core that has at least ROWS_OF_A_THREAD."""
-    count = max(1, min(available_cores(), n // ROWS_OF_A_THREAD))
-    rows = -(-n // count)
-    return [slice(start, start + rows) for start in range(0, n, rows)]
+def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
+    """x (steps, n, X), drawn from Eq. 8 from a state (n, S H) on. Noise is addressed by (seed, stream, step).
+
+    On the host the cores share many sequences: most of a step is outside of the interpreter's lock.
+    """
+    z_dim, n = params["phi_z"]["W1"].shape[0], state.shape[0]
+
+    def noise_of(t):
+        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t)
+        v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
+        return backend.asarray(eps), backend.asarray(v)
+
+    rows = n if backend.name == "cupy" else ROWS
+    parts = [slice(start, start + rows) for start in range(0, n, rows)]
+    x, states = backend.xp.empty((steps, n, x_dim), dtype=dtype), [state[part] for part in parts]
+    with in_threads(len(parts) if backend.name == "numpy" else 1) as each:
+        for start in range(0, steps, STRETCH):
+            drawn = [noise_of(t) for t in range(start, min(start + STRETCH, steps))]
+            states = list(each(partial(sample_stretch, params, likelihood, drawn, x[start:]), parts, states))
+    return x
+
+
+def sample_stretch(params, likelihood, drawn, x, part, state):
+    """Draws x[:, part] for the steps of `drawn`, [(eps, v) of all sequences]. Returns the state after the last."""
+    for x_t, (eps, v) in zip(x, drawn):
+        x_t[part], state = sample_step(params, likelihood, state, eps[part], v[part])
+    return state
 
 
 @contextmanager
 def in_threads(count):
-    """Context: gives `map`, or one whose calls run in so many threads."""
-    if count == 1:
+    """Context: gives `map`, or one whose calls run in up to `count` threads, with this thread's np.errstate."""
+    if (count := min(count, available_cores())) == 1:
         yield map
     else:
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(count, initializer=partial(np.seterr, **np.geterr())) as pool:
             yield pool.map
 
 
