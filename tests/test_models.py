@@ -165,6 +165,14 @@ def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(model, likelihoo
     checks.sample_moments(likelihood, model=model)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kl_of_an_rnn_is_zero_and_a_number_of_the_models_dtype(dtype):
+    model, x, lengths, _ = checks.small("gaussian", model="rnn", dtype=dtype)
+    parts = model.parts(x, lengths)
+    assert parts.kl.shape == (x.shape[1],) and not parts.kl.any()
+    assert {term.dtype for term in parts} == {np.dtype(dtype)}
+
+
 def test_an_rnn_feeds_back_its_samples():
     checks.samples_are_fed_back(model="rnn")
 
