@@ -300,7 +300,7 @@ def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkey
     assert found[0].std() > 0.1
 
 
-def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_strict(monkeypatch):
+def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_each_backend(monkeypatch):
     """At sizes for which other parts would round otherwise."""
     found = []
     for cores, backend in ((1, "numpy"), (2, "numpy"), (4, "numpy"), (2, "strict")):
