@@ -313,8 +313,14 @@ def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_each_backend(mo
 def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(monkeypatch):
     pools, pool = [], sampling.ThreadPoolExecutor
     monkeypatch.setattr(sampling, "ThreadPoolExecutor", lambda count, **o: pools.append(count) or pool(count, **o))
-    step, threads = sampling.sample_step, set()
-    monkeypatch.setattr(sampling, "sample_step", lambda *a: threads.add(threading.current_thread()) or step(*a))
+    step, threads, sizes = sampling.sample_step, set(), []
+
+    def spy(params, likelihood, state, eps, v):
+        threads.add(threading.current_thread())
+        sizes.append({len(state), len(eps), len(v)})
+        return step(params, likelihood, state, eps, v)
+
+    monkeypatch.setattr(sampling, "sample_step", spy)
     monkeypatch.setattr(sampling, "available_cores", lambda: 3)
     tv.VRNN(3, 4, 2).sample(sampling.ROWS, 2)
     assert pools == [] and threads == {threading.main_thread()}
@@ -322,6 +328,15 @@ def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(m
     for parts in (2, 5):
         tv.VRNN(3, 4, 2).sample(parts * sampling.ROWS, 2)
     assert pools == [2, 3] and threading.main_thread() not in threads
+    assert sizes == [{sampling.ROWS}] * 2 * (1 + 2 + 5)
+
+
+def test_a_device_draws_all_sequences_at_once(monkeypatch):
+    model, step, sizes = tv.VRNN(3, 4, 2, backend="strict"), sampling.sample_step, []
+    monkeypatch.setattr(sampling, "sample_step", lambda *a: sizes.append(len(a[2])) or step(*a))
+    model.backend = model.backend._replace(name="cupy")
+    model.sample(2 * sampling.ROWS, 3)
+    assert sizes == [2 * sampling.ROWS] * 3
 
 
 def test_what_numpy_shall_do_about_overflow_holds_in_the_threads_too(monkeypatch):

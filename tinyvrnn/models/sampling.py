@@ -49,7 +49,7 @@ def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dty
     rows = n if backend.name == "cupy" else ROWS
     parts = [slice(start, start + rows) for start in range(0, n, rows)]
     x, states = backend.xp.empty((steps, n, x_dim), dtype=dtype), [state[part] for part in parts]
-    with in_threads(len(parts) if backend.name == "numpy" else 1) as each:
+    with in_threads(len(parts)) as each:
         for start in range(0, steps, STRETCH):
             drawn = [noise_of(t) for t in range(start, min(start + STRETCH, steps))]
             states = list(each(partial(sample_stretch, params, likelihood, drawn, x[start:]), parts, states))
