@@ -119,7 +119,7 @@ def sentence(result):
 
 
 def draw(results, axes):
-    """Bars of 100 % for each size: the parts, with what the products would take at the peak in a paler colour."""
+    """Bars of 100 % for each size: the parts, paler where products take longer than they would at the peak."""
     left = np.zeros(len(results))
     for part, colour in zip(PARTS, COLOURS):
         shares = [result["median"][part] / result["median"]["step"] for result in results]

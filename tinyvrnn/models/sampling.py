@@ -16,9 +16,8 @@ from tinyvrnn.models.equations import features_forward, generate_forward, infer_
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
 
-ROWS = (
-    500  # sequences that a thread draws at once: the same on every machine, as products of other rows round otherwise
-)
+# sequences that a thread draws at once: the same on every machine, as products of other rows may round otherwise
+ROWS = 500
 STRETCH = 10  # steps that threads go without waiting for each other, and so the most that Ctrl-C waits for
 
 
