@@ -70,9 +70,9 @@ FAULTS = {
     ),
     "noise.py": Fault(
         "the step is ignored",
-        "counter=[0, 0, 0, step]",
-        "counter=[0, 0, 0, 0]",
-        "test_schedule test_backend test_determinism",
+        "counter=[block, 0, 0, step]",
+        "counter=[block, 0, 0, 0]",
+        "test_noise test_schedule test_backend test_determinism",
     ),
     "pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
@@ -156,7 +156,9 @@ FAULTS = {
     "course/exercises/ch12.py": Fault(
         "bits for nats", "np.log(2).astype(raw.dtype)", "np.log(3).astype(raw.dtype)", "test_course -k 12."
     ),
-    "course/explorer.py": Fault("moved at every step", "moves * (at is None or t == at)", "moves", "test_explorer"),
+    "course/explorer.py": Fault(
+        "moved at every step", "moves * float(at is None or t == at)", "moves", "test_explorer"
+    ),
     "course/grader.py": Fault(
         "one of the arrays is enough",
         "if not all(_close(mine[name], right[name], tol) for name in right):",
@@ -313,8 +315,8 @@ FAULTS = {
     ),
     "models/sampling.py": Fault(
         "noise of another step",
-        '"sample z", t)',
-        '"sample z", 0)',
+        '"sample z", t, backend)',
+        '"sample z", 0, backend)',
         "test_models test_variants test_equations test_schedule test_explorer",
     ),
     "models/schedule.py": Fault(

@@ -18,15 +18,16 @@ SOURCE = """
 #include <cstdint>
 #define __device__
 using namespace std;
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {{ return (unsigned __int128)a * b >> 64; }}
 {preamble}
-template <typename T> void run(int64_t size, T **arrays) {{
+template <typename T> void run(int64_t size, void **arrays) {{
     for (int64_t i = 0; i < size; ++i) {{
         {declarations}
         {operation};
     }}
 }}
-extern "C" void run_float32(int64_t size, float **arrays) {{ run<float>(size, arrays); }}
-extern "C" void run_float64(int64_t size, double **arrays) {{ run<double>(size, arrays); }}
+extern "C" void run_float32(int64_t size, void **arrays) {{ run<float>(size, arrays); }}
+extern "C" void run_float64(int64_t size, void **arrays) {{ run<double>(size, arrays); }}
 """
 
 
@@ -46,9 +47,11 @@ class ElementwiseKernel:
 
     def __init__(self, in_params, out_params, operation, name, preamble=""):
         self.inputs, self.outputs = in_params.split(", "), out_params.split(", ")
-        declared = [f"const {p} = arrays[{k}][i];" for k, p in enumerate(self.inputs)]
-        first, outputs = len(self.inputs), [p.replace("T ", "T &") for p in self.outputs]
-        declared += [f"{p} = arrays[{first + k}][i];" for k, p in enumerate(outputs)]
+        declared = []
+        for k, parameter in enumerate(self.inputs + self.outputs):
+            kind, variable = parameter.replace("uint64", "uint64_t").split()
+            const = "const " * (k < len(self.inputs))
+            declared.append(f"{const}{kind} &{variable} = (({const}{kind} *)arrays[{k}])[i];")
         source = SOURCE.format(preamble=preamble, declarations="\n        ".join(declared), operation=operation)
         self.library, self.name = library(source), name
 
@@ -58,7 +61,8 @@ class ElementwiseKernel:
         shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
         results = given or tuple(np.empty(shape, dtype) for _ in self.outputs)
         assert all(a.shape == shape for a in results), f"{self.name}: an output does not have the shape {shape}"
-        flat = [np.array(np.broadcast_to(a, shape), dtype=dtype, order="C") for a in (*inputs, *results)]
+        dtypes = [np.uint64 if "uint64" in parameter else dtype for parameter in self.inputs + self.outputs]
+        flat = [np.array(np.broadcast_to(a, shape), d, order="C") for a, d in zip((*inputs, *results), dtypes)]
         pointers = (ctypes.c_void_p * len(flat))(*(a.ctypes.data for a in flat))
         getattr(self.library, f"run_{dtype}")(ctypes.c_int64(flat[-1].size), pointers)
         for result, values in zip(results, flat[len(inputs) :]):

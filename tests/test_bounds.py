@@ -440,7 +440,7 @@ def test_mistakes_get_one_sentence():
 class Recorder:
     """In the place of a model: log-weights are sums of what it is given, so that the bounds are easy by hand."""
 
-    name, bounds, dtype, z_dim = "recorder", bounds.BOUNDS, "float64", 2
+    name, bounds, dtype, z_dim, backend = "recorder", bounds.BOUNDS, "float64", 2, get_backend("numpy")
 
     def __init__(self):
         self.seen = []

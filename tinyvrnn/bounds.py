@@ -61,8 +61,11 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
         raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
     elbo = kl = log_likelihood = squares = 0.0
     for number, index in enumerate(in_order_of_length(sequences, batch_size)):
-        rng = noise.generator(seed, "evaluate", number)
-        parts = _whole(model, sequences, index, rng) if chunk is None else _chunks(model, sequences, index, rng, chunk)
+        address = seed, "evaluate", number, model.backend
+        if chunk is None:
+            parts = _whole(model, sequences, index, address)
+        else:
+            parts = _chunks(model, sequences, index, address, chunk)
         elbo, kl, log_likelihood = (
             total + float(part.sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
         )
@@ -72,23 +75,24 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
 
 
-def _whole(model, sequences, index, rng):
+def _whole(model, sequences, index, address):
     """ELBO, KL and log-likelihood of sequences `index`, (B,) each on the host."""
     x, lengths = sequences.padded(index, model.dtype)
-    eps = rng.standard_normal((*x.shape[:2], model.z_dim), dtype=model.dtype)
+    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address)
     return [to_host(part) for part in model.parts(x, lengths, eps)]
 
 
-def _chunks(model, sequences, index, rng, chunk):
+def _chunks(model, sequences, index, address, chunk):
     """As `_whole`, (3, B): sequences that have ended drop out, the states of the others are carried on."""
     lengths, totals, state, before = sequences.lengths[index], np.zeros((3, len(index))), None, None
     for start in range(0, int(lengths.max()), chunk):
         going, steps = lengths > start, min(chunk, int(lengths.max()) - start)
-        eps = rng.standard_normal((steps, len(index), model.z_dim), dtype=model.dtype)  # goes on where it was
+        shape = (steps, len(index), model.z_dim)
+        eps = noise.standard_normal(shape, model.dtype, *address, first=start * math.prod(shape[1:]))
         if state is not None:
             state = state[model.backend.asarray(np.flatnonzero(going[before]))]
         x, left = sequences.padded(index[going], model.dtype, start, start + chunk)
-        parts, state = model.chunk_parts(x, left, eps[:, going], state)
+        parts, state = model.chunk_parts(x, left, eps[:, model.backend.asarray(np.flatnonzero(going))], state)
         totals[:, going] += np.stack([to_host(part) for part in parts])
         before = going
     return totals
@@ -149,7 +153,7 @@ def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
     _require_three_axes(x)
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
     eps = _draw(model, x, range(particles), seed, stream)
-    uniforms = noise.generator(seed, f"{stream} resampled").random((T, B)).astype(model.dtype)
+    uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
     found = []
     for b in range(0, B, at_once):
         s = slice(b, b + at_once)
@@ -166,8 +170,10 @@ def _elbo(model, x, lengths, particles, seed, stream):
 
 def _draw(model, x, numbers, seed, stream):
     """eps (T, B, K, Z), each particle's at its own address, so that no draw depends on how many there are."""
-    shape = (*x.shape[:2], model.z_dim)
-    return np.stack([noise.standard_normal(shape, model.dtype, seed, stream, k) for k in numbers], axis=2)
+    shape, backend = (*x.shape[:2], model.z_dim), model.backend
+    return backend.xp.stack(
+        [noise.standard_normal(shape, model.dtype, seed, stream, k, backend) for k in numbers], axis=2
+    )
 
 
 def _require_three_axes(x):

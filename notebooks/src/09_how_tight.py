@@ -1020,7 +1020,7 @@ for (name, found), (colour, style, marker) in zip(scores.items(), ((RED, "--", "
     axes.errorbar((18, 72), mean, bars, color=colour, ls="", marker="x", ms=7, label=f"{name}, FIVO-K")
 axes.set(xscale="log", xticks=list(places.values()), xticklabels=["ELBO", 4, 16, 64], xlabel="draws K")
 axes.minorticks_off()
-axes.set(ylabel="nats per digit", title="The lead in ELBO was gap (bars: 4 s.e. by draws)")
+axes.set(ylabel="nats per digit", title="Part of the lead in ELBO was gap (bars: 4 s.e. by draws)")
 axes.legend(fontsize=8, loc="lower right")
 
 gain = {}
@@ -1031,13 +1031,14 @@ for name, found in scores.items():
 ahead = {a: scores["no warm-up"][a].per_sequence - scores["warm-up"][a].per_sequence for a in (asked[0], asked[3])}
 print(f"IWAE-64 above ELBO: {gain['no warm-up']:.1f} without warm-up, {gain['warm-up']:.1f} with it")
 print(f"difference of the two models: {ahead['elbo', 8]:.2f} nats by ELBO, {ahead['iwae', 64]:.2f} by IWAE-64")
-assert gain["warm-up"] > 2 * gain["no warm-up"] and ahead["iwae", 64] < 0.3 * ahead["elbo", 8]
+assert gain["warm-up"] > 2 * gain["no warm-up"] and ahead["iwae", 64] < 0.8 * ahead["elbo", 8]
 
 # %% [markdown]
-# Measured by the ELBO, the model without warm-up is clearly ahead. Measured by a tighter bound, little or nothing is
-# left of that lead: the other does not explain digits so much worse, but its latents do something, and a filter's $q$
-# misses part of it. (With other seeds, or trained for longer, more of the lead may be real. Measure yours.) Three
-# conclusions for reading tables of results, and for making them:
+# Measured by the ELBO, the model without warm-up is clearly ahead. Measured by a tighter bound, a good part of that
+# lead is gone: the other does not explain digits so much worse, but its latents do something, and a filter's $q$
+# misses part of it. How much of a lead is gap is a matter of luck: with `seed=3` in both places all of it is, and with
+# some seeds there is no lead. The model that uses its latents is always the one with the larger gap. Three conclusions
+# for reading tables of results, and for making them:
 #
 # - An ELBO is $\log p(x)$ **minus a gap**. A published number based on it may lie below the truth by that gap, and
 #   nobody knows by how much. Beside an autoregressive model, whose $\log p(x)$ is exact, that is no fair race.

@@ -162,8 +162,9 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 # > **Function** `tinyvrnn.models.schedule.sequence_backward` · **held by**
 # > `tests/test_schedule.py::test_numpy_and_strict_give_the_same_bits`
 #
-# The noise `eps` is drawn on the host, always. Two random generators on two machines would give two models, and there
-# would be nothing to compare.
+# The noise `eps` is the same for both: two random generators on two machines would give two models, and there would be
+# nothing to compare. In training, too. There each number of `eps` is a function of its place and of nothing before it
+# (`tinyvrnn/noise.py`), so that a device makes all of them at once, and the very numbers that NumPy makes.
 #
 # ## What strict refuses
 #

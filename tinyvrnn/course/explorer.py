@@ -43,14 +43,14 @@ def moved(model, moves, steps=28, seed=0, at=None):
     if not (at is None or 0 <= at < steps):
         raise ConfigError(f"at must be a step from 0 to {steps - 1}, or None for all steps, got {at!r}.")
     xp, asarray, p, likelihood = model.backend.xp, model.backend.asarray, model.params, model.likelihood
-    moves = np.asarray(moves, dtype=model.dtype)
+    moves = asarray(moves, dtype=model.dtype)
     h, xs, means = xp.zeros((len(moves), model.h_dim), dtype=model.dtype), [], []
     with one_blas_thread():
         for t in range(steps):
-            eps = noise.standard_normal((1, model.z_dim), model.dtype, seed, "sample z", t)
-            eps = eps + moves * (at is None or t == at)
+            eps = noise.standard_normal((1, model.z_dim), model.dtype, seed, "sample z", t, model.backend)
+            eps = eps + moves * float(at is None or t == at)
             (mu_0, sigma_0), _ = prior_forward(p["prior"], h)
-            z, _ = reparameterise_forward(mu_0, sigma_0, asarray(eps, dtype=model.dtype))
+            z, _ = reparameterise_forward(mu_0, sigma_0, eps)
             phi_z, _ = features_forward(p["phi_z"], z)
             outputs, _ = generate_forward(p["generate"], phi_z, h, likelihood)
             v = likelihood.noise(noise.generator(seed, "sample x", t), (1, model.x_dim), model.dtype)

@@ -214,7 +214,8 @@ class Model:
     def _draw_eps(self, x, stream, step, *particles):
         if getattr(x, "ndim", None) != 3:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {shape_of(x)}: see tinyvrnn.data.pad.")
-        return noise.standard_normal((*x.shape[:2], *particles, self.z_dim), self.dtype, self.seed, stream, step)
+        shape = (*x.shape[:2], *particles, self.z_dim)
+        return noise.standard_normal(shape, self.dtype, self.seed, stream, step, self.backend)
 
     def _prepare(self, x, lengths, eps):
         """x, eps and the mask of real steps (T, B) on the backend. What stands in the padding is replaced by zeros."""

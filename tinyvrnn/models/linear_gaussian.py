@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import backend_of, namespace
+from tinyvrnn.backend import backend_of, get_backend, namespace
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
@@ -185,6 +185,7 @@ class LinearGaussian:
     name, bounds = "linear-gaussian", BOUNDS
     x_dim = z_dim = h_dim = 1
     dtype, units, equations = "float64", "nats", LINEAR
+    backend = get_backend("numpy")  # of drawn noise; what is computed is computed where x is
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
         for name, value in (("a", a), ("q", q), ("r", r)):

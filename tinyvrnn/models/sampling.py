@@ -41,9 +41,9 @@ def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dty
     z_dim, n = params["phi_z"]["W1"].shape[0], state.shape[0]
 
     def noise_of(t):
-        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t)
+        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t, backend)
         v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
-        return backend.asarray(eps), backend.asarray(v)
+        return eps, backend.asarray(v)
 
     rows = n if backend.name == "cupy" else ROWS
     parts = [slice(start, start + rows) for start in range(0, n, rows)]

@@ -89,7 +89,7 @@ class VAE(Model):
         """z ~ N(0, I), x ~ p(x | z), afresh at each step: a prime tells it nothing."""
         xs = []
         for t in range(steps):
-            z = self.backend.asarray(noise.standard_normal((n, self.z_dim), self.dtype, seed, "sample z", t))
+            z = noise.standard_normal((n, self.z_dim), self.dtype, seed, "sample z", t, self.backend)
             outputs, _ = decode_forward(self.params["decode"], z, self.likelihood)
             v = self.likelihood.noise(noise.generator(seed, "sample x", t), (n, self.x_dim), self.dtype)
             xs.append(self.likelihood.sample(self.backend.asarray(v), *outputs))

@@ -92,7 +92,7 @@ class VRNN(Model):
             return super().loss_and_grads(x, lengths, eps, beta, recompute, keep)
         if eps is None:
             eps = self._draw_eps(x, "loss_and_grads", self._draws, particles)
-            uniforms = noise.generator(self.seed, "resample", self._draws).random(x.shape[:2])
+            uniforms = noise.uniform(x.shape[:2], "float64", self.seed, "resample", self._draws, self.backend)
             self._draws += 1
         return self._loss_of_particles(x, lengths, eps, finite(beta), bound, uniforms, keep)
 

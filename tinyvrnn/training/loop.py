@@ -222,23 +222,28 @@ def _gradients(model, x, lengths, eps, beta, options, workers, given):
         left = np.minimum(lengths[going] - start, options.chunk)
         if state is not None:
             state = state[model.backend.asarray(np.flatnonzero(going[lengths > start - options.chunk]))]
-        own = [None if a is None else a[chunk][:, going] for a in (x, eps, keep)]
+        there = model.backend.asarray(np.flatnonzero(going))
+        own_eps, own_keep = (None if a is None else a[chunk][:, there] for a in (eps, keep))
         *results, state = workers.chunk_loss_and_grads(
-            model, own[0], left, own[1], beta, state=state, keep=own[2], **given
+            model, x[chunk][:, going], left, own_eps, beta, state=state, keep=own_keep, **given
         )
         yield results
 
 
 def _noise(model, x, options, step):
-    """eps of a step, (T, B, Z) or with particles (T, B, K, Z), and the other arguments of `workers.loss_and_grads`."""
+    """eps of a step, (T, B, Z) or with particles (T, B, K, Z), and the other arguments of `workers.loss_and_grads`.
+
+    All noise is made where the model is, so that only data cross to a device.
+    """
     (T, B, _), Z, given = x.shape, model.z_dim, {}
     if options.bound != "elbo":
-        given = {"bound": options.bound, "uniforms": noise.generator(options.seed, "resample", step).random((T, B))}
+        uniforms = noise.uniform((T, B), "float64", options.seed, "resample", step, model.backend)
+        given = {"bound": options.bound, "uniforms": uniforms}
     shape = (T, B, options.particles, Z) if given else (T, B, Z)
     if options.dropout:
-        drawn = noise.generator(options.seed, "dropout", step).random(x.shape)
+        drawn = noise.uniform(x.shape, "float64", options.seed, "dropout", step, model.backend)
         given["keep"] = (drawn >= options.dropout).astype(model.dtype) / (1 - options.dropout)
-    return noise.standard_normal(shape, model.dtype, options.seed, "train", step), given
+    return noise.standard_normal(shape, model.dtype, options.seed, "train", step, model.backend), given
 
 
 def _check_fit(model, data):

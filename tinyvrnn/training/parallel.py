@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import available_cores, blas_threads
+from tinyvrnn.backend import available_cores, blas_threads, namespace
 from tinyvrnn.models.base import Parts
 from tinyvrnn.training import worker
 
@@ -94,7 +94,7 @@ class Workers:
 def _call_for(s, x, lengths, eps, beta, uniforms, keep, state, options):
     """The arguments and options of the call for a slice of the batch."""
     T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
-    own_x, own_eps = (np.ascontiguousarray(a[:T, s]) for a in (x, eps))
+    own_x, own_eps = (namespace(a).ascontiguousarray(a[:T, s]) for a in (x, eps))
     own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
     own = own if keep is None else own | {"keep": keep[:T, s]}
     own = own if state is None else own | {"state": state[s]}

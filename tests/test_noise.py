@@ -1,0 +1,199 @@
+"""Noise from counters: Philox and the formulas on its words, as NumPy has them and as a device's kernel has them.
+
+Catches: a constant, a round or a word of Philox that differs from the published one, words that two numbers share,
+numbers that are not normal or not independent, an offset that starts elsewhere, noise that crosses to a device, a
+kernel that makes other numbers than NumPy, and another stream, step or seed with the same noise.
+"""
+
+import itertools
+import math
+import statistics
+
+import checks
+import cxx
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn import noise
+from tinyvrnn.backend import Backend, StrictArray, get_backend, launches, to_host, transfers
+from tinyvrnn.training import loop
+from tinyvrnn.training.options import Options
+
+compiled = pytest.mark.skipif(cxx.COMPILER is None, reason="needs g++ or clang++, to compile the operations with")
+WORD = 2**64
+DTYPES = {"float64": 1e-14, "float32": 4e-6}  # and by how much noise near 0 may differ: a root of a rounding error
+
+
+# ---- by hand, in Python's whole numbers ----------------------------------------------------------
+
+
+def philox_by_hand(counter, key):
+    """Philox 4x64 of ten rounds, after table 2 and section 3.3 of Salmon et al., 2011."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        high_0, low_0 = divmod(0xD2E7470EE14C6C93 * c0, WORD)
+        high_1, low_1 = divmod(0xCA5A826395121157 * c2, WORD)
+        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) % WORD, (k1 + 0xBB67AE8584CAA73B) % WORD
+    return c0, c1, c2, c3
+
+
+def words_by_hand(count, seed, stream, step):
+    key = [int(word) for word in noise.key_of(seed, stream)]
+    blocks = (philox_by_hand((block + 1, 0, 0, step), key) for block in itertools.count())
+    return list(itertools.islice(itertools.chain.from_iterable(blocks), count))
+
+
+def normal_by_hand(count, *address):
+    for word in words_by_hand((count + 1) // 2, *address):
+        u_1, u_2 = (word % 2**32 + 0.5) / 2**32, (word >> 32) / 2**32
+        z = math.sqrt(-2 * math.log(u_1))
+        yield from (z * math.cos(2 * math.pi * u_2), z * math.sin(2 * math.pi * u_2))
+
+
+def test_philox_by_hand_has_the_published_answers():
+    """The known answers that come with Random123, the authors' own code: all bits 0, and all bits 1."""
+    zeros = philox_by_hand((0, 0, 0, 0), (0, 0))
+    assert zeros == (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)
+    ones = philox_by_hand([WORD - 1] * 4, [WORD - 1] * 2)
+    assert ones == (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0)
+
+
+ADDRESSES = [(0, "train", 0), (7, "sample z", 3), (2**64 - 1, "evaluate", 2**40)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("address", ADDRESSES, ids=str)
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 100])
+def test_normal_numbers_are_those_by_hand(count, address, dtype):
+    found = noise.standard_normal((count,), dtype, *address)
+    assert found.dtype == dtype
+    checks.assert_close(found, np.array([*normal_by_hand(count, *address)][:count]), DTYPES[dtype])
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=str)
+def test_uniform_numbers_are_those_by_hand_and_of_the_generator(address):
+    found = noise.uniform((3, 5), "float64", *address)
+    assert found.ravel().tolist() == [(word >> 11) / 2**53 for word in words_by_hand(15, *address)]
+    assert np.array_equal(found, noise.generator(*address).random((3, 5)))
+    assert np.array_equal(noise.uniform((3, 5), "float32", *address), found.astype("float32"))
+
+
+@pytest.mark.parametrize("first", [1, 2, 7, 8, 9, 30, 63])
+def test_noise_from_a_number_on_is_the_rest_of_the_noise(first):
+    for dtype in DTYPES:
+        whole = noise.standard_normal((100,), dtype, 5, "evaluate", 2)
+        assert np.array_equal(
+            noise.standard_normal((100 - first,), dtype, 5, "evaluate", 2, first=first), whole[first:]
+        )
+
+
+# ---- what they are for ---------------------------------------------------------------------------
+
+
+def test_normal_numbers_have_the_distribution_and_are_independent():
+    """Kolmogorov's distance at 1 in 1,000 (1.95 / sqrt n), and correlations of neighbours and their squares at 4 sd."""
+    n, normal = 200_000, statistics.NormalDist()
+    for dtype in DTYPES:
+        eps = np.sort(drawn := noise.standard_normal((n,), dtype, 3, "train").astype("float64"))
+        below = np.array([normal.cdf(e) for e in eps])
+        assert max(abs(below - np.arange(n) / n).max(), abs(below - (np.arange(n) + 1) / n).max()) < 1.95 / math.sqrt(n)
+        for f, lag in itertools.product((lambda e: e, np.square, np.abs), (1, 2, 8)):
+            assert abs(np.corrcoef(f(drawn[:-lag]), f(drawn[lag:]))[0, 1]) < 4 / math.sqrt(n)
+        assert 4 < abs(drawn).max() < math.sqrt(66 * math.log(2))  # the largest that 32 bits and 1/2 can give
+
+
+def test_other_seeds_streams_and_steps_have_other_noise():
+    addresses = itertools.product((0, 1), ("train", "evaluate"), (0, 1))
+    for make in (noise.standard_normal, noise.uniform):
+        drawn = {address: make((50,), "float64", *address).tobytes() for address in addresses}
+        assert len(set(drawn.values())) == len(drawn)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", None])
+def test_a_seed_that_is_none_is_refused_by_name(seed):
+    for make in (lambda: noise.generator(seed, "train"), lambda: noise.standard_normal((2,), "float32", seed, "train")):
+        with pytest.raises(tv.ConfigError, match=r"seed must be a whole number from 0 to 2\*\*64 - 1, got "):
+            make()
+
+
+# ---- on a device ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [noise.standard_normal, noise.uniform])
+def test_on_strict_noise_is_one_launch_of_the_same_bits_and_crosses_nothing(make):
+    launches.reset()
+    transfers.reset()
+    found = make((4, 3, 2), "float32", 5, "train", 2, get_backend("strict"))
+    assert (launches.total, transfers.total) == (1, 0)
+    assert isinstance(found, StrictArray) and found.dtype == "float32"
+    assert np.array_equal(to_host(found), make((4, 3, 2), "float32", 5, "train", 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.2}, {"bound": "fivo", "particles": 3}], ids=str)
+def test_all_noise_of_a_training_step_is_made_on_the_device(options):
+    made = []
+    for backend in ("numpy", "strict"):
+        model, x, *_ = checks.small(backend=backend, dtype="float32")
+        transfers.reset()
+        eps, given = loop._noise(model, x, Options(seed=4, **options), 3)
+        assert transfers.total == 0
+        made.append([eps, *(array for name, array in given.items() if name != "bound")])
+    for host, device in zip(*made, strict=True):
+        assert isinstance(device, StrictArray) and np.array_equal(to_host(device), host)
+
+
+DEVICE = Backend("cupy", cxx, None, None)  # as far as noise sees
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The kernels compiled for the processor; arrays are NumPy's."""
+    monkeypatch.setattr(cxx, "empty", np.empty, raising=False)
+    noise.kernel_of.cache_clear()
+    yield DEVICE
+    noise.kernel_of.cache_clear()
+
+
+def require_parity(device):
+    for dtype, bound in DTYPES.items():
+        for address, first in itertools.product(ADDRESSES, (0, 5)):
+            found = noise.standard_normal((7, 301), dtype, *address, device, first)
+            checks.assert_close(found, noise.standard_normal((7, 301), dtype, *address, first=first), bound, "normal")
+            assert np.array_equal(
+                noise.uniform((7, 301), dtype, *address, device), noise.uniform((7, 301), dtype, *address)
+            ), "uniform"
+
+
+@compiled
+def test_a_device_makes_the_numbers_of_numpy(device):
+    require_parity(device)
+
+
+WRONG = [
+    ("PREAMBLE", "block + 1", "block"),
+    ("PREAMBLE", "0, 0, step", "step, 0, 0"),
+    ("PREAMBLE", "round < 10", "round < 9"),
+    ("PREAMBLE", "0xD2E7470EE14C6C93", "0xD2E7470EE14C6C95"),
+    ("PREAMBLE", "^ seed", "^ stream"),
+    ("NORMAL", "first + i", "i"),
+    ("NORMAL", "T(0.5)", "T(1.0)"),
+    ("NORMAL", "both >> 32", "both"),
+    ("NORMAL", "sin(angle)", "-sin(angle)"),
+    ("UNIFORM", ">> 11", ">> 12"),
+    ("UNIFORM", "i % 4", "0"),
+]
+
+
+@compiled
+@pytest.mark.parametrize("where, right, wrong", WRONG)
+def test_a_wrong_kernel_is_seen(where, right, wrong, device, monkeypatch):
+    text = noise.PREAMBLE if where == "PREAMBLE" else getattr(noise, where).operation
+    assert text.count(right) == 1
+    planted = text.replace(right, wrong)
+    monkeypatch.setattr(
+        noise, where, planted if where == "PREAMBLE" else getattr(noise, where)._replace(operation=planted)
+    )
+    with pytest.raises(AssertionError):
+        require_parity(device)
