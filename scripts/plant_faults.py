@@ -70,8 +70,8 @@ FAULTS = {
     ),
     "noise.py": Fault(
         "the step is ignored",
-        "counter=[block, 0, 0, step]",
-        "counter=[block, 0, 0, 0]",
+        "np.array([block, 0, 0, step], dtype",
+        "np.array([block, 0, 0, 0], dtype",
         "test_noise test_schedule test_backend test_determinism",
     ),
     "pairs.py": Fault(

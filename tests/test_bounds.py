@@ -14,7 +14,7 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn import bounds, noise
-from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.backend import get_backend, to_host, transfers
 from tinyvrnn.data import pad
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
@@ -255,9 +255,16 @@ def test_strict_equals_numpy(bound):
     (model, x, lengths, *_), (there, *_) = (checks.small_with_particles(backend=b) for b in BACKENDS)
     found = getattr(bounds, bound)(there, x, lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(model, x, lengths, 4), 1e-12, bound)
+    transfers.reset()
+    getattr(bounds, bound)(there, get_backend("strict").asarray(x), None, 4)
+    there.loss_and_grads(get_backend("strict").asarray(x), bound=bound, particles=3)
+    assert transfers.total == 2, "only x is sent"
     linear, x = lg.LinearGaussian(posterior="prior"), checks.rng().standard_normal((5, 4, 1))
     found = getattr(bounds, bound)(linear, get_backend("strict").asarray(x), lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(linear, x, lengths, 4), 1e-12, bound)
+    eps = checks.rng(1).standard_normal((5, 4, 1))
+    found = linear.elbo(get_backend("strict").asarray(x), lengths, eps)
+    checks.assert_close(to_host(found), linear.elbo(x, lengths, eps), 1e-12, "elbo")
 
 
 @both

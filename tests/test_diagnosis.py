@@ -338,3 +338,14 @@ def test_the_batch_that_failed_is_the_one_that_is_looked_at(monkeypatch):
     kept = noise.generator(5, "dropout", 2).random(x.shape) >= 0.2
     assert np.array_equal(given["keep"], kept.astype("float32") / np.float32(0.8)) and given["bound"] == "iwae"
     assert set(given) == {"bound", "uniforms", "keep"}
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 2, "dropout": 0.2}, {"bound": "fivo", "particles": 2}], ids=str)
+def test_on_a_device_the_same_is_found(options):
+    said = []
+    for backend in ("numpy", "strict"):
+        model = tv.VRNN(3, 5, 2, likelihood="gaussian", backend=backend, seed=1)
+        with pytest.raises(tv.DivergedError) as caught:
+            tv.train(model, small_data("gaussian"), **OPTIONS | options | {"lr": 1e30, "workers": 1})
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "not finite at step " in said[0]

@@ -153,7 +153,7 @@ def test_sampling_fetches_nothing_from_the_device(model, likelihood):
     m, *_ = checks.small(likelihood, "strict", model=model)
     transfers.reset()
     m.sample(n=3, steps=5)
-    assert transfers.to_host == 0 and transfers.to_device <= 2 * 5
+    assert transfers.to_host == 0 and transfers.to_device == 5  # noise of x
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -335,7 +335,9 @@ def test_a_device_draws_all_sequences_at_once(monkeypatch):
     model, step, sizes = tv.VRNN(3, 4, 2, backend="strict"), sampling.sample_step, []
     monkeypatch.setattr(sampling, "sample_step", lambda *a: sizes.append(len(a[2])) or step(*a))
     model.backend = model.backend._replace(name="cupy")
-    monkeypatch.setattr(noise, "kernel_of", lambda draw, xp: lambda *words_and_made: words_and_made[-1])
+    monkeypatch.setattr(
+        noise, "kernel_of", lambda draw, xp: lambda *words_and_out: words_and_out[-1].fill(0) or words_and_out[-1]
+    )
     model.sample(2 * sampling.ROWS, 3)
     assert sizes == [2 * sampling.ROWS] * 3
 

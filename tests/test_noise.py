@@ -8,6 +8,7 @@ kernel that makes other numbers than NumPy, and another stream, step or seed wit
 import itertools
 import math
 import statistics
+import zlib
 
 import checks
 import cxx
@@ -22,7 +23,7 @@ from tinyvrnn.training.options import Options
 
 compiled = pytest.mark.skipif(cxx.COMPILER is None, reason="needs g++ or clang++, to compile the operations with")
 WORD = 2**64
-DTYPES = {"float64": 1e-14, "float32": 4e-6}  # and by how much noise near 0 may differ: a root of a rounding error
+DTYPES = {"float64": 1e-14, "float32": 4e-6}  # and how near to each other two right answers are
 
 
 # ---- by hand, in Python's whole numbers ----------------------------------------------------------
@@ -39,17 +40,17 @@ def philox_by_hand(counter, key):
     return c0, c1, c2, c3
 
 
-def words_by_hand(count, seed, stream, step):
-    key = [int(word) for word in noise.key_of(seed, stream)]
-    blocks = (philox_by_hand((block + 1, 0, 0, step), key) for block in itertools.count())
-    return list(itertools.islice(itertools.chain.from_iterable(blocks), count))
+def words_by_hand(count, seed, stream, step, first=0):
+    key = [seed, zlib.crc32(stream.encode())]
+    blocks = (philox_by_hand((block + 1, 0, 0, step), key) for block in itertools.count(first // 4))
+    return list(itertools.islice(itertools.chain.from_iterable(blocks), first % 4, first % 4 + count))
 
 
-def normal_by_hand(count, *address):
-    for word in words_by_hand((count + 1) // 2, *address):
+def normal_of(words):
+    for word in words:
         u_1, u_2 = (word % 2**32 + 0.5) / 2**32, (word >> 32) / 2**32
-        z = math.sqrt(-2 * math.log(u_1))
-        yield from (z * math.cos(2 * math.pi * u_2), z * math.sin(2 * math.pi * u_2))
+        r = math.sqrt(-2 * math.log(u_1))
+        yield from (r * math.cos(2 * math.pi * u_2), r * math.sin(2 * math.pi * u_2))
 
 
 def test_philox_by_hand_has_the_published_answers():
@@ -60,7 +61,8 @@ def test_philox_by_hand_has_the_published_answers():
     assert ones == (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0)
 
 
-ADDRESSES = [(0, "train", 0), (7, "sample z", 3), (2**64 - 1, "evaluate", 2**40)]
+ADDRESSES = [(0, "train", 0), (7, "sample z", 3), (2**64 - 1, "evaluate", 2**63 + 1), (1, "prime", 2**64 - 1)]
+FAR = 2**33 + 3  # numbers of one address: more than a count of 32 bits holds
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -69,7 +71,8 @@ ADDRESSES = [(0, "train", 0), (7, "sample z", 3), (2**64 - 1, "evaluate", 2**40)
 def test_normal_numbers_are_those_by_hand(count, address, dtype):
     found = noise.standard_normal((count,), dtype, *address)
     assert found.dtype == dtype
-    checks.assert_close(found, np.array([*normal_by_hand(count, *address)][:count]), DTYPES[dtype])
+    by_hand = [*normal_of(words_by_hand((count + 1) // 2, *address))][:count]
+    np.testing.assert_allclose(found, by_hand, rtol=0, atol=DTYPES[dtype])
 
 
 @pytest.mark.parametrize("address", ADDRESSES, ids=str)
@@ -82,11 +85,47 @@ def test_uniform_numbers_are_those_by_hand_and_of_the_generator(address):
 
 @pytest.mark.parametrize("first", [1, 2, 7, 8, 9, 30, 63])
 def test_noise_from_a_number_on_is_the_rest_of_the_noise(first):
-    for dtype in DTYPES:
-        whole = noise.standard_normal((100,), dtype, 5, "evaluate", 2)
-        assert np.array_equal(
-            noise.standard_normal((100 - first,), dtype, 5, "evaluate", 2, first=first), whole[first:]
-        )
+    for make, dtype in itertools.product((noise.standard_normal, noise.uniform), DTYPES):
+        whole = make((100,), dtype, 5, "evaluate", 2)
+        assert np.array_equal(make((100 - first,), dtype, 5, "evaluate", 2, first=first), whole[first:])
+
+
+def test_noise_from_a_far_number_on_is_that_by_hand():
+    words = words_by_hand(4, 5, "evaluate", 2, FAR)
+    found = noise.uniform((4,), "float64", 5, "evaluate", 2, first=FAR)
+    assert found.tolist() == [(word >> 11) / 2**53 for word in words]
+    eps = noise.standard_normal((8,), "float64", 5, "evaluate", 2, first=2 * FAR)
+    checks.assert_close(eps, np.array([*normal_of(words)]), 1e-14)
+
+
+@pytest.mark.parametrize("kind", [int, np.uint64, np.int64])
+def test_steps_count_as_whole_numbers_whatever_their_kind(kind):
+    step = 2**53 + 1  # the first that is no float64
+    expected = noise.uniform((5,), "float64", 0, "train", step)
+    assert np.array_equal(noise.uniform((5,), "float64", 0, "train", kind(step)), expected)
+    assert np.array_equal(noise.generator(0, "train", kind(step)).random(5), expected)
+    assert not np.array_equal(noise.uniform((5,), "float64", 0, "train", step - 1), expected)
+
+
+LARGEST, LEAST = math.sqrt(66 * math.log(2)), math.sqrt(2**-32)
+EXTREMES = {  # a word: (its first number, by how much float32 may miss it); the second is 0
+    0: (LARGEST, 1e-6),  # u_1 as small as can be
+    2**63: (-LARGEST, 1e-6),
+    2**32 - 1: (LEAST, 3e-4),  # u_1 as near to 1 as can be: 1 in float32
+    2**64 - 1: (LEAST, 3e-4),
+}
+
+
+@pytest.mark.parametrize("word", EXTREMES)
+def test_extreme_words_make_finite_numbers(word, monkeypatch):
+    class Words:
+        def random_raw(self, count):
+            return np.full(count, word, dtype=np.uint64)
+
+    monkeypatch.setattr(noise, "philox", lambda *place: Words())
+    expected, near = EXTREMES[word]
+    for dtype, bound in (("float64", 1e-9), ("float32", near)):
+        assert np.abs(noise.standard_normal((2,), dtype, 0, "train") - [expected, 0]).max() < bound
 
 
 # ---- what they are for ---------------------------------------------------------------------------
@@ -158,12 +197,11 @@ def device(monkeypatch):
 
 def require_parity(device):
     for dtype, bound in DTYPES.items():
-        for address, first in itertools.product(ADDRESSES, (0, 5)):
+        for address, first in itertools.product(ADDRESSES, (0, 5, FAR)):
             found = noise.standard_normal((7, 301), dtype, *address, device, first)
             checks.assert_close(found, noise.standard_normal((7, 301), dtype, *address, first=first), bound, "normal")
-            assert np.array_equal(
-                noise.uniform((7, 301), dtype, *address, device), noise.uniform((7, 301), dtype, *address)
-            ), "uniform"
+            found = noise.uniform((7, 301), dtype, *address, device, first)
+            assert np.array_equal(found, noise.uniform((7, 301), dtype, *address, first=first)), "uniform"
 
 
 @compiled
@@ -178,11 +216,13 @@ WRONG = [
     ("PREAMBLE", "0xD2E7470EE14C6C93", "0xD2E7470EE14C6C95"),
     ("PREAMBLE", "^ seed", "^ stream"),
     ("NORMAL", "first + i", "i"),
+    ("NORMAL", "first + i", "unsigned(first + i)"),
     ("NORMAL", "T(0.5)", "T(1.0)"),
     ("NORMAL", "both >> 32", "both"),
     ("NORMAL", "sin(angle)", "-sin(angle)"),
     ("UNIFORM", ">> 11", ">> 12"),
-    ("UNIFORM", "i % 4", "0"),
+    ("UNIFORM", "number % 4", "0"),
+    ("UNIFORM", "first + i", "unsigned(first + i)"),
 ]
 
 

@@ -61,7 +61,7 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
         raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
     elbo = kl = log_likelihood = squares = 0.0
     for number, index in enumerate(in_order_of_length(sequences, batch_size)):
-        address = seed, "evaluate", number, model.backend
+        address = seed, "evaluate", number
         if chunk is None:
             parts = _whole(model, sequences, index, address)
         else:
@@ -78,7 +78,7 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
 def _whole(model, sequences, index, address):
     """ELBO, KL and log-likelihood of sequences `index`, (B,) each on the host."""
     x, lengths = sequences.padded(index, model.dtype)
-    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address)
+    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
     return [to_host(part) for part in model.parts(x, lengths, eps)]
 
 
@@ -88,7 +88,7 @@ def _chunks(model, sequences, index, address, chunk):
     for start in range(0, int(lengths.max()), chunk):
         going, steps = lengths > start, min(chunk, int(lengths.max()) - start)
         shape = (steps, len(index), model.z_dim)
-        eps = noise.standard_normal(shape, model.dtype, *address, first=start * math.prod(shape[1:]))
+        eps = noise.standard_normal(shape, model.dtype, *address, model.backend, first=start * math.prod(shape[1:]))
         if state is not None:
             state = state[model.backend.asarray(np.flatnonzero(going[before]))]
         x, left = sequences.padded(index[going], model.dtype, start, start + chunk)

@@ -1,8 +1,8 @@
 """Random numbers by address: (seed, stream, step) names a block of noise, so nothing is remembered to repeat it.
 
 The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. Keyed by the run's
-seed and the purpose of the numbers, with the step in the counter's high word, it gives every step 2**192 words of its
-own: a resumed run, another backend and a shard of a batch all see the noise that the whole run would have seen.
+seed and the purpose of the numbers, with the step in the counter's high word, it gives every step more words of its own
+than are ever drawn: a resumed run and a shard of a batch see the noise that the whole run would have seen.
 
 What a step of training draws is made of these words where the model is: each number depends on its place alone, so a
 device makes all of them at once, in one kernel, and NumPy makes the same.
@@ -53,78 +53,88 @@ def standard_normal(shape, dtype, seed, stream, step=0, backend=None, first=0):
         eps_2k = sqrt(-2 log u_1) cos(2 pi u_2),   eps_2k+1 = sqrt(-2 log u_1) sin(2 pi u_2)
 
     Address as in `generator`; first: how many numbers of it are left out. A time-major shape (T, B, Z) keeps the noise
-    of its first steps when T grows. Each backend and dtype has the same numbers, to rounding. Raises as `generator`.
+    of its first steps when T grows. All backends have the same numbers, to rounding, and float32 those of float64, to
+    3e-4, as u_1 near 1 has few digits there. Raises as `generator`.
     """
-    return NORMAL.made(shape, dtype, key_of(seed, stream), step, first, backend=backend)
+    return NORMAL.draw(shape, dtype, key_of(seed, stream), step, first, backend)
 
 
-def uniform(shape, dtype, seed, stream, step=0, backend=None):
-    """u in [0, 1) on `backend`: `generator(seed, stream, step).random(shape)`, in float64 to the last bit."""
-    return UNIFORM.made(shape, dtype, key_of(seed, stream), step, backend=backend)
+def uniform(shape, dtype, seed, stream, step=0, backend=None, first=0):
+    """u in [0, 1): `generator(seed, stream, step).random(shape)`, but on `backend`. In float32 it may round to 1."""
+    return UNIFORM.draw(shape, dtype, key_of(seed, stream), step, first, backend)
+
+
+def check_seed(seed):
+    """Raises ConfigError for a seed that is no whole number from 0 to 2**64 - 1."""
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**64):
+        raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}.")
 
 
 def key_of(seed, stream):
-    """Philox's key, two words. Raises ConfigError for a seed that is no whole number from 0 to 2**64 - 1."""
-    if not (isinstance(seed, Integral) and 0 <= seed < 2**64):
-        raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}.")
+    """Philox's key, two words."""
+    check_seed(seed)
     return np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
 
 
 def philox(key, step, block=0):
     """NumPy's generator of words, at the start of a block of four of them."""
-    return np.random.Philox(key=key, counter=[block, 0, 0, step])
+    return np.random.Philox(key=key, counter=np.array([block, 0, 0, step], dtype=np.uint64))
 
 
 class Draw(NamedTuple):
-    """Numbers made of words: by a device's kernel, and by a function of (array, key, step ...) that fills the array."""
+    """Numbers made of words: by a device's kernel, and by a function of (out, key, step, first) that fills `out`."""
 
     name: str
-    address: str  # the kernel's first arguments, which say where the words are
-    operation: str  # C++, of the number i
+    operation: str  # C++, of the number `first + i`
     twin: object
 
-    def made(self, shape, dtype, key, *place, backend):
-        backend = backend or get_backend("numpy")
-        made = backend.xp.empty(shape, dtype=dtype)
+    def draw(self, shape, dtype, key, step, first, backend):
+        backend = get_backend("numpy") if backend is None else backend
+        out = backend.xp.empty(shape, dtype=dtype)
         if backend.name == "cupy":
-            return kernel_of(self, backend.xp)(*key, *map(np.uint64, place), made)
-        one_launch(lambda a: self.twin(a, key, *place))(made)
-        return made
+            return kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(first), out)
+        one_launch(lambda a: self.twin(a, key, step, first))(out)
+        return out
 
 
 @cache
 def kernel_of(draw, xp):
     """CuPy's kernel, which compiles itself when it is called for the first time."""
-    return xp.ElementwiseKernel(draw.address, "T made", draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
+    parameters = ", ".join(f"uint64 {name}" for name in ("seed", "stream", "step", "first"))
+    return xp.ElementwiseKernel(parameters, "T out", draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
 
 
-def _normal(made, key, step, first):
+def _normal(out, key, step, first):
     block, start = divmod(first, 8)
-    words = philox(key, step, block).random_raw((start + made.size + 1) // 2)
-    word_1, word_2 = (half.astype(np.uint32).astype(made.dtype) for half in (words, words >> 32))
-    r, angle = np.sqrt(-2 * np.log((word_1 + 0.5) * 2**-32)), word_2 * (2 * np.pi * 2**-32)
-    pairs = np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1)
-    made[...] = pairs.reshape(-1)[start : start + made.size].reshape(made.shape)
+    words = philox(key, step, block).random_raw((start + out.size + 1) // 2)
+    pairs = words.astype("<u8", copy=False).view("<u4").reshape(-1, 2).astype(out.dtype)  # word_1, word_2
+    r, angle = np.sqrt(-2 * np.log((pairs[:, 0] + 0.5) * 2**-32)), pairs[:, 1] * (2 * np.pi * 2**-32)
+    np.multiply(r, np.cos(angle), out=pairs[:, 0])
+    np.multiply(r, np.sin(angle), out=pairs[:, 1])
+    out[...] = pairs.reshape(-1)[start : start + out.size].reshape(out.shape)
 
 
-def _uniform(made, key, step):
-    made[...] = np.random.Generator(philox(key, step)).random(made.shape)
+def _uniform(out, key, step, first):
+    block, start = divmod(first, 4)
+    numbers = np.random.Generator(philox(key, step, block)).random(start + out.size)
+    out[...] = numbers[start:].reshape(out.shape)
 
 
 NORMAL = Draw(
     "normal",
-    "uint64 seed, uint64 stream, uint64 step, uint64 first",
     """
     word number = first + i, both = philox(number / 8, step, seed, stream).of[number / 2 % 4];
     T u_1 = (T(unsigned(both)) + T(0.5)) * T(1 / 4294967296.0);
     T angle = T(unsigned(both >> 32)) * T(6.283185307179586 / 4294967296.0);
-    made = sqrt(-2 * log(u_1)) * (number % 2 ? sin(angle) : cos(angle))
+    out = sqrt(-2 * log(u_1)) * (number % 2 ? sin(angle) : cos(angle))
     """,
     _normal,
 )
 UNIFORM = Draw(
     "uniform",
-    "uint64 seed, uint64 stream, uint64 step",
-    "made = T(philox(i / 4, step, seed, stream).of[i % 4] >> 11) * T(1 / 9007199254740992.0)",
+    """
+    word number = first + i;
+    out = T(philox(number / 4, step, seed, stream).of[number % 4] >> 11) * T(1 / 9007199254740992.0)
+    """,
     _uniform,
 )

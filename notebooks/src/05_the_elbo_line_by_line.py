@@ -47,6 +47,7 @@ def lamps(rng, n):
     return (np.concatenate(lamp)[..., None] ^ (rng.random((3, n, 2)) < 0.1)).astype(float)
 
 
+# the seed: one whose densities the grids below resolve
 model = tv.VRNN(x_dim=2, h_dim=4, z_dim=1, features=8, layers=1, dtype="float64", seed=12)
 asarray = model.backend.asarray
 model.theta += asarray(0.1 * tv.noise.generator(5, "biases").standard_normal(model.theta.shape))

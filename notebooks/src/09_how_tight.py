@@ -1036,9 +1036,8 @@ assert gain["warm-up"] > 2 * gain["no warm-up"] and ahead["iwae", 64] < 0.8 * ah
 # %% [markdown]
 # Measured by the ELBO, the model without warm-up is clearly ahead. Measured by a tighter bound, a good part of that
 # lead is gone: the other does not explain digits so much worse, but its latents do something, and a filter's $q$
-# misses part of it. How much of a lead is gap is a matter of luck: with `seed=3` in both places all of it is, and with
-# some seeds there is no lead. The model that uses its latents is always the one with the larger gap. Three conclusions
-# for reading tables of results, and for making them:
+# misses part of it. (With other seeds more of a lead is gap, or less, or there is none. Measure yours.) Three
+# conclusions for reading tables of results, and for making them:
 #
 # - An ELBO is $\log p(x)$ **minus a gap**. A published number based on it may lie below the truth by that gap, and
 #   nobody knows by how much. Beside an autoregressive model, whose $\log p(x)$ is exact, that is no fair race.

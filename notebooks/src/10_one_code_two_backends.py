@@ -164,7 +164,7 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 #
 # The noise `eps` is the same for both: two random generators on two machines would give two models, and there would be
 # nothing to compare. In training, too. There each number of `eps` is a function of its place and of nothing before it
-# (`tinyvrnn/noise.py`), so that a device makes all of them at once, and the very numbers that NumPy makes.
+# (`tinyvrnn/noise.py`), so that a device makes all of them at once, and, to rounding, the numbers that NumPy makes.
 #
 # ## What strict refuses
 #

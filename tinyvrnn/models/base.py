@@ -196,6 +196,7 @@ class Model:
         for name, value in (("n", n), ("steps", steps)):
             if not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        noise.check_seed(seed)
         eps = None
         if prime is not None:
             prime, eps, _ = self._prepare(prime, None, self._draw_eps(prime, "prime", seed))

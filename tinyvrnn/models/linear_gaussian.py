@@ -235,7 +235,7 @@ class LinearGaussian:
         eps (T, B, 1): the noise of one draw; None: the exact expectation over all noise, see `exact_noise`.
         """
         if eps is not None:
-            return self._parts(x, lengths, eps)
+            return self._parts(x, lengths, backend_of(x).asarray(eps))
         B, points = x.shape[1], backend_of(x).asarray(exact_noise(len(x)))
         n = points.shape[1]
         noise = namespace(x).concatenate([points] * B, axis=1)

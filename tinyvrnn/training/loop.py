@@ -177,13 +177,14 @@ class _Training:
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
         self._check_epoch(score.get(options.score, valid.elbo_per_sequence))
         elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
+        norm = float(norm)
         return {
             "epoch": state.epoch,
             "step": state.step,
             "seconds": round(self.clock.seconds, 3),
             "beta": beta,
             "lr": lr,
-            "grad_norm": float(norm) if math.isfinite(float(norm)) else None,
+            "grad_norm": norm if math.isfinite(norm) else None,
             "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
             "valid": {
                 "elbo": valid.elbo_per_sequence,
@@ -233,7 +234,7 @@ def _gradients(model, x, lengths, eps, beta, options, workers, given):
 def _noise(model, x, options, step):
     """eps of a step, (T, B, Z) or with particles (T, B, K, Z), and the other arguments of `workers.loss_and_grads`.
 
-    All noise is made where the model is, so that only data cross to a device.
+    All of it is made where the model is, and does not cross to a device.
     """
     (T, B, _), Z, given = x.shape, model.z_dim, {}
     if options.bound != "elbo":
