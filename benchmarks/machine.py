@@ -37,6 +37,16 @@ def cpu_model():
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def gpu(cupy):
+    """{"GPU": ..., versions}: what CuPy says of the device it uses, which PyTorch uses, too."""
+    runtime = cupy.cuda.runtime
+    return {
+        "GPU": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
+        "CuPy": cupy.__version__,
+        "CUDA of CuPy": str(runtime.runtimeGetVersion()),
+    }
+
+
 def load():
     """Processes that wanted a core during the last minute. Anything but nearly zero spoils the figures."""
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"

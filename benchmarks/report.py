@@ -10,6 +10,7 @@ import machine
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from tinyvrnn.backend import BackendError, get_backend
 from tinyvrnn.plots import COLOURS, STYLE
 
 OUT = Path("build/benchmarks")
@@ -75,9 +76,19 @@ def is_missing(library):
 # -------------------------------------------------------------------------------------------------------------- results
 
 
-def begin():
+def is_unusable(backend):
+    """Whether a backend can't be used here; says so in one sentence."""
+    try:
+        get_backend(backend)
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return True
+    return False
+
+
+def begin(backend="numpy"):
     """Prints what the figures are measured on and with. Returns it."""
-    about = machine.describe()
+    about = machine.describe() | (machine.gpu(get_backend(backend).xp) if backend == "cupy" else {})
     print("\n".join(f"{what}: {value}" for what, value in about.items()), flush=True)
     return about
 

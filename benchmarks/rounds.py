@@ -65,6 +65,16 @@ def sgemm(threads):
     return run
 
 
+def sgemm_on(backend):
+    """As `sgemm`, on a device: it returns when the product is done."""
+    a, b = backend.asarray(np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32))
+
+    def run():
+        float((a @ b)[0, 0])
+
+    return run
+
+
 def faster(seconds, names):
     """Of `names` the one with the smallest median."""
     return min(names, key=lambda name: median(seconds[name]))

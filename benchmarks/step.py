@@ -2,6 +2,7 @@
 
     python benchmarks/step.py                              the sizes course and music
     python benchmarks/step.py --compile course             against torch.compile too, at course: minutes of compiling
+    python benchmarks/step.py --backend cupy               against PyTorch on the same GPU
     python benchmarks/step.py --quick --sizes tiny         does it run at all
 
 First all are shown to compute the same loss and gradients from the same weights, data and noise; then they take turns.
@@ -27,6 +28,7 @@ from rounds import (
     faster,
     ratio,
     sgemm,
+    sgemm_on,
     time_in_turns,
 )
 from sizes import LAYERS, SIZES, make_batch
@@ -39,6 +41,8 @@ TARGETS = {  # what the project has set itself: how many times a peer's seconds 
     "music": {"PyTorch": 2.2, "PyTorch, batched": 1.8, "JAX": 1.4, "tinyvrnn": 0.75},
     "speech": {"PyTorch": 1.8, "PyTorch, batched": 1.5, "JAX": 1.1, "tinyvrnn": 0.85},
 }
+
+ON_A_GPU = {size: {"PyTorch": 2.0, "PyTorch, batched": 1.2} for size in ("course", "music")}
 
 # ----------------------------------------------------------------------------------------------------------- contenders
 
@@ -55,8 +59,9 @@ def peers(model, with_jax, with_compile):
     torch_peers = {"PyTorch": {}, "PyTorch, batched": {"schedule": "batched"}}
     if with_compile:
         torch_peers["PyTorch, compiled"] = {"schedule": "batched", "compiled": True}
+    settings = torch_settings(model.backend.name)
     made = {
-        name: Peer(TorchTrainer(model, **options), {f"{name}, {s}": prepare for s, prepare in torch_settings().items()})
+        name: Peer(TorchTrainer(model, **options), {f"{name}, {s}": prepare for s, prepare in settings.items()})
         for name, options in torch_peers.items()
     }
     if with_jax:
@@ -86,9 +91,10 @@ def benchmark(name, args, with_jax):
         "size": name,
         "dimensions": size._asdict() | {"F": size.H, "layers": LAYERS},
         "workers": args.workers,
+        "backend": args.backend,
         "flops": size.flops,
         "peak_flops_per_second": peaks,
-        "targets": TARGETS.get(name, {}),
+        "targets": (ON_A_GPU if args.backend == "cupy" else TARGETS).get(name, {}),
         **measured,
         **summary(measured["seconds"], peaks, size.flops),
     }
@@ -96,7 +102,8 @@ def benchmark(name, args, with_jax):
 
 def verify_and_time(size, args, with_jax, with_compile):
     """The relative differences from each peer, the seconds of compiling, and those of every contender and round."""
-    model, (x, eps) = new_model(size), make_batch(size)
+    model, (x, eps) = new_model(size, backend=args.backend), make_batch(size)
+    product = sgemm(available_cores()) if args.backend == "numpy" else sgemm_on(model.backend)
     with ready_workers(model, size.B, args.workers) as pool:
         others = peers(model, with_jax, with_compile)  # before tinyvrnn changes the weights
         tiny = TinyTrainer(model, pool)
@@ -109,9 +116,7 @@ def verify_and_time(size, args, with_jax, with_compile):
             print(f"{name} computes the same (relative differences: {verify.sentence(apart[name])})", flush=True)
             step = partial(peer.trainer.step, *batch)
             contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
-        seconds = time_in_turns(
-            contenders | {"sgemm": Contender(sgemm(available_cores()))}, args.rounds, args.min_seconds
-        )
+        seconds = time_in_turns(contenders | {"sgemm": Contender(product)}, args.rounds, args.min_seconds)
     return {"relative_differences": apart, "compile_seconds": first_call, "seconds": seconds}
 
 
@@ -240,6 +245,9 @@ def parse(arguments):
         metavar="SIZE",
         help="torch.compile of the batched schedule too",
     )
+    parser.add_argument(
+        "--backend", choices=["numpy", "cupy", "strict"], default="numpy", help="cupy: all on a GPU, without JAX"
+    )
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 11)
     if missing := sorted(set(args.compile) - set(args.sizes)):
@@ -250,9 +258,10 @@ def parse(arguments):
 
 def main(arguments=None):
     args = parse(arguments)
-    if report.is_missing("torch"):
+    if report.is_unusable(args.backend) or report.is_missing("torch"):
         return 2
-    with_jax, about, results = not report.is_missing("jax"), report.begin(), []
+    with_jax = args.backend == "numpy" and not report.is_missing("jax")
+    about, results = report.begin(args.backend), []
     with nothing_compiled_before():
         for name in args.sizes:
             print(f"\n{name}:", flush=True)
@@ -260,7 +269,8 @@ def main(arguments=None):
     print(f"\nOne training step, median of {args.rounds} rounds.\n\n{report.table(list(seconds_rows(results)))}")
     print(f"\nThe peer's seconds over tinyvrnn's, its faster setting.\n\n{report.table(list(ratio_rows(results)))}")
     print(f"\nMatrix products.\n\n{report.table(list(peak_rows(results)))}")
-    report.save(args.out, "step", about, args, results, report.figure(2, lambda *axes: draw(results, *axes)))
+    name = "step" if args.backend == "numpy" else f"step_{args.backend}"
+    report.save(args.out, name, about, args, results, report.figure(2, lambda *axes: draw(results, *axes)))
     return 0
 
 

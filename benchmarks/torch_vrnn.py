@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tinyvrnn.backend import to_host
+from tinyvrnn.params import views
+
 SIGMA_MIN = 1e-4
 
 
@@ -138,9 +141,9 @@ def gru_gates(a, g, h):
 
 
 def net_of(model):
-    """A TorchVRNN with the sizes and a copy of the weights of a tinyvrnn model."""
+    """A TorchVRNN, on the CPU, with the sizes and a copy of the weights of a tinyvrnn model."""
     net = TorchVRNN(model.x_dim, model.h_dim, model.z_dim, model.features, model.layers, model.likelihood.name)
-    copy_weights(model.params, net)
+    copy_weights(views(to_host(model.theta), model.shapes), net)
     return net
 
 
@@ -154,7 +157,7 @@ def copy_weights(params, net):
 
 def named_gradients(net):
     """{"prior.W1": gradient, ...} of a TorchVRNN, in the names and the orientation of tinyvrnn."""
-    return {name: parameter.grad.numpy().T for name, parameter in _tinyvrnn_names(net)}
+    return {name: parameter.grad.cpu().numpy().T for name, parameter in _tinyvrnn_names(net)}
 
 
 def _tinyvrnn_names(net):

@@ -11,6 +11,7 @@ import numpy as np
 from sizes import LAYERS
 
 from tinyvrnn import VRNN
+from tinyvrnn.backend import to_host
 from tinyvrnn.params import leaves, views
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers, split_for
@@ -19,13 +20,14 @@ LR, MAX_NORM = 1e-3, 50.0
 LIBRARIES = ("tinyvrnn", "torch loop", "torch batched", "jax loop", "jax batched")
 
 
-def new_model(size, seed=0):
+def new_model(size, seed=0, backend="numpy"):
     """A tinyvrnn model whose biases are not zero, as after some training: two biases mixed up then show in the loss."""
-    model = VRNN(size.X, size.H, size.Z, features=size.H, layers=LAYERS, likelihood="bernoulli", seed=seed)
+    options = {"features": size.H, "layers": LAYERS, "likelihood": "bernoulli", "seed": seed, "backend": backend}
+    model = VRNN(size.X, size.H, size.Z, **options)
     rng = np.random.default_rng(seed)
     for _, leaf in leaves(model.params):
         if leaf.ndim == 1:
-            leaf += 0.1 * rng.standard_normal(leaf.shape, dtype=np.float32)
+            leaf += model.backend.asarray(0.1 * rng.standard_normal(leaf.shape, dtype=np.float32))
     return model
 
 
@@ -52,13 +54,14 @@ class TinyTrainer:
         self.optimiser = Adam(model.theta, lr=lr)
 
     def batch(self, x, eps, lengths=None):
-        """x (T, B, X), eps (T, B, Z), lengths (B,) of the host; lengths None: all T."""
-        return x, np.full(x.shape[1], x.shape[0]) if lengths is None else lengths, eps
+        """x (T, B, X), eps (T, B, Z), lengths (B,) of the host; lengths None: all T. lengths stay there."""
+        lengths = np.full(x.shape[1], x.shape[0]) if lengths is None else lengths
+        return self.model.backend.asarray(x), lengths, self.model.backend.asarray(eps)
 
     def loss_and_grads(self, x, lengths, eps):
         """The loss and {"prior.W1": gradient, ...}."""
         loss, grads, _ = self.workers.loss_and_grads(self.model, x, lengths, eps)
-        return float(loss), dict(leaves(views(grads, self.model.shapes)))
+        return float(loss), dict(leaves(views(to_host(grads), self.model.shapes)))
 
     def step(self, x, lengths, eps):
         """One training step. Returns the loss before it."""
@@ -73,13 +76,14 @@ class TinyTrainer:
 
 
 class TorchTrainer:
-    """PyTorch, eager, in the schedule "loop" or "batched", or with `torch.compile`."""
+    """PyTorch, eager, in the schedule "loop" or "batched", or with `torch.compile`; on the GPU of a model on cupy."""
 
     def __init__(self, model, schedule="loop", lr=LR, compiled=False):
         import torch
         from torch_vrnn import net_of
 
-        self.net = net_of(model)
+        self.device = "cuda" if model.backend.name == "cupy" else "cpu"
+        self.net = net_of(model).to(self.device)
         self.loss = self.net.loss_in_loop if schedule == "loop" else self.net.loss_batched
         self.loss = torch.compile(self.loss) if compiled else self.loss
         self.elbos_of = self.net.elbos_in_loop if schedule == "loop" else self.net.elbos_batched
@@ -91,10 +95,10 @@ class TorchTrainer:
         """The tensors x, eps and the mask, or None where no step is padding."""
         import torch
 
-        x, eps = torch.from_numpy(x), torch.from_numpy(eps)
-        if lengths is None or (lengths == len(x)).all():
-            return x, eps, None
-        return x, eps, (torch.arange(len(x))[:, None] < torch.from_numpy(lengths)).float()
+        mask = None
+        if lengths is not None and (lengths < len(x)).any():
+            mask = (torch.arange(len(x))[:, None] < torch.from_numpy(lengths)).float().to(self.device)
+        return torch.from_numpy(x).to(self.device), torch.from_numpy(eps).to(self.device), mask
 
     def loss_and_grads(self, *batch):
         """The loss and {"prior.W1": gradient, ...}, in tinyvrnn's names and orientation."""
@@ -115,7 +119,7 @@ class TorchTrainer:
         import torch
 
         with torch.no_grad():
-            return self.elbos_of(*batch).numpy()
+            return self.elbos_of(*batch).cpu().numpy()
 
     def _backward(self, batch):
         self.optimiser.zero_grad()
@@ -176,13 +180,15 @@ def torch_default_threads():
     return torch.get_num_threads()
 
 
-def torch_settings():
-    """{"2 threads": function that sets it, ...}: PyTorch's own choice of threads, and one.
+def torch_settings(backend="numpy"):
+    """{"2 threads": function that sets it, ...}: PyTorch's own choice of threads, and one. On a GPU that is no matter.
 
     Small products can lose more by a second thread than they gain. The number is a setting of the whole process, so
     each timing sets its own.
     """
     import torch
 
+    if backend == "cupy":
+        return {"GPU": lambda: None}
     counts = sorted({torch_default_threads(), 1}, reverse=True)
     return {f"{n} thread{'s' * (n > 1)}": partial(torch.set_num_threads, n) for n in counts}

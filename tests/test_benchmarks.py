@@ -78,6 +78,22 @@ def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(
     assert "JAX, " not in out
 
 
+@needs_torch
+@pytest.mark.slow
+def test_a_step_on_a_device_is_timed_against_pytorch_alone(tmp_path):
+    """On strict, as a GPU is not at hand: the batch crosses before anything is timed, and the same is computed."""
+    done = run("step", "--quick", "--sizes", "tiny", "--backend", "strict", "--out", str(tmp_path))
+    assert done.returncode == 0 and "PyTorch, batched computes the same" in done.stdout, done.stderr
+    (result,) = json.loads((tmp_path / "step_strict.json").read_text())["results"]
+    assert result["backend"] == "strict" and set(result["ratios"]) == {"PyTorch", "PyTorch, batched"}
+
+
+def test_without_a_gpu_the_step_on_cupy_is_refused_in_one_sentence():
+    done = run("step", "--quick", "--backend", "cupy", without=["cupy"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith('backend="cupy" needs CuPy') and done.stderr.count("\n") == 1
+
+
 def test_scaling_needs_no_peer(tmp_path):
     out, written, _ = run_to_end("scaling", tmp_path, without=["torch", "jax"])
     assert [result["variable"] for result in written["results"]] == ["T", "B"]
