@@ -55,7 +55,7 @@ ROOMS = {
         "equations schedule models linear_gaussian long variants bounds autograd regularise",
         QUICK + " and (not plain_rewrite or gaussian or particles_equal)",
     ),
-    "noise": Room("noise.py", "noise", ""),
+    "noise": Room("noise.py", "noise", "not wrong_kernel"),
     "bounds": Room("bounds.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
     "gradcheck": Room("gradcheck.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py training/worker.py", "training extremes worker", STEP),

@@ -14,7 +14,7 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn import bounds, noise
-from tinyvrnn.backend import get_backend, to_host, transfers
+from tinyvrnn.backend import StrictArray, get_backend, to_host, transfers
 from tinyvrnn.data import pad
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
@@ -250,15 +250,34 @@ def test_more_particles_keep_the_noise_of_the_first():
     assert np.array_equal(many[:, :, :2], few) and len({a.tobytes() for a in np.moveaxis(many, 2, 0)}) == 5
 
 
+@pytest.mark.parametrize("bound", bounds.BOUNDS)
+def test_what_a_bound_draws_is_made_on_the_device(bound):
+    model, x, *_ = checks.small_with_particles(backend="strict")
+    (x,) = checks.device("strict", x)
+    transfers.reset()
+    if bound != "elbo":
+        getattr(bounds, bound)(model, x, None, 4)
+    model.loss_and_grads(x, bound=bound, particles=3)
+    assert transfers.total == 0
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_what_an_evaluation_draws_is_made_on_the_device(chunk, monkeypatch):
+    model, x, lengths, _ = checks.small(backend="strict")
+    method, drawn = "parts" if chunk is None else "chunk_parts", []
+    right = getattr(model, method)
+    monkeypatch.setattr(
+        model, method, lambda x, lengths, eps, *state: drawn.append(eps) or right(x, lengths, eps, *state)
+    )
+    bounds.evaluate_elbo(model, tv.Sequences.from_list([x[:n, b] for b, n in enumerate(lengths)]), chunk=chunk)
+    assert {type(eps) for eps in drawn} == {StrictArray}
+
+
 @pytest.mark.parametrize("bound", BOTH)
 def test_strict_equals_numpy(bound):
     (model, x, lengths, *_), (there, *_) = (checks.small_with_particles(backend=b) for b in BACKENDS)
     found = getattr(bounds, bound)(there, x, lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(model, x, lengths, 4), 1e-12, bound)
-    transfers.reset()
-    getattr(bounds, bound)(there, get_backend("strict").asarray(x), None, 4)
-    there.loss_and_grads(get_backend("strict").asarray(x), bound=bound, particles=3)
-    assert transfers.total == 2, "only x is sent"
     linear, x = lg.LinearGaussian(posterior="prior"), checks.rng().standard_normal((5, 4, 1))
     found = getattr(bounds, bound)(linear, get_backend("strict").asarray(x), lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(linear, x, lengths, 4), 1e-12, bound)

@@ -108,11 +108,11 @@ def test_steps_count_as_whole_numbers_whatever_their_kind(kind):
 
 
 LARGEST, LEAST = math.sqrt(66 * math.log(2)), math.sqrt(2**-32)
-EXTREMES = {  # a word: (its first number, by how much float32 may miss it); the second is 0
-    0: (LARGEST, 1e-6),  # u_1 as small as can be
-    2**63: (-LARGEST, 1e-6),
-    2**32 - 1: (LEAST, 3e-4),  # u_1 as near to 1 as can be: 1 in float32
-    2**64 - 1: (LEAST, 3e-4),
+EXTREMES = {  # a word: its first number in float64, and in float32; the second is 0
+    0: (LARGEST, LARGEST),  # u_1 as small as can be
+    2**63: (-LARGEST, -LARGEST),
+    2**32 - 1: (LEAST, 0),  # u_1 as near to 1 as can be: 1 in float32
+    2**64 - 1: (LEAST, 0),
 }
 
 
@@ -123,9 +123,9 @@ def test_extreme_words_make_finite_numbers(word, monkeypatch):
             return np.full(count, word, dtype=np.uint64)
 
     monkeypatch.setattr(noise, "philox", lambda *place: Words())
-    expected, near = EXTREMES[word]
-    for dtype, bound in (("float64", 1e-9), ("float32", near)):
-        assert np.abs(noise.standard_normal((2,), dtype, 0, "train") - [expected, 0]).max() < bound
+    for dtype, expected in zip(("float64", "float32"), EXTREMES[word]):
+        first, second = noise.standard_normal((2,), dtype, 0, "train")
+        assert first == pytest.approx(expected, rel=1e-6, abs=0) and abs(second) < 2e-6
 
 
 # ---- what they are for ---------------------------------------------------------------------------
@@ -148,6 +148,14 @@ def test_other_seeds_streams_and_steps_have_other_noise():
     for make in (noise.standard_normal, noise.uniform):
         drawn = {address: make((50,), "float64", *address).tobytes() for address in addresses}
         assert len(set(drawn.values())) == len(drawn)
+
+
+def test_without_more_said_noise_is_numpys_and_of_step_0(monkeypatch):
+    monkeypatch.setenv("TINYVRNN_BACKEND", "strict")
+    for make in (noise.standard_normal, noise.uniform):
+        found = make((4,), "float64", 5, "train")
+        assert type(found) is np.ndarray and np.array_equal(found, make((4,), "float64", 5, "train", 0))
+    assert np.array_equal(noise.generator(5, "train").random(4), found)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1", None])
@@ -196,12 +204,14 @@ def device(monkeypatch):
 
 
 def require_parity(device):
+    """That both kernels make NumPy's numbers, at each address and from far numbers on."""
     for dtype, bound in DTYPES.items():
         for address, first in itertools.product(ADDRESSES, (0, 5, FAR)):
             found = noise.standard_normal((7, 301), dtype, *address, device, first)
             checks.assert_close(found, noise.standard_normal((7, 301), dtype, *address, first=first), bound, "normal")
             found = noise.uniform((7, 301), dtype, *address, device, first)
             assert np.array_equal(found, noise.uniform((7, 301), dtype, *address, first=first)), "uniform"
+    assert noise.kernel_of.cache_info().currsize == 2, "it is the kernels that were asked"
 
 
 @compiled

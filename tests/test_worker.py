@@ -408,9 +408,21 @@ def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, t
             assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
             workers.wait(model)
             assert workers._others[0].ended and workers.pids == [] and workers._others[0].pid is None
+    with monkeypatch.context() as m:
+        m.setattr(worker.sys, "executable", None)
+        assert worker.Worker().ended
     monkeypatch.setattr(worker.tempfile, "mkstemp", full)
     with Workers(2) as workers:
         assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
+
+
+def test_numbers_that_overflow_are_an_answer_and_no_error(tmp_path):
+    model = vrnn()
+    shared = worker.share(plan_of(model, tmp_path))
+    shared.theta[...] = 1e30
+    with np.errstate(all="raise"):
+        raised, (loss, _) = worker._answer(model, shared, "loss_and_grads", batch(model), {})
+    assert not raised and not np.isfinite(loss)
 
 
 def test_serving_in_this_process_word_for_word(tmp_path, ctrl_c):

@@ -107,11 +107,11 @@ def kernel_of(draw, xp):
 def _normal(out, key, step, first):
     block, start = divmod(first, 8)
     words = philox(key, step, block).random_raw((start + out.size + 1) // 2)
-    pairs = words.astype("<u8", copy=False).view("<u4").reshape(-1, 2).astype(out.dtype)  # word_1, word_2
+    pairs = words.astype("<u8").view("<u4").reshape(len(words), 2).astype(out.dtype)  # word_1, word_2
     r, angle = np.sqrt(-2 * np.log((pairs[:, 0] + 0.5) * 2**-32)), pairs[:, 1] * (2 * np.pi * 2**-32)
     np.multiply(r, np.cos(angle), out=pairs[:, 0])
     np.multiply(r, np.sin(angle), out=pairs[:, 1])
-    out[...] = pairs.reshape(-1)[start : start + out.size].reshape(out.shape)
+    out[...] = pairs.ravel()[start : start + out.size].reshape(out.shape)
 
 
 def _uniform(out, key, step, first):
