@@ -73,9 +73,6 @@ def is_missing(library):
     return True
 
 
-# -------------------------------------------------------------------------------------------------------------- results
-
-
 def is_unusable(backend):
     """Whether a backend can't be used here; says so in one sentence."""
     try:
@@ -84,6 +81,9 @@ def is_unusable(backend):
         print(error, file=sys.stderr)
         return True
     return False
+
+
+# -------------------------------------------------------------------------------------------------------------- results
 
 
 def begin(backend="numpy"):

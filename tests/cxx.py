@@ -7,12 +7,19 @@ Arrays are NumPy's.
 import ctypes
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from tinyvrnn.backend import Backend
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
+compiled = pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++, to compile the operations with")
+empty = np.empty
+DEVICE = Backend("cupy", sys.modules[__name__], None, None)  # as far as kernels see
 SOURCE = """
 #include <cmath>
 #include <cstdint>

@@ -9,17 +9,16 @@ import checks
 import cxx
 import numpy as np
 import pytest
+from cxx import DEVICE, compiled
 
 from tinyvrnn import kernels
-from tinyvrnn.backend import Backend, StrictArray, get_backend, launches, namespace, to_host, transfers
+from tinyvrnn.backend import StrictArray, get_backend, launches, namespace, to_host, transfers
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.kernels import KERNELS
 from tinyvrnn.models import rnn, schedule
 from tinyvrnn.nn import linear
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
-compiled = pytest.mark.skipif(cxx.COMPILER is None, reason="needs g++ or clang++, to compile the operations with")
-DEVICE = Backend("cupy", cxx, None, None)  # as far as the kernels see
 EXTREMES = [0.0, 1e-30, 1e-4, 1, 39.9, 40, 40.1, 88, 90, 700, 1e4, 1e15, 1e30, np.inf, np.nan]
 
 

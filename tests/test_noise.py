@@ -11,17 +11,16 @@ import statistics
 import zlib
 
 import checks
-import cxx
 import numpy as np
 import pytest
+from cxx import DEVICE, compiled
 
 import tinyvrnn as tv
 from tinyvrnn import noise
-from tinyvrnn.backend import Backend, StrictArray, get_backend, launches, to_host, transfers
+from tinyvrnn.backend import StrictArray, get_backend, launches, to_host, transfers
 from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
 
-compiled = pytest.mark.skipif(cxx.COMPILER is None, reason="needs g++ or clang++, to compile the operations with")
 WORD = 2**64
 DTYPES = {"float64": 1e-14, "float32": 4e-6}  # and how near to each other two right answers are
 
@@ -191,13 +190,9 @@ def test_all_noise_of_a_training_step_is_made_on_the_device(options):
         assert isinstance(device, StrictArray) and np.array_equal(to_host(device), host)
 
 
-DEVICE = Backend("cupy", cxx, None, None)  # as far as noise sees
-
-
 @pytest.fixture
-def device(monkeypatch):
+def device():
     """The kernels compiled for the processor; arrays are NumPy's."""
-    monkeypatch.setattr(cxx, "empty", np.empty, raising=False)
     noise.kernel_of.cache_clear()
     yield DEVICE
     noise.kernel_of.cache_clear()
@@ -239,11 +234,10 @@ WRONG = [
 @compiled
 @pytest.mark.parametrize("where, right, wrong", WRONG)
 def test_a_wrong_kernel_is_seen(where, right, wrong, device, monkeypatch):
-    text = noise.PREAMBLE if where == "PREAMBLE" else getattr(noise, where).operation
+    kernel = getattr(noise, where)
+    text = kernel if where == "PREAMBLE" else kernel.operation
     assert text.count(right) == 1
     planted = text.replace(right, wrong)
-    monkeypatch.setattr(
-        noise, where, planted if where == "PREAMBLE" else getattr(noise, where)._replace(operation=planted)
-    )
+    monkeypatch.setattr(noise, where, planted if where == "PREAMBLE" else kernel._replace(operation=planted))
     with pytest.raises(AssertionError):
         require_parity(device)

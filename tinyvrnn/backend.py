@@ -310,6 +310,11 @@ def namespace(array):
     return np if type(array) is np.ndarray else backend_of(array).xp
 
 
+def numbers_of(chosen, backend):
+    """The numbers of the entries that are True in a host array (n,), on the backend, to index its arrays with."""
+    return backend.asarray(np.flatnonzero(chosen))
+
+
 def to_host(array):
     """The array as numpy.ndarray; a copy only where it lives on a device."""
     return backend_of(array).to_host(array)

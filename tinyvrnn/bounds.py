@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn import noise
-from tinyvrnn.backend import namespace, to_host
+from tinyvrnn.backend import namespace, numbers_of, to_host
 from tinyvrnn.data import batches, in_order_of_length
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models.particles import BOUNDS, check_bound, log_mean_exp
@@ -90,9 +90,9 @@ def _chunks(model, sequences, index, address, chunk):
         shape = (steps, len(index), model.z_dim)
         eps = noise.standard_normal(shape, model.dtype, *address, model.backend, first=start * math.prod(shape[1:]))
         if state is not None:
-            state = state[model.backend.asarray(np.flatnonzero(going[before]))]
+            state = state[numbers_of(going[before], model.backend)]
         x, left = sequences.padded(index[going], model.dtype, start, start + chunk)
-        parts, state = model.chunk_parts(x, left, eps[:, model.backend.asarray(np.flatnonzero(going))], state)
+        parts, state = model.chunk_parts(x, left, eps[:, numbers_of(going, model.backend)], state)
         totals[:, going] += np.stack([to_host(part) for part in parts])
         before = going
     return totals

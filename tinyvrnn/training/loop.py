@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn import noise
-from tinyvrnn.backend import to_host
+from tinyvrnn.backend import numbers_of, to_host
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches
 from tinyvrnn.distributions import check_suits
@@ -222,8 +222,8 @@ def _gradients(model, x, lengths, eps, beta, options, workers, given):
         chunk = slice(start, start + options.chunk)
         left = np.minimum(lengths[going] - start, options.chunk)
         if state is not None:
-            state = state[model.backend.asarray(np.flatnonzero(going[lengths > start - options.chunk]))]
-        there = model.backend.asarray(np.flatnonzero(going))
+            state = state[numbers_of(going[lengths > start - options.chunk], model.backend)]
+        there = numbers_of(going, model.backend)
         own_eps, own_keep = (None if a is None else a[chunk][:, there] for a in (eps, keep))
         *results, state = workers.chunk_loss_and_grads(
             model, x[chunk][:, going], left, own_eps, beta, state=state, keep=own_keep, **given
