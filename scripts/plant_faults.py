@@ -74,6 +74,9 @@ FAULTS = {
         "np.array([block, 0, 0, 0], dtype",
         "test_noise test_schedule test_backend test_determinism",
     ),
+    "one_page.py": Fault(
+        "a variance for a deviation", "mu_z + sigma_z * eps[t]", "mu_z + sigma_z**2 * eps[t]", "test_one_page"
+    ),
     "pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
     ),

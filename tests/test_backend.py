@@ -404,7 +404,7 @@ def test_no_call_of_the_model_leaves_the_number_of_blas_threads_changed(several)
 # from the lowest to the highest; a module may import from its own room and from those before it
 ROOMS = (
     "version errors files npz backend noise kernels params gradcheck data nn distributions models pairs bounds "
-    "generate training __init__ plots export course cli __main__"
+    "generate training __init__ one_page plots export course cli __main__"
 ).split()
 
 
