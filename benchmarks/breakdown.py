@@ -19,8 +19,8 @@ from rounds import LEAST_ROUNDS, SGEMM_FLOP, sgemm
 from sizes import SIZES, make_batch
 from trainers import new_model
 
-from tinyvrnn.backend import blas_threads
-from tinyvrnn.plots import COLOURS
+from tinyvrnn.arrays.cpu import blas_threads
+from tinyvrnn.runs.plots import COLOURS
 from tinyvrnn.training.parallel import cut, split_for
 
 PRODUCTS = ("products in the loops", "products over all T", "weight gradients")

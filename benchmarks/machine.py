@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import tinyvrnn
-from tinyvrnn.backend import available_cores
+from tinyvrnn.arrays.cpu import available_cores
 
 
 def describe():

@@ -19,7 +19,7 @@ import report
 from sizes import SIZES, make_batch
 from trainers import LIBRARIES, new_model, new_trainer, ready_workers
 
-from tinyvrnn.backend import give_back_freed_memory
+from tinyvrnn.arrays.cpu import give_back_freed_memory
 
 MIB, STEPS = 2**20, 3
 

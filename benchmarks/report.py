@@ -10,8 +10,9 @@ import machine
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tinyvrnn.backend import BackendError, get_backend
-from tinyvrnn.plots import COLOURS, STYLE
+from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.errors import BackendError
+from tinyvrnn.runs.plots import COLOURS, STYLE
 
 OUT = Path("build/benchmarks")
 COLOUR_OF = {  # of a library, in every figure

@@ -18,7 +18,7 @@ from rounds import LEAST_ROUNDS, QUICK_SECONDS, SGEMM_FLOP, Contender, faster, r
 from sizes import SIZES
 from trainers import new_model, torch_settings
 
-from tinyvrnn.backend import available_cores
+from tinyvrnn.arrays.cpu import available_cores
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward, recur_forward
 
 SEQUENCES, STEPS = 1000, 100

@@ -17,7 +17,7 @@ from rounds import QUICK_SECONDS, Contender, time_in_turns
 from sizes import SIZES, Size, make_batch
 from trainers import TinyTrainer, new_model, ready_workers
 
-from tinyvrnn.plots import COLOURS
+from tinyvrnn.runs.plots import COLOURS
 
 MOST = 1.05  # what the project allows the exponent to be
 SMALL = Size(X=28, H=64, Z=16, B=32, T=32)  # B is held here while T grows, and T while B grows

@@ -34,7 +34,7 @@ from rounds import (
 from sizes import LAYERS, SIZES, make_batch
 from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, ready_workers, torch_settings
 
-from tinyvrnn.backend import available_cores
+from tinyvrnn.arrays.cpu import available_cores
 
 TARGETS = {  # what the project has set itself: how many times a peer's seconds are ours, and the share of the peak
     "course": {"PyTorch": 3.0, "PyTorch, batched": 2.4, "JAX": 1.7, "PyTorch, compiled": 1.5, "tinyvrnn": 0.60},

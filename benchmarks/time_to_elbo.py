@@ -22,7 +22,8 @@ from rounds import QUICK_SECONDS, QUIET_SECONDS, Contender, faster, ratio, time_
 from sizes import LAYERS, SIZES
 from trainers import TinyTrainer, TorchTrainer, ready_workers, torch_settings
 
-from tinyvrnn import VRNN, load_data, noise
+from tinyvrnn import VRNN, load_data
+from tinyvrnn.arrays import noise
 from tinyvrnn.data import batches
 
 TARGET_RATIO = 2.5

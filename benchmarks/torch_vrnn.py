@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tinyvrnn.backend import to_host
-from tinyvrnn.params import views
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import views
 
 SIGMA_MIN = 1e-4
 

@@ -11,8 +11,8 @@ import numpy as np
 from sizes import LAYERS
 
 from tinyvrnn import VRNN
-from tinyvrnn.backend import to_host
-from tinyvrnn.params import leaves, views
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers, split_for
 

@@ -28,8 +28,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tinyvrnn.arrays.noise import generator  # noqa: E402
 from tinyvrnn.data.sequences import permutation  # noqa: E402
-from tinyvrnn.noise import generator  # noqa: E402
 
 EMBEDDED = ROOT / "tinyvrnn" / "data" / "embedded"
 

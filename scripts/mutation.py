@@ -55,12 +55,13 @@ ROOMS = {
         "equations schedule models linear_gaussian long variants bounds autograd regularise",
         QUICK + " and (not plain_rewrite or gaussian or particles_equal)",
     ),
-    "noise": Room("noise.py", "noise", "not wrong_kernel"),
-    "bounds": Room("bounds.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
-    "gradcheck": Room("gradcheck.py", "gradcheck", "not every_public_forward"),
+    "noise": Room("arrays/noise.py", "noise", "not wrong_kernel"),
+    "bounds": Room("bounds/*.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
+    "gradcheck": Room("gradcheck/numeric.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py training/worker.py", "training extremes worker", STEP),
     "runs": Room(
-        " ".join(f"training/{name}.py" for name in "loop run state checkpoint options diagnosis interrupt".split()),
+        " ".join(f"training/{name}.py" for name in "loop state options diagnosis interrupt".split())
+        + " runs/run.py runs/checkpoint.py",
         "checkpoint resume diagnosis training regularise long strangers data_mapped",
         RUNS + " and (not test_long or chunks or training or optimiser) and (not test_strangers or version)"
         " and (not test_data_mapped or mapped_file)",

@@ -13,14 +13,15 @@ import plain
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import bounds, gradcheck, pairs
-from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn import bounds, gradcheck
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.nn import activations, gru, lstm
-from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop, optim, parallel
 from tinyvrnn.training.options import Options
 
@@ -49,7 +50,7 @@ def small(likelihood="bernoulli", backend="numpy", seed=0, T=5, B=4, scale=0.4, 
         if name.split(".")[1] in ("b1", "b2", "b3"):
             leaf[...] = 0.5 + abs(leaf)  # rectifiers that are off for every input would hide mistakes
     model.theta[...] = model.backend.asarray(theta.astype(model.dtype))
-    x = pairs.suited(draw.random((T, B, model.x_dim)).astype(model.dtype), likelihood)
+    x = all_pairs.suited(draw.random((T, B, model.x_dim)).astype(model.dtype), likelihood)
     lengths = np.array([T, *draw.integers(1, T + 1, B - 1)])
     return model, x, lengths, draw.standard_normal((T, B, model.z_dim)).astype(model.dtype)
 
@@ -85,8 +86,8 @@ def assert_mean(samples, expected, what, z=4.0):
 
 def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
     """The hand-written gradients of one pair equal the numeric ones to 1e-7."""
-    rows = pairs.check(name, backend, seed, tol=1e-7, leading=leading)
-    pair = pairs.PAIRS[name]
+    rows = all_pairs.check(name, backend, seed, tol=1e-7, leading=leading)
+    pair = all_pairs.PAIRS[name]
     # `check_pair` skips an input whose gradient is None; no pair of this package has a right to that
     assert len(rows) == len(pair.shapes) + len(pair.inputs)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvrnn.backend import Backend
+from tinyvrnn.arrays.backend import Backend
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 compiled = pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++, to compile the operations with")

@@ -20,11 +20,11 @@ import numpy as np
 
 import tinyvrnn as tv
 from runs import record_of
-from tinyvrnn import files
-from tinyvrnn.training import checkpoint
+from tinyvrnn.io import files
+from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs.run import Run
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.options import Options
-from tinyvrnn.training.run import Run
 from tinyvrnn.training.state import State
 
 

@@ -18,9 +18,12 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import tinyvrnn as tv
-from tinyvrnn import backend
-from tinyvrnn.backend import BackendError, get_backend, namespace, one_blas_thread, to_host, transfers
+from tinyvrnn.arrays import backend, cpu, strict
+from tinyvrnn.arrays.backend import get_backend, namespace, to_host
+from tinyvrnn.arrays.cpu import one_blas_thread
+from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import BackendError
 from tinyvrnn.nn.activations import relu
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
@@ -58,7 +61,7 @@ def test_strict_computes_in_every_operator_what_numpy_does(op):
         a, b = a > 2, b > 1
     expected = eval(f"a {op} b", {"a": a, "b": b})
     actual = eval(f"a {op} b", dict(zip("ab", checks.device("strict", a, b))))
-    assert isinstance(actual, backend.StrictArray)
+    assert isinstance(actual, strict.StrictArray)
     assert np.array_equal(to_host(actual), expected)
 
 
@@ -69,9 +72,9 @@ def test_strict_takes_scalars_on_both_sides_as_numpy_does(op):
         assert np.array_equal(to_host(eval(order, {"a": checks.device("strict", a)[0]})), eval(order, {"a": a}))
 
 
-@pytest.mark.parametrize("name", backend._FUNCTIONS)
+@pytest.mark.parametrize("name", strict._FUNCTIONS)
 def test_strict_refuses_a_host_array_in_every_function(array, name):
-    function = getattr(backend.strict_namespace, name)
+    function = getattr(strict.strict_namespace, name)
     with pytest.raises(TypeError, match="host array"):
         function(np.eye(2))
     with pytest.raises(TypeError, match="host array"):
@@ -79,7 +82,7 @@ def test_strict_refuses_a_host_array_in_every_function(array, name):
 
 
 def test_strict_refuses_a_host_array_as_out_and_inside_a_list(array):
-    xp = backend.strict_namespace
+    xp = strict.strict_namespace
     with pytest.raises(TypeError, match="host array"):
         xp.exp(array, out=np.eye(2))
     for function in (xp.stack, xp.concatenate):
@@ -108,13 +111,13 @@ def test_strict_refuses_numpy_functions_of_both(array):
 
 def test_strict_lacks_what_is_not_in_its_list():
     with pytest.raises(AttributeError):
-        _ = backend.strict_namespace.logaddexp
+        _ = strict.strict_namespace.logaddexp
 
 
 def test_strict_keeps_reductions_on_the_device(array):
     transfers.reset()
-    for value in (array.sum(), array.mean(), array.max(), backend.strict_namespace.sum(array), array[0, 0]):
-        assert isinstance(value, backend.StrictArray) and value.shape == ()
+    for value in (array.sum(), array.mean(), array.max(), strict.strict_namespace.sum(array), array[0, 0]):
+        assert isinstance(value, strict.StrictArray) and value.shape == ()
     assert transfers.total == 0
 
 
@@ -142,12 +145,12 @@ def test_strict_arrays_do_not_share_memory_with_the_host():
 
 
 def test_every_strict_function_is_in_numpy():
-    assert [name for name in vars(backend.strict_namespace) if not hasattr(np, name)] == []
+    assert [name for name in vars(strict.strict_namespace) if not hasattr(np, name)] == []
 
 
 def test_every_strict_function_is_in_cupy():
     cupy = pytest.importorskip("cupy")
-    assert [name for name in vars(backend.strict_namespace) if not hasattr(cupy, name)] == []
+    assert [name for name in vars(strict.strict_namespace) if not hasattr(cupy, name)] == []
 
 
 # ---- transfers -----------------------------------------------------------------------------------
@@ -209,9 +212,9 @@ def test_training_on_strict_equals_training_on_numpy():
 
 def test_arrays_carry_their_backend(array):
     assert namespace(np.eye(2)) is np and namespace(np.float64(1)) is np
-    assert namespace(array) is backend.strict_namespace
+    assert namespace(array) is strict.strict_namespace
     assert backend.backend_of(array).name == "strict"
-    assert isinstance(relu(array), backend.StrictArray) and isinstance(relu(np.eye(2)), np.ndarray)
+    assert isinstance(relu(array), strict.StrictArray) and isinstance(relu(np.eye(2)), np.ndarray)
 
 
 @pytest.mark.parametrize("value", [[1.0], 1.0, None, "a"], ids=repr)
@@ -308,13 +311,13 @@ def in_another_thread(function):
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr(backend.os, "sched_getaffinity", lambda pid: {0, 5, 6} if pid == 0 else {0}, raising=False)
-    assert backend.available_cores() == 3
-    monkeypatch.delattr(backend.os, "sched_getaffinity")
-    monkeypatch.setattr(backend.os, "cpu_count", lambda: 7)
-    assert backend.available_cores() == 7
-    monkeypatch.setattr(backend.os, "cpu_count", lambda: None)
-    assert backend.available_cores() == 1
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda pid: {0, 5, 6} if pid == 0 else {0}, raising=False)
+    assert cpu.available_cores() == 3
+    monkeypatch.delattr(cpu.os, "sched_getaffinity")
+    monkeypatch.setattr(cpu.os, "cpu_count", lambda: 7)
+    assert cpu.available_cores() == 7
+    monkeypatch.setattr(cpu.os, "cpu_count", lambda: None)
+    assert cpu.available_cores() == 1
 
 
 def test_one_blas_thread_inside_and_the_former_number_outside(several):
@@ -403,8 +406,8 @@ def test_no_call_of_the_model_leaves_the_number_of_blas_threads_changed(several)
 
 # from the lowest to the highest; a module may import from its own room and from those before it
 ROOMS = (
-    "version errors files npz backend noise kernels params gradcheck data nn distributions models pairs bounds "
-    "generate training __init__ one_page plots export course cli __main__"
+    "version errors io arrays data nn distributions models gradcheck bounds training runs __init__ one_page course "
+    "cli __main__"
 ).split()
 
 

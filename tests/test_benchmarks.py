@@ -145,7 +145,7 @@ def test_pytorch_trains_the_same_with_ragged_batches(benchmarks, schedule, likel
     from trainers import TorchTrainer
 
     from tinyvrnn import VRNN
-    from tinyvrnn.params import leaves, views
+    from tinyvrnn.arrays.params import leaves, views
 
     model, rng = VRNN(3, 5, 2, features=5, likelihood=likelihood, seed=1), np.random.default_rng(0)
     x, eps = (rng.random((6, 4, 3)) < 0.5).astype("float32"), rng.standard_normal((6, 4, 2), dtype="float32")

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import bounds, noise
-from tinyvrnn.backend import StrictArray, get_backend, to_host, transfers
+from tinyvrnn import bounds
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.params import leaves, views
+from tinyvrnn.arrays.strict import StrictArray, transfers
+from tinyvrnn.bounds import estimates
 from tinyvrnn.data import pad
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import particles, schedule, stepwise
 from tinyvrnn.models.base import Parts
-from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
 BOTH = ("iwae", "fivo")
@@ -229,14 +232,14 @@ def test_how_much_is_computed_at_once_changes_nothing(bound, monkeypatch):
     model, x, lengths, *_ = checks.small_with_particles()
     whole = getattr(bounds, bound)(model, x, lengths, 7)
     for rows in (1, 45, 60):
-        monkeypatch.setattr(bounds, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(estimates, "ROWS_AT_ONCE", rows)
         checks.assert_close(getattr(bounds, bound)(model, x, lengths, 7), whole, 1e-12, bound)
 
 
 def test_memory_does_not_grow_with_the_particles(monkeypatch):
     model, x, lengths, *_ = checks.small_with_particles()
     widths, forward = [], schedule.sequence_forward
-    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 60)
+    monkeypatch.setattr(estimates, "ROWS_AT_ONCE", 60)
     monkeypatch.setattr(
         schedule, "sequence_forward", lambda p, x, *a, **k: widths.append(x.shape[1]) or forward(p, x, *a, **k)
     )
@@ -246,7 +249,7 @@ def test_memory_does_not_grow_with_the_particles(monkeypatch):
 
 def test_more_particles_keep_the_noise_of_the_first():
     model, x, lengths, *_ = checks.small_with_particles()
-    few, many = (bounds._draw(model, x, range(k), 3, "particles") for k in (2, 5))
+    few, many = (estimates.draw(model, x, range(k), 3, "particles") for k in (2, 5))
     assert np.array_equal(many[:, :, :2], few) and len({a.tobytes() for a in np.moveaxis(many, 2, 0)}) == 5
 
 
@@ -564,7 +567,7 @@ def test_64_particles_of_seed_0_are_drawn_where_nothing_is_said(bound):
 
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
 def test_a_pass_holds_as_many_rows_as_stated_and_one_at_least(bound, monkeypatch):
-    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 24)
+    monkeypatch.setattr(estimates, "ROWS_AT_ONCE", 24)
     for (T, B, K), sizes in {  # the particles (iwae) or sequences (fivo) of each pass
         (3, 4, 5): {"iwae": [2, 2, 1], "fivo": [1, 1, 1, 1]},
         (3, 4, 2): {"iwae": [2], "fivo": [4]},
@@ -577,7 +580,7 @@ def test_a_pass_holds_as_many_rows_as_stated_and_one_at_least(bound, monkeypatch
 
 
 def test_each_pass_of_fivo_has_the_lengths_of_its_own_sequences(monkeypatch):
-    monkeypatch.setattr(bounds, "ROWS_AT_ONCE", 12)
+    monkeypatch.setattr(estimates, "ROWS_AT_ONCE", 12)
     model, seen, lengths = Recorder(), [], np.array([3, 1, 2, 3, 2])
     model.particle_filter = lambda x, own, eps, u: seen.append((x[0, :, 0].tolist(), own.tolist())) or x[0, :, 0]
     x = np.tile(np.arange(5.0), (3, 1))[..., None]

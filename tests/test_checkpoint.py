@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn.training import checkpoint
+from tinyvrnn.runs import checkpoint
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from tinyvrnn import cli
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import linear_gaussian
 
 QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
@@ -345,11 +346,10 @@ def test_choices_that_do_not_suit_the_data_are_one_sentence(options, says, refus
 
 
 def test_gradcheck_fails_on_a_wrong_backward(monkeypatch, capsys):
-    from tinyvrnn import pairs
 
-    wrong = pairs.PAIRS["tanh"]._replace(backward=lambda y, dy: dy * (1 - y))
-    monkeypatch.setattr(cli, "PAIRS", {"linear": pairs.PAIRS["linear"], "tanh": wrong})
-    monkeypatch.setitem(pairs.PAIRS, "tanh", wrong)
+    wrong = all_pairs.PAIRS["tanh"]._replace(backward=lambda y, dy: dy * (1 - y))
+    monkeypatch.setattr(cli, "PAIRS", {"linear": all_pairs.PAIRS["linear"], "tanh": wrong})
+    monkeypatch.setitem(all_pairs.PAIRS, "tanh", wrong)
     monkeypatch.setattr(cli, "LIKELIHOODS", {})
     assert cli.main(["gradcheck"]) == 1
     out = capsys.readouterr().out

@@ -10,11 +10,14 @@ import pytest
 from damage import refused
 
 import tinyvrnn.data.load as load
-from tinyvrnn.data import SPLITS, Data, Sequences, check_binary, embedded, load_data, read_sequences
+from tinyvrnn.data import SPLITS, Data, Sequences, check_suits, embedded, load_data, read_sequences
+from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import DataError
 
 RNG = np.random.default_rng(0)
 CUBE = RNG.normal(3.0, 2.0, size=(20, 5, 2)).astype(np.float32)
+
+BERNOULLI = LIKELIHOODS["bernoulli"]
 
 
 @pytest.fixture
@@ -297,24 +300,24 @@ def last_is_a_pen(x_dim):
     return x
 
 
-# ---- check_binary
+# ---- check_suits
 
 
-def test_check_binary_passes_greys_and_bits():
-    check_binary(load_data("digits8"))
-    check_binary(Sequences([[0.0], [0.5], [1.0]], [3]))
+def test_check_suits_passes_greys_and_bits():
+    check_suits(load_data("digits8"), BERNOULLI)
+    check_suits(Sequences([[0.0], [0.5], [1.0]], [3]), BERNOULLI)
 
 
 @pytest.mark.parametrize("value", [-0.25, 255.0])
-def test_check_binary_says_where(value):
+def test_check_suits_says_where(value):
     values = np.zeros((5, 2))
     values[3, 1] = value
     sequences, zeros = Sequences(values, [2, 3]), np.zeros((1, 1, 2))
     where = rf"sequence 1, step 1, dimension 1 .*holds {value}, but a Bernoulli .* use --likelihood gaussian"
     with pytest.raises(DataError, match=f"the sequences: {where}"):
-        check_binary(sequences)
+        check_suits(sequences, BERNOULLI)
     with pytest.raises(DataError, match=f"the valid split of mine: {where}"):
-        check_binary(Data.from_sequences("mine", zeros, sequences, zeros, standardise=False))
+        check_suits(Data.from_sequences("mine", zeros, sequences, zeros, standardise=False), BERNOULLI)
 
 
 # ---- mistakes in files

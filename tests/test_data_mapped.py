@@ -16,7 +16,7 @@ from tinyvrnn.data import Data, baselines, batches, load_data, pad
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
-from tinyvrnn.training import run as runs_folder
+from tinyvrnn.runs import run as runs_folder
 
 RNG = np.random.default_rng(0)
 CUBE = RNG.normal(3.0, 2.0, size=(30, 7, 3)).astype(np.float32)
@@ -245,7 +245,7 @@ def test_a_value_that_no_likelihood_takes_is_placed(tmp_path, large):
     bits[16:, 2, 1] = 2
     data = load_data(save(tmp_path, bits), False)
     with pytest.raises(DataError, match=r"the train split of mine: sequence 1\d, step 2, dimension 1 .* holds 2.0"):
-        tv.data.check_binary(data)
+        tv.data.check_suits(data, tv.distributions.LIKELIHOODS["bernoulli"])
 
 
 def test_what_overflows_when_it_is_standardised(tmp_path, large):

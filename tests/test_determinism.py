@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import bounds, noise
+from tinyvrnn import bounds
+from tinyvrnn.arrays import noise
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = (1, 2, 3, 4)

@@ -7,7 +7,7 @@ import pytest
 
 import tinyvrnn as tv
 from runs import OPTIONS, small_data, small_model
-from tinyvrnn import noise
+from tinyvrnn.arrays import noise
 from tinyvrnn.data import batches
 from tinyvrnn.training import loop
 from tinyvrnn.training.diagnosis import diagnose

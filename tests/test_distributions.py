@@ -11,20 +11,19 @@ import checks
 import numpy as np
 import pytest
 
-from tinyvrnn import pairs
-from tinyvrnn.backend import to_host
-from tinyvrnn.data import Sequences
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.data import Sequences, check_suits
 from tinyvrnn.distributions import (
     LIKELIHOODS,
     bernoulli,
     categorical,
-    check_suits,
     gaussian,
     get_likelihood,
     mixture,
     pen,
 )
 from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.nn.activations import sigmoid, softplus
 
 EXTREMES = (0.0, 1e-8, 0.5, 5.0, 20.0, 36.0, 50.0, 88.0, 100.0, 700.0, 1000.0, 1e6, 1e30)
@@ -326,7 +325,7 @@ def test_densities_of_many_rows_are_those_of_each_row(name, leading):
             gaussian.gaussian_log_ratio_forward: (mu_z, sigma_z, mu_0, sigma_0, eps),
         }
     else:
-        x = pairs.suited(draw.random((*leading, 3)), name)
+        x = all_pairs.suited(draw.random((*leading, 3)), name)
         functions = {LIKELIHOODS[name].log_density_forward: (x, *head_outputs(name, leading))}
     for function, arguments in functions.items():
         found = function(*arguments)[0]

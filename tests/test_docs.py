@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tinyvrnn
-from tinyvrnn.pairs import PAIRS
+from tinyvrnn.gradcheck.all_pairs import PAIRS
 
 ROOT = Path(__file__).resolve().parent.parent
 DERIVATIONS = sorted((ROOT / "docs" / "derivations").glob("*.md"))

@@ -11,7 +11,7 @@ import numpy as np
 import plain
 import pytest
 
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import equations
 from tinyvrnn.nn import gru, lstm

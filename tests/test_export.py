@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import tinyvrnn as tv
-from tinyvrnn import cli, export, plots
+from tinyvrnn import cli
 from tinyvrnn.errors import CheckpointError, ConfigError
+from tinyvrnn.runs import export, plots
 
 SQUARE = np.array([[-3, -3, 0], [6, 0, 0], [0, 6, 1], [-6, 0, 0], [0, -6, 1.0]])  # one corner left open at each end
 DOT = np.array([[1, 1, 1], [1, 0, 0], [0, 2, 1.0]])

@@ -15,8 +15,8 @@ import pytest
 from test_shapes import VARIANTS
 
 import tinyvrnn as tv
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.params import leaves, views
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
 MODELS, NAMES = list(VARIANTS.values()), sorted(LIKELIHOODS)

@@ -10,13 +10,12 @@ import checks
 import numpy as np
 import pytest
 
-from tinyvrnn import pairs
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.noise import generator
+from tinyvrnn.arrays.params import views
 from tinyvrnn.errors import GradientError
-from tinyvrnn.gradcheck import check_model, check_pair, compare, numerical_gradient, rel_error
+from tinyvrnn.gradcheck import all_pairs, check_model, check_pair, compare, numerical_gradient, rel_error
 from tinyvrnn.nn.linear import linear_backward, linear_forward
-from tinyvrnn.noise import generator
-from tinyvrnn.params import views
 
 
 def linear():
@@ -268,7 +267,7 @@ def test_check_model_refuses_float32():
 
 
 def test_small_model_is_ragged_and_has_random_biases():
-    model, x, lengths, eps = pairs.small_model()
+    model, x, lengths, eps = all_pairs.small_model()
     assert model.dtype == "float64" and len(set(lengths.tolist())) > 1
     assert all(np.all(leaf != 0) for group in model.params.values() for leaf in group.values())
     assert x.shape[:2] == eps.shape[:2]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tinyvrnn.course import EXERCISES, NotYet, originals, sandbox
+from tinyvrnn.course import EXERCISES, NotYet, sandbox, tampering
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.course.exercises import ch02
 from tinyvrnn.course.grader import grade
@@ -518,7 +518,7 @@ def test_the_functions_behind_the_mistakes_are_no_answer():
     [(linear, "linear_backward"), (np, "array_equal"), (sys.modules["tinyvrnn.course.grader"], "_close")],
 )
 def test_a_function_put_in_the_place_of_another_is_found(module, name, monkeypatch):
-    assert originals.replaced() is None
+    assert tampering.replaced() is None
     monkeypatch.setattr(module, name, lambda *arguments, **options: True)
     for exercise, answer in ((toy(), mine), (WORDS, {"mean", "deviation"})):
         assert f"{module.__name__}.{name} is no longer" in refusal(answer, exercise)

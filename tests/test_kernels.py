@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from cxx import DEVICE, compiled
 
-from tinyvrnn import kernels
-from tinyvrnn.backend import StrictArray, get_backend, launches, namespace, to_host, transfers
+from tinyvrnn.arrays import kernels
+from tinyvrnn.arrays.backend import get_backend, namespace, to_host
+from tinyvrnn.arrays.kernels import KERNELS
+from tinyvrnn.arrays.strict import StrictArray, launches, transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.kernels import KERNELS
 from tinyvrnn.models import rnn, schedule
 from tinyvrnn.nn import linear
 from tinyvrnn.training.optim import Adam, clip_by_global_norm

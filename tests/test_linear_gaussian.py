@@ -11,7 +11,7 @@ import checks
 import numpy as np
 import pytest
 
-from tinyvrnn.backend import get_backend, to_host
+from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import stepwise

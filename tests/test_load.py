@@ -22,7 +22,7 @@ from tinyvrnn import bounds
 from tinyvrnn.course import progress
 from tinyvrnn.data import batches
 from tinyvrnn.data.mapped import Mapped
-from tinyvrnn.training import checkpoint
+from tinyvrnn.runs import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30

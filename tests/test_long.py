@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.gradcheck import compare, numerical_gradient
 from tinyvrnn.models import recompute
-from tinyvrnn.params import leaves, views
 from tinyvrnn.training import loop
 from tinyvrnn.training.parallel import Workers
 

@@ -12,11 +12,12 @@ import plain
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import noise
-from tinyvrnn.backend import to_host, transfers
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves, views
+from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS, base, rnn, sampling
-from tinyvrnn.params import leaves, views
 
 BACKENDS = ("numpy", "strict")
 every = pytest.mark.parametrize("likelihood", LIKELIHOODS)

@@ -16,8 +16,9 @@ import pytest
 from cxx import DEVICE, compiled
 
 import tinyvrnn as tv
-from tinyvrnn import noise
-from tinyvrnn.backend import StrictArray, get_backend, launches, to_host, transfers
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.strict import StrictArray, launches, transfers
 from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
 

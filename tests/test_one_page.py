@@ -15,9 +15,9 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn import one_page
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.nn.activations import sigmoid
-from tinyvrnn.params import leaves, views
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
 SOURCE = Path(one_page.__file__).read_text(encoding="utf-8")

@@ -12,14 +12,16 @@ import checks
 import numpy as np
 import pytest
 
-from tinyvrnn import backend, bounds, distributions, noise, pairs
+from tinyvrnn import bounds, distributions
+from tinyvrnn.arrays import backend, noise
+from tinyvrnn.arrays.params import views
 from tinyvrnn.data import scale
 from tinyvrnn.data.baselines import _previous_symbol
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import base, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
-from tinyvrnn.params import views
 from tinyvrnn.training import loop, optim, parallel
 
 
@@ -34,9 +36,9 @@ def replace(right, wrong):
             for name, old in list(table.items()):
                 new = old._replace(**{field: wrong for field, value in old._asdict().items() if value is right})
                 monkeypatch.setitem(table, name, new)
-        for name, pair in list(pairs.PAIRS.items()):
+        for name, pair in list(all_pairs.PAIRS.items()):
             functions = {field: swapped(getattr(pair, field), right, wrong) for field in ("forward", "backward")}
-            monkeypatch.setitem(pairs.PAIRS, name, pair._replace(**functions))
+            monkeypatch.setitem(all_pairs.PAIRS, name, pair._replace(**functions))
 
     return plant
 

@@ -7,7 +7,7 @@ import checks
 import numpy as np
 import pytest
 
-from tinyvrnn import plots
+from tinyvrnn.runs import plots
 
 
 def records(n=5):

@@ -10,11 +10,11 @@ import pytest
 
 import tinyvrnn as tv
 from runs import small_data, small_model
+from tinyvrnn.arrays.params import leaves, matrices, views
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.models import MODELS, schedule, stepwise
-from tinyvrnn.params import leaves, matrices, views
 from tinyvrnn.training.loop import _noise
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.options import Options, recipe

@@ -26,13 +26,14 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from runs import OPTIONS, record_of, small_data, small_model
-from tinyvrnn import files
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.io import files
 from tinyvrnn.models import MODELS
-from tinyvrnn.training import checkpoint, loop
-from tinyvrnn.training import run as run_folder
+from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs import run as run_folder
+from tinyvrnn.runs.run import Run
+from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
-from tinyvrnn.training.run import Run
 from tinyvrnn.training.state import COUNTS, VECTORS
 
 

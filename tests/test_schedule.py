@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import pairs
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves, size, views
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import schedule, stepwise
-from tinyvrnn.params import leaves, size, views
 
 BACKENDS = ("numpy", "strict")
 both = pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -306,7 +306,7 @@ def test_weights_start_with_the_deviation_of_glorot_and_biases_of_0():
 
 
 def test_nan_in_the_noise_of_the_padding_changes_nothing():
-    model, x, lengths, eps = pairs.small_model()
+    model, x, lengths, eps = all_pairs.small_model()
     loss, grads, _ = model.loss_and_grads(x, lengths, eps)
     eps[np.arange(len(eps))[:, None] >= lengths] = np.nan
     again, grads_again, _ = model.loss_and_grads(x, lengths, eps)

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinyvrnn as tv
-from tinyvrnn import bounds, pairs
-from tinyvrnn.backend import to_host
+from tinyvrnn import bounds
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.data import baselines
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.gradcheck import _as_tuple
+from tinyvrnn.gradcheck import all_pairs
+from tinyvrnn.gradcheck.numeric import _as_tuple
 
 VARIANTS = {
     "vrnn": {},
@@ -204,11 +205,11 @@ def test_products_of_some_size_sum_in_the_same_order(options):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", pairs.PAIRS)
+@pytest.mark.parametrize("name", all_pairs.PAIRS)
 def test_no_layout_changes_a_pair(name, layout):
     """To rounding, as a product's order of summation is BLAS's own; nothing that was given is written to."""
-    pair, lay = pairs.PAIRS[name], LAYOUTS[layout]
-    p, inputs = pairs.draw(pair, leading=(2, 3))
+    pair, lay = all_pairs.PAIRS[name], LAYOUTS[layout]
+    p, inputs = all_pairs.draw(pair, leading=(2, 3))
     results = []
     for own in (np.array, lay):
         own_p, own_inputs = {leaf: own(a) for leaf, a in p.items()}, [own(a) for a in inputs]

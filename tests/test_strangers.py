@@ -37,8 +37,8 @@ from tinyvrnn.data import read_sequences
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
-from tinyvrnn.npz import MEMORY
-from tinyvrnn.training import checkpoint
+from tinyvrnn.io.npz import MEMORY
+from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.state import COUNTS
 
 ROOT = str(Path(tv.__file__).parent.parent)

@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_info
 
 import tinyvrnn as tv
 from runs import small_data, small_model
-from tinyvrnn.backend import get_backend, one_blas_thread, to_host
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import batches, pad
 from tinyvrnn.models.base import Parts

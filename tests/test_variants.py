@@ -11,11 +11,12 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck
-from tinyvrnn.backend import to_host, transfers
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves
+from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS, lookahead, rnn, sampling, schedule, stepwise
 from tinyvrnn.nn import cells
-from tinyvrnn.params import leaves
 
 VARIANTS = {
     "vrnn-i": {"model": "vrnn-i"},

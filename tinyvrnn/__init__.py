@@ -2,8 +2,9 @@
 
 import importlib
 
-from tinyvrnn import backend, bounds, data, distributions, gradcheck, models, nn
-from tinyvrnn.backend import to_host
+from tinyvrnn import bounds, data, distributions, gradcheck, models, nn
+from tinyvrnn.arrays import backend, noise, params
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.data import Data, Sequences, load_data, pad
 from tinyvrnn.errors import (
     BackendError,
@@ -17,9 +18,9 @@ from tinyvrnn.errors import (
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
-from tinyvrnn.training.checkpoint import load, save
+from tinyvrnn.runs.checkpoint import load, save
+from tinyvrnn.runs.run import Run
 from tinyvrnn.training.loop import train
-from tinyvrnn.training.run import Run
 from tinyvrnn.version import __version__
 
 __all__ = [
@@ -48,7 +49,9 @@ __all__ = [
     "load_data",
     "models",
     "nn",
+    "noise",
     "pad",
+    "params",
     "plots",
     "save",
     "to_host",
@@ -57,7 +60,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    """tv.course and tv.plots, imported when first asked for: most programs need neither them nor matplotlib."""
-    if name in ("course", "plots"):
-        return importlib.import_module(f"tinyvrnn.{name}")
+    """tv.course and tv.plots, imported when first used: most programs need neither them nor matplotlib."""
+    if name in (rooms := {"course": "tinyvrnn.course", "plots": "tinyvrnn.runs.plots"}):
+        return importlib.import_module(rooms[name])
     raise AttributeError(f"module 'tinyvrnn' has no attribute {name!r}")

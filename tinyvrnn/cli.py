@@ -11,7 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from tinyvrnn import course, plots
+from tinyvrnn import course
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import (
@@ -21,6 +21,7 @@ from tinyvrnn.data import (
     SPLITS,
     baselines,
     check_rate,
+    check_suits,
     embedded,
     in_unit_interval,
     load_data,
@@ -28,16 +29,17 @@ from tinyvrnn.data import (
     read_like,
     standardised,
 )
-from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS, check_suits
+from tinyvrnn.distributions import COMPONENTS, LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError, unknown_name
-from tinyvrnn.export import check_ending, write_figure, write_samples
 from tinyvrnn.gradcheck import check_model
+from tinyvrnn.gradcheck.all_pairs import PAIRS, check, small_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.models.particles import BOUNDS
 from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
-from tinyvrnn.pairs import PAIRS, check, small_model
-from tinyvrnn.training import checkpoint
+from tinyvrnn.runs import checkpoint, plots
+from tinyvrnn.runs.export import check_ending, write_figure, write_samples
+from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run
 from tinyvrnn.training.loop import train
 from tinyvrnn.training.options import (
     CLIP_OF_INK,
@@ -48,7 +50,6 @@ from tinyvrnn.training.options import (
     Options,
     recipe,
 )
-from tinyvrnn.training.run import FILES, MAY_CHANGE, Run
 from tinyvrnn.version import __version__
 
 BASELINES = {  # the kind of baselines that suits a likelihood

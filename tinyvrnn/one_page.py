@@ -175,5 +175,5 @@ if __name__ == "__main__":
     data, rng = load_data("digits8"), np.random.default_rng(0)
     train_x, valid_x = (np.stack(list(part), axis=1).astype(np.float32) for part in (data.train, data.valid))
     params = train(VRNN(8, h_dim=128, z_dim=4).params, train_x, valid_x, rng, epochs=25)
-    for row in sample(params, 8, 8, rng):  # (8, 8): a row of pixels of each digit
-        print("  ".join("".join(" #"[int(pixel)] for pixel in digit) for digit in row))
+    for four in np.split(sample(params, 8, 8, rng), 2, axis=1):  # (8, 4, 8): rows of pixels of four digits
+        print(*("    ".join("".join(" #"[int(x)] * 2 for x in digit) for digit in row) for row in four), "", sep="\n")

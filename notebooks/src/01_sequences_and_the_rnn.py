@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
+from tinyvrnn.arrays.params import views
 from tinyvrnn.models import equations, rnn
-from tinyvrnn.params import views
 
 tv.plots.use_style()
 blue, orange, green, *_ = tv.plots.COLOURS

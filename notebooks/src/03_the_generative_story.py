@@ -16,9 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
-from tinyvrnn import noise
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.params import views
 from tinyvrnn.models import equations
-from tinyvrnn.params import views
 
 tv.plots.use_style()
 blue, orange, *_ = tv.plots.COLOURS

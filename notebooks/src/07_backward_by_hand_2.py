@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
-from tinyvrnn import pairs
 from tinyvrnn.distributions import gaussian
+from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import equations, schedule, stepwise
 from tinyvrnn.nn import gru, linear
 
@@ -629,7 +629,8 @@ tv.course.check("07.6", my_dh)
 # > `tests/test_gradcheck.py::test_check_model_names_the_leaf_that_is_wrong`
 
 # %%
-small, x_small, lengths_small, eps_small = pairs.small_model(h_dim=3, features=3, z_dim=2, backend=model.backend.name)
+sizes = {"h_dim": 3, "features": 3, "z_dim": 2}
+small, x_small, lengths_small, eps_small = all_pairs.small_model(**sizes, backend=model.backend.name)
 rows = tv.gradcheck.check_model(small, x_small, lengths_small, eps_small)
 agree = max(row.rel_error for row in rows) < 1e-6
 print(f"{len(rows)} leaves, lengths {lengths_small.tolist()}: all agree to 1e-6: {agree}")

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
-from tinyvrnn import noise
+from tinyvrnn.arrays import noise
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward, sigma_of, split
 from tinyvrnn.models import schedule
 from tinyvrnn.models.equations import features_forward, prior_forward

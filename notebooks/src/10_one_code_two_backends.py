@@ -17,7 +17,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import tinyvrnn as tv
-from tinyvrnn.backend import get_backend, launches, namespace, to_host, transfers
+from tinyvrnn.arrays.backend import get_backend, namespace, to_host
+from tinyvrnn.arrays.strict import launches, transfers
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward
 from tinyvrnn.models import schedule, stepwise
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -163,8 +164,8 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 # > `tests/test_schedule.py::test_numpy_and_strict_give_the_same_bits`
 #
 # The noise `eps` is the same for both: two random generators on two machines would give two models, and there would be
-# nothing to compare. In training, too. There each number of `eps` is a function of its place and of nothing before it
-# (`tinyvrnn/noise.py`), so that a device makes all of them at once, and, to rounding, the numbers that NumPy makes.
+# nothing to compare. Training works the same way: each number of `eps` depends on its position alone
+# (`tinyvrnn/arrays/noise.py`), so a device computes all of them at once and, up to rounding, gets NumPy's numbers.
 #
 # ## What strict refuses
 #
@@ -204,7 +205,7 @@ assert "met a device array" in refusal(lambda: a + h) and "Implicit conversion" 
 assert refusal(lambda: to_host(a) + h) == "(no objection)"
 
 # %% [markdown]
-# > **Function** `tinyvrnn.backend.StrictArray` · **held by**
+# > **Function** `tinyvrnn.arrays.strict.StrictArray` · **held by**
 # > `tests/test_backend.py::test_strict_refuses_a_host_array_in_every_operator`
 #
 # ### Exercise 10.2 (predict): what strict refuses

@@ -21,10 +21,11 @@ import numpy as np
 from IPython.display import Audio, display
 
 import tinyvrnn as tv
-from tinyvrnn import export, noise
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.params import views
 from tinyvrnn.distributions import pen
 from tinyvrnn.models import equations, rnn, sampling, schedule
-from tinyvrnn.params import views
+from tinyvrnn.runs import export
 
 tv.plots.use_style()
 blue, orange, green, *_ = tv.plots.COLOURS
@@ -675,7 +676,7 @@ if bach:
 #
 # To listen, write a MIDI file. A key that stays down is one held note.
 #
-# > **Function** `tinyvrnn.export.write_samples` · **held by**
+# > **Function** `tinyvrnn.runs.export.write_samples` · **held by**
 # > `tests/test_export.py::test_midi_holds_notes_and_rests_between_pieces`
 
 # %% tags=["volatile"]
@@ -692,7 +693,7 @@ if bach:
 # Or listen right here. Key $k$ is MIDI note $21 + k$; note 69 is the a' of 440 Hz, and twelve notes up are twice the
 # frequency: $f = 440 \cdot 2^{(21 + k - 69) / 12}$. Let each key that is down sound as a sine and two overtones.
 #
-# > **Function** `tinyvrnn.export.write_sound` · **held by**
+# > **Function** `tinyvrnn.runs.export.write_sound` · **held by**
 # > `tests/test_export.py::test_a_wav_holds_the_frames_one_after_another`
 
 # %%

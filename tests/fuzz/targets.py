@@ -25,10 +25,10 @@ import tinyvrnn as tv
 from fuzz.isolate import CAN_FORK, forked, time_limit
 from tinyvrnn.data import read_sequences
 from tinyvrnn.data.readers import mat, pianoroll
-from tinyvrnn.training import checkpoint
+from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs.run import RESUME, Run, config
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.options import Options
-from tinyvrnn.training.run import RESUME, Run, config
 from tinyvrnn.training.state import State
 
 CUBE = np.arange(24, dtype=np.float32).reshape(4, 3, 2)

@@ -6,7 +6,7 @@ tv.course.explore(model)                  moves a trained model's latents: a pic
 tinyvrnn course status                    prints what is passed and what is left
 """
 
-from tinyvrnn.course import originals, progress
+from tinyvrnn.course import progress, tampering
 from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NotYet
@@ -54,4 +54,4 @@ def status():
     return "\n".join([*lines, f"{total} of {len(EXERCISES)} exercises passed; kept in {progress.path()}"])
 
 
-originals.remember()
+tampering.remember()

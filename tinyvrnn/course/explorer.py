@@ -11,12 +11,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tinyvrnn import noise
-from tinyvrnn.backend import one_blas_thread, to_host
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward, recur_forward
-from tinyvrnn.plots import STYLE
+from tinyvrnn.runs.plots import STYLE
 
 SIGMAS = np.linspace(-2, 2, 9)
 NO_WIDGETS = 'The sliders need ipywidgets: run `pip install "tinyvrnn[course]"`. The picture is drawn without them.'

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.course import originals, sandbox
+from tinyvrnn.arrays.noise import generator
+from tinyvrnn.course import sandbox, tampering
+from tinyvrnn.course.array_trees import map_arrays, named, paired_arrays, to_float32
 from tinyvrnn.course.exercise import Prediction
-from tinyvrnn.course.nested import map_arrays, named, paired_arrays, to_float32
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
-from tinyvrnn.noise import generator
 
 SEEDS, FRESH = range(6), 2  # draws that are always the same, and draws anew
 TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and sums that cancel lose some
@@ -131,7 +131,7 @@ def _run(exercise, answer, arguments, forbidden):
 
 
 def _require_originals():
-    name = originals.replaced()
+    name = tampering.replaced()
     if name:
         raise NotYet(
             f"{name} is no longer the function that it was: a line of this notebook has put another in its place. "

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.arrays.params import size, views
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.nn.activations import sigmoid, softplus
 from tinyvrnn.nn.gru import gru_forward
-from tinyvrnn.params import size, views
 
 X, Z, H = 2, 2, 3
 SHAPES = {

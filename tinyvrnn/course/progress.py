@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tinyvrnn.files import one_at_a_time, write_atomically
+from tinyvrnn.io.files import one_at_a_time, write_atomically
 
 
 def path():

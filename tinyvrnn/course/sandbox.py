@@ -10,7 +10,7 @@ import traceback
 import warnings
 
 from tinyvrnn import gradcheck
-from tinyvrnn.course.nested import plain
+from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 
 SECONDS, CHARACTERS = 20, 2000  # of one call: how long it may run, how much it may print

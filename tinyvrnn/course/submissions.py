@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyvrnn.course.exercises import EXERCISES
 from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.files import write_atomically
+from tinyvrnn.io.files import write_atomically
 
 SECONDS, CELLS = 120, 5  # of one cell; a whole notebook has as long as so many cells
 

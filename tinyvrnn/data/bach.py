@@ -8,11 +8,11 @@ them 60 / 20 / 20. Their selection and split are others, so that figures are lik
 import numpy as np
 from tqdm import tqdm
 
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.sequences import permutation
 from tinyvrnn.errors import DataError
-from tinyvrnn.files import write_atomically
-from tinyvrnn.noise import generator
+from tinyvrnn.io.files import write_atomically
 
 LOWEST, KEYS = 21, 88  # MIDI's A0, and as many as a piano has
 TONIC = {"major": 0, "minor": 9}  # C and A, where the chorales are brought

@@ -72,7 +72,7 @@ class Data:
     kind: "pen" for rows (dx, dy, pen-up), else "binary" when every value is 0 or 1, else "real".
     units: what a log-likelihood of this data is measured in.
     mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
-    labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.export`.
+    labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.runs.export`.
     scale: of a pen, how dx and dy are scaled when they are standardised, see `tinyvrnn.data.scale`; else None.
     origin: the name or absolute path that `load_data` reads it from again; None for arrays in memory.
     """
@@ -238,14 +238,9 @@ def embedded():
     return {name: _summary(name, card) for name, card in EMBEDDED.items()}
 
 
-def check_binary(data):
-    """Raises DataError where Data or Sequences hold a value outside [0, 1], which no Bernoulli likelihood can take."""
-    needed = "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian"
-    check_values(data, lambda values: (values < 0) | (values > 1), needed)
-
-
-def check_values(data, misfits, needed):
-    """Raises DataError, ending in `needed`, for the first value of Data or Sequences that misfits(values) marks."""
+def check_suits(data, likelihood):
+    """Raises DataError where Data or Sequences hold a value that the likelihood cannot score, and says where."""
+    misfits, needed = likelihood.misfits, likelihood.needs
     if isinstance(data, Data):
         for s in SPLITS:
             _check_values(data.split(s), misfits, needed, f"the {s} split of {data.name}")

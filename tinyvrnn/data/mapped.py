@@ -8,9 +8,9 @@ import mmap
 
 import numpy as np
 
-from tinyvrnn import npz
 from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array, rows_of
 from tinyvrnn.errors import DataError
+from tinyvrnn.io import npz
 
 LONGEST = npz.MEMORY // 8  # bytes of a sequence, which is read as a whole
 

@@ -6,8 +6,8 @@ real steps cost; padding exists only inside a batch.
 
 import numpy as np
 
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.noise import generator
 
 NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to find equals, few enough that batches stay random

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.data import check_values
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.errors import ConfigError, unknown_name
 
@@ -42,11 +41,6 @@ def get_likelihood(name, components=COMPONENTS):
         raise ConfigError(f"components must be a whole number of at least 1, got {components!r}.")
     shapes = partial(likelihood.head_shapes, components=int(components))
     return likelihood._replace(head_shapes=shapes, components=int(components))
-
-
-def check_suits(data, likelihood):
-    """Raises DataError where Data or Sequences hold a value that is no data of the likelihood, and says where."""
-    check_values(data, likelihood.misfits, likelihood.needs)
 
 
 def _gaussian_sample(noise, mu, sigma):

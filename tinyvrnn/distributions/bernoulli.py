@@ -1,6 +1,6 @@
 """Independent Bernoulli variables, parameterised by logits a: P(x_j = 1) = sigmoid(a_j)."""
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.nn.activations import sigmoid, softplus
 from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward
 

@@ -1,6 +1,6 @@
 """One of X categories, x one-hot: P(x = e_j) = softmax(a)_j. The head is the Bernoulli's, a linear layer to logits."""
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.nn.activations import log_softmax
 
 

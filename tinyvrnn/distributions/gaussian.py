@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import namespace
-from tinyvrnn.kernels import fused
+from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.kernels import fused
 from tinyvrnn.nn.activations import sigmoid, softplus
 from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward
 

@@ -5,7 +5,7 @@
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions.categorical import categorical_mean, pick
 from tinyvrnn.distributions.gaussian import HALF_LOG_2PI, distances, gaussian_head_backward, gaussian_head_forward
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes

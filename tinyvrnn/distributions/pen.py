@@ -7,7 +7,7 @@ c = sqrt(1 - rho^2). Both the density and the draw are written so, and no digits
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions.bernoulli import (
     bernoulli_log_density_backward,
     bernoulli_log_density_forward,

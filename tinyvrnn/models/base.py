@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn import noise
-from tinyvrnn.backend import get_backend, one_blas_thread, to_host
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.cpu import one_blas_thread
+from tinyvrnn.arrays.params import initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.nn.cells import cell_of, state_width
-from tinyvrnn.params import initialise, size, views
 
 
 class Parts(NamedTuple):

@@ -16,7 +16,7 @@ Source: Chung et al., 2015, arXiv:1506.02216, sections 2 and 3.
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions.gaussian import gaussian_head_backward, gaussian_head_forward
 from tinyvrnn.nn.cells import cell_of
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward, mlp_forward

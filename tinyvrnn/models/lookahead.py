@@ -2,28 +2,28 @@
 
     b_t = f(phi_x(x_t), b_{t+1}),   b_{T+1} = 0          q(z_t | x_<=T, z_<t):  Eq. 9 with b_t in place of phi_x(x_t)
 
-Each sequence begins at its own end: its features are turned round within its length, read by the loop of rnn.py, and
-the states turned back. Turning round twice is no change, so `turned` is its own inverse, and its own backward pass.
+Each sequence begins at its own end: its features are reversed within its length, the loop of nn/recurrence.py runs over
+them, and its states are reversed back. Reversing twice changes nothing: `turned` is its own inverse and backward pass.
 Parameters with a group "backward" are those of a smoothing posterior. Derivation: docs/derivations/smoothing.md.
 """
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
-from tinyvrnn.models import rnn
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.models.equations import features_backward, features_forward
+from tinyvrnn.nn import recurrence
 from tinyvrnn.nn.cells import h_of, state_width
 
 
 class LookAheadCache(NamedTuple):
-    loop: rnn.LoopCache
+    loop: recurrence.LoopCache
     order: object  # (T, B) int: where each step goes
 
 
 def look_ahead_forward(p, phi_x, mask=None):
     """b (T, B, F) from phi_x (T, B, F), and the cache. mask (T, B): 1 in the real steps; None: all are real."""
     order = reversed_order(phi_x, mask)
-    loop = rnn.loop_forward(p, turned(phi_x, order))
+    loop = recurrence.loop_forward(p, turned(phi_x, order))
     return turned(loop.h[1:], order), LookAheadCache(loop, order)
 
 
@@ -33,7 +33,7 @@ def look_ahead_backward(p, cache, db):
     dstate = xp.zeros((db.shape[1], state_width(p)), dtype=db.dtype)
     h_of(p, dstate)[...] = dh[-1]
     dh_before = xp.concatenate([xp.zeros_like(dh[:1]), dh[:-1]])
-    (dphi_x, _), grads = rnn.loop_backward(p, cache.loop, dh_before, dstate)
+    (dphi_x, _), grads = recurrence.loop_backward(p, cache.loop, dh_before, dstate)
     return turned(dphi_x, cache.order), grads
 
 

@@ -9,7 +9,7 @@ import math
 from numbers import Integral
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.lookahead import of_sequence_backward, of_sequence_forward

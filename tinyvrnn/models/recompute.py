@@ -10,7 +10,7 @@ Source: Chen et al., 2016, arXiv:1604.06174; Gruslys et al., 2016, arXiv:1606.03
 
 import math
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.1.
 
 from typing import NamedTuple
 
-from tinyvrnn import noise
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.equations import (
@@ -22,19 +22,10 @@ from tinyvrnn.models.equations import (
     remember_backward,
     remember_forward,
 )
-from tinyvrnn.nn.cells import cell_of, get_cell, h_of, state_width
-from tinyvrnn.nn.linear import add_to, matmul
+from tinyvrnn.nn.cells import get_cell, h_of, state_width
 from tinyvrnn.nn.mlp import MlpCache
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
-
-
-class LoopCache(NamedTuple):
-    """What the loop leaves behind, for all T steps."""
-
-    phi_x: object  # (T, B, F)
-    state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
-    h: object  # (T + 1, B, H): the part of it that other networks are given, a view
-    gates: tuple  # what the cell keeps: of a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H)
+from tinyvrnn.nn.recurrence import LoopCache, loop_backward, loop_forward
 
 
 class SequenceCache(NamedTuple):
@@ -136,41 +127,6 @@ def sequence_backward_with_state(params, cache, dlog_p, likelihood, dstate=None)
     (dphi_x, dstate), recur_grads = loop_backward(params["recur"], cache.loop, dh, dstate)
     _, phi_x_grads = features_backward(params["phi_x"], cache.phi_x, dphi_x)
     return dstate, {"phi_x": phi_x_grads, "predict": predict_grads, "recur": recur_grads}
-
-
-def loop_forward(p, phi_x, state=None):
-    """Eq. 1, step after step. phi_x (T, B, F), state (B, S H) before the first (None: zeros). Returns LoopCache."""
-    (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], cell_of(p)
-    a = matmul(phi_x, p["W"])
-    a += p["b"]
-
-    def empty(width, steps=T):
-        return namespace(phi_x).empty((steps, B, width * H), dtype=phi_x.dtype)
-
-    states, gates = empty(cell.states, T + 1), tuple(empty(width) for width in cell.kept)
-    h = h_of(p, states)
-    states[0] = 0 if state is None else state
-    for t in range(T):
-        g = matmul(h[t], p["U"])
-        cell.step(a[t], None, g, p["c"], states[t], states[t + 1], *(kept[t] for kept in gates))
-    return LoopCache(phi_x, states, h, gates)
-
-
-def loop_backward(p, c, dh, dstate=None):
-    """The reverse loop, which carries only dstate, then the weight gradients, one product over all T*B rows each.
-
-    dh (T, B, H): what the predictions ask of the states before each step; dstate (B, S H): what is asked of the last
-    state (None: nothing). Returns dphi_x (T, B, F) and dstate of the first state; grads.
-    """
-    xp, (T, B, _), cell = namespace(dh), dh.shape, cell_of(p)
-    cache = cell.cache((c.phi_x,), c.state[:-1], *c.gates)
-    U_T, slopes = xp.ascontiguousarray(p["U"].T), cell.slopes(cache)
-    d_a = slopes[..., : p["U"].shape[1]]  # each step's slopes give way to its gradient
-    dstate = xp.zeros((B, state_width(p)), dtype=dh.dtype) if dstate is None else dstate
-    for t in reversed(range(T)):
-        dg, dstate = cell.step_backward(slopes[t], [kept[t] for kept in c.gates], dstate, d_a[t])
-        add_to(dh[t], matmul(dg, U_T), None, h_of(p, dstate))
-    return (matmul(d_a, p["W"].T), dstate), cell.backward_params(cache, d_a)
 
 
 # ---- a step at a time ----------------------------------------------------------------------------

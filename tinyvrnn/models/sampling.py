@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from tinyvrnn import noise
-from tinyvrnn.backend import available_cores
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.cpu import available_cores
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 from tinyvrnn.models.lookahead import of_sequence_forward

@@ -14,7 +14,7 @@ that carries dh and forms no weight gradient; then each weight gradient as one m
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions.gaussian import (
     draw,
     draw_backward,

@@ -8,7 +8,7 @@ What Eq. 5, 6, 7 and 9 are is a choice, `Equations`. It is the networks of `equa
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,
     gaussian_kl_forward,

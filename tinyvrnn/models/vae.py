@@ -7,8 +7,8 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.2; Kingma and Welling, 2
 
 from typing import NamedTuple
 
-from tinyvrnn import noise
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,

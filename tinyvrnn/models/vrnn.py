@@ -3,13 +3,13 @@
     ELBO = E_q [ sum_t  log p(x_t | z_<=t, x_<t) - KL( q(z_t | x_<=t, z_<t) || p(z_t | x_<t, z_<t) ) ]  <=  log p(x)
 
 with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps. With several
-draws, particles, the tighter bounds of `bounds.py` take its place.
+draws, particles, the tighter bounds of `bounds/` take its place.
 """
 
 import numpy as np
 
-from tinyvrnn import noise
-from tinyvrnn.backend import one_blas_thread
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.errors import ConfigError, DataError, unknown_name

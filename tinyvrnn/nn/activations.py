@@ -6,8 +6,8 @@ the derivative can be written in y.
 
 import numpy as np
 
-from tinyvrnn.backend import namespace
-from tinyvrnn.kernels import fused
+from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.kernels import fused
 
 
 def relu(a, out=None):

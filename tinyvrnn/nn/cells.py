@@ -7,7 +7,7 @@ U (H, 3H) is a GRU's, U (H, 4H) an LSTM's.
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.nn import gru, lstm
 from tinyvrnn.nn.gru import (

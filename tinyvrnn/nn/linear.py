@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import backend_of, namespace, one_launch
-from tinyvrnn.kernels import fused
+from tinyvrnn.arrays.backend import backend_of, namespace
+from tinyvrnn.arrays.kernels import fused
+from tinyvrnn.arrays.strict import one_launch
 
 
 class LinearCache(NamedTuple):

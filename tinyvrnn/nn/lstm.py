@@ -15,8 +15,8 @@ Source: Hochreiter and Schmidhuber, 1997; Gers et al., 2000 (forget gate); Jozef
 
 from typing import NamedTuple
 
-from tinyvrnn.backend import namespace
-from tinyvrnn.kernels import fused
+from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.kernels import fused
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.linear import LinearCache, linear_backward_params, linear_forward, matmul, row_blocks
 

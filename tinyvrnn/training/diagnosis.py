@@ -5,10 +5,10 @@ It runs once, before a run stops, so it is free to compute everything again, the
 
 import numpy as np
 
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.models.equations import encode_forward, prior_forward
 from tinyvrnn.models.particles import copies
-from tinyvrnn.params import leaves, views
 
 NAMED = 5  # sequences in a sentence
 MOST_STEPS = 2**20  # of all sequences together, whose arrays are held at once

@@ -7,13 +7,12 @@ from contextlib import nullcontext
 import numpy as np
 from tqdm import tqdm
 
-from tinyvrnn import noise
-from tinyvrnn.backend import numbers_of, to_host
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import numbers_of, to_host
+from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import Data, batches
-from tinyvrnn.distributions import check_suits
+from tinyvrnn.data import Data, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
-from tinyvrnn.params import matrices
 from tinyvrnn.training import options as training_options
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt

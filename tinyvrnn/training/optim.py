@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tinyvrnn.backend import namespace, one_blas_thread
-from tinyvrnn.kernels import fused
+from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.cpu import one_blas_thread
+from tinyvrnn.arrays.kernels import fused
 
 BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import available_cores, blas_threads, namespace
+from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.cpu import available_cores, blas_threads
 from tinyvrnn.models.base import Parts
 from tinyvrnn.training import worker
 

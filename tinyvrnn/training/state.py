@@ -6,7 +6,7 @@ again from a saved state continues bit for bit.
 
 import math
 
-from tinyvrnn.backend import to_host
+from tinyvrnn.arrays.backend import to_host
 
 VECTORS = ("theta", "m", "v", "best_theta")
 COUNTS = {  # and the type of each

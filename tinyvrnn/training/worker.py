@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import give_back_freed_memory
+from tinyvrnn.arrays.cpu import give_back_freed_memory
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 

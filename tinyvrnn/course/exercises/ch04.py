@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from tinyvrnn.arrays.params import views
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.distributions.gaussian import SIGMA_MIN, reparameterise_forward
 from tinyvrnn.models import equations, sampling, schedule, stepwise
 from tinyvrnn.models.equations import features_forward, infer_forward, recur_forward
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations
-from tinyvrnn.params import views
 
 # ---- 04.1: the encoder ---------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.distributions import LIKELIHOODS, gaussian
+from tinyvrnn.gradcheck.all_pairs import small_model
 from tinyvrnn.models import equations, stepwise
 from tinyvrnn.nn import gru, linear
 from tinyvrnn.nn.activations import sigmoid
-from tinyvrnn.pairs import small_model
 
 
 def draw_gru(rng, D, H):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import get_backend, strict_namespace, transfers
+from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.strict import strict_namespace, transfers
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.training.optim import Adam, clip_by_global_norm

@@ -11,13 +11,13 @@ import zipfile
 import numpy as np
 from tqdm import tqdm
 
-from tinyvrnn import npz
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
 from tinyvrnn.errors import DataError
-from tinyvrnn.files import write_atomically
+from tinyvrnn.io import npz
+from tinyvrnn.io.files import write_atomically
 
 LARGE = npz.MEMORY // 8  # bytes of arrays, from which on they are not copied into the memory
 STEPS_AT_ONCE = 2**22

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
 from tinyvrnn.errors import DataError
-from tinyvrnn.noise import generator
-from tinyvrnn.npz import MEMORY
+from tinyvrnn.io.npz import MEMORY
 
 SPLITS = ("train", "valid", "test")
 
@@ -20,7 +20,7 @@ class Content(NamedTuple):
     sequences: Sequences
     split: np.ndarray | None = None  # (N,) 0 train, 1 valid, 2 test
     labels: np.ndarray | None = None  # (N,)
-    medium: dict | None = None  # see tinyvrnn.export
+    medium: dict | None = None  # see tinyvrnn.runs.export
     kind: str | None = None  # "pen", else found from the values
     scale: str | None = None  # of a pen, see tinyvrnn.data.scale
     source: str | None = None

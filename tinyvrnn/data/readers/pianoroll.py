@@ -19,7 +19,7 @@ from tinyvrnn.data.readers import mat, pickles
 from tinyvrnn.data.readers.content import SPLITS, of_three_splits, read_bytes
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
-from tinyvrnn.npz import MEMORY
+from tinyvrnn.io.npz import MEMORY
 
 FORM = '{"train": [[[60, 64, 67], ...], ...], "valid": ..., "test": ...}, sequences of chords of MIDI notes'
 UNITS = "nats; piano rolls"

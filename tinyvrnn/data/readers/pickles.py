@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 
 from tinyvrnn.errors import DataError
-from tinyvrnn.npz import MEMORY
+from tinyvrnn.io.npz import MEMORY
 
 MOST = MEMORY // 128  # instructions, each of which makes one object at most
 MARK = object()

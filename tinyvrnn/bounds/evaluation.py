@@ -1,12 +1,4 @@
-"""Bounds of log p(x), with their units: the ELBO over a whole set, and two tighter ones that weigh several draws of z.
-
-    ELBO  =  E log w_1   <=   IWAE-K  =  E log (1/K) sum_k w_k   <=   log p(x),        w_k = p(x, z_k) / q(z_k | x)
-
-FIVO-K is the log of a particle filter's estimate: the K draws are resampled on the way, so that none is wasted on a
-past that the data refute. All three are bounds because each is the log of an unbiased estimate of p(x), and the mean of
-a log lies below the log of the mean. A model is a VRNN or a LinearGaussian.
-Derivations: docs/derivations/importance.md.
-"""
+"""A bound over a whole set, in nats per sequence and per step, with its standard errors."""
 
 import math
 from numbers import Integral
@@ -14,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn import noise
-from tinyvrnn.backend import namespace, numbers_of, to_host
+from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import numbers_of, to_host
+from tinyvrnn.bounds.estimates import draw, fivo, iwae
 from tinyvrnn.data import batches, in_order_of_length
-from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.models.particles import BOUNDS, check_bound, log_mean_exp
-
-__all__ = ["BOUNDS", "BoundEvaluation", "Evaluation", "check_bound", "evaluate", "evaluate_elbo", "fivo", "iwae"]
-ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a usual training batch
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.models.particles import check_bound
 
 
 class Evaluation(NamedTuple):
@@ -124,59 +114,7 @@ def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=
     )
 
 
-def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
-    """One estimate of the importance-weighted bound of each sequence: log (1/K) sum_k w_k, (B,), nats per sequence.
-
-    x (T, B, X), lengths (B,) as in `model.elbo`; seed and stream address the noise. With one particle the mean is the
-    ELBO. Particles are computed a few at a time, so memory does not grow with K.
-    Source: Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
-    """
-    check_bound("iwae", particles, model)
-    _require_three_axes(x)
-    at_once = max(1, ROWS_AT_ONCE // (x.shape[0] * x.shape[1]))
-    log_w = [
-        model.log_weights(x, lengths, _draw(model, x, range(k, min(k + at_once, particles)), seed, stream))
-        for k in range(0, particles, at_once)
-    ]
-    return log_mean_exp(namespace(log_w[0]).concatenate(log_w, axis=1))
-
-
-def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
-    """One estimate of the filtering variational objective of each sequence, (B,), nats per sequence.
-
-    Arguments as in `iwae`; exp of the result is an unbiased estimate of p(x). Particles are resampled, systematically,
-    where their effective number falls below K / 2. A sequence that has ended is not changed any more. Sequences are
-    computed a few at a time, so memory grows with T times K only.
-    Source: Maddison et al., 2017, arXiv:1705.09279.
-    """
-    check_bound("fivo", particles, model)
-    _require_three_axes(x)
-    (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
-    eps = _draw(model, x, range(particles), seed, stream)
-    uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
-    found = []
-    for b in range(0, B, at_once):
-        s = slice(b, b + at_once)
-        own = None if lengths is None else lengths[s]
-        found.append(model.particle_filter(x[:, s], own, eps[:, s], uniforms[:, s]))
-    return namespace(found[0]).concatenate(found)
-
-
 def _elbo(model, x, lengths, particles, seed, stream):
     """The mean over K draws of the ELBO with its KL in closed form, (B,)."""
-    eps = (_draw(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
+    eps = (draw(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
     return sum(model.elbo(x, lengths, e) for e in eps) / particles
-
-
-def _draw(model, x, numbers, seed, stream):
-    """eps (T, B, K, Z), each particle's at its own address, so that no draw depends on how many there are."""
-    shape, backend = (*x.shape[:2], model.z_dim), model.backend
-    return backend.xp.stack(
-        [noise.standard_normal(shape, model.dtype, seed, stream, k, backend) for k in numbers], axis=2
-    )
-
-
-def _require_three_axes(x):
-    if getattr(x, "ndim", None) != 3:
-        shape = getattr(x, "shape", type(x).__name__)
-        raise DataError(f"Expected x of shape (T, B, X), got {shape}: see tinyvrnn.data.pad.")

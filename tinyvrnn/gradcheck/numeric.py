@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import backend_of, namespace, to_host
+from tinyvrnn.arrays.backend import backend_of, namespace, to_host
+from tinyvrnn.arrays.noise import generator
+from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
-from tinyvrnn.noise import generator
-from tinyvrnn.params import leaves, views
 
 
 class Row(NamedTuple):

@@ -7,8 +7,8 @@ over workers are then each one operation on one vector.
 
 from math import prod
 
-from tinyvrnn.backend import get_backend, namespace
-from tinyvrnn.noise import generator
+from tinyvrnn.arrays.backend import get_backend, namespace
+from tinyvrnn.arrays.noise import generator
 
 
 def size(shapes):

@@ -8,9 +8,9 @@ import wave
 
 import numpy as np
 
-from tinyvrnn import plots
+from tinyvrnn.runs import plots
 from tinyvrnn.errors import CheckpointError, ConfigError
-from tinyvrnn.files import write_atomically
+from tinyvrnn.io.files import write_atomically
 
 TICKS = 480  # of MIDI's clock in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import StrictArray, backend_of, one_launch
+from tinyvrnn.arrays.backend import backend_of
+from tinyvrnn.arrays.strict import StrictArray, one_launch
 
 KERNELS = {}  # name -> Kernel
 

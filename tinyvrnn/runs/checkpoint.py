@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvrnn import npz
-from tinyvrnn.backend import to_host
+from tinyvrnn.io import npz
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError
-from tinyvrnn.files import write_atomically
+from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import MODELS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
-MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see export.py
+MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see runs/export.py
 BIGGEST_MANIFEST = 2**20  # bytes
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 

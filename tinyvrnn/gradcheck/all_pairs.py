@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import get_backend
+from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, get_likelihood, mixture, pen
 from tinyvrnn.gradcheck import check_pair
 from tinyvrnn.models import MODELS, equations
 from tinyvrnn.nn import activations, gru, linear, lstm, mlp
-from tinyvrnn.noise import generator
 
 B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
 K = 7  # components of a mixture

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.backend import get_backend, one_launch
+from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.strict import one_launch
 from tinyvrnn.errors import ConfigError
 
 # Philox 4x64 of 10 rounds, with the counter as NumPy has it: it is counted on before a block of four words is made

@@ -18,8 +18,8 @@ from filelock import SoftFileLock, Timeout
 
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.errors import CheckpointError
-from tinyvrnn.files import write_atomically
-from tinyvrnn.training import checkpoint
+from tinyvrnn.io.files import write_atomically
+from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
 

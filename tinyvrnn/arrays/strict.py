@@ -1,39 +1,13 @@
-"""The one seam between tinyvrnn and its arrays: NumPy, CuPy, or strict.
+"""strict: the test double of a device. NumPy inside, CuPy's refusals outside.
 
-A backend is chosen where arrays are created; from then on the arrays carry it, and every function asks them:
-`xp = namespace(a)`. This is the only file that imports cupy.
-
-`strict` is NumPy in the clothes of a device: it refuses what CuPy refuses (host arrays next to device arrays, implicit
-conversion, functions CuPy lacks), keeps reductions as 0-d device arrays and counts what crosses between host and
-device, and what a device would be told to do. The tests run on it, so a mistake that only a GPU would show fails on a
-machine without one.
+It refuses what CuPy refuses (host arrays next to device arrays, implicit conversion, functions that CuPy lacks), keeps
+reductions as 0-d device arrays, and counts transfers between host and device and kernel launches. The test suite runs
+on it, so that a mistake that only a GPU would show fails on a machine without one.
 """
 
-import ctypes
-import importlib
 import operator
-import os
-from contextlib import contextmanager, suppress
-from functools import cache
-from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
-
-from tinyvrnn.errors import BackendError
-
-
-class Backend(NamedTuple):
-    """What creating and fetching arrays needs: a name, a namespace of functions, and the two ways across."""
-
-    name: str
-    xp: object
-    asarray: object  # (host or device array, dtype=None) -> device array
-    to_host: object  # device array -> numpy.ndarray
-
-
-# ---- strict --------------------------------------------------------------------------------------
 
 _FUNCTIONS = """
     abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide dot empty
@@ -223,140 +197,8 @@ class StrictNamespace:
 strict_namespace = StrictNamespace()
 
 
-def _strict_asarray(array, dtype=None):
+def strict_asarray(array, dtype=None):
     if isinstance(array, StrictArray):
         return array if dtype is None else StrictArray(np.asarray(array._host, dtype=dtype))
     transfers.to_device += 1
     return StrictArray(np.array(array, dtype=dtype))
-
-
-# ---- the choice ----------------------------------------------------------------------------------
-
-
-def _keep_freed_memory():
-    """Lets glibc keep up to 1 GiB of freed memory for the next arrays, instead of returning it to the system each step.
-
-    A training step frees and makes the same arrays again and again; fetching their pages anew costs up to a third of
-    the step (docs/performance.md). Other C libraries have no such setting, and are left alone.
-    """
-    trim_threshold, top_pad, mmap_threshold, MiB = -1, -2, -3, 2**20
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, size in ((mmap_threshold, 32 * MiB), (trim_threshold, 1024 * MiB), (top_pad, 16 * MiB)):
-            mallopt(parameter, size)
-
-
-def give_back_freed_memory():
-    """Returns to the system what glibc keeps: of a process that rests."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-_keep_freed_memory()
-_NUMPY = Backend("numpy", np, np.asarray, np.asarray)
-_STRICT = Backend("strict", strict_namespace, _strict_asarray, StrictArray.get)
-
-
-@cache
-def _cupy_backend():
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        raise BackendError(
-            'backend="cupy" needs CuPy, which is not installed: run `pip install "tinyvrnn[cuda12]"` '
-            '(or "tinyvrnn[cuda13]", to match the driver), or use backend="numpy".'
-        ) from error
-    _require_device(cupy)
-    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)
-
-
-def _require_device(cupy):
-    """`import cupy` succeeds on a machine without a GPU, so ask for a device before any array is made."""
-    try:
-        devices = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy raises its own classes, which differ between versions
-        raise BackendError(f'backend="cupy" found no usable GPU ({error}): use backend="numpy".') from error
-    if devices == 0:
-        raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
-
-
-def get_backend(name=None):
-    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable.
-
-    With None it is the one that the environment variable TINYVRNN_BACKEND names, or "numpy".
-    """
-    if name is None:
-        name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
-    if name == "cupy":
-        return _cupy_backend()
-    if name not in ("numpy", "strict"):
-        raise BackendError(f'Unknown backend "{name}": use "numpy", "cupy" or "strict".')
-    return _NUMPY if name == "numpy" else _STRICT
-
-
-def backend_of(array):
-    """The Backend that an array was made with. Raises BackendError for anything that is not an array."""
-    if isinstance(array, (np.ndarray, np.generic)):
-        return _NUMPY
-    if isinstance(array, StrictArray):
-        return _STRICT
-    if type(array).__module__.partition(".")[0] == "cupy":
-        return _cupy_backend()
-    raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: convert it first.")
-
-
-def namespace(array):
-    """numpy, cupy or the strict namespace: the module whose functions work on this array."""
-    return np if type(array) is np.ndarray else backend_of(array).xp
-
-
-def numbers_of(chosen, backend):
-    """The numbers of the entries that are True in a host array (n,), on the backend, to index its arrays with."""
-    return backend.asarray(np.flatnonzero(chosen))
-
-
-def to_host(array):
-    """The array as numpy.ndarray; a copy only where it lives on a device."""
-    return backend_of(array).to_host(array)
-
-
-# ---- BLAS threads --------------------------------------------------------------------------------
-
-
-@contextmanager
-def blas_threads(count):
-    """Context: BLAS uses `count` threads inside, and what it used before outside.
-
-    The setting is the whole process's: whoever comes first sets and undoes it, and who comes meanwhile leaves it alone.
-    """
-    if not _limiting.acquire(blocking=False):
-        yield
-        return
-    try:
-        with _blas().limit(limits=count, user_api="blas"):
-            yield
-    finally:
-        _limiting.release()
-
-
-def one_blas_thread():
-    """Context: BLAS uses one thread inside, and what it used before outside, unless `blas_threads` says otherwise.
-
-    The products of most models are small. Handing each to several threads costs more than it saves
-    (docs/performance.md), so cores are used by splitting the batch (training/parallel.py), and no setting of the user's
-    process stays changed.
-    """
-    return blas_threads(1)
-
-
-def available_cores():
-    """Cores this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_limiting = Lock()
-
-
-@cache
-def _blas():
-    return ThreadpoolController()

@@ -1,0 +1,104 @@
+"""The backends: NumPy, CuPy, or strict. A backend creates arrays; from then on the arrays carry it.
+
+Every function asks its arguments which functions to use: `xp = namespace(a)`. This is the only file that imports cupy.
+"""
+
+import importlib
+import os
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
+from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
+from tinyvrnn.errors import BackendError
+
+# beside its own, the names that `tv.backend` gives: counts of strict, BLAS threads
+__all__ = [
+    "Backend",
+    "available_cores",
+    "backend_of",
+    "blas_threads",
+    "get_backend",
+    "launches",
+    "namespace",
+    "numbers_of",
+]
+__all__ += ["one_blas_thread", "to_host", "transfers"]
+
+
+class Backend(NamedTuple):
+    """What creating and fetching arrays needs: a name, a namespace of functions, and the two ways across."""
+
+    name: str
+    xp: object
+    asarray: object  # (host or device array, dtype=None) -> device array
+    to_host: object  # device array -> numpy.ndarray
+
+
+_NUMPY = Backend("numpy", np, np.asarray, np.asarray)
+_STRICT = Backend("strict", strict_namespace, strict_asarray, StrictArray.get)
+
+
+@cache
+def _cupy_backend():
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendError(
+            'backend="cupy" needs CuPy, which is not installed: run `pip install "tinyvrnn[cuda12]"` '
+            '(or "tinyvrnn[cuda13]", to match the driver), or use backend="numpy".'
+        ) from error
+    _require_device(cupy)
+    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)
+
+
+def _require_device(cupy):
+    """`import cupy` succeeds on a machine without a GPU, so ask for a device before any array is made."""
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own classes, which differ between versions
+        raise BackendError(f'backend="cupy" found no usable GPU ({error}): use backend="numpy".') from error
+    if devices == 0:
+        raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
+
+
+def get_backend(name=None):
+    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable.
+
+    With None it is the one that the environment variable TINYVRNN_BACKEND names, or "numpy".
+    """
+    if name is None:
+        name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
+    if name == "cupy":
+        return _cupy_backend()
+    if name not in ("numpy", "strict"):
+        raise BackendError(f'Unknown backend "{name}": use "numpy", "cupy" or "strict".')
+    return _NUMPY if name == "numpy" else _STRICT
+
+
+def backend_of(array):
+    """The Backend that an array was made with. Raises BackendError for anything that is not an array."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return _NUMPY
+    if isinstance(array, StrictArray):
+        return _STRICT
+    if type(array).__module__.partition(".")[0] == "cupy":
+        return _cupy_backend()
+    raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: convert it first.")
+
+
+def namespace(array):
+    """numpy, cupy or the strict namespace: the module whose functions work on this array."""
+    return np if type(array) is np.ndarray else backend_of(array).xp
+
+
+def numbers_of(chosen, backend):
+    """The numbers of the entries that are True in a host array (n,), on the backend, to index its arrays with."""
+    return backend.asarray(np.flatnonzero(chosen))
+
+
+def to_host(array):
+    """The array as numpy.ndarray; a copy only where it lives on a device."""
+    return backend_of(array).to_host(array)

@@ -1,0 +1,11 @@
+"""Numeric checks of hand-written gradients, and the table of every forward/backward pair of the package.
+
+numeric.py      check_pair, check_model: central differences against a backward pass
+all_pairs.py    PAIRS: each pair of the package with small random inputs; `tinyvrnn gradcheck` and the tests run them
+
+Imports models and the rooms below. To add a pair: an entry in PAIRS and a page in docs/derivations/.
+"""
+
+from tinyvrnn.gradcheck.numeric import Row, check_model, check_pair, compare, numerical_gradient, rel_error
+
+__all__ = ["Row", "check_model", "check_pair", "compare", "numerical_gradient", "rel_error"]
