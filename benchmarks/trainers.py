@@ -13,6 +13,7 @@ from sizes import LAYERS
 from tinyvrnn import VRNN
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import leaves, views
+from tinyvrnn.models.batch import Batch, Objective
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.parallel import Workers, split_for
 
@@ -60,12 +61,12 @@ class TinyTrainer:
 
     def loss_and_grads(self, x, lengths, eps):
         """The loss and {"prior.W1": gradient, ...}."""
-        loss, grads, _ = self.workers.loss_and_grads(self.model, x, lengths, eps)
+        loss, grads, *_ = self.workers.gradient(self.model, Batch(x, lengths, eps), Objective())
         return float(loss), dict(leaves(views(to_host(grads), self.model.shapes)))
 
     def step(self, x, lengths, eps):
         """One training step. Returns the loss before it."""
-        loss, grads, _ = self.workers.loss_and_grads(self.model, x, lengths, eps)
+        loss, grads, *_ = self.workers.gradient(self.model, Batch(x, lengths, eps), Objective())
         clip_by_global_norm(grads, MAX_NORM)
         self.optimiser.step(self.model.theta, grads)
         return float(loss)

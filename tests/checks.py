@@ -20,10 +20,10 @@ from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
+from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
+from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
-from tinyvrnn.training.options import Options
 
 # numeric gradients of whole models: strict has numpy's bits, as other tests hold, and takes four times as long
 STRICT_LATER = ("numpy", pytest.param("strict", marks=pytest.mark.slow))
@@ -423,9 +423,14 @@ def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, *
     return model, x, lengths, draw.standard_normal((T, B, K, Z)).astype(model.dtype), draw.random((T, B))
 
 
+def particles_of(model, x, lengths, eps):
+    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
+    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))
+
+
 def choices_of(model, x, lengths, eps, uniforms):
     """The resampling that `particle_filter` does with this noise: for each step a Choice."""
-    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    wide, eps, mask = particles_of(model, x, lengths, eps)
     uniforms = model.backend.asarray(uniforms)
     _, cache = particles.filter_forward(model.params, wide, eps, mask, uniforms, model.likelihood)
     return cache.choices
@@ -634,6 +639,15 @@ def recomputation_equals_plain(backend="numpy", likelihood="gaussian", T=17, **o
         assert_close(to_host(found), to_host(expected), 1e-12, "parts")
 
 
+def gradients_of_chunks(model, batch, size, workers):
+    """Yields the Gradient of each chunk, whose state the next one starts from."""
+    state = None
+    for chunk, before in batch.chunks(size):
+        found = workers.gradient(model, chunk._replace(state=rows(state, before)), Objective())
+        state = found.state
+        yield found
+
+
 def chunks_follow_their_sequences(chunk=2, workers=1, **options):
     """Where nothing is learnt in between, the chunks of a ragged batch add up to the parts of each sequence as a whole.
 
@@ -642,11 +656,12 @@ def chunks_follow_their_sequences(chunk=2, workers=1, **options):
     model, x, lengths, eps = small("gaussian", T=9, B=5, **options)
     lengths = np.array([9, 2, 5, 1, 6])
     expected = model.parts(x, lengths, eps)
-    run = Options(epochs=1, chunk=chunk)
     with parallel.Workers(workers) as pool:
         for _ in range(2):
             found = np.zeros((3, 5))
-            for number, (loss, _, parts) in enumerate(loop._gradients(model, x, lengths, eps, 1.0, run, pool, {})):
+            for number, (loss, _, parts, _) in enumerate(
+                gradients_of_chunks(model, Batch(x, lengths, eps), chunk, pool)
+            ):
                 found[:, lengths > number * chunk] += np.stack([to_host(part) for part in parts])
                 assert_close(float(loss), -to_host(parts.elbo).mean(), 1e-12, "loss of a chunk")
             assert_close(found, np.stack([to_host(part) for part in expected]), 1e-12, "parts")

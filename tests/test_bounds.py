@@ -24,7 +24,7 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import particles, schedule, stepwise
-from tinyvrnn.models.base import Parts
+from tinyvrnn.models.batch import BoundTerms, copies
 
 BACKENDS = ("numpy", "strict")
 BOTH = ("iwae", "fivo")
@@ -105,7 +105,7 @@ def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(l
     model, x, lengths, eps, uniforms = checks.small_with_particles(likelihood, T=4, B=3, K=3)
     choices = checks.choices_of(model, x, lengths, eps, uniforms)
     assert sum(c.again.sum() for c in choices) > 1
-    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    wide, eps, mask = checks.particles_of(model, x, lengths, eps)
     d = checks.rng(1).standard_normal(3)
 
     def forward(_=None):
@@ -177,7 +177,7 @@ def test_a_point_above_the_rounded_sum_of_the_shares_still_has_an_ancestor(dtype
 
 def test_choices_that_are_given_are_taken_again():
     model, x, lengths, eps, uniforms = checks.small_with_particles()
-    wide, eps, mask = model._prepare_particles(x, lengths, eps)
+    wide, eps, mask = checks.particles_of(model, x, lengths, eps)
     given = (model.params, wide, eps, mask)
     expected, cache = particles.filter_forward(*given, uniforms, model.likelihood)
     assert any(choice.again.any() for choice in cache.choices)
@@ -193,12 +193,12 @@ def test_what_is_dropped_is_not_read_and_is_scored(bound, posterior):
     others, seen = np.ones_like(x), np.ones_like(x)
     others[..., 1:], seen[..., :1] = 0, 0
     losses = [
-        float(model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, keep=keep)[0])
+        float(model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, input_mask=keep)[0])
         for keep in (None, others, 3 * others, seen)
     ]
     assert losses[0] == losses[1] and len(set(losses)) == 3
     model.params["phi_x"]["W1"][0] *= 3  # to read three times as much is to have weights three times as large
-    tripled = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, keep=others)[0]
+    tripled = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, input_mask=others)[0]
     assert float(tripled) == pytest.approx(losses[2], rel=1e-12)
 
 
@@ -333,7 +333,7 @@ def test_drawn_noise_of_particles_is_at_the_address_of_the_call(bound, dtype):
 @pytest.mark.parametrize("bound", BOTH)
 def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound, dtype, posterior):
     model, x, lengths, eps, uniforms = checks.small_with_particles(dtype=dtype, posterior=posterior)
-    wide, wide_eps, mask = model._prepare_particles(x, lengths, eps)
+    wide, wide_eps, mask = checks.particles_of(model, x, lengths, eps)
     given = (model.params, wide, wide_eps, mask)
     for beta, told in ((1.0, {}), (0.3, {"beta": 0.3})):
         if bound == "iwae":
@@ -355,7 +355,7 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
 def test_copies_stand_side_by_side_in_the_dtype_of_what_is_copied():
     for dtype in ("float32", "float64", "int64"):
         a = np.arange(12).reshape(2, 3, 2).astype(dtype)
-        wide = particles.copies(a, 4)
+        wide = copies(a, 4)
         assert wide.dtype == dtype and wide.tolist() == np.repeat(a, 4, axis=1).tolist()
 
 
@@ -487,7 +487,7 @@ class Recorder:
 
     def parts(self, x, lengths, eps):
         elbo = self.elbo(x, lengths, eps)
-        return Parts(elbo, 0 * elbo + 2, elbo + 2)
+        return BoundTerms(elbo, 0 * elbo + 2, elbo + 2)
 
 
 def five():
@@ -547,7 +547,7 @@ def test_one_sequence_has_no_standard_error_and_equal_ones_have_0():
     assert math.isnan(bounds.evaluate_elbo(Recorder(), one).standard_error)
     assert bounds.evaluate(Recorder(), five()[:2]).standard_error > 0
     still = Recorder()
-    still.parts = lambda x, lengths, eps: Parts(*np.full((3, x.shape[1]), 0.1))
+    still.parts = lambda x, lengths, eps: BoundTerms(*np.full((3, x.shape[1]), 0.1))
     assert bounds.evaluate_elbo(still, five()).standard_error < 1e-8
 
 
@@ -598,7 +598,7 @@ def test_a_float32_model_is_given_float32(bound):
 
     model.dtype = "float32"
     model.log_weights = model.elbo = model.particle_filter = take
-    model.parts = lambda *a: Parts(*(take(*a) for _ in range(3)))
+    model.parts = lambda *a: BoundTerms(*(take(*a) for _ in range(3)))
     bounds.evaluate(model, five(), bound, 3)
     model.chunk_parts = lambda x, lengths, eps, state: (model.parts(x, lengths, eps), None)
     if bound == "elbo":
@@ -610,7 +610,7 @@ def test_a_float32_model_is_given_float32(bound):
 def test_totals_are_float64s_whatever_the_models_numbers_are():
     """2^24 + 1 and 4097^2 are no float32."""
     model, two = Recorder(), tv.Sequences.from_list([np.ones((1, 1))] * 2)
-    model.parts = lambda x, lengths, eps: Parts(*np.array([[4097, 4099], [2**24, 1], [2**24, 3]], "float32"))
+    model.parts = lambda x, lengths, eps: BoundTerms(*np.array([[4097, 4099], [2**24, 1], [2**24, 3]], "float32"))
     found = bounds.evaluate_elbo(model, two)
     assert found.elbo_per_sequence == 4098 and found.standard_error == 1
     assert found.kl_per_sequence == (2**24 + 1) / 2 and found.log_likelihood_per_sequence == (2**24 + 3) / 2

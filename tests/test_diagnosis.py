@@ -9,8 +9,8 @@ import tinyvrnn as tv
 from runs import OPTIONS, small_data, small_model
 from tinyvrnn.arrays import noise
 from tinyvrnn.data import batches
-from tinyvrnn.training import loop
-from tinyvrnn.training.diagnosis import diagnose
+from tinyvrnn.models.batch import Batch, Objective
+from tinyvrnn.training import diagnosis, loop
 
 HUGE = 1e35
 LENGTHS, INDEX = np.array([4, 2, 4, 3, 1, 4]), np.array([10, 11, 12, 13, 14, 15])
@@ -18,6 +18,10 @@ R, U, N = (np.repeat(np.eye(3)[i], 5) for i in range(3))  # the columns of a GRU
 # n = tanh(x + r (U h + c)) is finite for x or U h = inf, but not for r = 0 and U h = inf: h = 1, r = 0 at the spot
 RESET = {"recur__b": 50 * N - 50 * U, "recur__U": 3e38 * N, "recur__W": -HUGE * R}
 ANY = "sequences 10, 11, 12, 13, 14 and 1 more of the training split"
+
+
+def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
+    return diagnosis.diagnose(model, Batch(x, lengths, eps, **given), Objective(bound, beta=beta), index)
 
 
 def batch(spot=1e10):
@@ -69,7 +73,7 @@ def test_particles_are_counted_as_the_sequences_they_are_of(bound):
     model.params["phi_x"]["W1"][...] = 1.0
     fill(model, infer__W1=HUGE)
     x, lengths, index = batch()
-    given = {"bound": bound, "uniforms": np.zeros((4, 6)), "keep": np.ones_like(x)}
+    given = {"bound": bound, "uniforms": np.zeros((4, 6)), "input_mask": np.ones_like(x)}
     found = diagnose(model, x, lengths, index, np.zeros((4, 6, 3, 2), "float32"), **given)
     assert found == "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"
 
@@ -131,7 +135,7 @@ def test_what_dropout_hides_is_not_blamed(particles):
     eps = np.zeros((4, 6, *particles, 2), "float32")
     spot = "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"
     assert diagnose(model, x, lengths, index, eps, **given) == spot
-    assert diagnose(model, x, lengths, index, eps, keep=keep, **given) != spot
+    assert diagnose(model, x, lengths, index, eps, input_mask=keep, **given) != spot
 
 
 @pytest.mark.parametrize("what", ["x", "h"])
@@ -161,16 +165,16 @@ def test_what_a_smoothing_posterior_sees_ends_with_the_sequence():
 @pytest.mark.parametrize("bound", ["elbo", "iwae"])
 def test_the_gradients_that_are_looked_at_are_those_of_training(bound, monkeypatch):
     """Of each sequence alone, as long as it is, and of all: with the noise, KL weight and dropout that training had."""
-    model, own, calls = small_model(), tv.VRNN.loss_and_grads, []
+    model, own, calls = small_model(), tv.VRNN.gradient, []
 
-    def spy(self, x, lengths, eps, beta, **given):
-        calls.append({"x": x, "eps": eps, "lengths": lengths, "beta": beta} | given)
-        return own(self, x, lengths, eps, beta, **given)
+    def spy(self, batch, objective):
+        calls.append(batch._asdict() | objective._asdict())
+        return own(self, batch, objective)
 
-    monkeypatch.setattr(tv.VRNN, "loss_and_grads", spy)
+    monkeypatch.setattr(tv.VRNN, "gradient", spy)
     rng, (x, lengths, index) = np.random.default_rng(0), batch(1.0)
     arrays = {"x": x, "eps": rng.standard_normal((4, 6, *([3] if bound == "iwae" else []), 2))}
-    arrays |= {"keep": rng.random(x.shape)} | ({"uniforms": rng.random((4, 6))} if bound == "iwae" else {})
+    arrays |= {"input_mask": rng.random(x.shape)} | ({"uniforms": rng.random((4, 6))} if bound == "iwae" else {})
     given = {name: array for name, array in arrays.items() if name not in ("x", "eps")}
     given |= {"bound": bound} if bound == "iwae" else {}
     assert diagnose(model, x, lengths, index, arrays["eps"], 0.3, **given) == WELL
@@ -329,15 +333,15 @@ def test_the_batch_that_failed_is_the_one_that_is_looked_at(monkeypatch):
     options = OPTIONS | {"warmup": 2, "dropout": 0.2, "bound": "iwae", "particles": 3, "workers": 1, "seed": 5}
     with pytest.raises(tv.DivergedError, match=r"not finite at step 2 \(epoch 1\): something; try a smaller rate"):
         tv.train(model, data, **options)
-    (own, x, lengths, index, eps, beta), given = seen[0]
+    (own, batch, objective, index), _ = seen[0]
+    x, lengths, eps = batch.x, batch.lengths, batch.eps
     third = list(batches(data.train, 8, seed=5, epoch=0, dtype="float32"))[2]
-    assert own is model and beta == 0.5
+    assert own is model and objective == Objective("iwae", 3, 0.5)
     assert all(np.array_equal(a, b) for a, b in zip((x, lengths, index), third))
     assert np.array_equal(eps, noise.standard_normal((*x.shape[:2], 3, 2), "float32", 5, "train", 2))
-    assert np.array_equal(given["uniforms"], noise.generator(5, "resample", 2).random(x.shape[:2]))
+    assert np.array_equal(batch.uniforms, noise.generator(5, "resample", 2).random(x.shape[:2]))
     kept = noise.generator(5, "dropout", 2).random(x.shape) >= 0.2
-    assert np.array_equal(given["keep"], kept.astype("float32") / np.float32(0.8)) and given["bound"] == "iwae"
-    assert set(given) == {"bound", "uniforms", "keep"}
+    assert np.array_equal(batch.input_mask, kept.astype("float32") / np.float32(0.8))
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 2, "dropout": 0.2}, {"bound": "fivo", "particles": 2}], ids=str)

@@ -16,6 +16,7 @@ from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.gradcheck import compare, numerical_gradient
 from tinyvrnn.models import recompute
+from tinyvrnn.models.batch import Batch, Objective
 from tinyvrnn.training import loop
 from tinyvrnn.training.parallel import Workers
 
@@ -191,20 +192,18 @@ def test_training_asks_for_what_it_was_told(recomputed, chunk, monkeypatch):
     """Recomputation or none, for the weight of the KL that is due: two epochs of warm-up, of two batches each."""
     seen = []
 
-    def spy(name, own):
-        def call(self, x, lengths, eps, beta, **given):
-            seen.append((name, beta, given.get("recompute", False)))
-            return own(self, x, lengths, eps, beta, **given)
+    own = tv.VRNN.gradient
 
-        monkeypatch.setattr(tv.VRNN, name, call)
+    def spy(self, batch, objective):
+        seen.append((objective.beta, objective.recompute))
+        return own(self, batch, objective)
 
-    spy("loss_and_grads", tv.VRNN.loss_and_grads)
-    spy("chunk_loss_and_grads", tv.VRNN.chunk_loss_and_grads)
+    monkeypatch.setattr(tv.VRNN, "gradient", spy)
     model, *_ = checks.small(dtype="float32")
     options = {"epochs": 2, "batch": 4, "workers": 1, "warmup": 2, "chunk": chunk, "recompute": recomputed}
     tv.train(model, checks.toy_data(lengths=(3,) * 8), progress=False, **options)
-    name, calls = ("loss_and_grads", 1) if chunk is None else ("chunk_loss_and_grads", 2)
-    assert seen == [(name, beta, recomputed) for beta in (0.25, 0.5, 0.75, 1.0) for _ in range(calls)]
+    calls = 1 if chunk is None else 2
+    assert seen == [(beta, recomputed) for beta in (0.25, 0.5, 0.75, 1.0) for _ in range(calls)]
 
 
 def test_the_optimiser_steps_once_for_each_chunk(monkeypatch):
@@ -255,5 +254,5 @@ def test_workers_hand_back_the_states_of_all_slices():
     *_, state = model.chunk_loss_and_grads(x, None, eps)
     full = np.full(x.shape[1], len(x))
     with Workers(3) as workers:
-        *_, found = workers.chunk_loss_and_grads(model, x, full, eps)
+        found = workers.gradient(model, Batch(x, full, eps), Objective()).state
     checks.assert_close(to_host(found), state, 1e-13, "state")

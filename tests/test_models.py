@@ -17,7 +17,8 @@ from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.models import MODELS, base, rnn, sampling
+from tinyvrnn.models import MODELS, rnn, sampling
+from tinyvrnn.models.batch import bound_terms
 
 BACKENDS = ("numpy", "strict")
 every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -508,7 +509,7 @@ def test_the_weight_of_the_kl_is_1_unless_told_and_a_finite_number(model):
 def test_float64_given_to_a_float32_model_is_computed_in_float32(model):
     model, x, lengths, eps = checks.small("gaussian", model=model, dtype="float32")
     for n in (None, lengths):
-        wide = model.loss_and_grads(x.astype("float64"), n, eps.astype("float64"), keep=np.ones(x.shape))
+        wide = model.loss_and_grads(x.astype("float64"), n, eps.astype("float64"), input_mask=np.ones(x.shape))
         narrow = model.loss_and_grads(x, n, eps)
         assert wide[0] == narrow[0] and np.array_equal(wide[1], narrow[1]) and np.array_equal(wide[2], narrow[2])
         assert {np.asarray(a).dtype for a in (wide[0], wide[1], *wide[2])} == {np.dtype("float32")}
@@ -524,14 +525,14 @@ def test_shapes_that_do_not_fit_are_refused_by_name(model):
         with pytest.raises(tv.DataError, match=rf"Expected eps of shape \(5, 4, {model.z_dim}\) .* {says}"):
             model.loss_and_grads(x, lengths, wrong)
     for wrong, says in ((x[:4], r"got \(4, 4, 4\)"), (x.tolist(), "got list")):
-        with pytest.raises(tv.DataError, match=rf"Expected keep of shape \(5, 4, 4\) as x, {says}"):
-            model.loss_and_grads(x, lengths, eps, keep=wrong)
+        with pytest.raises(tv.DataError, match=rf"Expected input_mask of shape \(5, 4, 4\) as x, {says}"):
+            model.loss_and_grads(x, lengths, eps, input_mask=wrong)
 
 
 def test_parts_of_float32_are_summed_with_all_digits():
     log_p = np.array([[2.0**24], [1], [1], [9]], "float32")
     mask = np.array([[1], [1], [1], [0]], "float32")
-    parts = base._parts(log_p, 0 * log_p + 3, mask)
+    parts = bound_terms(log_p, 0 * log_p + 3, mask)
     assert [part.tolist() for part in parts] == [[2**24 - 7], [9], [2**24 + 2]]
     assert {part.dtype for part in parts} == {np.dtype("float32")}
 

@@ -19,6 +19,7 @@ import tinyvrnn as tv
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.arrays.strict import StrictArray, launches, transfers
+from tinyvrnn.models.batch import Batch
 from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
 
@@ -184,9 +185,9 @@ def test_all_noise_of_a_training_step_is_made_on_the_device(options):
     for backend in ("numpy", "strict"):
         model, x, *_ = checks.small(backend=backend, dtype="float32")
         transfers.reset()
-        eps, given = loop._noise(model, x, Options(seed=4, **options), 3)
+        batch = loop.with_noise(model, Batch(x), Options(seed=4, **options), 3)
         assert transfers.total == 0
-        made.append([eps, *(array for name, array in given.items() if name != "bound")])
+        made.append([a for a in (batch.eps, batch.uniforms, batch.input_mask) if a is not None])
     for host, device in zip(*made, strict=True):
         assert isinstance(device, StrictArray) and np.array_equal(to_host(device), host)
 

@@ -19,7 +19,7 @@ from tinyvrnn.data import scale
 from tinyvrnn.data.baselines import _previous_symbol
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import base, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae
+from tinyvrnn.models import batch, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae, vrnn
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 from tinyvrnn.training import loop, optim, parallel
@@ -356,11 +356,11 @@ def memory_that_hands_on_no_gradient(slopes, ifno, dstate_next, out=None, dstate
 
 sequence_forward, sequence_backward = schedule.sequence_forward, schedule.sequence_backward
 loop_forward, loop_backward, gates_backward = schedule.loop_forward, schedule.loop_backward, gru.gru_gates_backward
-parts = base._parts
+parts = batch.bound_terms
 sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 
-def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, read=None):
+def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, x_in=None):
     """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
     log_p, _, cache = sequence_forward(params, x, eps, likelihood)
     phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
@@ -370,7 +370,7 @@ def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, 
     return log_p, kl(mu_z, gaussian.sigma_of(s), mu_0, sigma_0)[0], cache
 
 
-def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None, read=None):
+def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None, x_in=None):
     """q sees x_t, but the likelihood is that of x_{t-1}."""
     _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
     c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
@@ -487,7 +487,7 @@ rnn_loop_backward = rnn.loop_backward
 vae_forward, vae_backward = vae.terms_forward, vae.terms_backward
 
 
-def rnn_that_sees_its_target(params, x, likelihood, state=None, read=None):
+def rnn_that_sees_its_target(params, x, likelihood, state=None, x_in=None):
     """p(x_t | x_<=t): the prediction is made from h_t, which has seen x_t. Forward and backward agree."""
     _, cache = rnn_forward(params, x, likelihood)
     outputs, predict_cache = rnn.predict_forward(params["predict"], cache.loop.h[1:], likelihood)
@@ -540,27 +540,27 @@ def gradient_that_stops_at_the_cuts(self, cache, dlog_p, dkl, dstate=None, right
     return right(self, cache, dlog_p, dkl)
 
 
-def state_that_stops_at_the_cuts(self, x, eps, state, right=VRNN._state_after):
-    return 0 * right(self, x, eps, state)
+def state_that_stops_at_the_cuts(self, piece, right=VRNN._state_after):
+    return 0 * right(self, piece)
 
 
-def state_of_the_neighbour(self, *args, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
-    *results, state = right(self, *args, **kwargs)
-    return *results, np.roll(state, 1, axis=0)
+def state_of_the_neighbour(self, *args, right=parallel.Workers.gradient):
+    found = right(self, *args)
+    return found._replace(state=np.roll(found.state, 1, axis=0))
 
 
-def state_left_behind(self, *args, state=None, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
-    return right(self, *args, **kwargs)
+def state_left_behind(self, model, chunk, objective, right=parallel.Workers.gradient):
+    return right(self, model, chunk._replace(state=None), objective)
 
 
 def state_kept_for_the_next_batch():
     kept = {}
 
-    def wrong(self, model, x, lengths, *args, state=None, right=parallel.Workers.chunk_loss_and_grads, **kwargs):
-        state = kept.get(x.shape[1]) if state is None else state
-        *results, state = right(self, model, x, lengths, *args, state=state, **kwargs)
-        kept[x.shape[1]] = state
-        return *results, state
+    def wrong(self, model, chunk, objective, right=parallel.Workers.gradient):
+        B = chunk.x.shape[1]
+        found = right(self, model, chunk._replace(state=kept.get(B)) if chunk.state is None else chunk, objective)
+        kept[B] = found.state
+        return found
 
     return wrong
 
@@ -590,12 +590,12 @@ def norm_of_squares(grads):
         return np.sqrt((grads**2).sum())
 
 
-def vae_of_the_mean(params, x, eps, likelihood, read=None):
+def vae_of_the_mean(params, x, eps, likelihood, x_in=None):
     """z = mu_z in place of a draw: an autoencoder with a penalty, whose figure is no bound. Backward agrees."""
     return vae_forward(params, x, 0 * eps, likelihood)
 
 
-def vae_whose_steps_share_their_noise(params, x, eps, likelihood, read=None):
+def vae_whose_steps_share_their_noise(params, x, eps, likelihood, x_in=None):
     return vae_forward(params, x, np.broadcast_to(eps[:1], eps.shape), likelihood)
 
 
@@ -630,7 +630,7 @@ def look_ahead_that_hands_on_no_gradient(p, cache, db, right=lookahead.look_ahea
 # ---- particles, and the exact case ---------------------------------------------------------------
 
 log_ratio, log_ratio_backward = gaussian.gaussian_log_ratio_forward, gaussian.gaussian_log_ratio_backward
-filter_backward, prepare_particles = particles.filter_backward, VRNN._prepare_particles
+filter_backward, particles_of = particles.filter_backward, vrnn._particles
 kalman, exact_noise, linear_prior = linear_gaussian.kalman_filter, linear_gaussian.exact_noise, linear_gaussian.prior
 
 
@@ -685,8 +685,8 @@ def filter_backward_with_the_last_shares(params, cache, *args, **kwargs):
     return filter_backward(params, cache._replace(shares=[cache.shares[-1]] * len(cache.shares)), *args, **kwargs)
 
 
-def particles_that_walk_into_the_padding(self, *given):
-    x, eps, mask = prepare_particles(self, *given)
+def particles_that_walk_into_the_padding(padded):
+    x, eps, mask = particles_of(padded)
     return x, eps, np.ones_like(mask)
 
 
@@ -901,17 +901,17 @@ PLANTED = [
     ),
     (
         "a chunk that starts from the state of another sequence",
-        method(parallel.Workers, "chunk_loss_and_grads", state_of_the_neighbour),
+        method(parallel.Workers, "gradient", state_of_the_neighbour),
         checks.chunks_follow_their_sequences,
     ),
     (
         "a chunk that starts from no state",
-        method(parallel.Workers, "chunk_loss_and_grads", state_left_behind),
+        method(parallel.Workers, "gradient", state_left_behind),
         checks.chunks_follow_their_sequences,
     ),
     (
         "a batch that starts from the state of the one before",
-        method(parallel.Workers, "chunk_loss_and_grads", state_kept_for_the_next_batch()),
+        method(parallel.Workers, "gradient", state_kept_for_the_next_batch()),
         checks.chunks_follow_their_sequences,
     ),
     (
@@ -1121,7 +1121,7 @@ PLANTED = [
     ),
     (
         "particles that walk into the padding",
-        method(VRNN, "_prepare_particles", particles_that_walk_into_the_padding),
+        replace(particles_of, particles_that_walk_into_the_padding),
         checks.ended_sequences_stay,
     ),
     ("KL without its -1, by the exact case", replace(kl, kl_without_its_constant), checks.table_of_gaps),

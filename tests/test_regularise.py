@@ -15,7 +15,8 @@ from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import pad
 from tinyvrnn.gradcheck import rel_error
 from tinyvrnn.models import MODELS, schedule, stepwise
-from tinyvrnn.training.loop import _noise
+from tinyvrnn.models.batch import Batch, Objective
+from tinyvrnn.training.loop import with_noise
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.options import Options, recipe
 from tinyvrnn.training.parallel import Workers
@@ -44,7 +45,7 @@ def test_to_drop_a_number_is_to_scale_its_row_of_the_first_weights(name, options
     """Networks read x_j k_j through W1[j]: with k_j the same at all steps that is W1 scaled by rows, and no dropout."""
     model, x, lengths, given = case(name, options)
     k = np.array([0.0, 1.25, 1.0, 2.0])
-    loss, grads, _ = model.loss_and_grads(x, lengths, keep=np.broadcast_to(k, x.shape), **given)
+    loss, grads, _ = model.loss_and_grads(x, lengths, input_mask=np.broadcast_to(k, x.shape), **given)
     group = FIRST.get(name, "phi_x")
     model.params[group]["W1"][...] *= k[:, None]
     scaled_loss, scaled_grads, _ = model.loss_and_grads(x, lengths, **given)
@@ -58,27 +59,27 @@ def test_to_drop_a_number_is_to_scale_its_row_of_the_first_weights(name, options
 def test_each_step_has_factors_of_its_own(name):
     model, x, lengths, given = case(name, {})
     keep = 2.0 * (checks.rng(3).random(x.shape) < 0.5)
-    loss, grads, _ = model.loss_and_grads(x, lengths, keep=keep, **given)
+    loss, grads, _ = model.loss_and_grads(x, lengths, input_mask=keep, **given)
     direction = checks.rng(4).standard_normal(model.theta.shape)
     theta, ends = model.theta.copy(), []
     for step in (1e-6, -1e-6):
         model.theta[...] = theta + step * direction
-        ends.append(float(model.loss_and_grads(x, lengths, keep=keep, **given)[0]))
+        ends.append(float(model.loss_and_grads(x, lengths, input_mask=keep, **given)[0]))
     assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(grads @ direction, rel=1e-6)
     model.theta[...] = theta
     other = keep.copy()
     other[1] = 2 - other[1]
-    assert model.loss_and_grads(x, lengths, keep=other, **given)[0] != pytest.approx(loss, rel=1e-6)
+    assert model.loss_and_grads(x, lengths, input_mask=other, **given)[0] != pytest.approx(loss, rel=1e-6)
 
 
 def test_the_literal_steps_see_the_same():
     model, x, _, eps = checks.small()
     keep = 2.0 * (checks.rng(3).random(x.shape) < 0.5)
-    log_p, kl, _ = schedule.sequence_forward(model.params, x, eps, model.likelihood, read=x * keep)
+    log_p, kl, _ = schedule.sequence_forward(model.params, x, eps, model.likelihood, x_in=x * keep)
     state = np.zeros((x.shape[1], model.h_dim))
     for t in range(len(x)):
         (log_p_t, kl_t, state), _ = stepwise.step_forward(
-            model.params, x[t], state, eps[t], model.likelihood, read=x[t] * keep[t]
+            model.params, x[t], state, eps[t], model.likelihood, x_in=x[t] * keep[t]
         )
         np.testing.assert_allclose(log_p[t], log_p_t, rtol=1e-12)
         np.testing.assert_allclose(kl[t], kl_t, rtol=1e-12)
@@ -86,8 +87,8 @@ def test_the_literal_steps_see_the_same():
 
 def test_factors_of_another_shape_are_refused():
     model, x, lengths, given = case("vrnn", {})
-    with pytest.raises(tv.DataError, match="Expected keep of shape"):
-        model.loss_and_grads(x, lengths, keep=np.ones(x.shape[1:]), **given)
+    with pytest.raises(tv.DataError, match="Expected input_mask of shape"):
+        model.loss_and_grads(x, lengths, input_mask=np.ones(x.shape[1:]), **given)
 
 
 def test_workers_and_chunks_drop_what_one_worker_drops():
@@ -97,8 +98,8 @@ def test_workers_and_chunks_drop_what_one_worker_drops():
     lengths, rng = np.array([8, 3, 1, 5, 8, 2, 7, 8, 4, 6]), np.random.default_rng(0)
     eps, keep = rng.standard_normal((8, 10, 3)), 2.0 * (rng.random(x.shape) < 0.5)
     with Workers(1) as one, Workers(3) as three:
-        (loss, grads, _), (others_loss, others_grads, _) = (
-            workers.loss_and_grads(model, x, lengths, eps, keep=keep) for workers in (one, three)
+        (loss, grads, *_), (others_loss, others_grads, *_) = (
+            workers.gradient(model, Batch(x, lengths, eps, None, keep), Objective()) for workers in (one, three)
         )
     np.testing.assert_allclose(others_loss, loss, rtol=1e-12)
     np.testing.assert_allclose(others_grads, grads, rtol=1e-9, atol=1e-12)
@@ -112,8 +113,8 @@ def test_workers_and_chunks_drop_what_one_worker_drops():
 
 
 def test_on_average_the_networks_see_as_much_as_is_there():
-    _, given = _noise(tv.VRNN(8, h_dim=4, z_dim=2), np.zeros((40, 50, 8)), Options(epochs=1, dropout=0.3), 0)
-    keep = given["keep"]
+    options = Options(epochs=1, dropout=0.3)
+    keep = with_noise(tv.VRNN(8, h_dim=4, z_dim=2), Batch(np.zeros((40, 50, 8))), options, 0).input_mask
     assert keep.dtype == np.float32 and set(np.unique(keep)) == {np.float32(0), np.float32(1 / 0.7)}
     assert abs(keep.mean() - 1) < 4 * keep.std() / keep.size**0.5
 

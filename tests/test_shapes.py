@@ -83,7 +83,7 @@ def calls_of(model):
     on_device = model.backend.asarray
     calls = {
         "loss_and_grads": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], 0.7),
-        "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], keep=a["keep"]),
+        "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], input_mask=a["keep"]),
         "elbo": lambda a, n: (model.elbo(a["x"], n),),
         "parts": lambda a, n: model.parts(a["x"], n, a["eps"]),
         "reconstruct": lambda a, n: (model.reconstruct(a["x"], n, a["eps"]),),

@@ -16,12 +16,12 @@ from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import batches, pad
-from tinyvrnn.models.base import Parts
+from tinyvrnn.models.batch import Batch, BoundTerms, Gradient, Objective
 from tinyvrnn.training import loop, optim, parallel
 from tinyvrnn.training.loop import _Clock
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import Options
-from tinyvrnn.training.options import of as options_of
+from tinyvrnn.training.options import make_options as options_of
 from tinyvrnn.training.parallel import Workers, cut
 from tinyvrnn.training.state import State
 
@@ -187,10 +187,10 @@ def test_workers_add_up_to_one(count, dtype, tolerance):
     eps = np.random.default_rng(0).standard_normal((*x.shape[:2], 4)).astype(dtype)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps, beta=0.5)
     with Workers(count) as workers:
-        many, again = (workers.loss_and_grads(model, x, lengths, eps, beta=0.5) for _ in range(2))
+        many, again = (workers.gradient(model, Batch(x, lengths, eps), Objective(beta=0.5)) for _ in range(2))
     np.testing.assert_allclose(many[0], loss, rtol=tolerance)
     np.testing.assert_allclose(many[1], grads, atol=tolerance * np.abs(grads).max())
-    for together, alone in zip(many[2], parts):
+    for together, alone in zip(many.terms, parts):
         np.testing.assert_allclose(together, alone, rtol=10 * tolerance)
     assert (many[1] == again[1]).all(), "the same number of workers must give the same bits"
 
@@ -245,13 +245,13 @@ def test_blas_has_the_threads_of_the_split_and_then_those_of_before(threads):
     seen = []
 
     class Watched(Recorder):
-        def loss_and_grads(self, *arguments, **options):
+        def gradient(self, *arguments, **options):
             with one_blas_thread():  # as a model does
                 seen.extend(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
-            return super().loss_and_grads(*arguments, **options)
+            return super().gradient(*arguments, **options)
 
     with Workers(parallel.Split(1, threads)) as workers:
-        workers.loss_and_grads(Watched(), np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))
+        workers.gradient(Watched(), Batch(np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1))), Objective())
     assert seen == [threads] * len(blas)
     assert [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"] == [
         info["num_threads"] for info in blas
@@ -264,57 +264,39 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def loss_and_grads(self, x, lengths, eps, beta, **options):
-        self.calls.append((x, lengths, eps, beta, options, np.geterr()))
-        B = x.shape[1]
-        return float(B), np.full(2, float(B)), Parts(*np.arange(3.0 * B).reshape(3, B))
-
-    def chunk_loss_and_grads(self, x, lengths, eps, beta, **options):
-        result = self.loss_and_grads(x, lengths, eps, beta, **options)
-        return *result, None if options.get("state") is None else options["state"] + 1
+    def gradient(self, batch, objective):
+        self.calls.append((batch, objective, np.geterr()))
+        B, state = batch.x.shape[1], None if batch.state is None else batch.state + 1
+        return Gradient(float(B), np.full(2, float(B)), BoundTerms(*np.arange(3.0 * B).reshape(3, B)), state)
 
 
-@pytest.mark.parametrize("method", ["loss_and_grads", "chunk_loss_and_grads"])
+@pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
-def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, method):
+def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, with_state):
     draw = np.random.default_rng(0)
     x, eps, uniforms, state = (draw.random(shape) for shape in ((9, 5, 2), (9, 5, 4), (9, 5), (5, 3)))
     lengths, keep = np.array([2, 4, 9, 1, 3]), draw.random((9, 5, 6))
-    given = {"uniforms": uniforms} if method == "loss_and_grads" else {"state": state}
-    model = Recorder()
+    model, objective = Recorder(), Objective("iwae", 1, 0.3)
+    given = Batch(x, lengths, eps, uniforms, keep, state if with_state else None)
     with Workers(count) as workers:
-        results = getattr(workers, method)(model, x, lengths, eps, 0.3, keep=keep, bound="iwae", **given)
-    calls = sorted(model.calls, key=lambda call: np.flatnonzero(lengths == call[1][0])[0])
+        results = workers.gradient(model, given, objective)
+    calls = sorted(model.calls, key=lambda call: np.flatnonzero(lengths == call[0].lengths[0])[0])
     slices = cut(5, count)
     assert len(calls) == len(slices)
-    for s, (own_x, own_lengths, own_eps, beta, options, errors) in zip(slices, calls):
+    for s, (own, own_objective, errors) in zip(slices, calls):
         T = max(lengths[s])
-        assert np.array_equal(own_x, x[:T, s]) and np.array_equal(own_eps, eps[:T, s])
-        assert own_x.flags["C_CONTIGUOUS"] and own_eps.flags["C_CONTIGUOUS"]
-        assert own_lengths.tolist() == lengths[s].tolist() and beta == 0.3
-        assert np.array_equal(options.pop("keep"), keep[:T, s]) and options.pop("bound") == "iwae"
-        if method == "loss_and_grads":
-            assert np.array_equal(options.pop("uniforms"), uniforms[:T, s])
-        else:
-            assert np.array_equal(options.pop("state"), state[s])
-        assert not options
+        assert np.array_equal(own.x, x[:T, s]) and np.array_equal(own.eps, eps[:T, s])
+        assert own.x.flags["C_CONTIGUOUS"] and own.eps.flags["C_CONTIGUOUS"]
+        assert own.lengths.tolist() == lengths[s].tolist() and own_objective == objective
+        assert np.array_equal(own.input_mask, keep[:T, s]) and np.array_equal(own.uniforms, uniforms[:T, s])
+        assert np.array_equal(own.state, state[s]) if with_state else own.state is None
         assert errors["over"] == errors["invalid"] == "ignore" and errors["divide"] == "warn"
     sizes = [s.stop - s.start for s in slices]
     mean = sum(size * size for size in sizes) / 5
     assert results[0] == pytest.approx(mean) and results[1] == pytest.approx([mean, mean])
     joined = [np.concatenate([np.arange(3.0 * size).reshape(3, size)[i] for size in sizes]) for i in range(3)]
     assert [part.tolist() for part in results[2]] == [part.tolist() for part in joined]
-    if method == "chunk_loss_and_grads":
-        assert np.array_equal(results[3], state + 1)
-
-
-def test_workers_without_options_hand_none_on_and_weigh_the_kl_by_1():
-    model = Recorder()
-    with Workers(2) as workers:
-        workers.loss_and_grads(model, np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))
-    with Workers(1) as alone:
-        assert alone.chunk_loss_and_grads(model, np.ones((3, 2, 1)), np.array([3, 3]), np.ones((3, 2, 1)))[3] is None
-    assert [call[3] for call in model.calls] == [1.0, 1.0, 1.0] and not any(call[4] for call in model.calls)
+    assert np.array_equal(results.state, state + 1) if with_state else results.state is None
 
 
 def test_the_model_keeps_the_best_weights_as_a_copy(digits8):
@@ -522,9 +504,9 @@ def test_a_record_holds_what_the_epoch_was(bound, monkeypatch):
     first, second = tv.train(model, data, progress=False, **options)
     totals, step = [], 3
     for x, lengths, _ in batches(data.train, 8, seed=3, epoch=1, dtype="float32"):
-        eps, given = loop._noise(model, x, Options(**options), step)
+        batch = loop.with_noise(model, Batch(x, lengths), Options(**options), step)
         step += 1
-        _, grads, parts = model.loss_and_grads(x, lengths, eps, step / 12, **given)
+        _, grads, parts, _ = model.gradient(batch, Options(**options).objective(step / 12))
         totals.append([term.sum(dtype="float64") for term in parts])
     expected = dict(zip(("elbo", "kl", "log_likelihood"), np.sum(totals, axis=0) / 22))
     assert second["train"] == pytest.approx(expected, rel=1e-12)
@@ -566,13 +548,13 @@ def test_after_each_epoch_the_model_is_as_it_is_then_and_in_the_end_the_best():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_a_step_is_given_has_the_dtype_of_the_model(dtype, monkeypatch):
-    seen, own = set(), loop._gradients
+    seen, own = set(), Workers.gradient
 
-    def spy(model, x, lengths, eps, beta, options, workers, given):
-        seen.update((x.dtype.name, eps.dtype.name, given["keep"].dtype.name))
-        return own(model, x, lengths, eps, beta, options, workers, given)
+    def spy(self, model, batch, objective):
+        seen.update(array.dtype.name for array in (batch.x, batch.eps, batch.input_mask))
+        return own(self, model, batch, objective)
 
-    monkeypatch.setattr(loop, "_gradients", spy)
+    monkeypatch.setattr(Workers, "gradient", spy)
     tv.train(small_model(dtype=dtype), small_data("gaussian"), progress=False, epochs=1, dropout=0.5)
     assert seen == {dtype}
 
@@ -622,7 +604,8 @@ def test_workers_agree_on_bounds_of_several_particles(bound, digits8):
     results = []
     for count in (1, 3):
         with Workers(count) as workers:
-            results.append(workers.loss_and_grads(model, x, lengths, eps, 0.7, uniforms, bound=bound))
+            given = Batch(x, lengths, eps, uniforms), Objective(bound, beta=0.7)
+            results.append(workers.gradient(model, *given)[:3])
     for one, several in zip(*results):
         np.testing.assert_allclose(several, one, rtol=1e-11, atol=1e-13)
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn.models.batch import Batch, Objective
 from tinyvrnn.training import worker
 from tinyvrnn.training.parallel import Workers
 
@@ -68,8 +69,8 @@ def vrnn(**options):
 def test_a_worker_computes_the_same_bits(one, model, likelihood):
     model, x, lengths, eps = checks.small(likelihood, model=model)
     until_it_is_ready(one, model)
-    assert one.ask(model, "loss_and_grads", (x, lengths, eps, 0.3), {})
-    loss, grads, parts = one.answer()
+    assert one.ask(model, Batch(x, lengths, eps), Objective(beta=0.3))
+    loss, grads, parts, _ = one.answer()
     expected = model.loss_and_grads(x, lengths, eps, 0.3)
     assert loss == expected[0] and (grads == expected[1]).all() and grads.dtype == model.dtype
     assert all((a == b).all() for a, b in zip(parts, expected[2]))
@@ -87,7 +88,7 @@ def test_a_worker_sees_the_weights_of_each_moment_and_the_state_of_a_chunk(one):
     for factor in (1, 2):
         model.theta = model.theta * factor
         state = np.full((6, 8), 0.5, model.dtype)
-        assert one.ask(model, "chunk_loss_and_grads", (x, lengths, eps), {"state": state})
+        assert one.ask(model, Batch(x, lengths, eps, state=state), Objective())
         loss, grads, _, after = one.answer()
         expected = model.chunk_loss_and_grads(x, lengths, eps, state=state)
         assert loss == expected[0] and (grads == expected[1]).all() and (after == expected[3]).all()
@@ -98,7 +99,7 @@ def test_the_shared_files_name_is_removed_once_and_not_at_each_question(one, mon
     monkeypatch.setattr(worker, "_remove", removed.append)
     one.wait(model)
     for _ in range(3):
-        assert one.ask(model, "loss_and_grads", batch(model), {}) and one.answer()
+        assert one.ask(model, Batch(*batch(model)), Objective()) and one.answer()
     one.rest()
     assert len(removed) == 1
     Path(removed[0]).unlink()
@@ -108,7 +109,7 @@ def test_another_model_takes_the_place_of_the_first(one):
     for model in (vrnn(), tv.VRNN(4, 5, 2, likelihood="gaussian", dtype="float64")):
         until_it_is_ready(one, model)
         x, lengths, eps = batch(model)
-        assert one.ask(model, "loss_and_grads", (x, lengths, eps), {})
+        assert one.ask(model, Batch(x, lengths, eps), Objective())
         assert (one.answer()[1] == model.loss_and_grads(x, lengths, eps)[1]).all()
 
 
@@ -116,10 +117,10 @@ def test_what_the_model_raises_is_raised_here_and_the_worker_lives(one):
     model = vrnn()
     until_it_is_ready(one, model)
     x, lengths, eps = batch(model)
-    assert one.ask(model, "loss_and_grads", (x + 7, lengths, eps), {})
+    assert one.ask(model, Batch(x + 7, lengths, eps), Objective())
     with pytest.raises(tv.DataError, match="x holds 7 to 8, but a Bernoulli likelihood needs"):
         one.answer()
-    assert one.ask(model, "loss_and_grads", (x, lengths, eps), {}) and one.answer()[0] > 0
+    assert one.ask(model, Batch(x, lengths, eps), Objective()) and one.answer()[0] > 0
 
 
 def plan_of(model, folder):
@@ -151,25 +152,25 @@ def test_models_of_users_are_computed_here(one):
     for model in (OwnModel(4, 8, 3), tidy):
         assert not worker.can_be_made_again(model)
         one.wait(model)  # not for ever
-        assert not one.ask(model, "loss_and_grads", batch(model), {}) and not one.ended
+        assert not one.ask(model, Batch(*batch(model)), Objective()) and not one.ended
     assert worker.can_be_made_again(vrnn()) and worker.can_be_made_again(vrnn(likelihood="gmm", components=3))
 
 
 def test_a_worker_that_was_killed_is_done_without(one):
     model = vrnn()
     until_it_is_ready(one, model)
-    assert one.ask(model, "loss_and_grads", batch(model, B=2000), {})
+    assert one.ask(model, Batch(*batch(model, B=2000)), Objective())
     one._process.kill()
     with pytest.raises(EOFError):
         one.answer()
-    assert not one.ask(model, "loss_and_grads", batch(model), {}) and one.ended
+    assert not one.ask(model, Batch(*batch(model)), Objective()) and one.ended
 
 
 def test_an_answer_that_nobody_fetched_is_not_that_to_the_next_question(one):
     model = vrnn()
     until_it_is_ready(one, model)
-    assert one.ask(model, "loss_and_grads", batch(model), {})
-    assert not one.ask(model, "loss_and_grads", batch(model, B=3), {}) and one.ended
+    assert one.ask(model, Batch(*batch(model)), Objective())
+    assert not one.ask(model, Batch(*batch(model, B=3)), Objective()) and one.ended
 
 
 def test_an_interruption_while_asking_leaves_no_answer_to_a_later_question(monkeypatch):
@@ -183,13 +184,13 @@ def test_an_interruption_while_asking_leaves_no_answer_to_a_later_question(monke
             raise KeyboardInterrupt
 
         workers._others[0]._send = interrupted
-        workers.loss_and_grads(model, *batch(model))
+        workers.gradient(model, Batch(*batch(model)), Objective())
     with Workers(2) as workers:
         workers.wait(other)
-        found = workers.loss_and_grads(other, *batch(other))
+        found = workers.gradient(other, Batch(*batch(other)), Objective())
     with Workers(2) as workers:
         workers._others[0].stop()
-        expected = workers.loss_and_grads(other, *batch(other))
+        expected = workers.gradient(other, Batch(*batch(other)), Objective())
     assert found[0] == expected[0] and (found[1] == expected[1]).all()
 
 
@@ -203,12 +204,13 @@ def test_what_the_package_prints_does_not_get_among_the_answers(tmp_path):
     schedule.write_text(text + "\nprint('imported', flush=True)\n")
     code = """if True:
         import numpy as np, tinyvrnn as tv
+        from tinyvrnn.models.batch import Batch, Objective
         from tinyvrnn.training.parallel import Workers
         model = tv.VRNN(4, 8, 3)
         batch = np.zeros((3, 2, 4), "float32"), np.array([3, 3]), np.zeros((3, 2, 3), "float32")
         with Workers(2) as workers:
             workers.wait(model)
-            losses = [workers.loss_and_grads(model, *batch)[0] for _ in range(3)]
+            losses = [workers.gradient(model, Batch(*batch), Objective())[0] for _ in range(3)]
             print("up", len(workers.pids), [round(float(loss), 3) for loss in losses])
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -225,7 +227,7 @@ def test_the_environment_changes_nothing_that_a_worker_computes(set_it, monkeypa
     with Workers(2) as workers, np.errstate(all="ignore"):
         workers.wait(model)
         for _ in range(2):
-            loss, grads, _ = workers.loss_and_grads(model, x, lengths, eps)
+            loss, grads, *_ = workers.gradient(model, Batch(x, lengths, eps), Objective())
         assert len(workers.pids) == 1
     assert np.isfinite(loss) == ("error" not in set_it) and grads.shape == model.theta.shape
 
@@ -256,22 +258,22 @@ def test_workers_give_the_same_bits_when_one_is_killed(moment):
     model = vrnn()
     x, lengths, eps = batch(model)
     with Workers(3) as workers:
-        expected = workers.loss_and_grads(model, x, lengths, eps)
+        expected = workers.gradient(model, Batch(x, lengths, eps), Objective())
         workers.wait(model)
         assert len(workers.pids) == 2
-        whole = workers.loss_and_grads(model, x, lengths, eps)
+        whole = workers.gradient(model, Batch(x, lengths, eps), Objective())
         first, found = workers._others[0], []
         if moment == "before":
             first._process.kill()
         if moment == "within":
             ask = first.ask
             first.ask = lambda *call: (ask(*call), first._process.kill())[0]
-        found.append(workers.loss_and_grads(model, x, lengths, eps))
+        found.append(workers.gradient(model, Batch(x, lengths, eps), Objective()))
         if moment == "after":
             first._process.kill()
-        found += [workers.loss_and_grads(model, x, lengths, eps) for _ in range(2)]
+        found += [workers.gradient(model, Batch(x, lengths, eps), Objective()) for _ in range(2)]
         assert len(workers.pids) == 1
-    for loss, grads, parts in (whole, *found):
+    for loss, grads, parts, _ in (whole, *found):
         assert loss == expected[0] and (grads == expected[1]).all() and (parts.elbo == expected[2].elbo).all()
 
 
@@ -281,9 +283,9 @@ def test_all_slices_but_the_first_are_computed_elsewhere(monkeypatch):
     x, lengths, eps = batch(model)
     with Workers(3) as workers:
         workers.wait(model)
-        own = type(model).loss_and_grads
-        monkeypatch.setattr(tv.VRNN, "loss_and_grads", lambda self, x, *a, **k: here.append(x) or own(self, x, *a, **k))
-        workers.loss_and_grads(model, x, lengths, eps)
+        own = type(model).gradient
+        monkeypatch.setattr(tv.VRNN, "gradient", lambda self, batch, *a: here.append(batch.x) or own(self, batch, *a))
+        workers.gradient(model, Batch(x, lengths, eps), Objective())
     assert [a.shape[1] for a in here] == [2]
 
 
@@ -306,7 +308,7 @@ def test_one_that_still_computes_does_not_rest():
     with Workers(2) as workers:
         other = workers._others[0]
         until_it_is_ready(other, model)
-        assert other.ask(model, "loss_and_grads", batch(model), {})
+        assert other.ask(model, Batch(*batch(model)), Objective())
     assert other.ended and other not in worker._resting
 
 
@@ -332,11 +334,12 @@ def test_no_process_and_no_file_stays(tmp_path):
     """A process that trains with a worker and is killed: the worker ends too, and the shared file has no name."""
     code = """if True:
         import sys, numpy as np, tinyvrnn as tv
+        from tinyvrnn.models.batch import Batch, Objective
         from tinyvrnn.training.worker import Worker
         model, worker = tv.VRNN(4, 8, 3), Worker()
         x, eps = np.zeros((3, 2, 4), "float32"), np.zeros((3, 2, 3), "float32")
         worker.wait(model)
-        worker.ask(model, "loss_and_grads", (x, None, eps), {})
+        worker.ask(model, Batch(x, None, eps), Objective())
         print(worker.pid, flush=True)
         sys.stdin.read()
     """
@@ -377,7 +380,7 @@ def test_serving_ends_without_a_word_when_the_other_process_has(end, capfd, ctrl
 def test_an_answer_that_cannot_be_given_ends_the_serving(tmp_path, ctrl_c):
     model = vrnn()
     plan = plan_of(model, tmp_path)
-    asked = io.BytesIO(pickle.dumps(plan) + pickle.dumps(("loss_and_grads", batch(model), {})))
+    asked = io.BytesIO(pickle.dumps(plan) + pickle.dumps((Batch(*batch(model)), Objective())))
     worker.serve(asked, Broken())
     assert asked.read() == b""
 
@@ -405,7 +408,7 @@ def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, t
         m.setattr(worker, "_resting", [])
         m.setattr(worker.subprocess, "Popen", full)
         with Workers(2) as workers:
-            assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
+            assert workers.gradient(model, Batch(x, lengths, eps), Objective())[0] == pytest.approx(expected)
             workers.wait(model)
             assert workers._others[0].ended and workers.pids == [] and workers._others[0].pid is None
     with monkeypatch.context() as m:
@@ -413,7 +416,7 @@ def test_a_system_without_room_for_a_process_or_a_file_is_no_harm(monkeypatch, t
         assert worker.Worker().ended
     monkeypatch.setattr(worker.tempfile, "mkstemp", full)
     with Workers(2) as workers:
-        assert workers.loss_and_grads(model, x, lengths, eps)[0] == pytest.approx(expected)
+        assert workers.gradient(model, Batch(x, lengths, eps), Objective())[0] == pytest.approx(expected)
 
 
 def test_numbers_that_overflow_are_an_answer_and_no_error(tmp_path):
@@ -421,7 +424,7 @@ def test_numbers_that_overflow_are_an_answer_and_no_error(tmp_path):
     shared = worker.share(plan_of(model, tmp_path))
     shared.theta[...] = 1e30
     with np.errstate(all="raise"):
-        raised, (loss, _) = worker._answer(model, shared, "loss_and_grads", batch(model), {})
+        raised, (loss, *_) = worker._answer(model, shared, Batch(*batch(model)), Objective())
     assert not raised and not np.isfinite(loss)
 
 
@@ -438,8 +441,8 @@ def test_serving_in_this_process_word_for_word(tmp_path, ctrl_c):
         None,
         plan._replace(path=str(tmp_path / "gone")),
         plan,
-        ("loss_and_grads", good, {"beta": 0.3}),
-        ("loss_and_grads", bad, {"beta": 0.5}),
+        (Batch(*good), Objective(beta=0.3)),
+        (Batch(*bad), Objective(beta=0.5)),
         None,
     ):
         pickle.dump(message, asked)
@@ -451,6 +454,6 @@ def test_serving_in_this_process_word_for_word(tmp_path, ctrl_c):
     model.theta = model.theta * 2
     loss, grads, parts = model.loss_and_grads(*good, beta=0.3)
     (raised, found), (raised_too, error) = pickle.load(answers), pickle.load(answers)
-    assert not raised and found[0] == loss and (found[1].elbo == parts.elbo).all() and len(found) == 2
+    assert not raised and found.loss == loss and (found.terms.elbo == parts.elbo).all() and found.grads is None
     assert (shared.grads == grads).all() and shared.ready.tolist() == [1]
     assert raised_too and type(error) is tv.DataError and answers.read() == b""

@@ -34,7 +34,7 @@ from tinyvrnn.errors import ConfigError, DataError, GradientError, TinyvrnnError
 from tinyvrnn.gradcheck import check_model
 from tinyvrnn.gradcheck.all_pairs import PAIRS, check, small_model
 from tinyvrnn.models import MODELS, linear_gaussian
-from tinyvrnn.models.particles import BOUNDS
+from tinyvrnn.models.batch import BOUNDS
 from tinyvrnn.models.vrnn import POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.runs import checkpoint, plots

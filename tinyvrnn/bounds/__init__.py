@@ -10,6 +10,6 @@ Derivations: docs/derivations/importance.md.
 
 from tinyvrnn.bounds.estimates import fivo, iwae
 from tinyvrnn.bounds.evaluation import BoundEvaluation, Evaluation, evaluate, evaluate_elbo
-from tinyvrnn.models.particles import BOUNDS, check_bound
+from tinyvrnn.models.batch import BOUNDS, check_bound
 
 __all__ = ["BOUNDS", "BoundEvaluation", "Evaluation", "check_bound", "evaluate", "evaluate_elbo", "fivo", "iwae"]

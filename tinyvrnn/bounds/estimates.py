@@ -3,7 +3,8 @@
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.errors import DataError
-from tinyvrnn.models.particles import check_bound, log_mean_exp
+from tinyvrnn.models.batch import check_bound
+from tinyvrnn.models.particles import log_mean_exp
 
 ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a usual training batch
 

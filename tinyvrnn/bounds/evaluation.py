@@ -11,7 +11,7 @@ from tinyvrnn.arrays.backend import numbers_of, to_host
 from tinyvrnn.bounds.estimates import draw, fivo, iwae
 from tinyvrnn.data import batches, in_order_of_length
 from tinyvrnn.errors import ConfigError
-from tinyvrnn.models.particles import check_bound
+from tinyvrnn.models.batch import check_bound
 
 
 class Evaluation(NamedTuple):

@@ -1,34 +1,31 @@
-"""What all models share: a flat vector of parameters, checked data, sums of a bound's terms, and the gradient's shape.
+"""What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
-A model says what its parameters are (`_shapes`), how the terms of its bound come about (`_forward_terms`, from a state)
-and what their gradient is (`_backward_terms`, and that of the state); how it reconstructs (`_outputs`) and how it
-samples (`_draw`).
+A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
+(`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
 """
 
-from numbers import Integral, Real
-from typing import NamedTuple
+from numbers import Integral
 
 import numpy as np
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.backend import get_backend
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.params import initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
-from tinyvrnn.nn.cells import cell_of, state_width
-
-
-class Parts(NamedTuple):
-    """The terms of the bound for each sequence of a batch, in nats per sequence, (B,) each. Also parts["elbo"]."""
-
-    elbo: object
-    kl: object
-    log_likelihood: object
-
-    def __getitem__(self, key):
-        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+from tinyvrnn.models.batch import (
+    Batch,
+    Gradient,
+    Objective,
+    bound_terms,
+    check_can_be_cut,
+    check_objective,
+    shape_of,
+    validate,
+)
+from tinyvrnn.nn.cells import cell_of
 
 
 class Model:
@@ -101,60 +98,102 @@ class Model:
         """What a person calls the figure that is trained on."""
         return "ELBO" if self.bound == "elbo" else "log p(x)"
 
-    def loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, recompute=False, keep=None):
-        """Minus the ELBO and its gradient, by the hand-written backward pass.
+    @property
+    def has_state(self):
+        """Whether a recurrent state connects the steps."""
+        return "cell" in self.choices
 
-        x (T, B, X); lengths (B,) real steps of each sequence (None: all T); eps (T, B, Z) standard normal noise
-        (None: drawn, anew in each call, from the model's seed); beta: weight of the KL, for warm-up.
-        keep (T, B, X): factors of what the networks read of x, for dropout; the bound scores x itself (None: all 1).
-        recompute: the same in memory that grows as sqrt(T), for about a fifth more time: see recompute.py.
-        Returns loss = mean over B of -(log-likelihood - beta KL), in nats per sequence; grads, flat like `theta`;
-        Parts of the bound itself (beta = 1). Raises DataError for x or lengths that do not fit the model.
+    def loss_and_grads(
+        self,
+        x,
+        lengths=None,
+        eps=None,
+        beta=1.0,
+        bound="elbo",
+        particles=1,
+        uniforms=None,
+        recompute=False,
+        input_mask=None,
+    ):
+        """The negative bound and its gradient, by the hand-written backward pass.
+
+            loss = -(1/B) sum_b [ log-likelihood_b - beta KL_b ]        (bound "elbo", Eq. 11)
+
+        Parameters
+        ----------
+        x : array (T, B, X)
+            Sequences, time-major and padded; finite numbers that the likelihood can score.
+        lengths : integers (B,), optional
+            Real steps of each sequence, 1 to T. None: all have T.
+        eps : array (T, B, Z) or, for "iwae" and "fivo", (T, B, particles, Z), optional
+            Standard normal noise. None: drawn from the model's seed, anew in each call.
+        beta : float
+            Weight of the KL, for warm-up.
+        bound : "elbo", "iwae" or "fivo"
+            What the loss is the negative of; the latter two are for VRNN and VRNNI, see `tinyvrnn.bounds`.
+        particles : int
+            Draws of z in "iwae" and "fivo", where eps is None.
+        uniforms : array (T, B), optional
+            Numbers in [0, 1) that "fivo" resamples with; needed with its eps.
+        recompute : bool
+            Compute the same gradient in memory that grows as sqrt(T), for about a fifth more time.
+        input_mask : array (T, B, X), optional
+            Dropout mask on the networks' input. The bound scores x itself.
+
+        Returns
+        -------
+        loss : 0-d array
+            Nats per sequence.
+        grads : array (P,)
+            Arranged like `theta`.
+        terms : BoundTerms
+            ELBO, KL and log-likelihood with beta = 1, (B,) each, nats per sequence.
+
+        Raises
+        ------
+        DataError
+            x, lengths, eps, uniforms or input_mask do not fit the model.
+        ConfigError
+            beta, bound, particles or recompute are not possible for it.
         """
-        return self._loss_and_grads(x, lengths, eps, beta, recompute, keep)[:3]
+        batch, objective = (
+            self._batch(x, lengths, eps, uniforms, input_mask),
+            Objective(bound, particles, beta, recompute),
+        )
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
-    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False, keep=None):
-        """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state`, and returns the next one too.
+    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False, input_mask=None):
+        """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
-        state (B, S H): what the call for the chunk before, of the SAME sequences, returned; None: their first chunk. No
-        gradient goes back through it. Returns loss, grads, parts, state. Raises ConfigError for a model without state,
+        state (B, S H): returned by the call for the previous chunk of the SAME sequences; None: their first chunk. No
+        gradient flows back through it. Returns loss, grads, terms, state. Raises ConfigError for a model without state,
         DataError also for a state of other sequences.
         """
-        recomputation.check(self, chunk=True)
-        return self._loss_and_grads(x, lengths, eps, beta, recompute, keep, state)
+        check_can_be_cut(self, "chunk")
+        batch, objective = (
+            self._batch(x, lengths, eps, None, input_mask, state),
+            Objective(beta=beta, recompute=recompute),
+        )
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
 
-    def _loss_and_grads(self, x, lengths, eps, beta, recompute, keep, state=None):
-        beta = finite(beta)  # a NumPy scalar would turn float32 arrays into float64
-        recomputation.check(self, recompute=recompute)
-        if eps is None:
-            eps = self._draw_eps(x, "loss_and_grads", self._draws)
-            self._draws += 1
+    def gradient(self, batch, objective):
+        """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
         with one_blas_thread():
-            x, eps, mask = self._prepare(x, lengths, eps)
-            self._check_state(state, x.shape[1])
-            read, weight = self._read(x, keep), mask / x.shape[1]
-            terms_and_grads = recomputation.terms_and_grads if recompute else Model._terms_and_grads
-            log_p, kl, grads, state = terms_and_grads(self, x, eps, mask, -weight, beta * weight, state, read)
-            parts = _parts(log_p, kl, mask)
-            return self.backend.xp.mean(beta * parts.kl - parts.log_likelihood), grads, parts, state
+            batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
+            if objective.bound != "elbo":
+                return self._particle_gradient(batch, objective.bound, beta)
+            weight = batch.mask / batch.mask.shape[1]
+            if objective.recompute:
+                log_p, kl, grads, state = recomputation.terms_and_grads(self, batch, -weight, beta * weight)
+            else:
+                log_p, kl, cache = self._forward_terms(batch)
+                state = self._last_state(cache)
+                grads = self._flat(self._backward_terms(cache, -weight, beta * weight)[1])
+            terms = bound_terms(log_p, kl, batch.mask)
+            return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
 
-    def _terms_and_grads(self, x, eps, mask, dlog_p, dkl, state, read):
-        log_p, kl, cache = self._forward_terms(x, eps, mask, state, read)
-        state = cache.loop.state[-1].copy() if "cell" in self.choices else None
-        _, named = self._backward_terms(cache, dlog_p, dkl)
-        del cache  # before another vector of theta's size is made
-        return log_p, kl, self._flat(named), state
-
-    def _read(self, x, keep):
-        """What the networks read of x (T, B, X) on the backend."""
-        if keep is None:
-            return x
-        if getattr(keep, "shape", None) != x.shape:
-            raise DataError(f"Expected keep of shape {x.shape} as x, got {shape_of(keep)}.")
-        return x * self._array(keep)
-
-    def _array(self, a):
-        """On the backend, of the model's dtype, and in C's order: sums round otherwise where numbers lie otherwise."""
+    def to_array(self, a):
+        """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
         return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
     def elbo(self, x, lengths=None, eps=None):
@@ -165,27 +204,24 @@ class Model:
         return self.parts(x, lengths, eps).elbo
 
     def parts(self, x, lengths=None, eps=None):
-        """As `elbo`, with its two terms: Parts(elbo, kl, log_likelihood), (B,) each."""
-        log_p, kl, mask, _ = self._forward(x, lengths, eps)
-        return _parts(log_p, kl, mask)
+        """As `elbo`, with its two terms: BoundTerms(elbo, kl, log_likelihood), (B,) each."""
+        log_p, kl, _, batch = self._forward(x, lengths, eps)
+        return bound_terms(log_p, kl, batch.mask)
 
     def chunk_parts(self, x, lengths=None, eps=None, state=None):
-        """As `parts`, for a chunk of longer sequences: it starts from `state`, and returns Parts and the next state.
+        """As `parts`, for a chunk of longer sequences: from `state` on. Returns BoundTerms and the next state.
 
         state (B, S H): as in `chunk_loss_and_grads`; a model without one is given None and returns None.
         Raises ConfigError for a smoothing posterior, which reads each sequence as a whole.
         """
-        recomputation.check(self, chunk="cell" in self.choices)
-        eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
-        with one_blas_thread():
-            x, eps, mask = self._prepare(x, lengths, eps)
-            self._check_state(state, x.shape[1])
-            log_p, kl, cache = self._forward_terms(x, eps, mask, state)
-        return _parts(log_p, kl, mask), cache.loop.state[-1].copy() if "cell" in self.choices else None
+        if self.has_state:
+            check_can_be_cut(self, "chunk")
+        log_p, kl, cache, batch = self._forward(x, lengths, eps, state)
+        return bound_terms(log_p, kl, batch.mask), self._last_state(cache)
 
     def reconstruct(self, x, lengths=None, eps=None):
         """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
-        *_, cache = self._forward(x, lengths, eps)
+        _, _, cache, _ = self._forward(x, lengths, eps)
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
@@ -198,43 +234,41 @@ class Model:
             if not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
         noise.check_seed(seed)
-        eps = None
         if prime is not None:
-            prime, eps, _ = self._prepare(prime, None, self._draw_eps(prime, "prime", seed))
-            n = prime.shape[1]
+            prime = validate(self, self._batch(prime, None, self._draw_eps(prime, "prime", seed)), Objective())
+            n = prime.x.shape[1]
         with one_blas_thread():
-            x = self._draw(n, steps, seed, prime, eps)
-        return x if prime is None else self.backend.xp.concatenate([prime, x])
+            x = self._sample(n, steps, seed, prime)
+        return x if prime is None else self.backend.xp.concatenate([prime.x, x])
 
-    def _forward(self, x, lengths, eps):
+    def _batch(self, *fields):
+        return Batch(*fields)
+
+    def _forward(self, x, lengths, eps, state=None):
+        """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""
         eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
         with one_blas_thread():
-            x, eps, mask = self._prepare(x, lengths, eps)
-            log_p, kl, cache = self._forward_terms(x, eps, mask)
-        return log_p, kl, mask, cache
+            batch = validate(self, self._batch(x, lengths, eps, None, None, state), Objective())
+            return *self._forward_terms(batch), batch
+
+    def _last_state(self, cache):
+        return cache.loop.state[-1].copy() if self.has_state else None
+
+    def _with_fresh_noise(self, batch, objective):
+        """The Batch with noise of its own for each call."""
+        step, self._draws = self._draws, self._draws + 1
+        if objective.bound == "elbo":
+            return batch._replace(eps=self._draw_eps(batch.x, "loss_and_grads", step))
+        check_objective(self, objective)
+        eps = self._draw_eps(batch.x, "loss_and_grads", step, objective.particles)
+        uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", step, self.backend)
+        return batch._replace(eps=eps, uniforms=uniforms)
 
     def _draw_eps(self, x, stream, step, *particles):
         if getattr(x, "ndim", None) != 3:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {shape_of(x)}: see tinyvrnn.data.pad.")
         shape = (*x.shape[:2], *particles, self.z_dim)
         return noise.standard_normal(shape, self.dtype, self.seed, stream, step, self.backend)
-
-    def _prepare(self, x, lengths, eps):
-        """x, eps and the mask of real steps (T, B) on the backend. What stands in the padding is replaced by zeros."""
-        lengths = check_x(x, self.x_dim, lengths, self.likelihood)
-        T, B, _ = x.shape
-        if getattr(eps, "shape", None) != (T, B, self.z_dim):
-            raise DataError(f"Expected eps of shape {(T, B, self.z_dim)} for x {x.shape}, got {shape_of(eps)}.")
-        x, eps, xp = self._array(x), self._array(eps), self.backend.xp
-        if lengths is None or (lengths == T).all():
-            return x, eps, xp.ones((T, B), dtype=self.dtype)
-        mask = xp.arange(T)[:, None] < self.backend.asarray(lengths)
-        x, eps = xp.where(mask[..., None], x, 0), xp.where(mask[..., None], eps, 0)
-        return x, eps, mask.astype(self.dtype)
-
-    def _check_state(self, state, sequences):
-        if state is not None and shape_of(state) != (sequences, state_width(self.params["recur"])):
-            raise DataError(f"Expected the state of {sequences} sequences, got one of shape {shape_of(state)}.")
 
     def _flat(self, named):
         grads = self.backend.xp.empty(self.theta.shape, dtype=self.theta.dtype)
@@ -250,7 +284,6 @@ class Model:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
-_X_MAX = 1e12  # beyond it sums of squares and products of gradients would leave the range of a float32
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))
 
 
@@ -258,53 +291,3 @@ def _name_of(dtype):
     if dtype is not None and dtype in _DTYPES:  # NumPy holds None for float64
         return np.dtype(dtype).name
     raise ConfigError(f'dtype must be "float32" or "float64", got {dtype!r}.')
-
-
-def _parts(log_p, kl, mask):
-    """Sums of the real steps: (T, B) -> (B,). In float64, as a float32 loses digits over a million steps."""
-    log_likelihood, kl = ((term * mask).sum(axis=0, dtype="float64").astype(mask.dtype) for term in (log_p, kl))
-    return Parts(log_likelihood - kl, kl, log_likelihood)
-
-
-def finite(beta):
-    if not isinstance(beta, Real) or not np.isfinite(beta):
-        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
-    return float(beta)
-
-
-def shape_of(value):
-    return getattr(value, "shape", type(value).__name__)
-
-
-def check_x(x, x_dim, lengths, likelihood):
-    """Raises DataError for what the model can't read. Returns lengths as a host array, or None."""
-    if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
-        raise DataError(
-            f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
-        )
-    if isinstance(x, np.ma.MaskedArray):
-        raise DataError("x is a masked array, whose mask would be ignored: give lengths in its place, and x.filled(0).")
-    T, B, _ = x.shape
-    if lengths is not None:
-        lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
-        if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
-            raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
-    if isinstance(x, np.ndarray):  # a device array was checked when its data were read; a look would stop the device
-        _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
-    return lengths
-
-
-def _check_values(x, likelihood):
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"x must hold real numbers, got {x.dtype}: convert it with .astype('float32').")
-    low, high = float(x.min()), float(x.max())
-    if not np.isfinite(low + high):
-        raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
-    bad = likelihood.misfits(x)
-    if bad.any():
-        found = x[bad]
-        raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
-    if max(-low, high) > _X_MAX:
-        raise DataError(
-            f"x reaches from {low:g} to {high:g}, but at most {_X_MAX:g} can be reckoned with: standardise it."
-        )

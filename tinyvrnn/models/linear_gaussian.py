@@ -21,8 +21,8 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.models import stepwise
-from tinyvrnn.models.base import Parts
-from tinyvrnn.models.particles import BOUNDS, copies, filter_forward
+from tinyvrnn.models.batch import BOUNDS, BoundTerms, bound_terms, copies
+from tinyvrnn.models.particles import filter_forward
 
 
 class Chain(NamedTuple):
@@ -230,7 +230,7 @@ class LinearGaussian:
         }
 
     def parts(self, x, lengths=None, eps=None):
-        """The terms of Eq. 11 for each sequence, computed by `stepwise.sequence_forward`. Returns Parts, (B,) each.
+        """The terms of Eq. 11 for each sequence, by `stepwise.sequence_forward`. Returns BoundTerms, (B,) each.
 
         eps (T, B, 1): the noise of one draw; None: the exact expectation over all noise, see `exact_noise`.
         """
@@ -240,7 +240,7 @@ class LinearGaussian:
         n = points.shape[1]
         noise = namespace(x).concatenate([points] * B, axis=1)
         each = self._parts(copies(x, n), _repeated(lengths, n), noise)
-        return Parts(*(term.reshape(B, n).mean(axis=1) for term in each))
+        return BoundTerms(*(term.reshape(B, n).mean(axis=1) for term in each))
 
     def elbo(self, x, lengths=None, eps=None):
         """The ELBO of each sequence, (B,), nats per sequence: exact without eps, of one draw with it."""
@@ -264,8 +264,7 @@ class LinearGaussian:
     def _parts(self, x, lengths, eps):
         mask = self.chain(x, lengths).info[..., 0] > 0
         log_p, kl, _ = stepwise.sequence_forward(self.bind(x, lengths), x, eps, self.likelihood, LINEAR)
-        log_likelihood, kl = (log_p * mask).sum(axis=0), (kl * mask).sum(axis=0)
-        return Parts(log_likelihood - kl, kl, log_likelihood)
+        return bound_terms(log_p, kl, mask.astype(log_p.dtype))
 
 
 def exact_noise(T):

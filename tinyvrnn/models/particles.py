@@ -6,17 +6,14 @@ b K + k. Derivations: docs/derivations/importance.md.
 """
 
 import math
-from numbers import Integral
 from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import namespace
-from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
+from tinyvrnn.models.batch import copies
 from tinyvrnn.models.lookahead import of_sequence_backward, of_sequence_forward
 from tinyvrnn.models.stepwise import NETWORKS, add, step_backward, step_forward
 from tinyvrnn.nn.cells import state_width
-
-BOUNDS = ("elbo", "iwae", "fivo")
 
 
 class ImportanceCache(NamedTuple):
@@ -40,14 +37,6 @@ class FilterCache(NamedTuple):
     ahead: tuple | None  # cache of what a smoothing posterior sees
 
 
-def copies(a, particles):
-    """Each column of a (T, B, ...) K times, side by side: (T, B K, ...)."""
-    T, B, *rest = a.shape
-    wide = namespace(a).empty((T, B, particles, *rest), dtype=a.dtype)
-    wide[...] = a[:, :, None]
-    return wide.reshape(T, B * particles, *rest)
-
-
 def log_mean_exp(log_w):
     """log (1/K) sum_k w_k from log-weights (B, K), in nats, (B,): in log space, as w itself would underflow."""
     xp = namespace(log_w)
@@ -61,16 +50,16 @@ def shares_of(log_w):
     return w / w.sum(axis=1)[:, None]
 
 
-def importance_forward(params, x, eps, mask, likelihood, beta=1.0, read=None):
+def importance_forward(params, x, eps, mask, likelihood, beta=1.0, x_in=None):
     """log (1/K) sum_k w_k of each sequence, (B,), nats, in the batched schedule, and the cache.
 
-    x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p; read as in
+    x (T, B K, X): `copies` of x; eps (T, B K, Z); mask (T, B) of real steps; beta: weight of log q - log p; x_in as in
     `schedule.sequence_forward`.
     Source: Burda et al., 2016, arXiv:1509.00519, equation 8.
     """
     T, B = mask.shape
     wide = copies(mask, x.shape[1] // B)
-    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True, mask=wide, read=read)
+    log_p, ratio, cache = schedule.sequence_forward(params, x, eps, likelihood, sampled=True, mask=wide, x_in=x_in)
     log_w = ((log_p - beta * ratio).reshape(T, B, -1) * mask[:, :, None]).sum(axis=0)
     return log_mean_exp(log_w), ImportanceCache(cache, log_w, mask)
 
@@ -106,7 +95,7 @@ def choose(shares, uniforms, real):
     return Choice(again, xp.where(again[:, None], systematic(shares, uniforms), stay))
 
 
-def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, read=None):
+def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, x_in=None):
     """log of the particle filter's estimate of p(x), (B,), nats, and the cache. The estimate itself is unbiased.
 
     x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: of an earlier
@@ -118,7 +107,7 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
     xp, (T, B) = namespace(x), mask.shape
     K, width = x.shape[1] // B, f.state_dim(params)
     state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
-    ahead, ahead_cache = of_sequence_forward(params, x if read is None else read, copies(mask, K))
+    ahead, ahead_cache = of_sequence_forward(params, x if x_in is None else x_in, copies(mask, K))
     cache = FilterCache([], [], [], mask, ahead_cache)
     for t in range(T):
         shares = shares_of(log_w)
@@ -127,8 +116,8 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
         log_w = xp.where(choice.again[:, None], 0, log_w)
         state = state[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
         b = None if ahead is None else ahead[t]
-        own = None if read is None else read[t]
-        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, own)
+        x_in_t = None if x_in is None else x_in[t]
+        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, x_in_t)
         log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
         for kept, value in zip(cache, (step, choice, shares)):
             kept.append(value)
@@ -160,13 +149,3 @@ def filter_backward(params, cache, dtotal, likelihood, beta=1.0):
     grads = of_sequence_backward(params, cache.ahead, xp.stack(daheads[::-1]))
     total["phi_x"] = {leaf: total["phi_x"][leaf] + g for leaf, g in grads["phi_x"].items()}
     return total | {"backward": grads["backward"]}
-
-
-def check_bound(bound, particles, model=None):
-    """Raises ConfigError for a bound that is none of BOUNDS or not the model's, and for particles below 1."""
-    if bound not in BOUNDS:
-        raise ConfigError(unknown_name("bound", bound, BOUNDS))
-    if model is not None and bound not in model.bounds:
-        raise ConfigError(f"{bound} weighs draws of a VRNN, and this model is of kind {model.name}: leave bound out.")
-    if not isinstance(particles, Integral) or particles < 1:
-        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")

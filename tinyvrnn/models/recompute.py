@@ -11,7 +11,6 @@ Source: Chen et al., 2016, arXiv:1604.06174; Gruslys et al., 2016, arXiv:1606.03
 import math
 
 from tinyvrnn.arrays.backend import namespace
-from tinyvrnn.errors import ConfigError
 
 
 def cut(T):
@@ -20,34 +19,20 @@ def cut(T):
     return [slice(start, min(start + length, T)) for start in range(0, T, length)]
 
 
-def terms_and_grads(model, x, eps, mask, dlog_p, dkl, state, read):
+def terms_and_grads(model, batch, dlog_p, dkl):
     """log_p, kl (T, B), the flat gradient for dlog_p, dkl (T, B), and the state after the last step.
 
-    model: one with a state; x (T, B, X), eps (T, B, Z), mask (T, B); state (B, S H) before the first step, or None;
-    read (T, B, X): what the networks read.
+    batch: a validated Batch, for a model with a state.
     """
-    xp, pieces, states = namespace(x), cut(len(x)), [state]
-    for piece in pieces[:-1]:
-        states.append(model._state_after(read[piece], eps[piece], states[-1]))
-    log_p, kl, grads = xp.empty_like(mask), xp.empty_like(mask), xp.zeros_like(model.theta)
+    xp, pieces, starts = namespace(batch.x), cut(len(batch.x)), [batch.state]
+    for s in pieces[:-1]:
+        starts.append(model._state_after(batch.steps(s)._replace(state=starts[-1])))
+    log_p, kl, grads = xp.empty_like(batch.mask), xp.empty_like(batch.mask), xp.zeros_like(model.theta)
     last = dstate = None
-    for piece, before in zip(pieces[::-1], states[::-1]):
-        log_p[piece], kl[piece], cache = model._forward_terms(x[piece], eps[piece], mask[piece], before, read[piece])
+    for s, start in zip(pieces[::-1], starts[::-1]):
+        log_p[s], kl[s], cache = model._forward_terms(batch.steps(s)._replace(state=start))
         last = cache.loop.state[-1].copy() if last is None else last
-        dstate, named = model._backward_terms(cache, dlog_p[piece], dkl[piece], dstate)
+        dstate, named = model._backward_terms(cache, dlog_p[s], dkl[s], dstate)
         del cache  # before the next piece is made
         grads += model._flat(named)
     return log_p, kl, grads, last
-
-
-def check(model, chunk=None, recompute=False, bound="elbo"):
-    """Raises ConfigError where `model` can't be trained by chunks (of so many steps), or with recomputation."""
-    for name, wanted in (("chunk", chunk), ("recompute", recompute)):
-        if not wanted:
-            continue
-        if "cell" not in model.choices:
-            raise ConfigError(f"{name} is for a model that has a state, and a {model.name} has none: leave it out.")
-        if getattr(model, "posterior", None) == "smoothing":
-            raise ConfigError(f"{name} cuts sequences, and a smoothing posterior reads each as a whole: leave one out.")
-        if bound != "elbo":
-            raise ConfigError(f"{name} is for the bound elbo, got {bound}: leave one out.")

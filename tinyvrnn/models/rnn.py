@@ -74,38 +74,38 @@ class RNN(Model):
             "recur": get_cell(self.cell).shapes(F, H),
         }
 
-    def _forward_terms(self, x, eps, mask, state=None, read=None):
-        log_p, cache = sequence_forward(self.params, x, self.likelihood, state, read)
-        return log_p, namespace(x).zeros_like(log_p), cache
+    def _forward_terms(self, batch):
+        log_p, cache = sequence_forward(self.params, batch.x, self.likelihood, batch.state, batch.x_in)
+        return log_p, namespace(log_p).zeros_like(log_p), cache
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
         return sequence_backward_with_state(self.params, cache, dlog_p, self.likelihood, dstate)
 
-    def _state_after(self, x, eps, state):
-        phi_x, _ = features_forward(self.params["phi_x"], x)
-        return loop_forward(self.params["recur"], phi_x, state).state[-1].copy()
+    def _state_after(self, batch):
+        phi_x, _ = features_forward(self.params["phi_x"], batch.x_in)
+        return loop_forward(self.params["recur"], phi_x, batch.state).state[-1].copy()
 
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
 
-    def _draw(self, n, steps, seed, prime, eps):
+    def _sample(self, n, steps, seed, prime):
         """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
         state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
         if prime is not None:
-            state = self._state_after(prime, eps, state)
+            state = self._state_after(prime)
         return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
 
 
 # ---- all steps at once ---------------------------------------------------------------------------
 
 
-def sequence_forward(params, x, likelihood, state=None, read=None):
+def sequence_forward(params, x, likelihood, state=None, x_in=None):
     """log p(x_t | x_<t) of every step, (T, B) in nats, and the cache. x (T, B, X).
 
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
-    read (T, B, X): what the network reads in place of x, which log p still scores (None: x): input dropout.
+    x_in (T, B, X): the networks' input, x with dropout; None: x. log p always scores x.
     """
-    phi_x, phi_x_cache = features_forward(params["phi_x"], x if read is None else read)
+    phi_x, phi_x_cache = features_forward(params["phi_x"], x if x_in is None else x_in)
     loop = loop_forward(params["recur"], phi_x, state)
     outputs, predict_cache = predict_forward(params["predict"], loop.h[:-1], likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)

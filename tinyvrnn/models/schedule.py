@@ -68,16 +68,16 @@ class SequenceCache(NamedTuple):
     log_p: tuple
 
 
-def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None, read=None):
+def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None, x_in=None):
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
     x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
     log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
     mask (T, B): 1 in the real steps (None: all are real), for a smoothing posterior, which starts at a sequence's end.
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
-    read (T, B, X): what the networks read in place of x, which log p still scores (None: x): input dropout.
+    x_in (T, B, X): the networks' input, x with dropout; None: x. log p always scores x.
     """
-    phi_x, phi_x_cache = mlp_forward(params["phi_x"], x if read is None else read)
+    phi_x, phi_x_cache = mlp_forward(params["phi_x"], x if x_in is None else x_in)
     loop = loop_forward(params, phi_x, eps, state, mask)
     mu_z, sigma_z = split(loop.o)[0], sigma_of(split(loop.o)[1])
     (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1])

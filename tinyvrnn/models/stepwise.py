@@ -46,15 +46,15 @@ NETWORKS = Equations(
 )
 
 
-def step_forward(params, x, state, eps, likelihood, f=NETWORKS, sampled=False, ahead=None, read=None):
+def step_forward(params, x, state, eps, likelihood, f=NETWORKS, sampled=False, ahead=None, x_in=None):
     """One step. x (B, X), state (B, S H) with h_{t-1}, eps (B, Z). Returns (log_p (B,), kl (B,), state_t), cache.
 
     f: Equations. sampled: the second term of Eq. 11 as log q(z_t) - log p(z_t) at the z_t that was drawn, whose mean is
-    the KL; an importance weight needs it so. ahead (B, F): b_t of a smoothing posterior, see lookahead.py. read (B, X):
-    what the networks read in place of x (None: x).
+    the KL; an importance weight needs it so. ahead (B, F): b_t of a smoothing posterior, see lookahead.py. x_in (B, X):
+    the networks' input, x with dropout; None: x.
     """
     h = f.h_of(params, state)  # all of it for a GRU
-    phi_x, phi_x_cache = f.features_forward(params["phi_x"], x if read is None else read)
+    phi_x, phi_x_cache = f.features_forward(params["phi_x"], x if x_in is None else x_in)
     (mu_0, sigma_0), prior_cache = f.prior_forward(params["prior"], h)  # Eq. 5
     (mu_z, sigma_z), infer_cache = f.infer_forward(params["infer"], phi_x if ahead is None else ahead, h)  # Eq. 9
     z, z_cache = reparameterise_forward(mu_z, sigma_z, eps)

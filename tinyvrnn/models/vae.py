@@ -18,6 +18,7 @@ from tinyvrnn.distributions.gaussian import (
 )
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import Batch
 from tinyvrnn.models.equations import decode_backward, decode_forward, encode_backward, encode_forward
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
@@ -73,11 +74,13 @@ class VAE(Model):
     def _draw_eps(self, x, stream, step):
         return super()._draw_eps(_with_steps(x), stream, step)
 
-    def _prepare(self, x, lengths, eps):
-        return super()._prepare(_with_steps(x), lengths, _with_steps(eps))
+    def _batch(self, *fields):
+        batch = Batch(*fields)
+        x, eps, input_mask = (_with_steps(a) for a in (batch.x, batch.eps, batch.input_mask))
+        return batch._replace(x=x, eps=eps, input_mask=input_mask)
 
-    def _forward_terms(self, x, eps, mask, state=None, read=None):
-        return terms_forward(self.params, x, eps, self.likelihood, read)
+    def _forward_terms(self, batch):
+        return terms_forward(self.params, batch.x, batch.eps, self.likelihood, batch.x_in)
 
     def _backward_terms(self, cache, dlog_p, dkl, dstate=None):
         return None, terms_backward(self.params, cache, dlog_p, dkl, self.likelihood)
@@ -85,7 +88,7 @@ class VAE(Model):
     def _outputs(self, cache):
         return decode_forward(self.params["decode"], cache.z, self.likelihood)[0]
 
-    def _draw(self, n, steps, seed, prime, eps):
+    def _sample(self, n, steps, seed, prime):
         """z ~ N(0, I), x ~ p(x | z), afresh at each step: a prime tells it nothing."""
         xs = []
         for t in range(steps):
@@ -96,14 +99,14 @@ class VAE(Model):
         return self.backend.xp.stack(xs)
 
 
-def terms_forward(params, x, eps, likelihood, read=None):
+def terms_forward(params, x, eps, likelihood, x_in=None):
     """The terms of Eq. 3, one draw of z for each step (Eq. 4): log p(x | z) and KL(q(z | x) || N(0, I)).
 
-    x (..., X), eps (..., Z). Returns log_p (...) and kl (...) in nats, and the cache. read (..., X): what the encoder
-    reads in place of x, which log p still scores (None: x): input dropout.
+    x (..., X), eps (..., Z). Returns log_p (...) and kl (...) in nats, and the cache. x_in (..., X): the
+    encoder's input, x with dropout; None: x. log p always scores x.
     """
     xp = namespace(x)
-    (mu_z, sigma_z), encode_cache = encode_forward(params["encode"], x if read is None else read)
+    (mu_z, sigma_z), encode_cache = encode_forward(params["encode"], x if x_in is None else x_in)
     z, eps_cache = reparameterise_forward(mu_z, sigma_z, eps)
     outputs, decode_cache = decode_forward(params["decode"], z, likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)

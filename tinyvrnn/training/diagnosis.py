@@ -1,14 +1,14 @@
-"""What of a batch was the first number not to be finite: the equation, the step, the leaf, and whose sequence it was.
+"""Locate the first non-finite number of a batch: its equation, step, leaf and sequence.
 
-It runs once, before a run stops, so it is free to compute everything again, the slow and plain way.
+This runs once, before a run stops, so it may compute everything again, slowly and plainly.
 """
 
 import numpy as np
 
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import leaves, views
+from tinyvrnn.models.batch import validate
 from tinyvrnn.models.equations import encode_forward, prior_forward
-from tinyvrnn.models.particles import copies
 
 NAMED = 5  # sequences in a sentence
 MOST_STEPS = 2**20  # of all sequences together, whose arrays are held at once
@@ -26,23 +26,23 @@ EQUATIONS = {  # of each group of weights, in the order in which a gradient come
 }
 
 
-def diagnose(model, x, lengths, index, eps, beta=1.0, **given):
-    """A clause for a person. Arguments as of `model.loss_and_grads`; index (B,): whose number in the split each is."""
-    if x.shape[0] * x.shape[1] > MOST_STEPS:
-        return f"somewhere in {x.shape[1]} sequences of {x.shape[0]} steps, too many to compute again at once"
+def diagnose(model, batch, objective, index):
+    """A clause for a person. index (B,): the number in the training split of each sequence of the Batch."""
+    T, B, _ = batch.x.shape
+    if T * B > MOST_STEPS:
+        return f"somewhere in {B} sequences of {T} steps, too many to compute again at once"
     with np.errstate(all="ignore"):
         bad = _bad_leaves(model, model.theta)
         if bad:
             return f"the weights {bad[0]} hold it already"
-        found = _in_forward(model, x, lengths, index, eps, given.get("keep"))
-        return found or _in_gradient(model, x, lengths, index, eps, beta, given)
+        return _in_forward(model, batch, objective, index) or _in_gradient(model, batch, objective, index)
 
 
-def quantities(model, cache, read):
+def quantities(model, cache, x_in):
     """Name -> arrays (T, B, ...) that a forward pass made, in the order in which a step makes them."""
     outputs = model._outputs(cache)
     if model.name == "vae":
-        q, _ = encode_forward(model.params["encode"], read)
+        q, _ = encode_forward(model.params["encode"], x_in)
         return {"mu_z, sigma_z of Eq. 3": q, "z of Eq. 4": (cache.z,), "p(x | z) of Eq. 3": outputs}
     loop = cache.loop
     phi_x, h = {"phi_x": (loop.phi_x,)}, (loop.state[1:],)
@@ -58,33 +58,29 @@ def quantities(model, cache, read):
     return phi_x | of_z | {"p(x_t | ...) of Eq. 6": outputs, "h of Eq. 7": h}
 
 
-def _in_forward(model, x, lengths, index, eps, keep):
-    if eps.ndim == 4:  # particles
-        K = eps.shape[2]
-        x, keep = copies(x, K), None if keep is None else copies(keep, K)
-        eps = eps.reshape(len(eps), -1, eps.shape[3])
-        lengths, index = np.repeat(lengths, K), np.repeat(index, K)
-    x, eps, mask = model._prepare(x, lengths, eps)
-    read = model._read(x, keep)
-    log_p, kl, cache = model._forward_terms(x, eps, mask, None, read)
-    made = quantities(model, cache, read) | {"log p(x_t | ...)": (log_p,), "the KL of Eq. 11": (kl,)}
-    bad = (
-        np.stack([_bad_columns(arrays) for arrays in made.values()], axis=1) & (to_host(mask) > 0)[:, None]
-    )  # (T, names, B)
+def _in_forward(model, batch, objective, index):
+    batch = validate(model, batch, objective)
+    if objective.bound != "elbo":
+        index = np.repeat(index, batch.eps.shape[2])
+        batch = batch.widened()
+    log_p, kl, cache = model._forward_terms(batch)
+    made = quantities(model, cache, batch.x_in) | {"log p(x_t | ...)": (log_p,), "the KL of Eq. 11": (kl,)}
+    real = to_host(batch.mask) > 0
+    bad = np.stack([_bad_columns(arrays) for arrays in made.values()], axis=1) & real[:, None]  # (T, names, B)
     if not bad.any():
         return None
     t, name, _ = np.argwhere(bad)[0]
     return f"{list(made)[name]} at step t = {t} of {_sequences(index[bad[t, name]])}"
 
 
-def _in_gradient(model, x, lengths, index, eps, beta, given):
+def _in_gradient(model, batch, objective, index):
     """The first bad leaf and the sequences whose own gradients are bad, or the leaf that makes the norm overflow."""
-    alone = [_gradient(model, x, lengths, eps, beta, given, slice(b, b + 1)) for b in range(len(lengths))]
+    alone = [model.gradient(batch.sequences(slice(b, b + 1)), objective).grads for b in range(len(index))]
     bad = [_bad_leaves(model, grads) for grads in alone]
     if any(bad):
         own = sorted({leaf for leaves_of_one in bad for leaf in leaves_of_one}, key=_backwards)
         return f"the gradient of {_with_equation(own[0])}, for {_sequences(index[[len(b) > 0 for b in bad]])}"
-    whole = np.abs(to_host(_gradient(model, x, lengths, eps, beta, given, slice(None))))
+    whole = np.abs(to_host(model.gradient(batch.sequences(slice(None)), objective).grads))
     if np.isfinite(np.linalg.norm(whole)):
         return "a number that does not come again when the batch is computed anew"
     greatest = max(leaves(views(whole, model.shapes)), key=lambda named: named[1].max())
@@ -100,12 +96,6 @@ def _backwards(leaf):
 
 def _with_equation(leaf):
     return f"{leaf} ({EQUATIONS[leaf.split('.')[0]]})"
-
-
-def _gradient(model, x, lengths, eps, beta, given, s):
-    T = lengths[s].max()
-    own = {name: value if isinstance(value, str) else value[:T, s] for name, value in given.items()}
-    return model.loss_and_grads(x[:T, s], lengths[s], eps[:T, s], beta, **own)[1]
 
 
 def _bad_columns(arrays):

@@ -8,15 +8,16 @@ import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import numbers_of, to_host
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
-from tinyvrnn.training import options as training_options
+from tinyvrnn.models.batch import Batch, rows
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
+from tinyvrnn.training.options import make_options
 from tinyvrnn.training.parallel import Workers, split_for
 from tinyvrnn.training.state import State
 
@@ -33,7 +34,7 @@ def train(model, data, progress=True, on_epoch=None, run=None, **options):
     Raises DataError where data do not fit the model, DivergedError at a loss or gradient that is not finite,
     CheckpointError where the run's folder can't be used, KeyboardInterrupt after Ctrl-C, between two batches.
     """
-    options = training_options.of(options)
+    options = make_options(options)
     _check_fit(model, data)
     options.check_for(model)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
@@ -125,29 +126,31 @@ class _Training:
     def _batch(self, x, lengths, index):
         """One batch: a step of the optimiser, or with `chunk` several. Returns lr, beta and the gradient's norm."""
         options, state, model = self.options, self.state, self.model
-        eps, given = _noise(model, x, options, state.step)
-        lr, beta, totals = self.clock.lr(), self.clock.beta(), self.state.totals
-        for loss, grads, parts in _gradients(model, x, lengths, eps, beta, options, self.workers, given):
+        lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
+        batch, objective = with_noise(model, Batch(x, lengths), options, state.step), options.objective(beta)
+        for chunk, before in batch.chunks(options.chunk):  # one, or with `chunk` several, whose state is carried on
+            chunk = chunk._replace(state=rows(rnn_state, before))
+            loss, grads, terms, rnn_state = self.workers.gradient(model, chunk, objective)
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
-                self._leave_out(x, lengths, index, eps, beta, given)
+                self._leave_out(batch, objective, index)
                 break
             state.optimiser.step(model.theta, grads, lr)
-            totals = totals + model.backend.xp.stack([term.sum(dtype="float64") for term in parts])
+            totals = totals + model.backend.xp.stack([term.sum(dtype="float64") for term in terms])
         else:
             state.totals, state.seen = totals, state.seen + len(lengths)
         state.batch += 1
         state.step += 1
         return lr, beta, norm
 
-    def _leave_out(self, x, lengths, index, eps, beta, given):
+    def _leave_out(self, batch, objective, index):
         """Counts a batch that is left out; one more raises DivergedError, which names what is wrong."""
         options, state = self.options, self.state
         state.skipped += 1
         weights_are_well = bool(self.model.backend.xp.isfinite(self.model.theta).all())
         if state.skipped <= options.skip_nonfinite and weights_are_well:
             return
-        found = diagnose(self.model, x, lengths, index, eps, beta, **given)
+        found = diagnose(self.model, batch, objective, index)
         raise DivergedError(
             f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
             f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
@@ -204,46 +207,17 @@ class _Training:
             raise KeyboardInterrupt(f"after step {self.state.step}{self._saved()}")
 
 
-def _gradients(model, x, lengths, eps, beta, options, workers, given):
-    """Yields loss, grads, parts of a batch: once, or with `chunk` once for each stretch of so many steps.
-
-    Each gradient is taken with the weights as they are when it is asked for: the caller steps in between. A sequence
-    that has ended drops out; the state of each other one is carried on, from a chunk to the next of the same sequence.
-    """
-    given = given | ({"recompute": True} if options.recompute else {})
-    keep = given.pop("keep", None)
-    if options.chunk is None:
-        yield workers.loss_and_grads(model, x, lengths, eps, beta, keep=keep, **given)
-        return
-    state = None
-    for start in range(0, len(x), options.chunk):
-        going = lengths > start
-        chunk = slice(start, start + options.chunk)
-        left = np.minimum(lengths[going] - start, options.chunk)
-        if state is not None:
-            state = state[numbers_of(going[lengths > start - options.chunk], model.backend)]
-        there = numbers_of(going, model.backend)
-        own_eps, own_keep = (None if a is None else a[chunk][:, there] for a in (eps, keep))
-        *results, state = workers.chunk_loss_and_grads(
-            model, x[chunk][:, going], left, own_eps, beta, state=state, keep=own_keep, **given
-        )
-        yield results
-
-
-def _noise(model, x, options, step):
-    """eps of a step, (T, B, Z) or with particles (T, B, K, Z), and the other arguments of `workers.loss_and_grads`.
-
-    All of it is made where the model is, and does not cross to a device.
-    """
-    (T, B, _), Z, given = x.shape, model.z_dim, {}
+def with_noise(model, batch, options, step):
+    """The Batch with all that is random in a step, made where the model is, so that none of it crosses to a device."""
+    (T, B, _), shape, uniforms, input_mask = batch.x.shape, (*batch.x.shape[:2], model.z_dim), None, None
     if options.bound != "elbo":
+        shape = (T, B, options.particles, model.z_dim)
         uniforms = noise.uniform((T, B), "float64", options.seed, "resample", step, model.backend)
-        given = {"bound": options.bound, "uniforms": uniforms}
-    shape = (T, B, options.particles, Z) if given else (T, B, Z)
     if options.dropout:
-        drawn = noise.uniform(x.shape, "float64", options.seed, "dropout", step, model.backend)
-        given["keep"] = (drawn >= options.dropout).astype(model.dtype) / (1 - options.dropout)
-    return noise.standard_normal(shape, model.dtype, options.seed, "train", step, model.backend), given
+        drawn = noise.uniform(batch.x.shape, "float64", options.seed, "dropout", step, model.backend)
+        input_mask = (drawn >= options.dropout).astype(model.dtype) / (1 - options.dropout)
+    eps = noise.standard_normal(shape, model.dtype, options.seed, "train", step, model.backend)
+    return batch._replace(eps=eps, uniforms=uniforms, input_mask=input_mask)
 
 
 def _check_fit(model, data):

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.errors import ConfigError, unknown_name
-from tinyvrnn.models.particles import check_bound
-from tinyvrnn.models.recompute import check as check_long
+from tinyvrnn.models.batch import Objective, check_bound, check_can_be_cut, check_objective
 
 SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
 RECIPE = {"epochs": 30}
@@ -88,12 +87,17 @@ class Options(NamedTuple):
                 raise ConfigError(f"{name} must be a positive number, got {value!r}.")
 
     def check_for(self, model):
-        """Raises ConfigError where `model` can't be trained so."""
-        check_bound(self.bound, self.particles, model)
-        check_long(model, self.chunk, self.recompute, self.bound)
+        """Raises ConfigError where `model` cannot be trained with these options."""
+        check_objective(model, self.objective())
+        if self.chunk:
+            check_can_be_cut(model, "chunk", self.bound)
+
+    def objective(self, beta=1.0):
+        """The Objective of a step whose KL has the weight beta."""
+        return Objective(self.bound, self.particles, beta, self.recompute)
 
 
-def of(given):
+def make_options(given):
     """Options of keywords, checked; with neither epochs nor minutes, 20 epochs. Raises ConfigError."""
     unknown = set(given) - set(Options._fields)
     if unknown:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.cpu import available_cores, blas_threads
-from tinyvrnn.models.base import Parts
+from tinyvrnn.models.batch import BoundTerms, Gradient
 from tinyvrnn.training import worker
 
 LARGE = 2_500_000  # parameters; docs/performance.md
@@ -43,7 +42,7 @@ def split_for(model, batch, workers):
 
 
 class Workers:
-    """Computes `model.loss_and_grads` on slices of the batch at once: one here, each other in a process of its own.
+    """Computes the gradient of slices of a batch at the same time: one here, each other in a process of its own.
 
     Use as a context manager. split: a Split, or a number of slices.
     """
@@ -70,41 +69,19 @@ class Workers:
         for other in self._others:
             other.wait(model)
 
-    def loss_and_grads(self, model, x, lengths, eps, beta=1.0, uniforms=None, **options):
-        """As `model.loss_and_grads`, for host arrays."""
-        return combine(*self._of_slices(model, "loss_and_grads", x, lengths, eps, beta, uniforms, **options))
-
-    def chunk_loss_and_grads(self, model, x, lengths, eps, beta=1.0, state=None, **options):
-        """As `model.chunk_loss_and_grads`, for host arrays."""
-        results, counts = self._of_slices(model, "chunk_loss_and_grads", x, lengths, eps, beta, state=state, **options)
-        states = [result[3] for result in results]
-        state = states[0] if len(states) == 1 else np.concatenate(states)
-        return *combine([result[:3] for result in results], counts), state
-
-    def _of_slices(self, model, method, x, lengths, eps, beta, uniforms=None, keep=None, state=None, **options):
-        slices = cut(x.shape[1], self.split.slices)
-        calls = [_call_for(s, x, lengths, eps, beta, uniforms, keep, state, options) for s in slices]
-        with blas_threads(self.split.blas_threads):
-            asked = [other.ask(model, method, *call) for other, call in zip(self._others, calls[1:])]
-            results = [_here(model, method, *calls[0])]
-            for other, is_asked, call in zip(self._others, asked, calls[1:]):
-                results.append((is_asked and _answer_of(other)) or _here(model, method, *call))
-        return results, [s.stop - s.start for s in slices]
-
-
-def _call_for(s, x, lengths, eps, beta, uniforms, keep, state, options):
-    """The arguments and options of the call for a slice of the batch."""
-    T = lengths[s].max()  # a slice need not be padded to the longest sequence of the whole batch
-    own_x, own_eps = (namespace(a).ascontiguousarray(a[:T, s]) for a in (x, eps))
-    own = options if uniforms is None else options | {"uniforms": uniforms[:T, s]}
-    own = own if keep is None else own | {"keep": keep[:T, s]}
-    own = own if state is None else own | {"state": state[s]}
-    return (own_x, lengths[s], own_eps, beta), own
-
-
-def _here(model, method, arguments, options):
-    with np.errstate(over="ignore", invalid="ignore"):  # the loop looks at the loss, and says what is wrong
-        return getattr(model, method)(*arguments, **options)
+    def gradient(self, model, batch, objective):
+        """The Gradient of a Batch, as `model.gradient`. lengths must be given where there are several slices."""
+        slices = cut(batch.x.shape[1], self.split.slices)
+        parts = [batch] if len(slices) == 1 else [batch.sequences(s) for s in slices]
+        with (
+            blas_threads(self.split.blas_threads),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):  # callers check the loss
+            asked = [other.ask(model, part, objective) for other, part in zip(self._others, parts[1:])]
+            results = [model.gradient(parts[0], objective)]
+            for other, is_asked, part in zip(self._others, asked, parts[1:]):  # a dead worker's slice is computed here
+                results.append((is_asked and _answer_of(other)) or model.gradient(part, objective))
+        return combine(results, [s.stop - s.start for s in slices])
 
 
 def _answer_of(other):
@@ -120,15 +97,19 @@ def cut(count, parts):
 
 
 def combine(results, counts):
-    """The mean loss, gradient and the joined Parts of slices with `counts` sequences each. Reuses the gradients."""
+    """The mean loss and gradient, and the joined terms and states, of slices with `counts` sequences each.
+
+    Overwrites the gradients of the slices.
+    """
     if len(results) == 1:
         return results[0]
     shares = [count / sum(counts) for count in counts]
-    losses, gradients, parts = zip(*results)
+    losses, gradients, terms, states = zip(*results)
     for grads, share in zip(gradients, shares):
         grads *= share
     total = gradients[0]
     for grads in gradients[1:]:
         total += grads
     loss = sum(loss * share for loss, share in zip(losses, shares))
-    return loss, total, Parts(*(np.concatenate(terms) for terms in zip(*parts)))
+    state = None if states[0] is None else np.concatenate(states)
+    return Gradient(loss, total, BoundTerms(*(np.concatenate(values) for values in zip(*terms))), state)

@@ -99,8 +99,8 @@ class Worker:
         """Whether there is no such process, or no more."""
         return self._process is None or self._process.poll() is not None
 
-    def ask(self, model, method, arguments, options):
-        """Whether the worker now computes model.method(*arguments, **options); `answer` has the result.
+    def ask(self, model, batch, objective):
+        """Whether the worker now computes model.gradient(batch, objective); `answer` has the result.
 
         A worker that was asked before and did not answer is given up: something was raised meanwhile.
         """
@@ -112,7 +112,7 @@ class Worker:
             self._forget_path()
             self._shared.theta[...] = model.theta
             self._asked = True  # before it is: whoever is interrupted within does not know how much was sent
-            self._send((method, arguments, options))
+            self._send((batch, objective))
             return True
         except OSError:
             return self.stop()
@@ -126,7 +126,7 @@ class Worker:
             self.stop()
 
     def answer(self):
-        """(loss, grads, ...) as the method returns them; grads is shared memory, good until the next question.
+        """The Gradient; its grads are shared memory, valid until the next question.
 
         Raises what the method raised, or EOFError where the worker has ended.
         """
@@ -137,8 +137,7 @@ class Worker:
         self._asked = False
         if raised:
             raise result
-        loss, *others = result
-        return loss, self._shared.grads, *others
+        return result._replace(grads=self._shared.grads)
 
     def rest(self):
         """Lets go of the model and of the memory, so that another training can have the process."""
@@ -218,16 +217,16 @@ def _make(plan):
     return model, shared
 
 
-def _answer(model, shared, method, arguments, options):
-    """(False, the result but for grads, which are in the shared memory), or (True, what was raised)."""
+def _answer(model, shared, batch, objective):
+    """(False, the Gradient without its grads, which are in the shared memory), or (True, the exception)."""
     model.theta = shared.theta
     try:
         with np.errstate(all="ignore"):  # who asked looks at the loss
-            loss, grads, *others = getattr(model, method)(*arguments, **options)
+            result = model.gradient(batch, objective)
     except Exception as error:
         return True, error
-    shared.grads[...] = grads
-    return False, (loss, *others)
+    shared.grads[...] = result.grads
+    return False, result._replace(grads=None)
 
 
 def _remove(path):

@@ -1,0 +1,245 @@
+"""What a call of a model takes, in two records, and the one place where they are checked.
+
+`Batch` holds the data and the noise, `Objective` what is maximised. The public calls of a model make both, and
+`validate` checks and converts them at the border: the functions behind it rely on what they are given.
+"""
+
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyvrnn.arrays.backend import backend_of, namespace, to_host
+from tinyvrnn.errors import ConfigError, DataError, unknown_name
+from tinyvrnn.nn.cells import state_width
+
+BOUNDS = ("elbo", "iwae", "fivo")
+X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
+
+
+class Batch(NamedTuple):
+    """B sequences of T steps, padded to the longest one, with the noise of one call.
+
+    x (T, B, X): the data. lengths (B,): real steps of each sequence, on the host; None: all T. eps (T, B, Z), or
+    (T, B, K, Z) for K particles: standard normal noise. uniforms (T, B): for resampling particles.
+    input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. state (B, S H): before the
+    first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
+    """
+
+    x: object
+    lengths: object = None
+    eps: object = None
+    uniforms: object = None
+    input_mask: object = None
+    state: object = None
+    mask: object = None
+
+    @property
+    def x_in(self):
+        """The networks' input, (T, B, X): x with dropout."""
+        return self.x if self.input_mask is None else self.x * self.input_mask
+
+    def steps(self, s):
+        """The batch of the steps in the slice s; lengths count from its start."""
+        x, lengths, *others, state, mask = self
+        eps, uniforms, input_mask, mask = (None if a is None else a[s] for a in (*others, mask))
+        lengths = None if lengths is None else np.clip(lengths - s.start, 0, s.stop - s.start)
+        return Batch(x[s], lengths, eps, uniforms, input_mask, state, mask)
+
+    def sequences(self, index):
+        """The batch of some sequences: a slice or host indices. It is cut to the longest of them."""
+        T = len(self.x) if self.lengths is None else self.lengths[index].max()
+        x, eps, uniforms, input_mask, mask = (
+            None if a is None else _columns(a[:T], index)
+            for a in (self.x, self.eps, self.uniforms, self.input_mask, self.mask)
+        )
+        lengths = None if self.lengths is None else self.lengths[index]
+        return Batch(x, lengths, eps, uniforms, input_mask, rows(self.state, index), mask)
+
+    def chunks(self, size):
+        """Yields (chunk, before) for each `size` steps: the sequences that still run, and their rows in the last chunk.
+
+        size None: the whole batch at once.
+        """
+        if size is None:
+            yield self, slice(None)
+            return
+        for start in range(0, len(self.x), size):
+            running = self.lengths > start
+            before = np.flatnonzero(running[self.lengths > start - size])
+            yield self.steps(slice(start, start + size)).sequences(np.flatnonzero(running)), before
+
+    def widened(self):
+        """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
+        T, B, K, Z = self.eps.shape
+        x, input_mask, mask = (None if a is None else copies(a, K) for a in (self.x, self.input_mask, self.mask))
+        lengths = None if self.lengths is None else np.repeat(self.lengths, K)
+        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, input_mask, None, mask)
+
+
+class Objective(NamedTuple):
+    """What is maximised: bound "elbo", "iwae" or "fivo", the latter two with K particles; beta weighs the KL.
+
+    recompute: the same gradient in memory that grows as the square root of T (recompute.py).
+    """
+
+    bound: str = "elbo"
+    particles: int = 1
+    beta: float = 1.0
+    recompute: bool = False
+
+
+class BoundTerms(NamedTuple):
+    """The terms of the bound for each sequence of a batch, in nats per sequence, (B,) each. Also terms["elbo"]."""
+
+    elbo: object
+    kl: object
+    log_likelihood: object
+
+    def __getitem__(self, key):
+        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+
+
+class Gradient(NamedTuple):
+    """loss: minus the objective, nats per sequence; grads: flat like theta; terms of the ELBO; state after the end."""
+
+    loss: object
+    grads: object
+    terms: BoundTerms
+    state: object = None
+
+
+def bound_terms(log_p, kl, mask):
+    """BoundTerms of log_p, kl (T, B): sums over the real steps, in float64, as float32 loses digits over many steps."""
+    log_likelihood, kl = ((term * mask).sum(axis=0, dtype="float64").astype(mask.dtype) for term in (log_p, kl))
+    return BoundTerms(log_likelihood - kl, kl, log_likelihood)
+
+
+def rows(state, index):
+    """The rows of a state (B, S H) at a slice or host indices; None stays None."""
+    if state is None or isinstance(index, slice):
+        return None if state is None else state[index]
+    return state[backend_of(state).asarray(index)]
+
+
+def copies(a, particles):
+    """Each column of a (T, B, ...) K times, side by side: (T, B K, ...)."""
+    T, B, *rest = a.shape
+    wide = namespace(a).empty((T, B, particles, *rest), dtype=a.dtype)
+    wide[...] = a[:, :, None]
+    return wide.reshape(T, B * particles, *rest)
+
+
+def _columns(a, index):
+    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
+    return namespace(a).ascontiguousarray(a[:, index])
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def validate(model, batch, objective):
+    """The Batch on the model's backend and in its dtype, with its mask; zeros stand in the padding.
+
+    Raises ConfigError for an objective that the model does not have, DataError for arrays that do not fit it.
+    """
+    check_objective(model, objective)
+    lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
+    _check_arrays(model, batch, objective)
+    x, eps, uniforms, input_mask = (
+        None if a is None else model.to_array(a) for a in (batch.x, batch.eps, batch.uniforms, batch.input_mask)
+    )
+    xp, (T, B, _) = model.backend.xp, x.shape
+    if lengths is None or (lengths == T).all():
+        mask = xp.ones((T, B), dtype=model.dtype)
+    else:
+        real = xp.arange(T)[:, None] < model.backend.asarray(lengths)
+        x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
+        mask = real.astype(model.dtype)
+    return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
+
+
+def check_objective(model, objective):
+    """Raises ConfigError where `model` cannot be trained on the objective."""
+    bound, particles, beta, recompute = objective
+    check_bound(bound, particles, model)
+    if not isinstance(beta, Real) or not np.isfinite(beta):
+        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
+    if recompute:
+        check_can_be_cut(model, "recompute", bound)
+
+
+def check_bound(bound, particles=1, model=None):
+    """Raises ConfigError for an unknown bound, one that the model does not have, and fewer than 1 particle."""
+    if bound not in BOUNDS:
+        raise ConfigError(unknown_name("bound", bound, BOUNDS))
+    if model is not None and bound not in model.bounds:
+        raise ConfigError(f"{bound} weighs draws of a VRNN, and this model is of kind {model.name}: leave bound out.")
+    if not isinstance(particles, Integral) or particles < 1:
+        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
+
+
+def check_can_be_cut(model, option, bound="elbo"):
+    """Raises ConfigError where `model` cannot be computed in pieces of the steps, as `option` asks."""
+    if not model.has_state:
+        raise ConfigError(f"{option} is for a model that has a state, and a {model.name} has none: leave it out.")
+    if getattr(model, "posterior", None) == "smoothing":
+        raise ConfigError(f"{option} cuts sequences, and a smoothing posterior reads each as a whole: leave one out.")
+    if bound != "elbo":
+        raise ConfigError(f"{option} is for the bound elbo, got {bound}: leave one out.")
+
+
+def check_x(x, x_dim, lengths, likelihood):
+    """Raises DataError for data that the model cannot read. Returns lengths as a host array, or None."""
+    if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
+        raise DataError(
+            f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
+        )
+    if isinstance(x, np.ma.MaskedArray):
+        raise DataError("x is a masked array, whose mask would be ignored: give lengths in its place, and x.filled(0).")
+    T, B, _ = x.shape
+    if lengths is not None:
+        lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
+        if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
+            raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
+    if isinstance(x, np.ndarray):  # a device array was checked when its data were read; a look would stop the device
+        _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
+    return lengths
+
+
+def shape_of(value):
+    """The shape of an array, or the name of another type: the end of a message."""
+    return getattr(value, "shape", type(value).__name__)
+
+
+def _check_arrays(model, batch, objective):
+    T, B, _ = batch.x.shape
+    if objective.bound == "elbo":
+        expected, named = (T, B, model.z_dim), f"{(T, B, model.z_dim)} for x {batch.x.shape}"
+    else:
+        K = batch.eps.shape[2] if getattr(batch.eps, "ndim", None) == 4 else 1
+        expected, named = (T, B, K, model.z_dim), f"(T, B, particles, {model.z_dim})"
+    if getattr(batch.eps, "shape", None) != expected:
+        raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")
+    if objective.bound == "fivo" and getattr(batch.uniforms, "shape", None) != (T, B):
+        raise DataError(f"Expected uniforms of shape {(T, B)} for resampling, got {shape_of(batch.uniforms)}.")
+    if batch.input_mask is not None and shape_of(batch.input_mask) != batch.x.shape:
+        raise DataError(f"Expected input_mask of shape {batch.x.shape} as x, got {shape_of(batch.input_mask)}.")
+    if batch.state is not None and shape_of(batch.state) != (B, state_width(model.params["recur"])):
+        raise DataError(f"Expected the state of {B} sequences, got one of shape {shape_of(batch.state)}.")
+
+
+def _check_values(x, likelihood):
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"x must hold real numbers, got {x.dtype}: convert it with .astype('float32').")
+    low, high = float(x.min()), float(x.max())
+    if not np.isfinite(low + high):
+        raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
+    bad = likelihood.misfits(x)
+    if bad.any():
+        found = x[bad]
+        raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
+    if max(-low, high) > X_MAX:
+        raise DataError(
+            f"x reaches from {low:g} to {high:g}, beyond {X_MAX:g}, where float32 overflows: standardise it."
+        )
