@@ -70,6 +70,9 @@ FAULTS = {
         "for k in reversed(range(len(names))))",
         "test_kernels",
     ),
+    "one_page.py": Fault(
+        "a variance for a deviation", "mu_z + sigma_z * eps[t]", "mu_z + sigma_z**2 * eps[t]", "test_one_page"
+    ),
     "gradcheck/all_pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
     ),
