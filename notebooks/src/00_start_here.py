@@ -2,10 +2,10 @@
 # # 00 · Start here
 #
 # In this course you build a Variational Recurrent Neural Network (VRNN, Chung et al., 2015,
-# [arXiv:1506.02216](https://arxiv.org/abs/1506.02216)): a model that learns a distribution over sequences, and draws
-# new ones from it. Every equation is derived, computed and checked, and every gradient is made by hand.
+# [arXiv:1506.02216](https://arxiv.org/abs/1506.02216)), a model that learns a distribution over sequences and draws new
+# sequences from it. You derive, compute and check every equation, and you write every gradient by hand.
 #
-# First, see one at work. Run the cells from top to bottom (Shift-Enter); five minutes from now you have samples.
+# First, see one at work. Run the cells from top to bottom (Shift-Enter); in five minutes you have samples.
 
 # %%
 # %matplotlib inline
@@ -24,8 +24,8 @@ blue, orange, green, purple, *_ = tv.plots.COLOURS
 # %% [markdown]
 # ## A picture is a sequence
 #
-# Handwritten digits, black and white. Read each from top to bottom: a sequence of 28 steps, each step a row of 28
-# pixels.
+# Take black-and-white handwritten digits and read each one from top to bottom: it is a sequence of 28 steps, and each
+# step is a row of 28 pixels.
 
 # %%
 data = tv.load_data("digits")
@@ -37,34 +37,35 @@ assert x.shape == (28, 32, 28) and set(np.unique(x)) == {0.0, 1.0}
 tv.plots.samples(x, binary=True, title="32 sequences of the training set")
 
 # %% [markdown]
-# ## A model, and its one number
+# ## A model, and its score
 #
-# A VRNN reads a row, changes its state $h_t$, and says what the next row may be. At each step it also draws a hidden
-# variable $z_t$, which decides what all pixels of the row have in common.
+# A VRNN reads a row, updates its state $h_t$, and predicts the next row. At each step it also draws a latent variable
+# $z_t$, which decides what all pixels of the row have in common.
 
 # %%
 model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
 print(f"{model.theta.size:,} parameters in one vector; by name: {', '.join(model.params)}")
 
 # %% [markdown]
-# How probable are the digits to it? $\log p(x)$ itself cannot be computed, but a lower bound can, the **ELBO**, in nats
-# per sequence. It has two parts, and one call gives them all, with the gradient:
+# How probable are the digits under this model? $\log p(x)$ itself cannot be computed, but a lower bound can: the
+# **ELBO**, in nats per sequence. It is the difference of two terms. One call returns the bound, both terms and the
+# gradient:
 
 # %%
 loss, grads, parts = model.loss_and_grads(x, lengths)
 elbo, log_likelihood, kl = (tv.to_host(part).mean() for part in (parts.elbo, parts.log_likelihood, parts.kl))
 print(f"before training: ELBO {elbo:.0f} = log-likelihood {log_likelihood:.0f} - KL {kl:.0f} nats per sequence")
-print(f"784 coins, all fair, would have {784 * np.log(0.5):.0f}")
+print(f"784 fair coins would have {784 * np.log(0.5):.0f}")
 assert abs(elbo - (log_likelihood - kl)) < 1e-2 and abs(float(loss) + elbo) < 1e-2 and grads.shape == model.theta.shape
 assert elbo < 784 * np.log(0.5)
 
 # %% [markdown]
-# Untrained, it is no better than tossing a coin for each pixel.
+# Before training, the model is no better than a fair coin for each pixel.
 #
 # ## Training
 #
-# Four thousand digits, ten times over. This takes about half a minute. (One worker and a fixed seed: the same sums in
-# the same order, however many cores there are. Left to itself, `tv.train` takes as many workers as help.)
+# Ten epochs over four thousand digits take about half a minute. (With one worker and a fixed seed, the result does not
+# depend on the number of cores. By default, `tv.train` uses as many workers as help.)
 
 # %%
 start = time.perf_counter()
@@ -78,8 +79,8 @@ print(f"{len(records)} epochs in {seconds:.0f} s")
 tv.plots.curves(records, units=data.units)
 
 # %% [markdown]
-# Is that good? Compare, on digits it has not seen, with two trivial models: each pixel by itself, and each pixel given
-# the one above it.
+# Is that good? Compare it, on digits it has not seen, with two trivial models: one treats each pixel independently, the
+# other predicts each pixel from the one above it.
 
 # %%
 found = tv.bounds.evaluate_elbo(model, data.test)
@@ -92,22 +93,23 @@ for name, log_p in tv.data.baselines(data).items():
 # %% [markdown]
 # ## Samples
 #
-# Now let it write. Row by row: draw $z_t$, draw 28 pixels, remember both, go on. None of these is in the training set,
-# and none was picked.
+# Now let the model draw. For each row it draws $z_t$, draws 28 pixels, and updates its state with both. None of these
+# samples is in the training set, and none was hand-picked.
 
 # %%
 drawn = tv.to_host(model.sample(n=48, steps=28, seed=0))
 known, new = (a.transpose(1, 0, 2).reshape(-1, 784) for a in (tv.pad(data.train)[0], drawn))
-apart = known.sum(axis=1) + new.sum(axis=1)[:, None] - 2 * new @ known.T  # pixels in which two pictures differ
-print("each differs from every training digit")
+apart = known.sum(axis=1) + new.sum(axis=1)[:, None] - 2 * new @ known.T  # number of pixels that differ
+print("each sample differs from every training digit")
 assert drawn.shape == (28, 48, 28) and apart.min() > 0
 
 # %% tags=["volatile"]
 tv.plots.samples(drawn, binary=True, title="48 samples")
 
 # %% [markdown]
-# Most are digits, some are scrawl: it has practised for half a minute. It knows how strokes go on, which no model
-# of single pixels does. Give it the upper half of a digit of the test set, and let it go on in eight ways:
+# Most of them are digits, and some are scrawl, after half a minute of training. The model knows how strokes continue,
+# which no model of single pixels does. Give it the upper half of a test digit, and let it complete the lower half eight
+# times:
 
 # %%
 tops, _ = tv.pad(data.test[[3, 7]])
@@ -117,16 +119,19 @@ assert np.array_equal(continued[:14], primes)
 
 # %% tags=["volatile"]
 picture = continued.copy()
-picture[:14] *= 0.55  # what was given, in grey
+picture[:14] *= 0.55  # the given half, in grey
 tv.plots.samples(picture, binary=True, columns=8, title="upper half given (grey), lower half drawn")
 
 # %% [markdown]
-# That was the whole way from data to samples. The rest of the course takes it apart.
+# That was the whole way from data to samples. The rest of the course takes it apart. The whole model, gradients
+# included, fits on one page of plain NumPy, `tinyvrnn/one_page.py`: read it first, and keep it open beside the
+# notebooks (`python -m tinyvrnn.one_page` trains it and draws eight small digits).
 #
 # ## The map
 #
-# The paper has eleven equations. Each has a function of the package, and a notebook that derives it. Read from left to
-# right: two older models, the VRNN's own pieces, the bound that joins them, and what one does with a bound.
+# The paper has eleven equations. Each one has a function in the package and a notebook that derives it. Read the map
+# from left to right: two older models, the parts of the VRNN, the bound that joins them, and what you can do with the
+# bound.
 
 # %%
 boxes = {  # name: (across, up, text, notebook)
@@ -171,11 +176,11 @@ axes.axis("off");
 # | 10 | the posterior $q(z \mid x)$ | [04] | `tinyvrnn.models.schedule.loop_forward` |
 # | 11 | the ELBO | [05] | `tinyvrnn.models.schedule.sequence_forward` |
 #
-# Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient by hand;
-# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): what the bound costs;
-# [10](10_one_code_two_backends.ipynb): the same on a GPU; [11](11_the_bug_museum.ipynb): a dozen bugs, and who sees
-# them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. 09 to 12 may be read in any order, or left
-# out.
+# Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient, by hand;
+# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is;
+# [10](10_one_code_two_backends.ipynb): the same code on a GPU; [11](11_the_bug_museum.ipynb): a dozen bugs, and which
+# checks catch them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. You can read 09 to 12 in any
+# order, or skip them.
 #
 # [01]: 01_sequences_and_the_rnn.ipynb
 # [02]: 02_the_vae.ipynb
@@ -185,7 +190,7 @@ axes.axis("off");
 #
 # ## How a notebook works
 #
-# One idea a cell. A cell that names a function can show it: the source in front of you is the code that runs.
+# Each cell has one idea. A cell that discusses a function can show its source: you read the code that runs.
 
 # %%
 tv.course.show(tv.distributions.gaussian.reparameterise_forward)
@@ -194,24 +199,24 @@ tv.course.show(tv.distributions.gaussian.reparameterise_forward)
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
 #
-# Beside each function stands the test that guards it, and each number in the text is checked by an `assert` in a cell.
+# Next to each function stands the test that guards it, and an `assert` in a cell checks each number in the text.
 #
-# The letters are the paper's, in the text and in the code:
+# Text and code use the paper's notation:
 #
 # | | | shape |
 # |---|---|---|
-# | $x_t$ | what is seen at step $t$: a row, a frame of sound | `x` $(T, B, X)$, time first |
-# | $z_t$ | the hidden variable | `z` $(T, B, Z)$ |
-# | $h_t$ | the state, all that is remembered | `h` $(T, B, H)$ |
-# | $\epsilon_t$ | the noise that $z_t$ is made of | `eps` $(T, B, Z)$ |
+# | $x_t$ | the observation at step $t$: a row, a frame of sound | `x` $(T, B, X)$, time first |
+# | $z_t$ | the latent variable | `z` $(T, B, Z)$ |
+# | $h_t$ | the state: everything the model remembers | `h` $(T, B, H)$ |
+# | $\epsilon_t$ | the noise from which $z_t$ is computed | `eps` $(T, B, Z)$ |
 # | $\mu, \sigma$ | mean and **standard deviation** of a Gaussian, never a variance | as what they describe |
 # | $da$ | $\partial L / \partial a$, the gradient of a loss $L$ | as $a$ |
 #
 # ## How an exercise works
 #
-# There are gaps to fill, `...  # YOUR CODE HERE`. The cell after a gap grades what you wrote, e.g.
-# `tv.course.check("06.1", my_linear_backward)`. Here is a small exercise made up for this page: *given $y = a^2$, entry
-# by entry, and the gradient $dy$, write $da$*.
+# An exercise has a gap to fill, `...  # YOUR CODE HERE`. The cell after the gap grades your code, e.g.
+# `tv.course.check("06.1", my_linear_backward)`. Here is a small exercise made up for this page: *given $y = a^2$,
+# elementwise, and the gradient $dy$, write $da$*.
 
 # %%
 demo = Task(
@@ -220,7 +225,7 @@ demo = Task(
     reference=lambda a, dy: 2 * a * dy,
     draw=lambda rng: tuple(rng.standard_normal((2, rng.integers(2, 6), 4))),
     names=("da",),
-    mistakes=(Mistake("The chain rule's other factor is missing: what became of dy?", lambda a, dy: 2 * a),),
+    mistakes=(Mistake("A factor of the chain rule is missing: where does dy enter?", lambda a, dy: 2 * a),),
 )
 
 
@@ -234,7 +239,8 @@ except tv.course.NotYet as hint:
     print(hint)
 
 # %% [markdown]
-# A hint to the cause, not the answer. (In the other notebooks it stands in red below the cell.) Mended:
+# The hint points to the cause and does not give the answer away. (In the other notebooks it appears in red below the
+# cell.) Fixed:
 
 
 # %%
@@ -245,11 +251,11 @@ def my_square_backward(a, dy):
 grade("demo", demo, my_square_backward)
 
 # %% [markdown]
-# Your function was called with random arguments of several sizes, in float64 and in float32; its values, shapes and
-# types were compared with the right ones, and that it left its arguments alone. Call it wrong, endless or empty: you
-# get a sentence. Try as often as you like.
+# The grader called your function with random arguments of several sizes, in float64 and in float32. It compared values,
+# shapes and types with the correct ones, and checked that your function did not modify its arguments. If your function
+# raises an error, never returns, or returns nothing, you get a message that says so. Try as often as you like.
 #
-# What you have passed is kept in your home folder. `tinyvrnn course status` in a terminal prints it, and so does
+# Your progress is stored in your home folder. To print it, run `tinyvrnn course status` in a terminal, or
 
 # %%
 print("\n".join(tv.course.status().splitlines()[:-1]))
@@ -257,18 +263,18 @@ print("\n".join(tv.course.status().splitlines()[:-1]))
 # %% [markdown]
 # ## What you will be able to do
 #
-# - derive the bound of a VRNN line by line, and say what each line assumes;
-# - write the backward pass of every piece of it, and check it so that a wrong one is found;
-# - train one, read its curves, and see a dead latent variable when there is one;
-# - say what the bound costs, in nats, where the exact answer is known;
-# - find the bugs that public code of this kind keeps having.
+# - derive the bound of a VRNN line by line, and name the assumption behind each line;
+# - write the backward pass of each of its parts, with a check that catches a wrong one;
+# - train a VRNN, read its learning curves, and recognise a dead latent variable;
+# - say how loose the bound is, in nats, where the exact answer is known;
+# - find the bugs that keep appearing in public code for such models.
 #
-# You need calculus, the chain rule above all, and NumPy. An evening a notebook is a good pace.
+# You need NumPy and calculus, above all the chain rule. One notebook an evening is a good pace.
 #
 # ## What you now know
 #
 # - A VRNN learns a distribution over sequences and draws from it, one step at a time.
-# - Its measure is the ELBO, a lower bound of $\log p(x)$: log-likelihood minus KL, in nats per sequence.
-# - Where each equation is, and how your answers are graded.
+# - Its score is the ELBO, a lower bound of $\log p(x)$: log-likelihood minus KL, in nats per sequence.
+# - You know which notebook covers each equation, and how your answers are graded.
 #
 # On to [01 · Sequences and the plain RNN](01_sequences_and_the_rnn.ipynb).

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 01 · Sequences and the plain RNN
 #
-# A sequence model is a probability distribution over sequences of any length. A recurrent network is the plainest one:
-# it reads, it remembers, and it says what may come next. How good it can be depends on what it is allowed to say, and
-# one bell curve is too little when the next step is a fork.
+# A sequence model is a probability distribution over sequences of any length. A recurrent network is the simplest one:
+# it reads a step, updates its state, and predicts the next step. Its quality depends on the distributions it can
+# express, and a single Gaussian is not enough when the next step is a fork.
 #
 # *You need*: NumPy, probability densities, logarithms. *It takes* about an hour.
 
@@ -25,26 +25,25 @@ bernoulli, gaussian, gmm = (tv.distributions.LIKELIHOODS[name] for name in ("ber
 # %% [markdown]
 # ## Sequences are ragged
 #
-# Nine people said the Japanese vowels *ae*, again and again. Each utterance is a sequence of steps, each step twelve
-# numbers that describe its sound, and no two utterances need be equally long:
+# Nine speakers said the Japanese vowels *ae*, again and again. Each utterance is a sequence of steps, and each step is
+# twelve numbers that describe its sound. Utterances differ in length:
 
 # %%
 data = tv.load_data("vowels")
 print(data)
 
 # %% [markdown]
-# Arrays are not ragged. So a batch is cut to the longest: **padded**, with a **mask** $w$ that says which steps are
-# real,
+# Arrays are not ragged. So a batch is **padded** to its longest sequence, and a **mask** $w$ marks the real steps:
 #
 # $$w_{t,b} = \begin{cases} 1 & t \le T_b \\ 0 & \text{otherwise,} \end{cases}$$
 #
-# where $T_b$ is the length of sequence $b$. Time comes first, `x` is $(T, B, X)$: then `x[t]` is everything that
-# happens at one step, and it lies together in memory.
+# where $T_b$ is the length of sequence $b$. Time is the first axis, `x` is $(T, B, X)$: then `x[t]` holds one step of
+# all sequences, and is contiguous in memory.
 
 # %%
 x, lengths = tv.pad(data.train[:6])
 T, B, X = x.shape
-mask = np.arange(T)[:, None] < lengths  # code counts steps from 0
+mask = np.arange(T)[:, None] < lengths  # the code counts steps from 0
 print(f"x has shape {x.shape}, lengths {lengths.tolist()}; {mask.mean():.0%} of the steps are real")
 assert T == lengths.max() and np.array_equal(mask.sum(axis=0), lengths) and not x[~mask].any()
 
@@ -58,8 +57,8 @@ right.set(title="Their mask: real steps (dark) and padding", xlabel="step t", yl
 # %% [markdown]
 # ### Exercise 01.1 (write): padding
 #
-# Make `x` $(T, B, X)$ and `mask` $(T, B)$ of a list of arrays $(T_b, X)$. Zeros in the padding, ones and zeros in the
-# mask, both in the type of the data. A real step may well be all zeros.
+# From a list of arrays $(T_b, X)$, make `x` $(T, B, X)$ and `mask` $(T, B)$. The padding is zeros, the mask is ones and
+# zeros, and both have the dtype of the data. A real step may be all zeros.
 
 
 # %%
@@ -80,21 +79,22 @@ def my_pad(sequences):
 tv.course.check("01.1", my_pad)
 
 # %% [markdown]
-# ## What a log-likelihood is measured in
+# ## Units of a log-likelihood
 #
-# A model is judged by $\log p(x)$ of sequences that it has not seen. Natural logarithms give **nats**; one nat is
-# $1 / \log 2 \approx 1.44$ bits. Two units are in use, and they must not be mixed up:
+# We judge a model by $\log p(x)$ of sequences it has not seen. Natural logarithms give **nats**; one nat is
+# $1 / \log 2 \approx 1.44$ bits. Two units are in use. Do not confuse them:
 #
 # $$\underbrace{\frac1B \sum_{b} \sum_{t} w_{t,b} \log p_{t,b}}_{\text{nats per sequence}}
 # \qquad\qquad
 # \underbrace{\frac{\sum_b \sum_t w_{t,b} \log p_{t,b}}{\sum_b \sum_t w_{t,b}}}_{\text{nats per step}}$$
 #
-# The second is a ratio of totals. It is **not** the mean of each sequence's own mean: that would let a short sequence
-# count as much as a long one.
+# The second is a ratio of totals. It is **not** the mean of the sequences' means, which would give a short sequence the
+# same weight as a long one.
 #
 # ### Exercise 01.2 (bug): nats per step
 #
-# Here is code as one finds it. One of its two numbers is wrong as soon as the batch is ragged. Mend it.
+# This code looks like code you meet in practice. One of its two numbers is wrong as soon as the batch is ragged. Fix
+# it.
 
 
 # %%
@@ -116,13 +116,14 @@ def my_nats(log_p, mask):
 tv.course.check("01.2", my_nats)
 
 # %% [markdown]
-# A density has units of its own: it is a probability **per unit of $x$**. Measure lengths in millimetres and not in
-# metres, and it falls by a factor of 1000. So a log-likelihood of real-valued data means nothing without their scale.
-# With $x = m + s \odot x'$, each step's density is divided by $\prod_j s_j$:
+# A density has a unit of its own: it is a probability **per unit of $x$**. Measure lengths in millimetres instead of
+# metres, and the density falls by a factor of 1000. So a log-likelihood of real-valued data means nothing without the
+# scale of the data. With $x = m + s \odot x'$, the density of each step is divided by $\prod_j s_j$:
 #
 # $$\log p(x_t) = \log p'(x'_t) - \sum_j \log s_j .$$
 #
-# The vowels are standardised by the training split. The same baseline on raw data must differ by exactly that:
+# The vowels are standardised with the statistics of the training split. The same baseline on raw data must differ by
+# exactly this term:
 
 # %%
 raw = tv.load_data("vowels", standardise=False)
@@ -133,24 +134,24 @@ print(f"the same fit:         {unstandardised:8.2f} nats per sequence, {raw.unit
 assert abs(predicted - unstandardised) < 1e-3 and unstandardised - standardised > 200
 
 # %% [markdown]
-# The same model of the same data, and one number is hundreds of nats "better". Always say which.
+# The model and the data are the same, yet one number is hundreds of nats "better". Always state the scale.
 #
 # ## Eq. 1 and 2, the recurrent network
 #
-# By the chain rule of probability, for any distribution at all,
+# By the chain rule of probability, every distribution factorises as
 #
 # $$p(x_1, \dots, x_T) = \prod_{t=1}^{T} p(x_t \mid x_{\lt t}) .$$
 #
-# Indeed, $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is what "conditional" means, and the rest follows step by step. What
-# has to be chosen is how $p(x_t \mid x_{\lt t})$ gets hold of a past that grows. A recurrent network keeps a vector
-# $h$:
+# Indeed, $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is the definition of "conditional", and the rest follows by
+# induction. What remains to choose is how $p(x_t \mid x_{\lt t})$ depends on a past that keeps growing. A recurrent
+# network summarises the past in a vector $h$:
 #
 # $$h_t = f(x_t, h_{t-1}), \quad h_0 = 0, \tag{1}$$
 #
 # $$p(x_t \mid x_{\lt t}) = g(h_{t-1}) . \tag{2}$$
 #
-# $h_{t-1}$ is made of $x_1, \dots, x_{t-1}$ by (1), nothing else, so (2) is indeed conditioned on the past. Here $f$ is
-# a GRU that reads features $\varphi(x_t)$, and $g$ a network that gives the parameters of an output distribution.
+# By (1), $h_{t-1}$ depends on $x_1, \dots, x_{t-1}$ and on nothing else, so (2) conditions on exactly the past. Here
+# $f$ is a GRU that reads features $\varphi(x_t)$, and $g$ is a network that outputs the parameters of a distribution.
 #
 # > **Functions** `tinyvrnn.models.equations.remember_forward`, `tinyvrnn.models.equations.predict_forward` ·
 # > **held by** `tests/test_models.py::test_the_rnn_equals_its_literal_steps`
@@ -164,14 +165,14 @@ tv.course.show(equations.predict_forward)
 # %% [markdown]
 # ### Exercise 01.3 (write): the likelihood of a sequence
 #
-# Walk along $x$ with the three functions of `equations` that an RNN is made of,
+# Go through the steps of $x$ with the three functions of `equations` that make up an RNN,
 #
 # - `equations.predict_forward(params["predict"], h, bernoulli)` returns `(logits,), cache`,
 # - `equations.features_forward(params["phi_x"], x_t)` returns `phi_x, cache`,
 # - `equations.remember_forward(params["recur"], phi_x, h)` returns `h, cache`,
 #
-# and add up $\log p(x_t \mid x_{\lt t})$ of the real steps. `bernoulli.log_density_forward(x_t, logits)` gives the
-# log-density of one step $(B,)$, and a cache. The width of the state is `len(params["recur"]["U"])`.
+# and sum $\log p(x_t \mid x_{\lt t})$ over the real steps. `bernoulli.log_density_forward(x_t, logits)` returns the
+# log-density of one step, $(B,)$, and a cache. The width of the state is `len(params["recur"]["U"])`.
 
 
 # %%
@@ -192,15 +193,15 @@ def my_log_likelihood(params, x, mask):
 tv.course.check("01.3", my_log_likelihood)
 
 # %% [markdown]
-# The package has this as `literal_forward`, and next to it a faster arrangement that gives the same numbers: only Eq. 1
-# has to go step by step, all else is done for all steps at once.
+# The package calls this `literal_forward`. It also has a faster version that gives the same numbers: only Eq. 1 has to
+# run step by step, and everything else runs for all steps at once.
 
 # %%
 tv.course.show(rnn.literal_forward)
 
 # %% [markdown]
-# **Is it a distribution?** Take two pixels a step and two steps. There are 16 possible sequences, so their
-# probabilities must add up to 1, whatever the weights:
+# **Is it a distribution?** Take two steps of two pixels. There are 16 possible sequences, so their probabilities must
+# sum to 1, whatever the weights are:
 
 # %%
 small = tv.RNN(x_dim=2, h_dim=5, features=4, layers=1, dtype="float64")
@@ -210,16 +211,17 @@ small.theta[...] = small.backend.asarray(weights)
 every_x = np.array(list(product((0.0, 1.0), repeat=4))).reshape(16, 2, 2).transpose(1, 0, 2)  # (T, B, X)
 log_p = tv.to_host(small.elbo(every_x))
 p = np.exp(log_p)
-print(f"16 probabilities, the smallest {p.min():.4f}, the largest {p.max():.4f}, all together {p.sum():.12f}")
+print(f"16 probabilities, the smallest {p.min():.4f}, the largest {p.max():.4f}, their sum {p.sum():.12f}")
 assert abs(p.sum() - 1) < 1e-12
 
 # %% [markdown]
 # > **Held by** `tests/test_models.py::test_the_probabilities_of_all_sequences_of_an_rnn_sum_to_1`
 #
-# (What all models of the package call `elbo` is for an RNN no bound but $\log p(x)$ itself: nothing in it is hidden.)
+# (All models of the package have a method `elbo`. For an RNN it returns $\log p(x)$ itself and not a bound, because an
+# RNN has no latent variables.)
 #
-# **Does it look ahead?** A prediction that has seen its answer would score wonderfully. Change $x_2$, and see which
-# terms $\log p(x_t \mid x_{\lt t})$ of four steps move:
+# **Does it look ahead?** A prediction that has seen its target would score far too well. Change $x_2$, and see which of
+# the four terms $\log p(x_t \mid x_{\lt t})$ change:
 
 # %%
 params = views(tv.to_host(small.theta).copy(), small.shapes)
@@ -227,16 +229,17 @@ x = np.random.default_rng(1).integers(0, 2, (4, 1, 2)).astype(float)
 other = x.copy()
 other[1] = 1 - x[1]
 before, after = (rnn.literal_forward(params, values, bernoulli)[0][:, 0] for values in (x, other))
-print("moved at steps 1 to 4:", (before != after).tolist())
+print("changed at steps 1 to 4:", (before != after).tolist())
 assert (before != after).tolist() == [False, True, True, True]
 
 # %% [markdown]
-# Step 2 moves because it is the probability **of** $x_2$, steps 3 and 4 because they remember it. Step 1 does not.
+# Term 2 changes because it is the probability **of** $x_2$, terms 3 and 4 because they depend on it. Term 1 does not
+# change.
 #
 # ## What may come next: a fork
 #
-# Now for what the output distribution can say. Here is a world with forks. From wherever it is, the next value is
-# pulled half-way to zero and then pushed up or down by 1, as a coin decides, with a little noise:
+# Now to the output distribution. Here is a process with forks: each value is half of the previous value, pushed up or
+# down by 1 by a coin flip, plus a little noise:
 #
 # $$x_t = \tfrac12 x_{t-1} \pm 1 + 0.1\, \epsilon_t, \qquad \epsilon_t \sim \mathcal N(0, 1), \quad x_0 = 0 .$$
 
@@ -267,31 +270,32 @@ right.set(title="The next step: two bands, nothing between", xlabel="$x_{t-1}$",
 # %% [markdown]
 # ## The best that one Gaussian can do
 #
-# Suppose the truth at some step is $p$, any density, and the model may only say $\mathcal N(m, s^2)$. Training
-# maximises the mean log-density
+# Suppose the true distribution at some step is $p$, any density, and the model can only express $\mathcal N(m, s^2)$.
+# Training maximises the mean log-density
 #
 # $$L(m, s) = \mathrm E_p \log \mathcal N(x; m, s^2)
 # = -\log s - \tfrac12 \log 2\pi - \frac{\mathrm E_p (x - m)^2}{2 s^2} .$$
 #
-# Set the slopes to zero:
+# Set the derivatives to zero:
 #
 # $$\frac{\partial L}{\partial m} = \frac{\mathrm E_p[x] - m}{s^2} = 0 \;\Rightarrow\; m = \mathrm E_p[x] ,
 # \qquad
 # \frac{\partial L}{\partial s} = -\frac1s + \frac{\mathrm E_p (x - m)^2}{s^3} = 0 \;\Rightarrow\;
 # s^2 = \mathrm{Var}_p[x] .$$
 #
-# So it takes the mean and the variance of the truth, and what it gets is $L = -\tfrac12 \log(2 \pi e\, s^2)$.
+# So the best Gaussian has the mean and the variance of the true distribution, and it reaches
+# $L = -\tfrac12 \log(2 \pi e\, s^2)$.
 #
 # ### Exercise 01.4 (derive): the best Gaussian for a mixture
 #
-# Let the truth be a mixture, component $k$ with probability $\pi_k$ being $\mathcal N(\mu_k, \sigma_k^2)$. Derive its
-# mean $m$ and its **deviation** $s$. (Of each component you know $\mathrm E[x] = \mu_k$ and
-# $\mathrm E[x^2] = \mu_k^2 + \sigma_k^2$.)
+# Let the true distribution be a mixture whose component $k$ has probability $\pi_k$ and is
+# $\mathcal N(\mu_k, \sigma_k^2)$. Derive its mean $m$ and its **standard deviation** $s$. (For each component,
+# $\mathrm E[x] = \mu_k$ and $\mathrm E[x^2] = \mu_k^2 + \sigma_k^2$.)
 
 
 # %%
 def my_best_gaussian(pi, mu, sigma):
-    """m, s (N,) of the best Gaussian for each of N mixtures. pi, mu, sigma (N, K), each row of pi adding up to 1."""
+    """m, s (N,) of the best Gaussian for each of N mixtures. pi, mu, sigma (N, K); each row of pi sums to 1."""
     ### BEGIN SOLUTION
     m = (pi * mu).sum(axis=1)
     second = (pi * (mu**2 + sigma**2)).sum(axis=1)
@@ -303,8 +307,9 @@ def my_best_gaussian(pi, mu, sigma):
 tv.course.check("01.4", my_best_gaussian)
 
 # %% [markdown]
-# For the fork, seen from $x_{t-1} = 0$: $m = 0$, $s^2 = 1 + 0.01$. The truth itself reaches the mean log-density
-# $\mathrm E_p \log p$, minus its entropy. Integrate it on a grid, and check $L$ on the same grid:
+# For the fork at $x_{t-1} = 0$, this gives $m = 0$ and $s^2 = 1 + 0.01$. The true distribution itself reaches the mean
+# log-density $\mathrm E_p \log p$, which is its negative entropy. Integrate it on a grid, and check $L$ on the same
+# grid:
 
 # %%
 grid = np.linspace(-5, 5, 20_001)[:, None]
@@ -341,8 +346,9 @@ assert p[len(p) // 2] < 1e-20 and np.exp(best).argmax() == len(p) // 2
 # %% [markdown]
 # ### Exercise 01.5 (predict): a wider fork
 #
-# Let the coin push by 10 in place of 1, the noise staying at 0.1. The truth keeps its entropy. By how many nats per
-# step does the best Gaussian get **worse**? (A number, right to two per cent; no computer needed.)
+# Let the coin push by 10 instead of 1, with the noise still at 0.1. The entropy of the true distribution does not
+# change. By how many nats per step does the best Gaussian get **worse**? (A number, correct to two per cent; no
+# computer needed.)
 
 # %%
 prediction = None
@@ -356,26 +362,26 @@ tv.course.check("01.5", prediction)
 # %% [markdown]
 # ## A mixture as output
 #
-# Let the network name $K$ bells, how probable each is, where it stands and how wide it is:
+# Let the network output $K$ Gaussians: the probability, the mean and the standard deviation of each.
 #
 # $$p(x) = \sum_{k=1}^{K} \pi_k\, \mathcal N(x; \mu_k, \sigma_k^2), \qquad
 # \pi_k = \frac{e^{l_k}}{\sum_j e^{l_j}} .$$
 #
 # Its logarithm is not a sum of logarithms. With $a_k = \log \pi_k + \log \mathcal N(x; \mu_k, \sigma_k^2)$ it is
-# $\log \sum_k e^{a_k}$, and there is a trap: 40 deviations away from all bells, $e^{a_k} = e^{-800}$ is 0 in
-# float64, and the logarithm $-\infty$. Take the largest, $a^\star = \max_k a_k$, out of the sum:
+# $\log \sum_k e^{a_k}$, and there is a trap: 40 standard deviations away from every component, $e^{a_k} = e^{-800}$ is
+# 0 in float64, and the logarithm is $-\infty$. Factor out the largest term, $a^\star = \max_k a_k$:
 #
 # $$\log \sum_k e^{a_k} = \log \Big( e^{a^\star} \sum_k e^{a_k - a^\star} \Big)
 # = a^\star + \log \sum_k e^{a_k - a^\star} .$$
 #
-# Now one term of the sum is $e^0 = 1$, none is more, and the logarithm lies between 0 and $\log K$.
+# Now the largest term of the sum is $e^0 = 1$, so its logarithm lies between 0 and $\log K$.
 
 # %%
 a = np.array([-800.0, -801.0])
 with np.errstate(divide="ignore"):
     straight_on = np.log(np.exp(a).sum())
 taken_out = a.max() + np.log(np.exp(a - a.max()).sum())
-print(f"straight on: {straight_on}, largest taken out: {taken_out:.3f}")
+print(f"naively: {straight_on}, largest term factored out: {taken_out:.3f}")
 assert straight_on == -np.inf and abs(taken_out - (-800 + np.log(1 + np.exp(-1)))) < 1e-12
 
 # %% [markdown]
@@ -388,9 +394,9 @@ tv.course.show(tv.distributions.mixture.gmm_log_density_forward)
 # %% [markdown]
 # ### Exercise 01.6 (write): the log-density of a mixture
 #
-# For $x$ with $X$ entries each component is a product over them: one choice of $k$ for the **whole** vector. Let far
-# away stay finite. (Checks run in float32 too. `np.log(2 * np.pi)` is a float64, and makes one of a float32;
-# `float(np.log(2 * np.pi))` does not.)
+# For $x$ with $X$ entries, each component is a product over the entries: one choice of $k$ for the **whole** vector.
+# The result must stay finite far away from all components. (The grader also runs in float32. `np.log(2 * np.pi)` is a
+# float64 and promotes float32 arrays; `float(np.log(2 * np.pi))` does not.)
 
 
 # %%
@@ -410,11 +416,10 @@ def my_gmm_log_density(x, logits, mu, sigma):
 tv.course.check("01.6", my_gmm_log_density)
 
 # %% [markdown]
-# ## Both, fitted
+# ## Train both
 #
-# Two networks, the same in all but their output: one Gaussian, or a mixture of two. The data are the sequences of
-# forks; $x_{t-1}$ has to be remembered, that is the network's job. What training does is the matter of
-# [08](08_training.ipynb).
+# Train two networks that differ only in their output: one Gaussian, or a mixture of two. The data are the fork
+# sequences, so the network has to remember $x_{t-1}$. [08](08_training.ipynb) covers training itself.
 
 # %%
 models = {
@@ -428,9 +433,9 @@ for model in models.values():
 x, lengths = tv.pad(data.test)
 mask = np.arange(len(x))[:, None] < lengths
 before = np.concatenate([np.zeros_like(x[:1]), x[:-1]])
-exact = (log_truth(x, before[..., None, :]) * mask).sum(axis=0)  # of each sequence, by the rule that made them
+exact = (log_truth(x, before[..., None, :]) * mask).sum(axis=0)  # of each sequence, by the process that made it
 
-best = -0.5 * np.log(2 * np.pi * np.e * 1.01)  # what the derivation allows to one Gaussian
+best = -0.5 * np.log(2 * np.pi * np.e * 1.01)  # the optimum derived for one Gaussian
 steps, per_step = lengths.sum(), {"the truth": (exact.sum() / lengths.sum(), 0.0)}
 for name, model in models.items():
     log_p = tv.to_host(model.elbo(x, lengths))
@@ -446,13 +451,13 @@ assert 0 < per_step["the truth"][0] - per_step["gmm"][0] < 0.1
 assert per_step["gmm"][0] - value > 1.4
 
 # %% [markdown]
-# The Gaussian network has learned all that a Gaussian can, and stops a nat and a half per step short of the mixture.
-# No more data, no larger network and no longer training will help it: it has the wrong words. Look at what each
-# says after one test sequence, and at sequences drawn from each:
+# The Gaussian network has learned all that a Gaussian can express, and stays a nat and a half per step below the
+# mixture. More data, a larger network or longer training will not help: its output distribution cannot express a fork.
+# Look at each model's prediction after one test sequence, and at sequences drawn from each model:
 
 # %%
 def foretold(model, prefix):
-    """The density of the next step on the grid, after a prefix (T, 1, 1)."""
+    """Density of the next step on the grid, after a prefix (T, 1, 1)."""
     params = views(tv.to_host(model.theta).copy(), model.shapes)
     phi_x, _ = equations.features_forward(params["phi_x"], prefix)
     h = rnn.loop_forward(params["recur"], phi_x).h[-1]
@@ -470,7 +475,7 @@ for (name, model), axes, colour, style in zip(models.items(), grid_of_axes[1:], 
     drawn = tv.to_host(model.sample(n=300, steps=8, seed=0))
     axes.plot(drawn[:-1].ravel(), drawn[1:].ravel(), ".", color=colour, markersize=2)
     axes.set(title=f"Drawn: {name}", xlabel="$x_{t-1}$", ylabel="$x_t$", xlim=(-4, 4), ylim=(-4, 4))
-    between[name] = np.mean(np.abs(drawn[1:] - 0.5 * drawn[:-1]) < 0.5)  # in the data it is near 1, always
+    between[name] = np.mean(np.abs(drawn[1:] - 0.5 * drawn[:-1]) < 0.5)  # in the data it is always near 1
 left.set(title="The next step", xlim=(-3, 3), ylim=(0, None), xlabel="$x_t$", ylabel="density")
 left.legend(fontsize=8)
 
@@ -478,29 +483,31 @@ print("steps that end between the bands:", ", ".join(f"{name} {share:.0%}" for n
 assert between["gaussian"] > 0.2 and between["gmm"] < 0.03
 
 # %% [markdown]
-# The two bands of the data are there on the right, and a cloud is in the middle: sequences drawn from the Gaussian
-# network are of a kind that does not exist.
+# The samples on the right show the two bands of the data. The samples in the middle form one cloud: the Gaussian
+# network draws sequences that the process never produces.
 #
-# ## And with more than one number a step?
+# ## And with more than one number per step?
 #
-# A step of speech is hundreds of samples, a row of a picture 28 pixels. Two ways to give $p(x_t \mid x_{\lt t})$ more
-# words:
+# A step of speech is hundreds of samples, and a row of a picture is 28 pixels. There are two ways to make
+# $p(x_t \mid x_{\lt t})$ more expressive:
 #
-# - a **mixture** over the whole step, as above: $K$ bells, so $K$ ways in which a step can turn out. Cheap and exact,
-#   and $K$ must be as large as there are ways;
-# - a **hidden variable** $z_t$, drawn before $x_t$: $p(x_t \mid x_{\lt t}) = \int p(x_t \mid z_t, x_{\lt t})\,
-#   p(z_t \mid x_{\lt t})\, dz_t$. That is a mixture with a component for every value of $z_t$: infinitely many,
-#   arranged by a network. The price is an integral that nobody can do.
+# - a **mixture** over the whole step, as above: $K$ components, so $K$ ways in which a step can turn out. This is cheap
+#   and exact, but $K$ must be as large as the number of ways;
+# - a **latent variable** $z_t$, drawn before $x_t$:
+#   $p(x_t \mid x_{\lt t}) = \int p(x_t \mid z_t, x_{\lt t})\, p(z_t \mid x_{\lt t})\, dz_t$. This is a mixture with one
+#   component for each value of $z_t$: infinitely many, all produced by one network. The price is an integral that has
+#   no closed form.
 #
-# The second is the VRNN, and the integral is why it needs a bound.
+# The second way is the VRNN, and the integral is the reason it needs a bound.
 #
 # ## What you now know
 #
-# - A ragged batch is padded and carries a mask; a log-likelihood says nats per sequence, or per real step, and of
-#   which scale.
-# - Eq. 1 and 2 are the chain rule with a state for the past; $\log p(x)$ is exact, and the probabilities of all
-#   sequences add up to 1.
-# - The best single Gaussian has the mean and variance of the truth, and for a fork these describe what never happens.
-# - A mixture says "either, or", in nats: here a nat and a half a step.
+# - A ragged batch is padded and has a mask. A log-likelihood is in nats per sequence or per real step, at a stated
+#   scale of the data.
+# - Eq. 1 and 2 are the chain rule with a state that summarises the past; $\log p(x)$ is exact, and the probabilities of
+#   all sequences sum to 1.
+# - The best single Gaussian has the mean and variance of the true distribution. For a fork, its density is highest
+#   where no data are.
+# - A mixture can express "either, or". Here it gains a nat and a half per step.
 #
-# On to [02 · The bound for one step: the VAE](02_the_vae.ipynb): a hidden variable, and a bound for the integral.
+# On to [02 · The bound for one step: the VAE](02_the_vae.ipynb): a latent variable, and a bound for the integral.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 02 · The bound for one step: the VAE
 #
-# A VRNN has a variational autoencoder in each of its steps. So here is one step alone: a hidden $z$, a visible $x$, a
-# probability that cannot be computed, and a bound that can. At the end a small VAE draws digits, and you compute by
-# brute force how far its bound is from the truth.
+# Each step of a VRNN contains a variational autoencoder. This notebook treats one step alone: a latent $z$, an observed
+# $x$, a probability that cannot be computed, and a bound that can. At the end a small VAE draws digits, and you compute
+# by brute force how far its bound is from the true value.
 #
 # *You need*: integrals, Gaussians, expectations. *It takes* about two hours.
 
@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
+from tinyvrnn import one_page
 from tinyvrnn.distributions import gaussian
 from tinyvrnn.models import equations, vae
 
@@ -21,21 +22,21 @@ rng = np.random.default_rng(0)
 BLUE, RED, GREEN = tv.plots.COLOURS[:3]
 
 # %% [markdown]
-# ## A sum that cannot be done
+# ## An integral that cannot be computed
 #
-# The model: nature draws $z \sim p(z) = \mathcal N(0, I)$, which we never see, then $x \sim p(x \mid z)$, which we
-# do. How probable is an $x$? Add up all the ways in which it may have come about:
+# The model: nature draws $z \sim p(z) = \mathcal N(0, I)$, which we never see, and then $x \sim p(x \mid z)$, which we
+# see. How probable is an $x$? Integrate over all the ways in which it may have arisen:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz .$$
 #
-# With one or two latents, a fine grid does it. With $Z = 16$ and ten points along each, the grid has $10^{16}$
-# points. So draw $z$ from $p(z)$ and average $p(x \mid z)$? That is right on average. But let us try it where the
-# answer is known: $p(x_j \mid z_j) = \mathcal N(z_j, 0.2^2)$, so that $p(x_j) = \mathcal N(0, 1 + 0.2^2)$.
+# With one or two latents, a fine grid is enough. With $Z = 16$ and ten points per axis, the grid has $10^{16}$ points.
+# So why not draw $z$ from $p(z)$ and average $p(x \mid z)$? This estimate is unbiased. Try it where the answer is
+# known: $p(x_j \mid z_j) = \mathcal N(z_j, 0.2^2)$, so that $p(x_j) = \mathcal N(0, 1 + 0.2^2)$.
 
 
 # %%
 def log_density(x, mu, sigma):
-    """log N(x; mu, sigma^2), number by number."""
+    """log N(x; mu, sigma^2), elementwise."""
     return gaussian.gaussian_log_density_forward(x[..., None], mu[..., None], (sigma + 0 * mu)[..., None])[0]
 
 
@@ -59,20 +60,20 @@ assert abs(tries[0].mean() - one) < 4 * tries[0].std(ddof=1) / np.sqrt(12)
 assert tries[-1].max() < one * 32 - 20
 
 # %% [markdown]
-# Almost no draw of the prior explains this $x$, and the few that do decide everything. One should look for $z$ where
-# they matter: where the **posterior** $p(z \mid x) = p(x \mid z) p(z) / p(x)$ is large. It has $p(x)$ in it, so it is
-# out of reach as well. But a guess at it will do, call it $q(z \mid x)$. Multiply and divide by it:
+# Almost no draw from the prior explains this $x$, and the few that do dominate the average. It is better to draw $z$
+# where it matters: where the **posterior** $p(z \mid x) = p(x \mid z) p(z) / p(x)$ is large. The posterior contains
+# $p(x)$, so it cannot be computed either. But an approximation $q(z \mid x)$ is enough. Multiply and divide by it:
 #
 # $$\log p(x) = \log \int q(z \mid x)\, \frac{p(x, z)}{q(z \mid x)}\, dz
 # = \log \mathbb E_q\left[ \frac{p(x, z)}{q(z \mid x)} \right] .$$
 #
-# If only the logarithm stood inside the expectation, products would become sums. It may be moved, at a price.
+# With the logarithm inside the expectation, products would become sums. It can be moved there, at a price.
 #
-# ## Jensen, drawn
+# ## Jensen's inequality in a picture
 #
-# The logarithm is **concave**: it bends down, so it lies below each of its tangents and above each of its chords. Let
-# $v$ be 1 or 6, each with probability $\frac12$. The mean of $\log v$ is in the middle of the chord; $\log$ of the
-# mean is on the curve, above it.
+# The logarithm is **concave**: it lies below each of its tangents and above each of its chords. Let $v$ be 1 or 6, each
+# with probability $\frac12$. The mean of $\log v$ is the midpoint of the chord; the $\log$ of the mean is the point of
+# the curve above it.
 
 # %%
 v, middle = np.array([1.0, 6.0]), 3.5
@@ -92,25 +93,26 @@ axes.legend(loc="lower right")
 assert np.log(v).mean() < np.log(v.mean())
 
 # %% [markdown]
-# In full, for any positive random $v$ with mean $c = \mathbb E[v]$. The tangent at $c$ is above the curve:
+# Now in general, for any positive random variable $v$ with mean $c = \mathbb E[v]$. The tangent at $c$ lies above the
+# curve:
 #
 # $$\log v \le \log c + \frac{v - c}{c} \quad \text{for all } v > 0,$$
 #
-# since the difference of the two sides, $\log c + v/c - 1 - \log v$, has the slope $1/c - 1/v$: it falls until
+# since the difference of the two sides, $\log c + v/c - 1 - \log v$, has the derivative $1/c - 1/v$: it falls until
 # $v = c$, where it is 0, and rises from there. Take the expectation of both sides. The mean of $v - c$ is 0, and so
 #
 # $$\mathbb E[\log v] \le \log \mathbb E[v] ,$$
 #
-# with equality if and only if $v$ never leaves $c$.
+# with equality if and only if $v$ is constant.
 #
 # ## The bound, the first way
 #
-# Let $v = p(x, z) / q(z \mid x)$ with $z \sim q$. Jensen's line says
+# Let $v = p(x, z) / q(z \mid x)$ with $z \sim q$. By Jensen's inequality,
 #
 # $$\log p(x) = \log \mathbb E_q\left[ \frac{p(x, z)}{q(z \mid x)} \right]
 # \ge \mathbb E_q\left[ \log \frac{p(x, z)}{q(z \mid x)} \right] .$$
 #
-# The right-hand side is the **evidence lower bound**, ELBO. Put $p(x, z) = p(x \mid z)\, p(z)$ in and split the
+# The right-hand side is the **evidence lower bound**, ELBO. Insert $p(x, z) = p(x \mid z)\, p(z)$ and split the
 # logarithm:
 #
 # $$\mathbb E_q\left[ \log \frac{p(x \mid z)\, p(z)}{q(z \mid x)} \right]
@@ -121,26 +123,27 @@ assert np.log(v).mean() < np.log(v.mean())
 # $$\log p(x) \ge -\mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)
 # + \mathbb E_{q(z \mid x)}\big[\log p(x \mid z)\big] . \tag{3}$$
 #
-# The second term asks $q$ for $z$ that explain $x$. The first asks it not to stray from the prior.
+# The second term rewards a $q$ whose $z$ explain $x$. The first penalises a $q$ that moves away from the prior.
 #
 # ## The bound, the second way: what is the gap?
 #
-# Jensen says "below", not how far. Take the difference, and use $p(x, z) = p(z \mid x)\, p(x)$:
+# Jensen's inequality gives the direction but not the size of the gap. Take the difference, and use
+# $p(x, z) = p(z \mid x)\, p(x)$:
 #
 # $$\log p(x) - \text{ELBO}
 # = \mathbb E_q\left[ \log p(x) - \log \frac{p(z \mid x)\, p(x)}{q(z \mid x)} \right]
 # = \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z \mid x)} \right]
 # = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
 #
-# So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. Raising the ELBO over $q$ alone
-# lowers that KL, as $\log p(x)$ does not move: the guess $q$ becomes a better posterior, without anyone knowing the
+# So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. $\log p(x)$ does not depend on $q$, so
+# raising the ELBO over $q$ alone lowers that KL: $q$ approaches the posterior, although nobody can compute the
 # posterior.
 #
 # ## The gap in numbers
 #
-# One latent, so that quadrature gives everything: $p(z) = \mathcal N(0, 1)$,
-# $p(x \mid z) = \mathcal N(\tfrac12 z^2, 0.3^2)$, and $x = 1$ was seen. Both $z \approx \sqrt 2$ and
-# $z \approx -\sqrt 2$ explain it, and no single Gaussian looks like that.
+# Take one latent, so that quadrature gives everything: $p(z) = \mathcal N(0, 1)$,
+# $p(x \mid z) = \mathcal N(\tfrac12 z^2, 0.3^2)$, and the observation $x = 1$. Both $z \approx \sqrt 2$ and
+# $z \approx -\sqrt 2$ explain it, so the posterior has two modes, and a Gaussian has one.
 
 # %%
 z = np.linspace(-8, 8, 4001)
@@ -149,7 +152,7 @@ log_joint = log_density(1.0 + 0 * z, z**2 / 2, 0.3) + log_density(z, 0 * z, 1.0)
 log_p = np.log(np.sum(np.exp(log_joint)) * step)
 posterior = np.exp(log_joint - log_p)
 guesses = {"wide": (0.0, 1.0), "one hill": (1.28, 0.24), "beside": (-0.9, 0.4)}
-
+guesses = {"wide": (0.0, 1.0), "one mode": (1.28, 0.24), "beside": (-0.9, 0.4)}
 figure, axes = plt.subplots(figsize=(6.4, 3.4))
 axes.fill_between(z, posterior, color="0.85", label=r"$p(z \mid x)$")
 gaps = {}
@@ -166,32 +169,32 @@ for (name, (mu, sigma)), style, colour in zip(guesses.items(), ("--", "-", ":"),
     lines.append(f"{name:9} {elbo:8.3f}  +  {kl:19.3f}  =  {elbo + kl:8.3f}    {terms.mean():8.3f} ± {error:.3f}")
     axes.plot(z, q, style, color=colour, lw=2, label=f"q, {name}")
     assert abs(elbo + kl - log_p) < 1e-6 and kl > 0 and abs(terms.mean() - elbo) < 4 * error
-axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two hills, and three guesses at it")
+axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two modes, and three guesses at it")
 axes.legend();
 
 print("\n".join(lines), f"\nlog p(x) by quadrature: {log_p:.3f}")
-assert gaps["one hill"] == min(gaps.values()) and 0 < gaps["one hill"] - np.log(2) < 0.1
+assert gaps["one mode"] == min(gaps.values()) and 0 < gaps["one mode"] - np.log(2) < 0.1
 
 # %% [markdown]
-# The best of the three sits on **one** hill, though it misses half of the posterior: its gap is a little more than
-# $\log 2 \approx 0.69$ nats. (Where $q$ is, the posterior has the shape of $q$ but half its height: that ratio of 2
-# is the $\log 2$.) A KL with $q$ first punishes $q$ for being where the posterior is not, as the wide one is in the
-# middle. For leaving something out, the fine is small.
+# The best of the three sits on **one** mode and misses half of the posterior: its gap is a little more than
+# $\log 2 \approx 0.69$ nats. (Around that mode the posterior has the shape of $q$ but half its height: the ratio of 2
+# gives the $\log 2$.) A KL with $q$ first penalises $q$ heavily for mass where the posterior has none, as the wide $q$
+# has in the middle. It penalises only mildly what $q$ leaves out.
 #
 # > **Function** `tinyvrnn.models.vae.terms_forward`, the terms of Eq. 3 · **held by**
 # > `tests/test_models.py::test_the_elbo_of_a_vae_lies_below_log_p_by_the_kl_to_the_posterior`
 #
 # ### Exercise 02.1 (derive): the first term by hand
 #
-# Sometimes $\mathbb E_q[\log p(x \mid z)]$ needs no draws. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
-# $p(x \mid z) = \mathcal N(x;\, z, \sigma_x^2)$, all of them numbers. Find the expectation (the whole log-density,
-# with its constant). What is the mean of $(x - z)^2$? (`np.log(2 * np.pi)` is a float64, and makes one of a float32;
-# `float(np.log(2 * np.pi))` does not.)
+# Sometimes $\mathbb E_q[\log p(x \mid z)]$ has a closed form. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
+# $p(x \mid z) = \mathcal N(x;\, z, \sigma_x^2)$, all in one dimension. Find the expectation (of the whole log-density,
+# including its constant). What is the mean of $(x - z)^2$? (`np.log(2 * np.pi)` is a float64 and promotes float32
+# arrays; `float(np.log(2 * np.pi))` does not.)
 
 
 # %%
 def my_expected_log_density(x, mu_z, sigma_z, sigma_x):
-    """E_q[log N(x; z, sigma_x^2)], of the arguments' shape."""
+    """E_q[log N(x; z, sigma_x^2)], of the same shape as the arguments."""
     ### BEGIN SOLUTION
     # x - z = (x - mu_z) - sigma_z eps: its square has the mean (x - mu_z)^2 + sigma_z^2, as E[eps] = 0, E[eps^2] = 1
     square = (x - mu_z) ** 2 + sigma_z**2
@@ -205,8 +208,9 @@ tv.course.check("02.1", my_expected_log_density)
 # %% [markdown]
 # ### Exercise 02.2 (predict): the best $\sigma_z$
 #
-# $p(z) = \mathcal N(0, 1)$, $p(x \mid z) = \mathcal N(z, 1)$, and $x = 2$ was seen. Half way between prior and data,
-# $\mu_z = 1$ is the best mean. Which $\sigma_z$ makes the bound highest? Answer with a number, to two digits.
+# $p(z) = \mathcal N(0, 1)$, $p(x \mid z) = \mathcal N(z, 1)$, and the observation is $x = 2$. The best mean is
+# $\mu_z = 1$, half-way between prior and data. Which $\sigma_z$ maximises the bound? Answer with a number, to two
+# digits.
 
 # %%
 prediction = None
@@ -237,25 +241,26 @@ axes.legend(loc="lower left")
 assert abs((fit - pull).max() - exact) < 1e-4
 
 # %% [markdown]
-# Here the posterior **is** a Gaussian, so the best $q$ is the posterior and the bound touches $\log p(x)$.
+# Here the posterior **is** a Gaussian, so the best $q$ equals the posterior and the bound touches $\log p(x)$.
 #
-# ## Through a random draw: Eq. 4
+# ## Differentiating through a random draw: Eq. 4
 #
-# For networks, $\mathbb E_q[\log p(x \mid z)]$ must be estimated from draws, and we need its slopes by $\mu_z$ and
-# $\sigma_z$. But these sit inside the distribution that is drawn from. Substitute $z = \mu_z + \sigma_z \epsilon$ in
-# the integral (one dimension; the others go alike). With $dz = \sigma_z\, d\epsilon$,
+# With networks, $\mathbb E_q[\log p(x \mid z)]$ must be estimated from draws, and training needs its derivatives with
+# respect to $\mu_z$ and $\sigma_z$. But these are parameters of the distribution we draw from. Substitute
+# $z = \mu_z + \sigma_z \epsilon$ in the integral (in one dimension; the others work the same way). With
+# $dz = \sigma_z\, d\epsilon$,
 #
 # $$\mathbb E_q[f(z)] = \int f(z)\, \frac{1}{\sqrt{2\pi}\,\sigma_z}\, e^{-(z - \mu_z)^2 / 2\sigma_z^2}\, dz
 # = \int f(\mu_z + \sigma_z \epsilon)\, \frac{1}{\sqrt{2\pi}}\, e^{-\epsilon^2/2}\, d\epsilon .$$
 #
-# The two $\sigma_z$ cancel, and what is left is an expectation over a **standard** normal, which has no parameters:
+# The two $\sigma_z$ cancel, which leaves an expectation over a **standard** normal, which has no parameters:
 #
 # $$\mathbb E_{q(z \mid x)}[\log p(x \mid z)]
 # = \mathbb E_{\epsilon \sim \mathcal N(0, I)}[\log p(x \mid z = \mu_z + \sigma_z \odot \epsilon)] . \tag{4}$$
 #
-# Now the derivative may go inside, and $\partial z / \partial \mu_z = 1$,
-# $\partial z / \partial \sigma_z = \epsilon$. The factor of $\epsilon$ is the **deviation**, since the substitution
-# put it there. The variance has no business in it.
+# Now the derivative can move inside the expectation, with $\partial z / \partial \mu_z = 1$ and
+# $\partial z / \partial \sigma_z = \epsilon$. The factor of $\epsilon$ is the **standard deviation**: that is what the
+# substitution contains. It is not the variance.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
@@ -277,36 +282,37 @@ axes.set(xlabel="z", ylabel="density", title=r"$\mu = 1$, $\sigma = 2$: the vari
 axes.legend()
 
 error = right.std() / np.sqrt(2 * len(right))
-print(f"deviation of the draws: {right.std():.2f} ± {error:.2f} with sigma, {wrong.std():.2f} with sigma squared")
+print(f"std of the draws: {right.std():.2f} ± {error:.2f} with sigma, {wrong.std():.2f} with sigma squared")
 assert abs(right.std() - 2) < 4 * error < abs(wrong.std() - 2)
 
 # %% [markdown]
-# At $\sigma = 1$ the two are the same: a test that looks there sees nothing. And a gradient check sees nothing
-# anywhere, as [06](06_backward_by_hand_1.ipynb) shows. It takes the moments of the draws.
+# At $\sigma = 1$ the two agree, so a test at that value finds nothing. A gradient check finds nothing at any $\sigma$,
+# as [06](06_backward_by_hand_1.ipynb) shows. A test of the moments of the draws does.
 #
-# ## The other way, and why nobody takes it here
+# ## The alternative, and why it is not used here
 #
-# There is an estimate of the slope that does not even need $f$ to be differentiable. For a parameter $\theta$ of $q$,
+# Another estimator of the gradient does not even need a differentiable $f$. For a parameter $\theta$ of $q$,
 # differentiate under the integral, and use $\partial_\theta q = q\, \partial_\theta \log q$:
 #
 # $$\frac{\partial}{\partial \theta} \int q(z)\, f(z)\, dz = \int \frac{\partial q(z)}{\partial \theta} f(z)\, dz
 # = \int q(z)\, \frac{\partial \log q(z)}{\partial \theta} f(z)\, dz
 # = \mathbb E_q\left[ f(z)\, \frac{\partial \log q(z)}{\partial \theta} \right] .$$
 #
-# This is the **score-function** estimate. Draw $z$, weigh the score $\partial_\theta \log q(z)$ with $f(z)$, average.
+# This is the **score-function** estimator. Draw $z$, weight the score $\partial_\theta \log q(z)$ by $f(z)$, and
+# average.
 #
 # ### Exercise 02.3 (write): the score function
 #
-# $q = \mathcal N(\mu, \sigma^2)$ and $z = \mu + \sigma \epsilon$, number by number; `f` holds the values $f(z)$.
-# Return the two estimates that each draw gives alone, by $\mu$ and by $\sigma$. Do not average.
+# $q = \mathcal N(\mu, \sigma^2)$ and $z = \mu + \sigma \epsilon$, elementwise; `f` holds the values $f(z)$. Return the
+# two estimates for each single draw, with respect to $\mu$ and to $\sigma$. Do not average.
 
 
 # %%
 def my_score_function(mu, sigma, eps, f):
-    """g_mu, g_sigma, of the arguments' shape."""
+    """g_mu, g_sigma, of the same shape as the arguments."""
     ### BEGIN SOLUTION
-    # log q = -(z - mu)^2 / (2 sigma^2) - log sigma + const, with z held: slopes (z - mu) / sigma^2 = eps / sigma,
-    # and (z - mu)^2 / sigma^3 - 1 / sigma = (eps^2 - 1) / sigma
+    # log q = -(z - mu)^2 / (2 sigma^2) - log sigma + const, with z fixed: the derivatives are
+    # (z - mu) / sigma^2 = eps / sigma and (z - mu)^2 / sigma^3 - 1 / sigma = (eps^2 - 1) / sigma
     return f * eps / sigma, f * (eps**2 - 1) / sigma
     ### END SOLUTION
 
@@ -315,8 +321,8 @@ def my_score_function(mu, sigma, eps, f):
 tv.course.check("02.3", my_score_function)
 
 # %% [markdown]
-# Both estimates are right on average. How much do they scatter? Take $f(z) = -\frac12 \sum_j (z_j - 1)^2$ with $d$
-# latents and $q = \mathcal N(0, 0.5^2 I)$. The exact slope by $\mu_1$ is $1$: $\mathbb E[-(z_1 - 1)] = 1$.
+# Both estimators are unbiased. How large is their variance? Take $f(z) = -\frac12 \sum_j (z_j - 1)^2$ with $d$ latents
+# and $q = \mathcal N(0, 0.5^2 I)$. The exact derivative with respect to $\mu_1$ is $1$: $\mathbb E[-(z_1 - 1)] = 1$.
 
 # %%
 dims, n = np.array([1, 2, 4, 8, 16, 32, 64]), 40_000
@@ -332,7 +338,7 @@ for d in dims:
 figure, axes = plt.subplots(figsize=(6.4, 3.4))
 axes.loglog(dims, scatter["score function"], "o--", color=RED, label="score function")
 axes.loglog(dims, scatter["reparameterised"], "s-", color=BLUE, label="reparameterised")
-axes.set(xlabel="d, how many latents", ylabel="variance of one estimate", title=r"The slope by $\mu_1$ from one draw")
+axes.set(xlabel="d, how many latents", ylabel="variance of one estimate", title=r"Derivative by $\mu_1$ from one draw")
 axes.legend()
 
 ratio = np.array(scatter["score function"]) / scatter["reparameterised"]
@@ -340,15 +346,16 @@ print(f"variance, score function over reparameterised: {ratio[0]:.0f} for d = 1,
 assert ratio[0] > 3 and ratio[4] > 1000
 
 # %% [markdown]
-# The score function knows only **that** $f$ was high or low, and blames all latents alike. The reparameterised
-# estimate knows the slope of $f$: which latent, and which way. The VAE and the VRNN get by with one draw for each
-# $x$; here, with 16 latents, the score function would need more than a thousand for the same scatter.
+# The score function only knows **that** $f$ was high or low, and attributes it to all latents alike. The
+# reparameterised estimator uses the derivative of $f$, which says which latent to change and in which direction. The
+# VAE and the VRNN work with one draw per $x$; here, with 16 latents, the score function would need more than a thousand
+# draws for the same variance.
 #
 # ## The KL of two Gaussians
 #
 # The other term of Eq. 3 needs no draws at all. Let $q = \mathcal N(\mu_z, \sigma_z^2)$ and
-# $p = \mathcal N(\mu_0, \sigma_0^2)$, in one dimension first. (In the VAE, $\mu_0 = 0$ and $\sigma_0 = 1$; the VRNN
-# will learn them.) The two log-densities are
+# $p = \mathcal N(\mu_0, \sigma_0^2)$, first in one dimension. (In the VAE, $\mu_0 = 0$ and $\sigma_0 = 1$; the VRNN
+# learns them.) The two log-densities are
 #
 # $$\log q(z) = -\log \sigma_z - \frac{(z - \mu_z)^2}{2\sigma_z^2} - \tfrac12 \log 2\pi, \qquad
 # \log p(z) = -\log \sigma_0 - \frac{(z - \mu_0)^2}{2\sigma_0^2} - \tfrac12 \log 2\pi .$$
@@ -358,11 +365,11 @@ assert ratio[0] > 3 and ratio[4] > 1000
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb E_q[\log q - \log p] = \log \sigma_0 - \log \sigma_z
 # - \frac{\mathbb E_q[(z - \mu_z)^2]}{2\sigma_z^2} + \frac{\mathbb E_q[(z - \mu_0)^2]}{2\sigma_0^2} .$$
 #
-# Two second moments are left. The first is the variance of $q$, $\sigma_z^2$. For the second, go through $\mu_z$:
+# Two second moments remain. The first is the variance of $q$, $\sigma_z^2$. For the second, expand around $\mu_z$:
 #
-# $$(z - \mu_0)^2 = (z - \mu_z)^2 + 2 (z - \mu_z)(\mu_z - \mu_0) + (\mu_z - \mu_0)^2 ,$$
+# $$(z - \mu_0)^2 = (z - \mu_z)^2 + 2 (z - \mu_z)(\mu_z - \mu_0) + (\mu_z - \mu_0)^2 .$$
 #
-# whose middle part has mean 0. So it is $\sigma_z^2 + (\mu_z - \mu_0)^2$, and
+# The middle term has mean 0. So the second moment is $\sigma_z^2 + (\mu_z - \mu_0)^2$, and
 #
 # $$\mathrm{KL}(q \,\|\, p) = \log \sigma_0 - \log \sigma_z
 # + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2\sigma_0^2} - \frac12 .$$
@@ -371,7 +378,7 @@ assert ratio[0] > 3 and ratio[4] > 1000
 #
 # ### Exercise 02.4 (write): the KL
 #
-# All four arguments are $(\dots, Z)$. Return the KL, $(\dots)$: summed over the last axis.
+# All four arguments are $(\dots, Z)$. Return the KL, $(\dots)$, summed over the last axis.
 
 
 # %%
@@ -387,20 +394,21 @@ def my_kl(mu_z, sigma_z, mu_0, sigma_0):
 tv.course.check("02.4", my_kl)
 
 # %% [markdown]
-# The package writes the same with $d = \log\sigma_z - \log\sigma_0$, and keeps the digits that
-# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close. Here is the KL of each dimension;
-# `gaussian_kl_forward` adds them up. (The lines above it in C++ are what a GPU does in its place:
-# [10](10_one_code_two_backends.ipynb).)
+# The code writes it with $d = \log\sigma_z - \log\sigma_0$. Its `expm1` keeps the digits that
+# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close. Below is the version of `tinyvrnn/one_page.py`, whose
+# arguments are the outputs of two networks. Besides the KL it returns its gradients `do_z` and `do_0`; skip those two
+# lines until [06](06_backward_by_hand_1.ipynb). The package's `gaussian_kl_forward` computes the same KL from means and
+# standard deviations.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_distributions.py::test_kl_equals_monte_carlo`
 
 # %%
-tv.course.show(gaussian.kl_of_each)
+tv.course.show(one_page.kl_divergence)
 
 # %% [markdown]
-# A formula may be derived wrongly. So hold it against its definition: draw from $q$, and average $\log q - \log p$.
-# Below, ten pairs of Gaussians with three dimensions.
+# Derivations can go wrong, so check the formula against the definition: draw from $q$, and average $\log q - \log p$.
+# Below are ten pairs of Gaussians in three dimensions.
 
 # %%
 mu_z, mu_0 = rng.standard_normal((2, 10, 3))
@@ -426,11 +434,11 @@ assert np.all(abs(estimate - closed) < 4 * error)
 assert np.all(closed > 0) and gaussian.gaussian_kl_forward(mu_z, sigma_z, mu_z, sigma_z)[0].max() == 0
 
 # %% [markdown]
-# ## The VAE, whole
+# ## The whole VAE
 #
-# Two networks make it a model. The **encoder** gives $q$: $[\mu_z, \sigma_z]$ from $x$. The **decoder** gives
-# $p(x \mid z)$: for binary pixels, a logit each. Eq. 3, with its expectation estimated by Eq. 4 from one draw, is
-# then six lines:
+# Two networks complete the model. The **encoder** gives $q$: $[\mu_z, \sigma_z]$ from $x$. The **decoder** gives
+# $p(x \mid z)$: for binary pixels, one logit per pixel. Eq. 3, with its expectation estimated by Eq. 4 from one draw,
+# then takes six lines:
 
 # %%
 tv.course.show(vae.terms_forward)
@@ -438,9 +446,9 @@ tv.course.show(vae.terms_forward)
 # %% [markdown]
 # ### Exercise 02.5 (bug): a loss from the web
 #
-# Much public code carries `log_var` $= \log \sigma_z^2$ in place of $\sigma_z$. This loss, with a linear decoder
-# $a = z W + b$ of logits, shall be minus the bound of Eq. 3, in nats per picture, averaged over the batch. It has
-# **two** bugs. (The KL is right: it is your formula with $\mu_0 = 0$, $\sigma_0 = 1$.)
+# Much public code uses `log_var` $= \log \sigma_z^2$ instead of $\sigma_z$. This loss, with a linear decoder
+# $a = z W + b$ of logits, should be the negative bound of Eq. 3, in nats per picture, averaged over the batch. It has
+# **two** bugs. (The KL is correct: it is your formula with $\mu_0 = 0$, $\sigma_0 = 1$.)
 
 
 # %%
@@ -468,10 +476,10 @@ def my_vae_loss(x, mu_z, log_var, eps, W, b):
 tv.course.check("02.5", my_vae_loss)
 
 # %% [markdown]
-# ## Digits out of two numbers
+# ## Digits from two numbers
 #
-# 8 by 8 pixels, black or white, and $Z = 2$, so that we can look at the whole latent plane. A picture is one step:
-# $T = 1$.
+# The pictures have 8 by 8 pixels, black or white, and $Z = 2$, so that the whole latent plane fits in one figure. A
+# picture is one step: $T = 1$.
 
 # %%
 digits = tv.load_data("digits8")
@@ -485,8 +493,8 @@ print(f"ELBO of the validation pictures: {first:.1f} nats per picture after one 
 assert best > first + 8
 
 # %% [markdown]
-# Left: a grid over the latent plane, each $z$ decoded to the mean of $p(x \mid z)$. Right: samples, $z$ from the
-# prior and then each pixel drawn.
+# Left: a grid over the latent plane, with each $z$ decoded to the mean of $p(x \mid z)$. Right: samples, with $z$ drawn
+# from the prior and then each pixel drawn.
 
 # %%
 side = np.linspace(-2.2, 2.2, 13)
@@ -496,7 +504,7 @@ drawn = model.sample(n=49, steps=1, seed=1)[0]
 
 
 def mosaic(flat, columns):
-    """One picture of many, each with a margin of one pixel."""
+    """One picture made of many, each with a margin of one pixel."""
     tiles = np.pad(tv.to_host(flat).reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
     return tiles.reshape(-1, columns, 10, 10).swapaxes(1, 2).reshape(-1, columns * 10)
 
@@ -513,13 +521,15 @@ right.axis("off")
 assert drawn.shape == (49, 64) and set(np.unique(tv.to_host(drawn))) <= {0.0, 1.0}
 
 # %% [markdown]
-# Neighbours in the plane look alike. The KL keeps each $q$ wide, so every $z$ must do for more than one picture.
+# Neighbouring points of the plane decode to similar pictures. The KL keeps each $q$ wide, so each $z$ has to serve more
+# than one picture.
 #
 # ## How tight is it, really?
 #
-# Two latents are few enough for the sum of the first section. A grid over the plane gives $\log p(x)$ of this trained
-# VAE, and the posterior too. Now both sides of $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$ are
-# within reach: the ELBO from 2,000 draws of $q$, as in training; the KL by quadrature; $\log p(x)$ by quadrature.
+# Two latents are few enough for the integral of the first section. A grid over the plane gives $\log p(x)$ of this
+# trained VAE, and its posterior. So we can compute both sides of
+# $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the ELBO from 2,000 draws of $q$, as in training,
+# and the KL and $\log p(x)$ by quadrature.
 
 # %%
 x = pictures["test"][:5, 0]
@@ -554,7 +564,7 @@ assert np.all(abs(elbo + gap - log_p) < 4 * error) and np.all(gap > 0)
 assert np.all(abs(np.exp(log_q).sum(axis=1) * area - 1) < 1e-6)
 
 # %% [markdown]
-# Every row adds up, within the error of its draws. Where does the gap come from? Here are posterior and $q$ in the
+# Every row adds up, within the error of its draws. Where does the gap come from? Compare the posterior and $q$ in the
 # plane:
 
 # %%
@@ -569,19 +579,19 @@ for i, (above, below) in enumerate(panels.T):
     (left, right), (low, high) = (centre + np.array([-1.2, 1.2]) for centre in mu_z[i])
     below.set(xlim=(left, right), ylim=(low, high), aspect="equal", xlabel="$z_1$")
 panels[1, 0].set_ylabel("$z_2$")
-figure.suptitle("Grey: the true posterior. Dashed: q, at one and two deviations", x=0.01, ha="left")
+figure.suptitle("Grey: the true posterior. Dashed: q, at one and two standard deviations", x=0.01, ha="left")
 plt.show()
 
 # %% [markdown]
-# The encoder can only give ellipses that lie along the axes, and one network has to find them for every picture.
+# The encoder can only produce ellipses aligned with the axes, and a single network has to find them for every picture.
 #
 # ## What you now know
 #
-# - $\log p(x)$ is an integral over all explanations, and a bound makes do with the good ones: $q$.
-# - $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the bound is as tight as $q$ is good.
-# - A draw is $\mu + \sigma\epsilon$ with the deviation, and its slopes are $1$ and $\epsilon$. The score function is
-#   right too, and useless here.
-# - The KL of two Gaussians is three moments, and was held against draws.
+# - $\log p(x)$ is an integral over all explanations; the bound needs only the good ones, those that $q$ proposes.
+# - $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the bound is as tight as $q$ is accurate.
+# - A draw is $\mu + \sigma\epsilon$ with the standard deviation, and its derivatives are $1$ and $\epsilon$. The
+#   score-function estimator is unbiased too, but its variance makes it useless here.
+# - The KL of two Gaussians follows from their second moments, and Monte Carlo confirms it.
 #
-# On to [03 · The generative story](03_the_generative_story.ipynb): the same in every step of a sequence, with a prior
-# that remembers.
+# On to [03 · The generative story](03_the_generative_story.ipynb): a VAE in every step of a sequence, with a prior that
+# depends on the past.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 03 · The generative story
 #
-# How a VRNN makes a sequence: a hidden choice, something to see, something to remember, and again. Three small
-# networks tell that story. Multiplied together they are a distribution over whole sequences, and we check that it is
-# one: its probabilities add up to 1, and sampling from it gives the frequencies it promises.
+# A VRNN makes a sequence by repeating three moves: draw a latent variable, draw an observation, update the state. Each
+# move is a small network. Their product is a distribution over whole sequences, and we check that it is one: its
+# probabilities sum to 1, and its samples have the frequencies it assigns. Keep `tinyvrnn/one_page.py` open next to this
+# notebook: it has the same three moves in plain NumPy.
 #
 # *You need*: Gaussians, the chain rule of probability (recalled here), [02](02_the_vae.ipynb) for $z$ and its draw.
 # *It takes* about an hour.
@@ -27,20 +28,20 @@ bernoulli = tv.distributions.LIKELIHOODS["bernoulli"]
 # %% [markdown]
 # ## One step, in three moves
 #
-# Let $x_1, \dots, x_T$ be what we see, say the rows of a picture, and $z_1, \dots, z_T$ what we don't. All that has
-# happened before step $t$ is summed up in one vector, the state $h_{t-1}$. Then
+# Let $x_1, \dots, x_T$ be what we observe, say the rows of a picture, and $z_1, \dots, z_T$ the latents, which we do
+# not. One vector, the state $h_{t-1}$, summarises everything before step $t$. Then
 #
-# 1. **prior**: choose $z_t$ from what is remembered,
-# 2. **generation**: choose $x_t$ from $z_t$ and what is remembered,
-# 3. **recurrence**: remember both.
+# 1. **prior**: draw $z_t$, given the state;
+# 2. **generation**: draw $x_t$, given $z_t$ and the state;
+# 3. **recurrence**: update the state with both.
 #
-# The paper's Figure 1 draws the three as arrows. Circles are drawn at random; a diamond is computed, with nothing
-# random in it.
+# The paper's Figure 1 draws the three moves as arrows. A circle is a random variable; a diamond is computed
+# deterministically.
 
 
 # %%
 def panel(axes, title, arrows):
-    """One panel of Fig. 1. arrows: pairs of nodes, from and to."""
+    """One panel of Fig. 1. arrows: pairs of nodes, (from, to)."""
     where = {"h_{t-1}": (0, 0), "h_t": (2, 0), "z_t": (1, 1), "x_t": (1, -1)}
     for name, (across, up) in where.items():
         marker, face = ("D", "0.9") if name[0] == "h" else ("o", "white")
@@ -68,9 +69,9 @@ for axes, (title, arrows) in zip(grid, FIGURE_1.items()):
 # $$z_t \sim \mathcal N\big(\mu_{0,t}, \mathrm{diag}(\sigma_{0,t}^2)\big), \qquad
 # [\mu_{0,t}, \sigma_{0,t}] = \varphi^{\text{prior}}(h_{t-1}) .$$
 #
-# A network reads the state **before** the step and says what $z_t$ to expect. In a VAE this is $\mathcal N(0, 1)$
-# once and for all. Here it moves with the sequence, and it learns: after three rows of a 7 the model expects another
-# $z_4$ than after three rows of a 0.
+# A network reads the state **before** the step and predicts $z_t$. In a VAE this prior is always $\mathcal N(0, 1)$.
+# Here it changes along the sequence, and it is learned: after three rows of a 7 the model expects a different $z_4$
+# than after three rows of a 0.
 #
 # > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
 # > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
@@ -84,8 +85,8 @@ tv.course.show(equations.prior_forward)
 # $$x_t \mid z_t \sim p\big(\,\cdot \,; \tau_t\big), \qquad
 # \tau_t = \varphi^{\text{dec}}\big(\varphi^z(z_t), h_{t-1}\big) ,$$
 #
-# where $\tau_t$ is whatever the output distribution needs: $\mu_{x,t}$ and $\sigma_{x,t}$ of a Gaussian, or, for
-# black and white pixels, a logit $a$ each, with $P(x = 1) = 1 / (1 + e^{-a})$.
+# where $\tau_t$ are the parameters of the output distribution: $\mu_{x,t}$ and $\sigma_{x,t}$ of a Gaussian, or, for
+# binary pixels, one logit $a$ per pixel, with $P(x = 1) = 1 / (1 + e^{-a})$.
 #
 # > **Function** `tinyvrnn.models.equations.generate_forward` · **held by**
 # > `tests/test_equations.py::test_first_step_has_the_moments_of_prior_and_generation`
@@ -98,7 +99,7 @@ tv.course.show(equations.generate_forward)
 #
 # $$h_t = f\big(\varphi^x(x_t), \varphi^z(z_t), h_{t-1}\big), \qquad h_0 = 0 ,$$
 #
-# with $f$ a GRU ([07](07_backward_by_hand_2.ipynb) takes it apart). No draw, no noise: a diamond.
+# where $f$ is a GRU ([07](07_backward_by_hand_2.ipynb) takes it apart). It is deterministic: a diamond in the figure.
 #
 # > **Function** `tinyvrnn.models.equations.recur_forward` · **held by**
 # > `tests/test_equations.py::test_gru_equals_a_loop_over_scalars`
@@ -107,25 +108,25 @@ tv.course.show(equations.generate_forward)
 tv.course.show(equations.recur_forward)
 
 # %% [markdown]
-# ## What a state knows
+# ## What the state depends on
 #
 # Unroll Eq. 7: $h_1$ is a function of $(x_1, z_1)$; if $h_{t-1}$ is a function of $(x_{\lt t}, z_{\lt t})$, then $h_t$
-# is one of $(x_{\le t}, z_{\le t})$. So by induction
+# is a function of $(x_{\le t}, z_{\le t})$. So by induction
 #
 # $$h_{t-1} = \text{a function of } x_{\lt t}, z_{\lt t} .$$
 #
-# This is what lets the paper write the left side for the right one:
+# This is why the paper can write each left-hand side for the right-hand side:
 #
 # $$p(z_t \mid x_{\lt t}, z_{\lt t}) = \mathcal N(\mu_{0,t}, \sigma_{0,t}^2), \qquad
 # p(x_t \mid z_{\le t}, x_{\lt t}) = p(\,\cdot\,; \tau_t) .$$
 #
-# Given the past, the state is a known number, and the distribution depends on the past through that number alone.
+# Given the past, the state is a known vector, and the distribution depends on the past only through that vector.
 #
-# Here is a VRNN small enough to look into, two pixels a step, and the walk along a given $x$ and $z$:
+# Here is a VRNN small enough to inspect, with two pixels per step, and a function that walks along a given $x$ and $z$:
 
 # %%
 model = tv.VRNN(x_dim=2, h_dim=6, z_dim=1, features=5, layers=1, dtype="float64")
-opinions = np.random.default_rng(0).standard_normal(model.theta.shape)  # as it starts, a model is nearly indifferent
+opinions = np.random.default_rng(0).standard_normal(model.theta.shape)  # an untrained model is nearly indifferent
 model.theta[...] = model.backend.asarray(opinions)
 params = views(tv.to_host(model.theta).copy(), model.shapes)
 
@@ -146,8 +147,8 @@ def walk(params, x, z):
 # %% [markdown]
 # ### Exercise 03.1 (predict): who reads $x_2$?
 #
-# Three steps, every $z$ held fixed. We change $x_2$ and nothing else. Which of these change? Answer with a set of
-# words.
+# There are three steps, and every $z$ is held fixed. We change $x_2$ and nothing else. Which of these change? Answer
+# with a set of words.
 #
 # - `"prior 2"`, `"prior 3"`: $\mu_{0,2}$, $\mu_{0,3}$, the distributions of $z_2$ and $z_3$;
 # - `"generation 2"`, `"generation 3"`: the logits of $x_2$ and of $x_3$;
@@ -174,23 +175,22 @@ for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), wa
     assert changed == ([False, True, True] if name == "h" else [False, False, True])
 
 # %% [markdown]
-# The distributions of step 2 are made *before* $x_2$ is there. That is the order of the story, and of the code.
+# The distributions of step 2 are computed *before* $x_2$ exists. This is the order of the story, and of the code.
 #
 # ## Eq. 8, the joint
 #
-# By definition of a conditional density, $p(a, b) = p(a)\, p(b \mid a)$. Apply it to $(a_1, \dots, a_{n-1})$ and
-# $a_n$, then to what is left, and so on down to $p(a_1)$:
+# By the definition of a conditional density, $p(a, b) = p(a)\, p(b \mid a)$. Apply it to $(a_1, \dots, a_{n-1})$ and
+# $a_n$, then to the first factor, and so on down to $p(a_1)$:
 #
 # $$p(a_1, \dots, a_n) = p(a_1)\, p(a_2 \mid a_1) \cdots p(a_n \mid a_1, \dots, a_{n-1})
 # = \prod_{i=1}^{n} p(a_i \mid a_{\lt i}) .$$
 #
-# This is the **chain rule of probability**. It holds for any variables in any order, and assumes nothing. Now take
-# the order of the story,
+# This is the **chain rule of probability**. It holds for any variables in any order, and makes no assumption. Now take
+# the variables in the order of the story,
 #
 # $$a = (z_1, x_1, \; z_2, x_2, \; \dots, \; z_T, x_T) .$$
 #
-# Before $z_t$ stand $z_{\lt t}$ and $x_{\lt t}$, before $x_t$ stand $z_{\le t}$ and $x_{\lt t}$. So the $2T$ factors
-# are
+# Before $z_t$ come $z_{\lt t}$ and $x_{\lt t}$; before $x_t$ come $z_{\le t}$ and $x_{\lt t}$. So the $2T$ factors are
 #
 # $$p(x_{\le T}, z_{\le T}) = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t}) \; p(z_t \mid x_{\lt t}, z_{\lt t}) ,
 # \tag{8}$$
@@ -204,29 +204,29 @@ for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), wa
 # | Eq. 8 | nothing: the chain rule | that $z_t$ is independent of anything |
 # | Eq. 5 | **given the past**, the entries of $z_t$ are independent Gaussians | that $z_t$ ignores $z_{t-1}$ |
 # | Eq. 6 | **given $z_t$ and the past**, the entries of $x_t$ are independent | that pixels of a row are independent |
-# | Eq. 7 | what matters of the past fits into $H$ numbers | a Markov chain in $z$: $h$ may remember from far back |
+# | Eq. 7 | $H$ numbers hold all that matters of the past | a Markov chain in $z$: $h$ can carry the distant past |
 #
-# The second row could be stricter: the paper's variant VRNN-I has $z_t \sim \mathcal N(0, 1)$ at every step,
-# independent of the past. The third row is the subtle one, and worth a computation.
+# Eq. 5 could be stricter: in the paper's variant VRNN-I, $z_t \sim \mathcal N(0, 1)$ at every step, independent of the
+# past. The assumption of Eq. 6 is the subtle one, and deserves a computation.
 #
 # ## Independent given $z$ is not independent
 #
-# Given $z$, two pixels are separate coins. Not given $z$, they are tied: a $z$ that means "thick pen" turns both on.
-# How strongly? Write the mean of $x_i$ given $z$ as $p_i(z)$. Then
+# Given $z$, two pixels are separate coins. Without conditioning on $z$ they are dependent: a $z$ that means "thick pen"
+# turns both on. How strongly? Write $p_i(z)$ for the mean of $x_i$ given $z$. Then
 #
 # $$\mathrm E[x_i x_j] = \mathrm E_z\big[\mathrm E[x_i x_j \mid z]\big]
 # = \mathrm E_z\big[p_i(z)\, p_j(z)\big] \quad (i \ne j) ,$$
 #
-# where independence given $z$ made the last step. Subtract $\mathrm E[x_i]\, \mathrm E[x_j] =
-# \mathrm E_z[p_i]\, \mathrm E_z[p_j]$:
+# where the last step used independence given $z$. Subtract
+# $\mathrm E[x_i]\, \mathrm E[x_j] = \mathrm E_z[p_i]\, \mathrm E_z[p_j]$:
 #
 # $$\mathrm{Cov}(x_i, x_j) = \mathrm{Cov}_z\big(p_i(z), p_j(z)\big) \quad (i \ne j) .$$
 #
 # ### Exercise 03.2 (derive): the covariance of pixels
 #
-# Let $z$ have $K$ values with probabilities `weights` $(K,)$, and let `p[k, i]` be $P(x_i = 1 \mid z = k)$. Return
-# the covariance matrix of $x$, $(X, X)$. Off the diagonal it is the formula above. On the diagonal $i = j$, and the
-# step that used independence fails: $x_i$ is 0 or 1, so what is $\mathrm E[x_i x_i \mid z]$?
+# Let $z$ have $K$ values with probabilities `weights` $(K,)$, and let `p[k, i]` be $P(x_i = 1 \mid z = k)$. Return the
+# covariance matrix of $x$, $(X, X)$. Off the diagonal it is the formula above. On the diagonal, $i = j$ and the step
+# that used independence fails: $x_i$ is 0 or 1, so what is $\mathrm E[x_i x_i \mid z]$?
 
 
 # %%
@@ -244,24 +244,24 @@ def my_covariance(weights, p):
 tv.course.check("03.2", my_covariance)
 
 # %% [markdown]
-# So a decoder that treats its pixels one by one can still draw rows whose pixels belong together: what they share,
-# they share through $z$. A plain RNN has no $z$, and its pixels of one row **are** independent given the rows before
+# So a decoder that treats its pixels independently can still draw rows whose pixels are correlated: the correlation
+# comes from $z$. A plain RNN has no $z$, and its pixels of one row **are** independent given the previous rows
 # ([01](01_sequences_and_the_rnn.ipynb)).
 #
 # ## The log-joint
 #
-# Products of many small numbers become sums of logarithms:
+# The logarithm turns a product of many small numbers into a sum:
 #
 # $$\log p(x, z) = \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t}) + \log p(z_t \mid x_{\lt t}, z_{\lt t})
 # \Big) \quad \text{in nats} .$$
 #
 # ### Exercise 03.3 (write): the log-joint
 #
-# Given what the networks said along the way, return $\log p(x, z)$ of each sequence. Sequences end at different
-# steps: of sequence `b` only the first `lengths[b]` count, and what stands after them is anything at all. You may call
+# Given the outputs of the networks, return $\log p(x, z)$ of each sequence. Sequences end at different steps: of
+# sequence `b` only the first `lengths[b]` steps count, and the values after them are arbitrary. You may call
 # `tv.distributions.gaussian.gaussian_log_density_forward(z, mu, sigma)` and
 # `tv.distributions.bernoulli.bernoulli_log_density_forward(x, logits)`: both sum over the last axis, and return the
-# density first and a cache second.
+# density and a cache.
 
 
 # %%
@@ -281,13 +281,12 @@ tv.course.check("03.3", my_log_joint)
 # %% [markdown]
 # ## Is it a distribution?
 #
-# A joint must add up to 1. Two steps of two binary pixels have $2^4 = 16$ possible $x$, and $(z_1, z_2)$ is a plane.
-# So put a fine grid on the plane and add it all up:
+# A joint distribution must sum to 1. Two steps of two binary pixels have $2^4 = 16$ possible $x$, and $(z_1, z_2)$ is a
+# point in the plane. So put a fine grid on the plane and sum over everything:
 #
 # $$\sum_{x} \int\!\!\int p(x, z_1, z_2) \, dz_1 \, dz_2 = 1 \; ?$$
 #
-# It is a question that can be answered with no: a factor left out, a lost $\log 2\pi$ or a prior that peeks at $x_t$
-# would show.
+# The test can fail: a missing factor, a missing $\log 2\pi$ or a prior that reads $x_t$ would show.
 
 
 # %%
@@ -310,12 +309,12 @@ print(f"sum over x of the integral over z: {p_of_x.sum():.6f}")
 assert abs(p_of_x.sum() - 1) < 1e-6
 
 # %% [markdown]
-# It is one. On the way we got the **marginal** $p(x) = \int p(x, z)\, dz$ of each of the 16 sequences, exactly. For
-# one latent number and two steps a grid can do that; for 28 steps of 16 numbers it would need more points than there
-# are atoms. That is why the bound of [05](05_the_elbo_line_by_line.ipynb) is needed at all.
+# It is a distribution. On the way we computed the **marginal** $p(x) = \int p(x, z)\, dz$ of each of the 16 sequences,
+# exactly. A grid can do that for one latent and two steps; for 28 steps with 16 latents each it would need more points
+# than there are atoms. That is why we need the bound of [05](05_the_elbo_line_by_line.ipynb).
 #
-# And the two pixels of a row are tied, though Eq. 6 makes them independent given $z$. Sum the table over $x_2$ to get
-# $p(x_1)$, and compare its covariance with $\mathrm{Cov}_z(p_1(z_1), p_2(z_1))$ on the grid, two routes to one number:
+# The two pixels of a row are dependent, although Eq. 6 makes them independent given $z$. Sum the table over $x_2$ to
+# get $p(x_1)$, and compare its covariance with $\mathrm{Cov}_z(p_1(z_1), p_2(z_1))$ on the grid:
 
 # %%
 p_first = p_of_x.reshape(2, 2, 4).sum(axis=-1)  # rows: first pixel of x_1, columns: second
@@ -334,14 +333,14 @@ assert abs(from_the_table - from_z) < 1e-6 and abs(from_z) > 0.01
 # %% [markdown]
 # ## Ancestral sampling
 #
-# Eq. 8 is also a recipe: draw its factors from left to right, parents before children. Nothing is approximated, and
-# nothing is rejected.
+# Eq. 8 is also a recipe: draw its factors from left to right, parents before children. This samples exactly from the
+# joint, without rejection.
 #
 # ### Exercise 03.4 (write): one step of it
 #
 # The noise is given: `eps` $(n, Z)$ standard normal, `u` $(n, X)$ uniform in $[0, 1)$. A pixel is 1 where $u$ is
-# **below** its probability. Return $z_t$, $x_t$, $h_t$. The functions of `equations` do the networks (`walk` above
-# shows how they are called), `bernoulli.mean(logits)` makes probabilities of logits.
+# **below** its probability. Return $z_t$, $x_t$, $h_t$. Call the networks through `equations` (as `walk` does above);
+# `bernoulli.mean(logits)` turns logits into probabilities.
 
 
 # %%
@@ -363,7 +362,7 @@ def my_step(params, h, eps, u):
 tv.course.check("03.4", my_step)
 
 # %% [markdown]
-# The package's own step is those lines again.
+# The package's own step has the same lines.
 #
 # > **Function** `tinyvrnn.models.sampling.sample_step` · **held by**
 # > `tests/test_equations.py::test_samples_have_the_moments_of_draws_by_the_plain_rewrite`
@@ -372,23 +371,23 @@ tv.course.check("03.4", my_step)
 tv.course.show(tv.models.sampling.sample_step)
 
 # %% [markdown]
-# And its loop, with two additions. Its noise has an **address**: seed, purpose and step name a block of random numbers,
-# so the same call gives the same draw on every machine and every backend, and there is no generator whose state could
-# be forgotten. And the cores share many sequences, 500 to a part and a stretch of steps at a time, as sequences know
-# nothing of each other.
+# Its loop adds two things. Its noise has an **address**: seed, purpose and step identify a block of random numbers. So
+# the same call gives the same draw on every machine and every backend, and there is no generator state to save. And a
+# large batch is shared among the cores, 500 sequences to a part and a stretch of steps at a time, because sequences are
+# independent of each other.
 
 # %%
 tv.course.show(tv.models.sampling.ancestral_sample)
 
 
 # %% [markdown]
-# With the same addresses our own few lines must give the same samples, to the last bit. Here they are, with `feed`
-# saying what the recurrence gets to see of $x_t$ (we will need that):
+# With the same addresses, our own few lines must give the same samples, bit for bit. The argument `feed` decides what
+# the recurrence reads of $x_t$ (we need that below):
 
 
 # %%
 def sample_by_hand(params, n, steps, seed, feed=lambda x, mean: x):
-    """x (steps, n, X) and the probabilities they were drawn with."""
+    """x (steps, n, X) and the probabilities it was drawn with."""
     dtype, h = params["recur"]["U"].dtype, np.zeros((n, len(params["recur"]["U"])), params["recur"]["U"].dtype)
     X, Z, xs, means = len(params["phi_x"]["W1"]), len(params["phi_z"]["W1"]), [], []
     for t in range(steps):
@@ -409,8 +408,8 @@ assert np.array_equal(ours, tv.to_host(model.sample(n=500, steps=2, seed=0)))
 print("500 sequences by hand and by model.sample: equal in every pixel")
 
 # %% [markdown]
-# Equal is not yet right: both could be wrong alike. So count how often each of the 16 sequences came, and compare
-# with the integral, which knows nothing of sampling. A frequency of $n$ draws has the standard error
+# Agreement is not correctness: both could be wrong in the same way. So count how often each of the 16 sequences occurs,
+# and compare with the integral, which uses no sampling. A frequency of $n$ draws has the standard error
 # $\sqrt{p(1-p)/n}$.
 
 # %%
@@ -429,14 +428,14 @@ axes.set_title("Samples come as often as Eq. 8 says (bars: 4 standard errors)")
 axes.legend()
 
 away = np.abs(frequency - p_of_x) / error
-print(f"farthest of the 16: {away.max():.1f} standard errors")
+print(f"largest deviation of the 16: {away.max():.1f} standard errors")
 assert away.max() < 4
 
 # %% [markdown]
 # ## A prior that peeks
 #
-# The most comfortable mistake in a VRNN: one line too high, and the prior has seen what it should predict. The code
-# below collects the prior of each step along a given $x$ and $z$.
+# A common mistake in a VRNN is to update the state before computing the prior: then the prior has read what it should
+# predict. The code below collects the prior of each step along a given $x$ and $z$.
 
 
 # %%
@@ -452,11 +451,11 @@ def peeking_priors(params, x, z):
 
 
 # %% [markdown]
-# ### Exercise 03.5 (bug): mend it
+# ### Exercise 03.5 (bug): fix it
 #
-# A model with this prior trains well, and its KL can be wonderfully small: having read $x_t$, the prior can copy the
-# posterior. It just isn't the model of Eq. 8, and its "bound" bounds nothing. No shape and no gradient check
-# complains. Write the function as it should be.
+# A model with this prior trains well, and its KL can become tiny: a prior that has read $x_t$ can copy the posterior.
+# But it is not the model of Eq. 8, and its "bound" bounds nothing. No shape check and no gradient check fails. Write
+# the correct function.
 
 
 # %%
@@ -477,8 +476,8 @@ def my_priors(params, x, z):
 tv.course.check("03.5", my_priors)
 
 # %% [markdown]
-# The sum to 1 sees this one. With the peeking prior each "conditional" $p(z_t \mid \dots)$ depends on $z_t$ on its
-# right side too, and what should be a distribution is none:
+# The sum to 1 catches this bug. With the peeking prior, each "conditional" $p(z_t \mid \dots)$ depends on $z_t$ through
+# its parameters too, so the product is not a distribution:
 
 
 # %%
@@ -495,11 +494,11 @@ assert abs(total - 1) > 0.01
 # %% [markdown]
 # ## What is fed back: the sample, not the mean
 #
-# Some public code does this when it generates: it passes on the **mean** of $p(x_t \mid \cdot)$ in place of a draw.
-# It looks cleaner. Here is the smallest model in which one can see what it does: a coin that stays.
+# Some public code feeds back the **mean** of $p(x_t \mid \cdot)$ instead of a draw when it generates. This looks
+# cleaner. The smallest model that shows the effect is a coin that never changes sides.
 #
-# With weights set by hand, $z$ has no say, $h_t = \tanh(20 x_t - 10)$, close to $+1$ or $-1$, and the logit of
-# $x_t$ is $50\, h_{t-1}$. At first $h_0 = 0$: a fair coin. From then on: the same side again.
+# With weights set by hand, $z$ has no influence, $h_t = \tanh(20 x_t - 10)$ is close to $+1$ or $-1$, and the logit of
+# $x_t$ is $50\, h_{t-1}$. At first $h_0 = 0$: a fair coin. From then on, the same side every time.
 
 # %%
 coin = tv.VRNN(x_dim=1, h_dim=1, z_dim=1, features=2, layers=1, dtype="float64")
@@ -519,8 +518,8 @@ assert abs(x[0].mean() - 0.5) < 4 * 0.5 / 1000**0.5
 #
 # ### Exercise 03.6 (predict): the mean fed back
 #
-# Now feed back the mean, and draw $x_1, \dots, x_6$ from the distributions that come out. The mean of the first coin
-# is $1/2$: put it into $h_1 = \tanh(20 \cdot \tfrac12 - 10)$ and go on. Which fraction of the sequences of six is
+# Now feed back the mean, and draw $x_1, \dots, x_6$ from the resulting distributions. The mean of the first coin is
+# $1/2$: insert it into $h_1 = \tanh(20 \cdot \tfrac12 - 10)$ and continue. What fraction of the sequences of six is
 # constant? (A number; `2**-3` is fine.)
 
 # %%
@@ -538,7 +537,7 @@ right, _ = sample_by_hand(by_hand, 1000, 6, seed=0)
 wrong, _ = sample_by_hand(by_hand, 1000, 6, seed=0, feed=lambda x, mean: mean)
 
 figure, grid = plt.subplots(1, 2, figsize=(8, 2.4))
-for axes, x, title in zip(grid, (right, wrong), ("sample fed back: the coin stays", "mean fed back: six fair coins")):
+for axes, x, title in zip(grid, (right, wrong), ("sample fed back: always one side", "mean fed back: six fair coins")):
     axes.imshow(x[:, :30, 0], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     axes.set(title=title, xlabel="30 sequences", ylabel="step t", xticks=[], yticks=range(6), yticklabels=range(1, 7))
     axes.spines[:].set(visible=True)
@@ -549,9 +548,9 @@ print(f"constant, with the mean fed back: {constant:.3f} (1/32 = {1 / 32:.3f}, s
 assert abs(constant - 1 / 32) < 4 * error
 
 # %% [markdown]
-# The mean of "all heads" and "all tails" is a sequence that the model never makes, and the state that it leaves
-# behind is one it never learned from. What does the model itself think of such sequences? In this model $z$ says
-# nothing, so the bound is $\log p(x)$ exactly:
+# The mean of "all heads" and "all tails" is a sequence that the model never generates, and it leads to a state that no
+# sequence of the model leads to. How does the model itself score such sequences? In this model $z$ has no influence, so
+# the bound is $\log p(x)$ exactly:
 
 # %%
 log_p = tv.to_host(coin.elbo(coin.backend.asarray(right)))
@@ -561,10 +560,10 @@ print(f"log p(x) of the others:    {log_p_wrong.mean():.0f} nats on average")
 assert np.allclose(log_p, -np.log(2), atol=1e-12) and log_p_wrong.mean() < -50
 
 # %% [markdown]
-# Each of the five later coins is wrong half of the time, and each time that costs 50 nats.
+# Each of the five later coins is wrong half of the time, and each wrong coin costs 50 nats.
 #
-# The same on digits, 8 by 8, a row a step. A few seconds of training first; what that does is the matter of
-# [08](08_training.ipynb).
+# Now the same on digits of 8 by 8 pixels, one row per step, after a few seconds of training ([08](08_training.ipynb)
+# covers training).
 
 # %%
 data = tv.load_data("digits8")
@@ -589,18 +588,18 @@ apart = of_drawn.mean() - of_meant.mean()
 assert apart > 4 * np.sqrt((of_drawn.var() + of_meant.var()) / 500) and apart > 3
 
 # %% [markdown]
-# Below, rows of different digits meet in one picture: a state that has read grey rows has not settled for any digit,
-# and each row is drawn as if by another hand. The model itself thinks less of such pictures than of its own: its bound
-# is several nats lower.
+# In the bottom row, parts of different digits meet in one picture: a state that has read grey rows has not settled on a
+# digit, and each row may belong to a different digit. The model also gives such pictures a lower score than its own
+# samples: their bound is several nats lower.
 #
 # ## What you now know
 #
-# - A step is a draw of $z_t$ (Eq. 5), a draw of $x_t$ (Eq. 6) and a computation of $h_t$ (Eq. 7), in that order.
-# - $h_{t-1}$ is a function of all that was before; so Eq. 5 and 6 **are** the factors of the chain rule, and Eq. 8
-#   assumes nothing more than they do.
-# - Independent given $z$ is not independent: what the pixels of a row share, they share through $z$.
-# - A joint can be checked: it adds up to 1, and samples come as often as its marginal says.
-# - The prior reads the state before the step, and what is fed back is the sample.
+# - A step draws $z_t$ (Eq. 5), draws $x_t$ (Eq. 6) and computes $h_t$ (Eq. 7), in that order.
+# - $h_{t-1}$ is a function of the whole past; so Eq. 5 and 6 **are** the factors of the chain rule, and Eq. 8 adds no
+#   assumption to theirs.
+# - Independent given $z$ is not independent: the pixels of a row are correlated through $z$.
+# - You can check a joint distribution: it sums to 1, and samples have the frequencies of its marginal.
+# - The prior reads the state before the step, and the sample is fed back, not the mean.
 #
-# On to [04 · The approximate posterior](04_the_approximate_posterior.ipynb): the story told backwards, from what we see
-# to what may have caused it.
+# On to [04 · The approximate posterior](04_the_approximate_posterior.ipynb): the inverse problem, from the observations
+# back to the latents.

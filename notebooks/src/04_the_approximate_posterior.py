@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 04 · The approximate posterior
 #
-# A VRNN explains a sequence by latents that nobody saw. Which latents were likely, given what was seen? The exact
-# answer is out of reach, so a network gives an approximate one: Eq. 9 and 10. Here you see what it reads, draw from
-# it in a loop, and find out what it costs that it never looks ahead.
+# A VRNN explains a sequence by latents that nobody observed. Which latents are likely, given the observations? The
+# exact answer cannot be computed, so a network gives an approximation: Eq. 9 and 10. In this notebook you see what it
+# reads, draw from it in a loop, and compute the cost of never looking ahead.
 #
 # *You need*: the bound and its gap from [02](02_the_vae.ipynb), the model from
 # [03](03_the_generative_story.ipynb). *It takes* about an hour and a half.
@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
+from tinyvrnn import one_page
 from tinyvrnn.models import equations, schedule, stepwise
 
 tv.plots.use_style()
@@ -23,23 +24,23 @@ BLUE, RED, GREEN = tv.plots.COLOURS[:3]
 # %% [markdown]
 # ## Eq. 10: one factor for each step
 #
-# Write $x_{\le T}$ for a whole sequence and $z_{\le T}$ for its latents. The approximate posterior is chosen as a
-# product over time:
+# Write $x_{\le T}$ for a whole sequence and $z_{\le T}$ for its latents. The approximate posterior is a product over
+# time:
 #
 # $$q(z_{\le T} \mid x_{\le T}) = \prod_{t=1}^{T} q(z_t \mid x_{\le t}, z_{<t}) . \tag{10}$$
 #
-# Look at what stands behind each bar. Factor $t$ may read the past of $x$ and its present, $x_{\le t}$, and the past
-# draws $z_{<t}$. It may not read $x_{t+1}, \dots, x_T$. A posterior that works like this, as the data come in, is
-# called a **filter**; one that waits for the end of the sequence is called a **smoother**.
+# Look at the conditions. Factor $t$ may read the past and present of $x$, $x_{\le t}$, and the past draws $z_{<t}$. It
+# may not read $x_{t+1}, \dots, x_T$. A posterior that works like this, as the data come in, is called a **filter**; one
+# that waits for the end of the sequence is called a **smoother**.
 #
-# ## Eq. 9: one factor is a Gaussian
+# ## Eq. 9: each factor is a Gaussian
 #
 # $$z_t \mid x_t \sim \mathcal N\big(\mu_{z,t}, \mathrm{diag}(\sigma_{z,t}^2)\big), \qquad
 # [\mu_{z,t}, \sigma_{z,t}] = \varphi^{\mathrm{enc}}\big(\varphi^x(x_t), h_{t-1}\big) . \tag{9}$$
 #
-# The present comes in as features $\varphi^x(x_t)$. All of the past, $x_{<t}$ and $z_{<t}$, comes in through one
-# vector, the state $h_{t-1}$: by Eq. 7 it is a function of them, and Eq. 5 and 6 read the same one. Here is Fig. 1d,
-# with the arrows of Eq. 9 in colour and the rest of the step behind them.
+# The present enters through the features $\varphi^x(x_t)$. The whole past, $x_{<t}$ and $z_{<t}$, enters through one
+# vector, the state $h_{t-1}$: by Eq. 7 it is a function of them, and Eq. 5 and 6 read the same state. Below is Fig. 1d,
+# with the arrows of Eq. 9 in colour and the rest of the step in grey.
 
 # %%
 places = {"$h_{t-1}$": (0, 1), "$z_t$": (1, 2), "$x_t$": (1, 0), "$h_t$": (2, 1)}
@@ -62,7 +63,7 @@ for name, (x, y) in places.items():
     axes.text(x, y, name, ha="center", va="center", bbox=shape, fontsize=13, zorder=3)
 axes.text(1.45, 2, "inferred: Eq. 9", color=RED, va="center")
 axes.text(1.45, 0, "seen", va="center", color="0.3")
-axes.set(xlim=(-0.4, 2.6), ylim=(-0.4, 2.4), title="Fig. 1d: who decides on $z_t$ when $x_t$ is known")
+axes.set(xlim=(-0.4, 2.6), ylim=(-0.4, 2.4), title="Fig. 1d: what determines $z_t$ when $x_t$ is known")
 axes.axis("off")
 plt.show()
 
@@ -74,14 +75,14 @@ plt.show()
 tv.course.show(equations.infer_forward)
 
 # %% [markdown]
-# `_network_forward` is an MLP over the two inputs and then a **head**: a linear layer whose output is cut in two
+# `_network_forward` is an MLP over the two inputs followed by a **head**: a linear layer whose output is split into two
 # halves, $\mu$ and $s$, with $\sigma = \mathrm{softplus}(s) + 10^{-4}$.
 #
 # ### Exercise 04.1 (write): the encoder
 #
-# Write Eq. 9 with one hidden layer. `p` holds `W1` $(F + H, F)$, whose upper $F$ rows are for $\varphi^x(x_t)$ and
-# the lower $H$ rows for $h_{t-1}$, then `b1`, and the head's `W_out` $(F, 2Z)$ and `b_out`. The hidden layer is a
-# rectifier's, $\max(\cdot, 0)$. Return `mu_z, sigma_z`.
+# Write Eq. 9 with one hidden layer. `p` holds `W1` $(F + H, F)$, whose first $F$ rows multiply $\varphi^x(x_t)$ and
+# whose last $H$ rows multiply $h_{t-1}$; the bias `b1`; and the head's `W_out` $(F, 2Z)$ and `b_out`. The hidden layer
+# is a ReLU layer, $\max(\cdot, 0)$. Return `mu_z, sigma_z`.
 
 
 # %%
@@ -98,14 +99,14 @@ def my_infer(p, phi_x, h):
 tv.course.check("04.1", my_infer)
 
 # %% [markdown]
-# ## Who reads whom
+# ## What each step depends on
 #
-# Take a VRNN with random weights and hold the noise. Change one $x_s$, and look at which $\mu_{z,t}$ move; then
-# change one draw, by its noise $\epsilon_s$, and look again.
+# Take a VRNN with random weights and fixed noise. Change one $x_s$, and see which $\mu_{z,t}$ change. Then change one
+# draw, through its noise $\epsilon_s$, and look again.
 #
 # ### Exercise 04.2 (predict): who reads $x_3$?
 #
-# $T = 5$, and only $x_3$ is changed. For which $t$, counted from 1, does $\mu_{z,t}$ move? Answer with a set, e.g.
+# $T = 5$, and only $x_3$ changes. For which $t$, counted from 1, does $\mu_{z,t}$ change? Answer with a set, e.g.
 # `{1, 5}`.
 
 # %%
@@ -118,7 +119,7 @@ prediction = {3, 4, 5}
 tv.course.check("04.2", prediction)
 
 # %% [markdown]
-# Now for all $s$ at once. The batch has $T$ sequences, and sequence $s$ has step $s$ changed.
+# Now do this for all $s$ at once: the batch has $T$ sequences, and sequence $s$ has its step $s$ changed.
 
 # %%
 T = 6
@@ -127,7 +128,7 @@ model.theta = 1.5 * rng.standard_normal(model.theta.shape) / 4
 
 
 def means(x, eps):
-    """mu_z (T, B, Z) for x (T, B, X) and eps (T, B, Z), all of them on the host."""
+    """mu_z (T, B, Z) for x (T, B, X) and eps (T, B, Z), all on the host."""
     x, eps = (model.backend.asarray(a) for a in (x, eps))
     phi_x, _ = equations.features_forward(model.params["phi_x"], x)
     return tv.to_host(schedule.loop_forward(model.params, phi_x, eps).o)[..., :2]
@@ -155,14 +156,14 @@ assert by_x[ahead].max() < 1e-12 and by_x[~ahead].min() > 1e-6
 assert by_eps[ahead_or_now].max() < 1e-12 and by_eps[~ahead_or_now].min() > 1e-6
 
 # %% [markdown]
-# A dot is a zero. The left triangle has its diagonal: $q(z_t \mid \cdot)$ reads $x_{\le t}$. The right one does not:
-# it reads $z_{<t}$. Together they are what stands behind the bar in Eq. 10, read off the running code.
+# A dot means zero. The left triangle includes its diagonal: $q(z_t \mid \cdot)$ reads $x_{\le t}$. The right one does
+# not: it reads $z_{<t}$. Together they are the conditions of Eq. 10, measured on the running code.
 #
-# ## What such a family can do
+# ## What this family can express
 #
-# Each factor is a Gaussian with independent entries, which sounds poor. But $z_2$ depends on the $z_1$ that was
-# drawn, and through a network. So over many draws, the $z$ of two steps are **not** independent, and $z_2$ alone is
-# **not** Gaussian: it is a mixture of as many Gaussians as there are $z_1$.
+# Each factor is a Gaussian with independent entries, which sounds restrictive. But $z_2$ depends on the $z_1$ that was
+# drawn, through a network. So over many draws, the $z$ of two steps are **not** independent, and $z_2$ alone is **not**
+# Gaussian: it is a mixture of infinitely many Gaussians, one for each $z_1$.
 
 # %%
 draws, own = 4000, np.random.default_rng(1)
@@ -189,8 +190,8 @@ assert abs(skew) > 4 * error
 # %% [markdown]
 # ## The loop that draws $z$
 #
-# To draw $z_t$ one needs $h_{t-1}$, and for that $z_{t-1}$. So this part of the model cannot be done for all $t$ at
-# once: draw, recur, draw, recur. Literally, with all the rest that a step does, in the paper's order:
+# To draw $z_t$ you need $h_{t-1}$, and for that $z_{t-1}$. So this part of the model cannot run for all $t$ at once: it
+# alternates draw and recurrence. Here is the literal version of a whole step, in the paper's order:
 #
 # > **Function** `tinyvrnn.models.stepwise.step_forward` · **held by**
 # > `tests/test_autograd.py::test_loss_and_gradient_equal_the_plain_rewrite`
@@ -199,19 +200,20 @@ assert abs(skew) > 4 * error
 tv.course.show(stepwise.step_forward)
 
 # %% [markdown]
-# The package trains with another version, that keeps only Eq. 9, the draw and Eq. 7 inside the loop. Prior,
-# generation and the terms of the bound wait outside and are done for all $T$ at once. The products with
-# $\varphi^x(x_t)$ wait outside too, since $x$ is known from the start. (`seen` is $\varphi^x(x_t)$ here. A *smoothing*
-# posterior, `posterior="smoothing"`, is given something that has read the future as well.)
+# For training, the loop contains only Eq. 9, the draw and Eq. 7. Everything else runs outside the loop, for all $T$
+# steps at once: the features $\varphi^x(x_t)$, since $x$ is known from the start, then the prior, the generation and
+# the terms of the bound. Here is this arrangement in `tinyvrnn/one_page.py`. The package's `loop_forward` is the same
+# loop, made fast: it writes into preallocated arrays, and also takes the products with $\varphi^x(x_t)$ out of the
+# loop.
 #
 # > **Function** `tinyvrnn.models.schedule.loop_forward` · **held by**
 # > `tests/test_schedule.py::test_batched_schedule_equals_the_literal_steps`
 
 # %%
-tv.course.show(schedule.loop_forward)
+tv.course.show(one_page.forward)
 
 # %% [markdown]
-# Two programs, one set of equations: do they give the same states?
+# Two programs compute the same equations. Do the literal steps and `loop_forward` give the same states?
 
 # %%
 T, B = 8, 5
@@ -229,8 +231,7 @@ assert worst < 1e-12
 # %% [markdown]
 # ### Exercise 04.3 (bug): the loop that draws $z$
 #
-# This loop runs and returns arrays of the right shapes. It has **two** bugs. Find them, and write the loop that has
-# none.
+# This loop runs and returns arrays of the right shapes, but it has **two** bugs. Find them, and write a correct loop.
 
 
 # %%
@@ -268,20 +269,20 @@ tv.course.check("04.3", my_draw_z)
 # %% [markdown]
 # ## Is $z_t$ assumed independent of the future?
 #
-# Eq. 10 has no $x_{>t}$ behind the bar. Does the VRNN claim that the future tells nothing about $z_t$? **No.** Let us
-# take a model so small that everything in it can be added up.
+# Eq. 10 has no $x_{>t}$ among its conditions. Does the VRNN claim that the future says nothing about $z_t$? **No.**
+# Take a model so small that everything in it can be summed exactly.
 #
-# The weather $z_t$ is dry or rain (0 or 1), unseen. On two days somebody comes in with a coat $x_t$, dry or wet. On
-# day 1 the hall is dark and we hardly see the coat; on day 2 the lamp is on. The weather likes to stay as it is. All
-# that is Eq. 8 for $T = 2$:
+# The weather $z_t$ is dry or rainy (0 or 1), and we do not see it. On each of two days somebody comes in with a coat
+# $x_t$, dry or wet. On day 1 the hall is dark and we hardly see the coat; on day 2 the lamp is on. The weather tends to
+# stay the same. This is Eq. 8 for $T = 2$:
 #
 # $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid z_1)\, p(x_2 \mid z_2) .$$
 
 # %%
 p_z1 = np.array([0.5, 0.5])
-p_x1 = np.array([[0.65, 0.35], [0.35, 0.65]])  # [z_1, x_1]: a dim look
+p_x1 = np.array([[0.65, 0.35], [0.35, 0.65]])  # [z_1, x_1]: an unreliable observation
 p_z2 = np.array([[0.9, 0.1], [0.1, 0.9]])  # [z_1, z_2]: the weather stays
-p_x2 = np.array([[0.95, 0.05], [0.05, 0.95]])  # [z_2, x_2]: a clear look
+p_x2 = np.array([[0.95, 0.05], [0.05, 0.95]])  # [z_2, x_2]: a reliable observation
 
 joint = np.einsum("a,ax,ab,by->xyab", p_z1, p_x1, p_z2, p_x2)  # [x_1, x_2, z_1, z_2]
 p_x = joint.sum(axis=(2, 3))
@@ -291,39 +292,39 @@ second = joint / joint.sum(axis=3, keepdims=True)  # p(z_2 | z_1, x_1, x_2)
 
 figure, axes = plt.subplots(figsize=(6.6, 3.2))
 heights = [filtering[1, 1], smoothing[1, 0, 1], smoothing[1, 1, 1]]
-names = ["nothing of day 2", "day 2: dry coat", "day 2: wet coat"]
+names = ["no data of day 2", "day 2: dry coat", "day 2: wet coat"]
 bars = axes.bar(names, heights, width=0.5, color=[RED, BLUE, BLUE], hatch=["//", "", ""], edgecolor="white")
 axes.bar_label(bars, fmt="%.2f")
 axes.set(
-    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="A wet coat on day 1. What we know of day 1, knowing also ..."
+    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="A wet coat on day 1: rain on day 1, given the data of day 2"
 )
 
 assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
 
 # %% [markdown]
-# The true posterior of $z_1$ depends on $x_2$, a lot: tomorrow's clear look tells more of today's weather than
-# today's dim one. The **model** is full of such dependence, and Eq. 10 does not deny it. Eq. 10 only picks the
-# **family** in which $q$ is sought, and $q$ need not be the posterior. Why is that allowed?
+# The true posterior of $z_1$ depends strongly on $x_2$: tomorrow's clear observation says more about today's weather
+# than today's unclear one. The **model** is full of such dependence, and Eq. 10 does not deny it. Eq. 10 only chooses
+# the **family** of $q$, and $q$ need not be the posterior. Why is that allowed?
 #
 # ## Eq. 11 is a bound for any $q$
 #
-# Let $q(z)$ be any distribution at all over the latents of one sequence $x$. We want $\log p(x)$. It does not depend
-# on $z$, so it is its own mean over $q$; and $p(x) = p(x, z) / p(z \mid x)$ for every $z$:
+# Let $q(z)$ be any distribution over the latents of one sequence $x$. We want $\log p(x)$. It does not depend on $z$,
+# so it equals its mean over $q$; and $p(x) = p(x, z) / p(z \mid x)$ for every $z$:
 #
 # $$\log p(x) = \mathbb E_q[\log p(x)] = \mathbb E_q\left[\log \frac{p(x, z)}{p(z \mid x)}\right]
 # = \underbrace{\mathbb E_q\left[\log \frac{p(x, z)}{q(z)}\right]}_{\text{ELBO}}
 # + \underbrace{\mathbb E_q\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))} .$$
 #
-# The last step multiplied and divided by $q(z)$. And the KL is never negative: from $\log v \le v - 1$,
+# The last step multiplied and divided by $q(z)$. The KL is never negative: since $\log v \le v - 1$,
 #
 # $$-\mathrm{KL} = \mathbb E_q\left[\log \frac{p(z \mid x)}{q(z)}\right]
 # \le \mathbb E_q\left[\frac{p(z \mid x)}{q(z)} - 1\right] \le 1 - 1 = 0 .$$
 #
-# (The mean over $q$ of $p(z \mid x) / q(z)$ is the sum of $p(z \mid x)$ over those $z$ that $q$ can draw: 1, or less
-# where $q$ leaves some out.)
+# (The mean over $q$ of $p(z \mid x) / q(z)$ is the sum of $p(z \mid x)$ over those $z$ that $q$ can draw: 1, or less if
+# $q$ leaves some out.)
 #
 # So $\text{ELBO} \le \log p(x)$. Where did we use what $q$ was computed from? **Nowhere.** $q$ may read all of $x$, a
-# part of it, or nothing. For two steps the ELBO, put in the form of Eq. 11, is this:
+# part of it, or nothing. For two steps, the ELBO in the form of Eq. 11 is:
 
 
 # %%
@@ -355,14 +356,14 @@ print(f"the true posterior reaches the line: {exactly}")
 # %% [markdown]
 # ### Exercise 04.4 (predict): what can come out above $\log p(x)$?
 #
-# Five recipes for the value of `elbo`, tried on many random two-step models. Which of them come out **above**
-# $\log p(x)$ for some model? Answer with a set of the words.
+# Here are five recipes for the value of `elbo`, each tried on many random two-step models. Which of them come out
+# **above** $\log p(x)$ for some model? Answer with a set of the words.
 #
 # - `"prior"`: q is the prior, $q(z_1) = p(z_1)$ and $q(z_2 \mid z_1) = p(z_2 \mid z_1)$;
 # - `"random"`: q is drawn at random;
 # - `"future"`: $q(z_1)$ is computed from $x_2$, which the filter may not see;
-# - `"half"`: somebody forgot a factor of 2, and $q(z_1)$ adds up to one half;
-# - `"swapped"`: the KLs are the other way round, $\mathrm{KL}(p \,\|\, q)$.
+# - `"half"`: a factor of 2 is missing, and $q(z_1)$ sums to one half;
+# - `"swapped"`: the KLs have their arguments swapped, $\mathrm{KL}(p \,\|\, q)$.
 
 # %%
 prediction = None
@@ -376,22 +377,22 @@ tv.course.check("04.4", prediction)
 # %% [markdown]
 # ## What the family costs
 #
-# The gap is $\mathrm{KL}\big(q(z_{\le T} \mid x_{\le T}) \,\|\, p(z_{\le T} \mid x_{\le T})\big)$, between whole
-# sequences of latents. Split both by the chain rule. For $q$ that is Eq. 10. For the true posterior nothing may be
-# left out, so the whole of $x$ stays behind each bar:
+# The gap is $\mathrm{KL}\big(q(z_{\le T} \mid x_{\le T}) \,\|\, p(z_{\le T} \mid x_{\le T})\big)$, between
+# distributions over whole sequences of latents. Factorise both with the chain rule. For $q$ this is Eq. 10. For the
+# true posterior, all of $x$ stays in the condition of each factor:
 #
 # $$p(z_{\le T} \mid x_{\le T}) = \prod_{t=1}^T p(z_t \mid z_{<t}, x_{\le T}) .$$
 #
-# A logarithm turns both products into sums, and the mean of a sum is the sum of the means:
+# The logarithm turns both products into sums, and the mean of a sum is the sum of the means:
 #
 # $$\mathrm{KL} = \mathbb E_q \left[ \log \frac{\prod_t q(z_t \mid z_{<t}, x_{\le t})}
 # {\prod_t p(z_t \mid z_{<t}, x_{\le T})} \right]
 # = \sum_{t=1}^T \mathbb E_{q(z_{\le T})} \left[
 # \log \frac{q(z_t \mid z_{<t}, x_{\le t})}{p(z_t \mid z_{<t}, x_{\le T})} \right] .$$
 #
-# Term $t$ has no $z_s$ with $s > t$ in it. So integrate those out first, from the last: each factor
-# $q(z_s \mid z_{<s}, x_{\le s})$ stands alone under its integral and gives 1. What is left is a mean over
-# $z_{\le t}$. Take it in two stages, $z_{<t}$ outside and $z_t$ inside. The inner one is a KL by definition:
+# Term $t$ contains no $z_s$ with $s > t$. So integrate those out, starting from the last: each factor
+# $q(z_s \mid z_{<s}, x_{\le s})$ is alone under its integral and gives 1. A mean over $z_{\le t}$ remains. Take it in
+# two stages, $z_{<t}$ outside and $z_t$ inside. The inner one is a KL by definition:
 #
 # $$\mathbb E_{q(z_{<t})} \left[ \int q(z_t \mid z_{<t}, x_{\le t})
 # \log \frac{q(z_t \mid z_{<t}, x_{\le t})}{p(z_t \mid z_{<t}, x_{\le T})} \, dz_t \right] . $$
@@ -401,15 +402,15 @@ tv.course.check("04.4", prediction)
 # $$\boxed{\;\log p(x_{\le T}) - \text{ELBO} = \sum_{t=1}^T \mathbb E_{q(z_{<t})}
 # \mathrm{KL}\big( q(z_t \mid z_{<t}, x_{\le t}) \,\|\, p(z_t \mid z_{<t}, x_{\le T}) \big)\;}$$
 #
-# Each step pays for the part of its posterior that lies in the future. The **last** step pays nothing for that: for
-# it $x_{\le t}$ is $x_{\le T}$. Nor does a step for which the future is silent about $z_t$, once $z_{<t}$ and
-# $x_{\le t}$ are known. On top of that, any step pays if its factor is not the best that may be had: a Gaussian where
-# no Gaussian fits, or a network that has not learnt enough.
+# Each step pays for what the future says about its $z_t$. The **last** step pays nothing for that, because there
+# $x_{\le t}$ is $x_{\le T}$. Nor does a step for which the future adds nothing about $z_t$ once $z_{<t}$ and
+# $x_{\le t}$ are known. In addition, each step pays if its factor is not the best one possible: a Gaussian where no
+# Gaussian fits, or a network that has not learned enough.
 #
 # ### Exercise 04.5 (derive): the price, step by step
 #
-# $T = 2$, and $x$ is fixed. Given are `joint` $(K, M)$, the numbers $p(z_1, z_2, x)$ for this $x$ (they add up to
-# $p(x)$, not to 1), and any `q_1` $(K,)$ and `q_2` $(K, M)$, a row for each $z_1$. Return the two terms of the sum.
+# $T = 2$, and $x$ is fixed. You are given `joint` $(K, M)$, the numbers $p(z_1, z_2, x)$ for this $x$ (they sum to
+# $p(x)$, not to 1), and any `q_1` $(K,)$ and `q_2` $(K, M)$, one row for each $z_1$. Return the two terms of the sum.
 
 
 # %%
@@ -428,8 +429,8 @@ def my_price(joint, q_1, q_2):
 tv.course.check("04.5", my_price)
 
 # %% [markdown]
-# Now the two sides of the boxed line, for the filter $q(z_1) = p(z_1 \mid x_1)$ with the exact second factor, and for
-# a random $q$: the left side from `elbo`, the right side from the posteriors.
+# Now compute the two sides of the boxed equation, for the filter $q(z_1) = p(z_1 \mid x_1)$ with the exact second
+# factor and for a random $q$: the left side from `elbo`, the right side from the posteriors.
 
 # %%
 random_q1, random_q2 = rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)
@@ -447,13 +448,13 @@ print("\n".join(lines))
 assert max(paid["filter", 0, 0], paid["filter", 1, 1]) < min(paid["filter", 0, 1], paid["filter", 1, 0])
 
 # %% [markdown]
-# The filter pays on day 1 only, and most when day 2 comes as a surprise ($x_1 \ne x_2$).
+# The filter pays on day 1 only, and it pays most when day 2 is a surprise ($x_1 \ne x_2$).
 #
 # ## The best filter is not the filtering distribution
 #
-# Training moves $q$ to where the bound is highest. In our little model, which $q(z_1 \mid x_1)$ is that? One might
-# say $p(z_1 \mid x_1)$, the exact posterior given what the filter knows. Let us look: average the gap over the
-# futures, with their probabilities $p(x_2 \mid x_1)$, and try every $q$.
+# Training moves $q$ to the maximum of the bound. Which $q(z_1 \mid x_1)$ is that in our small model? An obvious
+# candidate is $p(z_1 \mid x_1)$, the exact posterior given what the filter knows. To find out, average the gap over the
+# futures with their probabilities $p(x_2 \mid x_1)$, and try every $q$.
 
 # %%
 x1 = 1
@@ -466,7 +467,7 @@ best = grid[np.argmin(gaps)]
 figure, axes = plt.subplots(figsize=(6.6, 3.4))
 axes.plot(grid, gaps, color="0.3")
 axes.plot(exact, np.interp(exact, grid, gaps), "s", color=RED, label=r"$p(z_1 \mid x_1)$")
-axes.plot(best, gaps.min(), "o", color=BLUE, label="the lowest point")
+axes.plot(best, gaps.min(), "o", color=BLUE, label="the minimum")
 for x2, style in ((0, ":"), (1, "--")):
     axes.axvline(smoothing[x1, x2, 1], ls=style, color=GREEN, label=rf"$p(z_1 \mid x_1, x_2={x2})$")
 axes.set(
@@ -477,20 +478,20 @@ axes.set(
 )
 axes.legend(loc="upper center")
 
-print(f"mean gap: {gaps.min():.4f} nats at the lowest point, {np.interp(exact, grid, gaps):.4f} at p(z_1 | x_1)")
+print(f"mean gap: {gaps.min():.4f} nats at the minimum, {np.interp(exact, grid, gaps):.4f} at p(z_1 | x_1)")
 assert gaps.min() > 0.1 and abs(best - exact) > 0.02
 
 # %% [markdown]
 # ### Exercise 04.6 (derive): the best filter
 #
-# There are $M$ possible futures, future $m$ with probability `weights[m]`, and `posts[m]` is
-# $p(z_1 \mid x_1, x_2 = m)$, a row of $K$ probabilities. The second factor is exact. Find the $q$ that makes
+# There are $M$ possible futures; future $m$ has probability `weights[m]`, and `posts[m]` is $p(z_1 \mid x_1, x_2 = m)$,
+# a row of $K$ probabilities. The second factor is exact. Find the $q$ that minimises
 #
 # $$\sum_m w_m\, \mathrm{KL}(q \,\|\, p_m) = \sum_m w_m \sum_k q_k \log \frac{q_k}{p_{mk}}$$
 #
-# smallest, where $\sum_k q_k = 1$ (a Lagrange multiplier holds it to that; and since $v \log v$ is convex, the sum is
-# convex in $q$, so a point where its slope vanishes **is** the lowest). Return `q` $(K,)$ and the smallest value
-# itself, the **price of not looking ahead**. Both have short formulas.
+# subject to $\sum_k q_k = 1$ (use a Lagrange multiplier; since $v \log v$ is convex, the sum is convex in $q$, so a
+# point where its derivative vanishes **is** the minimum). Return `q` $(K,)$ and the minimum itself, the **price of not
+# looking ahead**. Both have short formulas.
 
 
 # %%
@@ -510,7 +511,7 @@ def my_best_filter(posts, weights):
 tv.course.check("04.6", my_best_filter)
 
 # %% [markdown]
-# Your formula against the curve above, which was made by trying:
+# Compare your formula with the curve above, which came from trying every $q$:
 
 # %%
 q, price = my_best_filter(smoothing[1], weights)
@@ -520,26 +521,26 @@ assert abs(q[1] - best) < 0.002 and 0 <= gaps.min() - price < 1e-4
 # %% [markdown]
 # ## What this means for a VRNN
 #
-# - The bound is honest with any $q$: a filter makes it looser, never wrong. Whoever reports the ELBO never
-#   reports too much.
-# - One could let $q$ look ahead, with a second network that reads $x$ from the end: Eq. 11 stays as it is. Models of
-#   this kind exist, e.g. [Fraccaro et al., 2016](https://arxiv.org/abs/1605.07571). The price is a second pass, and
-#   latents that cannot be had while the sequence is still coming in.
-# - A filter can be run as the data arrive, with the state the generator needs anyway. To continue a sequence, draw
-#   $z_{\le T}$ from $q$ and go on with the prior from $h_T$: that is what `model.sample(prime=...)` does.
-# - Training raises $\log p(x) - \text{gap}$. So between two models that explain the data equally well, it takes the
-#   one whose true posterior a filter can match. The family does not only cost; it also shapes what the model learns.
+# - The bound is valid for any $q$: a filter makes it looser, never wrong. A reported ELBO never overstates $\log p(x)$.
+# - $q$ could look ahead, with a second network that reads $x$ from the end: Eq. 11 does not change. Such models exist,
+#   e.g. [Fraccaro et al., 2016](https://arxiv.org/abs/1605.07571), and in the package `posterior="smoothing"` is one.
+#   The price is a second pass, and no latents while the sequence is still coming in.
+# - A filter runs as the data arrive, with the state that the generator needs anyway. To continue a sequence, draw
+#   $z_{\le T}$ from $q$ and continue with the prior from $h_T$: `model.sample(prime=...)` does that.
+# - Training raises $\log p(x) - \text{gap}$. So between two models that explain the data equally well, it chooses the
+#   one whose true posterior a filter can match. The family does not only cost something; it also shapes what the model
+#   learns.
 #
-# How large is the price in a VRNN with Gaussian latents? Where the model is linear it can be computed exactly, and
+# How large is the price in a VRNN with Gaussian latents? For a linear model it can be computed exactly, and
 # [09](09_how_tight.ipynb) does: filter, smoother and the bound between them.
 #
 # ## What you now know
 #
-# - Eq. 9 is one Gaussian from $\varphi^x(x_t)$ and $h_{t-1}$; Eq. 10 is their product, and reads $x_{\le t}$ and
-#   $z_{<t}$.
-# - Drawing from it is a loop, since $z_t$ waits for $h_{t-1}$ and that waits for $z_{t-1}$.
-# - Eq. 11 holds for any $q$ that adds up to 1. Eq. 10 picks a family and assumes nothing about the model.
-# - What it costs is a sum over the steps, of the KL between what the filter says and what one who knows the future
-#   says.
+# - Eq. 9 is one Gaussian, computed from $\varphi^x(x_t)$ and $h_{t-1}$; Eq. 10 is the product of these Gaussians, and
+#   reads $x_{\le t}$ and $z_{<t}$.
+# - Drawing from it takes a loop: $z_t$ needs $h_{t-1}$, and $h_{t-1}$ needs $z_{t-1}$.
+# - Eq. 11 holds for any $q$ that sums to 1. Eq. 10 chooses a family and assumes nothing about the model.
+# - The cost of that choice is a sum over the steps: each term is the KL between the filter's factor and the true
+#   posterior given the whole sequence.
 #
-# On to [05 · The ELBO, line by line](05_the_elbo_line_by_line.ipynb), where all of it comes together.
+# On to [05 · The ELBO, line by line](05_the_elbo_line_by_line.ipynb), which puts it all together.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 05 · The ELBO, line by line
 #
-# The whole derivation, from $\log p(x)$ to the paper's Eq. 11, in nine lines. Each line is stated, proved, and then
-# **run**: both of its sides are computed on a small model and have to agree.
+# This notebook derives Eq. 11 of the paper from $\log p(x)$, in nine lines. Each line is stated, proved, and then
+# **run**: both sides are computed on a small model and have to agree.
 #
-# Three kinds of sign will appear, and it pays to know which one you are looking at:
+# There are three kinds of lines, and it helps to know which one you are looking at:
 #
-# - some lines hold for **every draw** of $z$, to all digits;
-# - some hold **on average** over draws, and are checked within four standard errors;
-# - one is an **inequality**. Everything that a VRNN loses, it loses there.
+# - some hold for **every draw** of $z$, to all digits;
+# - some hold **on average** over draws, and are checked to within four standard errors;
+# - one is an **inequality**. It is the only place where the bound loses anything.
 #
 # *You need*: [03](03_the_generative_story.ipynb) for Eq. 5 to 8, [04](04_the_approximate_posterior.ipynb) for Eq. 9
 # and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about two hours.
@@ -28,38 +28,38 @@ rng = np.random.default_rng(0)
 BLUE, RED, GREEN, PINK, AMBER = tv.plots.COLOURS[:5]
 
 # %% [markdown]
-# ## A model small enough to know everything about
+# ## A model small enough to know completely
 #
-# A lamp is on or off. Two bad sensors look at it, at three moments: each reads the wrong value one time in ten, and
-# between two moments the lamp is switched one time in five. So $x$ is three steps of two bits, and there are only
-# $2^6 = 64$ different $x$. (The lamp itself is in no data: that is what $z$ is for.)
+# A lamp is on or off. Two unreliable sensors observe it at three times: each reads the wrong value one time in ten, and
+# between two times the lamp is switched one time in five. So $x$ is three steps of two bits, and there are only
+# $2^6 = 64$ different $x$. (The lamp itself is not in the data: $z$ has to represent it.)
 #
-# The model has **one** latent number a step. So $z = (z_1, z_2, z_3)$ is a point in space, and an integral over $z$
-# can be done on a grid. That is the one thing that no real VRNN allows, and it makes this notebook possible.
+# The model has **one** latent number per step. So $z = (z_1, z_2, z_3)$ is a point in three-dimensional space, and an
+# integral over $z$ can be computed on a grid. No real VRNN allows that, and it makes this notebook possible.
 
 
 # %%
 def lamps(rng, n):
-    """n sequences x (3, n, 2) of two sensors."""
+    """n sequences x (3, n, 2) of the two sensors."""
     lamp = [rng.random((1, n)) < 0.5]
     for _ in range(2):
         lamp.append(lamp[-1] ^ (rng.random((1, n)) < 0.2))
     return (np.concatenate(lamp)[..., None] ^ (rng.random((3, n, 2)) < 0.1)).astype(float)
 
 
-# the seed: one whose densities the grids below resolve
+# this seed gives densities that the grids below resolve
 model = tv.VRNN(x_dim=2, h_dim=4, z_dim=1, features=8, layers=1, dtype="float64", seed=12)
 asarray = model.backend.asarray
 model.theta += asarray(0.1 * tv.noise.generator(5, "biases").standard_normal(model.theta.shape))
 
 # %% [markdown]
-# It is trained for a moment, 300 steps of Adam, so that its $q$ is sensible. Two dials are set by hand, both so that
-# the lines of the derivation can be told apart by eye:
+# Train it briefly, for 300 steps of Adam, so that its $q$ is sensible. Two settings are made by hand, both to make the
+# lines of the derivation easy to tell apart:
 #
-# - the GRU's wire from $x_t$ is cut (weights 0), so the state knows the past **only through** $z$;
-# - afterwards $q$ is made a bit wider than training wants it.
+# - the GRU's input from $x_t$ is cut (its weights are 0), so the state depends on the past **only through** $z$;
+# - after training, $q$ is made a bit wider than the optimum.
 #
-# No line below depends on training or dials. They hold for every $p$ and every $q$.
+# No line below depends on the training or on these settings: each holds for every $p$ and every $q$.
 
 # %%
 optimiser = Adam(model.theta, lr=0.01)
@@ -73,8 +73,8 @@ x = np.array([[1, 1], [1, 1], [0, 0]], dtype=float)  # (T, X): on, on, off
 print("x_1, x_2, x_3 =", *(f"({a:.0f}, {b:.0f})" for a, b in x))
 
 # %% [markdown]
-# One function walks along time and writes down the four quantities that the derivation is made of. All of it is the
-# package's Eq. 5, 9, 6, 7. Its argument `v` $(T, N)$ is either the noise $\epsilon$ of $N$ draws from $q$, or $z$.
+# One function walks along time and records the quantities of the derivation. It consists of the package's Eq. 5, 9, 6
+# and 7. Its argument `v` $(T, N)$ is either the noise $\epsilon$ of $N$ draws from $q$, or $z$ itself.
 
 
 # %%
@@ -100,8 +100,8 @@ def walk(x, v, z_is_given=False):
 
 
 # %% [markdown]
-# And three small tools: a grid over $z$, the mean of draws with its standard error, and a line that prints both sides
-# and **asserts** that they agree.
+# Three small tools complete the setup: a grid over $z$, the mean of draws with its standard error, and a function that
+# prints both sides of a line and **asserts** that they agree.
 
 
 # %%
@@ -120,7 +120,7 @@ LINES = {}
 
 
 def line(number, left, right, sign="="):
-    """Prints left and right, each (value, standard error). Asserts "=" within four of them, or ">" beyond four."""
+    """Print left and right, each (value, standard error); assert "=" within four of them, or ">" beyond four."""
     (a, s), (b, r) = left, right
     print(f"line {number}:  {a:8.4f} ± {s:.4f}   {sign}   {b:8.4f} ± {r:.4f}")
     LINES[number] = right
@@ -128,10 +128,10 @@ def line(number, left, right, sign="="):
 
 
 # %% [markdown]
-# ## Line 1: every $z$ that could have been
+# ## Line 1: integrate over every $z$
 #
-# The model tells a story: first $z_1$, then $x_1$, then $z_2$, and so on. We see $x$ and not $z$. So the probability
-# of $x$ is the probability of all stories that end in $x$, added up:
+# The model generates $z_1$, then $x_1$, then $z_2$, and so on. We observe $x$ but not $z$. So the probability of $x$ is
+# the total probability of all stories $(z, x)$ that end in this $x$:
 #
 # $$\log p(x) = \log \int p(x, z)\, dz . \tag{line 1}$$
 #
@@ -139,20 +139,20 @@ def line(number, left, right, sign="="):
 #
 # ## Line 2: the story, factor by factor (Eq. 8)
 #
-# Any joint distribution of a list of things is the product of each thing given those before it. With the list
-# $z_1, x_1, z_2, x_2, \dots$:
+# Any joint distribution of a list of variables is the product of each variable's distribution given those before it.
+# With the list $z_1, x_1, z_2, x_2, \dots$:
 #
 # $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid x_1, z_1)\, p(x_2 \mid z_1, z_2, x_1) \cdots
 # = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t})\; p(z_t \mid x_{\lt t}, z_{\lt t}) . \tag{line 2}$$
 #
-# No assumption was made. The model is in how each factor is computed: everything before step $t$ enters through
+# This makes no assumption. The model lies in how each factor is computed: everything before step $t$ enters through
 # $h_{t-1}$.
 #
 # > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
 # > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
 #
-# **Run it.** Lines 1 and 2 together say: multiply six factors, integrate over $z$, and you have $p(x)$. The other
-# side needs no integral at all. Let the model tell 200,000 stories, and count how many end in our $x$.
+# **Run it.** Lines 1 and 2 together say: multiply six factors, integrate over $z$, and you get $p(x)$. The other side
+# needs no integral at all. Draw 200,000 sequences from the model, and count how many equal our $x$.
 
 
 # %%
@@ -164,7 +164,7 @@ def log_p(x, n):
 
 
 exact = log_p(x, 41)
-exact = exact, abs(exact - log_p(x, 25))  # its error, at most: what a coarser grid would have said
+exact = exact, abs(exact - log_p(x, 25))  # a bound on its error: the difference to a coarser grid
 stories = tv.to_host(model.sample(n=200_000, steps=3, seed=1))
 share = np.mean((stories == x[:, None]).all(axis=(0, 2)))
 counted = np.log(share), ((1 - share) / share / stories.shape[1]) ** 0.5
@@ -172,11 +172,10 @@ line(1, counted, exact)
 assert exact[1] < 5e-3
 
 # %% [markdown]
-# So we know $\log p(x)$ of this $x$, to three digits, from two sides. We shall need it: it is what the bound is a
-# bound *of*.
+# So we know $\log p(x)$ of this $x$ to three digits, in two ways. We will compare the bound with it.
 #
-# The same for all 64 sequences at once: each is a point, the integral across and the share of stories upwards. A
-# second check is free: the 64 integrals have to add up to 1.
+# Now all 64 sequences at once: each is a point, with the integral on the horizontal axis and the relative frequency on
+# the vertical axis. There is a second check for free: the 64 integrals must sum to 1.
 
 # %%
 bits = (np.arange(64) >> np.arange(6)[:, None]) & 1
@@ -204,7 +203,7 @@ assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * e
 # ## Line 3: multiply by one
 #
 # For a real VRNN the integral is hopeless: 28 steps with 16 latents each make 448 dimensions, and almost all of that
-# space contributes nothing. We need to know *where to look*, and $q(z \mid x)$ is our guess of that (Eq. 9 and 10):
+# space contributes nothing. We need to know *where to look*, and $q(z \mid x)$ is our guess (Eq. 9 and 10):
 #
 # $$q(z \mid x) = \prod_{t=1}^{T} q(z_t \mid x_{\le t}, z_{\lt t}) .$$
 #
@@ -214,8 +213,8 @@ assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * e
 #
 # The ratio $w$ is called the **weight** of $z$.
 #
-# **Run it.** The quotient is trivial, but one thing is not: that $q$, a product of Gaussians each of which depends on
-# the draws before, is a *distribution*. If it did not integrate to 1, line 4 would be wrong.
+# **Run it.** Multiplying by one is trivial, but one thing is not: $q$, a product of Gaussians each of which depends on
+# the previous draws, must be a *distribution*. If it did not integrate to 1, line 4 would be wrong.
 
 # %%
 z, cell = grid(41)
@@ -228,18 +227,18 @@ assert abs(total - 1) < 1e-4
 # %% [markdown]
 # ## Line 4: an integral against $q$ is a mean over draws of $q$
 #
-# That is the definition of an expectation:
+# This is the definition of an expectation:
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\big[ w(z) \big] . \tag{line 4}$$
 #
-# So draw $z^{(1)}, \dots, z^{(K)}$ from $q$ and average the weights. In code the weights come as logarithms, and
-# $e^{\log w}$ of a long sequence underflows: at $\log w = -1000$ it is 0 in any precision, and $\log 0$ is no answer.
+# So draw $z^{(1)}, \dots, z^{(K)}$ from $q$ and average the weights. The code has the logarithms of the weights, and
+# $e^{\log w}$ of a long sequence underflows: at $\log w = -1000$ it is 0 in float64, and $\log 0$ is $-\infty$.
 #
 # ### Exercise 05.1 (write): the logarithm of a mean
 #
-# Given $\log w$ of shape $(K, B)$, return $\log \frac1K \sum_k w_{kb}$ for each column, $(B,)$, right for
-# $\log w = -1000$ as well. (A hint: $\sum_k e^{a_k} = e^{m} \sum_k e^{a_k - m}$, for any $m$. And `np.log(K)` is a
-# float64, which makes one of a float32; `float(np.log(K))` does not.)
+# Given $\log w$ of shape $(K, B)$, return $\log \frac1K \sum_k w_{kb}$ for each column, $(B,)$, also correct for
+# $\log w = -1000$. (Hint: $\sum_k e^{a_k} = e^{m} \sum_k e^{a_k - m}$, for any $m$. `np.log(K)` is a float64 and
+# promotes float32 arrays; `float(np.log(K))` does not.)
 
 
 # %%
@@ -255,13 +254,13 @@ def my_log_mean_exp(log_w):
 tv.course.check("05.1", my_log_mean_exp)
 
 # %% [markdown]
-# And what is the weight of a draw? Lines 2 and 3 say it: what multiplies, adds up in the logarithm.
+# What is the weight of a draw? By lines 2 and 3 it is a product, so its logarithm is a sum.
 #
 # ### Exercise 05.2 (write): $\log w$ of a draw
 #
-# `log_p_x` $(T, B)$ holds $\log p(x_t \mid z_{\le t}, x_{\lt t})$. The others are $(T, B, Z)$: a draw `z`, and the
-# means and deviations of prior and posterior at each step. Return $\log w$, $(B,)$.
-# (The $2\pi$ of the two densities cancel.)
+# `log_p_x` $(T, B)$ holds $\log p(x_t \mid z_{\le t}, x_{\lt t})$. The other arguments are $(T, B, Z)$: a draw `z`, and
+# the means and standard deviations of prior and posterior at each step. Return $\log w$, $(B,)$. (The factors of $2\pi$
+# in the two densities cancel.)
 
 
 # %%
@@ -280,8 +279,8 @@ def my_log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z):
 tv.course.check("05.2", my_log_weight)
 
 # %% [markdown]
-# **Run it**: 40,000 draws of $q$. The error of $\log \bar w$ follows from that of $\bar w$: a small change $\delta$
-# of $\bar w$ moves its logarithm by $\delta / \bar w$.
+# **Run it**, with 40,000 draws of $q$. The error of $\log \bar w$ follows from that of $\bar w$: a small change
+# $\delta$ of $\bar w$ changes its logarithm by $\delta / \bar w$.
 
 # %%
 K = 40_000
@@ -298,31 +297,31 @@ def log_of_mean(w):
 line(4, exact, log_of_mean(w))
 
 # %% [markdown]
-# **Can that standard error be trusted?** Only if $w$ has a variance, that is, if
-# $\mathbb{E}_q[w^2] = \int p(x, z)^2 / q(z \mid x)\, dz$ is finite. Far out, $p(z_t)^2$ falls like
+# **Can you trust this standard error?** Only if $w$ has a variance, that is, if
+# $\mathbb{E}_q[w^2] = \int p(x, z)^2 / q(z \mid x)\, dz$ is finite. In the tails, $p(z_t)^2$ falls like
 # $e^{-z^2 / \sigma_0^2}$, while $1/q$ grows like $e^{+z^2 / 2\sigma_z^2}$. The product falls only if
 #
 # $$\frac{1}{\sigma_0^2} > \frac{1}{2 \sigma_z^2} , \quad \text{that is} \quad \sigma_z > \frac{\sigma_0}{\sqrt 2} .$$
 #
-# A $q$ that is too narrow makes weights whose rare giants no sample has seen yet. This is why we widened it. (It is
-# a known trouble of importance sampling, and an argument for the bound that comes next: far out, $\log w$ only grows
-# like $z^2$, and has a variance whatever $q$ is.)
+# If $q$ is too narrow, a few rare weights are huge, and a finite sample may contain none of them. This is why we
+# widened $q$. (It is a known problem of importance sampling, and an argument for the bound that comes next: in the
+# tails $\log w$ only grows like $z^2$, so it has a variance whatever $q$ is.)
 
 # %%
 print(f"smallest sigma_z / sigma_0 in all draws and steps: {spread.min():.2f}, needed: {0.5**0.5:.2f}")
 assert spread.min() > 0.5**0.5
 
 # %% [markdown]
-# ## Line 5: Jensen, the one inequality
+# ## Line 5: Jensen's inequality
 #
-# $\log \mathbb{E}_q[w]$ has the mean *inside* the logarithm. A sum over time inside a logarithm can't be taken
-# apart; a mean of logarithms can. So swap the two, and see what it costs.
+# In $\log \mathbb{E}_q[w]$ the mean is *inside* the logarithm, and a product over time inside a mean inside a logarithm
+# cannot be split into steps. A mean of logarithms can. So swap the two, and see what it costs.
 #
-# The logarithm bends down: it lies below each of its tangents. At the point $c$,
+# The logarithm is concave: it lies below each of its tangents. At the point $c$,
 #
 # $$\log w \le \log c + \frac{w - c}{c} \quad \text{for all } w > 0, \text{ with equality only at } w = c .$$
 #
-# Put $c = \mathbb{E}_q[w]$ and take the mean of both sides over $q$. The fraction on the right has mean 0. It leaves
+# Set $c = \mathbb{E}_q[w]$ and take the mean of both sides over $q$. The fraction on the right has mean 0, which leaves
 #
 # $$\log p(x) = \log \mathbb{E}_q[w] \;\ge\; \mathbb{E}_q[\log w] =: \mathrm{ELBO} . \tag{line 5}$$
 
@@ -352,14 +351,14 @@ right.legend(loc="upper left")
 
 assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw lies below the tangent
 # %% [markdown]
-# **What did it cost?** Put $p(x, z) = p(z \mid x)\, p(x)$ into $w$. Then $\log w = \log p(x) + \log p(z \mid x) -
-# \log q(z \mid x)$ for every $z$, and the mean over $q$ is
+# **What did it cost?** Insert $p(x, z) = p(z \mid x)\, p(x)$ into $w$. Then
+# $\log w = \log p(x) + \log p(z \mid x) - \log q(z \mid x)$ for every $z$, and the mean over $q$ is
 #
 # $$\log p(x) - \mathrm{ELBO} = \mathbb{E}_q\big[\log q(z \mid x) - \log p(z \mid x)\big]
 # = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
 #
-# So the price is how far the guess $q$ is from the true posterior, and nothing else. **Run it**: on the grid we know
-# the true posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
+# So the cost is the KL from the guess $q$ to the true posterior, and nothing else. **Run it**: on the grid we know the
+# true posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
 
 # %%
 posterior_gap = np.sum(np.exp(log_q_grid) * (log_q_grid - (log_joint_grid - exact[0]))) * cell
@@ -371,12 +370,12 @@ assert abs(exact[0] - elbo - posterior_gap) < 4 * error + exact[1] and posterior
 # %% [markdown]
 # ### Exercise 05.3 (derive): Jensen's gap
 #
-# How large is the gap if we know how much $\log w$ varies? Let $\log w \sim \mathcal N(m, s^2)$. Derive
+# How large is the gap, given the spread of $\log w$? Let $\log w \sim \mathcal N(m, s^2)$. Derive
 #
 # $$\log \mathbb{E}[w] - \mathbb{E}[\log w]$$
 #
-# as a function of $s$. (Write $\mathbb{E}[w] = \int e^{v}\, \mathcal N(v; m, s^2)\, dv$ and complete the square in
-# the exponent.) `s` is an array; return an array like it.
+# as a function of $s$. (Write $\mathbb{E}[w] = \int e^{v}\, \mathcal N(v; m, s^2)\, dv$ and complete the square in the
+# exponent.) `s` is an array; return an array of the same shape.
 
 
 # %%
@@ -392,9 +391,9 @@ def my_jensen_gap(s):
 tv.course.check("05.3", my_jensen_gap)
 
 # %% [markdown]
-# Half a variance: a rule of thumb for any bound of this kind. It is exact for a Gaussian $\log w$, as the first
-# number shows, done by integration. Ours has a long tail to the left (look at the histogram), which counts much in
-# the variance and little in the weights, so the rule overrates our gap.
+# Half the variance of $\log w$ is a rule of thumb for any bound of this kind. It is exact for a Gaussian $\log w$, as
+# the first line of output confirms by integration. Our $\log w$ has a long left tail (see the histogram). The tail adds
+# much to the variance and little to the weights, so the rule overestimates our gap.
 
 # %%
 eps = np.linspace(-12, 12, 4001)
@@ -407,13 +406,13 @@ assert np.allclose(gaps, [0.125, 0.5, 2.0], atol=1e-9) and log_w.var() / 2 > pos
 # %% [markdown]
 # ## Line 6: the logarithm of products is a sum over time
 #
-# Now the reward. Put line 2 and Eq. 10 in:
+# Now the benefit. Insert line 2 and Eq. 10:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_q\left[ \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t})
 # + \log p(z_t \mid x_{\lt t}, z_{\lt t}) - \log q(z_t \mid x_{\le t}, z_{\lt t}) \Big) \right] . \tag{line 6}$$
 #
-# This holds for **every draw**, so the check is to all digits: multiply nine densities and take one logarithm, or
-# take nine logarithms and add.
+# This holds for **every draw**, so the check is to all digits: multiply nine densities and take one logarithm, or take
+# nine logarithms and add them.
 
 # %%
 by_products = np.log(np.prod(np.exp(log_p_x) * np.exp(log_p_z) / np.exp(log_q), axis=0))
@@ -424,21 +423,21 @@ assert abs(by_products - log_w).max() < 1e-12
 # %% [markdown]
 # ## Line 7: each step by itself
 #
-# The mean of a sum is the sum of the means. And the term of step $t$ knows nothing of later latents: it contains
-# $z_1, \dots, z_t$ only. Write its mean out, latest integral innermost:
+# The mean of a sum is the sum of the means. The term of step $t$ does not depend on later latents: it contains only
+# $z_1, \dots, z_t$. Write out its mean, with the latest integral innermost:
 #
 # $$\int q(z_1 \mid \cdot) \cdots \int q(z_t \mid \cdot)\, f_t(z_{\le t})
 # \underbrace{\int q(z_{t+1} \mid \cdot) \cdots \int q(z_T \mid \cdot)\, dz_T \cdots dz_{t+1}}_{=\,1}\;
 # dz_t \cdots dz_1 .$$
 #
-# From the last one down, each integral over a later $z_s$ is 1, because $q(z_s \mid \cdot)$ is a distribution. What
-# is left, split into what happened before step $t$ and step $t$ itself, is the **tower rule**:
+# Starting from the last, each integral over a later $z_s$ is 1, because $q(z_s \mid \cdot)$ is a distribution. Split
+# the rest into the steps before $t$ and step $t$ itself. This is the **tower rule**:
 #
 # $$\mathbb{E}_q[f_t] = \mathbb{E}_{q(z_{\lt t})}\Big[\, \mathbb{E}_{q(z_t \mid x_{\le t}, z_{\lt t})}[f_t]\, \Big] .
 # \tag{line 7}$$
 #
-# **Run it**, for the last step, where there is most to go wrong. On the left, 40,000 whole draws. On the right, 1,000
-# pasts $z_{\lt 3}$, each with 100 draws of $z_3$: first the inner mean, then the outer, whose spread gives the error.
+# **Run it** for the last step. On the left, 40,000 whole draws. On the right, 1,000 pasts $z_{\lt 3}$, each with 100
+# draws of $z_3$: first the inner mean, then the outer mean, whose spread gives the error.
 
 # %%
 past = np.repeat(rng.standard_normal((2, 1000)), 100, axis=1)
@@ -446,29 +445,29 @@ nested = walk(x, np.concatenate([past, rng.standard_normal((1, 100_000))]))
 inner = (nested[0] + nested[1] - nested[2])[2].reshape(1000, 100).mean(axis=1)
 line(7, mean((log_p_x + log_p_z - log_q)[2]), mean(inner))
 
-# the later draws do not matter: with another z_3 the terms of steps 1 and 2 are the same, bit for bit
+# later draws have no influence: with another z_3 the terms of steps 1 and 2 are the same, bit for bit
 eps = rng.standard_normal((3, 1000))
 one, other = walk(x, eps), walk(x, np.concatenate([eps[:2], rng.standard_normal((1, 1000))]))
 assert all(np.array_equal(a[:2], b[:2]) and not np.array_equal(a[2], b[2]) for a, b in zip(one[:3], other[:3]))
 
 # %% [markdown]
-# ## Line 8: the inner mean is known
+# ## Line 8: the inner mean has a closed form
 #
-# Stand at step $t$ with the past $z_{\lt t}$ fixed. Then $q(z_t \mid \cdot)$ and $p(z_t \mid \cdot)$ are two
-# Gaussians with known parameters, and
+# At step $t$, fix the past $z_{\lt t}$. Then $q(z_t \mid \cdot)$ and $p(z_t \mid \cdot)$ are two Gaussians with known
+# parameters, and
 #
 # $$\mathbb{E}_{q(z_t \mid \cdot)}\big[ \log p(z_t \mid x_{\lt t}, z_{\lt t})
 # - \log q(z_t \mid x_{\le t}, z_{\lt t}) \big]
 # = -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big) . \tag{line 8}$$
 #
-# That is the KL's very definition, and for Gaussians it is a formula ([02](02_the_vae.ipynb)): no draw is needed.
+# This is the definition of the KL, and for Gaussians it has a closed form ([02](02_the_vae.ipynb)): no draw is needed.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_distributions.py::test_kl_equals_monte_carlo`
 #
-# Note what was integrated out and what was **not**. The draw of $z_t$ is gone. The past is still there: the KL of
-# step $t$ is a *function of $z_{\lt t}$*, because both networks read $h_{t-1}$. **Run it** at the second step:
-# eleven values of $z_1$, and for each the mean over 4,000 draws of $z_2$ against the formula.
+# Note what was integrated out and what was **not**. The draw of $z_t$ is gone, but the past is still there: the KL of
+# step $t$ is a *function of $z_{\lt t}$*, because both networks read $h_{t-1}$. **Run it** at the second step: for
+# eleven values of $z_1$, compare the mean over 4,000 draws of $z_2$ with the formula.
 
 # %%
 first, eps_1 = walk(x[:1], np.linspace(-3, 3, 11)[None])[4], np.linspace(-3, 3, 11)
@@ -496,10 +495,10 @@ assert np.all(abs(drawn - formula) < 4 * errors)
 assert kl[0].std() < 1e-12 and kl[1].std() > 0.05 and kl[2].std() > 0.05
 
 # %% [markdown]
-# At the first step there is no past, so its KL is one number. From the second on it is a random variable, and in the
-# bound stands its **mean over pasts**: the expectation stays *outside* the KL.
+# The first step has no past, so its KL is one number. From the second step on, the KL is a random variable, and the
+# bound contains its **mean over pasts**: the expectation stays *outside* the KL.
 #
-# With line 8 inside line 7, and summed over the steps:
+# Insert line 8 into line 7, and sum over the steps:
 
 # %%
 eps = rng.standard_normal((3, K))
@@ -509,13 +508,14 @@ line(8, mean((log_p_z - log_q).sum(axis=0)), mean(-kl_9.sum(axis=0)))
 # %% [markdown]
 # ## Line 9: Eq. 11
 #
-# Collect. The likelihood keeps its draw of $z_t$, the KL does not need it, both keep the past:
+# Collect the terms. The likelihood keeps its draw of $z_t$, the KL does not need it, and both keep the past:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q(z_{\le T} \mid x_{\le T})}\left[ \sum_{t=1}^{T} \Big(
 # -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big)
 # + \log p(x_t \mid z_{\le t}, x_{\lt t}) \Big) \right] . \tag{line 9}$$
 #
-# This is Eq. 11 of the paper, and we are done. The package computes it; here is the literal version, one step:
+# This is Eq. 11 of the paper, and the derivation is complete. The package computes it; here is one step, in its literal
+# version:
 #
 # > **Function** `tinyvrnn.models.stepwise.step_forward` · **held by**
 # > `tests/test_autograd.py::test_loss_and_gradient_equal_the_plain_rewrite`
@@ -524,9 +524,9 @@ line(8, mean((log_p_z - log_q).sum(axis=0)), mean(-kl_9.sum(axis=0)))
 tv.course.show(tv.models.stepwise.step_forward)
 
 # %% [markdown]
-# **Run it.** `model.elbo` is the sum in the brackets for one draw. So its mean over draws is the ELBO. It has to meet
-# line 6, which was computed from other draws and without any KL formula, and the exact value: $\log p(x)$ less the KL
-# to the true posterior, both integrated, both without a draw.
+# **Run it.** `model.elbo` is the sum in the brackets for one draw, so its mean over draws is the ELBO. It must agree
+# with line 6, which used other draws and no KL formula. It must also agree with the exact value, $\log p(x)$ minus the
+# KL to the true posterior, which used integration and no draws.
 
 # %%
 eq_11 = tv.to_host(model.elbo(asarray(np.repeat(x[:, None], K, axis=1)), eps=asarray(eps[..., None])))
@@ -558,7 +558,7 @@ axes.set(ylabel="nats per sequence", xlim=(-0.5, 4.5), title="Nine lines, two he
 
 assert min(value for value, _ in list(names.values())[:3]) > max(value for value, _ in list(names.values())[3:]) + 0.3
 # %% [markdown]
-# Lines 1 to 4 are one number, lines 5 to 9 another. Of nine signs, one is no equality.
+# Lines 1 to 4 have one value, lines 5 to 9 another. Eight of the nine lines are equalities.
 #
 # | line | step | holds |
 # |---|---|---|
@@ -572,26 +572,27 @@ assert min(value for value, _ in list(names.values())[:3]) > max(value for value
 # | 8 | the inner mean is a KL, by definition | on average over $z_t$ |
 # | 9 | collect: Eq. 11 | on average |
 #
-# **Which line should a program use**, 6 or 9? They have the same mean. Their spreads differ, and not as most people
-# expect:
+# **Which line should a program use**, 6 or 9? They have the same mean, but different spreads, and not in the order that
+# most people expect:
 
 # %%
 print(f"spread of one draw: line 6 {log_w.std():.2f} nats, line 9 (Eq. 11) {eq_11.std():.2f} nats")
 assert log_w.std() < eq_11.std()
 
 # %% [markdown]
-# The formula has removed some chance, and yet the rest varies *more*. In line 6 the terms of one draw make up for
-# one another: a $z$ that explains $x$ well is paid for by $\log p - \log q$. In the limit where $q$ is the true
-# posterior, $\log w = \log p(x)$ for every $z$ and line 6 does not vary at all, while $\log p(x_t \mid \cdot)$ still
-# does. It can be the other way round: where neither decoder nor state reads $z$, it is Eq. 11 that does not vary.
-# Eq. 11 is what the paper uses and what the package computes.
+# The formula has removed some of the randomness, and yet the result varies *more*. In line 6 the terms of one draw
+# compensate each other: for a $z$ that explains $x$ well, $\log p - \log q$ is low. In the limit where $q$ is the true
+# posterior, $\log w = \log p(x)$ for every $z$, and line 6 does not vary at all, while $\log p(x_t \mid \cdot)$ still
+# does. The opposite is possible too: where neither the decoder nor the state reads $z$, Eq. 11 does not vary. The paper
+# uses Eq. 11, and so does the package.
 #
-# ## The slip: a KL inside the logarithm
+# ## The bug: a KL inside the logarithm
 #
-# Line 9 has the logarithm inside the mean, and the KL beside the logarithm. Two ways of misplacing it are common.
+# In line 9 the logarithm is inside the mean, and the KL is outside the logarithm. Two ways of misplacing the KL are
+# common.
 #
-# **First**, on paper, brackets get lost: $\log\big(p(x_t \mid \cdot) - \mathrm{KL}\big)$. A probability minus nats is
-# not even a number of anything, and where the KL is larger the logarithm does not exist:
+# **First**, on paper, brackets get lost: $\log\big(p(x_t \mid \cdot) - \mathrm{KL}\big)$. A probability minus nats has
+# no meaning, and where the KL is larger than the probability the logarithm does not exist:
 
 # %%
 inside = np.exp(log_p_x_9) - kl_9
@@ -599,42 +600,43 @@ print(f"p(x_t | ...) - KL is negative in {np.mean((inside < 0).any(axis=0)):.0%}
 assert np.mean((inside < 0).any(axis=0)) > 0.5
 
 # %% [markdown]
-# **Second**, in code, and harder to see. Line 4 says $p(x) = \mathbb{E}_q[w]$. Line 8 says that
-# $\log p(z_t) - \log q(z_t)$ averages to $-\mathrm{KL}$. So why not put the formula into the weight,
-# and average *that*?
+# **Second**, in code, and harder to see: line 4 says $p(x) = \mathbb{E}_q[w]$, and line 8 says that
+# $\log p(z_t) - \log q(z_t)$ averages to $-\mathrm{KL}$. So why not insert the formula into the weight, and average
+# *that*?
 #
 # $$\log p(x) \overset{?}{=} \log \mathbb{E}_q\left[ \prod_t p(x_t \mid \cdot)\, e^{-\mathrm{KL}_t} \right]$$
 #
-# Because line 8 is about a mean of logarithms, and here it is used inside an exponential: the mean of $e^v$ is not
-# $e$ to the mean of $v$. That is Jensen again, and this time it works **against** us. Take one step, and let $q$ be
-# the true posterior, where $\log p(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}$ exactly. Then the slip gives
+# Because line 8 is about a mean of logarithms, and here it is used inside an exponential: the mean of $e^v$ is not $e$
+# to the mean of $v$. This is Jensen's inequality again, and this time it works **against** us. Take one step, and let
+# $q$ be the true posterior, where $\log p(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}$ exactly. Then the bug
+# gives
 #
 # $$\log \mathbb{E}_q[p(x \mid z)] - \mathrm{KL} \;\ge\; \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL} = \log p(x) .$$
 #
-# For a perfect $q$ it never lies below $\log p(x)$: it is not a bound, and a model that reports it looks better than
-# it is. Ours:
+# For a perfect $q$ it never lies below $\log p(x)$: it is not a lower bound, and a model that reports it looks better
+# than it is. For our model:
 
 # %%
 slip = log_of_mean(np.exp(eq_11))
-print(f"ELBO {elbo:.3f}  <  log p(x) {exact[0]:.3f}  <  the slip {slip[0]:.3f} ± {slip[1]:.3f}")
+print(f"ELBO {elbo:.3f}  <  log p(x) {exact[0]:.3f}  <  with the bug {slip[0]:.3f} ± {slip[1]:.3f}")
 assert slip[0] - exact[0] > 4 * np.hypot(slip[1], exact[1])
 
 # %% [markdown]
-# Here is the slip as one meets it, in a function that is meant to estimate $\log p(x)$ by line 4. Its arguments are
-# $(T, K, B)$: the terms of each step, draw and sequence.
+# Here is the bug in practice, in a function that should estimate $\log p(x)$ by line 4. Its arguments are $(T, K, B)$:
+# the terms of each step, draw and sequence.
 
 
 # %%
 def buggy_log_p(log_p_x, log_p_z, log_q, kl):
     """log p(x), (B,), from K draws of z."""
-    log_w = (log_p_x - kl).sum(axis=0)  # the KL is the mean of log q - log p, so: less noise
+    log_w = (log_p_x - kl).sum(axis=0)  # the KL is the mean of log q - log p, so this has less noise
     return np.logaddexp.reduce(log_w, axis=0) - float(np.log(len(log_w)))
 
 
 # %% [markdown]
 # ### Exercise 05.4 (bug): the KL inside the logarithm
 #
-# Write it again, without the slip.
+# Write the function correctly.
 
 
 # %%
@@ -653,8 +655,8 @@ tv.course.check("05.4", my_log_p)
 # %% [markdown]
 # ## What each step pays and earns
 #
-# Eq. 11 is a sum over time, so it can be read step by step. Each step earns its log-likelihood (negative, for bits:
-# at best 0) and pays its KL. Three sequences:
+# Eq. 11 is a sum over time, so you can read it step by step. Each step earns its log-likelihood (negative for bits: at
+# best 0) and pays its KL. Three sequences:
 
 # %%
 sequences = {
@@ -679,26 +681,27 @@ assert terms["on, on, off"][1][2] > 2 * terms["on, on, on"][1][2]  # a surprise 
 assert terms["on, sensors disagree, on"][0][1] < min(terms["on, on, on"][0])  # what z can't say costs likelihood
 
 # %% [markdown]
-# Read the pictures. A switch of the lamp is a surprise to the prior, which has seen "on" so far; $q$, which sees
-# $x_3$, moves $z_3$ and pays for it in **KL**. Two sensors that disagree are noise that no $z$ explains; that step
-# pays in **likelihood**. What the latent learned to say is visible in which of the two pays.
+# In the middle panel, switching the lamp off is a surprise to the prior, which has seen "on" so far; $q$, which sees
+# $x_3$, moves $z_3$ and pays for it in **KL**. In the right panel, two sensors that disagree are noise that no $z$
+# explains, and that step pays in **likelihood**. Which of the two terms pays shows what the latent has learned to
+# represent.
 #
-# ## Units, and sequences that end
+# ## Units, and sequences of different lengths
 #
-# The sum over $t$ makes **nats per sequence**. Long sequences pay more, so to compare sets one divides by steps. Two
-# rules keep such numbers honest when a batch is ragged, that is, padded to its longest sequence:
+# The sum over $t$ gives **nats per sequence**. Long sequences pay more, so to compare data sets, divide by the number
+# of steps. Two rules keep these numbers correct when a batch is ragged, that is, padded to its longest sequence:
 #
-# - a padded step is nobody's data: a mask $m_{tb}$, 1 for real steps and 0 for padding, goes over **both** terms;
-# - **nats per step** are all nats over all real steps,
-#   $\sum_{t,b} m_{tb} (\ell_{tb} - k_{tb}) \,/ \sum_{t,b} m_{tb}$, and not the mean of each sequence's own mean, in
-#   which the steps of short sequences would weigh more.
+# - a padded step is not data: a mask $m_{tb}$, 1 for real steps and 0 for padding, multiplies **both** terms;
+# - **nats per step** are the total nats divided by the number of real steps,
+#   $\sum_{t,b} m_{tb} (\ell_{tb} - k_{tb}) \,/ \sum_{t,b} m_{tb}$. They are not the mean of each sequence's own mean,
+#   in which the steps of short sequences would weigh more.
 #
 # > **Function** `tinyvrnn.bounds.evaluate_elbo` · **held by** `tests/test_schedule.py::test_padding_changes_nothing`
 #
 # ### Exercise 05.5 (write): masks and units
 #
-# All arguments are $(T, B)$. Return the ELBO of each sequence, $(B,)$, in nats per sequence, and one number in nats
-# per step.
+# All arguments are $(T, B)$. Return the ELBO of each sequence, $(B,)$, in nats per sequence, and one number in nats per
+# step.
 
 
 # %%
@@ -714,8 +717,8 @@ def my_units(log_p, kl, mask):
 tv.course.check("05.5", my_units)
 
 # %% [markdown]
-# The two ways to count steps, on our own model. The sequences have 1, 2 or 3 steps; padding changes nothing, whatever
-# stands in it; and the mean of means is another number.
+# Now both units, on our own model. The sequences have 1, 2 or 3 steps. Padding changes nothing, whatever values it
+# holds, and the mean of means is a different number.
 
 # %%
 lengths = np.arange(300) % 3 + 1
@@ -735,14 +738,14 @@ print(f"mean of the sequences' means  {(elbos / lengths).mean():.3f}   (not a un
 assert (elbos / lengths).mean() < elbos.sum() / lengths.sum() - 0.01
 
 # %% [markdown]
-# The first step is the dearest: nothing is known yet. Sequences of one step consist of it alone, and the mean of
-# means counts them as much as the long ones.
+# The first step costs the most, because nothing is known yet. A sequence of one step consists of it alone, and the mean
+# of means gives it the same weight as a long sequence.
 #
 # ## One last question
 #
 # ### Exercise 05.6 (predict): what can lie above $\log p(x)$?
 #
-# It is a *lower* bound. So which of these can come out **above** $\log p(x)$? Answer with a set of words, e.g.
+# The ELBO is a *lower* bound. So which of these can come out **above** $\log p(x)$? Answer with a set of words, e.g.
 # `{"w", "elbo"}`, before you run the cell after the next.
 #
 # - `"w"`: $\log w(z)$ for one draw of $z$;
@@ -769,17 +772,17 @@ for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
     assert shares[name] > 0.2 and values.mean() < exact[0] - exact[1]
 
 # %% [markdown]
-# A bound holds for the mean. A single evaluation may lie above by luck, and with several draws inside the logarithm
-# the mean climbs towards $\log p(x)$ from below: that is the importance-weighted bound, and the matter of
+# A bound holds for the mean. A single evaluation may lie above $\log p(x)$ by chance. With several draws inside the
+# logarithm, the mean approaches $\log p(x)$ from below: that is the importance-weighted bound of
 # [09](09_how_tight.ipynb).
 #
 # ## What you now know
 #
-# - $\log p(x)$ to Eq. 11 is nine lines: sum rule, chain rule, multiply by one, name the mean, **Jensen**, logarithm
-#   of a product, tower rule, definition of the KL, collect.
-# - Jensen's is the only loss, and it is exactly $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$.
-# - The KL of a step depends on the past that was drawn. It stands inside the mean over $q$, outside every logarithm.
-# - Put into a weight, it makes a number that can beat $\log p(x)$, and no test of gradients would mind.
-# - Nats per sequence add over real steps; nats per step are a total over a total.
+# - From $\log p(x)$ to Eq. 11 there are nine lines: sum rule, chain rule, multiply by one, expectation, **Jensen**,
+#   logarithm of a product, tower rule, definition of the KL, collect.
+# - Jensen's inequality is the only loss, and the loss is exactly $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$.
+# - The KL of a step depends on the past that was drawn. It stays inside the mean over $q$ and outside every logarithm.
+# - Inside a weight, the KL gives a number that can exceed $\log p(x)$, and no gradient check catches that.
+# - Nats per sequence sum over the real steps; nats per step are a total divided by a total.
 #
-# Nobody has differentiated anything yet. On to [06 · Backward by hand I](06_backward_by_hand_1.ipynb).
+# So far, nothing has been differentiated. On to [06 · Backward by hand I](06_backward_by_hand_1.ipynb).

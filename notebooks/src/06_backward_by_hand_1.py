@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 06 · Backward by hand I
 #
-# A gradient of the VRNN is a few small derivatives, each carried out once, in the right order. Here you write them:
-# linear layer, activation, MLP, KL, reparameterised draw. The next notebook joins them over time.
+# A gradient of the VRNN consists of a few small derivatives, each computed once, in the right order. Here you write
+# them: linear layer, activation, MLP, KL, reparameterised draw. The next notebook connects them over time.
 #
 # *You need*: the chain rule, matrix products, [02](02_the_vae.ipynb) for the KL. *It takes* about an hour and a half.
 
@@ -17,15 +17,15 @@ tv.plots.use_style()
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## What a backward pass is asked
+# ## What a backward pass computes
 #
-# Let $L$ be a number and $y = f(x)$ something on the way to it. For an array $a$ we write $da$ for
-# $\partial L / \partial a$, an array of $a$'s own shape. A **backward pass** answers one question:
+# Let $L$ be a scalar and $y = f(x)$ an intermediate result. For an array $a$ we write $da$ for
+# $\partial L / \partial a$, an array of the same shape as $a$. A **backward pass** answers one question:
 #
 # > given $dy$, what is $dx$?
 #
-# By the chain rule, $dx_i = \sum_j dy_j \, \partial y_j / \partial x_i$. It needs to know nothing of $L$ but $dy$:
-# the **upstream gradient**. That is why the pieces can be written one at a time.
+# By the chain rule, $dx_i = \sum_j dy_j \, \partial y_j / \partial x_i$. All it needs from $L$ is $dy$, the **upstream
+# gradient**. That is why the parts can be written one at a time.
 
 # %% [markdown]
 # ## The linear layer
@@ -34,15 +34,15 @@ rng = np.random.default_rng(0)
 #
 # $$y_{ne} = \sum_d x_{nd} W_{de} + b_e .$$
 #
-# Now differentiate, index by index.
+# Differentiate, index by index.
 #
-# - $x_{nd}$ sits in every entry of row $n$, with the weight $W_{de}$: $\; dx_{nd} = \sum_e dy_{ne} W_{de}$, so
+# - $x_{nd}$ occurs in every entry of row $n$, with the coefficient $W_{de}$: $\; dx_{nd} = \sum_e dy_{ne} W_{de}$, so
 #   $dx = dy\, W^\top$.
-# - $W_{de}$ sits in every row of column $e$, with the weight $x_{nd}$: $\; dW_{de} = \sum_n x_{nd}\, dy_{ne}$, so
-#   $dW = x^\top dy$.
-# - $b_e$ sits in every row of column $e$, with the weight 1: $\; db_e = \sum_n dy_{ne}$.
+# - $W_{de}$ occurs in every row of column $e$, with the coefficient $x_{nd}$: $\; dW_{de} = \sum_n x_{nd}\, dy_{ne}$,
+#   so $dW = x^\top dy$.
+# - $b_e$ occurs in every row of column $e$, with the coefficient 1: $\; db_e = \sum_n dy_{ne}$.
 #
-# The shapes leave you no choice but these, which is a good way to remember them and a bad way to derive them.
+# The shapes allow no other products. That is a good way to remember the formulas, but not a derivation.
 #
 # > **Function** `tinyvrnn.nn.linear.linear_forward` · **held by**
 # > `tests/test_pairs.py::test_gradients_of_a_pair_equal_numeric_ones`
@@ -53,8 +53,8 @@ tv.course.show(tv.nn.linear.linear_forward)
 # %% [markdown]
 # ### Exercise 06.1 (write): the linear layer
 #
-# Return `dx, dW, db`. The leading axes may be more than one: `x` $(..., D)$ and `dy` $(..., E)$, since the VRNN calls
-# this with $(T, B, D)$ as well as with $(B, D)$. Sums over rows are sums over **all** leading axes.
+# Return `dx, dW, db`. There may be more than one leading axis: `x` $(..., D)$ and `dy` $(..., E)$, since the VRNN calls
+# this function with $(T, B, D)$ as well as with $(B, D)$. Sums over rows are sums over **all** leading axes.
 
 
 # %%
@@ -70,14 +70,15 @@ def my_linear_backward(W, x, dy):
 tv.course.check("06.1", my_linear_backward)
 
 # %% [markdown]
-# ## Is it right? The numeric check
+# ## Is it correct? The numeric check
 #
-# A derivative is a limit of differences, so differences can check it:
+# A derivative is a limit of difference quotients, so a difference quotient can check it:
 #
 # $$\frac{\partial L}{\partial x_i} \approx \frac{L(x + h e_i) - L(x - h e_i)}{2h} .$$
 #
-# The error has two parts: the limit has not been taken, $O(h^2)$, and the two values of $L$ have only 16 digits,
-# which the subtraction eats up, $O(10^{-16}/h)$. Somewhere between them lies the best $h$. Where?
+# The error has two parts: the truncation error of a finite $h$, $O(h^2)$, and the rounding error, $O(10^{-16}/h)$,
+# because the two values of $L$ have only 16 digits and most of them cancel in the subtraction. The best $h$ lies in
+# between. Where?
 
 
 # %%
@@ -99,11 +100,11 @@ best = steps[int(np.argmin(two_sided))]
 assert 1e-7 < best < 1e-3 and min(two_sided) < 1e-9 < min(one_sided) * 10
 
 # %% [markdown]
-# The two-sided difference is best near $h = 10^{-5}$, where about ten digits are right. So a check asks for agreement
-# to $10^{-7}$, in float64; float32 has no digits to spare for it.
+# The two-sided difference is best near $h = 10^{-5}$, where about ten digits are correct. So the check requires
+# agreement to $10^{-7}$, in float64; float32 has too few digits for it.
 #
-# `check_pair` does this for every entry of every input. $L$ is $\sum_j g_j y_j$ with random $g$, so that $dy = g$: a
-# mistake that one fixed $dy$ (all ones, say) would hide has nowhere to hide.
+# `check_pair` does this for every entry of every input. $L$ is $\sum_j g_j y_j$ with random $g$, so that $dy = g$. A
+# random $g$ exposes mistakes that a constant $dy$ (all ones, say) would hide.
 
 # %%
 tv.course.show(tv.gradcheck.numerical_gradient)
@@ -123,17 +124,17 @@ for row in rows:
 # %% [markdown]
 # ## Activations
 #
-# An activation works entry by entry, so its backward does too: $da_i = dy_i\, f'(a_i)$. The four of the package, with
-# slopes written by the **output** $y$ where that is cheaper (it is already there):
+# An activation works elementwise, and so does its backward pass: $da_i = dy_i\, f'(a_i)$. The package has four, with
+# derivatives in terms of the **output** $y$ where that is cheaper (the forward pass has computed it already):
 #
 # | $f(a)$ | $f'(a)$ |
 # |---|---|
 # | $\mathrm{relu}(a) = \max(a, 0)$ | 1 where $y > 0$, else 0 |
 # | $\tanh(a)$ | $1 - y^2$ |
 # | $\mathrm{sigmoid}(a) = 1/(1 + e^{-a})$ | $y (1 - y)$ |
-# | $\mathrm{softplus}(a) = \log(1 + e^a)$ | for you to find |
+# | $\mathrm{softplus}(a) = \log(1 + e^a)$ | the next exercise |
 #
-# Softplus makes a deviation out of any number: $\sigma = \mathrm{softplus}(s) + 10^{-4} > 0$.
+# Softplus turns any number into a standard deviation: $\sigma = \mathrm{softplus}(s) + 10^{-4} > 0$.
 
 # %%
 a = np.linspace(-5, 5, 201)
@@ -145,20 +146,20 @@ for name in ("relu", "tanh", "sigmoid", "softplus"):
     right.plot(a, backward(cache, np.ones_like(a)))
 left.legend()
 left.set(title="f(a)", xlabel="a", ylim=(-1.5, 5))
-right.set(title="its slope: what the backward multiplies dy by", xlabel="a");
+right.set(title="f'(a), which multiplies dy", xlabel="a");
 
 # %% [markdown]
 # ### Exercise 06.2 (derive): softplus
 #
-# Derive $\frac{d}{da} \log(1 + e^a)$, and write `da` so that it stays finite and right at $a = \pm 800$, where $e^a$
-# does not: $e^{800}$ is infinity in float64. (A hint for that part: $\tanh$ never overflows.)
+# Derive $\frac{d}{da} \log(1 + e^a)$, and write `da` so that it stays finite and correct at $a = \pm 800$, where $e^a$
+# does not: $e^{800}$ is infinity in float64. (Hint for that part: $\tanh$ never overflows.)
 
 
 # %%
 def my_softplus_backward(a, dy):
     """da (...) from a (...) and dy (...)."""
     ### BEGIN SOLUTION
-    # d/da log(1 + e^a) = e^a / (1 + e^a) = 1 / (1 + e^-a): the sigmoid, here by its tanh form
+    # d/da log(1 + e^a) = e^a / (1 + e^a) = 1 / (1 + e^-a): the sigmoid, here in its tanh form
     return dy * (0.5 * np.tanh(0.5 * a) + 0.5)
     ### END SOLUTION
 
@@ -167,10 +168,10 @@ def my_softplus_backward(a, dy):
 tv.course.check("06.2", my_softplus_backward)
 
 # %% [markdown]
-# ## Two layers: the order is the whole trick
+# ## Two layers: reverse the order
 #
-# $y_1 = \mathrm{relu}(x W_1 + b_1)$, $\; y_2 = \mathrm{relu}(y_1 W_2 + b_2)$. Backward walks the same path in the
-# other direction, and each station needs only what the one above hands down:
+# $y_1 = \mathrm{relu}(x W_1 + b_1)$, $\; y_2 = \mathrm{relu}(y_1 W_2 + b_2)$. The backward pass visits the same
+# operations in reverse, and each one needs only the gradient from the one above it:
 #
 # $$dy_2 \;\to\; da_2 \;\to\; (dW_2, db_2),\; dy_1 \;\to\; da_1 \;\to\; (dW_1, db_1),\; dx .$$
 #
@@ -210,11 +211,13 @@ tv.course.check("06.3", my_mlp_backward)
 # $$\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big)
 # = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,$$
 #
-# and the dimensions add up. All four arguments are outputs of networks (in a VAE, the last two are constants; in a
-# VRNN the prior learns as well), so the backward owes four gradients.
+# and the dimensions add up. All four arguments are outputs of networks (in a VAE, the last two are constants; in a VRNN
+# the prior is learned too), so the backward pass must return four gradients. The code writes the formula with
+# $d = \log\sigma_z - \log\sigma_0$, which is more accurate where the two are close; `kl_of_each` computes the terms of
+# the sum.
 
 # %%
-tv.course.show(tv.distributions.gaussian.kl_of_each)  # gaussian_kl_forward adds its first result up
+tv.course.show(tv.distributions.gaussian.gaussian_kl_forward)
 
 # %% [markdown]
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
@@ -222,8 +225,8 @@ tv.course.show(tv.distributions.gaussian.kl_of_each)  # gaussian_kl_forward adds
 #
 # ### Exercise 06.4 (derive): the KL
 #
-# Differentiate the formula by each argument. `dkl` has one axis less than `mu_z`, because the KL is summed over the
-# last: `dkl[..., None]` puts it back.
+# Differentiate the formula with respect to each argument. `dkl` has one axis fewer than `mu_z`, because the KL is
+# summed over the last axis: `dkl[..., None]` restores it.
 
 
 # %%
@@ -242,8 +245,8 @@ def my_kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl):
 tv.course.check("06.4", my_kl_backward)
 
 # %% [markdown]
-# The slopes say what the KL wants. Below, the prior is $\mathcal N(0, 1)$. Each arrow is a step downhill in the KL,
-# and they all lead to the prior itself: that pull is what the likelihood has to work against.
+# The derivatives say in which direction the KL falls. Below, the prior is $\mathcal N(0, 1)$. Each arrow is a step of
+# gradient descent on the KL, and all arrows lead to the prior itself: the likelihood has to work against this pull.
 
 # %%
 mu_z, sigma_z = np.meshgrid(np.linspace(-2, 2, 17), np.linspace(0.35, 2.2, 15))
@@ -263,8 +266,8 @@ assert kl.min() < 0.02 and dsigma_z[sigma_z < 1].max() < 0 < dsigma_z[sigma_z > 
 # %% [markdown]
 # ## Through a random draw
 #
-# $z = \mu + \sigma \epsilon$ with $\epsilon \sim \mathcal N(0, 1)$ drawn outside. Given $\epsilon$, nothing here is
-# random, and $z$ has slopes like any other function. That is the whole of the reparameterisation trick.
+# $z = \mu + \sigma \epsilon$, with $\epsilon \sim \mathcal N(0, 1)$ drawn outside. Given $\epsilon$, nothing here is
+# random, and $z$ has derivatives like any other function. That is the whole reparameterisation trick.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_backward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
@@ -284,10 +287,10 @@ def my_reparameterise_backward(mu, sigma, eps, dz):
 tv.course.check("06.5", my_reparameterise_backward)
 
 # %% [markdown]
-# ## How the check can fool you
+# ## What the check cannot see
 #
-# Here is a draw with a mistake that is found in public code: it multiplies $\epsilon$ by the **variance**. Its author
-# also wrote the backward pass, correctly, for what the forward pass does.
+# Here is a draw with a mistake from public code: it multiplies $\epsilon$ by the **variance**. Its author also wrote
+# the backward pass, and that backward pass is correct for this forward pass.
 
 
 # %%
@@ -301,7 +304,7 @@ def draw_with_variance_backward(cache, dz):
 
 
 # %% [markdown]
-# ### Exercise 06.6 (predict): who sees the variance?
+# ### Exercise 06.6 (predict): which checks fail?
 #
 # With $\mu = 1$, $\sigma = 2$, which of these checks fail? Answer with a set of words, e.g. `{"gradient", "shape"}`,
 # before you run the cell after the next.
@@ -309,7 +312,7 @@ def draw_with_variance_backward(cache, dz):
 # - `"gradient"`: `check_pair` of the two functions above;
 # - `"mean"`: is the mean of 10,000 draws $\mu$, within four standard errors?
 # - `"deviation"`: is their standard deviation $\sigma$, within four standard errors?
-# - `"shape"`: has $z$ the shape of $\mu$?
+# - `"shape"`: does $z$ have the shape of $\mu$?
 
 # %%
 prediction = None
@@ -326,19 +329,20 @@ rows = tv.gradcheck.check_pair(draw_with_variance, draw_with_variance_backward, 
 print(f"gradient check: passes, worst relative error below 1e-7: {max(row.rel_error for row in rows) < 1e-7}")
 
 z, _ = draw_with_variance(np.full(10_000, 1.0), np.full(10_000, 2.0), rng.standard_normal(10_000))
-print(f"mean {z.mean():.2f} (should be 1), deviation {z.std():.2f} (should be 2)")
+print(f"mean {z.mean():.2f} (should be 1), standard deviation {z.std():.2f} (should be 2)")
 assert abs(z.mean() - 1) < 4 * z.std() / 100 and z.std() > 3.5
 
 # %% [markdown]
-# A gradient check proves that **backward matches forward**, and nothing about the forward. So every claim in this
-# package is held from a second side: the moments of the draws, the KL against Monte Carlo, the whole bound against an
-# exact answer ([09](09_how_tight.ipynb)).
+# A gradient check proves that **backward matches forward**, and nothing about the forward pass. So each claim of this
+# package has a second, independent test: the moments of the draws, the KL against Monte Carlo, the whole bound against
+# an exact answer ([09](09_how_tight.ipynb)).
 #
 # ## What you now know
 #
-# - A backward pass turns $dy$ into $dx$ and the parameters' gradients, and needs to know nothing else.
-# - Where an array is used many times, its shares add up: hence the sums over rows in $dW$ and $db$.
+# - A backward pass turns $dy$ into $dx$ and the gradients of the parameters, and needs nothing else.
+# - Where an array is used many times, the contributions to its gradient add up: hence the sums over rows in $dW$ and
+#   $db$.
 # - A two-sided difference with $h = 10^{-5}$ gives about ten digits; a check asks for seven.
-# - The check is blind to a forward that is wrong, and blind means to any number of digits.
+# - A gradient check cannot see a wrong forward pass, however many digits it compares.
 #
 # On to [07 · Backward by hand II](07_backward_by_hand_2.ipynb): the GRU, and all of this through time.

@@ -27,7 +27,7 @@ def draw_ragged(rng):
 
 
 def wrong_pad(x=lambda x, mask: x, mask=lambda x, mask: mask):
-    """Padding with its array or its mask changed."""
+    """`pad` with its array or its mask changed."""
 
     def answer(sequences):
         right = pad(sequences)
@@ -37,7 +37,7 @@ def wrong_pad(x=lambda x, mask: x, mask=lambda x, mask: mask):
 
 
 def at_the_end(a, mask):
-    """Each sequence moved to the end of its column."""
+    """Each sequence shifted to the end of its column."""
     moved = np.zeros_like(a)
     for b, length in enumerate(mask.sum(axis=0).astype(int)):
         moved[len(a) - length :, b] = a[:length, b]
@@ -62,25 +62,25 @@ PAD = Task(
     ("x", "mask"),
     (
         Mistake(
-            "The padding stands before the sequences: all of them should begin at step 1.",
+            "The padding comes before the sequences: every sequence should begin at step 1.",
             wrong_pad(at_the_end, lambda x, mask: at_the_end(mask, mask)),
         ),
         Mistake("The padding repeats the last step: it should hold zeros.", wrong_pad(last_step_on)),
         Mistake(
-            "The mask is made from the values: a real step of zeros is real as well.",
+            "The mask is computed from the values: a step of zeros can be real.",
             wrong_pad(mask=lambda x, mask: x.any(axis=-1).astype(x.dtype)),
         ),
         Mistake(
-            "The mask is one step too long: is `t < length` or `t <= length` meant?",
+            "The mask is one step too long: should it be `t < length` or `t <= length`?",
             wrong_pad(mask=lambda x, mask: shifted(mask, 1)),
         ),
         Mistake("The mask is one step too short.", wrong_pad(mask=lambda x, mask: shifted(mask, -1))),
         Mistake(
-            "The mask says that all is real: which steps are padding?",
+            "The mask marks every step as real: which steps are padding?",
             wrong_pad(mask=lambda x, mask: np.ones_like(mask)),
         ),
         Mistake("The mask is 1 in the padding and 0 in the real steps.", wrong_pad(mask=lambda x, mask: 1 - mask)),
-        Mistake("The sequences run backwards in time.", lambda sequences: pad([s[::-1] for s in sequences])),
+        Mistake("The sequences are reversed in time.", lambda sequences: pad([s[::-1] for s in sequences])),
     ),
 )
 
@@ -106,28 +106,28 @@ NATS = Task(
     ("nats per sequence", "nats per step"),
     (
         Mistake(
-            "Nats per step are divided by all steps of the rectangle: how many of them are real?",
+            "Nats per step are divided by T times B: how many of these steps are real?",
             lambda log_p, mask: (nats(log_p, mask)[0], (log_p * mask).mean()),
         ),
         Mistake(
-            "Nats per step are a mean of the sequences' means: a short sequence counts too much.",
+            "Nats per step are the mean of the sequences' means: short sequences get too much weight.",
             lambda log_p, mask: (nats(log_p, mask)[0], ((log_p * mask).sum(axis=0) / mask.sum(axis=0)).mean()),
         ),
         Mistake(
-            "Nats per step are divided by the number of sequences once too often.",
+            "Nats per step are divided by the number of sequences as well.",
             lambda log_p, mask: (nats(log_p, mask)[0], nats(log_p, mask)[1] / log_p.shape[1]),
         ),
         Mistake(
-            "What stands in the padding is counted.",
+            "The padded steps are counted.",
             lambda log_p, mask: (log_p.sum() / log_p.shape[1], log_p.sum() / mask.sum()),
         ),
         Mistake(
-            "Nats per sequence are the total of the batch: divide by how many sequences there are.",
+            "Nats per sequence are the total over the batch: divide by the number of sequences.",
             lambda log_p, mask: ((log_p * mask).sum(), nats(log_p, mask)[1]),
         ),
-        Mistake("The two numbers stand in each other's place.", lambda log_p, mask: nats(log_p, mask)[::-1]),
+        Mistake("The two numbers are swapped.", lambda log_p, mask: nats(log_p, mask)[::-1]),
         Mistake(
-            "Nats per sequence were right before: each sequence's sum, and then the mean over sequences.",
+            "Nats per sequence were correct before: the sum over each sequence, then the mean over sequences.",
             lambda log_p, mask: ((log_p * mask).mean(), nats(log_p, mask)[1]),
         ),
     ),
@@ -147,7 +147,7 @@ def draw_rnn(rng):
     model = rnn.RNN(X, H, features=F, layers=1, backend="numpy", dtype="float64")
     model.theta[...] = 0.7 * rng.standard_normal(model.theta.shape)
     for group in ("phi_x", "predict"):
-        model.params[group]["b1"][...] = 0.5 + abs(model.params[group]["b1"])  # no network is off for every input
+        model.params[group]["b1"][...] = 0.5 + abs(model.params[group]["b1"])  # no network has all its ReLUs off
     lengths = np.append(rng.integers(1, T, B - 1), T)
     x = rng.integers(0, 2, (T, B, X)).astype(float)
     return {k: dict(v) for k, v in model.params.items()}, x, (np.arange(T)[:, None] < lengths).astype(float)
@@ -179,15 +179,15 @@ LIKELIHOOD = Task(
     draw_rnn,
     ("log p(x)",),
     (
-        Mistake("The prediction of x_t has read x_t: Eq. 2 reads the state before the step.", wrong_walk(peek=True)),
+        Mistake("The prediction of x_t reads x_t: Eq. 2 reads the state before the step.", wrong_walk(peek=True)),
         Mistake("Every step is predicted from h_0: Eq. 1 is missing.", wrong_walk(moves=False)),
-        Mistake("Padded steps are counted: what is the mask for?", wrong_walk(masked=False)),
-        Mistake("A mean over the steps stands where log p(x) is their sum.", wrong_walk(over=np.mean)),
+        Mistake("The padded steps are counted: apply the mask.", wrong_walk(masked=False)),
+        Mistake("log p(x) is the sum over the steps, not their mean.", wrong_walk(over=np.mean)),
         Mistake(
-            "The state reads the model's own mean: x is given here, and what happened is what is remembered.",
+            "The state reads the model's own mean: x is given here, and the state must read x.",
             wrong_walk(fed="mean"),
         ),
-        Mistake("The first step is left out: x_1 has a probability too, given nothing.", wrong_walk(from_step=1)),
+        Mistake("The first step is missing: x_1 has a probability too, given an empty past.", wrong_walk(from_step=1)),
         Mistake("The first state is not h_0 = 0.", wrong_walk(h_0=1.0)),
     ),
     forbidden=(rnn.literal_forward, rnn.sequence_forward),
@@ -213,7 +213,7 @@ def draw_mixture(rng):
 
 
 def with_deviation(s):
-    """The right mean, and another deviation."""
+    """The right mean, with another standard deviation."""
     return lambda pi, mu, sigma: (best_gaussian(pi, mu, sigma)[0], s(pi, mu, sigma))
 
 
@@ -228,28 +228,30 @@ BEST_GAUSSIAN = Task(
     draw_mixture,
     ("m", "s"),
     (
-        Mistake("s is the variance: the deviation is asked.", with_deviation(lambda *a: best_gaussian(*a)[1] ** 2)),
         Mistake(
-            "s has only the widths of the bells: how far do they stand apart?",
+            "s is the variance: return the standard deviation.", with_deviation(lambda *a: best_gaussian(*a)[1] ** 2)
+        ),
+        Mistake(
+            "s contains only the widths of the components: how far apart are their means?",
             with_deviation(lambda pi, mu, sigma: np.sqrt((pi * sigma**2).sum(axis=1))),
         ),
         Mistake(
-            "s has only the distance of the bells: how wide are they?",
+            "s contains only the distances between the components: how wide are they?",
             with_deviation(lambda pi, mu, sigma: best_gaussian(pi, mu, 0 * sigma)[1]),
         ),
         Mistake(
-            "s is the mean of the deviations: they don't add up, and the bells stand apart.",
+            "s is the mean of the standard deviations: add variances, and the spread of the means.",
             with_deviation(lambda pi, mu, sigma: (pi * sigma).sum(axis=1)),
         ),
         Mistake(
-            "s holds E[x^2], whose root is a deviation only where the mean is 0.",
+            "s is the root of E[x^2], which is the standard deviation only if the mean is 0.",
             with_deviation(lambda pi, mu, sigma: np.sqrt((pi * (sigma**2 + mu**2)).sum(axis=1))),
         ),
         Mistake(
-            "sigma is taken for a variance: E[x^2 | k] has it squared.",
+            "sigma is used as a variance: E[x^2 | k] contains sigma squared.",
             with_deviation(lambda pi, mu, sigma: best_gaussian(pi, mu, np.sqrt(sigma))[1]),
         ),
-        Mistake("All bells count alike: where is pi?", evenly),
+        Mistake("All components have the same weight: where is pi?", evenly),
     ),
 )
 
@@ -257,7 +259,7 @@ BEST_GAUSSIAN = Task(
 
 
 def cost_of_a_wider_fork():
-    """Nats per step that the best Gaussian loses when two equal bells of deviation 0.1 move from +-1 to +-10."""
+    """Nats per step that the best Gaussian loses when two equal components of width 0.1 move from +-1 to +-10."""
     pi, sigma = np.full((2, 2), 0.5), np.full((2, 2), 0.1)
     _, s = best_gaussian(pi, np.array([[-1.0, 1.0], [-10.0, 10.0]]), sigma)
     log_density = -np.log(s) - 0.5 * np.log(2 * np.pi * np.e)
@@ -268,13 +270,13 @@ WIDER = Prediction(
     "a wider fork",
     cost_of_a_wider_fork,
     (
-        Mistake("That is how much the log of the variance grows: which power of s does L have?", float(np.log(100))),
-        Mistake("That is how many times wider it gets. L has the logarithm of s.", 10.0),
-        Mistake("That is how many times the variance grows. L has the logarithm of s.", 100.0),
-        Mistake("That is log to base 10, which is no nat.", 1.0),
-        Mistake("So it is for the truth and for a mixture. What becomes of s?", 0.0),
-        Mistake("The size is right. Worse by how much: a positive number is asked.", -float(np.log(10))),
-        Mistake("That is in bits: nats are asked.", float(np.log2(10))),
+        Mistake("That is the increase of the log of the variance: which power of s is in L?", float(np.log(100))),
+        Mistake("That is the factor by which s grows. L contains the logarithm of s.", 10.0),
+        Mistake("That is the factor by which the variance grows. L contains the logarithm of s.", 100.0),
+        Mistake("That is the logarithm to base 10: nats use base e.", 1.0),
+        Mistake("That holds for the true distribution and for a mixture. What happens to s?", 0.0),
+        Mistake("The size is right, but the sign is not: the loss is a positive number.", -float(np.log(10))),
+        Mistake("That is in bits: answer in nats.", float(np.log2(10))),
     ),
     tol=0.02,
 )
@@ -289,7 +291,7 @@ def gmm_log_density(x, logits, mu, sigma):
 def draw_gmm(rng):
     N, K, X = (int(size) for size in rng.permutation([3, 4, 5, 6])[:3])
     x, logits = rng.standard_normal((N, X)), rng.standard_normal((N, K))
-    x[0] *= 60  # so far away that the exponential of every component's log-density is 0
+    x[0] *= 60  # so far away that exp of every component's log-density is 0
     return x, logits, rng.standard_normal((N, K, X)), np.exp(0.3 * rng.standard_normal((N, K, X)))
 
 
@@ -315,35 +317,35 @@ GMM = Task(
     ("log p(x)",),
     (
         Mistake(
-            "The weights do not add up to 1: what makes pi of the logits?",
+            "The weights do not sum to 1: which function turns logits into pi?",
             lambda x, logits, mu, sigma: log_sum(logits + log_components(x, mu, sigma).sum(axis=-1), 1),
         ),
         Mistake(
-            "That is the mean of the logarithms: the logarithm of the mean is asked.",
+            "That is the mean of the logarithms: return the logarithm of the mean.",
             lambda x, logits, mu, sigma: (np.exp(log_pi(logits)) * log_components(x, mu, sigma).sum(axis=-1)).sum(
                 axis=1
             ),
         ),
         Mistake(
-            "Each entry of x chooses a bell for itself: one choice holds for the whole vector.",
+            "Each entry of x chooses its own component: there is one choice for the whole vector.",
             lambda x, logits, mu, sigma: log_sum(log_pi(logits)[..., None] + log_components(x, mu, sigma), 1).sum(
                 axis=-1
             ),
         ),
         Mistake(
-            "Only the largest component is there: it is taken out of the sum, and the sum has to stay.",
+            "Only the largest component is left: factor it out of the sum, but keep the sum.",
             lambda x, logits, mu, sigma: (log_pi(logits) + log_components(x, mu, sigma).sum(axis=-1)).max(axis=1),
         ),
         Mistake(
-            "sigma is taken for a variance: it goes into the density as a deviation.",
+            "sigma is used as a variance: it is a standard deviation.",
             lambda x, logits, mu, sigma: gmm_log_density(x, logits, mu, np.sqrt(sigma)),
         ),
         Mistake(
-            "The constant of the Gaussian is missing: each entry of x has -log(2 pi) / 2.",
+            "The constant of the Gaussian is missing: each entry of x contributes -log(2 pi) / 2.",
             lambda x, logits, mu, sigma: gmm_log_density(x, logits, mu, sigma) + x.shape[1] * gaussian.HALF_LOG_2PI,
         ),
         Mistake(
-            "All bells are equally probable here: where are the logits?",
+            "All components have the same probability: where are the logits?",
             lambda x, logits, mu, sigma: gmm_log_density(x, 0 * logits, mu, sigma),
         ),
     ),

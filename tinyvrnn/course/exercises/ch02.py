@@ -38,47 +38,49 @@ EXPECTED = Task(
     ("the expectation",),
     (
         Mistake(
-            "That is the log-density at the mean of q. z spreads about it: what is E[(x - z)^2]?",
+            "That is the log-density at the mean of q, but z varies around it: what is E[(x - z)^2]?",
             wrong_expected(spread=np.zeros_like),
         ),
-        Mistake("sigma_z enters as a deviation: which power of it is the mean of a square?", wrong_expected(np.copy)),
-        Mistake("A wider q should make the fit worse here, not better: look at a sign.", wrong_expected(sign=-1)),
+        Mistake("sigma_z is a standard deviation: which power of it is the mean of a square?", wrong_expected(np.copy)),
+        Mistake("A wider q should make the fit worse here, not better: check a sign.", wrong_expected(sign=-1)),
         Mistake(
-            "The square has a factor in front of it in a Gaussian's exponent: it is missing.",
+            "The factor in front of the square in a Gaussian's exponent is missing.",
             wrong_expected(half=1),
         ),
-        Mistake("The constant of the density is missing, the one with pi.", wrong_expected(constant=0.0)),
+        Mistake("The constant of the density, with pi in it, is missing.", wrong_expected(constant=0.0)),
         Mistake(
-            "The constant is that of two dimensions: one number x has half of it.",
+            "That is the constant for two dimensions: x has one, and half of this constant.",
             wrong_expected(constant=2 * HALF_LOG_2PI),
         ),
-        Mistake("The density is divided by sigma_x: where is its logarithm?", wrong_expected(norm=np.zeros_like)),
         Mistake(
-            "sigma_z^2 is not divided by sigma_x^2: both parts of E[(x - z)^2] are.",
+            "A Gaussian density has the factor 1 / sigma_x: where is its logarithm?", wrong_expected(norm=np.zeros_like)
+        ),
+        Mistake(
+            "sigma_z^2 is not divided by sigma_x^2: divide both terms of E[(x - z)^2].",
             lambda x, mu_z, sigma_z, sigma_x: (
                 -HALF_LOG_2PI - np.log(sigma_x) - ((x - mu_z) / sigma_x) ** 2 / 2 - sigma_z**2 / 2
             ),
         ),
         Mistake(
-            "sigma_z^2 stands where E[z^2] belongs: that is the mean of a square about 0, and z has a mean of its own.",
+            "sigma_z^2 is not E[z^2]: the mean of z is not 0.",
             lambda x, mu_z, sigma_z, sigma_x: wrong_expected(lambda s: s**2 - mu_z**2)(x, mu_z, sigma_z, sigma_x),
         ),
         Mistake(
-            "The logarithm is that of the variance, without its half.",
+            "That is the logarithm of the variance, without the factor 1/2.",
             wrong_expected(norm=lambda sigma_x: np.log(sigma_x**2)),
         ),
         Mistake(
-            "The squares are divided by a deviation: an exponent has no unit, and here one is left over.",
+            "The squares are divided by sigma, not by a variance: an exponent must be dimensionless.",
             lambda x, mu_z, sigma_z, sigma_x: (
                 -HALF_LOG_2PI - np.log(sigma_x) - ((x - mu_z) ** 2 + sigma_z**2) / (2 * sigma_x)
             ),
         ),
         Mistake(
-            "That is a density, never negative: asked is the mean of its logarithm.",
+            "That is a density: return the mean of its logarithm.",
             lambda *arguments: np.exp(expected_log_density(*arguments)),
         ),
         Mistake(
-            "That is log E_q[p(x | z)], the logarithm of a mean: here the logarithm stands inside.",
+            "That is log E_q[p(x | z)], the logarithm of a mean: here the logarithm is inside the mean.",
             lambda x, mu_z, sigma_z, sigma_x: wrong_expected(np.zeros_like)(
                 x, mu_z, sigma_z, np.sqrt(sigma_x**2 + sigma_z**2)
             ),
@@ -90,7 +92,7 @@ EXPECTED = Task(
 
 
 def best_sigma():
-    """The sigma_z of the highest bound for p(z) = N(0, 1), p(x | z) = N(z, 1), x = 2 and mu_z = 1: by search."""
+    """The sigma_z that maximises the bound for p(z) = N(0, 1), p(x | z) = N(z, 1), x = 2, mu_z = 1, by search."""
     sigma_z = np.linspace(0.01, 3, 299_001)
     fit = expected_log_density(2.0, 1.0, sigma_z, 1.0)
     kl = gaussian.gaussian_kl_forward(1.0 + 0 * sigma_z[:, None], sigma_z[:, None], 0.0, 1.0)[0]
@@ -101,13 +103,13 @@ SIGMA = Prediction(
     "the best sigma",
     best_sigma,
     (
-        Mistake("That is the posterior's variance. What does q carry?", 0.5),
-        Mistake("That is the prior's deviation. x has told something since.", 1.0),
-        Mistake("That is the variance of x itself, p(x) = N(0, 2). Asked is what is left of z once x is known.", 2.0),
-        Mistake("That is the deviation of x itself. Asked is what is left of z once x is known.", 2**0.5),
-        Mistake("q as a spike on the best z: then the KL is infinite.", 0.0),
+        Mistake("That is the variance of the posterior: q uses the standard deviation.", 0.5),
+        Mistake("That is the standard deviation of the prior: observing x makes it smaller.", 1.0),
+        Mistake("That is the variance of x, p(x) = N(0, 2). We want the distribution of z given x.", 2.0),
+        Mistake("That is the standard deviation of x. We want the distribution of z given x.", 2**0.5),
+        Mistake("That puts all of q on the best z: then the KL is infinite.", 0.0),
         Mistake(
-            "Precisions add up, one of the prior and one of the look at x: 1 + 1. What is then the variance?",
+            "The precisions of the prior and of the observation add up: 1 + 1. What is the variance then?",
             0.25,
         ),
     ),
@@ -140,15 +142,15 @@ SCORE = Task(
     ("g_mu", "g_sigma"),
     (
         Mistake(
-            "g_sigma lacks the slope of -log sigma: also the height of the density changes with sigma.",
+            "g_sigma lacks the derivative of -log sigma: the height of the density changes with sigma too.",
             lambda mu, sigma, eps, f: (f * eps / sigma, f * eps**2 / sigma),
         ),
         Mistake(
-            "Both have the wrong sign: log q rises when mu moves towards z.",
+            "Both have the wrong sign: log q increases when mu moves towards z.",
             lambda mu, sigma, eps, f: (-f * eps / sigma, -f * (eps**2 - 1) / sigma),
         ),
         Mistake(
-            "g_mu is divided by sigma^2 with z - mu already in deviations: (z - mu) / sigma^2 in terms of eps?",
+            "g_mu has one sigma too many in the denominator: what is (z - mu) / sigma^2 in terms of eps?",
             lambda mu, sigma, eps, f: (f * eps / sigma**2, f * (eps**2 - 1) / sigma),
         ),
         Mistake(
@@ -156,28 +158,31 @@ SCORE = Task(
             lambda mu, sigma, eps, f: (f * (mu + sigma * eps) / sigma**2, f * (eps**2 - 1) / sigma),
         ),
         Mistake(
-            "f is missing: that is the slope of log q alone, whose mean is 0.",
+            "f is missing: that is the derivative of log q alone, and its mean is 0.",
             lambda mu, sigma, eps, f: (eps / sigma, (eps**2 - 1) / sigma),
         ),
         Mistake(
-            "g_sigma is the slope by the variance.",
+            "g_sigma is the derivative with respect to the variance.",
             lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1) / (2 * sigma**2)),
         ),
-        Mistake("g_sigma is the slope by log sigma.", lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1))),
         Mistake(
-            "That is the road through z = mu + sigma eps, on which f's slope travels: here f is known as a value only.",
+            "g_sigma is the derivative with respect to log sigma.",
+            lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1)),
+        ),
+        Mistake(
+            "That is the derivative through z = mu + sigma eps, which needs the derivative of f: you have only f.",
             lambda mu, sigma, eps, f: (f, f * eps),
         ),
         Mistake(
-            "g_sigma has a sigma too many below the line: (z - mu)^2 / sigma^3 in terms of eps?",
+            "g_sigma has one sigma too many in the denominator: what is (z - mu)^2 / sigma^3 in terms of eps?",
             lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1) / sigma**2),
         ),
         Mistake(
-            "Those are the slopes of q itself: the score is the slope of its logarithm.",
+            "Those are the derivatives of q: the score is the derivative of log q.",
             lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f * density(eps, sigma)),
         ),
         Mistake(
-            "The two have changed places: first the slope by mu, then that by sigma.",
+            "The two results are swapped: first the one for mu, then the one for sigma.",
             lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f)[::-1],
         ),
     ),
@@ -197,7 +202,7 @@ def draw_kl(rng):
 
 
 def wrong_kl(log=1.0, half=0.5, one=0.5, square=lambda v: v**2, mean=1.0, reduce=np.sum, below=None):
-    """The KL with one thing changed. below: what the squares are divided by, of sigma_z and sigma_0."""
+    """The KL with one thing changed. below(sigma_z, sigma_0): the denominator of the squares."""
 
     def answer(mu_z, sigma_z, mu_0, sigma_0):
         under = below(sigma_z, sigma_0) if below else square(sigma_0)
@@ -214,19 +219,21 @@ KL = Task(
     draw_kl,
     ("kl",),
     (
-        Mistake("The latent dimensions are averaged: independent ones add up their KLs.", wrong_kl(reduce=np.mean)),
-        Mistake("The logarithm is the other way round: a narrow q must cost more.", wrong_kl(log=-1.0)),
-        Mistake("The logarithm is that of variances, without its half.", wrong_kl(log=2.0)),
-        Mistake("It is not 0 for two equal Gaussians: a constant is missing.", wrong_kl(one=0.0)),
-        Mistake("Deviations stand where variances belong.", wrong_kl(square=np.copy)),
-        Mistake("The distance of the means is missing.", wrong_kl(mean=0.0)),
-        Mistake("The fraction has lost its half.", wrong_kl(half=1.0)),
         Mistake(
-            "That is KL(p || q): which of the two does the average go over?",
+            "The latent dimensions are averaged: the KLs of independent dimensions add up.", wrong_kl(reduce=np.mean)
+        ),
+        Mistake("The logarithm has the wrong sign: a narrower q must cost more.", wrong_kl(log=-1.0)),
+        Mistake("That is the logarithm of the ratio of variances, without the factor 1/2.", wrong_kl(log=2.0)),
+        Mistake("Your KL of two equal Gaussians is not 0: a constant is missing.", wrong_kl(one=0.0)),
+        Mistake("The fraction should contain variances, not standard deviations.", wrong_kl(square=np.copy)),
+        Mistake("The difference of the means is missing.", wrong_kl(mean=0.0)),
+        Mistake("The fraction lacks its factor 1/2.", wrong_kl(half=1.0)),
+        Mistake(
+            "That is KL(p || q): over which of the two is the mean taken?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_0, sigma_0, mu_z, sigma_z),
         ),
         Mistake(
-            "That is the KL to N(0, 1), whatever the prior: where do mu_0 and sigma_0 enter?",
+            "That is the KL to N(0, 1) for every prior: where do mu_0 and sigma_0 enter?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_z, sigma_z, 0 * mu_0, sigma_0 / sigma_0),
         ),
         Mistake(
@@ -234,15 +241,15 @@ KL = Task(
             wrong_kl(below=lambda sigma_z, sigma_0: sigma_0**-2),
         ),
         Mistake(
-            "The constant comes once for all latent dimensions: is the KL of two equal Gaussians 0 then?",
+            "The constant is subtracted once, not once per latent dimension: is the KL of two equal Gaussians 0?",
             lambda *arguments: wrong_kl(one=0.0)(*arguments) - 0.5,
         ),
         Mistake(
-            "The squares are divided by a deviation: a KL has no unit, and here one is left over.",
+            "The squares are divided by sigma_0, not by its square: a KL must be dimensionless.",
             wrong_kl(below=lambda sigma_z, sigma_0: sigma_0),
         ),
         Mistake(
-            "The squares are divided by q's own variance: in whose exponent do they stand?",
+            "The squares are divided by the variance of q: whose exponent do they come from?",
             wrong_kl(below=lambda sigma_z, sigma_0: sigma_z**2),
         ),
     ),
@@ -287,21 +294,23 @@ LOSS = Task(
     draw_loss,
     ("loss",),
     (
-        Mistake("Both bugs are still there: check one term of the bound, then the other.", wrong_loss(1.0, np.mean)),
+        Mistake("Both bugs are still there: check the two terms of the bound one at a time.", wrong_loss(1.0, np.mean)),
         Mistake(
-            "One bug is left: a sum over pixels is one log-probability. What is a mean over pixels, beside a KL?",
+            "One bug is left: the log-probability of a picture is a sum over its pixels, not a mean.",
             wrong_loss(over_x=np.mean),
         ),
-        Mistake("One bug is left: which deviation belongs to this log-variance?", wrong_loss(half=1.0)),
-        Mistake("That deviation is still not it: sqrt(exp(v)) = exp(?)", wrong_loss(half=2.0)),
-        Mistake("The latent dimensions are averaged in the KL: they should add up.", wrong_loss(over_z=np.mean)),
+        Mistake("One bug is left: which standard deviation belongs to this log-variance?", wrong_loss(half=1.0)),
+        Mistake("The standard deviation is still wrong: sqrt(exp(v)) = exp(?)", wrong_loss(half=2.0)),
+        Mistake("The KL averages over the latent dimensions: it should sum over them.", wrong_loss(over_z=np.mean)),
         Mistake(
-            "Pixels and latents are both averaged: then neither term is in nats.",
+            "Both terms are means, over pixels and over latents: then neither is in nats per picture.",
             wrong_loss(0.5, np.mean, np.mean),
         ),
-        Mistake("The pictures of the batch are added up: the loss is a mean over them.", wrong_loss(over_b=np.sum)),
-        Mistake("The KL has the wrong sign: the loss is minus the bound.", wrong_loss(sign=-1.0)),
-        Mistake("All pictures get the noise of the first.", wrong_loss(shared=True)),
+        Mistake(
+            "The loss is summed over the batch: it should be the mean over the pictures.", wrong_loss(over_b=np.sum)
+        ),
+        Mistake("The KL has the wrong sign: the loss is the negative bound.", wrong_loss(sign=-1.0)),
+        Mistake("All pictures use the noise of the first one.", wrong_loss(shared=True)),
     ),
     forbidden=(vae.terms_forward,),
     points=3,

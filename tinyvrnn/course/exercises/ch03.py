@@ -1,4 +1,4 @@
-"""The exercises of notebook 03, The generative story: who reads what, Eq. 8, sampling, a prior that peeks."""
+"""The exercises of notebook 03, The generative story: dependencies, Eq. 8, sampling, a prior that peeks."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from tinyvrnn.nn.activations import sigmoid
 
 
 def draw_params(rng):
-    """Parameters of a small VRNN, all random, and its sizes X, H, Z. The widths all differ."""
+    """Parameters of a small VRNN, all random, and its sizes X, H, Z. All widths differ."""
     X, H, Z, F = (int(size) for size in rng.permutation([2, 3, 4, 5]))
     model = VRNN(X, H, Z, features=F, layers=1, backend="numpy", dtype="float64")
     model.theta[...] = 0.7 * rng.standard_normal(model.theta.shape)
     for group in ("phi_x", "phi_z", "prior", "generate"):
-        model.params[group]["b1"][...] = 0.5 + abs(model.params[group]["b1"])  # no network is off for every input
+        model.params[group]["b1"][...] = 0.5 + abs(model.params[group]["b1"])  # no network has all its ReLUs off
     return {group: dict(leaves) for group, leaves in model.params.items()}, X, H, Z
 
 
@@ -38,7 +38,7 @@ def generation(params, z, h):
 
 
 def who_reads_x_2():
-    """Which distributions and states change when x_2 alone does, with every z held fixed."""
+    """The distributions and states that change when only x_2 changes, with every z held fixed."""
     rng = np.random.default_rng(0)
     params, X, _, Z = draw_params(rng)
     x, z = rng.integers(0, 2, (3, 1, X)).astype(float), rng.standard_normal((3, 1, Z))
@@ -61,22 +61,22 @@ READS = Prediction(
     who_reads_x_2,
     (
         Mistake(
-            "In the story z_2 is chosen before x_2 is there: which state does its prior read?",
+            "z_2 is drawn before x_2 exists: which state does its prior read?",
             {"prior 2", "state 2", "prior 3", "generation 3"},
         ),
         Mistake(
-            "The logits of x_2 are the distribution that x_2 is drawn from: they must be there first.",
+            "x_2 is drawn from its logits, so they are computed before x_2 exists.",
             {"generation 2", "state 2", "prior 3", "generation 3"},
         ),
         Mistake(
-            "Not everything of step 2 comes after x_2: in which order do the three moves come?",
+            "Not everything in step 2 comes after x_2: what is the order of the three moves?",
             {"prior 2", "generation 2", "state 2", "prior 3", "generation 3"},
         ),
-        Mistake("And who reads h_2, one step later?", {"state 2"}),
-        Mistake("How does step 3 get to know of x_2? Something in between must change.", {"prior 3", "generation 3"}),
+        Mistake("What reads h_2, one step later?", {"state 2"}),
+        Mistake("How does x_2 reach step 3? Something in between must change.", {"prior 3", "generation 3"}),
         Mistake("Follow the arrows that leave h in panel b of the figure.", {"state 2", "prior 3"}),
         Mistake("Follow the arrows that leave h in panel a of the figure.", {"state 2", "generation 3"}),
-        Mistake("Nothing at all? Then the model would forget what it sees.", set()),
+        Mistake("If nothing changed, the model would forget its observations.", set()),
     ),
 )
 
@@ -84,7 +84,7 @@ READS = Prediction(
 
 
 def covariance(weights, p):
-    """The law of total covariance: Cov_z of the means, and on the diagonal the mean of each coin's own variance."""
+    """The law of total covariance: Cov_z of the means, plus on the diagonal the mean of each pixel's own variance."""
     away = p - weights @ p
     own = np.diag(weights @ (p * (1 - p)))
     return away.T @ (weights[:, None] * away) + own
@@ -112,29 +112,29 @@ COVARIANCE = Task(
     draw_mixture,
     ("covariance",),
     (
-        Mistake("The diagonal has E[p_i p_i] in place of E[x_i x_i]: a coin varies even when its z is known.", between),
+        Mistake("The diagonal has E[p_i p_i] instead of E[x_i x_i]: a pixel varies even when z is known.", between),
         Mistake(
-            "Off the diagonal there is nothing: that is the covariance given z, and z is not given.",
+            "The off-diagonal entries are 0: that is the covariance given z, and z is not given.",
             lambda weights, p: coin(weights @ p),
         ),
         Mistake(
-            "Those are second moments: the product of the two means is still to be taken off.",
+            "Those are second moments: subtract the product of the means.",
             lambda weights, p: covariance(weights, p) + np.outer(weights @ p, weights @ p),
         ),
         Mistake(
-            "All values of z count alike here: where have the weights gone?",
+            "All values of z have the same weight: where are the weights?",
             lambda weights, p: covariance(np.ones_like(weights) / len(weights), p),
         ),
         Mistake(
-            "The diagonal counts the spread over z twice: the variance of a coin of mean E[p] holds it already.",
+            "The diagonal counts the variance over z twice: E[p] (1 - E[p]) already contains it.",
             lambda weights, p: between(weights, p) + coin(weights @ p),
         ),
         Mistake(
-            "The sign of the part between the values of z is wrong: what z turns on together goes together.",
+            "The covariance over z has the wrong sign: pixels that z turns on together are positively correlated.",
             lambda weights, p: 2 * coin(weights @ p) - covariance(weights, p),
         ),
         Mistake(
-            "The weights come in squared: E_z has each of them once.",
+            "The weights are squared: E_z uses each weight once.",
             lambda weights, p: covariance(weights**2, p),
         ),
     ),
@@ -164,7 +164,7 @@ def draw_walk(rng):
     T, B, Z, X = (int(size) for size in rng.permutation([3, 4, 5, 6]))
     mu_0, z = rng.standard_normal((2, T, B, Z))
     lengths = np.append(rng.integers(1, T, B - 1), T)
-    x = rng.integers(0, 2, (T, B, X)).astype(float)  # ones and zeros in the padding too: nobody has cleaned it
+    x = rng.integers(0, 2, (T, B, X)).astype(float)  # ones and zeros in the padding too: it is not cleared
     return mu_0, np.exp(0.5 * rng.standard_normal(z.shape)), rng.standard_normal((T, B, X)), z, x, lengths
 
 
@@ -186,26 +186,26 @@ LOG_JOINT = Task(
     ("log p(x, z)",),
     (
         Mistake(
-            "Steps after the end of a sequence are counted: what does `lengths` say?",
+            "Steps after the end of a sequence are counted: use `lengths`.",
             wrong_log_joint(mask=lambda x, lengths: np.ones_like(lengths, dtype=bool)),
         ),
-        Mistake("Only the factors of x are there: Eq. 8 has two a step.", wrong_log_joint(lambda z, x: x)),
-        Mistake("Only the factors of z are there: Eq. 8 has two a step.", wrong_log_joint(lambda z, x: z)),
+        Mistake("Only the factors of x are there: Eq. 8 has two factors per step.", wrong_log_joint(lambda z, x: x)),
+        Mistake("Only the factors of z are there: Eq. 8 has two factors per step.", wrong_log_joint(lambda z, x: z)),
         Mistake(
-            "The prior's term is taken off: the logarithm of a product is a sum.",
+            "The prior's term is subtracted: the logarithm of a product is a sum.",
             wrong_log_joint(lambda z, x: x - z),
         ),
         Mistake("That is a mean over the steps: Eq. 8 is a product of all of them.", wrong_log_joint(over=np.mean)),
         Mistake(
-            "One step too many of each sequence is counted: the first step has the index 0.",
+            "One step too many is counted in each sequence: the first step has index 0.",
             wrong_log_joint(mask=lambda x, lengths: np.arange(len(x))[:, None] <= lengths),
         ),
         Mistake(
-            "One step too few of each sequence is counted: the first step has the index 0.",
+            "One step too few is counted in each sequence: the first step has index 0.",
             wrong_log_joint(mask=lambda x, lengths: np.arange(len(x))[:, None] < lengths - 1),
         ),
         Mistake(
-            "The prior's deviation is taken for a variance: sigma_0 goes into the density as it is.",
+            "sigma_0 is used as a variance: it is a standard deviation.",
             wrong_log_joint(sigma=np.sqrt),
         ),
     ),
@@ -242,7 +242,7 @@ def wrong_step(latent=lambda mu, sigma, eps: mu + sigma * eps, above=False, fed=
 
 
 def late_step(params, h, eps, u):
-    """Generation reads the state after z, with no x in it yet."""
+    """Generation reads a state that has been updated with z but not yet with x."""
     (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
     z = mu_0 + sigma_0 * eps
     later = remember(params, np.zeros_like(u), z, h)
@@ -264,21 +264,24 @@ STEP = Task(
     draw_step,
     ("z", "x", "h"),
     (
-        Mistake("h_t has read the mean of x_t: what is x_t itself, after the draw?", wrong_step(fed="mean")),
-        Mistake("h_t has read the uniform noise: what is x_t, after the draw?", wrong_step(fed="noise")),
+        Mistake("h_t reads the mean of x_t: it should read the draw.", wrong_step(fed="mean")),
+        Mistake("h_t reads the uniform noise: it should read x_t.", wrong_step(fed="noise")),
         Mistake(
-            "z is drawn with the variance: how far does a draw of N(mu, sigma^2) lie from mu?",
+            "z is drawn with the variance: what is the standard deviation of N(mu, sigma^2)?",
             wrong_step(lambda mu, sigma, eps: mu + sigma**2 * eps),
         ),
-        Mistake("z is the mean of its prior: the noise has no say in it.", wrong_step(lambda mu, sigma, eps: mu)),
-        Mistake("z is the noise alone: what does the prior say about z?", wrong_step(lambda mu, sigma, eps: eps)),
-        Mistake("x is 1 where u is above the probability: then a sure pixel is never on.", wrong_step(above=True)),
-        Mistake("h has not moved: Eq. 7 is missing.", wrong_step(moved=False)),
+        Mistake("z is the mean of its prior: the noise is not used.", wrong_step(lambda mu, sigma, eps: mu)),
+        Mistake("z is the noise alone: use mu_0 and sigma_0 of the prior.", wrong_step(lambda mu, sigma, eps: eps)),
         Mistake(
-            "The recurrence gets phi_z and phi_x in each other's place: in which order does Eq. 7 name them?",
+            "x is 1 where u is above the probability: then a pixel of probability 1 is never on.",
+            wrong_step(above=True),
+        ),
+        Mistake("h does not change: Eq. 7 is missing.", wrong_step(moved=False)),
+        Mistake(
+            "phi_x and phi_z are swapped in the recurrence: in which order does Eq. 7 name them?",
             swapped_step,
         ),
-        Mistake("x is drawn from another state than z: both read h_{t-1}, as panels a and b show.", late_step),
+        Mistake("x is drawn from a different state than z: both read h_{t-1}, as panels a and b show.", late_step),
     ),
     forbidden=(sampling.ancestral_sample, sampling.sample_stretch, sampling.sample_step),
     points=3,
@@ -313,7 +316,7 @@ def swapped(params, x_t, z_t, h):
 
 
 def guessed(params, x_t, z_t, h):
-    """Remembers the prior's mean in place of z."""
+    """Update the state with the prior's mean instead of z."""
     return remember(params, x_t, equations.prior_forward(params["prior"], h)[0][0], h)
 
 
@@ -325,15 +328,15 @@ PRIORS = Task(
     ("mu_0", "sigma_0"),
     (
         Mistake(
-            "The prior of step t has still read x_t and z_t: which state is there before step t?",
+            "The prior of step t still reads x_t and z_t: which state exists before step t?",
             lambda params, x, z: _priors(params, x, z, peek=True),
         ),
         Mistake(
-            "Every step reads h_0: the state must move on from step to step.",
+            "Every step reads h_0: the state must be updated from step to step.",
             lambda params, x, z: _priors(params, x, z, move=lambda params, x_t, z_t, h: h),
         ),
         Mistake(
-            "The prior is one step late now: that of step t should know x_{t-1} and z_{t-1}.",
+            "The prior is now one step late: the prior of step t should depend on x_{t-1} and z_{t-1}.",
             lambda params, x, z: _priors(params, x, z, late=1),
         ),
         Mistake(
@@ -341,11 +344,11 @@ PRIORS = Task(
             lambda params, x, z: _priors(params, x, z, h=np.ones_like(start(params, x))),
         ),
         Mistake(
-            "The recurrence gets phi_z and phi_x in each other's place.",
+            "phi_x and phi_z are swapped in the recurrence.",
             lambda params, x, z: _priors(params, x, z, move=swapped),
         ),
         Mistake(
-            "The state remembers the prior's mean: the z that happened is the one that is given.",
+            "The state reads the prior's mean: it should read the given z.",
             lambda params, x, z: _priors(params, x, z, move=guessed),
         ),
     ),
@@ -355,7 +358,7 @@ PRIORS = Task(
 
 
 def coin_that_stays():
-    """A VRNN set by hand: x_1 is a fair coin, and x_t repeats x_{t-1}."""
+    """A VRNN with weights set by hand: x_1 is a fair coin, and x_t repeats x_{t-1}."""
     model = VRNN(x_dim=1, h_dim=1, z_dim=1, features=2, layers=1, backend="numpy", dtype="float64")
     model.theta[...] = 0
     p = model.params
@@ -366,7 +369,7 @@ def coin_that_stays():
 
 
 def constant_with_the_mean_fed_back(steps=6):
-    """P(x_1 = ... = x_6) where each coin is drawn from its distribution, but its mean is what is remembered."""
+    """P(x_1 = ... = x_6) where each coin is drawn from its distribution, but its mean is fed back."""
     params, h, ones, zeros = coin_that_stays(), np.zeros((1, 1)), 1.0, 1.0
     for _ in range(steps):
         mean = sigmoid(generation(params, np.zeros((1, 1)), h))
@@ -379,12 +382,12 @@ FED_BACK = Prediction(
     "the mean fed back",
     constant_with_the_mean_fed_back,
     (
-        Mistake("So it is when samples are fed back. With h_1 = tanh(20 / 2 - 10), what is the second logit?", 1.0),
-        Mistake("That is the chance of one given constant sequence: how many constant sequences are there?", 2**-6),
-        Mistake("That is the chance that x_1 and x_2 agree: there are four more coins after them.", 0.5),
-        Mistake("Six fair coins do agree now and then: how often?", 0.0),
-        Mistake("One coin is missing: the first may be what it likes, and how many have to agree with it?", 2**-4),
-        Mistake("Too few coins: six of them, five that have to agree with the first.", 2**-3),
+        Mistake("That holds when samples are fed back. With h_1 = tanh(20 / 2 - 10), what is the second logit?", 1.0),
+        Mistake("That is the probability of one constant sequence: how many constant sequences are there?", 2**-6),
+        Mistake("That is the probability that x_1 and x_2 agree: four more coins follow.", 0.5),
+        Mistake("Six fair coins sometimes agree: how often?", 0.0),
+        Mistake("One coin is missing: the first can be either side, and how many have to agree with it?", 2**-4),
+        Mistake("Too few coins: there are six, and five have to agree with the first.", 2**-3),
     ),
     tol=1e-3,
 )

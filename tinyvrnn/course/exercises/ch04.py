@@ -1,4 +1,4 @@
-"""The exercises of notebook 04, The approximate posterior: encoder, who reads whom, the loop, any q, the price."""
+"""The exercises of notebook 04, The approximate posterior: encoder, dependencies, the loop, any q, the price."""
 
 import numpy as np
 
@@ -46,23 +46,26 @@ INFER = Task(
     draw_infer,
     ("mu_z", "sigma_z"),
     (
-        Mistake("The rows of W1 are for phi_x first, then for h: in which order did you join them?", wrong_infer(True)),
-        Mistake("The hidden layer is linear here: what stands between its two matrices?", wrong_infer(relu=False)),
+        Mistake(
+            "The first rows of W1 multiply phi_x, the others h: in which order did you concatenate them?",
+            wrong_infer(True),
+        ),
+        Mistake("Your hidden layer is linear: what comes between the two matrices?", wrong_infer(relu=False)),
         Mistake("The first half of the head's output is mu_z, the second half s.", wrong_infer(blocks=True)),
         Mistake(
-            "sigma_z lacks its floor of 1e-4: small, but it keeps 1 / sigma finite.",
+            "sigma_z lacks its floor of 1e-4, which keeps 1 / sigma finite.",
             wrong_infer(sigma=activations.softplus),
         ),
         Mistake(
-            "sigma_z is exp(s): that is another way to a positive number, not this package's.",
+            "sigma_z is exp(s): it is positive too, but this package uses softplus.",
             wrong_infer(sigma=np.exp),
         ),
         Mistake(
-            "sigma_z holds variances: the package carries deviations everywhere.",
+            "sigma_z holds variances: the package uses standard deviations everywhere.",
             wrong_infer(sigma=lambda s: (activations.softplus(s) + np.asarray(SIGMA_MIN, dtype=s.dtype)) ** 2),
         ),
         Mistake(
-            "sigma_z can be negative: it is s itself. Which function makes it positive?", wrong_infer(sigma=np.copy)
+            "sigma_z is s itself and can be negative: which function makes it positive?", wrong_infer(sigma=np.copy)
         ),
     ),
     forbidden=(equations.infer_forward, equations._network_forward),
@@ -78,7 +81,7 @@ def small_model(rng, X, H, Z, F, scale=0.7):
 
 
 def who_reads_x_3():
-    """The steps t, counted from 1 to 5, whose mu_z moves when only x_3 is changed, the noise being held."""
+    """The steps t, counted from 1 to 5, whose mu_z changes when only x_3 changes, with the noise held fixed."""
     rng = np.random.default_rng(0)
     params = small_model(rng, 3, 6, 2, 5)
     x, eps = rng.standard_normal((5, 4, 3)), rng.standard_normal((5, 4, 2))
@@ -95,12 +98,12 @@ READERS = Prediction(
     "who reads x_3?",
     who_reads_x_3,
     (
-        Mistake("Step 3 reads x_3 itself. And what does it leave behind for the steps that follow?", {3}),
-        Mistake("The state carries x_3 on, that is right. But what does the encoder of step 3 read itself?", {4, 5}),
-        Mistake("Steps 1 and 2 come before x_3: which argument of theirs could know of it?", {1, 2, 3, 4, 5}),
-        Mistake("That is the past of x_3. Which way does the state carry it?", {1, 2, 3}),
-        Mistake("Does h_4, which step 5 reads, know nothing of x_3?", {3, 4}),
-        Mistake("Look at the arguments of the encoder at step 3: x_3 is one of them.", {1, 2, 4, 5}),
+        Mistake("Step 3 reads x_3 itself. How does it affect the following steps?", {3}),
+        Mistake("The state does carry x_3 to later steps. But what does the encoder of step 3 read?", {4, 5}),
+        Mistake("Steps 1 and 2 come before x_3: which of their arguments could depend on it?", {1, 2, 3, 4, 5}),
+        Mistake("Those steps come before x_3. In which direction does the state carry information?", {1, 2, 3}),
+        Mistake("Step 5 reads h_4: does h_4 not depend on x_3?", {3, 4}),
+        Mistake("Check the arguments of the encoder at step 3: x_3 is one of them.", {1, 2, 4, 5}),
     ),
 )
 
@@ -150,17 +153,17 @@ LOOP = Task(
     ("z", "h"),
     (
         Mistake(
-            "Neither of its two bugs is gone: print z[0] and z[1] for the same eps, line by line.",
+            "Both bugs are still there: compare each line with Eq. 9, the draw and Eq. 7.",
             wrong_loop("mu", first),
         ),
-        Mistake("One bug is left: what does the recurrence hear of the draw of z?", wrong_loop("mu")),
+        Mistake("One bug is left: does the recurrence read the draw of z?", wrong_loop("mu")),
         Mistake("One bug is left: are the draws of two steps independent of each other?", wrong_loop(noise=first)),
         Mistake(
-            "The state is never handed on: each step starts from h_0 again.", wrong_loop(read=first, carried=first)
+            "The state is never passed on: each step starts from h_0 again.", wrong_loop(read=first, carried=first)
         ),
-        Mistake("The encoder reads h_0 at every step: it forgets x_<t and z_<t.", wrong_loop(read=first)),
-        Mistake("The noise is multiplied by the variance: what has deviation sigma?", wrong_loop(power=2)),
-        Mistake("The recurrence is fed with the noise: eps says nothing of mu_z and sigma_z.", wrong_loop("eps")),
+        Mistake("The encoder reads h_0 at every step, so it does not depend on x_<t and z_<t.", wrong_loop(read=first)),
+        Mistake("The noise is multiplied by the variance: multiply it by the standard deviation.", wrong_loop(power=2)),
+        Mistake("The recurrence reads the noise: eps does not depend on mu_z and sigma_z.", wrong_loop("eps")),
     ),
     forbidden=(
         schedule.loop_forward,
@@ -208,13 +211,18 @@ ABOVE = Prediction(
     (
         Mistake('"swapped": the derivation has E_q of log q - log p. Is that KL(p || q)?', {"half"}),
         Mistake('"half": where did the derivation need that q adds up to 1?', {"swapped"}),
-        Mistake("Two of the five break a line of the derivation: which lines does it have?", set()),
-        Mistake('"future": which line of the derivation asks what q was computed from?', {"future", "half", "swapped"}),
-        Mistake('"future": which line of the derivation asks what q was computed from? And two more fail.', {"future"}),
+        Mistake("Two of the five break a line of the derivation: go through its lines.", set()),
         Mistake(
-            '"random": a bad q makes a low bound. Can it make one that is too high?', {"random", "half", "swapped"}
+            '"future": which line of the derivation depends on what q was computed from?', {"future", "half", "swapped"}
         ),
-        Mistake("Does any line of the derivation ask q to be good? A bad q makes a low bound.", {"random"}),
+        Mistake(
+            '"future": which line of the derivation depends on what q was computed from? And two others fail.',
+            {"future"},
+        ),
+        Mistake(
+            '"random": a bad q gives a low bound. Can it give one that is too high?', {"random", "half", "swapped"}
+        ),
+        Mistake("Does any line of the derivation require a good q? A bad q gives a low bound.", {"random"}),
         Mistake(
             '"prior": with q = p every KL is 0. What is left, and is it at most log p(x)?', {"prior", "half", "swapped"}
         ),
@@ -236,7 +244,7 @@ def draw_price(rng):
 
 
 def wrong_price(of_1=None, of_2=None):
-    """The price with the parts given of it changed."""
+    """The price with the given parts replaced."""
 
     def answer(joint, q_1, q_2):
         right = price(joint, q_1, q_2)
@@ -257,23 +265,23 @@ PRICE = Task(
     ("price_1", "price_2"),
     (
         Mistake(
-            "price_2 is averaged over the true posterior of z_1: over which z_1 does E_q average?",
+            "price_2 is averaged over the true posterior of z_1: E_q averages over another distribution of z_1.",
             wrong_price(of_2=lambda joint, q_1, q_2: posteriors(joint)[0] @ kl(q_2, posteriors(joint)[1])),
         ),
         Mistake(
-            "Both KLs are the other way round: E_q averages, so q stands first.",
+            "Both KLs have their arguments swapped: the mean is over q, so q comes first.",
             lambda joint, q_1, q_2: (kl(posteriors(joint)[0], q_1), q_1 @ kl(posteriors(joint)[1], q_2)),
         ),
         Mistake(
-            "price_1 compares with p(z_1, x), which does not add up to 1: what is p(z_1 | x)?",
+            "price_1 compares with p(z_1, x), which does not sum to 1: what is p(z_1 | x)?",
             wrong_price(of_1=lambda joint, q_1: kl(q_1, joint.sum(axis=1))),
         ),
         Mistake(
-            "price_2 compares with p(z_2 | x): the factor of the posterior is that of z_2 given z_1 too.",
+            "price_2 compares with p(z_2 | x): the factor of the posterior is conditioned on z_1 too.",
             wrong_price(of_2=lambda joint, q_1, q_2: q_1 @ kl(q_2, joint.sum(axis=0) / joint.sum())),
         ),
         Mistake(
-            "price_2 adds up the KLs of all z_1 alike: how likely is each z_1 under q?",
+            "price_2 is the plain sum of the KLs over z_1: how likely is each z_1 under q?",
             wrong_price(of_2=lambda joint, q_1, q_2: kl(q_2, posteriors(joint)[1]).sum()),
         ),
         Mistake(
@@ -281,7 +289,7 @@ PRICE = Task(
             wrong_price(of_2=lambda joint, q_1, q_2: kl(q_2, posteriors(joint)[1]).mean()),
         ),
         Mistake(
-            "price_2 compares with p(z_1, z_2 | x): divide by what has to be given, z_1.",
+            "price_2 compares with p(z_1, z_2 | x): condition on z_1.",
             wrong_price(of_2=lambda joint, q_1, q_2: q_1 @ kl(q_2, joint / joint.sum())),
         ),
     ),
@@ -318,34 +326,34 @@ BEST = Task(
     ("q", "price"),
     (
         Mistake(
-            "That q is the mean of the posteriors, p(z_1 | x_1): try it in the sum, and then a q a little beside it.",
+            "That q is the mean of the posteriors, p(z_1 | x_1): compare it in the sum with a nearby q.",
             lambda posts, weights: filter_and_price(weights @ posts, posts, weights),
         ),
         Mistake(
-            "q does not add up to 1: which multiplier holds it to that?",
+            "q does not sum to 1: which multiplier enforces that?",
             lambda posts, weights: (np.exp(weights @ np.log(posts)), best_filter(posts, weights)[1]),
         ),
         Mistake(
-            "All futures count alike here: how likely is each?",
+            "All futures have the same weight: how likely is each?",
             lambda posts, weights: filter_and_price(normalised(np.exp(np.log(posts).mean(axis=0))), posts, weights),
         ),
         Mistake(
-            "q is right, the price has the wrong sign: a KL is never negative.",
+            "q is right, but the price has the wrong sign: a KL is never negative.",
             lambda posts, weights: (best_filter(posts, weights)[0], -best_filter(posts, weights)[1]),
         ),
         Mistake(
-            "q is right, the price is that of the KLs the other way round.",
+            "q is right, but the KLs in the price have their arguments swapped.",
             lambda posts, weights: (
                 best_filter(posts, weights)[0],
                 weights @ kl(posts, best_filter(posts, weights)[0]),
             ),
         ),
         Mistake(
-            "The logarithms are added without the weights: then many futures make q sharper and sharper.",
+            "The logarithms are added without the weights: then more futures make q sharper and sharper.",
             lambda posts, weights: filter_and_price(normalised(np.prod(posts, axis=0)), posts, weights),
         ),
         Mistake(
-            "That is the posterior of the likeliest future: the others can still happen.",
+            "That is the posterior given the most likely future: the other futures can still happen.",
             lambda posts, weights: filter_and_price(posts[np.argmax(weights)], posts, weights),
         ),
     ),

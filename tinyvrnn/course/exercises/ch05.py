@@ -1,4 +1,4 @@
-"""The exercises of notebook 05, the ELBO line by line: weights, Jensen's gap, masks and units, where the KL sits."""
+"""The exercises of notebook 05, the ELBO line by line: weights, Jensen's gap, masks and units, where the KL belongs."""
 
 import numpy as np
 
@@ -33,21 +33,21 @@ LOG_MEAN = Task(
     ("log_mean",),
     (
         Mistake(
-            "That is the mean of the logarithms, the other side of Jensen: average the weights first.",
+            "That is the mean of the logarithms, the other side of Jensen's inequality: average the weights first.",
             lambda log_w: log_w.mean(axis=0),
         ),
-        Mistake("The K weights are added and not averaged: the more draws, the larger it gets.", log_of_the_sum),
+        Mistake("The K weights are summed, not averaged: the result grows with the number of draws.", log_of_the_sum),
         Mistake(
-            "The greatest log-weight was taken out, which keeps exp from under- or overflowing. Who puts it back?",
+            "The largest log-weight was factored out, so that exp neither under- nor overflows: add it back.",
             lambda log_w: log_mean_exp(log_w) - log_w.max(axis=0),
         ),
-        Mistake("That is the greatest weight alone: the others count too.", lambda log_w: log_w.max(axis=0)),
+        Mistake("That is the largest weight alone: the others count too.", lambda log_w: log_w.max(axis=0)),
         Mistake(
-            "It divides by the number of columns, B, where each column has K weights.",
+            "You divide by the number of columns, B, but each column has K weights.",
             lambda log_w: log_of_the_sum(log_w) - np.asarray(np.log(log_w.shape[1]), log_w.dtype),
         ),
         Mistake(
-            "That averages 1/w: two signs too many, which do not cancel inside an exp.",
+            "That averages 1/w: the two minus signs do not cancel inside an exp.",
             lambda log_w: -log_mean_exp(-log_w),
         ),
     ),
@@ -107,41 +107,44 @@ WEIGHT = Task(
     draw_weight,
     ("log_w",),
     (
-        Mistake("log q is added: w has q below the line.", wrong_weight(q=1)),
-        Mistake("Prior and posterior have each other's sign: which of the two is above the line?", wrong_weight(-1, 1)),
+        Mistake("log q is added: w has q in the denominator.", wrong_weight(q=1)),
+        Mistake(
+            "Prior and posterior have their signs swapped: which of the two is in the numerator?", wrong_weight(-1, 1)
+        ),
         Mistake("Where is p(z_t | ...)? The joint of Eq. 8 has two factors for each step.", wrong_weight(prior=0)),
         Mistake("q is missing: that is log p(x, z), not the weight.", wrong_weight(q=0)),
-        Mistake("log p(x_t | ...) is missing: that weight knows the latents only.", wrong_weight(x=0)),
+        Mistake("log p(x_t | ...) is missing: your weight contains only the latents.", wrong_weight(x=0)),
         Mistake(
             "A density N(z; mu, sigma^2) also has a factor 1 / sigma, and it does not cancel between p and q.",
             wrong_weight(density=wrong_density(log=0.0)),
         ),
         Mistake(
-            "log sigma has the wrong sign: a density that is wider is lower.",
+            "log sigma has the wrong sign: a wider density is lower.",
             wrong_weight(density=wrong_density(log=-1.0)),
         ),
         Mistake(
-            "log sigma^2 stands where one logarithm of sigma belongs: the factor is 1 / sigma.",
+            "That has log sigma^2 instead of log sigma: the factor is 1 / sigma.",
             wrong_weight(density=wrong_density(log=2.0)),
         ),
         Mistake(
-            "A Gaussian's exponent has a factor in front of its square: it is missing.",
+            "The factor in front of the square in a Gaussian's exponent is missing.",
             wrong_weight(density=wrong_density(half=1.0)),
         ),
         Mistake(
-            "The squares are divided by a deviation: an exponent has no unit, and here one is left over.",
+            "The squares are divided by sigma, not by a variance: an exponent must be dimensionless.",
             wrong_weight(density=wrong_density(power=1)),
         ),
         Mistake(
-            "The closed-form KL is an average over all z: the weight is that of this one z, which was drawn.",
+            "The closed-form KL is a mean over all z: the weight belongs to the one z that was drawn.",
             by_the_kl,
         ),
         Mistake(
-            "sigma is squared on the way in: the density's sigma is a deviation.",
+            "sigma is squared before it enters the density: it is a standard deviation.",
             wrong_weight(density=lambda z, mu, sigma: log_density(z, mu, sigma**2)),
         ),
         Mistake(
-            "The steps are averaged: a product over t becomes a sum.", wrong_weight(over_t=lambda v: v.mean(axis=0))
+            "The steps are averaged: the logarithm of a product over t is a sum.",
+            wrong_weight(over_t=lambda v: v.mean(axis=0)),
         ),
         Mistake(
             "The latent dimensions are averaged: independent densities multiply.",
@@ -154,7 +157,7 @@ WEIGHT = Task(
 
 
 def jensen_gap(s):
-    """log E[w] - E[log w] for log w ~ N(m, s^2); the notebook holds it against an integral."""
+    """log E[w] - E[log w] for log w ~ N(m, s^2); the notebook checks it against an integral."""
     return s**2 / 2
 
 
@@ -165,14 +168,14 @@ GAP = Task(
     lambda rng: (0.2 + rng.random(int(rng.integers(2, 7))) * 2,),
     ("gap",),
     (
-        Mistake("That is the variance of log w. Complete the square once more: a factor is lost.", lambda s: s**2),
-        Mistake("It is linear in s. Which power of s stands in the square that you complete?", lambda s: s / 2),
+        Mistake("That is the variance of log w: a factor is missing. Complete the square again.", lambda s: s**2),
+        Mistake("It is linear in s: which power of s appears when you complete the square?", lambda s: s / 2),
         Mistake("That is E[w] itself for m = 0: take its logarithm.", lambda s: np.exp(s**2 / 2)),
-        Mistake("Jensen's gap is log E[w] minus E[log w], and the first is the larger.", lambda s: -(s**2) / 2),
         Mistake(
-            "That is E[w] - 1 for m = 0: the first term takes the logarithm, not 1 off.", lambda s: np.expm1(s**2 / 2)
+            "Jensen's gap is log E[w] minus E[log w], and the first term is the larger one.", lambda s: -(s**2) / 2
         ),
-        Mistake("Nothing is left? w varies, so E[log w] must fall short of log E[w].", lambda s: 0 * s),
+        Mistake("That is E[w] - 1 for m = 0: the first term is the logarithm of E[w].", lambda s: np.expm1(s**2 / 2)),
+        Mistake("The gap is not 0: w varies, so E[log w] is less than log E[w].", lambda s: 0 * s),
     ),
     points=1,
 )
@@ -198,49 +201,49 @@ INSIDE = Task(
     ("log_p",),
     (
         Mistake(
-            "The KL is still inside the logarithm: an average of log p - log q stands where each draw's own belongs.",
+            "The KL is still inside the logarithm: it is the mean of log q - log p, and each draw needs its own value.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x - kl).sum(axis=0)),
         ),
         Mistake(
-            "log p - log q and the KL are both there: the second is the first's average, so it is counted twice.",
+            "Both log p - log q and the KL are there: the KL is the mean of log q - log p, so it is counted twice.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x + log_p_z - log_q - kl).sum(axis=0)),
         ),
         Mistake(
-            "That is the mean of the logarithms: the ELBO, a bound. Asked is an estimate of log p(x) itself.",
+            "That is the mean of the logarithms, the ELBO, which is a bound: return an estimate of log p(x) itself.",
             lambda log_p_x, log_p_z, log_q, kl: (log_p_x + log_p_z - log_q).sum(axis=0).mean(axis=0),
         ),
         Mistake(
-            "That is the ELBO, by Eq. 11: a bound. Asked is an estimate of log p(x) itself.",
+            "That is the ELBO by Eq. 11, which is a bound: return an estimate of log p(x) itself.",
             lambda log_p_x, log_p_z, log_q, kl: (log_p_x - kl).sum(axis=0).mean(axis=0),
         ),
         Mistake(
-            "Prior and posterior have each other's sign.",
+            "Prior and posterior have their signs swapped.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x - log_p_z + log_q).sum(axis=0)),
         ),
         Mistake(
-            "Each step is averaged by itself, and the logarithms are added: weights belong to whole sequences z.",
+            "Each step is averaged separately, and the logarithms are added: a weight belongs to a whole sequence z.",
             lambda log_p_x, log_p_z, log_q, kl: sum(log_mean_exp(v) for v in log_p_x + log_p_z - log_q),
         ),
         Mistake(
-            "With neither the KL nor p/q, z counts as if it had been drawn from the prior: it was drawn from q.",
+            "With neither the KL nor p/q, z is treated as a draw from the prior: it was drawn from q.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)),
         ),
         Mistake(
-            "The K weights are added and not averaged: more draws would make x more probable.",
+            "The K weights are summed, not averaged: more draws would make x more probable.",
             lambda log_p_x, log_p_z, log_q, kl: log_of_the_sum((log_p_x + log_p_z - log_q).sum(axis=0)),
         ),
         Mistake(
-            "The sum of the weights is divided by the number of steps: how many weights are there for a sequence?",
+            "The sum of the weights is divided by the number of steps: how many weights does a sequence have?",
             lambda log_p_x, log_p_z, log_q, kl: (
                 log_of_the_sum((log_p_x + log_p_z - log_q).sum(axis=0)) - float(np.log(len(log_q)))
             ),
         ),
         Mistake(
-            "q is left out: z was drawn from it, and a mean over such draws has to make up for that.",
+            "q is missing: z was drawn from q, and the weights have to correct for that.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp((log_p_x + log_p_z).sum(axis=0)),
         ),
         Mistake(
-            "The KL stands outside the logarithm now, still as an average: each draw has a log p - log q of its own.",
+            "The KL is now outside the logarithm, but still a mean: each draw has its own log p - log q.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)) - kl.sum(axis=0).mean(axis=0),
         ),
     ),
@@ -289,16 +292,16 @@ MASKED = Task(
     ("elbo", "per_step"),
     (
         Mistake(
-            "The padded steps count: what they hold is nobody's data.",
+            "The padded steps are counted: they are not data.",
             lambda log_p, kl, mask: masked(log_p, kl, 0 * mask + 1),
         ),
         Mistake(
-            "The KL of the padded steps counts: the mask goes over both terms.",
+            "The KL of the padded steps is counted: the mask applies to both terms.",
             lambda log_p, kl, mask: ((log_p * mask - kl).sum(axis=0), (log_p * mask - kl).sum() / mask.sum()),
         ),
-        Mistake("The KL is added: it is what the bound pays.", lambda log_p, kl, mask: masked(log_p, -kl, mask)),
+        Mistake("The KL is added: the bound subtracts it.", lambda log_p, kl, mask: masked(log_p, -kl, mask)),
         Mistake(
-            "per_step is a mean of the sequences' means: a short sequence's steps weigh more than a long one's.",
+            "per_step is the mean of the sequences' means: it gives the steps of short sequences more weight.",
             mean_of_means,
         ),
         Mistake("per_step divides by T times B, padding included.", padded_division),
@@ -307,7 +310,7 @@ MASKED = Task(
             "elbo is divided by each sequence's length: it should be in nats per sequence.",
             lambda log_p, kl, mask: (masked(log_p, kl, mask)[0] / mask.sum(axis=0), masked(log_p, kl, mask)[1]),
         ),
-        Mistake("One padded step of each sequence counts: off by one.", one_too_many),
+        Mistake("One padded step of each sequence is counted: the mask is off by one.", one_too_many),
     ),
 )
 
@@ -315,7 +318,7 @@ MASKED = Task(
 
 
 def above():
-    """What lies above log p(x), for z ~ N(0, 1), x given z ~ N(z, 1), x = 1.5, and q a little off the posterior."""
+    """The values above log p(x), for z ~ N(0, 1), x given z ~ N(z, 1), x = 1.5, and q slightly off the posterior."""
     x, mu, sigma = np.array([1.5]), np.array([0.9]), np.array([0.8])
     zero, one = np.zeros(1), np.ones(1)
     eps = np.random.default_rng(0).standard_normal((10, 20_000, 1))
@@ -333,21 +336,24 @@ ABOVE = Prediction(
     "what can lie above log p(x)?",
     above,
     (
-        Mistake("Nothing? log w of one draw is a random number, with a mean. Must each draw lie below it?", set()),
-        Mistake("One more is random: what does the closed-form KL leave to chance in Eq. 11?", {"w"}),
-        Mistake("One more is random: log w, the sum before the KL was put in.", {"eq11"}),
         Mistake(
-            "A mean of ten weights is random too, and its own mean is p(x): must each mean of ten lie below?",
+            "log w of one draw is a random number; the bound holds for its mean. Must each draw lie below log p(x)?",
+            set(),
+        ),
+        Mistake("One more is random: which part of Eq. 11 still depends on the draw?", {"w"}),
+        Mistake("One more is random: log w, the sum without the closed-form KL.", {"eq11"}),
+        Mistake(
+            "A mean of ten weights is random too, and its expectation is p(x): must each one lie below p(x)?",
             {"w", "eq11"},
         ),
-        Mistake("And what is one draw, if not a mean of a single weight?", {"ten"}),
+        Mistake("One draw is the mean of a single weight.", {"ten"}),
         Mistake("Eq. 11 with one draw is random too: look at log p(x_t | ...).", {"w", "ten"}),
         Mistake("One draw of log w is the mean of a single weight, in a logarithm.", {"eq11", "ten"}),
         Mistake(
-            "The exact expectation has no chance left in it: that is what the bound is about.",
+            "The exact expectation is not random: the bound holds for it.",
             {"w", "eq11", "ten", "elbo"},
         ),
-        Mistake("It is the other way round: only the expectation is held below.", {"elbo"}),
+        Mistake("It is the other way round: only the expectation must lie below log p(x).", {"elbo"}),
     ),
 )
 

@@ -33,23 +33,23 @@ LINEAR = Task(
     ("dx", "dW", "db"),
     (
         Mistake(
-            "db has the mean over the rows where the rows should be added: each row used b once.",
+            "db is the mean over the rows: it should be their sum, because each row uses b once.",
             lambda W, x, dy: (dy @ W.T, rows(x).T @ rows(dy), rows(dy).mean(axis=0)),
         ),
         Mistake(
-            "dW has the mean over the rows where they should be added: L depends on W through every row.",
+            "dW is the mean over the rows: it should be their sum, because L depends on W through every row.",
             lambda W, x, dy: (dy @ W.T, rows(x).T @ rows(dy) / len(rows(x)), rows(dy).sum(axis=0)),
         ),
         Mistake(
-            "dx ignores dy: it is W's row sums. What weighs each column of W?",
+            "dx ignores dy: it is the row sums of W. What multiplies each column of W?",
             lambda W, x, dy: (np.ones_like(dy) @ W.T, rows(x).T @ rows(dy), rows(dy).sum(axis=0)),
         ),
         Mistake(
-            "dW ignores x's values: which factor stands beside W_ij in y_j?",
+            "dW ignores the values of x: which factor multiplies W_ij in y_j?",
             lambda W, x, dy: (dy @ W.T, rows(np.ones_like(x)).T @ rows(dy), rows(dy).sum(axis=0)),
         ),
         Mistake(
-            "dx, dW and db all carry the wrong sign.",
+            "dx, dW and db all have the wrong sign.",
             lambda W, x, dy: (-(dy @ W.T), -(rows(x).T @ rows(dy)), -rows(dy).sum(axis=0)),
         ),
     ),
@@ -81,15 +81,15 @@ SOFTPLUS = Task(
     ("da",),
     (
         Mistake(
-            "That is d/da of the sigmoid. Softplus is one integral further up.",
+            "That is the derivative of the sigmoid: you differentiated once too often.",
             lambda a, dy: dy * sigmoid(a) * sigmoid(-a),
         ),
-        Mistake("That is the sigmoid of -a: look at the sign in the exponent.", lambda a, dy: dy * sigmoid(-a)),
+        Mistake("That is the sigmoid of -a: check the sign in the exponent.", lambda a, dy: dy * sigmoid(-a)),
         Mistake(
             "That is the derivative of relu, which softplus only approaches far from 0.", lambda a, dy: dy * (a > 0)
         ),
-        Mistake("The chain rule's other factor is missing: what became of dy?", lambda a, dy: sigmoid(a)),
-        Mistake("That is softplus itself times dy, not its slope.", lambda a, dy: dy * activations.softplus(a)),
+        Mistake("A factor of the chain rule is missing: where does dy enter?", lambda a, dy: sigmoid(a)),
+        Mistake("That is softplus times dy, not its derivative.", lambda a, dy: dy * activations.softplus(a)),
     ),
     forbidden=(activations.softplus_backward,),
     points=1,
@@ -110,7 +110,7 @@ def draw_mlp(rng):
 
 
 def wrong_mlp(second=True, first=True, W2=lambda W: W, b1=np.sum):
-    """An MLP's backward with one thing changed."""
+    """The backward pass of an MLP with one thing changed."""
 
     def backward(p, x, dy):
         a1 = x @ p["W1"] + p["b1"]
@@ -136,18 +136,14 @@ MLP = Task(
     draw_mlp,
     ("dx", "grads"),
     (
+        Mistake("The upper ReLU passes every gradient: where a_2 < 0, y_2 is constant.", wrong_mlp(second=False)),
+        Mistake("The lower ReLU passes every gradient: where a_1 < 0, y_1 is constant.", wrong_mlp(first=False)),
         Mistake(
-            "The upper rectifier lets everything through: where a_2 < 0, y_2 does not move.", wrong_mlp(second=False)
+            "Neither ReLU blocks a gradient: this is the backward pass of two linear layers.", wrong_mlp(False, False)
         ),
-        Mistake(
-            "The lower rectifier lets everything through: where a_1 < 0, y_1 does not move.", wrong_mlp(first=False)
-        ),
-        Mistake(
-            "Neither rectifier stops a gradient: this is the backward of two linear layers.", wrong_mlp(False, False)
-        ),
-        Mistake("db1 is a mean over the rows: they should be added.", wrong_mlp(b1=np.mean)),
-        Mistake("dW2 is built from a_1: what does layer 2 read, before or after the rectifier?", wrong_mlp_input),
-        Mistake("The way down passes |W2|: keep its signs.", wrong_mlp(W2=np.abs)),
+        Mistake("db1 is the mean over the rows: it should be their sum.", wrong_mlp(b1=np.mean)),
+        Mistake("dW2 uses a_1: does layer 2 read the value before or after the ReLU?", wrong_mlp_input),
+        Mistake("dy1 uses |W2|: keep the signs of W2.", wrong_mlp(W2=np.abs)),
     ),
     forbidden=(mlp.mlp_backward, mlp.mlp_backward_data, mlp.mlp_backward_params),
     points=3,
@@ -168,7 +164,7 @@ def draw_kl(rng):
 
 
 def wrong_kl(own=1.0, var=False, mean=1.0, prior=1.0, far=1.0, wide=1.0, power=3, sign=1.0):
-    """The KL's backward with one thing changed."""
+    """The backward pass of the KL with one thing changed."""
 
     def backward(mu_z, sigma_z, mu_0, sigma_0, dkl):
         delta, d = (mu_z - mu_0) / sigma_0**2, dkl[..., None]
@@ -189,15 +185,20 @@ KL = Task(
     draw_kl,
     ("dmu_z", "dsigma_z", "dmu_0", "dsigma_0"),
     (
-        Mistake("dsigma_z lacks the slope of -log sigma_z: then the best sigma_z would be 0.", wrong_kl(own=0.0)),
-        Mistake("dmu_0 has the sign of dmu_z: moving the prior towards q must lower the KL.", wrong_kl(mean=-1.0)),
         Mistake(
-            "dsigma_0 lacks the slope of log sigma_0: then the best prior would be infinitely wide.",
+            "dsigma_z lacks the derivative of -log sigma_z: without it the best sigma_z would be 0.", wrong_kl(own=0.0)
+        ),
+        Mistake("dmu_0 has the sign of dmu_z: moving the prior towards q must decrease the KL.", wrong_kl(mean=-1.0)),
+        Mistake(
+            "dsigma_0 lacks the derivative of log sigma_0: without it the best prior would be infinitely wide.",
             wrong_kl(prior=0.0),
         ),
-        Mistake("Those are slopes by the variances: the code carries deviations.", wrong_kl(var=True)),
         Mistake(
-            "dsigma_0 lacks the part of the squares: a wider prior makes distant means cheaper.",
+            "Those are derivatives with respect to the variances: the code uses standard deviations.",
+            wrong_kl(var=True),
+        ),
+        Mistake(
+            "dsigma_0 lacks the derivative of the squares: a wider prior makes distant means cheaper.",
             wrong_kl(far=0.0, wide=0.0),
         ),
         Mistake(
@@ -205,11 +206,11 @@ KL = Task(
         ),
         Mistake("dsigma_0 lacks one of two squares: sigma_0 also divides q's own spread.", wrong_kl(wide=0.0)),
         Mistake(
-            "dsigma_0's squares have the wrong power of sigma_0 below them: what is the slope of 1 / sigma^2?",
+            "The squares in dsigma_0 are divided by the wrong power of sigma_0: what is the derivative of 1 / sigma^2?",
             wrong_kl(power=2),
         ),
         Mistake(
-            "dsigma_z has the wrong sign: q wider than a prior of the same mean has to pay for more width.",
+            "dsigma_z has the wrong sign: once q is wider than the prior, more width must increase the KL.",
             wrong_kl(sign=-1.0),
         ),
     ),
@@ -238,16 +239,22 @@ REPARAMETERISE = Task(
     ("dmu", "dsigma"),
     (
         Mistake(
-            "dsigma is that of a draw with the variance, mu + sigma^2 eps.",
+            "dsigma is the derivative of mu + sigma^2 eps, a draw with the variance.",
             lambda mu, sigma, eps, dz: (dz, 2 * dz * sigma * eps),
         ),
         Mistake("dsigma lacks eps: how far does z move when sigma grows by 1?", lambda mu, sigma, eps, dz: (dz, dz)),
-        Mistake("dsigma multiplies by sigma: that is the slope by eps.", lambda mu, sigma, eps, dz: (dz, dz * sigma)),
         Mistake(
-            "dsigma multiplies by sigma as well: that is the slope by log sigma.",
+            "dsigma multiplies by sigma: that is the derivative with respect to eps.",
+            lambda mu, sigma, eps, dz: (dz, dz * sigma),
+        ),
+        Mistake(
+            "dsigma multiplies by sigma too: that is the derivative with respect to log sigma.",
             lambda mu, sigma, eps, dz: (dz, dz * eps * sigma),
         ),
-        Mistake("dmu multiplies by eps: mu moves z by itself.", lambda mu, sigma, eps, dz: (dz * eps, dz * eps)),
+        Mistake(
+            "dmu multiplies by eps: how far does z move when mu grows by 1?",
+            lambda mu, sigma, eps, dz: (dz * eps, dz * eps),
+        ),
         Mistake("No gradient reaches sigma: it is treated as a constant.", lambda mu, sigma, eps, dz: (dz, 0 * dz)),
         Mistake(
             "dsigma has |eps|: a draw below the mean moves down when sigma grows.",
@@ -291,20 +298,21 @@ def who_sees_the_variance():
 
 
 FOOLED = Prediction(
-    "who sees the variance?",
+    "which checks fail?",
     who_sees_the_variance,
     (
         Mistake(
-            "The gradient check compares the backward with the forward. Both are wrong in the same way.", {"gradient"}
+            "The gradient check compares the backward with the forward pass. Both are wrong in the same way.",
+            {"gradient"},
         ),
         Mistake(
-            "The gradient check compares the backward with the forward. Do those two disagree?",
+            "The gradient check compares the backward with the forward pass. Do those two disagree?",
             {"gradient", "deviation"},
         ),
-        Mistake("eps has mean 0, whatever multiplies it: what is the mean of z?", {"mean"}),
-        Mistake("eps has mean 0, whatever multiplies it: is the mean of z wrong as well?", {"mean", "deviation"}),
-        Mistake("Nobody? With sigma = 2, how far do the draws spread?", set()),
-        Mistake("sigma^2 has the shape of sigma.", {"shape"}),
+        Mistake("eps has mean 0, whatever factor multiplies it: what is the mean of z?", {"mean"}),
+        Mistake("eps has mean 0, whatever factor multiplies it: is the mean of z wrong too?", {"mean", "deviation"}),
+        Mistake("One check fails: with sigma = 2, how far do the draws spread?", set()),
+        Mistake("sigma^2 has the same shape as sigma.", {"shape"}),
     ),
 )
 
