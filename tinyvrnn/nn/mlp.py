@@ -25,7 +25,10 @@ def shapes(widths):
 
 def mlp_forward(p, *inputs):
     """y_n of the layers W1, b1 .. Wn, bn in p. inputs: x_i (..., D_i). Returns y_n (..., F), cache."""
-    a = sum(matmul(x, W) for x, W in zip(inputs, row_blocks(p["W1"], inputs)))
+    first, *others = zip(inputs, row_blocks(p["W1"], inputs))
+    a = matmul(*first)
+    for x, W in others:
+        a += matmul(x, W)
     ys = mlp_tail_forward(p, a, p["b1"])
     return ys[-1], MlpCache(inputs, ys)
 
