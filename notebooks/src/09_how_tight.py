@@ -315,7 +315,7 @@ for name, posterior in lg.POSTERIORS.items():
 axes.plot(x[at, 0, 0], 0, "ko", clip_on=False)
 axes.annotate("$x_{10}$", (x[at, 0, 0], 0), (x[at, 0, 0] - 0.12, 0.06))
 axes.set(xlabel="$z_{10}$", ylabel="density", ylim=(0, 1.15), title="Four posteriors of one step, given $z_9 = 0.5$")
-axes.legend(loc="upper right", fontsize=9)
+axes.legend(loc="upper right", fontsize=9);
 # %% [markdown]
 # ### Exercise 09.2 (predict): which bound is best?
 #
@@ -742,7 +742,7 @@ for (upper, lower), (title, cache) in zip(grid.T, caches.items()):
     lower.set(xlabel="step t", ylim=(0, K), xticks=(1, 5, 10, 15, 20))
 grid[0, 0].set_ylabel("$z_t$ (dots: $x_t$)")
 grid[1, 0].set_ylabel("effective size")
-grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=8, ha="right")
+grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=8, ha="right");
 
 # %% [markdown]
 # Without resampling, a single particle out of thirty ends up with almost the whole weight. With resampling (at the
@@ -918,7 +918,7 @@ panels[0].set(xscale="log", xticks=KS[:5], xticklabels=KS[:5], xlabel="particles
 panels[0].set(ylabel="bound minus log p(x), nats", title="T = 20: FIVO rises faster (bars: 4 s.e.)")
 panels[0].minorticks_off()
 panels[0].legend(loc="lower right")
-panels[1].set(xlabel="steps T", xticks=lengths, title="K = 64: FIVO copes with long sequences")
+panels[1].set(xlabel="steps T", xticks=lengths, title="K = 64: FIVO copes with long sequences");
 # %% [markdown]
 # Sixteen particles with resampling beat 256 without it. And at $T = 80$, where IWAE is more than 40 nats off, the same
 # number of particles in a filter comes within one nat: the weights are reset again and again, so the errors of the
