@@ -97,7 +97,7 @@ print(f"largest difference of the two candidates: {abs(after - before).max():.1f
 assert np.allclose(after, cache.n, atol=1e-14) and abs(after - before).max() > 0.1
 
 # %% [markdown]
-# ## Its backward
+# ## The cell's backward pass
 #
 # Given $dh'$, we walk back. Draw the cell as a graph whose arrows carry derivatives. A gradient that passes an arrow is
 # multiplied by the arrow's derivative; where two arrows leave a node, the two gradients are added.
@@ -211,7 +211,7 @@ assert np.allclose(grads["b"][: 2 * H], grads["c"][: 2 * H]) and not np.allclose
 )
 
 # %% [markdown]
-# ## In a row: backpropagation through time
+# ## Many cells in a row: backpropagation through time
 #
 # Now the cell runs over a sequence, $h_t = f(x_t, h_{t-1})$ for $t = 1, \dots, T$, and the loss reads the states.
 # $h_{t-1}$ is used in two places:

@@ -316,6 +316,7 @@ axes.plot(x[at, 0, 0], 0, "ko", clip_on=False)
 axes.annotate("$x_{10}$", (x[at, 0, 0], 0), (x[at, 0, 0] - 0.12, 0.06))
 axes.set(xlabel="$z_{10}$", ylabel="density", ylim=(0, 1.15), title="Four posteriors of one step, given $z_9 = 0.5$")
 axes.legend(loc="upper right", fontsize=9);
+
 # %% [markdown]
 # ### Exercise 09.2 (predict): which bound is best?
 #
@@ -886,7 +887,6 @@ tv.course.check("09.5", my_ledger)
 # We compute both bounds with the **prior** as $q$, the worst choice. Left: more particles. Right: longer sequences,
 # with 64 particles throughout.
 
-
 # %%
 def score(name, x, n, particles):
     """Mean and standard error of n estimates of a bound, less log p(x)."""
@@ -919,6 +919,7 @@ panels[0].set(ylabel="bound minus log p(x), nats", title="T = 20: FIVO rises fas
 panels[0].minorticks_off()
 panels[0].legend(loc="lower right")
 panels[1].set(xlabel="steps T", xticks=lengths, title="K = 64: FIVO copes with long sequences");
+
 # %% [markdown]
 # Sixteen particles with resampling beat 256 without it. And at $T = 80$, where IWAE is more than 40 nats off, the same
 # number of particles in a filter comes within one nat: the weights are reset again and again, so the errors of the

@@ -287,7 +287,7 @@ assert len(set(good)) == 1 and good[0] <= 4 and bad == [T + 2 for T in Ts]
 # > **Function** `tinyvrnn.models.vrnn.VRNN.loss_and_grads` · **held by**
 # > `tests/test_backend.py::test_transfers_do_not_grow_with_the_number_of_steps`
 #
-# ### Exercise 10.3 (predict): how many?
+# ### Exercise 10.3 (predict): how many transfers?
 #
 # `model` is on `strict`; `x` and `eps` are host arrays, and no lengths are given. How many transfers, in both
 # directions together, does this code make?

@@ -211,8 +211,8 @@ assert museum.seen_by("ReLU on a log-variance") == {"moments", "exact case"}
 #
 # In the exact case the ELBO should be $\log p(x)$, and each of the three bugs moves it. In which direction? Answer with
 # three words, in the order of the exhibits, each `"above"` or `"below"`. Two facts help: the exact posterior has
-# $\sigma_z < 1$, and a correctly computed bound never exceeds $\log p(x)$. Which of the three bugs still compute a true
-# bound?
+# $\sigma_z < 1$, and a correctly computed bound never exceeds $\log p(x)$. With which of the three
+# bugs is the result still a true bound?
 
 # %%
 prediction = None
@@ -532,7 +532,7 @@ tv.course.show(museum.cut)
 # `WINDOW` is 5: the state is detached every five steps. The author did write a gradient check. Its sequences have 4
 # steps, because unit tests should be fast.
 #
-# ### Exercise 11.4 (predict): who sees the cut?
+# ### Exercise 11.4 (predict): which checks see the cut?
 #
 # Which of these five fail? Answer with a set of names: `"loss falls"`, `"gradient"` (4 steps), `"long gradient"` (15
 # steps), `"exact case"`, `"same again"`.
@@ -584,7 +584,7 @@ assert museum.seen_by("truncated backpropagation") == {"long gradient"}
 #
 # ## Room 4: sampling
 #
-# ### Exhibit 10 · Means fed back as samples
+# ### Exhibit 10 · Means fed back instead of samples
 
 # %%
 tv.course.show(museum.feed_mean)
@@ -780,7 +780,7 @@ tv.course.show(museum.frames_and_sequences)
 # %% [markdown]
 # The correct version is `((kl - log_p) * mask).sum() / mask.shape[1]`.
 #
-# ### Exercise 11.6 (predict): who sees the units?
+# ### Exercise 11.6 (predict): which checks see the wrong units?
 #
 # Which of these six checks fail? Answer with a set of names: `"loss falls"`, `"gradient"`, `"exact case"`, `"batch =
 # singles"` (its sequences differ in length), `"same again"`, `"padding"`. Their one-line descriptions are at the
@@ -892,7 +892,7 @@ assert museum.seen_by("mean of per-sequence means") == {"units"}
 # > **Function** `tinyvrnn.bounds.evaluate_elbo` · **held by**
 # > `tests/test_planted.py::test_a_planted_mistake_makes_the_check_fail`
 #
-# ## The last room: who sees what
+# ## The last room: which check sees which bug
 #
 # Every check, run on every bug. A filled square means that the check fails, so it sees the bug. All squares are results
 # of actual runs.

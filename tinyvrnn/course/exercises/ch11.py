@@ -183,7 +183,7 @@ STATES = Task(
     points=2,
 )
 
-# ---- 11.4: who sees the cut ----------------------------------------------------------------------
+# ---- 11.4: which checks see the cut --------------------------------------------------------------
 
 SUSPECTS = {"loss falls", "gradient", "long gradient", "exact case", "same again"}
 
@@ -195,7 +195,7 @@ def who_sees_the_cut():
 
 
 CUT = Prediction(
-    "who sees the cut?",
+    "which checks see the cut?",
     who_sees_the_cut,
     (
         Mistake("The `gradient` check has sequences of 4 steps. Where does the loop detach?", {"gradient"}),
@@ -279,7 +279,7 @@ STEP = Task(
     ),
 )
 
-# ---- 11.6: who sees the units --------------------------------------------------------------------
+# ---- 11.6: which checks see the units ------------------------------------------------------------
 
 GUARDS = {"loss falls", "gradient", "exact case", "batch = singles", "same again", "padding"}
 
@@ -291,7 +291,7 @@ def who_sees_the_units():
 
 
 UNITS = Prediction(
-    "who sees the units?",
+    "which checks see the wrong units?",
     who_sees_the_units,
     (
         Mistake(
