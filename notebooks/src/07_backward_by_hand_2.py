@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 07 · Backward by hand II
 #
-# The pieces of [06](06_backward_by_hand_1.ipynb) had no memory. Here comes the one that has, the GRU, and with it
-# time: first one cell, then many in a row, then the whole VRNN. In the end you will know why this package runs
-# almost nothing in its loop over time, and why that changes no digit.
+# The pieces of [06](06_backward_by_hand_1.ipynb) had no memory. This notebook adds the GRU, which has one, and with it
+# the time axis: first a single cell, then a chain of cells, then the whole VRNN. At the end you will know why this
+# package runs almost nothing inside its loop over time, and why that does not change the result.
 #
 # *You need*: [06](06_backward_by_hand_1.ipynb), and Eq. 7 from [03](03_the_generative_story.ipynb). *It takes* about
 # two hours; the second exercise is the longest of the course.
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
+from tinyvrnn import one_page
 from tinyvrnn.distributions import gaussian
 from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import equations, schedule, stepwise
@@ -27,14 +28,14 @@ BLUE, RED, GREEN, PINK, AMBER, SKY, BLACK = tv.plots.COLOURS
 
 
 def error(a, b):
-    """Largest difference of two arrays, relative to the largest entry."""
+    """The largest difference of two arrays, relative to the largest entry."""
     return tv.gradcheck.rel_error(tv.to_host(a), tv.to_host(b))
 
 
 # %% [markdown]
 # ## The cell
 #
-# A GRU has a state $h$, reads an input $x$, and returns the next state $h'$. Two gates and a candidate decide:
+# A GRU has a state $h$, reads an input $x$, and returns the next state $h'$. It has two gates and a candidate:
 #
 # $$\begin{aligned}
 # r &= \mathrm{sigmoid}(x W_r + b_r + h U_r + c_r) && \text{reset: how much the candidate sees of } h \\
@@ -43,12 +44,12 @@ def error(a, b):
 # h' &= (1 - u) \odot n + u \odot h && \text{a mixture of candidate and old state}
 # \end{aligned}$$
 #
-# The products with $W$ are formed together, and so are those with $U$; the columns are the blocks $r, u, n$. Call
-# them the two **sides**:
+# The products with $W$ are computed together, and so are those with $U$; the columns are the blocks $r, u, n$. Call the
+# two results the **sides** of the cell:
 #
 # $$a = x W + b = [a_r, a_u, a_n], \qquad g = h U + c = [g_r, g_u, g_n] .$$
 #
-# With $a$ and $g$ at hand, everything left is entry by entry:
+# Given $a$ and $g$, the rest is elementwise:
 #
 # $$r = \mathrm{sigmoid}(a_r + g_r), \quad u = \mathrm{sigmoid}(a_u + g_u), \quad
 # n = \tanh(a_n + r \odot g_n), \quad h' = n + u \odot (h - n) .$$
@@ -62,7 +63,7 @@ tv.course.show(gru.gru_forward)
 # %% [markdown]
 # ### Exercise 07.1 (write): the gates
 #
-# From `a` and `g`, $(..., 3H)$, and `h` $(..., H)$, compute $h'$. The leading axes may be more than one.
+# Compute $h'$ from `a` and `g`, $(..., 3H)$, and `h` $(..., H)$. There may be more than one leading axis.
 
 
 # %%
@@ -80,9 +81,9 @@ def my_gates(a, g, h):
 tv.course.check("07.1", my_gates)
 
 # %% [markdown]
-# **Reset after, or before?** In the first GRU (Cho et al., 2014) the candidate has $(r \odot h) U_n$: the reset comes
-# *before* the product. Here, as in cuDNN and PyTorch, it comes *after*, which needs one product with $U$ and not two.
-# They are two different functions, and the weights of one do not fit the other:
+# **Reset after or before?** In the first GRU (Cho et al., 2014) the candidate contains $(r \odot h) U_n$: the reset
+# comes *before* the product. Here, as in cuDNN and PyTorch, it comes *after*, which needs one product with $U$ instead
+# of two. The two variants are different functions, and their weights are not interchangeable:
 
 # %%
 H = 6
@@ -96,10 +97,10 @@ print(f"largest difference of the two candidates: {abs(after - before).max():.1f
 assert np.allclose(after, cache.n, atol=1e-14) and abs(after - before).max() > 0.1
 
 # %% [markdown]
-# ## Its backward
+# ## The cell's backward pass
 #
-# Given $dh'$, walk back. It helps to see the cell as a graph, each arrow with its slope. What arrives at a node is
-# multiplied by the arrow's slope on its way further back; where two arrows leave a node, the two results are added.
+# Given $dh'$, we walk back. Draw the cell as a graph whose arrows carry derivatives. A gradient that passes an arrow is
+# multiplied by the arrow's derivative; where two arrows leave a node, the two gradients are added.
 
 # %%
 places = """h' 8 2.3, n 6 3.3, \\bar{n} 4.2 3.3, u 6 2, a_u+g_u 4.2 2, a_n 2.2 4.1, g_n 2.2 3.1, r 2.2 2,
@@ -120,9 +121,9 @@ for name, place in nodes.items():
     box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
     axes.text(*place, f"${name}$", ha="center", va="center", fontsize=12, bbox=box)
 axes.text(6.4, 1.05, "the direct path", color="0.4", style="italic")
-axes.set(xlim=(-0.6, 8.6), ylim=(0.1, 4.5), title="The GRU's cell: values in boxes, slopes on arrows")
+axes.set(xlim=(-0.6, 8.6), ylim=(0.1, 4.5), title="The GRU cell: values in boxes, derivatives on arrows")
 axes.axis("off")
-assert len(arrows) == len(nodes) - 1  # a tree: each gradient has one way down, up to here
+assert len(arrows) == len(nodes) - 1  # a tree: so far each gradient has only one path
 
 # %% [markdown]
 # Now follow the arrows back.
@@ -131,7 +132,7 @@ assert len(arrows) == len(nodes) - 1  # a tree: each gradient has one way down, 
 #
 # $$dn = dh' \odot (1 - u), \qquad du = dh' \odot (h - n), \qquad dh \mathrel{+}= dh' \odot u .$$
 #
-# **The candidate.** Let $\bar n = a_n + r \odot g_n$ be what tanh sees. Its slope is $1 - n^2$, and
+# **The candidate.** Let $\bar n = a_n + r \odot g_n$ be the argument of tanh. The derivative of tanh is $1 - n^2$, and
 # $\partial \bar n / \partial a_n = 1$, so
 #
 # $$da_n = dn \odot (1 - n^2) = dh' \odot (1 - u) \odot (1 - n^2) .$$
@@ -140,29 +141,30 @@ assert len(arrows) == len(nodes) - 1  # a tree: each gradient has one way down, 
 #
 # $$dg_n = da_n \odot r , \qquad dr = da_n \odot g_n .$$
 #
-# **The gates.** A sigmoid's slope is $y(1 - y)$. $a_r$ and $g_r$ enter as a sum, so both get the same:
+# **The gates.** The derivative of a sigmoid is $y(1 - y)$. $a_r$ and $g_r$ enter as a sum, so both get the same
+# gradient:
 #
 # $$da_r = dg_r = da_n \odot g_n \odot r (1 - r), \qquad da_u = dg_u = dh' \odot (h - n) \odot u (1 - u) .$$
 #
-# Put the blocks together again. The two sides differ in the last block **only**, and that block is all that "reset
-# after" means for the backward pass:
+# Now concatenate the blocks. The two sides differ **only** in the last block, and that block is all that "reset after"
+# changes in the backward pass:
 #
 # $$da = [\,da_r,\; da_u,\; da_n\,], \qquad dg = [\,da_r,\; da_u,\; da_n \odot r\,] .$$
 #
-# **The linear layers** $a = xW + b$ and $g = hU + c$ are 06.1. Only $h$ is used twice, in the mixture and in $g$, so
-# its two shares add up:
+# **The linear layers** $a = xW + b$ and $g = hU + c$ are those of exercise 06.1. Only $h$ is used twice, in the mixture
+# and in $g$, so its two contributions add up:
 #
 # $$dx = da\, W^\top, \qquad dW = x^\top da, \qquad db = \textstyle\sum da, \qquad
 # dU = h^\top dg, \qquad dc = \textstyle\sum dg, \qquad dh = dh' \odot u + dg\, U^\top .$$
 #
-# Note that $dc \ne db$ in the block $n$. The biases $b_n$ and $c_n$ look interchangeable and are not: $r$ multiplies
+# Note that $dc \ne db$ in the block $n$. The biases $b_n$ and $c_n$ look interchangeable but are not: $r$ multiplies
 # only one of them.
 #
 # ### Exercise 07.2 (derive): the GRU's backward
 #
-# `p` holds `W, b, U, c`. Compute the forward pass again (or call `gru.gru_forward(p, x, h)`, whose cache has `ru`,
-# `n` and `g_n`), then walk back. Return `dx`, `dh`, and a dict of gradients with `p`'s keys. Leading axes may be
-# two: sums over rows go over all of them.
+# `p` holds `W, b, U, c`. Recompute the forward pass (or call `gru.gru_forward(p, x, h)`, whose cache has `ru`, `n` and
+# `g_n`), then walk back. Return `dx`, `dh`, and a dict of gradients with the keys of `p`. There may be two leading
+# axes: sums over rows run over both.
 
 
 # %%
@@ -187,14 +189,15 @@ def my_gru_backward(p, x, h, dh_next):
 tv.course.check("07.2", my_gru_backward)
 
 # %% [markdown]
-# The package's version is the same, cut in a way that will pay below: `gru_slopes` computes all factors that do
-# **not** need the incoming gradient, and inside a loop three products are left.
+# Here is the same backward pass in `tinyvrnn.one_page`, which contains the whole VRNN, forward and backward, in one
+# short file of plain NumPy. It returns $da$ and $dg$ and leaves the weight gradients for later; the reason follows
+# below.
 #
 # > **Function** `tinyvrnn.nn.gru.gru_backward` · **held by**
 # > `tests/test_torch.py::test_gru_and_its_gradients_equal_torch_grucell`
 
 # %%
-tv.course.show(gru.gru_gates_backward)
+tv.course.show(one_page.gru_backward)
 
 # %%
 for row in tv.gradcheck.check_pair(gru.gru_forward, gru.gru_backward, p, x, h):
@@ -208,35 +211,36 @@ assert np.allclose(grads["b"][: 2 * H], grads["c"][: 2 * H]) and not np.allclose
 )
 
 # %% [markdown]
-# ## In a row: backpropagation through time
+# ## Many cells in a row: backpropagation through time
 #
-# Now the cell runs over a sequence, $h_t = f(x_t, h_{t-1})$ for $t = 1, \dots, T$, and the loss reads the states. Ask
-# where $h_{t-1}$ is used. In two places:
+# Now the cell runs over a sequence, $h_t = f(x_t, h_{t-1})$ for $t = 1, \dots, T$, and the loss reads the states.
+# $h_{t-1}$ is used in two places:
 #
-# - the loss of that moment reads it directly: call this share $dh_{t-1}^{\text{own}}$;
-# - cell $t$ reads it, and with it all that comes later.
+# - the loss of step $t - 1$ reads it directly: call this contribution $dh_{t-1}^{\text{own}}$;
+# - cell $t$ reads it, and through that cell it affects all later steps.
 #
-# Uses add up. So there is a recursion, and it runs **backwards**:
+# Contributions add up. This gives a recursion that runs **backwards**:
 #
 # $$dh_T = dh_T^{\text{own}}, \qquad
 # dh_{t-1} = dh_{t-1}^{\text{own}} + \Big(\frac{\partial h_t}{\partial h_{t-1}}\Big)^{\!\top} dh_t , $$
 #
-# where the last term is the cell's backward: it turns $dh_t$ into $dx_t$, a share of the weights' gradient, and the
-# $dh$ that it hands on. The weights are the same at every step, so their gradient is the **sum** of the shares.
+# where the last term is the cell's backward: it turns $dh_t$ into $dx_t$, a contribution to the weights' gradient, and
+# the $dh$ that is passed back to step $t - 1$. The weights are the same at every step, so their gradient is the **sum**
+# of the contributions.
 #
-# **Where does it end?** With $dh_0$. If $h_0$ is a parameter, that is its gradient (summed over the batch, if all
-# sequences start from the same one). In the VRNN $h_0 = 0$ is no parameter, so $dh_0$ is computed and dropped.
+# **Where does it end?** At $dh_0$. If $h_0$ is a parameter, that is its gradient (summed over the batch, if all
+# sequences start from the same $h_0$). In the VRNN $h_0 = 0$ is not a parameter, so $dh_0$ is computed and discarded.
 #
 # **A ragged batch** is padded to its longest sequence. No loss reads a padded step, so its $dh_t^{\text{own}}$ is 0,
-# whatever the array holds there. Then 0 is handed on, and 0 again, until the sequence's last real step: padding gets
-# no gradient and gives none.
+# whatever the array contains there. The recursion passes back zeros until it reaches the sequence's last real step:
+# padding neither receives nor contributes any gradient.
 #
 # ### Exercise 07.3 (write): backpropagation through time
 #
-# `x` $(T, B, D)$, `h_0` $(B, H)$, `lengths` $(B,)$. `dh[t]` $(T, B, H)$ is the loss's own gradient at the state
-# *after* cell `t` (counted from 0); beyond a sequence's end it holds rubbish. Return `dx` $(T, B, D)$, `dh_0`
-# $(B, H)$ and the gradients of `W, b, U, c`. Here you may call `gru.gru_forward(p, x_t, h)`, which returns `h_t,
-# cache`, and `gru.gru_backward(p, cache, dh_t)`, which returns `(dx_t, dh), grads`.
+# `x` $(T, B, D)$, `h_0` $(B, H)$, `lengths` $(B,)$. `dh[t]` $(T, B, H)$ is the loss's direct gradient with respect to
+# the state *after* cell `t` (counted from 0); beyond the end of a sequence its values are arbitrary. Return `dx` $(T,
+# B, D)$, `dh_0` $(B, H)$ and the gradients of `W, b, U, c`. You may call `gru.gru_forward(p, x_t, h)`, which returns
+# `h_t, cache`, and `gru.gru_backward(p, cache, dh_t)`, which returns `(dx_t, dh), grads`.
 
 
 # %%
@@ -260,12 +264,12 @@ def my_backward_through_time(p, x, h_0, dh, lengths):
 tv.course.check("07.3", my_backward_through_time)
 
 # %% [markdown]
-# ## What the direct path is for
+# ## Why the direct path matters
 #
-# A gradient that goes back through 40 cells is multiplied 40 times. In a plain RNN each time by a matrix and a slope
-# of tanh: it dies out, or explodes. The GRU has the direct path, $dh \mathrel{+}= dh' \odot u$: with $u$ near 1 a
-# gradient walks through the cell as if it weren't there. Below, the loss reads only the last state; the bias of the
-# update gate decides how far back its gradient is felt.
+# A gradient that goes back through 40 cells is multiplied 40 times. In a plain RNN each factor is a matrix and a
+# derivative of tanh, so the gradient vanishes or explodes. The GRU has the direct path $dh \mathrel{+}= dh' \odot u$:
+# with $u$ near 1, a gradient passes through the cell almost unchanged. Below, the loss reads only the last state, and
+# the bias of the update gate decides how far back its gradient reaches.
 
 # %%
 T, B, D, H = 40, 16, 3, 12
@@ -292,18 +296,18 @@ assert felt[-2] < felt[0] < felt[2] < felt[4] and felt[4] > 0.01 > 1e4 * felt[-2
 # %% [markdown]
 # ## The weights' gradient needs no loop
 #
-# Look at the sum of shares again. Step $t$ contributes $x_t^\top da_t$ to $dW$, so with $B$ rows in each step
+# Look again at the sum of contributions. Step $t$ contributes $x_t^\top da_t$ to $dW$, so with $B$ rows in each step
 #
 # $$dW_{ij} = \sum_{t=1}^{T} \sum_{b=1}^{B} x_{tb,i}\; da_{tb,j} = \sum_{m=1}^{TB} x_{m,i}\; da_{m,j} .$$
 #
-# A double sum is a sum: stack all $T B$ rows, and $dW$ is **one** product, $X^\top A$ with $X$ $(TB, D)$ and $A$
-# $(TB, 3H)$. So the loop need not form any weight gradient. It keeps the $da_t$, and the weights are settled after
-# it.
+# The double sum is a single sum over all rows: stack all $T B$ rows, and $dW$ is **one** product, $X^\top A$ with $X$
+# $(TB, D)$ and $A$ $(TB, 3H)$. So the loop does not need to form any weight gradient. It keeps the $da_t$, and the
+# weight gradients are computed after it.
 #
 # ### Exercise 07.4 (write): weight gradients after the loop
 #
-# All steps at once: `x` $(T, B, D)$; `h` $(T + 1, B, H)$, where `h[t]` is the state **before** step `t`; the reset
-# gates `r` $(T, B, H)$; and `da` $(T, B, 3H)$. Return `dW, db, dU, dc`, without a loop.
+# You get all steps at once: `x` $(T, B, D)$; `h` $(T + 1, B, H)$, where `h[t]` is the state **before** step `t`; the
+# reset gates `r` $(T, B, H)$; and `da` $(T, B, 3H)$. Return `dW, db, dU, dc`, without a loop.
 
 
 # %%
@@ -321,7 +325,7 @@ def my_weight_gradients(x, h, r, da):
 tv.course.check("07.4", my_weight_gradients)
 
 # %% [markdown]
-# **Run it** with the package: shares added step by step, against one product after the loop.
+# **Run it** with the package: contributions added step by step, against one product after the loop.
 
 # %%
 shares, kept, d = None, [], last
@@ -343,10 +347,10 @@ for name in shares:
 # %% [markdown]
 # ## The whole VRNN: what has to wait?
 #
-# A step of the VRNN has nine pieces (`tinyvrnn.models.stepwise.step_forward`; you met it in
+# A step of the VRNN consists of nine pieces (`tinyvrnn.models.stepwise.step_forward`; you met it in
 # [05](05_the_elbo_line_by_line.ipynb)):
 #
-# | piece | reads | gives |
+# | piece | reads | returns |
 # |---|---|---|
 # | phi_x | $x_t$ | $\phi_x(x_t)$ |
 # | prior, Eq. 5 | $h_{t-1}$ | $\mu_0, \sigma_0$ |
@@ -355,18 +359,18 @@ for name in shares:
 # | phi_z | $z_t$ | $\phi_z(z_t)$ |
 # | generate, Eq. 6 | $\phi_z(z_t), h_{t-1}$ | the parameters of $p(x_t \mid \cdot)$ |
 # | kl | $\mu_z, \sigma_z, \mu_0, \sigma_0$ | $\mathrm{KL}_t$ |
-# | likelihood | $x_t$, what generate gives | $\log p(x_t \mid \cdot)$ |
+# | likelihood | $x_t$, the result of generate | $\log p(x_t \mid \cdot)$ |
 # | recur, Eq. 7 | $\phi_x(x_t), \phi_z(z_t), h_{t-1}$ | $h_t$ |
 #
-# Written literally, all nine run at step 1, then all nine at step 2, and so on. But a piece has to wait for its turn
-# in time only if **both** hold: it needs $h_{t-1}$ (else it could run before), and $h_t$ needs it (else it could run
-# after).
+# Written literally, all nine run at step 1, then all nine at step 2, and so on. But a piece has to stay in the loop
+# only if **both** of these hold: it needs $h_{t-1}$ (otherwise it can run before the loop), and $h_t$ needs it
+# (otherwise it can run after the loop).
 #
 # ### Exercise 07.5 (predict): what has to stay in the loop?
 #
-# In training, where $x$ is given. Answer with a set of the names in the first column, e.g. `{"phi_x", "kl"}`. (The
-# grader finds the truth by moving $h_{t-1}$ a little and looking at each piece, then moving each piece and looking at
-# $h_t$.)
+# Assume training, where $x$ is given. Answer with a set of names from the first column, e.g. `{"phi_x", "kl"}`. (The
+# grader finds the answer by experiment: it changes $h_{t-1}$ slightly and sees which pieces react, then changes each
+# piece and sees whether $h_t$ reacts.)
 
 # %%
 prediction = None
@@ -378,8 +382,8 @@ prediction = {"infer", "draw", "phi_z", "recur"}
 tv.course.check("07.5", prediction)
 
 # %% [markdown]
-# That is the **batched schedule**: what comes before the loop and what comes after it run for all $T$ steps in one
-# call. Below, each box is one call, from left to right in the order of execution, for $T = 4$.
+# This is the **batched schedule**: the pieces before and after the loop run for all $T$ steps in one call. In the
+# figure each box is one call, in order of execution from left to right, for $T = 4$.
 
 # %%
 shades = dict(phi_x=BLUE, prior=RED, generate=GREEN, likelihood=PINK, kl=AMBER, infer=SKY)
@@ -405,34 +409,40 @@ panels[1].set_xlabel("order of execution (one column: one call)")
 assert len(calls["literal"]) == 9 * steps and len(calls["batched"]) == 4 * steps + 5
 
 # %% [markdown]
-# **Why it is exact.** Each piece acts on every row of its input by itself: row $(t, b)$ of the result is a function
-# of row $(t, b)$ of the arguments, whatever other rows there are. Computing rows together or one after the other is
-# the same arithmetic. Nothing is approximated, and no gradient is cut.
+# **Why it is exact.** Each piece acts on every row of its input separately: row $(t, b)$ of the result depends only on
+# row $(t, b)$ of the arguments, regardless of the other rows. Computing rows together or one after the other is the
+# same arithmetic. Nothing is approximated, and no gradient is cut.
 #
-# One more thing moves out of the loop. A product with two inputs side by side splits:
-# $[\phi_x, h]\, W = \phi_x W_{\text{top}} + h W_{\text{bottom}}$, and the first part needs no $h$. So the loop
-# starts with the $x$-sides of all steps done:
+# The package's loop is `schedule.loop_forward`; here is the whole forward pass in its short form, from `one_page.py`:
 #
 # > **Function** `tinyvrnn.models.schedule.loop_forward` · **held by**
 # > `tests/test_schedule.py::test_batched_schedule_equals_the_literal_steps`
+#
+# > **Function** `tinyvrnn.one_page.forward` · **held by**
+# > `tests/test_one_page.py::test_loss_and_every_gradient_equal_the_package`
 
 # %%
-tv.course.show(schedule.loop_forward)
+tv.course.show(one_page.forward)
 
 # %% [markdown]
+# The package moves one more thing out of the loop. A product with two concatenated inputs splits, $[\phi_x, h]\, W =
+# \phi_x W_{\text{top}} + h W_{\text{bottom}}$, and the first term does not need $h$, so it is computed for all steps
+# before the loop.
+#
 # Backward is the same picture from right to left: likelihood, generation, KL and prior for all $T$ at once; then one
-# **reverse loop** that carries nothing but $dh$; then each weight gradient as one product (07.4). It is called `dstate`
-# in the code and the gates are the `cell`'s, since the same loop serves an LSTM, whose state is more than its $h$.
+# **reverse loop** that carries only $dh$; then each weight gradient as one product (07.4). `one_page.py` has all three
+# in one function. (The package's reverse loop also serves an LSTM, whose state is more than $h$: it therefore calls the
+# carried gradient `dstate` and leaves the gates to a `cell`.)
 #
 # > **Function** `tinyvrnn.models.schedule.reverse_loop` · **held by**
 # > `tests/test_schedule.py::test_each_term_of_the_bound_has_the_literal_gradient_alone`
 
 # %%
-tv.course.show(schedule.reverse_loop)
+tv.course.show(one_page.loss_and_grads)
 
 # %% [markdown]
-# **Run it.** The literal steps against the batched schedule, on a ragged batch with random upstream gradients: both
-# terms of the bound at every step, and the gradient of every parameter.
+# **Run it.** We compare the literal steps with the batched schedule on a ragged batch with random upstream gradients:
+# both terms of the bound at every step, and the gradient of every parameter.
 
 # %%
 model = tv.VRNN(x_dim=5, h_dim=8, z_dim=3, features=7, layers=2, dtype="float64", seed=1)
@@ -445,7 +455,7 @@ dlog_p, dkl = (asarray(rng.standard_normal((T, B)) * mask) for _ in range(2))
 
 
 def run(way):
-    """Terms and gradients by one of the two modules."""
+    """Terms and gradients, computed by one of the two modules."""
     log_p, kl, caches = way.sequence_forward(model.params, x, eps, model.likelihood)
     return log_p, kl, way.sequence_backward(model.params, caches, dlog_p, dkl, model.likelihood)
 
@@ -459,8 +469,9 @@ for name, value in worst.items():
     assert value < 1e-12
 
 # %% [markdown]
-# **Count the products.** Both ways run forward and backward once, while a watcher writes down each matrix product and
-# how many rows it has. (`sys.setprofile` calls a function at each call of any other: handy for questions like this.)
+# **Count the products.** We run forward and backward with both schedules and record each matrix product and its number
+# of rows. (`sys.setprofile` installs a callback that Python runs at every function call: handy for questions like
+# this.)
 
 
 # %%
@@ -491,15 +502,15 @@ print(f"batched: {len(few):4} products, {small} of {B} rows (the loops) and {lar
 assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many)
 
 # %% [markdown]
-# Large products run near a processor's peak and small ones do not; on a GPU each call costs a launch, however small
-# it is. So the clear way to write the model, one function for each equation, is also the fast way. How fast is in
-# [10](10_one_code_two_backends.ipynb).
+# Large products run near a processor's peak performance and small ones do not; on a GPU every call costs a launch,
+# however small it is. So the clear way to write the model, one function per equation, is also the fast way.
+# [10](10_one_code_two_backends.ipynb) measures how fast.
 #
-# ## Five roads lead to $h_{t-1}$
+# ## Five paths lead to $h_{t-1}$
 #
-# One thing is left: what does the reverse loop have to add up? Count in the table who reads $h_{t-1}$: prior,
-# generate, infer, and the GRU twice (its gates, and its direct path). So **five** gradients arrive, every one with
-# its own way:
+# One question is left: which gradients does the reverse loop have to add up? The table shows what reads $h_{t-1}$:
+# prior, generate, infer, and the GRU twice (through its gates and through its direct path). So **five** gradients
+# arrive, each along its own path:
 #
 # $$dh_{t-1} =
 # \underbrace{dh^{\text{prior}}}_{\text{Eq. 5, by the KL}}
@@ -507,8 +518,8 @@ assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many
 # + \underbrace{dh_t \odot u_t + dg_t U^\top}_{\text{Eq. 7, direct and by the gates}}
 # + \underbrace{dh^{\text{enc}}}_{\text{Eq. 9}} .$$
 #
-# The last is the long one. $q$'s parameters matter in two ways: the KL reads them, and $z_t$ is drawn with them. And
-# $z_t$ in turn is read twice, by the decoder and by the GRU:
+# The last path is the longest. The parameters of $q$ matter in two ways: the KL reads them, and $z_t$ is drawn with
+# them. And $z_t$ in turn is read twice, by the decoder and by the GRU:
 #
 # $$\begin{aligned}
 # d\phi_z &= d\phi_z^{\text{dec}} + da_t W_z^\top && \phi_z(z_t) \text{ is read by Eq. 6 and Eq. 7} \\
@@ -518,15 +529,15 @@ assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many
 # dh^{\text{enc}} &= \text{Eq. 9's backward}(d\mu_z, d\sigma_z)
 # \end{aligned}$$
 #
-# ## A bug that its own test can't see
+# ## A bug that its own test cannot see
 #
-# Here is a step's backward with one road closed. "$z_t$ is a random draw", its author thought, "and a draw has no
-# gradient with respect to the past."
+# Here is a step's backward in which one path is missing. "$z_t$ is a random draw", its author thought, "and a draw has
+# no gradient with respect to the past."
 
 
 # %%
 def buggy_dh(params, cache, dlog_p, dkl, dh_t):
-    """dh (B, H): all that arrives at h_{t-1}."""
+    """dh (B, H): the gradient that arrives at h_{t-1}."""
     _, prior_cache, infer_cache, z_cache, phi_z_cache, generate_cache, log_p_cache, kl_cache, recur_cache = cache
     (_, dphi_z_recur, dh_recur), _ = equations.recur_backward(params["recur"], recur_cache, dh_t)
     _, dlogits = model.likelihood.log_density_backward(log_p_cache, dlog_p)
@@ -539,9 +550,9 @@ def buggy_dh(params, cache, dlog_p, dkl, dh_t):
 
 
 # %% [markdown]
-# The test that came with it compares the gradient of every **parameter** with the right one, on a sequence of one
-# step, and passes. Do the same, and then make the sequence longer. `backward` is the package's literal loop, but
-# asks `dh_of_step` for what to hand on.
+# The author's test compares the gradient of every **parameter** with the correct one, on a sequence of one step, and
+# passes. Repeat that test, and then make the sequence longer. `backward` is the package's literal loop, except that it
+# calls `dh_of_step` for the gradient that is passed back.
 
 
 # %%
@@ -550,7 +561,7 @@ def added(a, b):
 
 
 def backward(caches, dlog_p, dkl, dh_of_step):
-    """The gradients of all parameters, as `stepwise.sequence_backward`, with another hand-on from step to step."""
+    """The gradients of all parameters, as `stepwise.sequence_backward`, but dh_{t-1} comes from dh_of_step."""
     d, total = model.backend.xp.zeros((dkl.shape[1], model.h_dim)), None
     for cache, dlog_p_t, dkl_t in zip(caches[::-1], dlog_p[::-1], dkl[::-1]):
         _, grads = stepwise.step_backward(model.params, cache, dlog_p_t, dkl_t, d, model.likelihood)
@@ -568,41 +579,41 @@ def worst_error(T, dh_of_step):
 
 
 def cut(params, cache, dlog_p, dkl, dh_t):
-    """Truncated to one step: nothing is handed on."""
+    """Truncated to one step: no gradient is passed back."""
     return 0 * dh_t
 
 
 lengths = [1, 2, 3, 4, 6, 8, 12, 16, 20]
 figure, axes = plt.subplots(figsize=(6.5, 3.6))
-for name, hand_on, style in (("one road closed", buggy_dh, "o-"), ("truncated: nothing handed on", cut, "s--")):
+for name, hand_on, style in (("one path missing", buggy_dh, "o-"), ("truncated: nothing passed back", cut, "s--")):
     errors = [worst_error(T, hand_on) for T in lengths]
     axes.semilogy(lengths, np.maximum(errors, 1e-16), style, label=name)
     assert errors[0] < 1e-12 and min(errors[1:]) > 1e-3
 axes.axhline(1e-7, color="0.6", lw=1, ls=":")
-axes.text(20, 1.6e-7, "what a check asks for", ha="right", color="0.4")
+axes.text(20, 1.6e-7, "tolerance of a gradient check", ha="right", color="0.4")
 axes.set(xlabel="steps T in the test", ylabel="worst relative error", xticks=lengths, ylim=(1e-17, 10))
-axes.set_title("At T = 1 there is nothing to hand on, and nothing to see")
+axes.set_title("At T = 1 nothing is passed back, and the bug is invisible")
 axes.legend(loc="lower right")
 print(f"T = 1: {worst_error(1, buggy_dh):.0e};  T = 2: {worst_error(2, buggy_dh):.1%} off")
 
 # %% [markdown]
-# At $T = 1$ the hand-on leads to $h_0$, which is no parameter: whatever it is, the test passes. The same holds for
-# **truncated** backpropagation, where the state is cut from its past at some point: forward is untouched, the loss
-# falls, only what lies further back is never learnt. Two rules follow:
+# At $T = 1$ the gradient that is passed back reaches only $h_0$, which is not a parameter: whatever its value, the test
+# passes. The same holds for **truncated** backpropagation, where the state is detached from its past at some point: the
+# forward pass is unchanged and the loss falls, but dependencies further back are never learned. Two rules follow:
 #
-# - test a recurrence at $T \ge 3$, where a gradient has to be handed on *and* handed on again;
-# - test with lengths that differ, so that the handing on starts at different steps.
+# - test a recurrence at $T \ge 3$, so that a gradient is passed back *and* passed back again;
+# - test with different lengths, so that the recursion starts at different steps.
 #
-# ### Exercise 07.6 (bug): open the road
+# ### Exercise 07.6 (bug): restore the missing path
 #
-# Mend `buggy_dh`: add what arrives through the posterior. The pieces you need are `features_backward` (of `phi_z`),
+# Fix `buggy_dh`: add the gradient that arrives through the posterior. You need `features_backward` (of `phi_z`),
 # `reparameterise_backward(z_cache, dz)`, which returns `dmu, dsigma, deps`, and `infer_backward`, which returns
-# `(dphi_x, dh), grads`. All take their cache as in the lines that are there. (The likelihood is `model.likelihood`.)
+# `(dphi_x, dh), grads`. They take their caches as the existing lines do. (The likelihood is `model.likelihood`.)
 
 
 # %%
 def my_dh(params, cache, dlog_p, dkl, dh_t):
-    """dh (B, H): all that arrives at h_{t-1}."""
+    """dh (B, H): the gradient that arrives at h_{t-1}."""
     ### BEGIN SOLUTION
     _, _, infer_cache, z_cache, phi_z_cache, generate_cache, log_p_cache, kl_cache, recur_cache = cache
     (_, dphi_z_recur, _), _ = equations.recur_backward(params["recur"], recur_cache, dh_t)
@@ -622,8 +633,8 @@ def my_dh(params, cache, dlog_p, dkl, dh_t):
 tv.course.check("07.6", my_dh)
 
 # %% [markdown]
-# And the whole, checked as it should be: every parameter of a small VRNN, on a ragged batch of four steps, against
-# numeric gradients of the loss.
+# Finally, the complete check: every parameter of a small VRNN, on a ragged batch of four steps, against numerical
+# gradients of the loss.
 #
 # > **Function** `tinyvrnn.gradcheck.check_model` · **held by**
 # > `tests/test_gradcheck.py::test_check_model_names_the_leaf_that_is_wrong`
@@ -639,12 +650,12 @@ assert agree and len(rows) == sum(len(group) for group in small.params.values())
 # %% [markdown]
 # ## What you now know
 #
-# - The GRU's backward: entry by entry down to two sides, $da$ and $dg$, which differ by a factor $r$ in one block.
-# - Through time, a gradient is what the moment asks for plus what the future hands back; weights collect from all
-#   steps.
-# - Sums over steps are one product over all rows, so weight gradients need no loop.
-# - Only infer, draw, phi_z and recur wait for one another. All else runs for all steps at once, and it is the same
-#   arithmetic.
-# - A test of a recurrence at $T = 1$ tests everything but the recurrence.
+# - The GRU's backward is elementwise down to the two sides $da$ and $dg$, which differ by a factor $r$ in one block.
+# - Through time, the gradient of a state is its direct gradient plus the one passed back from the next step; weight
+#   gradients are summed over all steps.
+# - A sum over steps is one product over all rows, so weight gradients need no loop.
+# - Only infer, draw, phi_z and recur have to run step by step. Everything else runs for all steps at once, with the
+#   same arithmetic.
+# - A test of a recurrence at $T = 1$ tests everything except the recurrence.
 #
-# Every gradient is now yours. On to [08 · Training](08_training.ipynb), where they are put to work.
+# You have now derived every gradient yourself. Continue with [08 · Training](08_training.ipynb), where you use them.

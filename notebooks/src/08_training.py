@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 08 · Training
 #
-# You have the bound and its gradient. What is missing is a loop of a few lines, and some judgement: in which units to
-# count, when to clip, what Adam divides by, and how to tell whether the latents do anything at all. At the end a
-# model writes digits, and you move its latents by hand.
+# You have the bound and its gradient. What is missing is a training loop of a few lines, and some judgement: which
+# units to report, when to clip, what Adam divides by, and how to tell whether the latents are used at all. At the end a
+# model writes digits, and you vary its latents by hand.
 #
 # *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [07](07_backward_by_hand_2.ipynb) for its gradient.
 # *It takes* about an hour and a half; the training itself takes half a minute.
@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyvrnn as tv
+from tinyvrnn import one_page
 from tinyvrnn.arrays import noise
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward, sigma_of, split
 from tinyvrnn.models import schedule
@@ -23,12 +24,13 @@ from tinyvrnn.training.optim import Adam, clip_by_global_norm
 tv.plots.use_style()
 
 # %% [markdown]
-# ## The data, and what is to be beaten
+# ## The data and the baselines
 #
 # A digit is read row by row: step $t$ is a row of 28 pixels, $x_t \in \{0, 1\}^{28}$, and there are $T = 28$ steps.
 #
-# Before training anything, ask what a model without any network reaches. The *marginal* baseline knows how often each
-# pixel is black. The *Markov* baseline also knows the pixel above. Both are counted, not trained.
+# Before training anything, find out what a model without any network achieves. The *marginal* baseline knows how often
+# each pixel is black. The *Markov* baseline also knows the pixel above. Both are obtained by counting, without
+# training.
 
 # %%
 data = tv.load_data("digits")
@@ -42,22 +44,22 @@ for name, log_p in floors.items():
 assert floors["Markov"] > floors["marginal Bernoulli"]
 
 # %% [markdown]
-# ## What is minimised, and in which units
+# ## The loss and its units
 #
-# From [05](05_the_elbo_line_by_line.ipynb), the bound of one sequence is a sum over its steps,
+# From [05](05_the_elbo_line_by_line.ipynb): the bound of one sequence is a sum over its steps,
 #
 # $$\mathrm{ELBO} = \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{<t})
 # - \mathrm{KL}\big(q(z_t \mid x_{\le t}, z_{<t}) \,\|\, p(z_t \mid x_{<t}, z_{<t})\big) \Big) .$$
 #
-# The loss is minus its mean over the $B$ sequences of a batch: **nats per sequence**. Papers on speech or music
-# report **nats per step** instead, and there is a trap in it, because sequences differ in length.
+# The loss is the negative bound, averaged over the $B$ sequences of a batch: **nats per sequence**. Papers on speech or
+# music report **nats per step** instead, and that requires care, because sequences differ in length.
 #
-# Take one of 2 steps and 20 nats, and one of 8 steps and 40 nats. A step costs 10 nats in the first, 5 in the second.
-# The mean of the two is 7.5. But there are 10 steps, and 60 nats were paid for them: 6 nats per step.
+# Take one sequence of 2 steps and 20 nats, and one of 8 steps and 40 nats. A step costs 10 nats in the first and 5 in
+# the second. The mean of the two is 7.5. But there are 10 steps in all, and they cost 60 nats: 6 nats per step.
 #
 # > **total over total, never a mean of means**
 #
-# The first is what a stranger's step costs. The second is what a step costs if short sequences are weighed up, and it
+# Total over total is the average cost of a step. The mean of means overweights the steps of short sequences, and it
 # changes when a long sequence is cut in two.
 
 # %%
@@ -71,8 +73,8 @@ assert nats.sum() / steps.sum() == 6.0 != np.mean(nats / steps)
 #
 # ### Exercise 08.1 (write): nats per sequence and per step
 #
-# `elbo` $(T, B)$ holds the bound of each step, in nats; `mask` $(T, B)$ is 1 at real steps and 0 in the padding,
-# where `elbo` holds rubbish. Return both figures, per sequence and per step.
+# `elbo` $(T, B)$ holds the bound of each step, in nats; `mask` $(T, B)$ is 1 at real steps and 0 in the padding, where
+# the values of `elbo` are arbitrary. Return both figures, per sequence and per step.
 
 
 # %%
@@ -88,17 +90,17 @@ def my_bounds(elbo, mask):
 tv.course.check("08.1", my_bounds)
 
 # %% [markdown]
-# ## A gradient that is too long
+# ## Exploding gradients
 #
-# A recurrent network multiplies by the same matrices again and again, so now and then a gradient comes out huge. One
-# step along it, and hours of training are lost. The remedy of Pascanu, Mikolov and Bengio keeps its direction and
-# cuts its length: with $g$ **all** gradients in one vector,
+# A recurrent network multiplies by the same matrices again and again, so occasionally a gradient is huge. One step
+# along it can undo hours of training. The remedy of Pascanu, Mikolov and Bengio keeps the direction of the gradient and
+# limits its length: with $g$ **all** gradients in one vector,
 #
 # $$g \;\leftarrow\; g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right), \qquad
 # \lVert g \rVert = \sqrt{\textstyle\sum_i g_i^2} .$$
 #
-# Where $\lVert g \rVert \le c$ the factor is 1. Otherwise the new length is $\lVert g \rVert \cdot c / \lVert g
-# \rVert = c$. One factor for all entries: that is why the direction stays.
+# Where $\lVert g \rVert \le c$ the factor is 1. Otherwise the new length is $\lVert g \rVert \cdot c / \lVert g \rVert
+# = c$. All entries share one factor, so the direction does not change.
 
 # %%
 tv.course.show(clip_by_global_norm)
@@ -133,13 +135,13 @@ assert not np.isclose(by_entry[1] / by_entry[0], g[1] / g[0])
 # %% [markdown]
 # ### Exercise 08.2 (write): clipping by the global norm
 #
-# `grads` is a dict of arrays, as in any code that has not put its parameters into one vector. Return a new dict. (The
-# arrays given are the caller's: leave them as they are.)
+# `grads` is a dict of arrays, as in any code that does not store its parameters in one vector. Return a new dict. (The
+# arrays belong to the caller: do not modify them.)
 
 
 # %%
 def my_clip(grads, max_norm):
-    """{"W": ..., "b": ...} with a common norm of at most max_norm."""
+    """{"W": ..., "b": ...} with a global norm of at most max_norm."""
     ### BEGIN SOLUTION
     norm = np.sqrt(sum((g * g).sum() for g in grads.values()))
     factor = np.minimum(max_norm / norm, 1)
@@ -153,7 +155,7 @@ tv.course.check("08.2", my_clip)
 # %% [markdown]
 # ### Exercise 08.3 (predict): the order of two lines
 #
-# Both orders of the last two lines are found in public code. Here is one:
+# Public code contains both orders of the last two lines. Here is one of them:
 #
 # ```python
 # theta, g = np.zeros(2), np.array([30.0, 40.0])
@@ -161,7 +163,7 @@ tv.course.check("08.2", my_clip)
 # clip_by_global_norm(g, 2.0)
 # ```
 #
-# How far from 0 is `theta` after it? Give the distance, $\lVert \theta \rVert$.
+# How far from 0 is `theta` afterwards? Give the distance, $\lVert \theta \rVert$.
 
 # %%
 prediction = None
@@ -184,39 +186,42 @@ for order in ("step, clip", "clip, step"):
 assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
 
 # %% [markdown]
-# In the wrong order nothing fails, no loss looks odd, and there is no clipping at all. It comes to light on the day
-# when it would have been needed.
+# In the wrong order nothing fails and no loss looks odd, but there is no clipping at all. You notice only when the
+# first huge gradient arrives.
 #
 # ## Adam
 #
-# Plain descent has one rate for all parameters. Where the loss is a narrow valley, the rate that is safe across it is
-# far too small along it. **Adam** (Kingma and Ba) measures each parameter's gradient, and divides by what it
-# measured:
+# Plain gradient descent has one learning rate for all parameters. Where the loss is a narrow valley, the learning rate
+# that is safe across the valley is far too small along it. **Adam** (Kingma and Ba) measures each parameter's gradient
+# and divides by its typical size:
 #
 # $$m_k = \beta_1 m_{k-1} + (1 - \beta_1)\, g_k, \qquad v_k = \beta_2 v_{k-1} + (1 - \beta_2)\, g_k^2 ,$$
 #
 # $$\theta_k = \theta_{k-1} - \eta \; \frac{\hat m_k}{\sqrt{\hat v_k} + \epsilon}, \qquad
 # \hat m_k = \frac{m_k}{1 - \beta_1^k}, \quad \hat v_k = \frac{v_k}{1 - \beta_2^k} .$$
 #
-# $m$ is a running mean of the gradient, $v$ of its square. $\sqrt{v}$ has the units of a gradient, so the quotient
-# has none: about $\pm 1$ where the gradient always points the same way, about 0 where it keeps changing its sign.
+# $m$ is a running mean of the gradient, $v$ of its square. $\sqrt{v}$ has the units of a gradient, so the quotient has
+# none: it is about $\pm 1$ where the gradient always has the same sign, and about 0 where the sign keeps changing.
 #
-# Why the divisions by $1 - \beta^k$? Put the recursion into itself, from $m_0 = 0$:
+# Why divide by $1 - \beta^k$? Unroll the recursion from $m_0 = 0$:
 #
 # $$m_K = (1 - \beta_1)\, g_K + \beta_1 m_{K-1}
 # = (1 - \beta_1) \big( g_K + \beta_1 g_{K-1} + \beta_1^2 g_{K-2} + \dots + \beta_1^{K-1} g_1 \big) .$$
 #
-# The weights are those of a geometric series, and they add up to
+# The weights form a geometric series, and they add up to
 #
 # $$(1 - \beta_1) \sum_{i=0}^{K-1} \beta_1^i = (1 - \beta_1) \cdot \frac{1 - \beta_1^K}{1 - \beta_1}
 # = 1 - \beta_1^K < 1 .$$
 #
-# So $m_K$ is a weighted mean times $1 - \beta_1^K$: too small, by much at first, because of the zero it started from.
-# Dividing by that sum makes the weights add up to 1. The step itself is a function of its own, as a GPU does it in one
-# go (the lines in C++ above it; more in [10](10_one_code_two_backends.ipynb)):
+# So $m_K$ is a weighted mean times $1 - \beta_1^K$: too small, and at first by a large factor, because it starts at
+# zero. Dividing by the sum makes the weights add up to 1.
+#
+# Below is the whole step in the one-page VRNN, `tinyvrnn.one_page`, which clips first; after it, the package's
+# optimiser, which updates one flat parameter vector in place. The arithmetic of the latter is in `adam_step`, which a
+# GPU runs as a single kernel (see [10](10_one_code_two_backends.ipynb)).
 
 # %%
-tv.course.show(tv.training.optim.adam_step)
+tv.course.show(one_page.adam)
 
 # %%
 tv.course.show(Adam)
@@ -226,7 +231,7 @@ tv.course.show(Adam)
 #
 # ### Exercise 08.4 (derive): the corrected mean, without the recursion
 #
-# Write $\hat m_K$ as one weighted sum of the gradients $g_1 \dots g_K$, which are the rows of `g` $(K, P)$.
+# Write $\hat m_K$ as a single weighted sum of the gradients $g_1 \dots g_K$, which are the rows of `g` $(K, P)$.
 
 
 # %%
@@ -245,7 +250,7 @@ tv.course.check("08.4", my_corrected_mean)
 # %% [markdown]
 # ### Exercise 08.5 (write): a step of Adam
 #
-# `k` counts the steps and includes this one: in the first step it is 1. `eps` stands outside the root.
+# `k` counts the steps including this one: in the first step it is 1. `eps` is outside the square root.
 
 
 # %%
@@ -263,9 +268,9 @@ def my_adam_step(theta, g, m, v, k, lr, b1, b2, eps):
 tv.course.check("08.5", my_adam_step)
 
 # %% [markdown]
-# Here is the valley, $L(\theta) = \frac12 (\theta_1^2 + 100\, \theta_2^2)$, with the gradient $(\theta_1, 100\,
+# Here is such a valley, $L(\theta) = \frac12 (\theta_1^2 + 100\, \theta_2^2)$, with the gradient $(\theta_1, 100\,
 # \theta_2)$. Plain descent multiplies $\theta_2$ by $1 - 100 \eta$ in each step, so it needs $\eta < 0.02$, and then
-# $\theta_1$ shrinks by less than 2 per cent a step.
+# $\theta_1$ shrinks by less than 2 per cent per step.
 
 
 # %%
@@ -288,9 +293,7 @@ axes.contour(a, b, 0.5 * (a**2 + 100 * b**2), levels=[0.5, 2, 8, 20, 40, 70], co
 axes.plot(*plain.T, "s--", markersize=3, linewidth=1, color=tv.plots.COLOURS[1], label="plain descent")
 axes.plot(*adam.T, "o-", markersize=3, linewidth=1, color=tv.plots.COLOURS[0], label="Adam")
 axes.plot(0, 0, "k*", markersize=10)
-axes.set(
-    xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", title="Sixty steps: one rate for both directions, or a measured one"
-)
+axes.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", title="Sixty steps: one step size for all, or one per parameter")
 axes.legend(loc="upper right")
 
 first = adam[1] - adam[0]
@@ -299,13 +302,13 @@ print(f"Adam's first step: {first.round(4)}, though one gradient is {ratio:g} ti
 assert np.allclose(np.abs(first), 0.25) and abs(plain[-1][0]) > 1 > abs(adam[-1][0])
 
 # %% [markdown]
-# The first step says it all: $\hat m_1 = g_1$ and $\hat v_1 = g_1^2$, so each parameter moves by $\eta$, towards
+# The first step shows the principle: $\hat m_1 = g_1$ and $\hat v_1 = g_1^2$, so each parameter moves by $\eta$ towards
 # lower loss, whatever the size of its gradient.
 #
-# That has a consequence for clipping. Multiply **all** gradients by 1000: $m$ grows a thousandfold, $\sqrt v$ as
-# well, and Adam's path stays the same but for $\epsilon$. So Adam does not need clipping against gradients that are
-# large. It needs it against one gradient that is **unlike the others**: such a one would fill $v$, which forgets
-# slowly ($\beta_2 = 0.999$, a thousand steps), and shorten all steps for a long time.
+# This has a consequence for clipping. Multiply **all** gradients by 1000: $m$ and $\sqrt v$ both grow by the same
+# factor, and Adam's path stays the same except for $\epsilon$. So Adam does not need clipping against gradients that
+# are always large. It needs clipping against a single **outlier**, which would dominate $v$. Since $v$ forgets slowly
+# ($\beta_2 = 0.999$, about a thousand steps), all steps would be too short for a long time.
 
 # %%
 rng = np.random.default_rng(0)
@@ -321,21 +324,21 @@ print("the two paths end at", ends[1.0].round(3), "and at", ends[1000.0].round(3
 assert np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 < np.abs(ends[1.0]).min()
 
 # %% [markdown]
-# ## Easing the KL in
+# ## KL warm-up
 #
-# At the start the decoder knows nothing of $z$, so a $z$ that says something about $x$ costs KL and earns nothing.
-# The quickest way down is to make $q$ equal to the prior. By the time the decoder could use $z$, there is nothing
-# left in it. The usual help is a weight on the KL, which rises from 0 to 1 over the first steps:
+# At the start of training the decoder ignores $z$, so a $z$ that carries information about $x$ costs KL and gains
+# nothing. The fastest way to reduce the loss is to make $q$ equal to the prior. By the time the decoder could use $z$,
+# it carries no information. The usual remedy is a weight on the KL that rises from 0 to 1 over the first steps:
 #
 # $$\mathrm{loss}_\beta = \frac1B \sum_b \big( \beta\, \mathrm{KL}_b - \log p_b \big), \qquad
 # \beta_s = \min\!\Big(1, \frac{s + 1}{S}\Big), \quad s = 0, 1, 2, \dots$$
 #
-# With $\beta < 1$, minus the loss is no bound of anything: it can lie above $\log p(x)$. So what is **reported**
-# always has $\beta = 1$. Otherwise a run would seem best when it has just begun.
+# With $\beta < 1$, the negative loss is not a bound: it can lie above $\log p(x)$. So the **reported** bound always
+# uses $\beta = 1$. Otherwise a run would look best right after its start.
 #
 # ### Exercise 08.6 (bug): warm-up, with two bugs
 #
-# The function below should return the loss and the bound. Two things in it are wrong. Find and mend them.
+# The function below should return the loss and the bound. It has two bugs. Find and fix them.
 #
 # ```python
 # def loss_and_bound(log_likelihood, kl, step, warm_steps):
@@ -360,15 +363,15 @@ tv.course.check("08.6", my_loss_and_bound)
 # %% [markdown]
 # ## Digits from scratch
 #
-# All of it together is `tv.train`: batches in a new order each epoch, fresh noise for each step, the gradient, the
-# clip, a step of Adam, and after each epoch the bound on the validation digits. The best weights win. This takes
-# about twenty seconds.
+# `tv.train` combines all of this: batches in a new order each epoch, fresh noise for each step, the gradient, clipping,
+# a step of Adam, and after each epoch the bound on the validation digits. It keeps the best weights. This takes about
+# twenty seconds.
 
 # %% tags=["volatile"]
 model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
 records = tv.train(
     model, data, epochs=8, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
-)  # one worker: the same sums in the same order on any number of cores
+)  # one worker: the order of summation does not depend on the number of cores
 
 tv.plots.curves(records, data.units)
 
@@ -385,29 +388,29 @@ assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
 )
 
 # %% [markdown]
-# Read the right-hand curve: while $\beta$ is small, KL is cheap and the model buys a lot of it. As $\beta$ reaches 1
-# the KL falls, and what is kept is what the likelihood is willing to pay for. Early gradients are longer than the
-# clip of 50, so the clip works at the start, and less and less later.
+# Look at the right-hand plot: while $\beta$ is small, KL is cheap and the model uses a lot of it. As $\beta$ reaches 1,
+# the KL falls to the amount that still pays off in likelihood. Early gradients are longer than the clipping threshold
+# of 50, so clipping is active at the start and less and less later.
 #
-# The comparison is a fair one: a lower bound of $\log p(x)$ beats the exact $\log p(x)$ of the baseline.
+# The comparison with the baseline is fair: a lower bound of $\log p(x)$ exceeds the baseline's exact $\log p(x)$.
 
 # %% [markdown]
-# ### It writes
+# ### Samples
 
 # %% tags=["volatile"]
 tv.plots.samples(
-    tv.to_host(model.sample(n=48, steps=28, seed=1)), binary=True, title="Drawn from the model, none chosen"
+    tv.to_host(model.sample(n=48, steps=28, seed=1)), binary=True, title="Samples of the model, not selected"
 )
 
 # %% [markdown]
-# Most can be read, some cannot. Compare that with the rows at the top of the notebook: what you see is the bound, in
-# pictures.
+# Most digits are legible, some are not. Compare them with the test digits at the top of the notebook: the difference is
+# what the bound measures.
 #
-# ### What the latents keep
+# ### What the latents store
 #
-# Above, test digits; below, the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the posterior. These are no
-# free reconstructions: the model has seen all rows above the one it draws. It has seen *this* row only through $z_t$.
-# Fewer than 5 pixels in 100 come out on the wrong side of 1/2.
+# Above: test digits; below: the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the posterior. These are not
+# reconstructions from $z$ alone: the model has seen all rows above the one it draws. It has seen *this* row only
+# through $z_t$. Fewer than 5 pixels in 100 are on the wrong side of 1/2.
 
 # %%
 x, lengths = tv.pad(data.test[:12])
@@ -417,10 +420,10 @@ assert wrong < 0.05
 tv.plots.reconstructions(x, mean, lengths, binary=True)
 
 # %% [markdown]
-# ### The upper half given
+# ### Completing a digit
 #
-# `sample(prime=...)` runs the posterior (Eq. 9) over the given rows and then the story (Eq. 8) on from there. Many
-# lower halves go with an upper half, and a good model offers several. The left column is the test digit.
+# `sample(prime=...)` runs the posterior (Eq. 9) over the given rows and then continues by ancestral sampling (Eq. 8).
+# Many lower halves fit an upper half, and a good model produces several. The left column is the test digit.
 
 # %% tags=["volatile"]
 chosen, half, n = [4, 5, 8, 1, 14], 14, 9
@@ -440,15 +443,16 @@ for row, index in zip(grid, chosen):
     assert (continued[:half] == prime).all()
 
 # %% [markdown]
-# ## Where the KL is paid
+# ## Where the KL is spent
 #
-# One number for the KL hides who pays it and when. The KL of diagonal Gaussians is a sum over the latent dimensions,
-# so it can be shown for each step $t$ and each $z_j$. Only the encoder's loop has to be run.
+# A single KL figure does not show at which step and in which latent the KL arises. The KL of diagonal Gaussians is a
+# sum over the latent dimensions, so we can plot it for each step $t$ and each $z_j$. This needs only the encoder's
+# loop.
 
 
 # %%
 def kl_by_step_and_latent(model, sequences):
-    """(T, Z): nats of KL at each step and latent, mean over the sequences, which have equal lengths."""
+    """(T, Z): the KL at each step and latent, in nats, averaged over sequences of equal length."""
     x, _ = tv.pad(sequences)
     eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, 0, "look")
     p, asarray = model.params, model.backend.asarray
@@ -456,43 +460,43 @@ def kl_by_step_and_latent(model, sequences):
     loop = schedule.loop_forward(p, phi_x, asarray(eps))
     mu_z, s = split(loop.o)
     (mu_0, sigma_0), _ = prior_forward(p["prior"], loop.h[:-1])
-    four = [v[..., None] for v in (mu_z, sigma_of(s), mu_0, sigma_0)]  # the last axis is summed over: make it 1 long
+    four = [v[..., None] for v in (mu_z, sigma_of(s), mu_0, sigma_0)]  # the KL sums over the last axis
     kl, _ = gaussian_kl_forward(*four)
     return tv.to_host(kl.mean(axis=1))
 
 
 kl = kl_by_step_and_latent(model, data.test)
-assert abs(kl.sum() / test.kl_per_sequence - 1) < 0.02  # other noise, the same total
+assert abs(kl.sum() / test.kl_per_sequence - 1) < 0.02  # different noise, the same total
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
 left.bar(np.arange(28), kl.sum(axis=1), color=tv.plots.COLOURS[0])
-left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Paid where the pen comes down")
+left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Spent where the pen comes down")
 right.bar(np.arange(16), kl.sum(axis=0), color=tv.plots.COLOURS[0])
-right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", title="A few latents carry nearly all of it")
+right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", title="A few latents carry nearly all of the KL")
 
 carried = np.sort(kl.sum(axis=0))[::-1]
 assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
 
 # %% [markdown]
-# The first rows of a digit are nearly always empty: there is little to say, and little is paid. Then the pen comes
-# down, and where it goes cannot be known from the rows above: that is what $z_t$ is for.
+# The first rows of a digit are nearly always empty: there is little to encode, so the KL is small. Then the pen comes
+# down, and the rows above do not determine where it goes: that is the information in $z_t$.
 #
-# Of 16 latents the model has use for a handful. The others' posterior equals their prior, at no cost. That is a
-# choice and not a fault. But what if **all** of them do that?
+# The model uses only a handful of its 16 latents. The posterior of the others equals their prior, at no cost. That is
+# the optimum for this model, not a fault. But what if **all** of them do that?
 #
 # ## Posterior collapse
 #
 # If $q(z_t \mid \cdot) = p(z_t \mid \cdot)$ for all latents, then KL = 0, $z$ is noise, and the VRNN is a plain RNN
-# with a complicated way of drawing random numbers. This is **collapse**. It needs two things: a decoder strong enough
-# to do without $z$, and a start at which $z$ is not yet worth its price.
+# with an expensive random input. This is **posterior collapse**. It has two causes: a decoder strong enough to do
+# without $z$, and an early phase in which $z$ does not yet pay for its KL.
 #
-# Both are easily had. The digits of `digits8` have 8 steps of 8 pixels, and $h_{t-1}$ remembers all rows before. We
-# write the training loop out, so that you see it once, with the weights of the KL as an argument:
+# Both are easy to produce. The digits of `digits8` have 8 steps of 8 pixels, and $h_{t-1}$ remembers all rows before.
+# We write the training loop out once, with the KL weights as an argument:
 
 
 # %%
 def fit(model, data, betas, epochs=40, batch=64, lr=5e-3):
-    """Trains with the KL weight betas[s] in step s; the rate falls to 0 along half a cosine."""
+    """Train with the KL weight betas[s] in step s; the learning rate falls to 0 along half a cosine."""
     optimiser, s = Adam(model.theta), 0
     for epoch in range(epochs):
         for x, lengths, _ in tv.data.batches(data.train, batch, seed=0, epoch=epoch):
@@ -537,10 +541,10 @@ assert active["KL at once"] == active["KL four times"] == 0 < 2 <= active["warm-
 assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_sequence > 3
 
 # %% [markdown]
-# Two models have collapsed, to the last latent. The warm-up has cured it: the same model, the same seed, the same
+# In two models every latent has collapsed. The warm-up prevents it, with the same model, the same seed and the same
 # number of steps.
 #
-# Is the cured model the better one, then? Look at the bound.
+# But is the model with warm-up better? Look at the bound.
 
 # %% tags=["volatile"]
 for name in ("KL at once", "KL four times"):
@@ -549,24 +553,24 @@ for name in ("KL at once", "KL four times"):
     assert 0 < ahead < 1
 
 # %% [markdown]
-# Both **collapsed** models have the higher bound, though by less than a nat. There is no contradiction in this: the
-# bound asks how well $x$ is predicted, not how. On eight rows of eight pixels the recurrence alone does that well,
-# and each nat that goes through $z$ has to be paid for. The cure gives you latents that mean something. Whether it
-# gives you a better bound is another question, and here the answer is no. (On the large digits it may be another:
-# train them with `warmup=0`, and compare.)
+# Both **collapsed** models have the higher bound, though by less than a nat. This is no contradiction: the bound
+# measures how well $x$ is predicted, not how the prediction is made. On eight rows of eight pixels the recurrence alone
+# predicts well, and every nat that goes through $z$ costs KL. Warm-up gives you latents that carry information. Whether
+# it gives you a better bound is another question, and here the answer is no. (The large digits may differ: train them
+# with `warmup=0` and compare.)
 #
-# Two things follow. Never read from a good bound that the latents are used: count them. And if you want the latents
-# (to look at, to control, to continue in several ways), say so in the objective, because the bound will not say it
-# for you.
+# Two conclusions follow. Never infer from a good bound that the latents are used: count the active ones. And if you
+# want latents (to inspect, to control, to continue in several ways), put that into the objective, because the bound
+# does not ask for them.
 #
 # ## The latent explorer
 #
-# Back to the large digits. Take one drawing, keep all its noise, and move one latent, at every step, from -2 to 2 of
-# the prior's own deviations:
+# Back to the large digits. Take one drawing, keep all its noise fixed, and shift one latent at every step by -2 to 2 of
+# the prior's own standard deviations:
 #
 # $$z_{t,j} = \mu_{0,j} + \sigma_{0,j}\, (\epsilon_{t,j} + \text{move}) .$$
 #
-# Whatever changes along a row comes from that latent alone. The rows are those that change the drawing most.
+# All changes along a row come from that one latent. The rows are those of the latents that change the drawing most.
 #
 # > **Function** `tinyvrnn.course.explorer.explore` · **held by**
 # > `tests/test_explorer.py::test_nothing_moved_is_a_sample_of_the_model`
@@ -575,11 +579,11 @@ for name in ("KL at once", "KL four times"):
 tv.course.explore(model, dims=4, seed=0, sliders=False)
 
 # %% [markdown]
-# One of the rows changes how much ink there is, more than threefold. Nobody asked for that: it is among the cheapest
-# things to know about a digit that its upper rows do not tell.
+# One of the latents changes the amount of ink more than threefold. No term of the objective asks for that: it is among
+# the cheapest things to encode about a digit that its upper rows do not determine.
 #
-# Now move $z$ at a single step only, at row 6. The rows above stay as they are, and the ink changes less. But even
-# one step can turn the drawing into another digit, and the rows below then follow: the state remembers what it is
+# Now shift $z$ at a single step only, at row 6. The rows above do not change, and the amount of ink changes less. But
+# even one step can turn the drawing into another digit, and the rows below follow: the state remembers what it is
 # drawing.
 
 # %% tags=["volatile"]
@@ -598,8 +602,8 @@ everywhere, once = max(inks.values(), key=lambda pair: np.ptp(pair[0]))
 assert everywhere.max() > 3 * everywhere.min() and np.ptp(once) < np.ptp(everywhere)
 
 # %% [markdown]
-# With widgets (JupyterLab, Notebook, VS Code) the next cell gives you the sliders. Choose another `seed` for another
-# digit. Where widgets don't run, the pictures above have to do.
+# In an environment with widgets (JupyterLab, Notebook, VS Code) the next cell shows sliders. Choose another `seed` for
+# another digit. Without widgets, use the pictures above.
 
 # %% tags=["volatile"]
 figure = tv.course.explore(model, dims=4, seed=0)
@@ -607,11 +611,13 @@ figure = tv.course.explore(model, dims=4, seed=0)
 # %% [markdown]
 # ## What you now know
 #
-# - Nats per step are a total over a total. A mean of means answers a question nobody asked.
-# - Clipping is one factor for all gradients, before the step. After the step it does nothing, and says nothing.
-# - Adam's step has no units: a mean gradient over its own root mean square, both corrected for their start at 0.
-# - With a KL weight below 1 the loss is no bound. Report with weight 1.
+# - Nats per step are a total divided by a total, not a mean of means.
+# - Clipping multiplies all gradients by one factor, before the step. After the step it has no effect, and nothing warns
+#   you.
+# - Adam's step has no units: it is a mean gradient divided by its root mean square, both corrected for their start at
+#   0.
+# - With a KL weight below 1 the negative loss is not a bound. Report the bound with weight 1.
 # - A good bound does not show that the latents are used. Count the active ones.
 #
-# On to [09 · How tight is the bound?](09_how_tight.ipynb): all of this maximised something *below* $\log p(x)$. How
-# far below?
+# Continue with [09 · How tight is the bound?](09_how_tight.ipynb): training maximises something *below* $\log p(x)$.
+# How far below?

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 10 · One code, two backends
 #
-# Every function you have read in this course runs on a GPU as it stands. Here is how that is done without a second
-# copy of anything, what "the same result" can mean on two machines, and what a GPU likes, which is not what a
-# processor likes.
+# Every function you have read in this course runs unchanged on a GPU. This notebook shows how that works without a
+# second copy of the code, what "the same result" means on two machines, and how the ideal workload of a GPU differs
+# from that of a CPU.
 #
-# *You need*: [07](07_backward_by_hand_2.ipynb) for the batched schedule. A GPU is **not** needed: where there is
-# none, a stand-in takes its place that refuses what a GPU refuses. *It takes* about an hour.
+# *You need*: [07](07_backward_by_hand_2.ipynb) for the batched schedule. You do **not** need a GPU: without one, the
+# notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about an hour.
 
 # %%
 # %matplotlib inline
@@ -27,18 +27,18 @@ tv.plots.use_style()
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## The seam
+# ## How arrays carry their backend
 #
-# A GPU has memory of its own. An array there is another kind of object, and NumPy's functions do not know it. CuPy is
-# a library with the same functions, under the same names, for arrays on a GPU. So the code of this package never says
-# `np.exp`. It asks the array whose functions to use:
+# A GPU has its own memory. An array there is a different kind of object, and NumPy's functions do not accept it. CuPy
+# is a library with the same functions, under the same names, for arrays on a GPU. So the code of this package never
+# says `np.exp`. It asks the array for its library:
 #
 # ```python
 # xp = namespace(a)      # numpy for a NumPy array, cupy for a CuPy array
 # y = xp.exp(a)
 # ```
 #
-# A backend is chosen **once**, where arrays are made. From then on the arrays carry it.
+# You choose a backend **once**, where arrays are created. From then on the arrays carry it.
 
 # %%
 tv.course.show(namespace)
@@ -47,27 +47,27 @@ tv.course.show(namespace)
 # > **Function** `tinyvrnn.backend.namespace` · **held by**
 # > `tests/test_backend.py::test_arrays_carry_their_backend`
 #
-# `get_backend(name)` gives the four things that the making of arrays needs: a name, the functions `xp`, a way there
+# `get_backend(name)` returns what you need to create arrays: a name, the functions `xp`, a way to the device
 # (`asarray`) and a way back (`to_host`). There are three names: `"numpy"`, `"cupy"`, and `"strict"`, the stand-in,
-# which computes on the processor and behaves like a device in all else.
+# which computes on the CPU but otherwise behaves like a device.
 #
-# The next cell takes the GPU if there is one. It is the only line of this notebook that differs between machines.
+# The next cell uses the GPU if there is one. It is the only line of this notebook that differs between machines.
 
 # %%
 host = get_backend("numpy")
 try:
     device = get_backend("cupy")
-    print("A GPU is here: the device of this notebook is cupy.")
+    print("Found a GPU: the device of this notebook is cupy.")
 except tv.BackendError:
     device = get_backend("strict")
-    print("No GPU here: the device of this notebook is strict, which computes on the processor.")
+    print("No GPU found: the device of this notebook is strict, which computes on the CPU.")
 
 # %% [markdown]
 # > **Function** `tinyvrnn.backend.get_backend` · **held by**
 # > `tests/test_backend.py::test_cupy_without_a_device_is_one_clear_sentence`
 #
-# Now one function, [06](06_backward_by_hand_1.ipynb)'s KL, on both. It is the same function object. Nothing is passed
-# to it but arrays.
+# Now call one function, the KL of [06](06_backward_by_hand_1.ipynb), on both. It is the same function object, and its
+# only arguments are arrays.
 
 # %%
 mu_z, mu_0 = rng.standard_normal((2, 5, 3))
@@ -84,12 +84,12 @@ print("the device's KL equals the host's to 12 digits")
 # %% [markdown]
 # ### Exercise 10.1 (write): one function for every backend
 #
-# Write $y_b = \log \frac1K \sum_k e^{a_{kb}}$ with the functions of `xp` alone, for `a` $(K, B)$. (It is what the
-# tighter bounds of [09](09_how_tight.ipynb) end with.) The entries reach $\pm 900$, where $e^a$ overflows or
-# vanishes, so take something off before `exp` and put it back after `log`.
+# Write $y_b = \log \frac1K \sum_k e^{a_{kb}}$ using only the functions of `xp`, for `a` $(K, B)$. (The tighter bounds
+# of [09](09_how_tight.ipynb) end with this.) The entries reach $\pm 900$, where $e^a$ overflows or underflows, so
+# subtract something before `exp` and add it back after `log`.
 #
-# The grader's arrays live on a device of its own. It refuses NumPy's functions, and whatever would fetch an array.
-# Sizes are in `a.shape`.
+# The grader's arrays are on a device of its own. It refuses NumPy's functions and everything that would copy an array
+# to the host. Sizes are in `a.shape`.
 
 
 # %%
@@ -105,19 +105,19 @@ def my_log_mean_exp(xp, a):
 tv.course.check("10.1", my_log_mean_exp)
 
 # %% [markdown]
-# ## The same result: how far?
+# ## How equal are the results?
 #
-# Floating-point addition is not associative. A sum over a thousand numbers has a thousand roundings, and which ones
-# depends on the order. A processor adds in one order, a GPU with thousands of lanes in another. So two right programs
-# differ in their last digits, and "equal to the last bit" is the wrong question.
+# Floating-point addition is not associative. A sum of a thousand numbers is rounded a thousand times, and the rounding
+# depends on the order. A CPU adds in one order, a GPU with thousands of lanes in another. So two correct programs
+# differ in their last digits, and testing for bitwise equality is the wrong test.
 #
-# How much is rounding? Here are 4,096 numbers, added in float32 in 500 random orders, and compared with their sum in
-# float64.
+# How large are the rounding errors? Here 4,096 numbers are added in float32 in 500 random orders, and compared with
+# their sum in float64.
 
 # %%
 values = rng.random(4096).astype(np.float32)
 exact = values.astype(np.float64).sum()
-sums = np.array([np.cumsum(rng.permutation(values))[-1] for _ in range(500)])  # cumsum adds one after the other
+sums = np.array([np.cumsum(rng.permutation(values))[-1] for _ in range(500)])  # cumsum adds one number after another
 errors = (sums - exact) / exact
 
 figure, axes = plt.subplots(figsize=(6, 2.8))
@@ -131,16 +131,16 @@ pairwise = abs(float(values.sum()) - exact) / exact
 assert len(set(sums.tolist())) > 20 and np.abs(errors).max() < 1e-4 and pairwise < 1e-6
 
 # %% [markdown]
-# (`values.sum()` stays below one millionth: NumPy adds blocks, then the sums of blocks, so that no number takes part
-# in thousands of roundings.)
+# (`values.sum()` has an error below one millionth: NumPy adds blocks, then the sums of blocks, so that no number takes
+# part in thousands of roundings.)
 #
-# So parity has a tolerance: in float64 about 12 digits, in float32 about 5. A bug is seldom that small. Compared is
+# So the test needs a tolerance: about 12 digits in float64, about 5 in float32. Bugs are seldom that small. We compare
 # the whole model: the bound, and every entry of its gradient.
 
 
 # %%
 def decade(a, b, floor):
-    """The power of ten above the error of b, relative to the largest entry of a; not below the floor."""
+    """The power of ten above the error of b relative to the largest entry of a, but at least `floor`."""
     error = float(np.abs(b - a).max() / np.abs(a).max())
     return int(np.ceil(np.log10(max(error, 10.0**floor))))
 
@@ -163,19 +163,19 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 # > **Function** `tinyvrnn.models.schedule.sequence_backward` · **held by**
 # > `tests/test_schedule.py::test_numpy_and_strict_give_the_same_bits`
 #
-# The noise `eps` is the same for both: two random generators on two machines would give two models, and there would be
-# nothing to compare. Training works the same way: each number of `eps` depends on its position alone
-# (`tinyvrnn/arrays/noise.py`), so a device computes all of them at once and, up to rounding, gets NumPy's numbers.
+# Both backends get the same noise `eps`: two random generators on two machines would give two different results, and
+# there would be nothing to compare. Training works the same way: each number of `eps` depends only on its position
+# (`tinyvrnn/arrays/noise.py`), so a device computes all of them in parallel and, up to rounding, gets NumPy's numbers.
 #
 # ## What strict refuses
 #
-# A GPU works while the host goes on: a call puts work in a queue and returns at once. The queue runs dry when the
-# host asks for a **value**. Then the host waits for the device, and the device for the host. One such line in a loop,
-# and a fast device is slow. Nothing fails, so nobody looks.
+# A GPU works asynchronously: a call puts work into a queue and returns at once. When the host asks for a **value**, it
+# has to wait until the queue is empty, and then the device has to wait for the host. One such line in a loop makes a
+# fast device slow. Nothing fails, so nobody notices.
 #
-# CuPy refuses the worst of it: a host array next to a device array, and conversion that nobody asked for. `strict`
-# refuses the same on any laptop, and some more: NumPy's own functions (CuPy lends its own to a few of them), and
-# every function that is not on a list of those known to be in both libraries. It does so in words:
+# CuPy refuses the worst cases: mixing host and device arrays, and implicit conversion. `strict` refuses the same on any
+# laptop, and more: NumPy's own functions (CuPy implements a few of them for its arrays), and every function that is not
+# on a list of those known to exist in both libraries. Its error messages say why:
 
 
 # %%
@@ -184,7 +184,7 @@ a, h = strict.asarray(np.ones((3, 2))), np.ones((3, 2))
 
 
 def refusal(line):
-    """What is said when it refuses."""
+    """The error message of a refused line."""
     try:
         line()
     except (TypeError, AttributeError) as error:
@@ -210,8 +210,8 @@ assert refusal(lambda: to_host(a) + h) == "(no objection)"
 #
 # ### Exercise 10.2 (predict): what strict refuses
 #
-# With `a` on the device, `h` on the host, and `xp = strict.xp`: which of these lines are refused? Answer with a set
-# of letters, e.g. `{"A", "D"}`.
+# With `a` on the device, `h` on the host, and `xp = strict.xp`: which of these lines are refused? Answer with a set of
+# letters, e.g. `{"A", "D"}`.
 #
 # | | line | | line |
 # |---|---|---|---|
@@ -243,19 +243,19 @@ lines = {
 print("refused:", ", ".join(letter for letter, line in lines.items() if refusal(line) != "(no objection)"))
 
 # %% [markdown]
-# F is allowed, though it fetches: `float(...)` says so to whoever reads it, and now and then a value is needed. But
-# it is **counted**.
+# F is allowed, although it copies a value to the host: `float(...)` makes that visible to the reader, and sometimes you
+# need a value. But it is **counted**.
 #
-# ## Counting what crosses
+# ## Counting transfers
 #
-# `tinyvrnn.backend.transfers` counts the arrays and scalars that go there and come back on `strict`. A step of
-# training should cross a fixed, small number of times: the batch in, the loss out. Above all, the number must not
-# grow with the number of steps $T$.
+# `tinyvrnn.backend.transfers` counts the arrays and scalars that `strict` copies to the device and back. A training
+# step should make a small, fixed number of transfers: the batch to the device, the loss back. Above all, the number
+# must not grow with the number of steps $T$.
 
 
 # %%
 def crossings(T, per_step=False):
-    """(there, back) of one gradient; per_step: somebody adds up the KL as Python numbers."""
+    """(to the device, to the host) for one gradient; per_step: with the KL summed as Python numbers."""
     model = tv.VRNN(6, 10, 4, backend="strict", seed=1)
     x, eps = np.zeros((T, 8, 6), dtype="float32"), np.zeros((T, 8, 4), dtype="float32")
     transfers.reset()
@@ -276,21 +276,21 @@ good, bad = [sum(crossings(T)) for T in Ts], [sum(crossings(T, per_step=True)) f
 
 figure, axes = plt.subplots(figsize=(6, 2.9))
 axes.plot(Ts, bad, "s--", color=tv.plots.COLOURS[1], label="float() at each step")
-axes.plot(Ts, good, "o-", color=tv.plots.COLOURS[0], label="loss_and_grads, and the loss fetched once")
-axes.set(xlabel="steps T", ylabel="transfers", title="What crosses must not grow with T", ylim=(0, None), xticks=Ts)
+axes.plot(Ts, good, "o-", color=tv.plots.COLOURS[0], label="loss_and_grads, one float() at the end")
+axes.set(xlabel="steps T", ylabel="transfers", title="Transfers must not grow with T", ylim=(0, None), xticks=Ts)
 axes.legend()
 
-print("loss_and_grads and one look at the loss, for T = 5 ... 40:", good)
+print("transfers of loss_and_grads and float(loss), for T = 5 ... 40:", good)
 assert len(set(good)) == 1 and good[0] <= 4 and bad == [T + 2 for T in Ts]
 
 # %% [markdown]
 # > **Function** `tinyvrnn.models.vrnn.VRNN.loss_and_grads` · **held by**
 # > `tests/test_backend.py::test_transfers_do_not_grow_with_the_number_of_steps`
 #
-# ### Exercise 10.3 (predict): how many?
+# ### Exercise 10.3 (predict): how many transfers?
 #
-# `model` is on `strict`; `x` and `eps` are host arrays, and no lengths are given. How many transfers, there and back
-# together, does this make?
+# `model` is on `strict`; `x` and `eps` are host arrays, and no lengths are given. How many transfers, in both
+# directions together, does this code make?
 #
 # ```python
 # for step in range(10):
@@ -324,15 +324,15 @@ for _ in range(10):
     optimiser.step(model.theta, grads)
     counted.append(transfers.total)
 float(loss)
-print("after each step:", *counted, "  and in the end:", transfers.total)
+print("after each step:", *counted, "  and at the end:", transfers.total)
 
 # %% [markdown]
-# The `if` is the one to look at. It reads like a comparison, but Python needs to **know** the answer to go on, so the
-# whole queue has to be worked off first. That is an implicit transfer, and it stands in the middle of the step.
+# Look at the `if`. It reads like a comparison, but Python has to **know** the result to continue, so it waits until the
+# whole queue has been processed. This is an implicit transfer in the middle of the step.
 #
-# ### Exercise 10.4 (bug): the transfer that nobody wrote
+# ### Exercise 10.4 (bug): the implicit transfer
 #
-# Clipping, as it is usually written. Mend it so that nothing is fetched: same results, no `if`, no `float`.
+# This is clipping as it is usually written. Fix it so that it makes no transfer: same results, no `if`, no `float`.
 #
 # ```python
 # def clip(xp, g, max_norm):
@@ -356,16 +356,16 @@ def my_clip(xp, g, max_norm):
 tv.course.check("10.4", my_clip)
 
 # %% [markdown]
-# ## What a GPU likes
+# ## The workload a GPU needs
 #
-# A call on a GPU is a **launch**: the host describes the work and queues it. That takes some ten microseconds,
-# whether the work is ten numbers or ten million. So a GPU likes **few launches, each with much to do**.
+# A call on a GPU is a **launch**: the host describes the work and puts it into the queue. That takes some ten
+# microseconds, whether the work is ten numbers or ten million. So a GPU needs **few launches with much work each**.
 #
-# A recurrent network is the opposite: step $t$ cannot begin before step $t - 1$ has ended. That is why the schedule
-# of [07](07_backward_by_hand_2.ipynb) takes all it can out of the loop. Likelihood, generation, prior and KL, and
-# every weight gradient, run once for all $T$ steps, as one product with $T B$ rows. In the loop stays what truly
-# waits. And what stays is **fused**: all that a step does to the entries of its arrays between two products is one
-# function, of which a GPU makes one launch. Above NumPy's lines stands what it does with each entry, in C++:
+# A recurrent network is the opposite: step $t$ cannot begin before step $t - 1$ has ended. That is why the schedule of
+# [07](07_backward_by_hand_2.ipynb) moves as much as possible out of the loop. Likelihood, generation, prior and KL, and
+# every weight gradient, run once for all $T$ steps, as one product with $T B$ rows. Only the sequential part stays in
+# the loop, and that part is **fused**: all elementwise operations between two products form one function, which a GPU
+# runs as one launch. The decorator contains the C++ code for one entry of the arrays; the body is the NumPy version:
 #
 # > **Function** `tinyvrnn.distributions.gaussian.draw` · **held by**
 # > `tests/test_kernels.py::test_an_operation_is_what_numpy_does_in_its_place`
@@ -374,12 +374,12 @@ tv.course.check("10.4", my_clip)
 tv.course.show(tv.distributions.gaussian.draw)
 
 # %% [markdown]
-# `strict` counts the launches that a device would have made, in `tinyvrnn.backend.launches`.
+# `strict` counts the launches that a device would make, in `tinyvrnn.backend.launches`.
 
 
 # %%
 def count(module, T, B=8):
-    """Launches of forward and backward of a whole sequence, by one of the two schedules; and dL/dW of the GRU."""
+    """Launches of forward and backward over a sequence, in one of the two schedules; and dL/dW of the GRU."""
     model = tv.VRNN(6, 10, 4, backend="strict", seed=1)
     draw = np.random.default_rng(T)
     x, eps, ones = (draw.random(shape).astype("float32") for shape in ((T, B, 6), (T, B, 4), (T, B)))
@@ -394,31 +394,29 @@ def count(module, T, B=8):
 # %%
 literal, batched = ([count(module, T) for T in Ts] for module in (stepwise, schedule))
 for (_, a), (_, b) in zip(literal, batched):
-    assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()  # the same gradient, by both
+    assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()  # both give the same gradient
 
 literal, batched = [n for n, _ in literal], [n for n, _ in batched]
 figure, axes = plt.subplots(figsize=(6, 3))
-axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as the paper writes it")
+axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as in the paper")
 axes.plot(Ts, batched, "o-", color=tv.plots.COLOURS[0], label="batched schedule")
-axes.set(
-    xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts
-)
+axes.set(xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts)
 axes.legend()
 
 each = [(counts[-1] - counts[0]) / (Ts[-1] - Ts[0]) for counts in (literal, batched)]
-print(f"launches for each further step: {each[0]:.0f} step by step, {each[1]:.0f} in the batched schedule")
+print(f"launches per additional step: {each[0]:.0f} step by step, {each[1]:.0f} in the batched schedule")
 assert each[0] > 2 * each[1] and np.allclose(np.diff(batched) / np.diff(Ts), each[1])
 
 # %% [markdown]
-# The line is straight: so many launches a step, and a fixed number outside the loop. Of the batched schedule's 22 a
-# step, 11 are matrix products.
+# The line is straight: a fixed number of launches per step, plus a fixed number outside the loop. Of the 22 launches
+# per step in the batched schedule, 11 are matrix products.
 #
-# ### Exercise 10.5 (derive): what a device is paid for
+# ### Exercise 10.5 (derive): the time of a training step
 #
-# A step of training has `in_loop` launches for each of $T$ steps and `once` launches outside the loop. A launch costs
-# `launch` seconds. The arithmetic is `work` operations $(N,)$, for $N$ batch sizes, and the device does `rate` of
-# them a second. Take the plain estimate that the two add up. Derive the time of a step, in seconds, and the **share**
-# of it that goes into launches.
+# A training step has `in_loop` launches for each of $T$ steps and `once` launches outside the loop. A launch costs
+# `launch` seconds. The arithmetic is `work` operations $(N,)$, for $N$ batch sizes, and the device does `rate` of them
+# per second. Assume that the two times add up. Derive the time of a training step, in seconds, and the **share** of it
+# that is spent on launches.
 
 
 # %%
@@ -435,13 +433,13 @@ def my_step_time(work, in_loop, once, T, launch, rate):
 tv.course.check("10.5", my_step_time)
 
 # %% [markdown]
-# Put numbers in: $10^{-5}$ s a launch, $10^{13}$ operations a second, $T = 28$, a model of the course's size, and the
-# counts from above. The number of launches does not depend on the batch. The work grows with it.
+# Now insert numbers: $10^{-5}$ s per launch, $10^{13}$ operations per second, $T = 28$, a model of the course's size,
+# and the launch counts from above. The number of launches does not depend on the batch size; the work grows with it.
 
 # %%
 batch = 2 ** np.arange(3, 15)
 parameters = tv.VRNN(28, 128, 16).theta.size
-work = 6.0 * parameters * 28 * batch  # 2 operations for each weight and row, and twice that backward
+work = 6.0 * parameters * 28 * batch  # forward: 2 operations per weight and row; backward: twice as many
 fixed = batched[0] - each[1] * Ts[0]
 waiting = {"step by step": 28 * each[0], "batched schedule": 28 * each[1] + fixed}
 
@@ -450,30 +448,30 @@ for (name, n), style, colour in zip(waiting.items(), ("s--", "o-"), (1, 0)):
     share = 1e-5 * n / (1e-5 * n + work / 1e13)
     axes.semilogx(batch, 100 * share, style, base=2, color=tv.plots.COLOURS[colour], label=name)
     assert share[0] > 0.9 and share[-1] < share[0]
-axes.set(xlabel="sequences in a batch", ylabel="share of launches, per cent", ylim=(0, 102))
+axes.set(xlabel="sequences in a batch", ylabel="time spent on launches, per cent", ylim=(0, 102))
 axes.set_title("An estimate: a small batch leaves a GPU idle")
 axes.legend()
 
 assert waiting["step by step"] > 1.5 * waiting["batched schedule"]
 
 # %% [markdown]
-# At a batch of 8, nearly all of the time is launches, by either schedule: this model is too small for a GPU, and a
-# processor may well win. Larger batches and wider layers are nearly free until the lines come down. That is the whole
-# of "GPUs like large products".
+# At a batch size of 8, nearly all of the time is spent on launches, in either schedule: this model is too small for a
+# GPU, and a CPU may well be faster. Larger batches and wider layers are nearly free until the curves start to fall.
+# This is why GPUs need large products.
 
 # %% [markdown]
 # ## Timings
 #
-# Now by the clock, on this machine. Bars show **sequences per second**, relative to the first bar. If time were all
-# overhead, a batch twice as large would take no longer, and each bar would be twice the one before. If it were all
-# arithmetic, the bars would be equal. (These numbers are your machine's, and differ from run to run.)
+# Now we measure on this machine. Bars show **sequences per second**, relative to the first bar. If all time were
+# overhead, a batch twice as large would take no longer, and each bar would be proportional to its batch size. If all
+# time were arithmetic, the bars would be equal. (The figures depend on your machine and differ from run to run.)
 
 # %% tags=["volatile"]
 backends = [host] if device.name == "strict" else [host, device]
 
 
 def seconds(backend, batch=32, hidden=64, T=20, repeats=5):
-    """The best of a few gradients; fetching the loss makes a device finish its work."""
+    """The fastest of a few gradients; float() waits until the device has finished."""
     model = tv.VRNN(28, hidden, 16, backend=backend.name, seed=0)
     x, eps = np.zeros((T, batch, 28), dtype="float32"), np.zeros((T, batch, 16), dtype="float32")
     times = []
@@ -497,18 +495,18 @@ for (left, right), backend, colour in zip(grid, backends, tv.plots.COLOURS):
     right.set(xlabel="width H of state and layers", title=f"{backend.name}: width (batch of 32)")
 
 # %% [markdown]
-# On a processor the left bars rise at first: a batch of 1 costs nearly as much as one of 4, because Python's own
-# overhead is a launch too. Then they level off: the cores are busy. On the right, twice the width is four times the
-# arithmetic, but at first much less than four times the time, for the same reason.
+# On a CPU the left bars rise at first: a batch of 1 costs nearly as much as one of 4, because Python's overhead per
+# call acts like a launch. Then they level off: the cores are busy. On the right, twice the width is four times the
+# arithmetic, but at first it takes much less than four times as long, for the same reason.
 #
-# ## One thread, or many?
+# ## One thread or many?
 #
-# NumPy hands matrix products to a BLAS library, which splits a product over all cores. For a product of a thousand
-# rows and columns that pays. For one of 32 rows, as in the loop, handing out the pieces and waiting for all of them
-# takes longer than the product, and the waiting threads hold the cores.
+# NumPy passes matrix products to a BLAS library, which can split a product over all cores. For a product of a thousand
+# rows and columns that pays off. For one of 32 rows, as in the loop, distributing the parts and waiting for all of them
+# takes longer than the product itself, and the waiting threads occupy the cores.
 #
-# So the package asks BLAS for **one** thread, and uses the cores in another way: each takes a slice of the batch, for
-# the whole step, and they meet once at the end.
+# So the package lets BLAS use **one** thread, and uses the cores differently: each core computes a slice of the batch
+# for the whole step, and their gradients are added once at the end.
 
 # %%
 tv.course.show(tv.backend.blas_threads.__wrapped__)
@@ -536,21 +534,21 @@ for rows, width, repeats in ((32, 100, 2000), (1024, 1024, 10)):
     print(f"({rows}, {width}) @ ({width}, {width}):  one thread {1e6 * one:9.1f} µs, all {1e6 * many:9.1f} µs")
 
 # %% [markdown]
-# Which of two figures in a row is smaller depends on the machine, and on what else it does. On the one where the
-# package was timed, two slices of the batch with one BLAS thread each, in two processes, beat everything else that was
-# tried for models of a course's size; large models (2.5 million parameters and more) get all of BLAS's threads. The
-# figures are in `docs/performance.md`.
+# Which of the two figures in a row is smaller depends on the machine and its load. On the machine where the package was
+# timed, two slices of the batch in two processes, with one BLAS thread each, were the fastest option for models of the
+# course's size; large models (2.5 million parameters and more) get all BLAS threads. The figures are in
+# `docs/performance.md`.
 #
-# A GPU decides the other way, for the same reason: it has thousands of lanes, so it needs one large piece of work and
-# not many small ones. That is why slices of a batch are for processors, and on a device the batch stays whole.
+# For a GPU the opposite holds, for the same reason: it has thousands of lanes, so it needs one large piece of work, not
+# many small ones. That is why the batch is sliced on CPUs only and stays whole on a device.
 #
 # ## What you now know
 #
-# - Arrays carry their backend; functions ask `namespace(a)`. One code, and one file that imports CuPy.
-# - Two right programs differ by rounding: about $10^{-12}$ in float64, $10^{-5}$ in float32. Ask for that, not for
-#   bits.
-# - `float`, `if` and `np.asarray` fetch. One of them in a loop over time, and the device waits $T$ times.
-# - What crosses can be counted, so it can be tested, without a GPU.
-# - Few launches, large products: what does not have to wait in the loop should not be in it.
+# - Arrays carry their backend; functions ask `namespace(a)`. There is one code base, and one file that imports CuPy.
+# - Two correct programs differ by rounding: about $10^{-12}$ in float64, $10^{-5}$ in float32. Test with a tolerance,
+#   not for equal bits.
+# - `float`, `if` and `np.asarray` transfer data. One of them in a loop over time makes the device wait $T$ times.
+# - Transfers can be counted, so they can be tested, even without a GPU.
+# - Few launches, large products: only what is sequential belongs in the loop.
 #
-# On to [11 · The bug museum](11_the_bug_museum.ipynb).
+# Continue with [11 · The bug museum](11_the_bug_museum.ipynb).

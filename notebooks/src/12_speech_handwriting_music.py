@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 12 · Speech, handwriting, music
 #
-# The paper ends with a table: five data sets, five models, one number each. Here is that experiment at course size.
-# You train the VRNN and the plain RNN on speech, on handwriting and on music, and ask of each the same question:
-# **does $z$ pay for itself?** Three data sets, three answers, and one reason behind them.
+# The paper ends with a table: five data sets, five models, one number each. Here is that experiment at course size. You
+# train the VRNN and the plain RNN on speech, handwriting and music, and ask the same question of each data set: **is
+# $z$ worth its KL?** The three answers differ, for one common reason.
 #
 # *You need*: [01](01_sequences_and_the_rnn.ipynb) for mixtures, [05](05_the_elbo_line_by_line.ipynb) for the bound,
-# [08](08_training.ipynb) for warm-up and collapse. *It takes* about an hour and a half; the training, half a minute.
+# [08](08_training.ipynb) for warm-up and collapse. *It takes* about an hour and a half; the training takes half a
+# minute.
 
 # %%
 # %matplotlib inline
@@ -32,7 +33,7 @@ blue, orange, green, *_ = tv.plots.COLOURS
 
 
 def trained(kind, data, model_options, **options):
-    """A model of `kind` trained on data, with one worker: the same sums in the same order on any number of cores."""
+    """A model of `kind` trained on data. With one worker the order of summation does not depend on the cores."""
     model = kind(data.x_dim, **({"z_dim": 8} if kind is tv.VRNN else {}), layers=1, **model_options)
     tv.train(model, data, lr=1e-2, workers=1, progress=False, seed=model.seed, **options)
     return model
@@ -41,24 +42,25 @@ def trained(kind, data, model_options, **options):
 # %% [markdown]
 # ## What Table 1 of the paper measured
 #
-# Four of its data sets are speech: recordings at 16,000 samples a second, a step $x_t$ being 200 samples of the
-# **waveform**. The fifth is handwriting, the path of a pen on a whiteboard. On each, five models: an RNN whose output
-# is one Gaussian or a mixture of twenty, a VRNN with either, and a VRNN whose prior does not look at the past. What
-# is printed is the mean of $\log p(x)$ over test sequences, in nats. For an RNN it is exact. For a VRNN there is the
-# bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$.
+# Four of its data sets are speech: recordings at 16,000 samples per second, where a step $x_t$ is 200 samples of the
+# **waveform**. The fifth is handwriting, the path of a pen on a whiteboard. Each data set has five models: an RNN whose
+# output is one Gaussian or a mixture of twenty, a VRNN with either, and a VRNN whose prior does not depend on the past.
+# The table gives the mean of $\log p(x)$ over the test sequences, in nats. For an RNN it is exact. For a VRNN there is
+# the bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$.
 #
-# Its message: **$z$ helps most where the output is a single Gaussian. A mixture alone closes much of that gap**, on
-# handwriting nearly all of it. You will see that message again below, on other data.
+# The main result: **$z$ helps most if the output is a single Gaussian. A mixture alone closes much of that gap**, on
+# handwriting nearly all of it. You will see the same result below, on other data.
 #
-# But you will see none of its numbers. A density has a **unit**. Let $y$ be the data divided by a scale, $y_{tj} =
-# x_{tj} / \sigma_j$ (a shift changes nothing). A small box of $x$ is a small box of $y$, with the same probability:
+# But you will not see the paper's numbers. A density has a **unit**. Let $y$ be the data divided by a scale, $y_{tj} =
+# x_{tj} / \sigma_j$ (a shift changes nothing). A small box around $x$ corresponds to a small box around $y$, with the
+# same probability:
 #
 # $$p_x(x) \prod_{t,j} \mathrm d x_{tj} = p_y(y) \prod_{t,j} \mathrm d y_{tj}
 # = p_y(y) \prod_{t,j} \frac{\mathrm d x_{tj}}{\sigma_j}
 # \quad\Rightarrow\quad
 # \log p_x(x) = \log p_y(y) - T \sum_{j=1}^{X} \log \sigma_j .$$
 #
-# The last term has nothing to do with how good a model is, and it can be as large as you like:
+# The last term does not depend on the model, and it can be arbitrarily large:
 
 # %%
 half_a_second = 8000  # samples
@@ -66,14 +68,14 @@ print(f"half a second of sound, twice as loud: {half_a_second * np.log(2):.0f} n
 assert half_a_second * np.log(2) > 5000
 
 # %% [markdown]
-# So compare two log-likelihoods only where the data are the same, in the same unit, and (an RNN's figure being exact
-# and a VRNN's a bound) remember which is which. `Data.units` says what a set of this package is measured in.
+# So compare two log-likelihoods only on the same data, in the same unit, and remember which of them is exact (an RNN's)
+# and which is a bound (a VRNN's). `Data.units` states the unit of each data set of this package.
 #
 # > **Function** `tinyvrnn.data.load_data` · **held by**
 # > `tests/test_data_baselines.py::test_raw_and_standardised_differ_by_the_change_of_variables`
 #
-# Is the formula right? The `marginal Gaussian` baseline fits a mean and a deviation to each number. It can be fitted
-# to raw data or to standardised ones, and that makes no difference to it but the unit:
+# Is the formula right? The `marginal Gaussian` baseline fits a mean and a standard deviation to each number. It can be
+# fitted to raw data or to standardised data, and the two differ only in the unit:
 
 # %%
 vowels, raw = tv.load_data("vowels"), tv.load_data("vowels", standardise=False)
@@ -86,9 +88,9 @@ assert abs(standard_nats - raw_nats - shift) < 1e-2 < abs(shift)
 # %% [markdown]
 # ### Exercise 12.1 (derive): from one unit to the other
 #
-# `log_p` $(B,)$ are log-densities of $B$ sequences of **standardised** data, in nats. Return those of the **raw**
-# data, $(B,)$, in nats; and one number, how many **bits per step** of raw data the whole set takes: $- \log_2 p$,
-# total over total. (`np.log(2)` is a float64, and makes one of a float32; `float(np.log(2))` does not.)
+# `log_p` $(B,)$ are log-densities of $B$ sequences of **standardised** data, in nats. Return those of the **raw** data,
+# $(B,)$, in nats; and the number of **bits per step** of raw data for the whole set: $- \log_2 p$, total over total.
+# (`np.log(2)` is a float64 and promotes float32 arrays; `float(np.log(2))` does not.)
 
 
 # %%
@@ -106,10 +108,10 @@ tv.course.check("12.1", my_raw_units)
 # %% [markdown]
 # ## Speech
 #
-# `vowels` holds nine men saying the two Japanese vowels *ae*: 230 utterances to train on. A step is a frame of 25.6
-# milliseconds, every 6.4 milliseconds. But its twelve numbers are no waveform: they are *cepstrum coefficients*, a
-# smooth outline of the frame's spectrum. The pitch of the voice and the phases are gone, and a sound cannot be had
-# back from what is left. So there is nothing to listen to in this section, and the package says so:
+# `vowels` contains nine men saying the two Japanese vowels *ae*: 230 utterances to train on. A step is a frame of 25.6
+# milliseconds, every 6.4 milliseconds. But its twelve numbers are not a waveform: they are *cepstrum coefficients*,
+# which describe the smoothed spectrum of the frame. They do not contain the pitch of the voice or the phases, so the
+# waveform cannot be reconstructed from them. There is nothing to listen to in this section, and the package says so:
 
 # %%
 print(vowels)
@@ -122,8 +124,8 @@ print(refusal)
 assert "sound" in refusal and not vowels.medium
 
 # %% [markdown]
-# One Gaussian for each of the twelve numbers, in an RNN and in a VRNN of the same size, each trained twice, from
-# other weights, in another order:
+# We model each of the twelve numbers with one Gaussian, in an RNN and in a VRNN of the same size. Each is trained
+# twice, with different initial weights and a different order of the data:
 
 # %%
 warmup = {tv.RNN: 0, tv.VRNN: 5}
@@ -139,7 +141,7 @@ scores = {name: tv.to_host(model.elbo(x, lengths)).astype(float) for name, model
 floors = tv.data.baselines(vowels)
 
 # %%
-print("nats per test utterance, to the nearest whole")
+print("nats per test utterance, rounded")
 for name, value in floors.items():
     print(f"{name:18} exact  {value:5.0f}")
 for (name, seed), value in scores.items():
@@ -147,9 +149,10 @@ for (name, seed), value in scores.items():
     print(f"{name + ', seed ' + str(seed):18} {what}  {value.mean():5.0f}")
 
 # %% [markdown]
-# How much of that is noise? There are two kinds. The test set is a draw of 370 utterances: since both models see the
-# same ones, take the difference **utterance by utterance**, and its standard error. And training is a draw, of
-# initial weights and order: that shows only between seeds, and no standard error over utterances contains it.
+# How much of that is noise? There are two sources. The test set is a sample of 370 utterances: since both models see
+# the same ones, take the difference **utterance by utterance**, and its standard error. And training is random, through
+# the initial weights and the order of the data: that shows only between seeds, and no standard error over utterances
+# includes it.
 
 # %%
 between = {seed: scores["VRNN", seed] - scores["RNN", seed] for seed in (0, 1)}
@@ -161,7 +164,7 @@ for seed, style in ((0, "o"), (1, "s")):
 axes.axvline(0, color="0.6", linewidth=1)
 axes.set(yticks=[0, 1], yticklabels=["seed 0", "seed 1"], ylim=(-0.6, 1.6), xlim=(-20, 20))
 axes.set(xlabel="VRNN's bound - RNN's log p(x), nats per utterance, ± 2 standard errors")
-axes.set_title("On vowels, z earns little or nothing")
+axes.set_title("On vowels, z gains little or nothing")
 
 assert min(v.mean() for v in scores.values()) > floors["AR(1)"] + 5 > floors["marginal Gaussian"] + 100
 assert max(abs(d.mean()) for d in between.values()) < 15
@@ -176,28 +179,29 @@ for place in grid[1]:
     place.set(xlabel="step")
 for place, who in zip(grid[:, 0], ("test", "VRNN")):
     place.set(ylabel=f"{who}: coefficient")
-figure.colorbar(picture, ax=grid, label="deviations")
-figure.suptitle("Four utterances, and four drawn from the VRNN: slow drifts, all twelve at once", x=0.01, ha="left")
+figure.colorbar(picture, ax=grid, label="standard deviations")
+figure.suptitle("Four utterances, and four samples of the VRNN: slow drifts, all twelve at once", x=0.01, ha="left")
 assert drawn.shape == (18, 4, 12)
 
 # %% [markdown]
-# Both models beat the autoregression. But read the two intervals together: whatever the one seed says in favour of a
-# model, the other need not say, though each interval is honest about the test set. Between two runs lie several nats.
-# To call one of these models better would take many seeds, or a larger difference.
+# Both models beat the autoregression. But look at the two intervals together: one seed may favour a model that the
+# other seed does not, although each interval is correct for the test set. Two training runs differ by several nats. To
+# call one of these models better, you would need many seeds or a larger difference.
 #
-# Is that a failure of the VRNN? Its output has twelve independent Gaussians, and $z$ could tie them together. Is
-# there anything to tie? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean log-density is
+# Is that a failure of the VRNN? Its output has twelve independent Gaussians, and $z$ could make them dependent. Is
+# there any dependence to model? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean
+# log-density is
 #
 # $$- \tfrac12 \log \det(2 \pi S) - \tfrac12 \mathrm E\big[(x - m)^\top S^{-1} (x - m)\big]
 # = - \tfrac12 \log \det(2 \pi S) - \tfrac X2 ,$$
 #
-# since the last mean is the trace of $S^{-1} S$. Without ties only the diagonal of $S$ is left, the squares of the
-# deviations $s_j$. With $C$ the correlations, $S_{ij} = s_i C_{ij} s_j$, so $\det S = \det C \prod_j s_j^2$, and what
-# the ties are worth is
+# since the last mean is the trace of $S^{-1} S$. Without correlations only the diagonal of $S$ is left, with the
+# variances $s_j^2$. With the correlation matrix $C$, $S_{ij} = s_i C_{ij} s_j$, so $\det S = \det C \prod_j s_j^2$, and
+# the correlations are worth
 #
 # $$- \tfrac12 \log \det S + \tfrac12 \sum_j \log s_j^2 = - \tfrac12 \log \det C \quad \text{nats per step.}$$
 #
-# Apply it to the data, and to what the RNN's prediction leaves over, $(x_t - \mu_t) / \sigma_t$:
+# Apply it to the data, and to the residuals of the RNN's prediction, $(x_t - \mu_t) / \sigma_t$:
 
 # %%
 real = np.arange(len(x))[:, None] < lengths
@@ -207,24 +211,24 @@ _, cache = rnn.sequence_forward(params, x, model.likelihood)
 (mu, sigma), _ = equations.predict_forward(params["predict"], cache.loop.h[:-1], model.likelihood)
 tie = {
     name: -0.5 * np.linalg.slogdet(np.corrcoef(values[real].T))[1]
-    for name, values in (("the data", x), ("what prediction leaves over", (x - mu) / sigma))
+    for name, values in (("the data", x), ("the residuals", (x - mu) / sigma))
 }
 for name, worth in tie.items():
-    print(f"{name:28} ties are worth {worth:.0f} nats per step, to the nearest whole")
-assert tie["what prediction leaves over"] < 1 < 2.5 < tie["the data"]
+    print(f"{name:14} correlations are worth {worth:.0f} nats per step, rounded")
+assert tie["the residuals"] < 1 < 2.5 < tie["the data"]
 
 # %% [markdown]
-# Twelve coefficients say a lot about one another. But once the past is known, most of that is known too: a tie
-# between them would gain a nat at most, and $z$ would have to pay its KL from that. In the paper's waveforms a step
-# is 200 neighbouring samples that swing together, and 200 independent Gaussians cannot say "together". There $z$ has
-# work to do.
+# The twelve coefficients are strongly correlated. But given the past, most of that correlation is explained: modelling
+# the rest would gain at most about one nat per step, and $z$ would have to pay its KL from that. In the paper's
+# waveforms a step is 200 neighbouring samples that oscillate together, and 200 independent Gaussians cannot model that.
+# There $z$ is useful.
 #
-# > **Rule of thumb** $z$ earns where the output distribution is too simple for the data. Where it is not, a VRNN is
-# > an RNN with extra noise, and it learns to ignore that noise.
+# > **Rule of thumb** $z$ pays off if the output distribution is too simple for the data. If it is not, a VRNN is an RNN
+# > with extra noise, and it learns to ignore that noise.
 #
 # ## Handwriting
 #
-# `strokes` holds kana and kanji as a pen writes them. A step is $(\Delta x, \Delta y, \text{pen-up})$: how far the
+# `strokes` contains kana and kanji as written with a pen. A step is $(\Delta x, \Delta y, \text{pen-up})$: how far the
 # pen moved, and whether it leaves the paper **after** this point.
 
 # %%
@@ -233,13 +237,13 @@ print(f"{len(strokes.train)} characters of {strokes.train.lengths.min()} to {str
 tv.plots.ink([strokes.test[i] for i in range(24)], "Twenty-four test characters, drawn as ink", columns=12)
 
 # %% [markdown]
-# The drawing is a running sum, cut where the pen is up: point $t$ is $\sum_{s \le t} (\Delta x_s, \Delta y_s)$, and a
-# line goes from point $t$ to point $t + 1$ unless the pen was lifted after point $t$.
+# The drawing is a cumulative sum, interrupted where the pen is up: point $t$ is $\sum_{s \le t} (\Delta x_s, \Delta
+# y_s)$, and a line goes from point $t$ to point $t + 1$ unless the pen was lifted after point $t$.
 #
 # ### Exercise 12.2 (bug): spilled ink
 #
-# This function should return all lines from point to point, and for each whether it is drawn. It runs, the shapes are
-# right, and the next cell shows what it draws.
+# This function should return all lines from point to point, and for each line whether it is drawn. It runs, the shapes
+# are right, and the next cell shows what it draws.
 #
 # ```python
 # def lines_of_ink(x):
@@ -281,8 +285,8 @@ tv.course.check("12.2", my_lines_of_ink)
 # %% [markdown]
 # ## The density of a pen's step
 #
-# $\Delta x$ and $\Delta y$ hang together: strokes slant. So each component is a Gaussian in the plane, with a
-# correlation $\rho$, and the pen is a coin. After Graves, and as in the paper,
+# $\Delta x$ and $\Delta y$ are correlated: strokes slant. So each component is a Gaussian in the plane, with a
+# correlation $\rho$, and pen-up is a coin. Following Graves, and as in the paper,
 #
 # $$p(x_t \mid \cdot) = \sum_{k=1}^{K} \pi_k\, \mathcal N\big((\Delta x, \Delta y); \mu_k, \sigma_k, \rho_k\big)
 # \cdot \mathrm{Bernoulli}(\text{pen-up}; \mathrm{sigmoid}(a)) .$$
@@ -292,14 +296,14 @@ tv.course.check("12.2", my_lines_of_ink)
 # $$\Delta x = \mu_1 + \sigma_1 e_1, \qquad \Delta y = \mu_2 + \sigma_2 (\rho\, e_1 + c\, e_2),
 # \qquad c = \sqrt{1 - \rho^2} .$$
 #
-# Both have the right means and deviations, as $\rho^2 + c^2 = 1$, and $\mathrm E[e_1 (\rho e_1 + c e_2)] = \rho$ is
-# their correlation. Now solve for the noise. With $\delta_i = (x_i - \mu_i) / \sigma_i$,
+# Both have the right means and standard deviations, as $\rho^2 + c^2 = 1$, and $\mathrm E[e_1 (\rho e_1 + c e_2)] =
+# \rho$ is their correlation. Now solve for the noise. With $\delta_i = (x_i - \mu_i) / \sigma_i$,
 #
 # $$e_1 = \delta_1, \qquad e_2 = \frac{\delta_2 - \rho\, \delta_1}{c} =: w .$$
 #
-# Their density is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. A box in $(e_1, e_2)$ becomes one in $(\Delta x, \Delta y)$ that
-# is $\sigma_1 \cdot \sigma_2 c$ times as large (the matrix of the map is triangular: its determinant is the product
-# of the diagonal, $\sigma_1$ and $\sigma_2 c$), so the density is that many times as small:
+# Their density is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. The map multiplies areas by $\sigma_1 \cdot \sigma_2 c$ (its matrix
+# is triangular, so its determinant is the product of the diagonal, $\sigma_1$ and $\sigma_2 c$), so the density is
+# divided by that factor:
 #
 # $$\log \mathcal N = - \tfrac12 (\delta_1^2 + w^2) - \log \sigma_1 - \log \sigma_2 - \log c - \log 2 \pi .$$
 #
@@ -307,8 +311,8 @@ tv.course.check("12.2", my_lines_of_ink)
 # > `tests/test_distributions.py::test_mixtures_equal_the_textbook` and
 # > `tests/test_distributions.py::test_mixtures_integrate_to_1`
 #
-# One line that could come out wrong: with $\rho = 0.9$, all of the plane and both states of the pen together must
-# hold probability 1.
+# A test of this formula: with $\rho = 0.9$, the density must integrate to 1 over the whole plane and both states of the
+# pen.
 
 # %%
 line = np.linspace(-8, 8, 401)
@@ -323,14 +327,14 @@ for up in (0.0, 1.0):
     x = np.concatenate([plane, np.full((*plane.shape[:2], 1), up)], axis=-1)
     log_p, _ = pen.pen_log_density_forward(x, np.array([0.3, -0.2]), *two.values(), np.array([-1.7]))
     total += np.exp(log_p).sum() * (line[1] - line[0]) ** 2
-print(f"in all: {total:.9f}")
+print(f"total probability: {total:.9f}")
 assert abs(total - 1) < 1e-8
 
 # %% [markdown]
 # ### Exercise 12.3 (write): the log-density of a pen's step
 #
-# The $K$ components are given by `logits`, $\pi = \mathrm{softmax}$ of them. Let far away stay finite
-# ([01](01_sequences_and_the_rnn.ipynb) has the trick), and the logit $a$ of the coin be as large as it likes: $\log
+# The $K$ components are given by `logits`, $\pi = \mathrm{softmax}$ of them. The result must stay finite far away from
+# the components ([01](01_sequences_and_the_rnn.ipynb) shows the trick) and for any logit $a$ of the coin: $\log
 # \mathrm{sigmoid}(a) = - \log (1 + e^{-a})$, and `np.logaddexp(0, -a)` never overflows.
 
 
@@ -353,7 +357,7 @@ def my_pen_log_density(x, logits, mu, sigma, rho, a):
 tv.course.check("12.3", my_pen_log_density)
 
 # %% [markdown]
-# The package's, which keeps for the backward pass what it has already:
+# Here is the package's version, which also returns a cache for the backward pass:
 
 # %%
 tv.course.show(pen.pen_log_density_forward)
@@ -361,8 +365,8 @@ tv.course.show(pen.pen_log_density_forward)
 # %% [markdown]
 # ## Four models of ink
 #
-# The paper's table in miniature: an RNN and a VRNN, with one component or with ten. All have a state of 64 and five
-# passes over the data; the VRNNs have eight latents, and a warm-up of one epoch.
+# This is the paper's table in miniature: an RNN and a VRNN, with one component or with ten. All have a state of 64 and
+# train for five epochs; the VRNNs have eight latents, and a warm-up of one epoch.
 
 # %%
 ink = {
@@ -373,7 +377,7 @@ ink = {
         epochs=5,
         batch=16,
         warmup=1 if kind is tv.VRNN else 0,
-        clip=1000,  # of ink the gradients are long: the default, 50, would cut most of them
+        clip=1000,  # gradients are large on ink: the default, 50, would clip most of them
     )
     for K in (1, 10)
     for kind in (tv.RNN, tv.VRNN)
@@ -399,10 +403,10 @@ assert 20 < gain[1] < 50 and abs(gain[10]) < 12
 assert nats["RNN", 1] < nats["VRNN", 1] < nats["RNN", 10]
 
 # %% [markdown]
-# With one Gaussian $z$ is worth some thirty nats per character, with ten next to nothing. That is the paper's
-# message. Now why? A guess: where the pen is set down for the **next stroke** is a choice among
-# many places, and one Gaussian cannot say "here or there". Guesses are to be checked. Here are the gains over the RNN
-# of one Gaussian, step by step, moves between strokes and steps of ink apart:
+# With one Gaussian $z$ is worth some thirty nats per character, with ten next to nothing. That is the paper's result.
+# But why? A hypothesis: where the pen is set down for the **next stroke** is a choice among many places, and one
+# Gaussian cannot represent "here or there". Let us test it. Here are the gains over the RNN with one Gaussian, with
+# moves between strokes and steps of ink separated:
 
 # %%
 x, lengths = tv.pad(strokes.test)
@@ -436,14 +440,14 @@ for name, K in (("RNN", 10), ("VRNN", 1)):
 
 
 # %% [markdown]
-# The guess was wrong. A landing place is uncertain, but a wide Gaussian is not bad at saying so. All of the gain is
-# **within** the strokes. Look at one such step: the pen has gone to the right four times. What comes next? On the
-# left is what came next in the training data; then three models' $p(\Delta x, \Delta y \mid \text{past})$. For an RNN
-# this is its output. For a VRNN it is an average,
+# The hypothesis is wrong. The place where the pen lands is uncertain, but a wide Gaussian represents that well enough.
+# All of the gain is **within** the strokes. Look at one such step: the pen has gone to the right four times. What comes
+# next? The left panel shows what came next in the training data; the others show $p(\Delta x, \Delta y \mid
+# \text{past})$ for three models. For an RNN this is its output. For a VRNN it is an average,
 #
 # $$p(x_t \mid x_{<t}, z_{<t}) = \int p(x_t \mid z_{\le t}, x_{<t})\; p(z_t \mid x_{<t}, z_{<t})\, \mathrm d z_t :$$
 #
-# a mixture with as many components as there are values of $z$, each of them one Gaussian. Take 400 draws of $z$.
+# a mixture with one Gaussian component for each value of $z$. We average over 400 draws of $z$.
 
 # %%
 R, N = 1.3, 91
@@ -452,7 +456,7 @@ plane = np.stack(np.meshgrid(line, line, [0.0]), axis=-1).reshape(-1, 3)
 
 
 def what_next(model, past, places, draws=400):
-    """p(dx, dy) at the places, the pen staying down, given past (t, 1, 3)."""
+    """p(dx, dy) at the places, with the pen staying down, given past (t, 1, 3)."""
     params = views(tv.to_host(model.theta).copy(), model.shapes)
     if model.name == "rnn":
         phi_x, _ = equations.features_forward(params["phi_x"], past)
@@ -465,7 +469,7 @@ def what_next(model, past, places, draws=400):
         (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
         phi_z, _ = equations.features_forward(params["phi_z"], mu_0 + sigma_0 * eps[-1])
         (*step, _), _ = equations.generate_forward(params["generate"], phi_z, h, model.likelihood)
-    sure = np.array([-40.0])  # of a pen that stays down: what is left is the density of the plane
+    sure = np.array([-40.0])  # the logit of a pen that stays down: only the density of the plane is left
     each = (np.exp(pen.pen_log_density_forward(places, *outputs, sure)[0]) for outputs in zip(*step))
     return sum(each) / len(step[0])
 
@@ -480,7 +484,7 @@ panels = {
 maps = {name: what_next(model, past, plane).reshape(N, N) for name, model in panels.items()}
 at_star = {name: np.log(what_next(model, past, star[None])[0]) for name, model in panels.items()}
 one, ten, sliding = at_star.values()
-assert min(ten, sliding) > one + 1  # nats, for what really came next
+assert min(ten, sliding) > one + 1  # nats, for the actual next step
 assert (past[1:, 0, 0] > 0.6).all() and np.abs(past[1:, 0, 1]).max() < 0.1
 
 # %%
@@ -498,27 +502,27 @@ for place in axes:
     place.set(xlabel=r"$\Delta x$")
 axes[0].set(ylabel=r"$\Delta y$, downwards")
 figure.suptitle(
-    "What comes next: log density, from 0.01 (white) to 100 (black); the star is what came", x=0.01, ha="left"
+    "What comes next: density, log scale from 0.01 (white) to 100 (black); star: the actual step", x=0.01, ha="left"
 )
 assert len(follows) > 1000
 
 # %% [markdown]
-# The points of a stroke are evenly spaced, so its steps lie on a **ring**: straight on is the most frequent, and then
-# there are bends, down to the sharp corner of a box. One ellipse that is to hold a corner must be wide everywhere.
-# Ten Gaussians lie along the ring like beads. The VRNN has only one, but draws $z$ first, and so slides it along the
-# ring. Its KL pays for saying where.
+# The points of a stroke are evenly spaced, so its steps lie on a **ring**: straight on is the most frequent direction,
+# then come bends, down to the sharp corner of a box. A single ellipse that covers a corner has to be wide everywhere.
+# Ten Gaussians lie along the ring like beads. The VRNN has only one, but it draws $z$ first, and $z$ moves the Gaussian
+# along the ring. Its KL is the price of that position.
 #
-# With ten Gaussians in the output there is little left to say, and in the table $z$ earns nothing.
+# With ten Gaussians in the output, $z$ has little left to add, and in the table it gains nothing.
 #
-# ## Ink drawn from the models
+# ## Drawings by the models
 #
-# A sample has no end: nothing in $p(x)$ says "this character is finished". (The data's lengths are given, not
-# modelled.) So each drawing gets the length of some training character and is cut after its last complete stroke.
+# A sample has no end: nothing in $p(x)$ says "this character is finished". (The lengths of the data are given, not
+# modelled.) So each drawing gets the length of a random training character and is cut after its last complete stroke.
 
 
 # %%
 def characters(model, n, bias=0.0, seed=0):
-    """n drawings, lists of (T_i, 3). bias: how much tidier than the model (0: the model itself)."""
+    """n drawings, a list of (T_i, 3). bias: how much neater than the model (0: the model itself)."""
     tidy = copy.copy(model)
     tidy.likelihood = model.likelihood._replace(
         sample=lambda noise, logits, mu, sigma, rho, a: pen.pen_sample(
@@ -535,62 +539,62 @@ def characters(model, n, bias=0.0, seed=0):
 rows = [strokes.test[i] for i in range(12)]
 for name in (("RNN", 1), ("VRNN", 1), ("RNN", 10), ("VRNN", 10)):
     rows += characters(ink[name], 12)
-title = "From above: data; RNN, one Gaussian; VRNN, one Gaussian; RNN, ten; VRNN, ten"
+title = "From top to bottom: data; RNN, one Gaussian; VRNN, one Gaussian; RNN, ten; VRNN, ten"
 tv.plots.ink(rows, title, columns=12)
 
 # %% [markdown]
-# After seconds of training these are characters of no language, but nearly of this script: crosses, boxes, dots and
-# sweeps in their usual places. In the lower two rows most strokes are straight and turn sharply; the RNN of one
-# Gaussian bends them and smears its corners; the VRNN of one Gaussian stands between, in the picture as in the table.
-# (The pictures of one column were drawn with the same noise.)
+# After seconds of training these are characters of no language, but they resemble this script: crosses, boxes, dots and
+# sweeps in their usual places. In the lower two rows most strokes are straight and turn sharply; the RNN with one
+# Gaussian bends them and smears the corners; the VRNN with one Gaussian is in between, in the picture as in the table.
+# (The pictures of each column were drawn with the same noise.)
 #
-# What no model has learned is the **whole**. Parts stand beside one another that never meet, some lie on top of each
-# other, and the lower half is often missing. Five passes over 2,016 characters are not enough for that.
+# No model has learned the **whole**. Parts appear side by side that never occur together, some overlap, and the lower
+# half is often missing. Five epochs over 2,016 characters are not enough for that.
 #
-# **Tidier than the model.** Graves sharpens the distribution before drawing from it, by a bias $b \ge 0$: logits
-# times $1 + b$, deviations times $e^{-b}$. With $b = 0$ it is the model.
+# **Neater than the model.** Graves sharpens the distribution before sampling, by a bias $b \ge 0$: logits times $1 +
+# b$, standard deviations times $e^{-b}$. With $b = 0$ it is the model itself.
 
 # %% tags=["volatile"]
 rows = [c for bias in (0.0, 0.5, 2.0) for c in characters(ink["RNN", 10], 12, bias, seed=1)]
-tv.plots.ink(rows, "RNN, ten Gaussians. From above: bias 0, 0.5, 2", columns=12)
+tv.plots.ink(rows, "RNN, ten Gaussians. From top to bottom: bias 0, 0.5, 2", columns=12)
 
 # %% [markdown]
-# A bias makes neater strokes and fewer kinds of characters. It is a good way to make a picture and a bad way to judge
-# a model: what is drawn is no longer the distribution whose likelihood was printed.
+# A bias makes strokes neater and characters less varied. It helps to make a picture but not to judge a model: the
+# drawings no longer come from the distribution whose likelihood is reported.
 #
 # ## Music
 #
-# A piano roll: a step is a quarter note, $x_t \in \{0, 1\}^{88}$, 1 where a key is down. The output distribution is a
-# Bernoulli for each key, **independent** of one another given $h_{t-1}$ (and $z_t$). But chords are anything but
-# independent keys. How much can that cost? Take a world of two chords.
+# In a piano roll a step is a quarter note, and $x_t \in \{0, 1\}^{88}$ is 1 where a key is down. The output
+# distribution is one Bernoulli per key, and the keys are **independent** given $h_{t-1}$ (and $z_t$). But the keys of a
+# chord are highly dependent. How much can that cost? Consider a world of two chords.
 #
 # ### Exercise 12.4 (predict): two chords
 #
-# At each step sounds either C-E-G or D-F-A, each with probability 1/2, whatever came before. There are six keys, and
-# a model that gives each key its own probability, as good as can be, independently of the others. How many **nats per
-# step** does it lose against the truth?
+# At each step either C-E-G or D-F-A sounds, each with probability 1/2, whatever came before. There are six keys, and
+# the model gives each key its own probability, the best possible one, independently of the others. How many **nats per
+# step** does it lose against the true distribution?
 
 # %%
 prediction = None
 ### BEGIN SOLUTION
-prediction = 5 * np.log(2)  # six coins, where the truth is one
+prediction = 5 * np.log(2)  # six coins instead of one
 ### END SOLUTION
 
 # %%
 tv.course.check("12.4", prediction)
 
 # %% [markdown]
-# Each key sounds half of the time, so the best independent model is six coins, $6 \log 2$ for any step. The truth is
-# one coin, $\log 2$.
+# Each key sounds half of the time, so the best independent model is six coins, $6 \log 2$ for any step. The true
+# distribution is one coin, $\log 2$.
 #
-# Now give the model a $z_t$ that says which chord: a prior of $\tfrac12, \tfrac12$, a decoder that is sure. Then the
-# posterior is sure too, and the bound of one step is
+# Now give the model a $z_t$ that names the chord: a prior of $\tfrac12, \tfrac12$, and a deterministic decoder. Then
+# the posterior is deterministic too, and the bound of one step is
 #
 # $$\underbrace{\log p(x_t \mid z_t)}_{= 0} - \mathrm{KL}(q \,\|\, p) = - \Big( 1 \cdot \log \frac{1}{1/2} + 0 \Big)
 # = - \log 2 .$$
 #
-# That is the truth: nothing is lost. **The KL is the price of naming the chord: one coin in place of six.**
-# A sum, over $z$, of independent keys is a distribution of keys that depend on one another.
+# This equals the true value: nothing is lost. **The KL is the price of naming the chord: one coin instead of six.** A
+# sum over $z$ of distributions with independent keys is a distribution with dependent keys.
 
 # %%
 chords = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
@@ -605,17 +609,17 @@ print("nats per step:", {name: round(float(v), 3) for name, v in nats_of.items()
 assert six_coins.sum() == with_z.sum() == 1 and abs(nats_of["with z"] - nats_of["six coins"] - 5 * np.log(2)) < 1e-12
 
 # %% [markdown]
-# Bach's four-part chorales come with the extra `tinyvrnn[music]`: the first time, reading them takes half a minute.
+# Bach's four-part chorales come with the extra `tinyvrnn[music]`; reading them for the first time takes half a minute.
 # Without it, the next cells say so and do nothing.
 
 # %% tags=["volatile"]
 try:
-    with contextlib.redirect_stderr(io.StringIO()):  # the bar of the first reading
+    with contextlib.redirect_stderr(io.StringIO()):  # hide the progress bar of the first reading
         bach = tv.load_data("bach")
     print(bach)
 except tv.DataError as error:
     bach = None
-    print(f"No chorales here: {error}")
+    print(f"No chorales: {error}")
 
 # %% tags=["volatile"]
 music = {}
@@ -632,11 +636,11 @@ if bach:
     assert test["VRNN"].elbo_per_sequence > test["RNN"].elbo_per_sequence + 15
 
 # %% [markdown]
-# As in the world of two chords: the VRNN pays a KL and gets more than that back, and what is printed for it is only a
-# bound. Do its samples show it? Count, step by step, three things that independent keys are bad at:
+# As in the world of two chords, the VRNN pays a KL and gets back more than that, and its figure is only a bound. Do its
+# samples show it? We count, step by step, three things for which independent keys are a bad model:
 #
 # - **a known chord**: exactly these keys sound together somewhere in the training chorales;
-# - **three or four keys**: there are four voices, and two may meet on one key;
+# - **three or four keys**: there are four voices, and two may share a key;
 # - **a clash**: two neighbouring keys sound at once.
 
 # %% tags=["volatile"]
@@ -660,7 +664,7 @@ if bach:
     axes.set(
         ylabel="share of the steps", xticks=range(3), xticklabels=["a known chord", "three or four keys", "a clash"]
     )
-    axes.set_title("z helps the keys to agree. Bach is far away")
+    axes.set_title("z makes the keys agree more often, but not as in Bach")
     axes.legend()
     rnn_known, vrnn_known = (shares[f"drawn from the {name}"][0] for name in ("RNN", "VRNN"))
     assert rnn_known < vrnn_known < 0.5 < shares["Bach, test"][0]
@@ -668,13 +672,13 @@ if bach:
 # %% tags=["volatile"]
 if bach:
     rows = np.concatenate([roll[:, :2] for roll in rolls.values()], axis=1)
-    display(tv.plots.piano_roll(rows, "From above: Bach; drawn from the RNN; drawn from the VRNN"))
+    display(tv.plots.piano_roll(rows, "From top to bottom: Bach; drawn from the RNN; drawn from the VRNN"))
 
 # %% [markdown]
-# Both have learned the range of the voices, the scale, and that notes are held. More chords are real ones with $z$
-# than without, and still most are not: eight latents and a few seconds do not make a composer.
+# Both models have learned the range of the voices, the scale, and that notes are held. With $z$ more chords are real
+# ones than without, but most are still not: eight latents and a few seconds of training are not enough to compose.
 #
-# To listen, write a MIDI file. A key that stays down is one held note.
+# To listen, write a MIDI file. A key that stays down becomes one held note.
 #
 # > **Function** `tinyvrnn.runs.export.write_samples` · **held by**
 # > `tests/test_export.py::test_midi_holds_notes_and_rests_between_pieces`
@@ -685,13 +689,13 @@ if bach:
         path = Path(folder) / "vrnn.mid"
         try:
             export.write_samples(path, rolls["drawn from the VRNN"][:, :2], bach.medium, binary=True)
-            print(f"{path.name}: {path.stat().st_size} bytes of music, in a folder that is gone after this cell")
+            print(f"{path.name}: {path.stat().st_size} bytes of music, in a temporary folder")
         except tv.ConfigError as error:
             print(f"No file: {error}")
 
 # %% [markdown]
-# Or listen right here. Key $k$ is MIDI note $21 + k$; note 69 is the a' of 440 Hz, and twelve notes up are twice the
-# frequency: $f = 440 \cdot 2^{(21 + k - 69) / 12}$. Let each key that is down sound as a sine and two overtones.
+# Or listen right here. Key $k$ is MIDI note $21 + k$; note 69 is A4 at 440 Hz, and twelve notes up double the
+# frequency: $f = 440 \cdot 2^{(21 + k - 69) / 12}$. Each key that is down sounds as a sine with two overtones.
 #
 # > **Function** `tinyvrnn.runs.export.write_sound` · **held by**
 # > `tests/test_export.py::test_a_wav_holds_the_frames_one_after_another`
@@ -700,7 +704,7 @@ if bach:
 tv.course.show(export.write_sound)
 
 # %%
-RATE, SAMPLES = 8000, 2400  # samples a second, and a step: 0.3 s
+RATE, SAMPLES = 8000, 2400  # samples per second, and per step (0.3 s)
 
 
 def waves(roll):
@@ -708,14 +712,14 @@ def waves(roll):
     t = np.arange(len(roll) * SAMPLES) / RATE
     out = np.zeros((roll.shape[1], len(t)))
     for i, k in zip(*np.nonzero(roll.any(axis=0))):
-        down = np.convolve(np.repeat(roll[:, i, k], SAMPLES), np.ones(80) / 80, mode="same")  # 10 ms to begin and end
+        down = np.convolve(np.repeat(roll[:, i, k], SAMPLES), np.ones(80) / 80, mode="same")  # 10 ms fades
         f = 440 * 2 ** ((k - 48) / 12)
         out[i] += down * sum(np.sin(2 * np.pi * n * f * t) / 2**n for n in (1, 2, 3))
     return np.moveaxis(out.reshape(roll.shape[1], len(roll), SAMPLES), 0, 1) / max(1, np.abs(out).max())
 
 
 a_and_c = np.zeros((4, 1, 88))
-a_and_c[..., [48, 63]] = 1  # an a' and the c that is fifteen keys higher
+a_and_c[..., [48, 63]] = 1  # A4 and the C that is fifteen keys higher
 spectrum = np.abs(np.fft.rfft(waves(a_and_c).ravel()))
 loudest = np.sort(np.argsort(spectrum)[-2:]) * RATE / (4 * SAMPLES)
 print(f"loudest: {loudest[0]:.0f} and {loudest[1]:.0f} Hz")
@@ -724,7 +728,7 @@ assert abs(loudest - [440, 440 * 2 ** (15 / 12)]).max() < RATE / (4 * SAMPLES)
 # %% tags=["volatile"]
 if bach:  # sixteen steps of Bach, half a second of silence, sixteen steps of the VRNN
     heard = np.concatenate([rolls[name][:16, :1] for name in ("Bach, test", "drawn from the VRNN")], axis=1)
-else:  # the two chords of exercise 12.4, in turn
+else:  # the two chords of exercise 12.4, alternating
     heard = np.zeros((8, 1, 88))
     for step, chord in enumerate([[39, 43, 46], [41, 44, 48]] * 4):
         heard[step, 0, chord] = 1
@@ -735,12 +739,12 @@ with tempfile.TemporaryDirectory() as folder:
     display(Audio(filename=path))
 
 # %% [markdown]
-# Where the chorales are there, that is Bach first and then the model. You may hear at once what the bars above say.
+# If the chorales are installed, you hear Bach first and then the model. You may hear at once what the bars above show.
 #
 # ## What to try next
 #
-# Half a minute is not much. These run from a terminal, and each leaves a folder `runs/...` with curves and samples
-# (`tinyvrnn train --help` lists the options):
+# Half a minute of training is not much. The following commands run in a terminal, and each run leaves a folder
+# `runs/...` with curves and samples (`tinyvrnn train --help` lists the options):
 #
 # ```bash
 # tinyvrnn train vowels --likelihood gmm --components 5 --hidden 32 --layers 1 --lr 0.01 --batch 16 --epochs 60
@@ -751,22 +755,22 @@ with tempfile.TemporaryDirectory() as folder:
 # ```
 #
 # - **Speech**: 230 utterances are few. Compare train and valid in the run's `metrics.jsonl`: does a mixture help, or
-#   does it learn them by heart?
-# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, gives a `.wav` back. With
+#   does it overfit?
+# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, lets you generate a `.wav`. With
 #   `wave` an array of samples at 16,000 Hz, `np.savez("speech.npz", x=wave[: n * 40 * 200].reshape(n, 40, 200),
-#   sample_rate=16000)` holds $n$ sequences of half a second; then `tinyvrnn train speech.npz` and `tinyvrnn sample
+#   sample_rate=16000)` stores $n$ sequences of half a second; then run `tinyvrnn train speech.npz` and `tinyvrnn sample
 #   runs/speech --out speech.wav`.
-# - **Warm-up**: train the VRNN of one Gaussian on ink without it. Where does its bound end up, and why there?
+# - **Warm-up**: train the VRNN with one Gaussian on ink without warm-up. What is its bound at the end, and why?
 #
 # ## What you now know
 #
-# - A density has a unit, and a log-likelihood moves with it: $T \sum_j \log \sigma_j$. Compare on the same data, in
-#   the same unit, and say whether it is a bound.
-# - $z$ earns where the output distribution is too simple for the data: one Gaussian for a fork, independent keys for
-#   a chord. With a mixture in the output, or data of one bump, there is nothing for it to do, and it does nothing.
+# - A density has a unit, and a log-likelihood changes with it: by $T \sum_j \log \sigma_j$. Compare on the same data,
+#   in the same unit, and say whether a figure is a bound.
+# - $z$ pays off if the output distribution is too simple for the data: one Gaussian for a fork, independent keys for a
+#   chord. With a mixture in the output, or unimodal data, there is nothing for $z$ to do, and it does nothing.
 # - The KL is a price, not a loss: what counts is what it buys.
-# - A difference of two models needs the noise of the test set **and** that of the training beside it.
+# - To compare two models you need the noise of the test set **and** the noise of training.
 #
 # This was the last notebook. You have derived the bound, checked each line of it, written its gradient, trained the
-# model and found out what it is good for. `tinyvrnn course status` shows what is left to do;
-# [00 · Start here](00_start_here.ipynb) has the map.
+# model and found out what it is good for. `tinyvrnn course status` shows which exercises are left; [00 · Start
+# here](00_start_here.ipynb) has the map.

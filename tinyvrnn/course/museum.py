@@ -1,13 +1,13 @@
-"""The bug museum of notebook 11: a small VRNN in parts, each part in a right and a wrong version, and the checks.
+"""The bug museum of notebook 11: a small VRNN in parts, each part in a correct and a wrong version, and the checks.
 
-The model draws a pen: x_t is a position (Gaussian) and a lifted-or-not (a coin); z_t has two dimensions, every network
-is one linear layer. It is written as public code writes it: heads give log-variances, and gradients come from automatic
-differentiation. For the latter `slope` stands in: a complex step, exact to the last digit.
+The model draws a pen: x_t is a position (Gaussian) and a pen-up flag (a coin); z_t has two dimensions, every network is
+one linear layer. It follows the habits of public code: heads output log-variances, and gradients come from automatic
+differentiation. `slope` replaces the latter: a complex step, exact to the last digit.
 
     Program     the model, a NamedTuple of its parts; wrong = RIGHT._replace(kl=kl_without_its_1)
-    EXHIBITS    the bugs: {name: (wrong program, right program)}
-    CHECKS      the checks: {name: a function of a program that raises AssertionError on what it sees}
-    matrix()    which check sees which bug, found by running each on each
+    EXHIBITS    the bugs: {name: (wrong program, correct program)}
+    CHECKS      the checks: {name: a function that raises AssertionError if a program fails}
+    matrix()    which check sees which bug, found by running every check on every bug
 """
 
 import math
@@ -148,7 +148,7 @@ def feed_mean(sample, mean):
 
 
 def clip(grads, max_norm):
-    """Scales grads, in place, to a norm of at most max_norm."""
+    """Scale grads in place to a norm of at most max_norm."""
     grads *= min(1.0, max_norm / np.linalg.norm(grads))
 
 
@@ -191,7 +191,7 @@ def mean_of_means(nats, lengths):
 
 
 class Program(NamedTuple):
-    """A VRNN in parts. `kept`: what its object remembers from call to call."""
+    """A VRNN in parts. `kept`: the state that the object stores between calls."""
 
     log_var: object = log_var_of
     draw: object = draw
@@ -219,7 +219,7 @@ def heads(p, name, *inputs):
 
 
 def gaussian(program, o):
-    """The mean and the log-variance that a head's output o (..., 2Z) stands for."""
+    """The mean and the log-variance of a head's output o (..., 2Z)."""
     return o[..., :Z], program.log_var(o[..., Z:])
 
 
@@ -243,13 +243,13 @@ def terms(program, theta, x, eps):
 
 
 def loss(program, theta, x, eps, lengths):
-    """Minus the ELBO, the mean over the sequences, in nats."""
+    """The negative ELBO, averaged over the sequences, in nats."""
     mask = (np.arange(len(x))[:, None] < lengths).astype(float)
     return program.loss(*terms(program, theta, np.where(mask[..., None] > 0, x, 0), eps), mask)
 
 
 def sample(program, theta, n, steps, seed=0):
-    """x (steps, n, 2), drawn by Eq. 8; what goes back into the state is for the program to choose."""
+    """x (steps, n, 2), drawn by Eq. 8; program.feed chooses what is fed back into the state."""
     rng, p, state, xs = np.random.default_rng(seed), views(theta, SHAPES), zeros(program, n), []
     for _ in range(steps):
         h = program.read(state)
@@ -263,7 +263,7 @@ def sample(program, theta, n, steps, seed=0):
 
 
 def train(program, theta, gradient, valid, steps=20, lr=0.1, max_norm=1.0):
-    """Gradient descent from theta on: the weights of the lowest validation loss, and that loss as it was measured."""
+    """Gradient descent from theta. Returns the weights with the lowest validation loss, and that loss."""
     theta, best, lowest = theta.copy(), None, math.inf
     for k in range(steps):
         program.step(theta, gradient(theta, k), lr, max_norm)
@@ -276,7 +276,7 @@ def train(program, theta, gradient, valid, steps=20, lr=0.1, max_norm=1.0):
 
 
 def slope(f, theta, v):
-    """The derivative of f at theta in the direction v, as automatic differentiation gives it.
+    """The derivative of f at theta in the direction v, as automatic differentiation computes it.
 
     f(theta + i h v) = f(theta) + i h (df . v) - O(h^2): the imaginary part is the slope, and nothing is subtracted.
     """
@@ -289,7 +289,7 @@ def detach(a):
     return a.real
 
 
-# ---- models set by hand, whose answers are known -------------------------------------------------
+# ---- models set by hand, with known answers ------------------------------------------------------
 
 
 def random_theta(seed=0):
@@ -297,7 +297,7 @@ def random_theta(seed=0):
 
 
 def batch(T=4, B=3, seed=0):
-    """x (T, B, 2), eps (T, B, 2), lengths (B,): ragged, the first of full length."""
+    """x (T, B, 2), eps (T, B, 2), lengths (B,): a ragged batch, whose first sequence has full length."""
     rng = np.random.default_rng(seed)
     x = np.stack([rng.standard_normal((T, B)), rng.integers(0, 2, (T, B))], axis=-1)
     return x, rng.standard_normal((T, B, Z)), np.array([T, *rng.integers(1, T, B - 1)])
@@ -309,7 +309,7 @@ NOISE = 0.5  # variance of the position around z, in the exact case
 def exact_case(program):
     """theta of a linear-Gaussian pen: z_t ~ N(w.h_{t-1}, 1), position ~ N(z_t, 1/2), and q is the exact posterior.
 
-    The coin is fair or not by b alone; h_t is made of x_<=t alone, so z_t has nothing to learn from the future.
+    The coin depends only on its bias, and h_t only on x_<=t, so the future carries no information about z_t.
     """
     theta, w = 3 * random_theta(7), np.array([0.9, -0.6, 0.4])
     p, gain = views(theta, SHAPES), 1 / (1 + NOISE)
@@ -367,7 +367,7 @@ def lstm_by_scalars(p, x, state):
 def pen_that_stays():
     """theta of a model whose first coin is fair and whose other coins repeat it; z ~ N(0, 4), position ~ N(z, 1).
 
-    Gates are shut but one, so the state is about tanh(20 coin - 10), and the next coin's logit 50 times that.
+    The gates discard the old state, so the state is about tanh(20 coin - 10), and the next coin's logit 50 times that.
     """
     theta = np.zeros(size(SHAPES))
     p = views(theta, SHAPES)
@@ -384,7 +384,7 @@ def pen_that_stays():
 
 
 def loss_falls(program):
-    """Two small steps down the gradient, and the loss is lower: what a training curve shows."""
+    """Two small steps of gradient descent lower the loss: what a training curve shows."""
     theta, (x, eps, lengths) = random_theta(), batch()
     losses, directions = [], np.eye(theta.size)
     for _ in range(3):
@@ -395,7 +395,7 @@ def loss_falls(program):
 
 
 def gradient_check(program, T=WINDOW - 1):
-    """In five random directions the gradient equals a two-sided difference, to 1e-6."""
+    """In five random directions the gradient equals a central difference, to 1e-6."""
     theta, (x, eps, lengths), rng = random_theta(), batch(T), np.random.default_rng(1)
     f = lambda th: loss(program, th, x, eps, lengths)  # noqa: E731
     for v in rng.standard_normal((5, theta.size)):
@@ -404,7 +404,7 @@ def gradient_check(program, T=WINDOW - 1):
 
 
 def long_gradient_check(program):
-    """The same on sequences longer than a window of truncated backpropagation."""
+    """The same on sequences longer than the window of truncated backpropagation."""
     gradient_check(program, T=3 * WINDOW)
 
 
@@ -418,7 +418,7 @@ def moments(program, n=20_000):
 
 
 def monte_carlo_kl(program, n=20_000):
-    """The KL is the mean of log q(z) - log p(z) over draws of q, within 4 standard errors."""
+    """The KL is the mean of log q(z) - log p(z) over draws from q, within 4 standard errors."""
     rng = np.random.default_rng(3)
     mu_z, log_var_z, mu_0, log_var_0 = 0.5 * rng.standard_normal((4, Z))
     z = mu_z + np.exp(0.5 * log_var_z) * rng.standard_normal((n, Z))
@@ -427,12 +427,12 @@ def monte_carlo_kl(program, n=20_000):
 
 
 def exact(program):
-    """With the exact posterior the ELBO is log p(x), within 4 standard errors."""
+    """With the exact posterior the ELBO equals log p(x), within 4 standard errors."""
     within(*elbos_and_log_p(program))
 
 
 def elbos_and_log_p(program, T=6, n=4000):
-    """n one-draw ELBOs (n,) of the exact case, and log p(x), which is what their mean should be."""
+    """n one-draw ELBOs (n,) of the exact case, and log p(x), which their mean should equal."""
     theta, w = exact_case(program)
     rng, (x, _, _) = np.random.default_rng(4), batch(T, 1, seed=5)
     log_p, kl = terms(program, theta, np.tile(x, (1, n, 1)), rng.standard_normal((T, n, Z)))
@@ -441,21 +441,21 @@ def elbos_and_log_p(program, T=6, n=4000):
 
 
 def batch_is_singles(program):
-    """The loss of a batch is the mean of the losses of its sequences, each alone and unpadded."""
+    """The loss of a batch is the mean of its sequences' losses, each computed alone and without padding."""
     theta, (x, eps, lengths) = random_theta(), batch(T=6)
     singles = [loss(program, theta, x[:n, [i]], eps[:n, [i]], lengths[[i]]) for i, n in enumerate(lengths)]
     assert rel_error(loss(program, theta, x, eps, lengths), np.mean(singles)) < 1e-12
 
 
 def same_again(program):
-    """The same batch in another order, right after the first: the same loss."""
+    """The same batch again, in another order, has the same loss."""
     theta, (x, eps, lengths), order = random_theta(), batch(T=6), [2, 0, 1]
     first = loss(program, theta, x, eps, lengths)
     assert rel_error(first, loss(program, theta, x[:, order], eps[:, order], lengths[order])) < 1e-12
 
 
 def padding(program):
-    """Steps after a sequence's end change nothing, whatever stands in them."""
+    """Steps after a sequence's end do not affect the loss, whatever their values."""
     theta, (x, eps, lengths) = random_theta(), batch(T=6)
     rubbish = np.concatenate([x, 1 + x[:4]]), np.concatenate([eps, eps[:4]])
     fresh = program._replace(kept={})
@@ -463,14 +463,14 @@ def padding(program):
 
 
 def extremes(program):
-    """log p of a coin is finite where its probability rounds to 1, and has the digits that the logit gives it."""
+    """log p of a coin is finite and accurate even where its probability rounds to 1."""
     with np.errstate(all="ignore"):
         log_p = program.log_coin(np.array([0.0, 1.0, 0.0]), np.array([40.0, 40.0, -40.0]))
     assert np.isfinite(log_p).all() and abs(log_p[0] + 40) < 1e-9
 
 
 def samples(program, n=4000, steps=4):
-    """Coins of the pen that stays do stay, half of them up; positions have variance 4 + 1."""
+    """With the pen that stays, coins stay, half of them up; positions have variance 4 + 1."""
     x = sample(program, pen_that_stays(), n, steps)
     assert (x[..., 1] == x[0, :, 1]).all()
     within(x[0, :, 1], 0.5)
@@ -478,7 +478,7 @@ def samples(program, n=4000, steps=4):
 
 
 def step_length(program, lr=0.1, max_norm=1.0):
-    """No step is longer than lr * max_norm, the one at a cliff included."""
+    """No step is longer than lr * max_norm, not even at a cliff."""
     rng = np.random.default_rng(6)
     for norm in (0.1, 1000.0):
         theta, grads = np.zeros(5), rng.standard_normal(5)
@@ -487,13 +487,13 @@ def step_length(program, lr=0.1, max_norm=1.0):
 
 
 def kept_weights(program):
-    """The weights that training returns have the validation loss that it says."""
+    """The weights that training returns have the validation loss that it reports."""
     theta, lowest = train(program, np.zeros(2), lambda theta, k: theta - 1, lambda theta: ((theta - 0.3) ** 2).sum())
     assert ((theta - 0.3) ** 2).sum() == lowest
 
 
 def units(program):
-    """Nats per step, times the steps, are the nats."""
+    """Nats per step times the number of steps equals the total nats."""
     nats, lengths = np.array([-3.0, -5.0, -7.0]), np.array([2, 5, 9])
     assert abs(program.per_step(nats, lengths) * lengths.sum() - nats.sum()) < 1e-12
 
@@ -541,7 +541,7 @@ CHECKS = {
 
 
 def sees(check, program):
-    """True where the check, one of CHECKS by name, fails on a program, which starts with nothing remembered."""
+    """True if the check, named as in CHECKS, fails on a program, which starts with an empty `kept`."""
     return _fails(check, program[:-1])
 
 
@@ -555,18 +555,18 @@ def _fails(check, parts):
 
 
 def seen_by(bug, version=0):
-    """The names of the checks that fail on an exhibit: on its wrong version (0) or its right one (1)."""
+    """The names of the checks that fail on an exhibit: on its wrong version (0) or its correct one (1)."""
     return {check for check in CHECKS if sees(check, EXHIBITS[bug][version])}
 
 
 def verdict(bug):
-    """A text: which checks see the bug, and what they say of the mended version."""
+    """A text: which checks see the bug, and whether the fixed version passes them."""
     seen, false_alarms = seen_by(bug), seen_by(bug, 1)
-    blind = textwrap.fill(", ".join(check for check in CHECKS if check not in seen), 76, subsequent_indent=" " * 11)
-    mended = f"fails {', '.join(false_alarms)}" if false_alarms else f"passes all {len(CHECKS)}"
-    return f"seen by:   {', '.join(c for c in CHECKS if c in seen)}\nblind:     {blind}\nmended:    {mended}"
+    missed = textwrap.fill(", ".join(check for check in CHECKS if check not in seen), 76, subsequent_indent=" " * 11)
+    fixed = f"fails {', '.join(false_alarms)}" if false_alarms else f"passes all {len(CHECKS)}"
+    return f"seen by:   {', '.join(c for c in CHECKS if c in seen)}\nmissed by: {missed}\nfixed:     {fixed}"
 
 
 def matrix():
-    """seen (bugs, checks): whether each check fails on each bug, found by running each check on each bug."""
+    """seen (bugs, checks): whether each check fails on each bug, found by running every check on every bug."""
     return np.array([[check in seen_by(bug) for check in CHECKS] for bug in EXHIBITS])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinyvrnn import one_page
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.distributions import LIKELIHOODS, gaussian
 from tinyvrnn.gradcheck.all_pairs import small_model
@@ -55,18 +56,25 @@ GATES = Task(
     ("h_next",),
     (
         Mistake(
-            "u and 1 - u have changed places: with u = 1 the old state stays.",
+            "u and 1 - u are swapped: with u = 1 the old state is kept.",
             wrong_gates(mix=lambda u, n, h: u * n + (1 - u) * h),
         ),
-        Mistake("r multiplies both sides of n: x's side is not reset.", wrong_gates(lambda a, g, r: r * (a + g))),
-        Mistake("The reset gate does nothing.", wrong_gates(lambda a, g, r: a + g)),
-        Mistake("r multiplies x's side: what is reset is what h says.", wrong_gates(lambda a, g, r: r * a + g)),
-        Mistake("The candidate went through a sigmoid: a state can be negative.", wrong_gates(squash=sigmoid)),
-        Mistake("The candidate is not squashed: which function keeps it inside (-1, 1)?", wrong_gates(squash=np.copy)),
-        Mistake("Blocks r and u have changed places: the columns are r, u, n.", wrong_gates(swap=1)),
-        Mistake("Where is the part of the old state?", wrong_gates(mix=lambda u, n, h: (1 - u) * n)),
+        Mistake(
+            "r multiplies both sides of the candidate: the x side is not reset.",
+            wrong_gates(lambda a, g, r: r * (a + g)),
+        ),
+        Mistake("The reset gate has no effect.", wrong_gates(lambda a, g, r: a + g)),
+        Mistake(
+            "r multiplies the x side: the reset gate applies to the h side.", wrong_gates(lambda a, g, r: r * a + g)
+        ),
+        Mistake("The candidate goes through a sigmoid, but a state can be negative.", wrong_gates(squash=sigmoid)),
+        Mistake(
+            "The candidate has no activation: which function keeps it inside (-1, 1)?", wrong_gates(squash=np.copy)
+        ),
+        Mistake("The blocks r and u are swapped: the columns are r, u, n.", wrong_gates(swap=1)),
+        Mistake("The old state's term is missing.", wrong_gates(mix=lambda u, n, h: (1 - u) * n)),
     ),
-    forbidden=(gru.gru_gates_forward, gru.gru_forward),
+    forbidden=(gru.gru_gates_forward, gru.gru_forward, one_page.gru),
 )
 
 # ---- 07.2: the GRU's backward --------------------------------------------------------------------
@@ -99,7 +107,7 @@ def wrong_gru(
     reset_h=False,
     total=np.sum,
 ):
-    """The GRU's backward with one thing changed. sides: what W, b, U, c and h get of (da, dg)."""
+    """The GRU's backward with one thing changed. sides: the gradients that W, b, U, c and h get, from (da, dg)."""
 
     def backward(p, x, h, dh_next):
         (a_r, a_u, a_n), (g_r, g_u, g_n) = blocks(x @ p["W"] + p["b"]), blocks(h @ p["U"] + p["c"])
@@ -136,34 +144,34 @@ BACKWARD = Task(
     ("dx", "dh", "grads"),
     (
         Mistake(
-            "dc equals db: for the blocks r and u that is right. And for n?",
+            "dc equals db. That is right for the blocks r and u; is it for n?",
             wrong_gru(sides=lambda da, dg: (da, da, dg, da, dg)),
         ),
         Mistake(
-            "dh is right and dU and dc are not: they too belong to the side that the reset gate multiplies.",
+            "dh is right but dU and dc are not: they also belong to the side that the reset gate multiplies.",
             wrong_gru(sides=lambda da, dg: (da, da, da, da, dg)),
         ),
         Mistake(
-            "dL/dU_n is off by a factor that equals r: which matrix did the gate multiply?",
+            "dL/dU_n is off by a factor of r: which product does the reset gate multiply?",
             wrong_gru(reset=np.ones_like),
         ),
         Mistake(
-            "W and b get h's side of the gradient: r multiplies h U_n + c_n and leaves x W_n + b_n alone.",
+            "W and b get the gradient of the h side: r multiplies h U_n + c_n but not x W_n + b_n.",
             wrong_gru(sides=lambda da, dg: (dg, dg, dg, dg, dg)),
         ),
         Mistake("dh lacks the direct path: h is also a term of the mixture.", wrong_gru(direct=lambda dh, u: 0 * dh)),
         Mistake(
-            "The direct path has 1 - u: look at what multiplies h in the mixture.",
+            "The direct path has the factor 1 - u: what multiplies h in the mixture?",
             wrong_gru(direct=lambda dh, u: dh * (1 - u)),
         ),
         Mistake(
-            "The candidate got a gradient as if u did not mix it in: h' has (1 - u) n.",
+            "The candidate's gradient ignores u: h' contains (1 - u) n.",
             wrong_gru(slope_n=lambda u, n: 1 - n * n),
         ),
-        Mistake("The slope of tanh is not 1 - n.", wrong_gru(slope_n=lambda u, n: (1 - u) * (1 - n))),
-        Mistake("The slope of tanh is missing.", wrong_gru(slope_n=lambda u, n: 1 - u)),
+        Mistake("The derivative of tanh is not 1 - n.", wrong_gru(slope_n=lambda u, n: (1 - u) * (1 - n))),
+        Mistake("The derivative of tanh is missing.", wrong_gru(slope_n=lambda u, n: 1 - u)),
         Mistake(
-            "The update gate's gradient has the wrong sign: does a larger u bring h' nearer to h or to n?",
+            "The update gate's gradient has the wrong sign: does a larger u move h' towards h or towards n?",
             wrong_gru(slope_u=lambda h, n, u: (n - h) * u * (1 - u)),
         ),
         Mistake(
@@ -171,58 +179,58 @@ BACKWARD = Task(
             wrong_gru(slope_u=lambda h, n, u: h * u * (1 - u)),
         ),
         Mistake(
-            "The reset gate's gradient has h where h U_n + c_n belongs: that would reset before the product.",
+            "The reset gate's gradient has h where h U_n + c_n belongs: that would be a reset before the product.",
             wrong_gru(slope_r=lambda g_n, h, r, c_n: h * r * (1 - r)),
         ),
         Mistake(
-            "The reset gate's gradient lacks the slope of its sigmoid.",
+            "The reset gate's gradient lacks the derivative of the sigmoid.",
             wrong_gru(slope_r=lambda g_n, h, r, c_n: g_n),
         ),
         Mistake(
-            "The reset gate's gradient has h U_n alone: what else stands inside what r multiplies?",
+            "The reset gate's gradient has only h U_n: what else is in the term that r multiplies?",
             wrong_gru(slope_r=lambda g_n, h, r, c_n: (g_n - c_n) * r * (1 - r)),
         ),
         Mistake(
-            "No gradient reaches the reset gate: r is treated as a constant, and it was computed from x and h.",
+            "No gradient reaches the reset gate: r is treated as a constant, but it is computed from x and h.",
             wrong_gru(slope_r=lambda g_n, h, r, c_n: 0 * g_n),
         ),
         Mistake(
-            "No gradient reaches the update gate: u is treated as a constant, and it was computed from x and h.",
+            "No gradient reaches the update gate: u is treated as a constant, but it is computed from x and h.",
             wrong_gru(slope_u=lambda h, n, u: 0 * u),
         ),
         Mistake(
-            "The update gate's gradient stops at u itself: which function made u of its sum, and what is its slope?",
+            "The update gate's gradient stops at u itself: which function computes u from its sum? Use its derivative.",
             wrong_gru(slope_u=lambda h, n, u: h - n),
         ),
         Mistake(
-            "The update gate's gradient has the slope of tanh: is that the function that made u?",
+            "The update gate's gradient has the derivative of tanh: is that the function that computes u?",
             wrong_gru(slope_u=lambda h, n, u: (h - n) * (1 - u * u)),
         ),
         Mistake(
-            "The candidate's gradient has the slope of a sigmoid: is that the function that made n?",
+            "The candidate's gradient has the derivative of a sigmoid: is that the function that computes n?",
             wrong_gru(slope_n=lambda u, n: (1 - u) * n * (1 - n)),
         ),
         Mistake(
-            "The candidate goes through a sigmoid, forwards and backwards: look at the equation of n.",
+            "The candidate goes through a sigmoid, both forward and backward: look at the equation of n.",
             wrong_gru(slope_n=lambda u, n: (1 - u) * n * (1 - n), squash=sigmoid),
         ),
-        Mistake("The columns are read as u, r, n: in which order do W, b, U and c hold the gates?", update_first),
+        Mistake("The columns are read as u, r, n: in which order do W, b, U and c store the gates?", update_first),
         Mistake(
-            "That is the other convention, h' = u n + (1 - u) h: which of the two does u keep here?",
+            "That is the other convention, h' = u n + (1 - u) h: what does u multiply here?",
             wrong_gru(lambda dh, u: dh * (1 - u), lambda u, n: u * (1 - n * n), lambda h, n, u: (n - h) * u * (1 - u)),
         ),
         Mistake(
-            "dh has the direct path alone: h also went through U into r, u and n.",
+            "dh has only the direct path: h also enters r, u and n through U.",
             wrong_gru(sides=lambda da, dg: (da, da, dg, dg, 0 * dg)),
         ),
         Mistake(
-            "The direct path hands on all of dh': how much of h is left in h'?", wrong_gru(direct=lambda dh, u: dh)
+            "The direct path passes back all of dh': how much of h is kept in h'?", wrong_gru(direct=lambda dh, u: dh)
         ),
         Mistake(
-            "dU_n is built with r * h: does the gate multiply h before U_n, or what comes out of it?",
+            "dU_n is computed from r * h: does the gate multiply h before U_n, or the product h U_n + c_n?",
             wrong_gru(reset_h=True),
         ),
-        Mistake("db and dc are means over the rows: they should be added.", wrong_gru(total=np.mean)),
+        Mistake("db and dc are means over the rows: they should be sums.", wrong_gru(total=np.mean)),
     ),
     forbidden=(
         gru.gru_backward,
@@ -231,6 +239,7 @@ BACKWARD = Task(
         gru.gru_gates_backward,
         gru.gru_slopes,
         gru.gru_h_side,
+        one_page.gru_backward,
     ),
     points=4,
 )
@@ -239,7 +248,7 @@ BACKWARD = Task(
 
 
 def walk_back(handed_on=lambda dh, u: dh, masked=lambda t, lengths: t < lengths, late=False, add=True, order=reversed):
-    """Backpropagation through time over a ragged batch; with other arguments, one thing is changed."""
+    """Backpropagation through time over a ragged batch; other arguments change one thing."""
 
     def backward(p, x, h_0, dh, lengths):
         T, h, caches = len(x), h_0, []
@@ -283,39 +292,39 @@ TIME = Task(
     ("dx", "dh_0", "grads"),
     (
         Mistake(
-            "Each step's gradient stops where it is: later losses reach h_{t-1} only through h_t.",
+            "No gradient is passed back between steps: later losses reach h_{t-1} only through h_t.",
             walk_back(handed_on=lambda dh, direct: 0 * dh),
         ),
         Mistake(
-            "Only the direct path hands on: h_{t-1} also went into the gates of step t.",
+            "Only the direct path passes the gradient back: h_{t-1} also enters the gates of step t.",
             walk_back(handed_on=lambda dh, direct: direct),
         ),
         Mistake(
-            "What dh holds beyond a sequence's end counts: no loss reads those states.",
+            "The values of dh beyond a sequence's end are used: no loss reads those states.",
             walk_back(masked=lambda t, lengths: lengths > 0),
         ),
         Mistake(
-            "Each sequence ends one step late: with t counted from 0 its last real step is lengths - 1.",
+            "Each sequence ends one step too late: with t counted from 0 its last real step is lengths - 1.",
             walk_back(masked=lambda t, lengths: t <= lengths),
         ),
         Mistake(
-            "Each sequence ends one step early: with t counted from 0 its last real step is lengths - 1.",
+            "Each sequence ends one step too early: with t counted from 0 its last real step is lengths - 1.",
             walk_back(masked=lambda t, lengths: t < lengths - 1),
         ),
         Mistake(
-            "Only the last of the real steps has a gradient from outside: every h_t has one.",
+            "Only the last real step gets a direct gradient: every h_t has one.",
             walk_back(masked=lambda t, lengths: t == lengths - 1),
         ),
         Mistake(
-            "The weights' gradient is that of one step: the same weights served at every step.",
+            "The weights' gradient is that of a single step: every step uses the same weights.",
             walk_back(add=False),
         ),
-        Mistake("The weights' gradient is a mean over the steps: shares are added.", mean_over_time),
+        Mistake("The weights' gradient is a mean over the steps: it should be a sum.", mean_over_time),
         Mistake(
-            "dh[t] arrives one step too late: it belongs to h after step t, so it goes through that cell as well.",
+            "dh[t] is added one step too late: it belongs to h after step t, so it also passes through that cell.",
             walk_back(late=True),
         ),
-        Mistake("It walks forwards: the gradient of step t needs that of step t + 1 first.", walk_back(order=iter)),
+        Mistake("The loop runs forward: the gradient of step t needs that of step t + 1 first.", walk_back(order=iter)),
     ),
     points=4,
 )
@@ -368,26 +377,31 @@ AFTER = Task(
     ("dW", "db", "dU", "dc"),
     (
         Mistake(
-            "dU pairs each da with the state AFTER its step: the product was h_{t-1} U.", wrong_after(lambda h: h[1:])
+            "dU pairs each da with the state AFTER its step: the product is h_{t-1} U.", wrong_after(lambda h: h[1:])
         ),
-        Mistake("dc equals db: it stands inside what r multiplies.", wrong_after(bias=0)),
+        Mistake("dc equals db: c_n is inside the term that r multiplies.", wrong_after(bias=0)),
         Mistake("dU and dc lack r: what does the reset gate multiply?", wrong_after(reset=lambda da, r: da)),
         Mistake(
-            "r multiplies the block of the reset gate itself: it belongs to the block n.",
+            "r multiplies its own block r: it belongs to the block n.",
             wrong_after(reset=lambda da, r: scaled(da, r, 0)),
         ),
         Mistake(
             "r multiplies the block u: it belongs to the block n.", wrong_after(reset=lambda da, r: scaled(da, r, 1))
         ),
         Mistake(
-            "r multiplies all of h's side: only the block n is reset.",
+            "r multiplies the whole h side: only the block n is reset.",
             wrong_after(reset=lambda da, r: da * np.concatenate([r, r, r], axis=-1)),
         ),
-        Mistake("W and b get h's side: r leaves x W_n + b_n alone.", wrong_after(side=1)),
-        Mistake("db and dc are means over the rows: they should be added.", wrong_after(b=np.mean)),
-        Mistake("That is the last step's share alone: all T steps used the weights.", last_step),
+        Mistake("W and b get the gradient of the h side: r does not multiply x W_n + b_n.", wrong_after(side=1)),
+        Mistake("db and dc are means over the rows: they should be sums.", wrong_after(b=np.mean)),
+        Mistake("That is the contribution of the last step only: all T steps use the weights.", last_step),
     ),
-    forbidden=(gru.gru_backward_params, linear.linear_backward_params, linear.linear_backward),
+    forbidden=(
+        gru.gru_backward_params,
+        linear.linear_backward_params,
+        linear.linear_backward,
+        one_page.weight_gradients,
+    ),
 )
 
 # ---- 07.5: what has to stay in the loop ----------------------------------------------------------
@@ -396,7 +410,7 @@ PIECES = ("phi_x", "prior", "infer", "draw", "phi_z", "generate", "kl", "likelih
 
 
 def nudged_step(model, x, h, eps, moved):
-    """One step of the VRNN, where the result of the piece `moved` is moved a little: {piece: its results}, h_t."""
+    """One step of the VRNN, with the result of the piece `moved` perturbed: {piece: its results}, h_t."""
     p, seen = model.params, {}
 
     def keep(name, *values):
@@ -416,7 +430,7 @@ def nudged_step(model, x, h, eps, moved):
 
 
 def what_stays():
-    """The pieces that react to h_{t-1} and move h_t, found by moving each and looking."""
+    """The pieces that depend on h_{t-1} and that h_t depends on, found by perturbing each."""
     model, x, _, eps = small_model()
     h = np.random.default_rng(0).standard_normal((x.shape[1], model.h_dim))
     before, h_t = nudged_step(model, x[0], h, eps[0], None)
@@ -430,29 +444,30 @@ LOOP = Prediction(
     "what has to stay in the loop?",
     what_stays,
     (
-        Mistake("All of them? Look for one that nothing in the next step reads.", set(PIECES)),
-        Mistake("phi_x moves h_t, but does it wait for h_{t-1}?", {"phi_x", "infer", "draw", "phi_z", "recur"}),
+        Mistake("All of them? Look for a piece whose result the next step does not read.", set(PIECES)),
+        Mistake("h_t depends on phi_x, but does phi_x need h_{t-1}?", {"phi_x", "infer", "draw", "phi_z", "recur"}),
         Mistake(
-            "The prior waits for h_{t-1}, but who waits for the prior?", {"prior", "infer", "draw", "phi_z", "recur"}
+            "The prior needs h_{t-1}, but which piece needs the prior?", {"prior", "infer", "draw", "phi_z", "recur"}
         ),
         Mistake(
-            "Generation waits for h_{t-1}, but in training x_t is given: who waits for its outputs?",
+            "Generation needs h_{t-1}, but in training x_t is given: which piece of the recurrence needs its outputs?",
             {"infer", "draw", "phi_z", "generate", "recur"},
         ),
-        Mistake("h_t is a function of z_t too. Where does z_t come from?", {"recur"}),
-        Mistake("Between infer and recur stand two more pieces.", {"infer", "recur"}),
-        Mistake("What does the recurrence read, z_t itself?", {"infer", "draw", "recur"}),
+        Mistake("h_t is also a function of z_t. Where does z_t come from?", {"recur"}),
+        Mistake("There are two more pieces between infer and recur.", {"infer", "recur"}),
+        Mistake("Does the recurrence read z_t itself?", {"infer", "draw", "recur"}),
         Mistake(
-            "Both terms of the bound are read by the loss alone.",
+            "Only the loss reads the two terms of the bound.",
             {"infer", "draw", "phi_z", "recur", "kl", "likelihood"},
         ),
         Mistake(
-            "That is a model without q: in training, z_t comes from the posterior.", {"prior", "draw", "phi_z", "recur"}
+            "That would be a model without q: in training, z_t comes from the posterior.",
+            {"prior", "draw", "phi_z", "recur"},
         ),
     ),
 )
 
-# ---- 07.6: the road through the posterior --------------------------------------------------------
+# ---- 07.6: the path through the posterior --------------------------------------------------------
 
 BERNOULLI = LIKELIHOODS["bernoulli"]
 
@@ -475,7 +490,7 @@ def draw_roads(rng):
 
 
 def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1):
-    """The gradient at h_{t-1} with some of its parts times 0."""
+    """The gradient at h_{t-1} with some of its parts multiplied by 0."""
 
     def answer(params, cache, dlog_p, dkl, dh_t):
         _, prior_cache, infer_cache, z_cache, phi_z_cache, generate_cache, log_p_cache, kl_cache, recur_cache = cache
@@ -496,22 +511,22 @@ def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, si
 
 
 ROADS = Task(
-    "the road through the posterior",
+    "the path through the posterior",
     "bug",
     roads,
     draw_roads,
     ("dh",),
     (
         Mistake(
-            "The road through the posterior is still closed: q(z_t | ...) reads h_{t-1} as well.", wrong_roads(infer=0)
+            "The path through the posterior is still missing: q(z_t | ...) also reads h_{t-1}.", wrong_roads(infer=0)
         ),
-        Mistake("The road is open, but its own toll, the KL, pulls at mu_z and sigma_z too.", wrong_roads(kl=0)),
-        Mistake("z_t is also read by the GRU: the future's share of dphi_z is missing.", wrong_roads(future=0)),
-        Mistake("z_t is also read by the decoder: this step's share of dphi_z is missing.", wrong_roads(own=0)),
-        Mistake("Nothing passes through sigma_z but the KL: z_t moves with sigma_z as well.", wrong_roads(sigma=0)),
-        Mistake("The prior's share got lost: it was there before.", wrong_roads(prior=0)),
-        Mistake("The decoder's share got lost: it was there before.", wrong_roads(generate=0)),
-        Mistake("The GRU's share got lost: it was there before.", wrong_roads(recur=0)),
+        Mistake("The path is there, but mu_z and sigma_z also get a gradient from the KL.", wrong_roads(kl=0)),
+        Mistake("z_t is also read by the GRU: its contribution to dphi_z is missing.", wrong_roads(future=0)),
+        Mistake("z_t is also read by the decoder: its contribution to dphi_z is missing.", wrong_roads(own=0)),
+        Mistake("sigma_z gets a gradient only from the KL: z_t depends on sigma_z as well.", wrong_roads(sigma=0)),
+        Mistake("The prior's contribution, which the buggy version had, is missing.", wrong_roads(prior=0)),
+        Mistake("The decoder's contribution, which the buggy version had, is missing.", wrong_roads(generate=0)),
+        Mistake("The GRU's contribution, which the buggy version had, is missing.", wrong_roads(recur=0)),
     ),
     forbidden=(stepwise.step_backward, stepwise.sequence_backward),
     points=3,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinyvrnn import one_page
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.training import optim
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -37,24 +38,22 @@ UNITS = Task(
     ("per_sequence", "per_step"),
     (
         Mistake(
-            "per_step is a mean of the sequences' means: there a step of a short sequence counts for more than one "
+            "per_step is a mean of the sequences' means: that gives a step of a short sequence more weight than one "
             "of a long sequence.",
             of_means,
         ),
-        Mistake("What stands in the padding is added up too: what is the mask for?", of_padding),
+        Mistake("The sum includes the padding: what is the mask for?", of_padding),
         Mistake(
             "per_step divides by T B, the padded size: longer padding would make the model look better.",
             lambda elbo, mask: ((elbo * mask).sum() / elbo.shape[1], (elbo * mask).mean()),
         ),
+        Mistake("per_sequence and per_step are swapped.", lambda elbo, mask: bounds_of(elbo, mask)[::-1]),
         Mistake(
-            "per_sequence and per_step stand in each other's place.", lambda elbo, mask: bounds_of(elbo, mask)[::-1]
-        ),
-        Mistake(
-            "per_sequence is the total of the batch: a batch of twice the size would look twice as bad.",
+            "per_sequence is the total over the batch: a batch of twice the size would look twice as bad.",
             lambda elbo, mask: ((elbo * mask).sum(), bounds_of(elbo, mask)[1]),
         ),
         Mistake(
-            "Both have the wrong sign: the bound is reported, not the loss.",
+            "Both have the wrong sign: report the bound, not the loss.",
             lambda elbo, mask: tuple(-v for v in bounds_of(elbo, mask)),
         ),
     ),
@@ -64,7 +63,7 @@ UNITS = Task(
 
 
 def clip(grads, max_norm):
-    """The package's, which takes one flat vector and works in place, for a dict of gradients."""
+    """The package's clipping, which works in place on one flat vector, applied to a dict of gradients."""
     flat = np.concatenate([g.ravel() for g in grads.values()])
     clip_by_global_norm(flat, max_norm)
     ends = np.cumsum([g.size for g in grads.values()])
@@ -93,28 +92,28 @@ CLIP = Task(
     ("grads",),
     (
         Mistake(
-            "Each array has a norm of its own here: W and b are turned by different factors, and the direction is "
-            "another. One norm for all.",
+            "Each array is clipped by its own norm: W and b are scaled by different factors, which changes the "
+            "direction. Use one norm for all.",
             lambda grads, max_norm: {n: g * min(max_norm / np.sqrt((g * g).sum()), 1.0) for n, g in grads.items()},
         ),
         Mistake(
-            "Each entry is cut off by itself: that changes the direction.",
+            "Each entry is clipped separately: that changes the direction.",
             lambda grads, max_norm: {n: np.clip(g, -max_norm, max_norm) for n, g in grads.items()},
         ),
         Mistake(
-            "Short gradients are made longer: what should happen where the norm is below max_norm?",
+            "Short gradients become longer: what should happen where the norm is below max_norm?",
             lambda grads, max_norm: scaled(grads, max_norm / norm_of(grads)),
         ),
         Mistake(
-            "That is the square of the norm: where is the root?",
+            "That is the square of the norm: the root is missing.",
             lambda grads, max_norm: scaled(grads, min(max_norm / norm_of(grads) ** 2, 1.0)),
         ),
         Mistake(
-            "The largest entry is no norm: the gradient comes out longer than max_norm.",
+            "The largest entry is not the Euclidean norm: the result is longer than max_norm.",
             lambda grads, max_norm: scaled(grads, min(max_norm / max(abs(g).max() for g in grads.values()), 1.0)),
         ),
         Mistake(
-            "The norms of the arrays are added: by Pythagoras it is their squares that add up.",
+            "The norms of the arrays are added: it is their squares that add up.",
             lambda grads, max_norm: scaled(
                 grads, min(max_norm / sum(np.sqrt((g * g).sum()) for g in grads.values()), 1.0)
             ),
@@ -127,7 +126,7 @@ CLIP = Task(
 
 
 def moved_by_a_step_clipped_too_late():
-    """How far theta moves: |g| = 50, rate 0.1, max_norm 2, with the two lines in the wrong order."""
+    """How far theta moves: |g| = 50, learning rate 0.1, max_norm 2, with the two lines in the wrong order."""
     theta, g = np.zeros(2), np.array([30.0, 40.0])
     theta -= 0.1 * g
     clip_by_global_norm(g, 2.0)
@@ -138,11 +137,11 @@ TOO_LATE = Prediction(
     "clipping after the step",
     moved_by_a_step_clipped_too_late,
     (
-        Mistake("That would be so with the two lines in the other order. What has theta read when it moves?", 0.2),
-        Mistake("That is the norm of g in the end. theta moved before.", 2.0),
-        Mistake("That is the norm of g before clipping: where is the rate?", 50.0),
-        Mistake("theta does move: the first line does not know what the second will do.", 0.0),
-        Mistake("A difference of norms is nothing that happens here: do the two lines by hand.", 4.8),
+        Mistake("That would be right if the two lines were swapped. Which g does the update of theta use?", 0.2),
+        Mistake("That is the norm of g at the end. theta moved before that.", 2.0),
+        Mistake("That is the norm of g before clipping: where is the learning rate?", 50.0),
+        Mistake("theta does move: the first line runs before the second.", 0.0),
+        Mistake("That is the difference of two norms: work through the two lines by hand.", 4.8),
         Mistake("The norm of (30, 40) is not the sum of its entries.", 7.0),
     ),
     tol=1e-6,
@@ -180,24 +179,24 @@ MEAN = Task(
     ("m_hat",),
     (
         Mistake(
-            "The oldest gradient has the largest weight here: which one has been multiplied by b1 most often?",
+            "The oldest gradient has the largest weight: which gradient has been multiplied by b1 most often?",
             lambda g, b1: weighted((1 - b1) * b1 ** ages(g)[::-1] / (1 - b1 ** len(g)), g),
         ),
         Mistake(
             "That is m_K itself: its weights do not add up to 1.",
             lambda g, b1: weighted((1 - b1) * b1 ** ages(g), g),
         ),
-        Mistake("That is the plain mean: it forgets nothing.", lambda g, b1: g.mean(axis=0)),
+        Mistake("That is the plain mean: it weights all gradients equally.", lambda g, b1: g.mean(axis=0)),
         Mistake(
             "The factor 1 - b1 of each new gradient is missing: the weights add up to more than 1.",
             lambda g, b1: weighted(b1 ** ages(g) / (1 - b1 ** len(g)), g),
         ),
         Mistake(
-            "The newest gradient has been multiplied by b1 once already: in m_K it has not.",
+            "The newest gradient is multiplied by b1: in m_K it is not.",
             lambda g, b1: weighted((1 - b1) * b1 ** (ages(g) + 1) / (1 - b1 ** len(g)), g),
         ),
         Mistake(
-            "The correction has the exponent K - 1: after one step nothing but (1 - b1) g_1 is in m.",
+            "The correction has the exponent K - 1: after one step, m is (1 - b1) g_1.",
             lambda g, b1: weighted((1 - b1) * b1 ** ages(g) / (1 - b1 ** (len(g) - 1)), g),
         ),
     ),
@@ -242,16 +241,16 @@ ADAM = Task(
     draw_adam,
     ("theta", "m", "v"),
     (
-        Mistake("m and v start at 0, and nothing corrects for it.", wrong_adam(m_hat=False, v_hat=False)),
-        Mistake("v is not corrected for its start at 0, m is.", wrong_adam(v_hat=False)),
-        Mistake("k counts the steps including this one: the correction is one step ahead.", wrong_adam(late=1)),
-        Mistake("eps stands under the root: there it adds sqrt(eps) where v is 0.", wrong_adam(inside=True)),
+        Mistake("m and v start at 0, and this is not corrected.", wrong_adam(m_hat=False, v_hat=False)),
+        Mistake("m is corrected for its start at 0, but v is not.", wrong_adam(v_hat=False)),
+        Mistake("k already includes this step: the correction is one step ahead.", wrong_adam(late=1)),
+        Mistake("eps is inside the root: it adds sqrt(eps) where v is 0.", wrong_adam(inside=True)),
         Mistake("The step divides by v: what has the units of a gradient, v or its root?", wrong_adam(root=False)),
-        Mistake("b1 and b2 have changed places: the mean forgets faster than the square.", wrong_adam(swap=True)),
+        Mistake("b1 and b2 are swapped: the mean forgets faster than the square.", wrong_adam(swap=True)),
         Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
         Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
     ),
-    forbidden=(Adam.step, optim.adam_step),
+    forbidden=(Adam.step, optim.adam_step, one_page.adam),
     points=3,
 )
 
@@ -290,18 +289,14 @@ WARM = Task(
     ("loss", "bound"),
     (
         Mistake(
-            "beta goes on growing after the warm-up: soon the KL counts ten times as much as it should.",
+            "beta keeps growing after the warm-up: soon the KL counts ten times as much as it should.",
             wrong_warm(capped=False),
         ),
-        Mistake(
-            "The bound has the weighted KL: with beta < 1 that is a bound of nothing.", wrong_warm(beta_in_bound=True)
-        ),
-        Mistake(
-            "In the first step, counted from 0, beta would be 0: the KL would not be felt at all.", wrong_warm(late=0)
-        ),
-        Mistake("beta weighs the likelihood: what should be eased in?", wrong_warm(on_kl=False)),
-        Mistake("The loss rewards a large KL: look at its sign.", wrong_warm(sign=-1.0)),
-        Mistake("Sums over the batch: nats per sequence are asked for.", wrong_warm(reduce=np.sum)),
+        Mistake("The bound uses the weighted KL: with beta < 1 it is not a bound.", wrong_warm(beta_in_bound=True)),
+        Mistake("In the first step, counted from 0, beta would be 0: the KL would have no effect.", wrong_warm(late=0)),
+        Mistake("beta multiplies the likelihood: which term should be warmed up?", wrong_warm(on_kl=False)),
+        Mistake("The loss rewards a large KL: check its sign.", wrong_warm(sign=-1.0)),
+        Mistake("These are sums over the batch: the exercise asks for nats per sequence.", wrong_warm(reduce=np.sum)),
         Mistake("beta falls from 1 to 0: a warm-up rises.", wrong_warm(falls=True)),
     ),
 )

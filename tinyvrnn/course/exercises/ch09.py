@@ -1,4 +1,4 @@
-"""The exercises of notebook 09, How tight is the bound?: a Kalman step, posteriors, resampling, a filter's ledger."""
+"""The exercises of notebook 09, How tight is the bound?: a Kalman step, posteriors, resampling, particle filters."""
 
 from types import SimpleNamespace
 
@@ -13,9 +13,9 @@ from tinyvrnn.models import particles, stepwise
 
 
 def kalman_step(m, P, x, a, q, r):
-    """The package's filter, second step: its first one is made to end with mean m and variance P.
+    """The second step of the package's filter, whose first step is set up to end with mean m and variance P.
 
-    It starts from N(0, 2P) and sees 2m with noise of variance 2P: then precisions add up to 1/P, and the mean is m.
+    It starts from N(0, 2P) and observes 2m with noise variance 2P: the precisions add up to 1/P, and the mean is m.
     """
     x = np.stack([2 * m, x])[..., None]
     one = np.ones_like(x[1])
@@ -61,41 +61,43 @@ KALMAN = Task(
     ("m", "P", "log_p"),
     (
         Mistake(
-            "The prediction adds no noise: z_t is not a z_{t-1} but a z_{t-1} plus something of variance q.",
+            "The prediction adds no noise: z_t is a z_{t-1} plus noise of variance q.",
             wrong_step(predict=lambda m, P, a, q: (a * m, a * a * P)),
         ),
         Mistake(
-            "P is multiplied by a once: how does a variance change when the number is multiplied by a?",
+            "P is multiplied by a only once: how does a variance change when the variable is multiplied by a?",
             wrong_step(predict=lambda m, P, a, q: (a * m, a * P + q)),
         ),
         Mistake(
-            "q goes in as a deviation: here it is a variance already.",
+            "q is used as a standard deviation: here it is a variance.",
             wrong_step(predict=lambda m, P, a, q: (a * m, a * a * P + q * q)),
         ),
         Mistake(
-            "The mean is not predicted: where does z_t stand before x_t is seen?",
+            "The mean is not predicted: what is the mean of z_t before x_t is observed?",
             wrong_step(predict=lambda m, P, a, q: (m, a * a * P + q)),
         ),
         Mistake(
-            "The gain is P' / r: a share has to lie between 0 and 1.",
+            "The gain is P' / r: it has to lie between 0 and 1.",
             wrong_step(gain=lambda P, r: P / r),
         ),
         Mistake(
-            "The gain believes the wrong one: with little noise r, is it the data or the prediction that counts?",
+            "The gain is inverted: when the noise r is small, should the data or the prediction count more?",
             wrong_step(gain=lambda P, r: r / (P + r)),
         ),
-        Mistake("P is still the predicted one: seeing x_t makes surer.", wrong_step(variance=lambda k, P_, P: P_)),
         Mistake(
-            "P shrinks from the old variance: the update starts from the predicted one.",
+            "P is still the predicted variance: observing x_t reduces it.", wrong_step(variance=lambda k, P_, P: P_)
+        ),
+        Mistake(
+            "The update shrinks the old variance: it has to start from the predicted one.",
             wrong_step(variance=lambda k, P_, P: (1 - k) * P),
         ),
-        Mistake("The score's variance lacks r: x_t is z_t plus noise of its own.", wrong_step(spread=lambda P, r: P)),
+        Mistake("The score's variance lacks r: x_t is z_t plus independent noise.", wrong_step(spread=lambda P, r: P)),
         Mistake(
-            "The score has the spread P' + r as a deviation: it is a variance.",
+            "The score uses P' + r as a standard deviation: it is a variance.",
             wrong_step(spread=lambda P, r: (P + r) ** 2),
         ),
         Mistake(
-            "The score is taken after the update, at a mean that knows x_t already: predict first, then be surprised.",
+            "The score uses the mean after the update, which already depends on x_t: use the predicted mean.",
             wrong_step(score_at=lambda m_, m: m),
         ),
         Mistake(
@@ -121,31 +123,31 @@ ORDER = Prediction(
     order_of_bounds,
     (
         Mistake(
-            "The exact filter is the natural guess for the first place. But to what is q compared in the gap, "
-            "and how wide is that?",
+            "The exact filter is the natural guess for the first place. But which distribution is q compared with in "
+            "the gap, and how wide is that distribution?",
             ("filtering", "narrow", "prior"),
         ),
         Mistake(
-            "The prior looks at no data at all: can it be second to none but the filter?",
+            "The prior ignores the data completely: can it come second?",
             ("filtering", "prior", "narrow"),
         ),
         Mistake(
-            "The prior pays no KL, but how well does z from it explain x? And two deviations are left to compare.",
+            "The prior pays no KL, but how well does z from it explain x? And compare the two standard deviations.",
             ("prior", "filtering", "narrow"),
         ),
         Mistake("The prior pays no KL, but how well does z from it explain x?", ("prior", "narrow", "filtering")),
         Mistake(
-            "A deviation that is somewhat small is a lesser fault than looking at no data.",
+            "A standard deviation that is a little too small is a smaller fault than ignoring the data.",
             ("narrow", "prior", "filtering"),
         ),
     ),
 )
 
-# ---- 09.3: the best filter's deviation -----------------------------------------------------------
+# ---- 09.3: the best filter's standard deviation --------------------------------------------------
 
 
 def filter_prices(s, v):
-    def price(sigma):  # with E (mu_z - m)^2 = v, the mean KL is that from a mean sqrt(v) away
+    def price(sigma):  # as E (mu_z - m)^2 = v, the mean KL equals the KL of means sqrt(v) apart
         return gaussian_kl_forward(*(a[..., None] for a in (0 * s, sigma, np.sqrt(v), s)))[0]
 
     return s.copy(), price(s), price(np.sqrt(s * s + v))
@@ -163,41 +165,47 @@ def wrong_prices(sigma=lambda s, v: s, best=lambda ratio: ratio / 2, exact=lambd
 
 
 PRICES = Task(
-    "the best filter's deviation",
+    "the best filter's standard deviation",
     "derive",
     filter_prices,
     draw_prices,
     ("sigma", "best", "exact"),
     (
         Mistake(
-            "That is the exact filter's deviation, which has the moments of the mixture. Set the slope of the "
-            "average price by sigma to 0: does v appear in it?",
+            "That is the exact filter's standard deviation, which has the moments of the mixture. Set the derivative "
+            "of the expected price with respect to sigma to 0: does v appear in it?",
             wrong_prices(sigma=lambda s, v: np.sqrt(s**2 + v)),
         ),
-        Mistake("sigma is a variance here: a deviation is asked for.", wrong_prices(sigma=lambda s, v: s**2)),
         Mistake(
-            "The smallest price lacks a factor: in the KL the squared distance of the means stands over 2 s^2.",
+            "sigma is a variance here: the exercise asks for a standard deviation.",
+            wrong_prices(sigma=lambda s, v: s**2),
+        ),
+        Mistake(
+            "The smallest price lacks a factor: in the KL the squared distance of the means is divided by 2 s^2.",
             wrong_prices(best=lambda ratio: ratio),
         ),
         Mistake(
-            "The smallest price still has a half in it that the sigma^2 / 2 s^2 of the KL takes away.",
+            "The smallest price is too small by 1/2: the term sigma^2 / 2 s^2 of the KL cancels the -1/2.",
             wrong_prices(best=lambda ratio: (ratio - 1) / 2),
         ),
         Mistake(
-            "The smallest price is not 0: even the best filter's mean misses m by a variance v.",
+            "The smallest price is not 0: even the best filter's mean differs from m, with variance v.",
             wrong_prices(best=lambda ratio: 0 * ratio),
         ),
-        Mistake("The exact filter's price lacks what log(s / sigma) becomes.", wrong_prices(exact=lambda ratio: ratio)),
+        Mistake(
+            "The exact filter's price lacks the term that comes from log(s / sigma).",
+            wrong_prices(exact=lambda ratio: ratio),
+        ),
         Mistake(
             "In the exact filter's price the logarithm has the wrong sign: a wider q has log(s / sigma) < 0.",
             wrong_prices(exact=lambda ratio: ratio + 0.5 * np.log1p(ratio)),
         ),
         Mistake(
-            "In the exact filter's price the logarithm is that of a ratio of variances; the KL has one of deviations.",
+            "In the exact filter's price the logarithm is of a ratio of variances; the KL has standard deviations.",
             wrong_prices(exact=lambda ratio: ratio - np.log1p(ratio)),
         ),
         Mistake(
-            "The exact filter's price counts v once: it widens sigma^2, and it is the distance of the means as well.",
+            "The exact filter's price counts v once: v widens sigma^2, and is also the squared distance of the means.",
             wrong_prices(exact=lambda ratio: 0.5 * ratio - 0.5 * np.log1p(ratio)),
         ),
     ),
@@ -241,37 +249,37 @@ RESAMPLE = Task(
     ("h",),
     (
         Mistake(
-            "All places of a row got the same ancestor: one uniform, but K points.",
+            "All slots of a row get the same ancestor: there is one uniform number, but there are K points.",
             wrong_resample(points=lambda u, K: np.repeat(u[:, None], K, axis=1)),
         ),
         Mistake(
-            "The points are (u + i) without the division by K: they run off the stick, whose length is 1.",
+            "The points are u + i without the division by K: most of them are beyond the stick, whose length is 1.",
             wrong_resample(points=lambda u, K: u[:, None] + np.arange(K)),
         ),
         Mistake(
-            "u moves the points by up to 1, where their distance is 1 / K.",
+            "u shifts the points by up to 1, but their distance is 1 / K.",
             wrong_resample(points=lambda u, K: u[:, None] + np.arange(K) / K),
         ),
         Mistake(
-            "The points do not move with u: then some particles never have a chance.",
+            "The points do not depend on u: some particles can never be chosen.",
             wrong_resample(points=lambda u, K: 0 * u[:, None] + np.arange(K) / K),
         ),
         Mistake(
-            "The points are compared with the shares themselves: the stretches lie end to end.",
+            "The points are compared with the shares themselves: compare them with the ends of the intervals.",
             wrong_resample(ends=lambda shares: shares),
         ),
         Mistake(
-            "The shares are added up over the sequences: the stick is each row's own.",
+            "The shares are cumulated over the sequences: each row has its own stick.",
             wrong_resample(ends=lambda shares: np.cumsum(shares, axis=0)),
         ),
-        Mistake("It takes the particle before: off by one.", wrong_resample(shift=-1)),
-        Mistake("It takes the particle after: off by one.", wrong_resample(shift=1)),
+        Mistake("It takes the previous particle: off by one.", wrong_resample(shift=-1)),
+        Mistake("It takes the next particle: off by one.", wrong_resample(shift=1)),
         Mistake(
-            "All go on from the particle with the largest share: the others had a chance too.",
+            "All slots continue from the particle with the largest share: the others can be chosen too.",
             lambda h, shares, uniforms: 0 * h + np.take_along_axis(h, shares.argmax(axis=1)[:, None], axis=1),
         ),
         Mistake(
-            "The states are multiplied by their shares: a particle is chosen or not, and goes on as it is.",
+            "The states are multiplied by their shares: a particle is chosen or not, and its state is unchanged.",
             lambda h, shares, uniforms: h * shares,
         ),
     ),
@@ -279,9 +287,9 @@ RESAMPLE = Task(
     points=3,
 )
 
-# ---- 09.5: the ledger of a particle filter -------------------------------------------------------
+# ---- 09.5: the bookkeeping of a particle filter --------------------------------------------------
 
-# A model whose particles have a given log-weight at each step: "x" is that log-weight, and q is the prior.
+# A model whose particles have given log-weights: "x" is the log-weight of a step, and q is the prior.
 GIVEN = stepwise.Equations(
     features_forward=lambda p, v: (v, None),
     prior_forward=lambda p, h: ((0 * h, 0 * h + 1), None),
@@ -294,7 +302,7 @@ AS_GIVEN = SimpleNamespace(log_density_forward=lambda x: (x[:, 0], None))
 
 
 def ledger(again, log_w):
-    """The package's particle filter, walking with the given log-weights and choices."""
+    """The package's particle filter, run with the given log-weights and choices."""
     T, B, K = log_w.shape
     params = dict.fromkeys(("phi_x", "phi_z", "prior", "infer", "generate", "recur"), {})
     x, stay = log_w.reshape(T, B * K, 1), np.zeros((B, 1), int) + np.arange(K)
@@ -313,7 +321,7 @@ def draw_ledger(rng):
 
 
 def wrong_ledger(note=particles.log_mean_exp, keep=0.0, start=0.0, before=True, always=False):
-    """The ledger with one thing changed. keep: of the gathered log-weights after a resampling; start: what they get."""
+    """The ledger with one thing changed. keep: factor on the log-weights after a resampling; start: times log K."""
 
     def answer(again, log_w):
         gathered, total = np.zeros(log_w.shape[1:]), np.zeros(log_w.shape[1])
@@ -335,31 +343,29 @@ def log_sum(v):
 
 
 LEDGER = Task(
-    "the ledger",
+    "the particle filter's bookkeeping",
     "bug",
     ledger,
     draw_ledger,
     ("log_p",),
     (
         Mistake(
-            "What was noted down at a resampling is counted again at the next one, and at the end. "
-            "From what do the weights start after a resampling?",
+            "What is recorded at a resampling is counted again at the next one, and at the end. "
+            "What are the weights after a resampling?",
             wrong_ledger(keep=1.0),
         ),
         Mistake(
-            "The weights start again, but what they were is noted down nowhere: each resampling loses a factor.",
+            "The weights are reset, but their mean is not recorded: each resampling loses a factor.",
             wrong_ledger(note=lambda v: 0 * v[:, 0]),
         ),
         Mistake(
-            "At a resampling the mean of the logarithms is noted down: the estimate is made of means of weights.",
+            "At a resampling the mean of the log-weights is recorded: the estimate needs the log of the mean weight.",
             wrong_ledger(note=lambda v: v.mean(axis=1)),
         ),
-        Mistake("The weights are added, not averaged: each W is a mean over particles.", wrong_ledger(note=log_sum)),
+        Mistake("The weights are summed, not averaged: each W is a mean over particles.", wrong_ledger(note=log_sum)),
+        Mistake("After a resampling the weights start at 1 / K: that divides by K twice.", wrong_ledger(start=-1.0)),
         Mistake(
-            "After a resampling the weights start at 1 / K: the mean is taken twice then.", wrong_ledger(start=-1.0)
-        ),
-        Mistake(
-            "Step t is gathered before the resampling that comes before step t: off by one.",
+            "Step t is added before the resampling that precedes step t: off by one.",
             wrong_ledger(before=False),
         ),
         Mistake("It resamples at every step, whatever `again` says.", wrong_ledger(always=True)),
@@ -375,7 +381,7 @@ LEDGER = Task(
 
 
 def always_exact(n=60, K=8):
-    """Which estimates do not vary, with the true posterior for q."""
+    """The estimates that equal log p(x) for every noise when q is the true posterior."""
     model, x = lg.LinearGaussian(posterior="smoothing"), np.tile(lg.sine(), (1, n, 1))
     rng = np.random.default_rng(0)
     eps, uniforms = rng.standard_normal((len(x), n, K, 1)), rng.random((len(x), n))
@@ -395,12 +401,12 @@ PERFECT = Prediction(
     (
         Mistake("The weights at the end are all equal. But when does a filter look at them?", {"w", "iwae", "fivo"}),
         Mistake(
-            "All four have no gap or next to none. That is about their mean; for every noise? Look at Eq. 11: "
-            "one of its terms is averaged over z and one is not. And when does a filter look at its weights?",
+            "All four have little or no gap, but that is about their mean. For every noise? In Eq. 11 one term is "
+            "averaged over z and the other is not. And when does a filter look at its weights?",
             {"w", "eq11", "iwae", "fivo"},
         ),
         Mistake(
-            "Eq. 11 has a closed form for one of its terms and a draw in the other: can they make up for one another?",
+            "Eq. 11 has a closed form for one of its terms and a draw in the other: can the two cancel?",
             {"w", "eq11", "iwae"},
         ),
         Mistake("If one weight is p(x), what is the mean of eight?", {"w"}),

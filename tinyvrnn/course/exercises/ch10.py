@@ -1,4 +1,4 @@
-"""The exercises of notebook 10, One code, two backends: neutral functions, transfers, and what a device is paid for."""
+"""The exercises of notebook 10, One code, two backends: backend-neutral functions, transfers, and launches."""
 
 import operator
 from typing import NamedTuple
@@ -15,9 +15,9 @@ from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
 
 class DeviceArray(NamedTuple):
-    """An array of a device that refuses what a GPU's arrays refuse, and all that would fetch it.
+    """An array of a device that refuses what a GPU's arrays refuse, and every transfer to the host.
 
-    A tuple of one field, so that the grader copies it, halves its precision and compares it like any other argument.
+    A tuple of one field, so that the grader can copy it, cast it to float32 and compare it like any other argument.
     """
 
     host: np.ndarray
@@ -25,13 +25,13 @@ class DeviceArray(NamedTuple):
     __array_ufunc__ = None
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("a NumPy function got a device array: only xp's functions know it")
+        raise TypeError("a NumPy function got a device array: use the functions of xp")
 
     def __bool__(self):
-        raise TypeError("`if` has to fetch the array: the device waits for the host")
+        raise TypeError("`if` transfers the array to the host and makes the device wait")
 
     def __float__(self):
-        raise TypeError("float() has to fetch the array: the device waits for the host")
+        raise TypeError("float() transfers the array to the host and makes the device wait")
 
     __int__ = __index__ = __float__
 
@@ -106,21 +106,24 @@ NEUTRAL = Task(
     ("y",),
     (
         Mistake(
-            "That is the logarithm of the sum. (K is a.shape[0].)",
+            "That is the logarithm of the sum, not of the mean. (K is a.shape[0].)",
             lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(shifted(xp, a), axis=0)),
         ),
-        Mistake("That is the mean of the logarithms, which is never more: Jensen.", lambda xp, a: xp.mean(a, axis=0)),
-        Mistake("The largest term alone: what do the others add?", lambda xp, a: xp.max(a, axis=0)),
         Mistake(
-            "What was taken off before exp has to come back after log.",
+            "That is the mean of the logarithms, which by Jensen's inequality is never larger.",
+            lambda xp, a: xp.mean(a, axis=0),
+        ),
+        Mistake("That is only the largest term: the others contribute too.", lambda xp, a: xp.max(a, axis=0)),
+        Mistake(
+            "What you subtract before exp has to be added back after log.",
             lambda xp, a: xp.log(xp.mean(shifted(xp, a), axis=0)),
         ),
         Mistake(
-            "The logarithm is divided by K: the mean stands inside it.",
+            "The logarithm is divided by K: the mean is inside the logarithm.",
             lambda xp, a: (xp.max(a, axis=0) + xp.log(xp.sum(shifted(xp, a), axis=0))) / a.shape[0],
         ),
         Mistake(
-            "What was taken off before exp is taken off once more: mind the sign.",
+            "What you subtract before exp is subtracted again after log: check the sign.",
             lambda xp, a: xp.log(xp.mean(shifted(xp, a), axis=0)) - xp.max(a, axis=0),
         ),
     ),
@@ -156,13 +159,16 @@ REFUSED = Prediction(
     "what strict refuses",
     refused,
     (
-        Mistake("A number is no host array: a device takes it with the launch.", {"A", "B", "C", "E", "G"}),
-        Mistake("F does fetch something. But does it do so behind your back?", {"B", "C", "E", "F", "G"}),
+        Mistake(
+            "A Python number is not a host array: it is passed to the device with the launch.",
+            {"A", "B", "C", "E", "G"},
+        ),
+        Mistake("F does transfer a value. But is that transfer implicit?", {"B", "C", "E", "F", "G"}),
         Mistake("Look at G again: which of its arrays is on the host?", {"B", "C", "E"}),
-        Mistake("Look at C again: whose function is it, and whose array?", {"B", "E", "G"}),
-        Mistake("Look at E again: that is a transfer, with nothing that says so.", {"B", "C", "G"}),
-        Mistake("Look at B again: where should the sum be computed?", {"C", "E", "G"}),
-        Mistake("Indexing and maximum are the device's own work: it does them.", {"B", "C", "D", "E", "G", "H"}),
+        Mistake("Look at C again: which library's function is it, and where is the array?", {"B", "E", "G"}),
+        Mistake("Look at E again: that is an implicit transfer.", {"B", "C", "G"}),
+        Mistake("Look at B again: where would the sum be computed?", {"C", "E", "G"}),
+        Mistake("Indexing and maximum run on the device, so both are allowed.", {"B", "C", "D", "E", "G", "H"}),
     ),
 )
 
@@ -170,7 +176,7 @@ REFUSED = Prediction(
 
 
 def transfers_of_ten_steps():
-    """What crosses in ten steps that look at the norm, and one look at the loss after them."""
+    """The transfers of ten steps that compare the norm, and of reading the loss once after them."""
     rng = np.random.default_rng(0)
     model = VRNN(3, 5, 2, backend="strict")
     x, eps = rng.random((6, 4, 3), dtype="float32"), rng.standard_normal((6, 4, 2), dtype="float32")
@@ -190,18 +196,18 @@ COUNTED = Prediction(
     "counting transfers",
     transfers_of_ten_steps,
     (
-        Mistake("x and eps cross in each step, and the loss once. What does the `if` ask for?", 21),
-        Mistake("The `if` crosses in each step. Do x and eps not?", 11),
-        Mistake("One of x and eps is forgotten: each is a host array.", 20),
-        Mistake("Nearly: what does the last line do?", 30),
+        Mistake("x and eps are transferred in each step, and the loss once. What does the `if` need?", 21),
+        Mistake("The `if` makes a transfer in each step. What about x and eps?", 11),
+        Mistake("You counted only one of x and eps: both are host arrays.", 20),
+        Mistake("Almost: what does the last line do?", 30),
         Mistake("That is one step. There are ten.", 3),
-        Mistake("The loss is looked at once, after the loop.", 40),
-        Mistake("Clip and step read and write arrays that are on the device: what crosses there?", 51),
-        Mistake("The model's parameters are on the device from the start: they never cross.", 41),
+        Mistake("The loss is read only once, after the loop.", 40),
+        Mistake("Clipping and the optimiser step work on arrays that are on the device: they need no transfer.", 51),
+        Mistake("The model's parameters are on the device from the start: they are never transferred.", 41),
     ),
 )
 
-# ---- 10.4: the transfer that nobody wrote --------------------------------------------------------
+# ---- 10.4: the implicit transfer -----------------------------------------------------------------
 
 
 def clip_there(xp, g, max_norm):
@@ -214,34 +220,34 @@ def draw_gradient(rng):
 
 
 TRANSFER = Task(
-    "the transfer that nobody wrote",
+    "the implicit transfer",
     "bug",
     clip_there,
     draw_gradient,
     ("g",),
     (
         Mistake(
-            "Short gradients are made longer: what took the place of the `if`?",
+            "Short gradients become longer: what replaces the `if`?",
             lambda xp, g, max_norm: g * (max_norm / xp.sqrt(xp.sum(g * g))),
         ),
         Mistake(
-            "The entries' sizes are added: by Pythagoras it is their squares that add up.",
+            "The absolute values are added: the norm is the root of the sum of squares.",
             lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(xp.abs(g)), 1.0),
         ),
-        Mistake("Each entry is cut off by itself.", lambda xp, g, max_norm: xp.clip(g, -max_norm, max_norm)),
+        Mistake("Each entry is clipped separately.", lambda xp, g, max_norm: xp.clip(g, -max_norm, max_norm)),
         Mistake(
-            "That is the square of the norm: where is the root?",
+            "That is the square of the norm: the root is missing.",
             lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sum(g * g), 1.0),
         ),
         Mistake(
-            "The factor is upside down: the longer the gradient, the more it is stretched.",
+            "The factor is inverted: the longer the gradient, the more it is stretched.",
             lambda xp, g, max_norm: g * (xp.sqrt(xp.sum(g * g)) / max_norm),
         ),
-        Mistake("Nothing is clipped any more.", lambda xp, g, max_norm: 1 * g),
+        Mistake("Nothing is clipped.", lambda xp, g, max_norm: 1 * g),
     ),
 )
 
-# ---- 10.5: what a device is paid for -------------------------------------------------------------
+# ---- 10.5: the time of a training step -----------------------------------------------------------
 
 
 def step_time(work, in_loop, once, T, launch, rate):
@@ -257,7 +263,7 @@ def draw_costs(rng):
 
 
 def wrong_time(waits=lambda tau, a, b, T: tau * (T * a + b), joined=np.add, of_work=False, per=False):
-    """The cost with one thing changed."""
+    """The time with one thing changed."""
 
     def step_time(work, in_loop, once, T, launch, rate_):
         waiting, working = waits(launch, in_loop, once, T) + 0 * work, work / rate_
@@ -268,7 +274,7 @@ def wrong_time(waits=lambda tau, a, b, T: tau * (T * a + b), joined=np.add, of_w
 
 
 COST = Task(
-    "what a device is paid for",
+    "the time of a training step",
     "derive",
     step_time,
     draw_costs,
@@ -279,11 +285,13 @@ COST = Task(
             "T multiplies the launches outside the loop as well.", wrong_time(lambda tau, a, b, T: tau * T * (a + b))
         ),
         Mistake(
-            "The larger of the two is no sum: in this estimate the host launches, then the device works.",
+            "That is the larger of the two times: in this estimate they add up.",
             wrong_time(joined=np.maximum),
         ),
-        Mistake("share is that of the work: the launches' is asked for.", wrong_time(of_work=True)),
-        Mistake("share compares the launches with the work: a share is one of the whole.", wrong_time(per=True)),
+        Mistake(
+            "share is that of the arithmetic: the exercise asks for that of the launches.", wrong_time(of_work=True)
+        ),
+        Mistake("share divides the launches' time by the arithmetic's: divide it by the total.", wrong_time(per=True)),
         Mistake("The launches outside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * T * a)),
         Mistake("The launches inside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * b)),
     ),

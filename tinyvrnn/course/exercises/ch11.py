@@ -1,4 +1,4 @@
-"""The exercises of notebook 11, The bug museum: three bugs to mend, and three predictions."""
+"""The exercises of notebook 11, The bug museum: three bugs to fix, and three predictions."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ GAUSSIAN_BUGS = ("std drawn as exp(log_var)", "KL without its -1", "ReLU on a lo
 
 
 def above_or_below():
-    """On which side of log p(x) the exact case's ELBO comes out, for the three bugs of the first room."""
+    """The side of log p(x) on which the exact case's ELBO lies, for the three bugs of the first room."""
     sides = []
     for bug in GAUSSIAN_BUGS:
         elbos, log_p = museum.elbos_and_log_p(museum.EXHIBITS[bug][0], n=2000)
@@ -21,9 +21,9 @@ def above_or_below():
 
 
 DRAW, KL, RELU = (
-    "The first: where sigma < 1, is sigma^2 larger or smaller? Do such draws reach the data more or less often?",
-    "The second: with the -1 gone, is the KL larger or smaller, and with which sign does it stand in the bound?",
-    "The third: q is no longer the exact posterior. Can any q, drawn from and paid for honestly, exceed log p?",
+    "The first: if sigma < 1, is sigma^2 larger or smaller? How does that change log p(x | z)?",
+    "The second: without the -1, is the KL larger or smaller, and what is its sign in the bound?",
+    "The third: q is no longer the exact posterior. Can a correctly computed bound exceed log p(x) for any q?",
 )
 SIDES = Prediction(
     "above or below log p(x)?",
@@ -35,7 +35,9 @@ SIDES = Prediction(
         Mistake(f"Two are wrong. {DRAW} {KL}", ("below", "above", "below")),
         Mistake(f"Two are wrong. {DRAW} {RELU}", ("below", "below", "above")),
         Mistake(f"Two are wrong. {KL} {RELU}", ("above", "above", "above")),
-        Mistake("All three are the other way round: what does each do to the two terms?", ("below", "above", "above")),
+        Mistake(
+            "All three are the other way round: how does each bug change the two terms?", ("below", "above", "above")
+        ),
     ),
 )
 
@@ -80,17 +82,17 @@ COIN = Task(
     ("log_p",),
     (
         Mistake(
-            "Clipping p keeps it finite, but says -16 or -23 where the logit says -40: can p be left out?", clipped_coin
+            "Clipping p keeps it finite, but gives -16 or -23 where the logit gives -40: can you avoid p?", clipped_coin
         ),
         Mistake(
-            "A second + eps keeps it finite, but the value is wrong from |a| = 20 on: can p be left out?", padded_coin
+            "A second + eps keeps it finite, but the value is wrong from |a| = 20 on: can you avoid p?", padded_coin
         ),
-        Mistake("That is minus the log-density: the cross-entropy, as a loss.", lambda x, a: softplus(a) - x * a),
-        Mistake("That has the sides of the coin swapped.", lambda x, a: (1 - x) * a - softplus(a)),
-        Mistake("Only the side x = 1 counts here: what is log p of x = 0?", lambda x, a: -x * softplus(-a)),
-        Mistake("Only the side x = 0 counts here: what is log p of x = 1?", lambda x, a: (x - 1) * softplus(a)),
+        Mistake("That is the negative log-density: the cross-entropy, a loss.", lambda x, a: softplus(a) - x * a),
+        Mistake("The two sides of the coin are swapped.", lambda x, a: (1 - x) * a - softplus(a)),
+        Mistake("Only x = 1 is handled: what is log p of x = 0?", lambda x, a: -x * softplus(-a)),
+        Mistake("Only x = 0 is handled: what is log p of x = 1?", lambda x, a: (x - 1) * softplus(a)),
         Mistake(
-            "Clipping the logit gives finite and wrong numbers: softplus needs no such thing.",
+            "Clipping the logit gives finite but wrong numbers: softplus does not need it.",
             lambda x, a: x * np.clip(a, -20, 20) - softplus(np.clip(a, -20, 20)),
         ),
     ),
@@ -117,7 +119,7 @@ def draw_states(rng):
 
 
 def wrong_states(before=lambda first, h: h, after=lambda first, h: h, shift=0):
-    """The states with another rule: what becomes of h before a step, and after it."""
+    """The states with another rule for h before a step and after it."""
 
     def run(W, U, b, first, x):
         h, hs = np.zeros_like(x[0] @ W), []
@@ -149,37 +151,39 @@ STATES = Task(
     draw_states,
     ("h",),
     (
-        Mistake("The state still crosses from a sequence into the next: what does `first` say?", wrong_states()),
+        Mistake("The state is still carried from one sequence into the next: what does `first` say?", wrong_states()),
         Mistake(
-            "One track that begins anew resets all tracks: the others are still in the middle of theirs.",
+            "A new sequence in one track resets all tracks: the others are still inside a sequence.",
             wrong_states(before=lambda first, h: 0 * h if first.any() else h),
         ),
         Mistake(
-            "The state is reset where a sequence goes on, and kept where one begins.",
+            "The state is reset where a sequence continues, and kept where one begins.",
             wrong_states(before=lambda first, h: where(~first, 0, h)),
         ),
         Mistake(
-            "It is reset a step too late: the first step of a sequence has seen the one before.",
+            "The state is reset one step too late: the first step of a sequence still reads the previous one's state.",
             wrong_states(before=lambda first, h: where(first, 0, h), shift=1),
         ),
         Mistake(
-            "It is reset a step too early: the last step of a sequence has forgotten its own.",
+            "The state is reset one step too early: the last step of a sequence has lost its own past.",
             wrong_states(before=lambda first, h: where(first, 0, h), shift=-1),
         ),
         Mistake(
-            "The state AFTER a first step is set to 0: its own x_t is then lost. It is the one before that is foreign.",
+            "The state AFTER a first step is set to 0, which loses its x_t: reset the state before that step.",
             wrong_states(after=lambda first, h: where(first, 0, h)),
         ),
         Mistake(
-            "The reset writes into an array that your list of states still holds, and so changes the step before.",
+            "The reset writes into an array that your list of states still holds, so it changes the previous step.",
             states_reset_in_place,
         ),
-        Mistake("Every step is treated as a first one: nothing is remembered.", wrong_states(lambda first, h: 0 * h)),
+        Mistake(
+            "Every step is treated as a first one: the state is never carried on.", wrong_states(lambda first, h: 0 * h)
+        ),
     ),
     points=2,
 )
 
-# ---- 11.4: who sees the cut ----------------------------------------------------------------------
+# ---- 11.4: which checks see the cut --------------------------------------------------------------
 
 SUSPECTS = {"loss falls", "gradient", "long gradient", "exact case", "same again"}
 
@@ -191,18 +195,20 @@ def who_sees_the_cut():
 
 
 CUT = Prediction(
-    "who sees the cut?",
+    "which checks see the cut?",
     who_sees_the_cut,
     (
-        Mistake("The first sequences have 4 steps. Where does the loop cut?", {"gradient"}),
-        Mistake("One of the two has sequences of 4 steps. Where does the loop cut?", {"gradient", "long gradient"}),
-        Mistake("`detach` keeps the value. Which of these look at anything but values?", {"exact case"}),
+        Mistake("The `gradient` check has sequences of 4 steps. Where does the loop detach?", {"gradient"}),
+        Mistake("One of the two has sequences of 4 steps. Where does the loop detach?", {"gradient", "long gradient"}),
+        Mistake("`detach` keeps the value. Which of these checks look at more than values?", {"exact case"}),
         Mistake("`detach` keeps the value, so what is the ELBO of the exact case?", {"long gradient", "exact case"}),
         Mistake(
             "A gradient that lacks a part still points downhill, most of the time.", {"long gradient", "loss falls"}
         ),
-        Mistake("Nobody? In 15 steps there are two cuts, and a difference of two losses knows of none.", set()),
-        Mistake("The cut is at the same place in every call: the second call agrees with the first.", {"same again"}),
+        Mistake(
+            "None? In 15 steps the state is detached twice, but a difference of two losses is not affected.", set()
+        ),
+        Mistake("The cut is at the same step in every call: the second call agrees with the first.", {"same again"}),
     ),
 )
 
@@ -246,34 +252,34 @@ STEP = Task(
     ("theta", "m"),
     (
         Mistake(
-            "The step is still taken with the gradient as it came: what is clipped after it has no effect.",
+            "The step still uses the unclipped gradient: clipping after the step has no effect.",
             wrong_step(),
         ),
         Mistake(
-            "A gradient shorter than max_norm is made longer: clipping only shortens.",
+            "A gradient shorter than max_norm becomes longer: clipping only shortens.",
             wrong_step(lambda g, c: g * c / norm(g)),
         ),
         Mistake(
-            "Each entry is clipped by itself, which turns the direction: it is the norm that is limited.",
+            "Each entry is clipped separately, which changes the direction: limit the norm.",
             wrong_step(lambda g, c: np.clip(g, -c, c)),
         ),
         Mistake(
-            "What is clipped here is the momentum, old steps included: clip what comes in.", wrong_step(clip_m=by_norm)
+            "The momentum is clipped, including earlier steps: clip only the new gradient.", wrong_step(clip_m=by_norm)
         ),
         Mistake(
-            "The squared norm is taken for the norm: where is its root?",
+            "The squared norm is used as the norm: the root is missing.",
             wrong_step(lambda g, c: g * min(1.0, c / norm(g) ** 2)),
         ),
         Mistake("The step goes uphill.", wrong_step(by_norm, sign=1)),
         Mistake(
-            "That momentum is an average, with a weight of 0.1 for what comes in; the given one is a sum.",
+            "That momentum is an average with weight 0.1 for the new gradient; the given one is a sum.",
             wrong_step(lambda g, c: 0.1 * by_norm(g, c)),
         ),
-        Mistake("The momentum of the steps before is lost.", wrong_step(by_norm, decay=0.0)),
+        Mistake("The momentum of the earlier steps is lost.", wrong_step(by_norm, decay=0.0)),
     ),
 )
 
-# ---- 11.6: who sees the units --------------------------------------------------------------------
+# ---- 11.6: which checks see the units ------------------------------------------------------------
 
 GUARDS = {"loss falls", "gradient", "exact case", "batch = singles", "same again", "padding"}
 
@@ -285,7 +291,7 @@ def who_sees_the_units():
 
 
 UNITS = Prediction(
-    "who sees the units?",
+    "which checks see the wrong units?",
     who_sees_the_units,
     (
         Mistake(
@@ -296,26 +302,26 @@ UNITS = Prediction(
             "One more. What is a short sequence's reconstruction divided by when it is alone, and what in a batch?",
             {"exact case"},
         ),
-        Mistake("Both lines use the mask, so what stands in the padding counts in neither.", {"padding"}),
+        Mistake("Both lines use the mask, so the padding counts in neither.", {"padding"}),
         Mistake(
-            "One too many: look at what the mask does to the steps behind a sequence's end.",
+            "One too many: what does the mask do to the steps after a sequence's end?",
             {"exact case", "batch = singles", "padding"},
         ),
         Mistake(
-            "One too many: a sum over the batch doesn't mind in which order it is taken.",
+            "One too many: a sum over the batch does not depend on the order.",
             {"exact case", "batch = singles", "same again"},
         ),
         Mistake(
-            "One too many: automatic differentiation, and a difference of two losses, both take the loss as it is.",
+            "One too many: automatic differentiation and a difference of two losses both use the same, wrong loss.",
             {"exact case", "batch = singles", "gradient"},
         ),
         Mistake(
-            "One too many: a wrong function has a gradient, too, and a step down it makes that function smaller.",
+            "One too many: a wrong function has a gradient too, and a step down that gradient lowers it.",
             {"exact case", "batch = singles", "loss falls"},
         ),
-        Mistake("The gradient is the right one of the wrong loss: can a gradient check know?", {"gradient"}),
-        Mistake("Nobody? There is one case in which the loss has to be a known number.", set()),
-        Mistake("Not all of them: which only compare the loss with itself, on the same sequences?", GUARDS),
+        Mistake("The gradient is the correct one of the wrong loss: can a gradient check notice?", {"gradient"}),
+        Mistake("None? There is one case in which the loss has to be a known number.", set()),
+        Mistake("Not all of them: which ones only compare the loss with itself, on the same sequences?", GUARDS),
     ),
 )
 

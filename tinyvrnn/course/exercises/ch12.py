@@ -37,31 +37,31 @@ UNITS = Task(
     ("raw", "bits"),
     (
         Mistake(
-            "The scale has the wrong sign: dividing by a large deviation packs the data densely.",
+            "The scale term has the wrong sign: dividing by a large standard deviation makes the density larger.",
             wrong_units(lambda lengths, std: -lengths * np.log(std).sum()),
         ),
         Mistake(
-            "The scale counts once for a sequence: how many of its numbers were divided?",
+            "The scale term counts once per sequence: how many of its numbers were divided?",
             wrong_units(lambda lengths, std: np.log(std).sum() + 0 * lengths),
         ),
         Mistake(
-            "The scale has the mean over the numbers of a step: what becomes of a product of X factors?",
+            "The scale term is a mean over the numbers of a step: what is the logarithm of a product of X factors?",
             wrong_units(lambda lengths, std: lengths * np.log(std).mean()),
         ),
-        Mistake("Those are logs of variances.", wrong_units(lambda lengths, std: 2 * lengths * np.log(std).sum())),
         Mistake(
-            "The scale itself is taken away: what is added up are logs.", wrong_units(lambda n, std: n * std.sum())
+            "Those are logarithms of variances.", wrong_units(lambda lengths, std: 2 * lengths * np.log(std).sum())
         ),
+        Mistake("You subtract the scale itself: subtract its logarithm.", wrong_units(lambda n, std: n * std.sum())),
         Mistake(
-            "bits is a mean of each sequence's bits per step: total over total is asked.",
+            "bits is a mean of each sequence's bits per step: the exercise asks for total over total.",
             wrong_units(bits=lambda log_p, raw, lengths: -(raw / lengths).mean() / np.log(2)),
         ),
         Mistake(
-            "bits is per sequence: per step is asked.",
+            "bits is per sequence: the exercise asks for bits per step.",
             wrong_units(bits=lambda log_p, raw, lengths: -raw.mean() / np.log(2)),
         ),
         Mistake(
-            "bits is larger than it was in nats by less than it should: is a bit more than a nat, or less?",
+            "bits is multiplied by log 2: is a bit more or less than a nat?",
             wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / lengths.sum() * np.log(2)),
         ),
         Mistake(
@@ -69,11 +69,11 @@ UNITS = Task(
             wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / lengths.sum()),
         ),
         Mistake(
-            "bits is that of the standardised data: raw data are asked.",
+            "bits is that of the standardised data: the exercise asks for the raw data.",
             wrong_units(bits=lambda log_p, raw, lengths: -log_p.sum() / lengths.sum() / np.log(2)),
         ),
         Mistake(
-            "bits has the sign of log p: an unlikely sequence takes many bits.",
+            "bits has the sign of log p: an unlikely sequence needs many bits.",
             wrong_units(bits=lambda log_p, raw, lengths: raw.sum() / lengths.sum() / np.log(2)),
         ),
     ),
@@ -88,7 +88,7 @@ def lines_of_ink(x):
 
 
 def draw_character(rng):
-    """Two to four strokes of two to five points, the last of each with the pen up."""
+    """Two to four strokes of two to five points; the last point of each has the pen up."""
     strokes = [int(n) for n in rng.integers(2, 6, int(rng.integers(2, 5)))]
     lifted = np.concatenate([np.arange(n) == n - 1 for n in strokes])
     return (np.column_stack([rng.standard_normal((len(lifted), 2)), lifted]).astype(float),)
@@ -112,30 +112,30 @@ INK = Task(
     ("lines", "ink"),
     (
         Mistake(
-            "ink is as it was. A pen-up at point t: is it about the line to t, or about the line from t?",
+            "ink still has the bug. Does pen-up at point t concern the line to t or the line from t?",
             wrong_ink(ink=lambda lifted: 1 - lifted[1:]),
         ),
         Mistake(
-            "Every line has ink, the moves between the strokes too.", wrong_ink(ink=lambda lifted: 1 + 0 * lifted[1:])
+            "Every line has ink, even the moves between strokes.", wrong_ink(ink=lambda lifted: 1 + 0 * lifted[1:])
         ),
         Mistake(
             "The moves have ink and the strokes have none: which value of pen-up means ink?",
             wrong_ink(ink=lambda lifted: lifted[:-1]),
         ),
         Mistake(
-            "Ink is missing at both sides of each lifted pen: only one of the two lines is a move.",
+            "Ink is missing on both sides of each pen-up: only one of the two lines is a move.",
             wrong_ink(ink=lambda lifted: (1 - lifted[:-1]) * (1 - lifted[1:])),
         ),
         Mistake(
-            "The steps are not added up: they say how far the pen moved, not where it is.",
+            "The steps are not added up: they are movements, not positions.",
             wrong_ink(path=lambda steps: steps),
         ),
         Mistake(
-            "Each point is one step behind: after its first step the pen is no longer in the middle of the square.",
+            "Each point is one step behind: after the first step the pen is no longer at the origin.",
             wrong_ink(path=lambda steps: np.cumsum(steps, axis=0) - steps),
         ),
         Mistake(
-            "The running sum goes across, from dx to dy: along which axis is time?",
+            "The cumulative sum runs from dx to dy: which axis is time?",
             wrong_ink(path=lambda steps: np.cumsum(steps, axis=1)),
         ),
     ),
@@ -151,7 +151,7 @@ def pen_log_density(x, logits, mu, sigma, rho, a):
 def draw_pen(rng):
     N, K = (int(size) for size in rng.permutation([4, 5, 6, 7])[:2])
     x = np.column_stack([rng.standard_normal((N, 2)), np.arange(N) % 2])
-    x[0, :2] *= 60  # so far away that the exponential of every component's log-density is 0
+    x[0, :2] *= 60  # so far away that the density of every component underflows to 0
     a = rng.standard_normal((N, 1))
     a[1], a[2] = -200.0, 300.0  # e^300 is infinity in float32
     mu, sigma = rng.standard_normal((N, K, 2)), np.exp(0.3 * rng.standard_normal((N, K, 2)))
@@ -198,25 +198,29 @@ PEN = Task(
     draw_pen,
     ("log p",),
     (
-        Mistake("rho has the wrong sign: a stroke that falls would rise.", wrong_pen(sign=-1)),
+        Mistake("rho has the wrong sign: a falling stroke would rise.", wrong_pen(sign=-1)),
         Mistake(
-            "rho is nowhere: are dx and dy independent within a component?", wrong_pen(sign=0, log_c=0, divided=False)
+            "rho is not used: are dx and dy independent within a component?", wrong_pen(sign=0, log_c=0, divided=False)
         ),
-        Mistake("log c is missing: correlation makes the box smaller.", wrong_pen(log_c=0)),
-        Mistake("w is not divided by c: it is to have the deviation 1.", wrong_pen(divided=False)),
-        Mistake("log c counts twice: c is a root, and its square is 1 - rho^2.", wrong_pen(log_c=2.0)),
+        Mistake("log c is missing: correlation shrinks areas by the factor c.", wrong_pen(log_c=0)),
+        Mistake("w is not divided by c: its standard deviation must be 1.", wrong_pen(divided=False)),
+        Mistake("log c counts twice: c is the square root of 1 - rho^2.", wrong_pen(log_c=2.0)),
         Mistake("Half of log 2 pi is missing: there are two dimensions.", wrong_pen(two_pi=1.0)),
-        Mistake("log sigma counts half: sigma is a deviation.", wrong_pen(log_sigma=0.5)),
-        Mistake("The weights do not add up to 1: what makes pi of the logits?", wrong_pen(normalised=False)),
-        Mistake("That is the mean of the logarithms: the logarithm of the mean is asked.", mean_of_logs),
         Mistake(
-            "Only the component that fits best counts: all of them are added.",
+            "log sigma has the factor 1/2: sigma is a standard deviation, not a variance.", wrong_pen(log_sigma=0.5)
+        ),
+        Mistake(
+            "The weights do not add up to 1: which function turns the logits into pi?", wrong_pen(normalised=False)
+        ),
+        Mistake("That is the mean of the logarithms: the exercise asks for the logarithm of the mean.", mean_of_logs),
+        Mistake(
+            "Only the component that fits best counts: add up all of them.",
             wrong_pen(mix=lambda joint: joint.max(axis=1)),
         ),
-        Mistake("The coin is missing: a step says dx, dy and pen-up.", wrong_pen(coin="none")),
-        Mistake("The coin is turned round: a is the logit of a lifted pen.", wrong_pen(coin="flipped")),
+        Mistake("The coin is missing: a step consists of dx, dy and pen-up.", wrong_pen(coin="none")),
+        Mistake("The coin is inverted: a is the logit of a lifted pen.", wrong_pen(coin="flipped")),
         Mistake(
-            "The coin counts only where the pen is lifted: staying down has a probability too.",
+            "The coin counts only when the pen is lifted: staying down has a probability too.",
             wrong_pen(coin="lifted"),
         ),
     ),
@@ -230,7 +234,7 @@ CHORDS = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=float)  # C E 
 
 
 def cost_of_independent_keys():
-    """Nats per step between the truth, one of two chords, and the best that six independent keys can say of it."""
+    """Nats per step that the best model with six independent keys loses against the true distribution."""
     chance = CHORDS.mean(axis=0)
     log_keys = (CHORDS * np.log(chance) + (1 - CHORDS) * np.log(1 - chance)).sum(axis=1)
     return float((np.log(0.5) - log_keys).mean())
@@ -240,18 +244,20 @@ KEYS = Prediction(
     "two chords",
     cost_of_independent_keys,
     (
-        Mistake("That is what six independent keys cost in all. The truth costs something too.", float(6 * np.log(2))),
-        Mistake("That is what the truth costs. How much more do six independent keys cost?", float(np.log(2))),
-        Mistake("That is in bits: nats are asked.", 5.0),
-        Mistake("That is what all six keys cost, in bits.", 6.0),
         Mistake(
-            "A key that is silent is said to be so, with a probability as well: count all six.", float(2 * np.log(2))
+            "That is the cost of six independent keys. The true distribution has a cost too.", float(6 * np.log(2))
         ),
         Mistake(
-            "Each key alone is predicted as well as it can be. But how probable is C E A, which never sounds?",
+            "That is the cost of the true distribution. How much more do six independent keys cost?", float(np.log(2))
+        ),
+        Mistake("That is in bits: the exercise asks for nats.", 5.0),
+        Mistake("That is the cost of all six keys, in bits.", 6.0),
+        Mistake("A silent key has a probability too: count all six keys.", float(2 * np.log(2))),
+        Mistake(
+            "Each key by itself is predicted optimally. But how probable is C-E-A, which never sounds?",
             0.0,
         ),
-        Mistake("The size is right. How much more it costs is a positive number.", float(-5 * np.log(2))),
+        Mistake("The magnitude is right, but the loss is a positive number.", float(-5 * np.log(2))),
     ),
     tol=0.02,
 )
