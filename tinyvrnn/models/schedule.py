@@ -1,6 +1,6 @@
 """The VRNN over a whole sequence (Fig. 1e) in the batched schedule.
 
-Only inference (Eq. 9) and recurrence (Eq. 7) are sequential. All else is done for all T steps at once:
+Only inference (Eq. 9) and recurrence (Eq. 7) are sequential. Everything else runs for all T steps at once:
 
     x --> phi_x --> [ loop over t: infer (9) -> z = mu_z + sigma_z * eps -> phi_z -> recur (7) ] --> h, z, q
                                                                                  |
@@ -9,7 +9,8 @@ Only inference (Eq. 9) and recurrence (Eq. 7) are sequential. All else is done f
 
 Backward runs the same picture right to left: likelihood, generation, KL and prior for all T at once; one reverse loop
 that carries dh and forms no weight gradient; then each weight gradient as one matrix product over T*B rows.
-`stepwise.py` says the same thing literally, a step at a time; tests hold the two equal.
+`stepwise.py` computes the same numbers a step at a time; tests hold the two equal. `one_page.py` is this schedule
+without preallocated arrays.
 """
 
 from typing import NamedTuple
@@ -34,19 +35,19 @@ from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, ml
 
 
 class LoopCache(NamedTuple):
-    """What the loop leaves behind, for all T steps."""
+    """What the loop keeps for the backward pass, for all T steps."""
 
     phi_x: object  # (T, B, F)
-    seen: object  # what Eq. 9 is given of x, (T, B, F): phi_x, or for a smoothing posterior b of lookahead.py
+    infer_in: object  # the x-side input of Eq. 9, (T, B, F): phi_x, or for a smoothing posterior b of lookahead.py
     ahead: object  # the cache of b, or None
     eps: object  # (T, B, Z)
-    state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
-    h: object  # (T + 1, B, H): the part of it that other networks are given, a view
+    state: object  # (T + 1, B, S H): state[t] is the state before step t; an LSTM's has S = 2 parts
+    h: object  # (T + 1, B, H): the part that other networks read, a view of state
     ys: tuple  # hidden layers of the encoder, each (T, B, F)
     o: object  # the encoder's outputs [mu_z, s], (T, B, 2Z)
     z: object  # (T, B, Z)
     phi_z: object  # (T, B, F)
-    gates: tuple  # what the cell keeps: of a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H)
+    gates: tuple  # the cell's gates: for a GRU r and u (T, B, 2H), n and g_n = h U_n + c_n (T, B, H)
 
 
 class LoopGradients(NamedTuple):
@@ -122,79 +123,82 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
     """
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     (T, _, F), cell = phi_x.shape, cell_of(recur)
-    seen, ahead = look_ahead_forward(params["backward"], phi_x, mask) if "backward" in params else (phi_x, None)
-    x_infer = matmul(seen, infer["W1"][:F])
+    infer_in, ahead = look_ahead_forward(params["backward"], phi_x, mask) if "backward" in params else (phi_x, None)
+    x_infer = matmul(infer_in, infer["W1"][:F])  # the x-side of Eq. 9 and Eq. 7, for all T steps
     x_infer += infer["b1"]
     x_recur = matmul(phi_x, recur["W"][:F])
     x_recur += recur["b"]
-    c = _empty_loop_cache(params, phi_x, seen, ahead, eps, cell)
+    c = _empty_loop_cache(params, phi_x, infer_in, ahead, eps, cell)
     c.state[0] = 0 if state is None else state
     products_of_h = products_with(infer["W1"][F:], recur["U"])
+    # Each step writes its own row of the cache, once. a and g are new in every step, so they can be overwritten.
     for t in range(T):
-        a, g = products_of_h(c.h[t])
-        ys = mlp_tail_forward(infer, a, x_infer[t], out=[y[t] for y in c.ys])
-        o, z = matmul(ys[-1], infer["W_out"], out=c.o[t]), c.z[t]
-        draw(infer["b_out"], eps[t], o, z)
-        y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])
+        a, g = products_of_h(c.h[t])  # the h-side of Eq. 9 (B, F) and of Eq. 7 (B, 3H)
+        ys = mlp_tail_forward(infer, a, x_infer[t], out=[y[t] for y in c.ys])  # Eq. 9: hidden layers; overwrites a
+        o, z = matmul(ys[-1], infer["W_out"], out=c.o[t]), c.z[t]  # Eq. 9: [mu_z, s] without its bias
+        draw(infer["b_out"], eps[t], o, z)  # adds the bias to o; z = mu_z + sigma_z * eps
+        y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])  # phi_z(z_t)
         a = matmul(y, recur["W"][F:])
-        cell.step(a, x_recur[t], g, recur["c"], c.state[t], c.state[t + 1], *(kept[t] for kept in c.gates))
+        gates = (gate[t] for gate in c.gates)
+        cell.step(a, x_recur[t], g, recur["c"], c.state[t], c.state[t + 1], *gates)  # Eq. 7; overwrites a and g
     return c
 
 
 def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     """The reverse loop, then the weight gradients of Eq. 9, phi_z and Eq. 7, each one product over all T*B rows.
 
-    dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): what generation, prior and KL ask of the loop's results;
-    dstate (B, S H): what is asked of its last state; None: nothing.
-    Returns dphi_x (T, B, F), dstate of its first state, and {"infer": ..., "phi_z": ..., "recur": ...}; for a smoothing
-    posterior "backward" too.
+    dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): gradients that generation, prior and KL send to the
+    loop's results. dstate (B, S H): that of the last state; None: zero.
+    Returns dphi_x (T, B, F) and dstate of the first state; grads of "infer", "phi_z" and "recur", and of "backward"
+    for a smoothing posterior.
     """
     infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
     cell = cell_of(recur)
     cache = cell.cache((c.phi_x, c.phi_z), c.state[:-1], *c.gates)
     d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate)
     dphi_x = matmul(d.a, recur["W"][:F].T)
-    dseen, look_ahead_grads = matmul(d.ys[0], infer["W1"][:F].T), {}
+    dinfer_in, look_ahead_grads = matmul(d.ys[0], infer["W1"][:F].T), {}
     if c.ahead is not None:
-        dseen, look_ahead_grads["backward"] = look_ahead_backward(params["backward"], c.ahead, dseen)
-    dphi_x += dseen
+        dinfer_in, look_ahead_grads["backward"] = look_ahead_backward(params["backward"], c.ahead, dinfer_in)
+    dphi_x += dinfer_in
     head = linear_backward_params(LinearCache((c.ys[-1],)), d.o)
     return (dphi_x, d.state), look_ahead_grads | {
-        "infer": mlp_backward_params(MlpCache((c.seen, c.h[:-1]), c.ys), d.ys)
+        "infer": mlp_backward_params(MlpCache((c.infer_in, c.h[:-1]), c.ys), d.ys)
         | {"W_out": head["W"], "b_out": head["b"]},
         "phi_z": mlp_backward_params(MlpCache((c.z,), (c.phi_z,)), (d.az,)),
-        "recur": cell.backward_params(cache, d.a),  # the last use of d.a, which gives its memory
+        "recur": cell.backward_params(cache, d.a),  # overwrites d.a, which has no later use
     }
 
 
 def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
-    """From t = T - 1 down to 0: Eq. 7, phi_z, reparameterisation and Eq. 9 backward, handing on only dstate.
+    """The loop backward, from t = T - 1 to 0: Eq. 7, phi_z, reparameterisation and Eq. 9. It carries only dstate.
 
-    Arguments as in `loop_backward`; slopes: of the cell's gates, for all steps. Returns LoopGradients.
+    Arguments as in `loop_backward`; slopes (T, B, .): derivatives of the cell's gates. Returns LoopGradients.
     """
     xp = namespace(dh)
     (T, B, F), Z = c.phi_x.shape, c.eps.shape[-1]
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     cell = cell_of(recur)
-    # contiguous, as the loop's small products with a transposed view would take half as long again
+    # Contiguous copies: the loop's small products take half as long again with a transposed view.
     W1_h_T, W_z_T, U_T = (xp.ascontiguousarray(W.T) for W in (infer["W1"][F:], recur["W"][F:], recur["U"]))
     infer = {name: xp.asfortranarray(W) for name, W in infer.items() if name != "W1"}
     ds_dsigma = sigmoid(split(c.o)[1])
     ds_dz, ds_kl = c.eps * ds_dsigma, dsigma_z * ds_dsigma
-    d_a = slopes[..., : recur["U"].shape[1]]  # each step's slopes give way to its gradient
+    d_a = slopes[..., : recur["U"].shape[1]]  # da overwrites slopes: step t is the only one that reads slopes[t]
     d_az, d_o, *d_ys = (xp.empty((T, B, width), dtype=dh.dtype) for width in (F, 2 * Z, *[F] * len(c.ys)))
     dstate = xp.zeros((B, state_width(recur)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        dg, dstate = cell.step_backward(slopes[t], [kept[t] for kept in c.gates], dstate, d_a[t])
-        add_relu_backward(c.phi_z[t], matmul(d_a[t], W_z_T), dphi_z[t], out=d_az[t])
-        draw_backward(matmul(d_az[t], phi_z["W1"].T), dmu_z[t], ds_dz[t], ds_kl[t], d_o[t])
+        gates = [gate[t] for gate in c.gates]
+        dg, dstate = cell.step_backward(slopes[t], gates, dstate, d_a[t])  # Eq. 7: da, dg, dstate without the h U part
+        add_relu_backward(c.phi_z[t], matmul(d_a[t], W_z_T), dphi_z[t], out=d_az[t])  # phi_z, read by Eq. 6 and Eq. 7
+        draw_backward(matmul(d_az[t], phi_z["W1"].T), dmu_z[t], ds_dz[t], ds_kl[t], d_o[t])  # z = mu_z + sigma_z * eps
         dy = matmul(d_o[t], infer["W_out"].T)
-        mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])
-        add_to(dh[t], matmul(dg, U_T), matmul(d_ys[0][t], W1_h_T), h_of(recur, dstate))
+        mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])  # Eq. 9
+        add_to(dh[t], matmul(dg, U_T), matmul(d_ys[0][t], W1_h_T), h_of(recur, dstate))  # all readers of h_{t-1}
     return LoopGradients(d_a, d_az, d_o, tuple(d_ys), dstate)
 
 
-def _empty_loop_cache(params, phi_x, seen, ahead, eps, cell):
+def _empty_loop_cache(params, phi_x, infer_in, ahead, eps, cell):
     xp, recur = namespace(phi_x), params["recur"]
     (T, B, F), H, Z = phi_x.shape, recur["U"].shape[0], eps.shape[-1]
     layers = sum(name.startswith("W") for name in params["infer"]) - 1
@@ -205,4 +209,4 @@ def _empty_loop_cache(params, phi_x, seen, ahead, eps, cell):
     state, ys = empty(cell.states * H, T + 1), tuple(empty(F) for _ in range(layers))
     gates = tuple(empty(width * H) for width in cell.kept)
     h = h_of(recur, state)
-    return LoopCache(phi_x, seen, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)
+    return LoopCache(phi_x, infer_in, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)

@@ -87,15 +87,15 @@ def step_backward(params, cache, dlog_p, dkl, dstate_t, likelihood, f=NETWORKS, 
     )
     dz, grads["phi_z"] = f.features_backward(params["phi_z"], phi_z_cache, dphi_z + dphi_z_recur)
     dmu_z, dsigma_z, _ = reparameterise_backward(z_cache, dz)
-    (dseen, dh_infer), grads["infer"] = f.infer_backward(
+    (dinfer_in, dh_infer), grads["infer"] = f.infer_backward(
         params["infer"], infer_cache, dmu_z + dmu_z_kl, dsigma_z + dsigma_z_kl
     )
     dh_prior, grads["prior"] = f.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
-    dphi_x = dphi_x_recur if "backward" in params else dseen + dphi_x_recur
+    dphi_x = dphi_x_recur if "backward" in params else dinfer_in + dphi_x_recur
     _, grads["phi_x"] = f.features_backward(params["phi_x"], phi_x_cache, dphi_x)
     dh = f.h_of(params, dstate)
     dh += dh_generate + dh_infer + dh_prior
-    return (dstate, dseen) if "backward" in params else dstate, grads
+    return (dstate, dinfer_in) if "backward" in params else dstate, grads
 
 
 def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False, mask=None):
