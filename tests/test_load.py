@@ -256,7 +256,7 @@ def test_a_million_sequences_stream_through_training_in_one_gibibyte(tmp_path):
 
 LONGEST = """
     import numpy as np, tinyvrnn as tv, io, contextlib
-    from tinyvrnn.training import checkpoint
+    from tinyvrnn.runs import checkpoint
     data, long, out = sys.argv[1:]
     model = tv.VRNN(x_dim=4, h_dim=64, z_dim=16, likelihood="gaussian")
     checkpoint.save(model, out, data=data)

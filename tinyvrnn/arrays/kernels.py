@@ -6,7 +6,7 @@
 
 The decorator names the inputs, the outputs, and the operation on one element of each. NumPy arrays go to the function
 as it is written. CuPy's go to one `ElementwiseKernel`, since on a device it is the number of launches that counts
-(docs/architecture.md). On strict the function runs inside and counts as one launch. `tests/test_kernels.py` compiles
+(docs/decisions.md). On strict the function runs inside and counts as one launch. `tests/test_kernels.py` compiles
 each operation and compares it with the function.
 
 Arrays broadcast, and all have one dtype, T. Inputs are read before outputs are written, so that an output may lie where

@@ -30,7 +30,7 @@ def products_with(*Ws):
     """The function x -> products(x, W_1, W_2, ...), to be called often.
 
     On a device it is one product with [W_1 | W_2 | ...], since launches count there; on the host they are several,
-    which are faster (docs/architecture.md).
+    which are faster (docs/decisions.md).
     """
     if backend_of(Ws[0]).name == "cupy":
         return side_by_side(*Ws)

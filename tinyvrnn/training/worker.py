@@ -1,7 +1,7 @@
 """A process beside this one that computes gradients of the same model.
 
 Threads would do for that, were it not for the interpreter's lock: the loops over time hand it to and fro hundreds of
-times a step (docs/architecture.md). Questions and answers go through a pipe, theta and the gradient through memory that
+times a step (docs/decisions.md). Questions and answers go through a pipe, theta and the gradient through memory that
 both processes see. Nobody waits for a worker that is not up yet, and one that has ended is done without.
 """
 
