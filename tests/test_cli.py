@@ -430,7 +430,7 @@ FILES = {
     "empty.npy": (lambda path: np.save(path, np.zeros((0, 3, 2))), "at least one"),
     "short.npz": (lambda path: np.savez(path, x=np.zeros((5, 3, 2)), lengths=[3, 0, 3, 3, 3]), "at least 1 step"),
     "objects.npz": (save_ragged_objects, "lengths=[len(s) for s in list]"),
-    "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "cut short"),
+    "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "truncated"),
 }
 
 

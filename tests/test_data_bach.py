@@ -127,7 +127,7 @@ def test_a_reading_that_is_interrupted_leaves_no_cache(corpus, tmp_path, monkeyp
 def test_a_cache_that_can_not_be_written_is_one_sentence(corpus, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="can't write .* name a folder that can be written to in TINYVRNN_CACHE"):
+    with pytest.raises(DataError, match="can't write .* set TINYVRNN_CACHE to a writable folder"):
         bach.cached()
     assert corpus == [], "the chorales were read before it was found out"
 
@@ -146,7 +146,7 @@ def test_the_cache_is_where_the_variable_says_or_the_users_own(monkeypatch, tmp_
     monkeypatch.setitem(sys.modules, "platformdirs", SimpleNamespace(user_cache_path=lambda name: tmp_path / name))
     assert bach.cache_folder() == tmp_path / "tinyvrnn"
     monkeypatch.setitem(sys.modules, "platformdirs", None)
-    with pytest.raises(DataError, match="pip install .* or name a folder in TINYVRNN_CACHE"):
+    with pytest.raises(DataError, match="pip install .* or set TINYVRNN_CACHE to a folder"):
         bach.cache_folder()
 
 

@@ -201,7 +201,7 @@ def test_a_cache_that_was_cut_short_is_written_again(tmp_path, large):
 def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
     path = save(tmp_path, FORMS["values"])
     (tmp_path / "cache").write_text("")
-    refused(path, "can't write .*: name a folder that can be written to in TINYVRNN_CACHE")
+    refused(path, "can't write .*: set TINYVRNN_CACHE to a writable folder")
     (tmp_path / "cache").unlink()
     usage = arrays.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(arrays.shutil, "disk_usage", lambda folder: usage._replace(free=10))
@@ -214,7 +214,7 @@ def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
 @pytest.mark.parametrize(
     "form, message",
     [
-        (np.asfortranarray(CUBE), "x of mine.npy lies in Fortran's order"),
+        (np.asfortranarray(CUBE), "x of mine.npy is in Fortran order"),
         (CUBE[0], r"x of mine.npy has shape \(7, 3\), but \(N, T, X\)"),
         (CUBE * 1j, "type complex64, but real numbers"),
         (np.array([None, "a"]), "mine.npy holds an object array"),
@@ -250,7 +250,7 @@ def test_a_value_that_no_likelihood_takes_is_placed(tmp_path, large):
 
 def test_what_overflows_when_it_is_standardised(tmp_path, large):
     train = load_data(save(tmp_path, CUBE), False).train
-    with pytest.raises(DataError, match="sequence 2 holds .*, which standardised is no finite float32 number"):
+    with pytest.raises(DataError, match="sequence 2 holds .*, which overflows float32 when standardised"):
         train.standardised(np.zeros(3), np.full(3, 1e-60))[2]
 
 
@@ -260,7 +260,7 @@ def test_a_large_file_cut_short_is_refused(tmp_path, large, kind):
     whole = path.read_bytes()
     for size in [0, 5, 60, 127, 128, 200, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:size])
-        refused(path, "mine.np[yz] can't be read, being damaged, cut short")
+        refused(path, "mine.np[yz] can't be read and may be damaged, truncated")
 
 
 # ---- memory

@@ -105,7 +105,7 @@ def test_a_file_that_would_become_too_large_is_not_read(tmp_path, ending):
     path.touch()
     most = MEMORY // (64 if ending in FACTORS else 8)
     os.truncate(path, most + 1)  # of zeros, which take up no place
-    refused(path, f"a.{ending} is of more than {most:,} bytes, the most that .*save it as .npz")
+    refused(path, f"a.{ending} has more than {most:,} bytes, the limit for .*save it as .npz")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_reads_a_mat_may_allocate_no_more_than_the_limit(tmp_path, monkeypa
     path = targets.write(TARGETS["mat"], tmp_path)
     assert len(read_sequences(path)) == 4
     monkeypatch.setattr(targets.pianoroll, "MEMORY", 2**26)
-    refused(path, "a.mat can't be read, being damaged")
+    refused(path, "a.mat can't be read and may be damaged")
 
 
 # ---- right, or refused: whatever the shapes, dtypes and orders ------------------------------------------------------
