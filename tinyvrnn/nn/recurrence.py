@@ -1,7 +1,7 @@
-"""A recurrence over a whole sequence: the loop of one cell over time, forward and backward.
+"""The loop of one cell over time, forward and backward.
 
-The RNN (Eq. 1) and the second recurrence of a smoothing posterior run this loop. The VRNN has a loop of its own
-(models/schedule.py), since its recurrence takes a draw of z_t at every step.
+The RNN (Eq. 1) and the backward recurrence of a smoothing posterior use this loop. The VRNN needs its own
+(models/schedule.py), since each of its steps takes a draw of z_t.
 """
 
 from typing import NamedTuple
@@ -12,16 +12,22 @@ from tinyvrnn.nn.linear import add_to, matmul
 
 
 class LoopCache(NamedTuple):
-    """What the loop leaves behind, for all T steps."""
+    """The results of the loop for all T steps.
 
-    phi_x: object  # (T, B, F)
-    state: object  # (T + 1, B, S H): state[t] is that before step t; an LSTM's has S = 2 parts
-    h: object  # (T + 1, B, H): the part of it that other networks are given, a view
-    gates: tuple  # what the cell keeps: of a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H)
+    phi_x: (T, B, F).
+    state: (T + 1, B, S H); state[t] is the state before step t. S = 2 for an LSTM, else 1.
+    h: (T + 1, B, H), a view of the part of `state` that other networks get.
+    gates: the arrays that the cell saves; for a GRU r and u (T, B, 2H), n and h U_n + c_n (T, B, H).
+    """
+
+    phi_x: object
+    state: object
+    h: object
+    gates: tuple
 
 
 def loop_forward(p, phi_x, state=None):
-    """Eq. 1, step after step. phi_x (T, B, F), state (B, S H) before the first (None: zeros). Returns LoopCache."""
+    """Eq. 1 for all steps. phi_x (T, B, F), state (B, S H) before the first step (None: zeros). Returns LoopCache."""
     (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], cell_of(p)
     a = matmul(phi_x, p["W"])
     a += p["b"]
@@ -39,15 +45,15 @@ def loop_forward(p, phi_x, state=None):
 
 
 def loop_backward(p, c, dh, dstate=None):
-    """The reverse loop, which carries only dstate, then the weight gradients, one product over all T*B rows each.
+    """The reverse loop, which carries only dstate; then each weight gradient as one product over all T*B rows.
 
-    dh (T, B, H): what the predictions ask of the states before each step; dstate (B, S H): what is asked of the last
-    state (None: nothing). Returns dphi_x (T, B, F) and dstate of the first state; grads.
+    dh (T, B, H): gradient of the h before each step, from the predictions. dstate (B, S H): gradient of the last state
+    (None: zeros). Returns (dphi_x (T, B, F), dstate of the first state), grads.
     """
     xp, (T, B, _), cell = namespace(dh), dh.shape, cell_of(p)
     cache = cell.cache((c.phi_x,), c.state[:-1], *c.gates)
     U_T, slopes = xp.ascontiguousarray(p["U"].T), cell.slopes(cache)
-    d_a = slopes[..., : p["U"].shape[1]]  # each step's slopes give way to its gradient
+    d_a = slopes[..., : p["U"].shape[1]]  # the gradient of a step overwrites its slopes
     dstate = xp.zeros((B, state_width(p)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
         dg, dstate = cell.step_backward(slopes[t], [kept[t] for kept in c.gates], dstate, d_a[t])
