@@ -1,4 +1,4 @@
-"""Corpora that stay in their files: the same data as in memory, of which a batch reads its own rows and no others."""
+"""Memory-mapped corpora: the same data as in memory, and a batch reads only its own rows."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def save(path, form):
 
 @pytest.fixture
 def large(monkeypatch, tmp_path):
-    """Every file counts as large, and some sequences make a part."""
+    """Make every file count as large, and a part consist of some sequences."""
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "LARGE", 0)
     monkeypatch.setattr("tinyvrnn.data.sequences.NUMBERS_AT_ONCE", 40)
@@ -108,7 +108,7 @@ def test_choosing_keeps_the_values_in_the_file(tmp_path, large):
 
 
 class Counted:
-    """An array that notes which rows are read."""
+    """An array that records which rows are read."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, []
@@ -138,8 +138,8 @@ def test_a_run_on_a_mapped_file_is_that_on_the_same_in_memory(tmp_path, large, m
 
 
 def test_a_mapped_file_is_told_from_another_by_lengths_and_some_sequences(tmp_path, large, monkeypatch):
-    """Of three that are looked at the first, one in the middle and the last; of fewer all."""
-    monkeypatch.setattr(runs_folder, "LOOKED_AT", 3)
+    """Of three fingerprinted sequences the first, a middle one and the last; of fewer all."""
+    monkeypatch.setattr(runs_folder, "FINGERPRINTED", 3)
 
     def digest(**changes):
         return runs_folder._fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
@@ -287,7 +287,7 @@ TRAIN = """
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_training_on_more_than_fits_into_the_memory(tmp_path):
-    """300 MB of zeros, sparse on the disk, where 200 MB are allowed beside the mapping itself."""
+    """300 MB of zeros, sparse on the disk, with 200 MB allowed in addition to the mapping."""
     path = tmp_path / "large.npy"
     header = np.lib.format.header_data_from_array_1_0(np.zeros(1, np.int16)) | {"shape": (15_000, 50, 200)}
     with open(path, "wb") as file:
