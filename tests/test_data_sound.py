@@ -1,4 +1,4 @@
-"""Folders of sound: the samples that others would read, one scale for all, and headers that are not believed."""
+"""Folders of sound: the samples that other libraries read, one scale for all, and headers that lie."""
 
 import struct
 import wave
@@ -17,7 +17,7 @@ WAVE = np.rint(3000 * np.sin(np.arange(5 * FRAME) / 7) + RNG.normal(0, 50, 5 * F
 
 
 def as_bytes(samples, width, unsigned_8=False, big=False):
-    """Samples as PCM, by int.to_bytes and not by NumPy."""
+    """Samples as PCM, by int.to_bytes instead of NumPy."""
     offset = 128 if width == 1 and unsigned_8 else 0
     order = "big" if big else "little"
     return b"".join((int(s) + offset).to_bytes(width, order, signed=not offset) for s in samples)
@@ -34,7 +34,7 @@ def write_wav(path, samples=WAVE, width=2, rate=16000, channels=1):
 
 
 def write_sphere(path, samples=WAVE, width=2, big=False, extra=b"", **fields):
-    """A SPHERE file as TIMIT has them; fields replace those of the header, None leaves one out."""
+    """A SPHERE file as in TIMIT; fields replace those of the header, and None removes one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = "01234"[:width][:: -1 if big else 1]
     header = {
@@ -99,7 +99,7 @@ def test_subfolders_are_splits(tmp_path, names):
 
 
 def test_with_train_and_test_alone_a_tenth_of_train_validates(tmp_path):
-    """The form of TIMIT."""
+    """The layout of TIMIT."""
     a_folder(tmp_path / "TRAIN" / "DR1", 20), a_folder(tmp_path / "TEST", 3)
     data = load_data(tmp_path, standardise=False)
     assert [len(data.split(s)) for s in ("train", "valid", "test")] == [18, 2, 3]
@@ -139,7 +139,10 @@ def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
     for words in (["evaluate", run, "--data", slow], ["sample", run, "--prime", slow, "--out", out]):
         capsys.readouterr()
         assert cli.main(words) == 2
-        assert "a.wav has 8000 samples a second, the model was trained on 16000: resample it" in capsys.readouterr().err
+        assert (
+            "a.wav has 8000 samples a second, but the model was trained on 16000: resample it"
+            in capsys.readouterr().err
+        )
     for name in "bcd":
         write_wav(tmp_path / "slow" / f"{name}.wav", rate=8000)
     assert cli.main(["evaluate", run, "--data", str(tmp_path / "slow"), "--split", "test"]) == 2

@@ -68,8 +68,8 @@ def fused(inputs, outputs, operation):
 
 def named(names):
     """ "ru[r u] h" -> (("ru_r", "ru_u"), ("h",))."""
-    found = re.findall(r"(\w+)(?:\[(.*?)\])?", names)
-    return tuple(tuple(f"{name}_{block}" for block in blocks.split()) or (name,) for name, blocks in found)
+    matches = re.findall(r"(\w+)(?:\[(.*?)\])?", names)
+    return tuple(tuple(f"{name}_{block}" for block in blocks.split()) or (name,) for name, blocks in matches)
 
 
 def launch(kernel, backend, arrays, out):

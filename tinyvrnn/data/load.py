@@ -121,8 +121,8 @@ class Data:
         scale: for a pen, "one" (the default), "authors" or "axes", see `tinyvrnn.data.scale`. With a medium of sound,
         all columns share one mean and one standard deviation. Raises DataError for splits that don't fit together.
         """
-        given = {"train": train, "valid": valid, "test": test}
-        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
+        by_split = {"train": train, "valid": valid, "test": test}
+        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
         check_scale(scale, kind, name)
         if kind == "pen":
@@ -234,9 +234,9 @@ def read_like(path, medium):
 
 def check_rate(medium, expected, where):
     """Raise DataError if two media are sound of different sample rates: a step would last a different time."""
-    found, needed = ((m or {}).get("rate") for m in (medium, expected))
-    if found and needed and found != needed:
-        raise DataError(f"{where} has {found} samples a second, the model was trained on {needed}: resample it.")
+    rate, needed = ((m or {}).get("rate") for m in (medium, expected))
+    if rate and needed and rate != needed:
+        raise DataError(f"{where} has {rate} samples a second, but the model was trained on {needed}: resample it.")
 
 
 def embedded():

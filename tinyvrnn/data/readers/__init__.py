@@ -4,7 +4,7 @@ content.py      Content, the result of every reader, and what readers share: a f
 arrays.py       .npy and .npz
 pianoroll.py    piano rolls as .json, .pickle or .mat
 pickles.py      pickles of lists of numbers, without Python's unpickler
-mat.py          .mat, read in a process of its own
+mat.py          .mat, read in a separate process
 sound.py        .wav and NIST SPHERE
 table.py        folders of .csv
 iamondb.py      IAM-OnDB's handwritten lines

@@ -77,11 +77,11 @@ def at_random(n, name, what="sequence"):
 def files_of(folder, endings):
     """The files below a folder with one of the endings, without hidden ones, in a fixed order."""
     try:
-        found = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
+        paths = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
-    below = {p: p.relative_to(folder).parts for p in found}
-    return sorted((p for p in found if not any(part.startswith(".") for part in below[p])), key=below.get)
+    below = {p: p.relative_to(folder).parts for p in paths}
+    return sorted((p for p in paths if not any(part.startswith(".") for part in below[p])), key=below.get)
 
 
 def progress(files, name):

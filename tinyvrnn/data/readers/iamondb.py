@@ -83,11 +83,11 @@ def _in_lists(form, forms, ids):
     """The split of a form, -1 if it is in no list. a01-000 in a list means a01-000u if there is no form a01-000."""
     bare = form.rstrip("abcdefghijklmnopqrstuvwxyz")
     for wanted in (form, *({bare} - forms)):
-        found = {LISTS[name] for name, known in ids.items() if wanted in known}
-        if len(found) > 1:
+        splits = {LISTS[name] for name, known in ids.items() if wanted in known}
+        if len(splits) > 1:
             raise DataError(f"the form {wanted} is in lists of more than one split: take it out of all but one")
-        if found:
-            return found.pop()
+        if splits:
+            return splits.pop()
     return -1
 
 

@@ -21,15 +21,15 @@ def main(path, name, memory, most_steps):
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=[f"{s}data" for s in SPLITS])
+        contents = loadmat(path, variable_names=[f"{s}data" for s in SPLITS])
     except NotImplementedError:
         refuse(f"{name} is a .mat of version 7.3, which is not read: save it with -v7")
-    missing = [f"{s}data" for s in SPLITS if f"{s}data" not in found]
+    missing = [f"{s}data" for s in SPLITS if f"{s}data" not in contents]
     if missing:
         refuse(f"{name} has no {' and no '.join(missing)}, but traindata, validdata and testdata are needed together")
     arrays, steps = {}, 0
     for split in SPLITS:
-        several = matrices(found[f"{split}data"])
+        several = matrices(contents[f"{split}data"])
         steps += sum(len(x) for x in several if isinstance(x, np.ndarray) and x.ndim)
         if steps > int(most_steps):
             refuse(f"{name} holds more than {int(most_steps):,} steps, too many for a .mat: save it as .npz")
