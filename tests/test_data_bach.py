@@ -1,4 +1,4 @@
-"""The chorales: rolls of scores made by hand, the cache, and, where music21 is installed, of Bach's."""
+"""The chorales: rolls of hand-made scores, the cache, and Bach's own if music21 is installed."""
 
 import sys
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tinyvrnn.errors import DataError
 
 
 def score(parts, tonic=0, mode="major", bar=4.0, padding=0.0):
-    """A score as music21 has it, in what `piano_roll` asks of it. parts: lists of (start, quarters, *MIDI pitches)."""
+    """A stub of music21's score for `piano_roll`. parts: lists of (start, quarters, *MIDI pitches)."""
 
     def note(start, quarters, *pitches):
         pitches = [SimpleNamespace(midi=p) for p in pitches]
@@ -68,7 +68,7 @@ def test_chorales_are_brought_to_c_major_or_a_minor_by_the_shortest_way(tonic, m
     "padding, expected", [(0.0, [[60], [62], [64]]), (3.0, [[60], [62], [64]]), (3.5, [[61], [63]])]
 )
 def test_steps_are_the_quarters_of_the_bars(padding, expected):
-    """After an upbeat of a quarter a beat is a beat; one of an eighth is left out."""
+    """An upbeat of a quarter is a step; one of an eighth is dropped."""
     eighths = [(k / 2, 0.5, 60 + k) for k in range(5)]
     assert sounding(bach.piano_roll(score([eighths], padding=padding))) == expected
 

@@ -1,4 +1,4 @@
-"""Handwriting in the form of IAM-OnDB: steps added up by hand, lists, scales and their nats, and harmful XML."""
+"""Handwriting in the format of IAM-OnDB: steps added up by hand, lists, scales and their nats, and harmful XML."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def xml(strokes):
 
 
 def walk(rng, n=12):
-    """Strokes of a line that moves to the right, farther in x than in y."""
+    """Strokes of a line to the right, with larger steps in x than in y."""
     points = np.cumsum(np.rint(rng.normal((20, 2), (60, 25), (n, 2))).astype(int), axis=0) + 1000
     return [points[: n // 2].tolist(), points[n // 2 :].tolist()]
 
@@ -102,7 +102,7 @@ def test_a_list_without_the_letters_of_forms(folder):
 
 
 def test_the_scale_of_the_authors_is_theirs(folder):
-    """Their global_normalize: sums over both axes, divided by the number of steps; their y points upwards."""
+    """The authors' global_normalize: sums over both axes, divided by the number of steps, with y upwards."""
     raw = load_data(folder, standardise=False).train.values[:, :2] * [1.0, -1.0]
     mean = raw.sum() / len(raw)
     scale = np.sqrt((raw**2).sum() / len(raw) - mean**2)

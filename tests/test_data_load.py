@@ -1,4 +1,4 @@
-"""A user's files: each format is read, and each mistake gets one sentence that says how to mend it."""
+"""A user's files: each format is read, and each mistake gets one sentence that says how to fix it."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_npy_cube_is_split_80_10_10_and_always_the_same(save):
 
 
 def test_the_split_is_that_of_the_first_release():
-    """A test set must stay one: another NumPy that split otherwise would test on what was trained on."""
+    """The split must not change with NumPy's version, or a model would be tested on training data."""
     assert np.flatnonzero(load._split(20, None, "") == 2).tolist() == [15, 17]
 
 
@@ -171,7 +171,7 @@ def test_a_given_pair_is_applied_as_it_is(save):
 
 
 def test_the_pair_of_unstandardised_data_changes_nothing():
-    """Evaluating hands back the pair that training saved, whatever it was."""
+    """Evaluation passes the pair saved by training, with any values."""
     data = load_data("digits8")
     again = load_data("digits8", standardise=(data.mean, data.std))
     assert again.kind == "binary" and again.units == data.units and again.train.values.dtype == np.uint8
@@ -293,7 +293,7 @@ def test_columns_that_are_not_one_boolean_each_are_refused(columns):
 
 
 def last_is_a_pen(x_dim):
-    """(N, T, X) of which the last column is 0 or 1."""
+    """(N, T, X) with a last column of 0 or 1."""
     draw = np.random.default_rng(0)
     x = 5 + 3 * draw.standard_normal((4, 6, x_dim))
     x[..., -1] = draw.integers(0, 2, (4, 6))

@@ -1,4 +1,4 @@
-"""Folders of .csv: names above or none, and every mistake named with its file and line."""
+"""Folders of .csv: with and without a header, and every mistake reported with file and line."""
 
 import pytest
 from damage import refused
