@@ -35,7 +35,9 @@ NEEDED = {
 def parser(doc, workers=True):
     """A parser with the common options; doc: the command's docstring."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="few and short rounds: does it run? Not for quoting")
+    made.add_argument(
+        "--quick", action="store_true", help="few and short rounds, to check that it runs; not for quoting"
+    )
     made.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"for JSON and figure (default {OUT})")
     if workers:
         made.add_argument("--workers", type=worker_count, default="auto", help='slices of a batch: "auto" or N')

@@ -89,7 +89,7 @@ def benchmark(name, args):
     n, steps = (50, 5) if args.quick else (SEQUENCES, STEPS)
     standard_errors = verify_samples(model.sample(n, steps), net.sample(n, steps).numpy())
     print(f"\n{name}: both compute the same (relative differences: {verify.sentence(apart)})")
-    print(f"{name}: the shares of ones in their samples are {standard_errors:.1f} standard errors apart", flush=True)
+    print(f"{name}: the fractions of ones in their samples differ by {standard_errors:.1f} standard errors", flush=True)
     contenders = {"tinyvrnn": Contender(partial(model.sample, n, steps))}
     for setting, prepare in torch_settings().items():
         contenders[f"PyTorch, {setting}"] = Contender(partial(net.sample, n, steps), prepare)

@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parameters", type=int, default=PARAMETERS)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--show", action="store_true", help="print the table of the runs that are kept, train nothing")
+    parser.add_argument("--show", action="store_true", help="print the table of the saved runs, train nothing")
     a = parser.parse_args()
     kept = json.loads(a.results.read_text()) if a.results.exists() else {"machine": machine.describe(), "runs": []}
     done = {(r["set"], r["row"], r["seed"]) for r in kept["runs"]}

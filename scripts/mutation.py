@@ -159,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     names = ", ".join(ROOMS)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"{names} (all of these), or sample")
-    parser.add_argument("--again", action="store_true", help="forget what was tried before")
+    parser.add_argument("--again", action="store_true", help="start over, ignoring earlier results")
     options = parser.parse_args()
     if unknown := set(options.rooms) - {*ROOMS, "sample"}:
         parser.error(f"no room {', '.join(sorted(unknown))}: choose of {names}, sample")

@@ -15,7 +15,7 @@ progress.py       the file with a student's progress
 submissions.py    grades folders of submitted notebooks
 explorer.py       the latent explorer
 source.py         the source of a function, for `show`
-museum.py         wrong implementations, for the exercises that find bugs
+museum.py         the bug museum of notebook 11: right and wrong versions, and checks
 
 Imports the whole package except cli.py. To add an exercise: an entry in exercises/chNN.py, its cells in notebooks/src/,
 and answers in tests/answers/.

@@ -52,7 +52,14 @@ class Filtered(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the table of gaps, in nats per sequence."""
+    """A row of the table of gaps, in nats per sequence.
+
+    posterior: a key of POSTERIORS.
+    elbo: its exact ELBO.
+    kl: the KL term of the ELBO.
+    gap: exact - elbo.
+    exact: log p(x).
+    """
 
     posterior: str
     elbo: float
@@ -137,7 +144,7 @@ def smoothing(chain, x):
 
 
 def filtering(chain, x):
-    """q(z_t) = p(z_t | z_{t-1}, x_t), the best mean without the future: as smoothing, with j = e = 0."""
+    """q(z_t) = p(z_t | z_{t-1}, x_t), the true posterior without the future: as smoothing, with j = e = 0."""
     variance = 1 / (1 / chain.q + chain.info)
     c = namespace(x).zeros_like(x)
     return linear_head(variance * chain.a / chain.q, variance * chain.info, c, namespace(x).sqrt(variance))

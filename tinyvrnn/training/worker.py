@@ -106,7 +106,7 @@ class Worker:
         return self._process is None or self._process.poll() is not None
 
     def ask(self, model, method, arguments, options):
-        """Start model.method(*arguments, **options) in the worker; `answer` returns the result. Returns success.
+        """Start model.method(*arguments, **options) in the worker. Returns whether it started; see `answer`.
 
         A worker whose previous answer was not read is stopped: an exception must have interrupted the caller.
         """
