@@ -1,10 +1,10 @@
-"""Where the time of a training step of tinyvrnn goes, and how long its matrix products would take at the peak.
+"""The time of each part of a training step of tinyvrnn, and how long its matrix products would take at the peak.
 
     python benchmarks/breakdown.py                         the sizes course, music and speech
     python benchmarks/breakdown.py --quick --sizes tiny
 
-What is timed is what one worker does: forward and backward on its slice of the batch, with its BLAS threads, in one
-process beside which nothing runs. It needs no peer.
+It times the work of one worker: forward and backward on its slice of the batch, with its BLAS threads, in one process
+on an otherwise idle machine. It needs no peer.
 """
 
 import sys
@@ -31,7 +31,7 @@ PARTS = (*PRODUCTS, "all else")
 
 @contextmanager
 def products_timed(T, B):
-    """Context: gives {part: [(seconds, flop) of each product]} for T steps of B sequences."""
+    """Context: {part: [(seconds, flop) of each product]} for T steps of B sequences."""
     found, matmul = {part: [] for part in PRODUCTS}, np.matmul
 
     def part_of(a):
@@ -72,7 +72,7 @@ def benchmark(name, args):
 
 
 def seconds_of_second(call):
-    """Seconds of the second of two calls, which finds what it needs in the caches."""
+    """Seconds of the second of two calls, with warm caches."""
     call()
     start = time.perf_counter()
     call()
@@ -119,7 +119,7 @@ def sentence(result):
 
 
 def draw(results, axes):
-    """Bars of 100 % for each size: the parts, paler where products take longer than they would at the peak."""
+    """Bars of 100 % for each size: the parts, with the time beyond that at the peak paler."""
     left = np.zeros(len(results))
     for part, colour in zip(PARTS, COLOURS):
         shares = [result["median"][part] / result["median"]["step"] for result in results]

@@ -1,6 +1,6 @@
-"""The peer in JAX: the same VRNN as pure functions over tinyvrnn's own tree of parameters, {"prior": {"W1": ...}, ...}.
+"""The peer in JAX: the same VRNN as pure functions over tinyvrnn's parameter tree, {"prior": {"W1": ...}, ...}.
 
-`loss_in_loop` has everything inside lax.scan; `loss_batched` only what is sequential. Bernoulli likelihood. A training
+`loss_in_loop` has everything inside lax.scan, `loss_batched` only the sequential part. Bernoulli likelihood. A training
 step (value_and_grad, clipping by the global norm, Adam) is one jitted function whose state is updated in place.
 """
 
@@ -19,7 +19,7 @@ def mlp(p, v):
 
 
 def mlp_tail(p, a):
-    """All of an MLP after its first pre-activation a."""
+    """The rest of an MLP after its first pre-activation a."""
     y, i = jax.nn.relu(a), 2
     while f"W{i}" in p:
         y = jax.nn.relu(y @ p[f"W{i}"] + p[f"b{i}"])
@@ -37,7 +37,7 @@ def gaussian(o):
 
 
 def gru_gates(a, g, h):
-    """The state after a step, from the two sides a = x W + b and g = h U + c, (B, 3H), of the gates."""
+    """The state after a step, from a = x W + b and g = h U + c, (B, 3H)."""
     H = h.shape[-1]
     r, u = jnp.split(jax.nn.sigmoid(a[..., : 2 * H] + g[..., : 2 * H]), 2, -1)
     n = jnp.tanh(a[..., 2 * H :] + r * g[..., 2 * H :])
@@ -73,7 +73,7 @@ def loss_in_loop(p, x, eps):
 
 
 def loss_batched(p, x, eps):
-    """As `loss_in_loop`; inside lax.scan are only inference, reparameterisation, phi_z and the GRU."""
+    """As `loss_in_loop`, with only inference, reparameterisation, phi_z and the GRU inside lax.scan."""
     phi_x = mlp(p["phi_x"], x)
     F, infer, recur = phi_x.shape[-1], p["infer"], p["recur"]
     x_infer, x_recur = phi_x @ infer["W1"][:F] + infer["b1"], phi_x @ recur["W"][:F] + recur["b"]
@@ -93,7 +93,7 @@ def loss_batched(p, x, eps):
 
 
 def training_step(loss, lr, max_norm):
-    """A jitted (state, x, eps) -> (loss, state), state = (params, m, v, count), whose memory is used again."""
+    """A jitted (state, x, eps) -> (loss, state) that donates state = (params, m, v, count)."""
 
     @partial(jax.jit, donate_argnums=0)
     def step(state, x, eps):
@@ -112,11 +112,11 @@ def training_step(loss, lr, max_norm):
 
 
 def copied(params):
-    """The parameters of a tinyvrnn model in JAX's own memory."""
+    """The parameters of a tinyvrnn model, copied into JAX's memory."""
     return jax.tree.map(partial(jnp.array, copy=True), params)
 
 
 def new_state(params):
-    """The state of a training step, which uses up the parameters it is given."""
+    """The state of a training step; the step donates the given parameters."""
     m, v = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
     return params, m, v, jnp.zeros((), jnp.float32)

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""The machine and the library versions of a measurement."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from tinyvrnn.arrays.cpu import available_cores
 
 
 def describe():
-    """{"CPU": ..., "cores": ..., versions}: plain values, for the table's head and for JSON."""
+    """{"CPU": ..., "cores": ..., versions}: plain values, for the head of the table and for JSON."""
     return {
         "CPU": cpu_model(),
         "cores": available_cores(),
@@ -30,7 +30,7 @@ def describe():
 
 
 def cpu_model():
-    """The name that the processor gives itself."""
+    """The model name of the CPU."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -38,7 +38,7 @@ def cpu_model():
 
 
 def gpu(cupy):
-    """{"GPU": ..., versions}: what CuPy says of the device it uses, which PyTorch uses, too."""
+    """{"GPU": ..., versions} of the device that CuPy and PyTorch use, from CuPy."""
     runtime = cupy.cuda.runtime
     return {
         "GPU": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
@@ -48,7 +48,7 @@ def gpu(cupy):
 
 
 def load():
-    """Processes that wanted a core during the last minute. Anything but nearly zero spoils the figures."""
+    """The load average of the last minute. Measurements need it to be nearly zero."""
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 

@@ -1,11 +1,10 @@
-"""Peak memory of training steps, for sizes and libraries, each in a process of its own.
+"""Peak memory of training steps, for each size and library in a separate process.
 
     python benchmarks/memory.py                            the sizes course and music
-    python benchmarks/memory.py --one tinyvrnn course      in this process: prints the MiB and nothing else
+    python benchmarks/memory.py --one tinyvrnn course      in this process: prints only the MiB
 
-A figure is the MiB by which the process's resident memory peaks, during three steps, above what it held before the
-first: all that is imported, the model's weights and the batch are in already; gradients, the optimiser's moments and
-the activations are not.
+The result is the peak resident memory in MiB during three steps, minus the memory before the first. It excludes
+imports, the model's weights and the batch; it includes gradients, the optimiser's moments and the activations.
 """
 
 import os
@@ -42,20 +41,20 @@ def measure(library, name, workers):
 
 def peak_of_steps(library, name, workers):
     """Bytes by which the peak grows over STEPS steps in this process."""
-    run_steps(library, "tiny", workers)  # loads code, starts threads: the price of a first step, not of a step
+    run_steps(library, "tiny", workers)  # loads code and starts threads, which is not part of a step
     return run_steps(library, name, workers)
 
 
 def run_steps(library, name, workers):
-    """Builds model and batch, trains, and returns by how many bytes the training raised the peak."""
+    """Build a model and a batch, and train. Returns the number of bytes by which training raised the peak."""
     size = SIZES[name]
     model = new_model(size)
     with ready_workers(model, size.B, workers) as pool:
         trainer = new_trainer(library, model, pool)
         batch = trainer.batch(*make_batch(size))
         if hasattr(trainer, "compile"):
-            trainer.compile(*batch)  # a compiler's memory is not that of a step
-        give_back_freed_memory()  # else what building has freed would hide as much of the steps' memory
+            trainer.compile(*batch)  # exclude the compiler's memory
+        give_back_freed_memory()  # else memory freed by building would hide some of the steps'
         before = [forget_and_peak(pid) for pid in (os.getpid(), *pool.pids)]
         for _ in range(STEPS):
             trainer.step(*batch)
@@ -63,7 +62,7 @@ def run_steps(library, name, workers):
 
 
 def forget_and_peak(pid):
-    """Linux can set the peak back to what is held now. Elsewhere a peak of building may hide some of the steps'."""
+    """Reset the peak to the current memory, on Linux. Elsewhere a peak while building may hide some of the steps'."""
     with suppress(OSError):
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     return peak(pid)
@@ -85,7 +84,7 @@ def peak(pid):
 
 
 def benchmark(name, libraries, workers, rounds):
-    """The greatest peak of each library over the rounds: how far tinyvrnn's slices run at the same time is chance."""
+    """The greatest peak of each library over the rounds, since the overlap of tinyvrnn's slices varies."""
     found = {library: [measure(library, name, workers) for _ in range(rounds)] for library in libraries}
     return {"size": name, "workers": workers, "mib": {name: max(each) for name, each in found.items()}, "all": found}
 
@@ -100,7 +99,7 @@ def columns(result):
 
 
 def draw(results, *panels):
-    """A panel for each size, as the sizes are far apart."""
+    """A panel for each size, since their scales differ."""
     for axes, result in zip(panels, results):
         colours = [report.COLOUR_OF[SHOWN_AS[library]] for library in result["mib"]]
         bars = axes.barh(list(result["mib"]), list(result["mib"].values()), color=colours)

@@ -1,4 +1,4 @@
-"""What every command of this folder shares: options, the table, the JSON, the figure, and a missing library."""
+"""Shared by all commands of this folder: options, the table, the JSON, the figure, and the check for libraries."""
 
 import argparse
 import json
@@ -33,9 +33,11 @@ NEEDED = {
 
 
 def parser(doc, workers=True):
-    """A parser with the options that all commands have; doc: the command's docstring."""
+    """A parser with the common options; doc: the command's docstring."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="few and short rounds: does it run? Not for quoting")
+    made.add_argument(
+        "--quick", action="store_true", help="few and short rounds, to check that it runs; not for quoting"
+    )
     made.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"for JSON and figure (default {OUT})")
     if workers:
         made.add_argument("--workers", type=worker_count, default="auto", help='slices of a batch: "auto" or N')
@@ -43,7 +45,7 @@ def parser(doc, workers=True):
 
 
 def worker_count(text):
-    """The value of --workers: "auto", as training chooses, or a whole number of at least 1."""
+    """The value of --workers: "auto", as in training, or a whole number of at least 1."""
     if text == "auto":
         return text
     if not text.isdecimal() or int(text) < 1:
@@ -59,7 +61,7 @@ def positive(text):
 
 
 def check_rounds(parser, args, least, usual, quick=2):
-    """Sets args.rounds to the usual number where none is given; ends the command where it is too small for a median."""
+    """Set args.rounds to its default if it is None; end the command if it is too small for a median."""
     least, usual = (quick, quick) if args.quick else (least, usual)
     args.rounds = args.rounds or usual
     if args.rounds < least:
@@ -67,7 +69,7 @@ def check_rounds(parser, args, least, usual, quick=2):
 
 
 def is_missing(library):
-    """Whether "torch" or "jax" can't be imported; says so in one sentence."""
+    """Whether "torch" or "jax" can't be imported; if so, print a sentence."""
     if find_spec(library) is not None:
         return False
     print(NEEDED[library], file=sys.stderr)
@@ -75,7 +77,7 @@ def is_missing(library):
 
 
 def is_unusable(backend):
-    """Whether a backend can't be used here; says so in one sentence."""
+    """Whether a backend can't be used here; if so, print a sentence."""
     try:
         get_backend(backend)
     except BackendError as error:
@@ -88,7 +90,7 @@ def is_unusable(backend):
 
 
 def begin(backend="numpy"):
-    """Prints what the figures are measured on and with. Returns it."""
+    """Print the machine and the versions. Returns them."""
     about = machine.describe() | (machine.gpu(get_backend(backend).xp) if backend == "cupy" else {})
     print("\n".join(f"{what}: {value}" for what, value in about.items()), flush=True)
     return about
@@ -103,7 +105,7 @@ def table(rows):
 
 
 def save(folder, name, about, args, results, figure):
-    """Writes NAME.json, with every figure of every round, and NAME.png; says where."""
+    """Write NAME.json, with all numbers of all rounds, and NAME.png, and print their paths."""
     given = {key: value for key, value in vars(args).items() if key != "out"}
     folder.mkdir(parents=True, exist_ok=True)
     everything = {"machine": about, "arguments": given, "results": results}

@@ -1,4 +1,4 @@
-"""Timing in turns, and what is made of it: contenders, rounds, medians, ratios."""
+"""Interleaved timing and its statistics: contenders, rounds, medians, ratios."""
 
 import time
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-MIN_SECONDS = 1.0  # one timing: steps on end for so long, as in training; the first after a turn finds cold caches
-QUICK_SECONDS = 0.05  # with --quick: shows that all runs, and is not for quoting
-QUIET_SECONDS = 0.05  # between timings: threads of OpenMP and OpenBLAS spin a while for more work, and would disturb
-LEAST_ROUNDS = 7  # fewer make no median worth quoting
+MIN_SECONDS = 1.0  # length of one timing, which repeats the step as training does; its first step has cold caches
+QUICK_SECONDS = 0.05  # with --quick, which only shows that everything runs; not for quoting
+QUIET_SECONDS = 0.05  # pause between timings, because threads of OpenMP and OpenBLAS spin for a while
+LEAST_ROUNDS = 7  # for a median worth quoting
 SGEMM_ROWS = 2048
 SGEMM_FLOP = 2 * SGEMM_ROWS**3
 
 
 class Contender(NamedTuple):
-    """Something that is timed: `prepare` is called before each timing, outside it."""
+    """Something to time; `prepare` is called before each timing and not timed."""
 
     run: Callable
     prepare: Callable = lambda: None
 
 
 class Ratio(NamedTuple):
-    """How many times the seconds of one are those of another, over the rounds."""
+    """The ratio of two contenders' seconds over the rounds."""
 
     median: float
     low: float  # first quartile
@@ -32,7 +32,7 @@ class Ratio(NamedTuple):
 
 
 def time_in_turns(contenders, rounds, min_seconds=MIN_SECONDS):
-    """Seconds of each contender, {name: [one a round]}. They take turns, so that a slow spell strikes all alike."""
+    """Seconds of each contender, {name: [one per round]}. They take turns, so a slow spell affects all of them."""
     for contender in contenders.values():
         seconds_of(contender, min_seconds)  # warm-up
     seconds = {name: [] for name in contenders}
@@ -43,7 +43,7 @@ def time_in_turns(contenders, rounds, min_seconds=MIN_SECONDS):
 
 
 def seconds_of(contender, min_seconds):
-    """Mean seconds of a call, over as many as fill `min_seconds`."""
+    """Mean seconds of a call, over as many calls as take `min_seconds`."""
     contender.prepare()
     time.sleep(QUIET_SECONDS)
     calls, start = 0, time.perf_counter()
@@ -54,7 +54,7 @@ def seconds_of(contender, min_seconds):
 
 
 def sgemm(threads):
-    """Function that multiplies two large float32 matrices: the rate that no step can exceed."""
+    """A function that multiplies two large float32 matrices, whose speed bounds that of a step."""
     a, b = np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32)
     out, controller = np.empty_like(a), ThreadpoolController()
 
@@ -66,7 +66,7 @@ def sgemm(threads):
 
 
 def sgemm_on(backend):
-    """As `sgemm`, on a device: it returns when the product is done."""
+    """As `sgemm` on a device; the call returns when the product is finished."""
     a, b = backend.asarray(np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32))
 
     def run():
@@ -76,12 +76,12 @@ def sgemm_on(backend):
 
 
 def faster(seconds, names):
-    """Of `names` the one with the smallest median."""
+    """The name with the smallest median."""
     return min(names, key=lambda name: median(seconds[name]))
 
 
 def ratio(theirs, ours):
-    """Theirs over ours, round by round, then the median: a slow spell is in both of a round."""
+    """The median over rounds of theirs / ours, since a slow spell affects both times of a round."""
     ratios = [a / b for a, b in zip(theirs, ours)]
     low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratios[0]] * 3
     return Ratio(median(ratios), low, high)

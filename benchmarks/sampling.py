@@ -3,8 +3,8 @@
     python benchmarks/sampling.py
     python benchmarks/sampling.py --quick --sizes tiny
 
-First the parts of a step are shown to be the same: for one h, one z and one x, given to both, the prior, the outputs of
-the likelihood and the next state. The random numbers are each library's own.
+First it checks that the parts of a step agree: the prior, the outputs of the likelihood and the next state for the same
+h, z and x. Each library uses its own random numbers.
 """
 
 import sys
@@ -23,13 +23,13 @@ from tinyvrnn.models.equations import features_forward, generate_forward, prior_
 
 SEQUENCES, STEPS = 1000, 100
 TARGET = 5.0
-STANDARD_ERRORS = 6  # how far the shares of ones among the samples may be apart
+STANDARD_ERRORS = 6  # allowed difference of the fractions of ones among the samples
 
 # ----------------------------------------------------------------------------------------------------------- same model
 
 
 def verify_step(model, net, n=64):
-    """Stops unless both make the same of one h (n, H), z (n, Z) and x (n, X). Returns relative differences."""
+    """Exit unless both give the same results for one h (n, H), z (n, Z), x (n, X). Returns relative differences."""
     import torch
 
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def step_of_torch(net, h, z, x):
 
 
 def verify_samples(ours, theirs):
-    """Stops unless the share of ones agrees: a sampler that draws wrongly from right outputs shows here.
+    """Exit unless the fractions of ones agree, which detects a sampler that draws wrongly from right outputs.
 
     x (steps, n, X) of each. Sequences are independent, steps and values of one are not: the standard error is of the
     means of whole sequences. Returns the difference in standard errors.
@@ -89,7 +89,7 @@ def benchmark(name, args):
     n, steps = (50, 5) if args.quick else (SEQUENCES, STEPS)
     standard_errors = verify_samples(model.sample(n, steps), net.sample(n, steps).numpy())
     print(f"\n{name}: both compute the same (relative differences: {verify.sentence(apart)})")
-    print(f"{name}: the shares of ones in their samples are {standard_errors:.1f} standard errors apart", flush=True)
+    print(f"{name}: the fractions of ones in their samples differ by {standard_errors:.1f} standard errors", flush=True)
     contenders = {"tinyvrnn": Contender(partial(model.sample, n, steps))}
     for setting, prepare in torch_settings().items():
         contenders[f"PyTorch, {setting}"] = Contender(partial(net.sample, n, steps), prepare)

@@ -1,4 +1,4 @@
-"""Seconds of a training step of tinyvrnn against the number of steps T, and against the number of sequences B.
+"""Seconds of a training step of tinyvrnn as a function of the number of steps T, and of the number of sequences B.
 
     python benchmarks/scaling.py                           under two minutes
     python benchmarks/scaling.py --quick
@@ -19,8 +19,8 @@ from trainers import TinyTrainer, new_model, ready_workers
 
 from tinyvrnn.runs.plots import COLOURS
 
-MOST = 1.05  # what the project allows the exponent to be
-SMALL = Size(X=28, H=64, Z=16, B=32, T=32)  # B is held here while T grows, and T while B grows
+MOST = 1.05  # the project's limit for the exponent
+SMALL = Size(X=28, H=64, Z=16, B=32, T=32)  # the fixed B while T grows, and the fixed T while B grows
 SWEEPS = {"T": (32, 64, 128, 256, 512, 1024, 2048), "B": (32, 64, 128, 256, 512, 1024, 2048)}
 QUICK_SWEEPS = {"T": (2, 4, 8), "B": (2, 4, 8)}
 
@@ -53,7 +53,7 @@ def contender(size, workers, stack):
 
 
 def exponent(values, seconds):
-    """k of seconds = c values^k: the slope of the straight line that is fitted to the logarithms."""
+    """k of seconds = c values^k: the slope of a line fitted to the logarithms."""
     return float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
 
 
@@ -93,7 +93,7 @@ def draw(results, *panels):
 
 def main(arguments=None):
     parser = report.parser(__doc__)
-    parser.set_defaults(workers=1)  # auto takes another number for another B
+    parser.set_defaults(workers=1)  # auto would vary with B
     parser.add_argument("--size", choices=SIZES, help="the size of which T or B grows (default: a small one)")
     parser.add_argument("--rounds", type=report.positive, help="at least 3 (default 3; --quick: 2)")
     args = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The sizes that are timed, the data they are timed on, and the arithmetic that a training step cannot do without."""
+"""The sizes to time, their data, and the minimum arithmetic of a training step."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ LAYERS = 2  # hidden layers in phi_x, encoder and decoder; phi_z and prior have 
 
 
 class Size(NamedTuple):
-    """Dimensions of a VRNN and of its batch. Every hidden layer is as wide as the state: F = H."""
+    """Dimensions of a VRNN and its batch. Hidden layers are as wide as the state: F = H."""
 
     X: int  # values in a step of a sequence
     H: int  # state
@@ -21,13 +21,13 @@ class Size(NamedTuple):
         return flops(self.X, self.H, self.Z, self.H, LAYERS, self.B, self.T)
 
     def flops_of_sampling(self, sequences, steps):
-        """Of drawing: forward, and no inference."""
+        """For sampling: forward only, without inference."""
         per_row = weights_per_row(self.X, self.H, self.Z, self.H, LAYERS)
         return 2 * sequences * steps * (sum(per_row.values()) - per_row["infer"])
 
 
 SIZES = {
-    "tiny": Size(8, 16, 4, 6, 5),  # not worth timing: shows that the benchmark itself runs
+    "tiny": Size(8, 16, 4, 6, 5),  # not for timing: shows that the benchmark runs
     "course": Size(28, 100, 16, 128, 28),
     "music": Size(88, 256, 64, 64, 64),
     "speech": Size(200, 1200, 200, 64, 40),
@@ -35,14 +35,14 @@ SIZES = {
 
 
 def make_batch(size, seed=0):
-    """Binary sequences x (T, B, X) and noise eps (T, B, Z), float32. A step's time does not depend on what they say."""
+    """Binary sequences x (T, B, X) and noise eps (T, B, Z), float32. Their values do not affect the time of a step."""
     rng = np.random.default_rng(seed)
     x = rng.random((size.T, size.B, size.X), dtype=np.float32) < 0.3
     return x.astype(np.float32), rng.standard_normal((size.T, size.B, size.Z), dtype=np.float32)
 
 
 def weights_per_row(X, H, Z, F, L):
-    """{network: the number of weights that a row, a step of a sequence, is multiplied with in a forward pass}."""
+    """{network: the number of weights that multiply one row (one step of one sequence) in a forward pass}."""
     return {
         "phi_x": X * F + (L - 1) * F * F,
         "phi_z": Z * F,

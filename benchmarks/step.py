@@ -3,10 +3,10 @@
     python benchmarks/step.py                              the sizes course and music
     python benchmarks/step.py --compile course             against torch.compile too, at course: minutes of compiling
     python benchmarks/step.py --backend cupy               against PyTorch on the same GPU
-    python benchmarks/step.py --quick --sizes tiny         does it run at all
+    python benchmarks/step.py --quick --sizes tiny         check that it runs
 
-First all are shown to compute the same loss and gradients from the same weights, data and noise; then they take turns.
-benchmarks/README.md says what is measured, and how to read it.
+First it checks that all compute the same loss and gradients from the same weights, data and noise; then they take
+turns. benchmarks/README.md explains what is measured and how to read it.
 """
 
 import os
@@ -36,7 +36,7 @@ from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, ready_wor
 
 from tinyvrnn.arrays.cpu import available_cores
 
-TARGETS = {  # what the project has set itself: how many times a peer's seconds are ours, and the share of the peak
+TARGETS = {  # the project's targets: our seconds over a peer's, and the share of the peak
     "course": {"PyTorch": 3.0, "PyTorch, batched": 2.4, "JAX": 1.7, "PyTorch, compiled": 1.5, "tinyvrnn": 0.60},
     "music": {"PyTorch": 2.2, "PyTorch, batched": 1.8, "JAX": 1.4, "tinyvrnn": 0.75},
     "speech": {"PyTorch": 1.8, "PyTorch, batched": 1.5, "JAX": 1.1, "tinyvrnn": 0.85},
@@ -48,14 +48,14 @@ ON_A_GPU = {size: {"PyTorch": 2.0, "PyTorch, batched": 1.2} for size in ("course
 
 
 class Peer:
-    """A trainer and the settings it is timed with, {name of the contender: function that sets it}."""
+    """A trainer and the settings to time it with, {name of the contender: function that applies it}."""
 
     def __init__(self, trainer, settings):
         self.trainer, self.settings = trainer, settings
 
 
 def peers(model, with_jax, with_compile):
-    """{name in messages: Peer} of all, each with a copy of the model's weights."""
+    """{name in messages: Peer}, each with a copy of the model's weights."""
     torch_peers = {"PyTorch": {}, "PyTorch, batched": {"schedule": "batched"}}
     if with_compile:
         torch_peers["PyTorch, compiled"] = {"schedule": "batched", "compiled": True}
@@ -71,7 +71,7 @@ def peers(model, with_jax, with_compile):
 
 
 def competitors(names):
-    """{peer in the table: its contenders}; JAX's schedules, like PyTorch's threads, are settings of one peer."""
+    """{peer in the table: its contenders}; JAX's schedules and PyTorch's threads are settings of one peer."""
     found = {}
     for name in names:
         peer = "JAX" if name.startswith("JAX") else name.rpartition(", ")[0]
@@ -83,7 +83,7 @@ def competitors(names):
 
 
 def benchmark(name, args, with_jax):
-    """All figures of one size as plain values: seconds, flop, ratios."""
+    """All results for one size as plain values: seconds, flop, ratios."""
     size = SIZES[name]
     measured = verify_and_time(size, args, with_jax, with_compile=name in args.compile)
     peaks = [SGEMM_FLOP / s for s in measured["seconds"].pop("sgemm")]
@@ -101,7 +101,7 @@ def benchmark(name, args, with_jax):
 
 
 def verify_and_time(size, args, with_jax, with_compile):
-    """The relative differences from each peer, the seconds of compiling, and those of every contender and round."""
+    """The relative differences from each peer, the compile times, and the seconds of each contender and round."""
     model, (x, eps) = new_model(size, backend=args.backend), make_batch(size)
     product = sgemm(available_cores()) if args.backend == "numpy" else sgemm_on(model.backend)
     with ready_workers(model, size.B, args.workers) as pool:
@@ -122,15 +122,15 @@ def verify_and_time(size, args, with_jax, with_compile):
 
 @contextmanager
 def nothing_compiled_before():
-    """Context: torch.compile finds no results of an earlier run, which would hide what compiling takes."""
+    """Context: an empty cache for torch.compile, so earlier runs do not shorten the compile time."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # read when the compiler is first imported, and it is imported when first used
+        # the compiler reads this when it is first used
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
         yield
 
 
 def seconds_of_first_calls(name, peer, batch):
-    """{setting: seconds} of compiling: torch.compile does it anew for each number of threads. It changes no weights."""
+    """{setting: seconds} of compiling, which torch.compile repeats for each number of threads. Changes no weights."""
     if name != "PyTorch, compiled":
         return {}
     found = {}
@@ -143,7 +143,7 @@ def seconds_of_first_calls(name, peer, batch):
 
 
 def summary(seconds, peaks, work):
-    """Medians; each peer's ratio is taken round by round, with whichever of its settings is faster."""
+    """Medians, and each peer's ratio, round by round, with the faster of its settings."""
     found = {"median_seconds": {name: median(values) for name, values in seconds.items()}}
     best = {peer: faster(seconds, names) for peer, names in competitors(n for n in seconds if n != "tinyvrnn").items()}
     shares = {peer: share_of_peak(seconds[name], peaks, work) for peer, name in best.items()}
@@ -219,7 +219,7 @@ def draw(results, ratios, shares):
 
 
 def span(found):
-    """How far the quartiles are below and above the median."""
+    """Distances of the quartiles from the median, below and above."""
     return found["median"] - found["low"], found["high"] - found["median"]
 
 

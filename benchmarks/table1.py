@@ -2,10 +2,10 @@
 
     python benchmarks/table1.py                             all: hours
     python benchmarks/table1.py --sets vowels --seeds 1     some: minutes
-    python benchmarks/table1.py --show                      the table of what is there
+    python benchmarks/table1.py --show                      the table of the results so far
 
-Each run is kept in benchmarks/results/table1.json as soon as it is done and is not repeated, so that this can be
-stopped and started again. benchmarks/README.md says how to read the table.
+Each finished run is saved in benchmarks/results/table1.json and not repeated, so this can be stopped and restarted.
+benchmarks/README.md explains how to read the table.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tinyvrnn.training.options import recipe
 RESULTS = Path(__file__).parent / "results" / "table1.json"
 PARAMETERS = 150_000
 LATENT, PARTICLES = 16, 64
-SETS = {"strokes": {"epochs": 80}, "vowels": {"epochs": 150}}  # all else as `tinyvrnn train` starts from
+SETS = {"strokes": {"epochs": 80}, "vowels": {"epochs": 150}}  # other options: the defaults of `tinyvrnn train`
 TRAINING = {"lr": 3e-3, "patience": 25, "workers": 1}
 GAUSS, GMM = {"strokes": ("pen", 1), "vowels": ("gaussian", None)}, {"strokes": ("pen", 20), "vowels": ("gmm", 20)}
 ROWS = {  # in the paper's order: kind of model, output for each set
@@ -37,7 +37,7 @@ ROWS = {  # in the paper's order: kind of model, output for each set
 
 
 def new_model(row, data, parameters, seed):
-    """The model of a row whose width makes its number of parameters the nearest to `parameters`."""
+    """The model of a row, with the width that brings its number of parameters closest to `parameters`."""
     kind, outputs = ROWS[row]
     likelihood, components = outputs[data.name]
     options = {"likelihood": likelihood, "seed": seed, "backend": "numpy"}
@@ -55,7 +55,7 @@ def new_model(row, data, parameters, seed):
 
 
 def run(row, data, seed, parameters):
-    """Trains and evaluates one model. Returns plain values."""
+    """Train and evaluate one model. Returns plain values."""
     model = new_model(row, data, parameters, seed)
     start = time.perf_counter()
     records = tv.train(model, data, progress=False, seed=seed, **recipe(data) | SETS[data.name] | TRAINING)
@@ -70,7 +70,7 @@ def run(row, data, seed, parameters):
 
 
 def table(runs, name):
-    """Markdown: means over the seeds, with the lowest and the highest of them."""
+    """Markdown: means over the seeds, with minimum and maximum."""
     lines = [
         "| model | parameters | width | at least (ELBO) | about (IWAE-64) | standard error | training |",
         "|---|---|---|---|---|---|---|",
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parameters", type=int, default=PARAMETERS)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--show", action="store_true", help="print the table of the runs that are kept, train nothing")
+    parser.add_argument("--show", action="store_true", help="print the table of the saved runs, train nothing")
     a = parser.parse_args()
     kept = json.loads(a.results.read_text()) if a.results.exists() else {"machine": machine.describe(), "runs": []}
     done = {(r["set"], r["row"], r["seed"]) for r in kept["runs"]}

@@ -4,9 +4,9 @@
     python benchmarks/time_to_elbo.py --sets vowels --target -30
     python benchmarks/time_to_elbo.py --quick --size tiny
 
-Both start from the same weights, and see the same batches with the same noise in the same order; the optimiser, its
-rate and the clipping are the same. They take turns, an epoch each, and validate after it. Only training and validation
-are timed: making batches and noise is not, as it is the same for both.
+Both start from the same weights and use the same batches, noise, optimiser, learning rate and clipping. They take
+turns, an epoch each, and validate after it. Only training and validation are timed, not the making of batches and
+noise, which is the same for both.
 """
 
 import sys
@@ -28,18 +28,18 @@ from tinyvrnn.data import batches
 
 TARGET_RATIO = 2.5
 SEED = 0
-NEAR = 1e-3  # relative, of the validation ELBOs after the first epoch; later rounding has grown, whoever trains
+NEAR = 1e-3  # relative difference of the validation ELBOs after the first epoch; rounding grows later
 
 
 class Task(NamedTuple):
-    """What is trained on, and how far. H and Z of the model are those of a size, course by default."""
+    """A data set and its target. H and Z of the model are those of a size, by default course."""
 
     likelihood: str
     batch: int
     lr: float
     target: float  # nats per sequence of the validation split
-    epochs: int  # that are allowed for it
-    best: float  # what the same training reaches in the end; says how far on the way the target is
+    epochs: int  # limit
+    best: float  # the final value of the same training, to show how close the target is to it
 
 
 TASKS = {
@@ -62,7 +62,7 @@ def training_batches(data, task, z_dim, epoch, most):
 
 
 def validation_batches(data, z_dim):
-    """[(x, eps, lengths)] of the validation split, with the same noise after every epoch."""
+    """[(x, eps, lengths)] of the validation split, with the same noise for every epoch."""
     found = []
     for number, (x, lengths, _) in enumerate(batches(data.valid, 128)):
         eps = noise.standard_normal((*x.shape[:2], z_dim), "float32", SEED, "time to elbo, valid", number)
@@ -74,7 +74,7 @@ def validation_batches(data, z_dim):
 
 
 class Course:
-    """One library on its way: the seconds and the validation ELBO after each epoch."""
+    """The training of one library: the seconds and the validation ELBO after each epoch."""
 
     def __init__(self, trainer, valid, prepare=lambda: None):
         self.trainer, self.prepare = trainer, prepare
@@ -82,7 +82,7 @@ class Course:
         self.seconds, self.elbos = [], []
 
     def epoch(self, train):
-        """Trains on the batches and validates."""
+        """Train on the batches and validate."""
         own = [self.trainer.batch(*given) for given in train]
         self.prepare()
         time.sleep(QUIET_SECONDS)
@@ -105,7 +105,7 @@ def new_model(data, task, size):
 
 
 def verify_both(data, task, size, pool):
-    """Stops unless both compute the same for the first batch. Returns the relative differences."""
+    """Exit unless both compute the same for the first batch. Returns the relative differences."""
     model = new_model(data, task, size)
     (first, *_) = training_batches(data, task, size.Z, 0, 1)
     peer, tiny = TorchTrainer(model, lr=task.lr), TinyTrainer(model, pool, task.lr)
@@ -114,7 +114,7 @@ def verify_both(data, task, size, pool):
 
 
 def better_setting(data, task, size, min_seconds):
-    """(name, function that sets it) of PyTorch's number of threads that trains faster, by a short trial."""
+    """(name, function that sets it) of the faster number of PyTorch threads, from a short trial."""
     trainer, settings = TorchTrainer(new_model(data, task, size), lr=task.lr), torch_settings()
     step = partial(trainer.step, *trainer.batch(*training_batches(data, task, size.Z, 0, 1)[0]))
     seconds = time_in_turns({name: Contender(step, prepare) for name, prepare in settings.items()}, 3, min_seconds)
@@ -123,7 +123,7 @@ def better_setting(data, task, size, min_seconds):
 
 
 def train_both(data, task, size, pool, prepare, args):
-    """One round, {library: Course}: an epoch each in turns until both are there, or the epochs are over."""
+    """One round, {library: Course}: alternating epochs until both reach the target or the limit."""
     valid, model = validation_batches(data, size.Z), new_model(data, task, size)
     pool.wait(model)
     torch_course = Course(TorchTrainer(model, lr=task.lr), valid, prepare)
@@ -168,7 +168,7 @@ def course_of(course, target):
 
 
 def summary(runs, target):
-    """Ratios round by round; None where the target was not reached."""
+    """Ratios round by round; None if the target was not reached."""
     ours, theirs = ([run["seconds_to_target"] for run in runs[library]] for library in ("tinyvrnn", "PyTorch"))
     reached = None not in ours + theirs
     pairs = [(a, b) for mine, other in zip(*runs.values()) for a, b in zip(mine["elbos"], other["elbos"])]
@@ -208,7 +208,7 @@ def columns(result):
 
 
 def notes(result):
-    """How far apart the two trainings are, and how far on its way the target is."""
+    """Sentences on the difference between the two trainings, and on the target relative to the final value."""
     task, best = result["task"], result["task"]["best"]
     first, ours, theirs = result["runs"]["tinyvrnn"][0]["elbos"][0], *result["epochs_to_target"].values()
     apart, later = result["difference_after_first_epoch"], result["largest_difference_of_elbos"]

@@ -1,8 +1,8 @@
-"""The peer in PyTorch: the same VRNN in two schedules, written as a good user of the library would.
+"""The peer in PyTorch: the same VRNN in two schedules, in idiomatic PyTorch.
 
 `loss_in_loop` has everything in the loop over time, as VRNNs are usually written. `loss_batched` is tinyvrnn's
-schedule: in the loop is only what is sequential. Both use autograd. The network takes its weights from a tinyvrnn
-model, so that all can be held to the same ELBO before anything is timed.
+schedule, with only the sequential part in the loop. Both use autograd. The network takes its weights from a tinyvrnn
+model, so that the ELBOs can be compared before anything is timed.
 """
 
 import math
@@ -60,7 +60,7 @@ class TorchVRNN(nn.Module):
         return total
 
     def elbos_batched(self, x, eps, mask=None):
-        """As `elbos_in_loop`; only inference, reparameterisation, phi_z and the GRU are in the loop."""
+        """As `elbos_in_loop`, with only inference, reparameterisation, phi_z and the GRU in the loop."""
         h, mu_z, sigma_z, phi_z = self.sequential_part(self.phi_x(x), eps)
         mu_0, sigma_0 = gaussian(self.prior_out(self.prior(h)))
         outputs = self.generate_out(self.generate(torch.cat([phi_z, h], -1)))
@@ -75,7 +75,7 @@ class TorchVRNN(nn.Module):
         features, first, cell = phi_x.shape[-1], self.infer[0], self.recur
         x_infer = F.linear(phi_x, first.weight[:, :features], first.bias)
         x_recur = F.linear(phi_x, cell.weight_ih[:, :features], cell.bias_ih)
-        # sliced and turned here, once: in the loop each step would add a node to autograd's graph
+        # sliced and transposed once: in the loop each step would add a node to autograd's graph
         W_infer, W_recur, U = first.weight[:, features:].t(), cell.weight_ih[:, features:].t(), cell.weight_hh.t()
         h, kept = phi_x.new_zeros(phi_x.shape[1], self.h_dim), []
         for x_infer_t, x_recur_t, eps_t in zip(x_infer, x_recur, eps):
@@ -95,7 +95,7 @@ class TorchVRNN(nn.Module):
 
     @torch.no_grad()
     def sample(self, n, steps):
-        """n sequences (steps, n, X), drawn from Eq. 8 with PyTorch's own random numbers."""
+        """n sequences (steps, n, X), drawn by Eq. 8 with PyTorch's random numbers."""
         weight = self.recur.weight_hh
         h, xs = weight.new_zeros(n, self.h_dim), []
         for _ in range(steps):
@@ -133,7 +133,7 @@ def kl_divergence(mu_z, sigma_z, mu_0, sigma_0):
 
 
 def gru_gates(a, g, h):
-    """nn.GRUCell's state after the step, from the two sides a = W x + b and g = U h + c, (B, 3H), of its gates."""
+    """The next state of nn.GRUCell, from a = W x + b and g = U h + c, (B, 3H)."""
     a_ru, a_n = a.split([2 * h.shape[-1], h.shape[-1]], -1)
     g_ru, g_n = g.split([2 * h.shape[-1], h.shape[-1]], -1)
     r, u = torch.sigmoid(a_ru + g_ru).chunk(2, -1)
@@ -149,19 +149,19 @@ def net_of(model):
 
 @torch.no_grad()
 def copy_weights(params, net):
-    """Fills a TorchVRNN with the weights of a tinyvrnn model, given as host arrays."""
+    """Fill a TorchVRNN with the weights of a tinyvrnn model, given as host arrays."""
     for name, parameter in _tinyvrnn_names(net):
         group, leaf = name.split(".")
         parameter.copy_(torch.tensor(params[group][leaf].T))
 
 
 def named_gradients(net):
-    """{"prior.W1": gradient, ...} of a TorchVRNN, in the names and the orientation of tinyvrnn."""
+    """{"prior.W1": gradient, ...} of a TorchVRNN, with the names and orientation of tinyvrnn."""
     return {name: parameter.grad.cpu().numpy().T for name, parameter in _tinyvrnn_names(net)}
 
 
 def _tinyvrnn_names(net):
-    """Every parameter with its name in tinyvrnn, where matrices are stored transposed."""
+    """Every parameter with its name in tinyvrnn, which stores the transposed matrices."""
     for group in ("phi_x", "phi_z", "prior", "infer", "generate"):
         linears = [layer for layer in getattr(net, group) if isinstance(layer, nn.Linear)]
         for i, linear in enumerate(linears, start=1):

@@ -1,8 +1,8 @@
 """One training step in each library: forward, backward, clipping by the global norm, Adam; float32.
 
-Every trainer has the same methods: `batch` brings arrays of the host into the library's form, outside of any timing;
-`loss_and_grads`, `step` and `elbos` take such a batch (JAX has no `elbos`). PyTorch and JAX are imported only where
-they are used, so that the memory of a process that trains with one library is its own.
+All trainers have the same methods: `batch` converts host arrays to the library's, outside any timing; `loss_and_grads`,
+`step` and `elbos` take such a batch (JAX has no `elbos`). PyTorch and JAX are imported only where they are used, so
+that a process with one library does not hold the memory of another.
 """
 
 from functools import cache, partial
@@ -22,7 +22,7 @@ LIBRARIES = ("tinyvrnn", "torch loop", "torch batched", "jax loop", "jax batched
 
 
 def new_model(size, seed=0, backend="numpy"):
-    """A tinyvrnn model whose biases are not zero, as after some training: two biases mixed up then show in the loss."""
+    """A tinyvrnn model with non-zero biases, so that swapped biases show in the loss."""
     options = {"features": size.H, "layers": LAYERS, "likelihood": "bernoulli", "seed": seed, "backend": backend}
     model = VRNN(size.X, size.H, size.Z, **options)
     rng = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ def new_model(size, seed=0, backend="numpy"):
 
 
 def new_trainer(library, model, workers, lr=LR):
-    """The trainer of one of LIBRARIES, which starts from the weights of a tinyvrnn model. workers: for tinyvrnn."""
+    """The trainer for one of LIBRARIES, starting from the weights of a tinyvrnn model. workers: for tinyvrnn."""
     if library == "tinyvrnn":
         return TinyTrainer(model, workers, lr)
     name, schedule = library.split()
@@ -41,21 +41,21 @@ def new_trainer(library, model, workers, lr=LR):
 
 
 def ready_workers(model, sequences, workers):
-    """The Workers that training would have for the model, once their processes are up."""
+    """The Workers that training would use for the model, once their processes are ready."""
     pool = Workers(split_for(model, sequences, workers))
     pool.wait(model)
     return pool
 
 
 class TinyTrainer:
-    """tinyvrnn as its own training loop uses it: the batch split over workers, one flat gradient, one flat Adam."""
+    """tinyvrnn as in its training loop: the batch split over workers, a flat gradient, a flat Adam."""
 
     def __init__(self, model, workers, lr=LR):
         self.model, self.workers = model, workers
         self.optimiser = Adam(model.theta, lr=lr)
 
     def batch(self, x, eps, lengths=None):
-        """x (T, B, X), eps (T, B, Z), lengths (B,) of the host; lengths None: all T. lengths stay there."""
+        """Transfer x (T, B, X) and eps (T, B, Z) from the host; lengths (B,), or None for all T, stay there."""
         lengths = np.full(x.shape[1], x.shape[0]) if lengths is None else lengths
         return self.model.backend.asarray(x), lengths, self.model.backend.asarray(eps)
 
@@ -88,7 +88,7 @@ class TorchTrainer:
         self.loss = self.net.loss_in_loop if schedule == "loop" else self.net.loss_batched
         self.loss = torch.compile(self.loss) if compiled else self.loss
         self.elbos_of = self.net.elbos_in_loop if schedule == "loop" else self.net.elbos_batched
-        # not the default, but one word away and the faster one
+        # not the default, but one argument away and faster
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=lr, fused=True)
         self.clip = torch.nn.utils.clip_grad_norm_
 
@@ -102,7 +102,7 @@ class TorchTrainer:
         return torch.from_numpy(x).to(self.device), torch.from_numpy(eps).to(self.device), mask
 
     def loss_and_grads(self, *batch):
-        """The loss and {"prior.W1": gradient, ...}, in tinyvrnn's names and orientation."""
+        """The loss and {"prior.W1": gradient, ...}, with tinyvrnn's names and orientation."""
         from torch_vrnn import named_gradients
 
         loss = self._backward(batch)
@@ -147,7 +147,7 @@ class JaxTrainer:
         return jnp.array(x), jnp.array(eps)
 
     def compile(self, *batch):
-        """Compiles the step for batches of this shape, and runs nothing."""
+        """Compile the step for batches of this shape without running it."""
         import jax
         import jax_vrnn
 
@@ -155,7 +155,7 @@ class JaxTrainer:
         self._step = self._step.lower(state, *batch).compile()
 
     def loss_and_grads(self, *batch):
-        """The loss and {"prior.W1": gradient, ...}; with the weights as they were given."""
+        """The loss and {"prior.W1": gradient, ...} at the initial weights."""
         import jax
 
         loss, grads = jax.jit(jax.value_and_grad(self.loss))(self.params, *batch)
@@ -175,7 +175,7 @@ class JaxTrainer:
 
 @cache
 def torch_default_threads():
-    """What PyTorch chose when it started; asked for once, before anything here changes it."""
+    """PyTorch's default number of threads; read once, before anything here changes it."""
     import torch
 
     return torch.get_num_threads()

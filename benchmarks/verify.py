@@ -1,4 +1,4 @@
-"""Are two trainers training the same thing? Asked before anything is timed."""
+"""Checks that two trainers compute the same, before anything is timed."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ TOLERANCES = {"loss": 1e-4, "gradient": 1e-3, "loss_after_3_steps": 1e-4}
 
 
 class Results(NamedTuple):
-    """What is compared. Taking it trains for four steps."""
+    """The values to compare. Computing them trains for four steps."""
 
     loss: float
     grads: dict
@@ -17,12 +17,12 @@ class Results(NamedTuple):
 
 def results(trainer, batch):
     loss, grads = trainer.loss_and_grads(*batch)
-    grads = {name: np.array(gradient) for name, gradient in grads.items()}  # a step may use their memory again
+    grads = {name: np.array(gradient) for name, gradient in grads.items()}  # a step may reuse their memory
     return Results(loss, grads, [trainer.step(*batch) for _ in range(4)][-1])
 
 
 def compare(ours, theirs, peer):
-    """Stops the benchmark unless both are the same. Returns how far apart they are, relative."""
+    """Exit unless both agree. Returns the relative differences."""
     apart = {name: distance(ours.grads[name], theirs.grads[name]) for name in ours.grads}
     worst = max(apart, key=lambda name: np.nan_to_num(apart[name], nan=np.inf))
     found = {
@@ -36,7 +36,7 @@ def compare(ours, theirs, peer):
 
 
 def distance(a, b):
-    """|a - b| / |b| in the Euclidean norm; NaN never passes for near."""
+    """|a - b| / |b| in the Euclidean norm; NaN never counts as close."""
     return float(np.linalg.norm(np.subtract(a, b, dtype=np.float64)) / (np.linalg.norm(b) + 1e-30))
 
 

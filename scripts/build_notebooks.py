@@ -4,10 +4,10 @@
     python scripts/build_notebooks.py 06 07      some
     python scripts/build_notebooks.py --students only those without outputs (seconds)
 
-A source is jupytext's py:percent. What a student writes stands between nbgrader's `### BEGIN SOLUTION` and
+Sources are in jupytext's py:percent format. A student's part is between nbgrader's `### BEGIN SOLUTION` and
 `### END SOLUTION`; a cell that calls `tv.course.check("NN.i", ...)` is the test of that exercise. Both get nbgrader's
-metadata here. Cells tagged "volatile" have outputs that differ from run to run or from one kind of processor to
-another: timings, widgets, samples of a trained model.
+metadata here. Cells tagged "volatile" have outputs that vary between runs or CPUs: timings, widgets, samples of a
+trained model.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _nbgrader(name, solution=False, grade=False, points=None):
 
 
 def student(notebook):
-    """The student's version: solutions replaced by a stub, by nbgrader's own preprocessor."""
+    """The student's version: nbgrader's preprocessor replaces solutions by a stub."""
     clear = ClearSolutions(code_stub={"python": STUB})
     return clear.preprocess(copy.deepcopy(notebook), {})[0]
 
@@ -74,11 +74,11 @@ def executed(notebook, timeout=300, allow_errors=False, **environment):
         notebook,
         timeout=timeout,
         allow_errors=allow_errors,
-        coalesce_streams=True,  # whether a kernel sends its prints in one piece or in several
+        coalesce_streams=True,  # merges the pieces in which a kernel sends its prints
         resources={"metadata": {"path": STUDENTS}},
         extra_arguments=["--log-level=ERROR"],
     )
-    progress = {"TINYVRNN_HOME": os.devnull}  # leaves no trace in the builder's own
+    progress = {"TINYVRNN_HOME": os.devnull}  # keeps the builder's own progress file
     client.execute(env=os.environ | progress | environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day

@@ -1,11 +1,11 @@
-"""Mutation testing: change the code in one place after the other, and see whether the tests notice.
+"""Mutation testing: change the code in one place at a time, and see whether the tests notice.
 
     python scripts/mutation.py [ROOM ...] [--again]
 
-Each room is copied to build/mutation/ROOM, where mutmut makes its mutants and runs, for each, those of the room's tests
-that reach the function, the quickest first. What was tried is kept there; --again begins anew. The room `sample` takes
-of each function of all rooms the mutant number 46, if there is one, and quick tests only. Exit code 1: fewer than 95 %
-were noticed in a room, or one that lives is not in the list of docs/testing.md.
+Each room is copied to build/mutation/ROOM. There mutmut creates the mutants and runs, for each, the room's tests that
+reach the function, fastest first. Results are kept there; --again starts over. The room `sample` takes mutant number 46
+of each function in all rooms, if there is one, and quick tests only. The exit code is 1 if fewer than 95 % of a room's
+mutants are killed, or a survivor is not listed in docs/testing.md.
 """
 
 import argparse
@@ -28,8 +28,8 @@ LIVES = ("survived", "no tests", "suspicious")
 class Room(NamedTuple):
     paths: str  # of the modules to mutate, below tinyvrnn/
     tests: str  # files that guard them, without test_ and .py
-    chosen: str  # of their tests: pytest's -k; what takes long and notices nothing more is left out
-    mutants: str = "*"  # which of them: a pattern of their names
+    chosen: str  # pytest's -k, which skips slow tests that kill no further mutants
+    mutants: str = "*"  # pattern of the names of mutants to try
 
 
 # a function under mutmut has another code object than its source; the rest are the sums of what others look at singly
@@ -78,7 +78,7 @@ SAMPLE = Room(
 
 
 def prepare(name):
-    """Makes the copy that mutmut works in, with the room's files and tests in its settings. Returns folder, Room."""
+    """Make the copy that mutmut works in, with the room's files and tests in its settings. Returns folder, Room."""
     room, folder = (ROOMS | {"sample": SAMPLE})[name], WORK / name
     for part in ("tinyvrnn", "tests"):
         shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -94,7 +94,7 @@ def prepare(name):
 
 
 def mutmut(folder, *arguments, **options):
-    """Runs mutmut in a folder; raises CalledProcessError where it ends in error."""
+    """Run mutmut in a folder. Raises CalledProcessError if it fails."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
     return subprocess.run(
@@ -103,12 +103,14 @@ def mutmut(folder, *arguments, **options):
 
 
 def run(name, again):
-    """Tries the mutants of a room, those that lived before too. Returns {mutant: status}, of those that were tried."""
+    """Try the mutants of a room, including earlier survivors. Returns {mutant: status} of those tried."""
     if again:
         shutil.rmtree(WORK / name, ignore_errors=True)
     folder, room = prepare(name)
     lived = [mutant for mutant, status in statuses(folder).items() if status in LIVES]
-    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)  # else changed functions would have no tests
+    (folder / "mutants" / "mutmut-stats.json").unlink(
+        missing_ok=True
+    )  # stale statistics would leave changed functions without tests
     chosen = [] if room.mutants == "*" else [room.mutants]
     mutmut(folder, "run", "--max-children", "1", *chosen)
     found = statuses(folder)
@@ -119,7 +121,7 @@ def run(name, again):
 
 
 def statuses(folder):
-    """{mutant: status} of those that were tried."""
+    """{mutant: status} of the mutants tried."""
     if not (folder / "mutants").exists():
         return {}
     lines = mutmut(folder, "results", "--all", "true", stdout=subprocess.PIPE).stdout.splitlines()
@@ -137,13 +139,13 @@ def difference(name, mutant):
 
 
 def listed():
-    """{(file, line of code, mutated line)} of the survivors that docs/testing.md gives a reason for."""
+    """{(file, line of code, mutated line)} of the survivors listed in docs/testing.md with a reason."""
     rows = re.findall(r"^\| `([a-z_/]+\.py)` \| `` (.*?) `` \| `` (.*?) `` \| .+ \|$", PAGE.read_text(), re.MULTILINE)
     return {(file, before.replace("\\|", "|"), after.replace("\\|", "|")) for file, before, after in rows}
 
 
 def report(name, found):
-    """Prints the room's row, and each survivor that is not listed. Returns whether the room is well."""
+    """Print the room's row, and each survivor that is not listed. Returns whether the room passes."""
     lives = [mutant for mutant, status in found.items() if status in LIVES]
     late, share = sum(status == "timeout" for status in found.values()), 1 - len(lives) / len(found)
     print(f"| `{name}` | {len(found)} | {len(found) - len(lives) - late} | {late} | {len(lives)} | {share:.1%} |")
@@ -157,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     names = ", ".join(ROOMS)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"{names} (all of these), or sample")
-    parser.add_argument("--again", action="store_true", help="forget what was tried before")
+    parser.add_argument("--again", action="store_true", help="start over, ignoring earlier results")
     options = parser.parse_args()
     if unknown := set(options.rooms) - {*ROOMS, "sample"}:
         parser.error(f"no room {', '.join(sorted(unknown))}: choose of {names}, sample")

@@ -1,9 +1,9 @@
-"""Plants one fault in each module that mutation testing leaves out, and shows that the tests notice it.
+"""Plants one fault in each module without mutation testing, and checks that a test fails.
 
-    python scripts/plant_faults.py [NAME ...]      all modules, or those whose path holds one of the names
+    python scripts/plant_faults.py [NAME ...]      all modules, or those whose path contains one of the names
 
-Each fault is a text of the module, which stands in it once, and what is put in its place: a sign, an index, a forgotten
-half. The tests that guard the module run on the copy until the first is red. Exit code 1 where one stays green.
+A fault replaces a text that occurs once in the module: another sign, another index, a missing half. The module's tests
+run on a copy until the first failure. The exit code is 1 if a fault goes unnoticed.
 """
 
 import ast
@@ -28,7 +28,7 @@ SECONDS = 500  # for the tests of one fault
 
 
 class Fault(NamedTuple):
-    """What is wrong, the text that is replaced, the one in its place, and the tests that guard it (-k: some)."""
+    """A description, the text to replace, its replacement, and the tests to run (with -k: some of them)."""
 
     name: str
     text: str
@@ -257,7 +257,7 @@ FAULTS = {
 
 
 def modules():
-    """The modules of the package, as paths below it, that have code and are in no room of scripts/mutation.py."""
+    """The modules with code, as paths in the package, that are in no room of scripts/mutation.py."""
     mutated = [pattern for room in ROOMS.values() for pattern in room.paths.split()]
     found = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     left = (name for name in sorted(found) if not any(fnmatch(name, pattern) for pattern in mutated))
@@ -265,7 +265,7 @@ def modules():
 
 
 def has_code(path):
-    """Whether a module holds more than a docstring, imports and the names that it exports."""
+    """Whether a module has more than a docstring, imports and exported names."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     nothing = (ast.Import, ast.ImportFrom, ast.Expr)
     return path.name == "__main__.py" or not all(
@@ -274,20 +274,20 @@ def has_code(path):
 
 
 def faulty(source, fault, where):
-    """The source with the fault in it. Raises ValueError where the text is not there just once."""
+    """The source with the fault. Raises ValueError unless the text occurs exactly once."""
     if source.count(fault.text) != 1:
         raise ValueError(f"{where} holds {fault.text!r} {source.count(fault.text)} times, not once: name another text")
     return source.replace(fault.text, fault.wrong)
 
 
 def guards(fault):
-    """The arguments of pytest: files, and what to choose from them."""
+    """The arguments of pytest: files, and -k."""
     names, _, chosen = fault.tests.partition(" -k ")
     return [f"tests/{name}.py" for name in names.split()] + (["-k", chosen] if chosen else [])
 
 
 def red_test(module, fault):
-    """The first test that goes red with the fault planted, or None."""
+    """The first test that fails with the fault planted, or None."""
     with tempfile.TemporaryDirectory() as folder:
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

@@ -1,7 +1,7 @@
-"""The checks that tests and planted mistakes share: each passes on right code and raises AssertionError on wrong.
+"""Checks shared by tests and planted mistakes: each passes on right code and raises AssertionError on wrong code.
 
-A check looks its functions up in the package when it runs (module.name, not a name imported here), so that a wrong
-function put in their place is what it sees. test_planted.py proves of each that it can fail.
+A check looks its functions up in the package when it runs (module.name, not a name imported here), so it sees a planted
+function. test_planted.py proves that each check can fail.
 """
 
 import math
@@ -25,7 +25,7 @@ from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
 
-# numeric gradients of whole models: strict has numpy's bits, as other tests hold, and takes four times as long
+# numeric gradients of whole models: other tests show that strict gives NumPy's bits, and it takes four times as long
 STRICT_LATER = ("numpy", pytest.param("strict", marks=pytest.mark.slow))
 
 
@@ -48,7 +48,7 @@ def small(likelihood="bernoulli", backend="numpy", seed=0, T=5, B=4, scale=0.4, 
     theta = scale * draw.standard_normal(model.theta.shape)
     for name, leaf in leaves(views(theta, model.shapes)):
         if name.split(".")[1] in ("b1", "b2", "b3"):
-            leaf[...] = 0.5 + abs(leaf)  # rectifiers that are off for every input would hide mistakes
+            leaf[...] = 0.5 + abs(leaf)  # dead rectifiers would hide mistakes
     model.theta[...] = model.backend.asarray(theta.astype(model.dtype))
     x = all_pairs.suited(draw.random((T, B, model.x_dim)).astype(model.dtype), likelihood)
     lengths = np.array([T, *draw.integers(1, T + 1, B - 1)])
@@ -60,7 +60,7 @@ def host_params(model):
 
 
 def assert_close(actual, expected, tol, what=""):
-    """Relative to the largest entry of the array; NaN never passes."""
+    """Assert that arrays agree relative to the largest entry; NaN never passes."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"{what}: shapes {actual.shape} and {expected.shape}"
     error = gradcheck.rel_error(actual, expected)
@@ -88,7 +88,7 @@ def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
     """The hand-written gradients of one pair equal the numeric ones to 1e-7."""
     rows = all_pairs.check(name, backend, seed, tol=1e-7, leading=leading)
     pair = all_pairs.PAIRS[name]
-    # `check_pair` skips an input whose gradient is None; no pair of this package has a right to that
+    # `check_pair` skips an input whose gradient is None, which no pair of this package may return
     assert len(rows) == len(pair.shapes) + len(pair.inputs)
 
 
@@ -110,7 +110,7 @@ def elbo_equals_plain_rewrite(likelihood="bernoulli", layers=2, beta=1.0, seed=0
 
 
 def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, ragged=False, **sizes):
-    """log p, KL and all gradients of the batched schedule equal the literal ones to 1e-12; upstream is random."""
+    """log p, KL and all gradients equal those of the step-by-step schedule to 1e-12, for a random upstream gradient."""
     model, x, lengths, eps = small(likelihood, backend, seed, **sizes)
     mask = (np.arange(len(x))[:, None] < lengths).astype(float) if ragged else np.ones(x.shape[:2])
     upstream = rng(seed + 1).standard_normal((2, *x.shape[:2])) * mask
@@ -127,7 +127,7 @@ def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, rag
 
 
 def rnn_equals_its_literal_steps(likelihood="bernoulli", backend="numpy", seed=0, **sizes):
-    """log p and all gradients of the RNN's batched schedule equal the literal ones to 1e-12; upstream is random."""
+    """As above for the RNN: log p and all gradients equal the step-by-step ones to 1e-12, with a random upstream."""
     model, x, *_ = small(likelihood, backend, seed, model="rnn", **sizes)
     x, dlog_p = device(backend, x, rng(seed + 1).standard_normal(x.shape[:2]))
     log_p, cache = rnn.sequence_forward(model.params, x, model.likelihood)
@@ -141,7 +141,7 @@ def rnn_equals_its_literal_steps(likelihood="bernoulli", backend="numpy", seed=0
 
 
 def rnn_probabilities_sum_to_1(likelihood="bernoulli", T=3):
-    """exp(log p(x)), summed over every sequence of T steps that there is, is 1: log p(x) is exact and no bound."""
+    """exp(log p(x)) sums to 1 over all sequences of T steps: log p(x) is exact, not a bound."""
     model, *_ = small(likelihood, model="rnn", x_dim=2)
     outcomes = np.eye(2) if likelihood == "categorical" else np.array(list(product([0.0, 1.0], repeat=2)))
     x = np.array(list(product(outcomes, repeat=T))).swapaxes(0, 1)
@@ -149,7 +149,7 @@ def rnn_probabilities_sum_to_1(likelihood="bernoulli", T=3):
 
 
 def steps_of_a_vae_are_unrelated(likelihood="gaussian"):
-    """The bound of a sequence is the sum of the bounds of its steps, each given as x (B, X); q(z | x) sees x alone."""
+    """The bound of a sequence is the sum of the bounds of its steps, each passed as x (B, X); q(z | x) needs x only."""
     model, x, _, eps = small(likelihood, model="vae")
     whole = model.parts(x, None, eps)
     steps = [model.parts(x_t, None, eps_t) for x_t, eps_t in zip(x, eps)]
@@ -157,7 +157,7 @@ def steps_of_a_vae_are_unrelated(likelihood="gaussian"):
 
 
 def vae_elbo_lies_below_the_evidence(n=4000):
-    """For Z = 1, log p(x) by a grid over z; the mean ELBO falls short of it by KL(q || p(z | x)), on the same grid."""
+    """For Z = 1, with log p(x) from a grid over z: log p(x) minus the mean ELBO is KL(q || p(z | x)) on that grid."""
     model, x, *_ = small("bernoulli", model="vae", z_dim=1, B=1, T=1)
     p, z = host_params(model), np.linspace(-12, 12, 20_001)
     v = plain.hidden(p["decode"], z[:, None])
@@ -212,7 +212,7 @@ def activation_values():
 
 
 def reparameterise_moments(n=40_000):
-    """Draws have the mean mu and the standard deviation sigma, which is not its square."""
+    """Draws have mean mu and standard deviation sigma, not sigma^2."""
     mu, sigma = np.array([-1.0, 0.5, 3.0]), np.array([0.1, 0.5, 3.0])
     z, _ = gaussian.reparameterise_forward(mu, sigma, rng().standard_normal((n, 3)))
     assert_mean(z, mu, "mean of z")
@@ -227,7 +227,7 @@ def mixture_of_two(n, X=2):
 
 
 def gmm_moments(n=40_000):
-    """Draws have the mean and the variance of the mixture, and fall below a point as often as its integral says."""
+    """Draws have the mean, the variance and the cumulative distribution of the mixture."""
     logits, mu, sigma, pi = mixture_of_two(n)
     draw = rng()
     noise = np.concatenate([draw.random((n, 1)), draw.standard_normal((n, 2))], axis=1)
@@ -251,7 +251,7 @@ def categorical_moments(n=40_000):
 
 
 def pen_moments(n=60_000):
-    """Draws have the means, deviations and correlation of one component, the mean of two, and lift the pen as often."""
+    """Draws have the moments and correlation of one component, the mean of two, and the probability of pen-up."""
     logits, mu, sigma, pi = mixture_of_two(n)
     rho, a, draw = np.tile([0.8, -0.5], (n, 1)), np.full((n, 1), -0.4), rng()
     noise = np.concatenate([draw.random((n, 2)), draw.standard_normal((n, 2))], axis=1)
@@ -294,7 +294,7 @@ def kl_textbook():
 def kl_monte_carlo(n=40_000):
     """KL equals the mean of log q(z) - log p(z) over draws of q, within 4 standard errors."""
     mz, sz, m0, s0 = two_gaussians(1)
-    s0 = s0 + 0.5  # a prior much narrower than q would give the estimate heavy tails
+    s0 = s0 + 0.5  # a prior much narrower than q gives the estimate heavy tails
     z = mz + sz * rng(2).standard_normal((n, *mz.shape))
     ratio = (normal_log_density(z, mz, sz) - normal_log_density(z, m0, s0)).sum(axis=-1)
     assert_mean(ratio, gaussian.gaussian_kl_forward(mz, sz, m0, s0)[0], "KL")
@@ -415,7 +415,7 @@ def lstm_equals_literal():
 def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, **sizes):
     """As `small`, with noise for K particles and for resampling: model, x, lengths, eps (T, B, K, Z), uniforms (T, B).
 
-    With this seed some sequence is resampled, whatever the likelihood.
+    With this seed some sequence is resampled for every likelihood.
     """
     model, x, lengths, eps = small(likelihood, backend, seed, **sizes)
     T, B, Z = eps.shape
@@ -429,7 +429,7 @@ def particles_of(model, x, lengths, eps):
 
 
 def choices_of(model, x, lengths, eps, uniforms):
-    """The resampling that `particle_filter` does with this noise: for each step a Choice."""
+    """The resampling of `particle_filter` with this noise: a Choice for each step."""
     wide, eps, mask = particles_of(model, x, lengths, eps)
     uniforms = model.backend.asarray(uniforms)
     _, cache = particles.filter_forward(model.params, wide, eps, mask, uniforms, model.likelihood)
@@ -437,7 +437,7 @@ def choices_of(model, x, lengths, eps, uniforms):
 
 
 def ancestors_of(choices):
-    """For plain.py: ancestors[t][b] is None, or whom each particle of sequence b follows."""
+    """For plain.py: ancestors[t][b] is None, or the parent of each particle of sequence b."""
     host = [(to_host(c.again), to_host(c.ancestors)) for c in choices]
     return [[who[b] if again[b] else None for b in range(len(again))] for again, who in host]
 
@@ -460,7 +460,7 @@ def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli", **
     model, x, lengths, eps, uniforms = small_with_particles(likelihood, **options)
     loss, grads, _ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms)
     ancestors = ancestors_of(choices_of(model, x, lengths, eps, uniforms)) if bound == "fivo" else None
-    assert bound != "fivo" or sum(a is not None for row in ancestors for a in row) > 2  # or nothing was resampled
+    assert bound != "fivo" or sum(a is not None for row in ancestors for a in row) > 2  # some particles were resampled
     given = (host_params(model), x, lengths, eps, likelihood, ancestors)
     value, gradient = autograd.value_and_grad(plain.bound_loss)(*given)
     assert abs(loss - value) < 1e-10 * max(1, abs(value)), f"loss {loss}, plain rewrite {value}"
@@ -474,7 +474,7 @@ def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="nump
 
 
 def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False, **options):
-    """The bound of a sequence in a ragged batch is that of the batch cut at its end, whatever stands in the padding."""
+    """The bound of a sequence in a ragged batch equals that of the batch cut at its end, with any padding."""
     model, x, lengths, *_ = small_with_particles(**options)
     if linear:
         model, x = linear_gaussian.LinearGaussian(posterior="prior"), x[..., :1]
@@ -487,7 +487,7 @@ def ended_sequences_stay(bound="fivo", garbage=0.7, linear=False, **options):
 
 
 def resampled_shares(n=20_000, K=5):
-    """Systematic resampling gives particle k floor or ceil of K share_k places, and K share_k on average."""
+    """Systematic resampling copies particle k floor or ceil of K share_k times, and K share_k times on average."""
     log_w = rng(4).standard_normal(K) * 1.5
     shares = np.tile(np.exp(log_w) / np.exp(log_w).sum(), (n, 1))
     ancestors = particles.systematic(shares, rng(5).random(n))
@@ -506,7 +506,7 @@ def estimate_is_unbiased(bound="fivo", posterior="prior", T=4, K=4, n=100_000):
 
 
 def bounds_are_in_order(posterior="filtering", T=20, n=3000):
-    """ELBO <= IWAE-2 <= IWAE-8 <= IWAE-32 <= log p(x), each within 4 standard errors and each rise seen."""
+    """ELBO <= IWAE-2 <= IWAE-8 <= IWAE-32 <= log p(x), to 4 standard errors, and each increase is significant."""
     model, x = linear_gaussian.LinearGaussian(posterior=posterior), np.tile(linear_gaussian.sine(T), (1, n, 1))
     exact, elbo = (float(v[0]) for v in (model.log_prob(x[:, :1]), model.elbo(x[:, :1])))
     found = {K: bounds.iwae(model, x, None, K, seed=2) for K in (1, 2, 8, 32)}
@@ -519,7 +519,7 @@ def bounds_are_in_order(posterior="filtering", T=20, n=3000):
 
 # ---- the exact case ------------------------------------------------------------------------------
 
-# posterior: ELBO, sum of KL, gap to log p(x) of x_t = sin(t / 2); it was known before the code that computes it
+# posterior: ELBO, sum of KL, gap to log p(x) of x_t = sin(t / 2); computed independently before the code was written
 TABLE = {
     "smoothing": (-22.457023, 5.895823, 0.0),
     "filtering": (-23.596896, 4.571337, 1.139873),
@@ -536,7 +536,7 @@ def table_of_gaps(name="filtering"):
 
 
 def exact_elbo_by_moments(posterior="filtering", a=0.9, q=0.5, r=0.5, T=6):
-    """The exact ELBO's two terms equal those of means and variances of z_t under q, carried on from step to step."""
+    """The exact ELBO's two terms equal those from means and variances of z_t under q, propagated step by step."""
     x, model = rng().standard_normal((T, 2, 1)), linear_gaussian.LinearGaussian(a, q, r, posterior)
     head, m, v = model.bind(x)["infer"], np.zeros((2, 1)), np.zeros((2, 1))
     log_likelihood = kl = 0.0
@@ -556,7 +556,7 @@ def exact_elbo_by_moments(posterior="filtering", a=0.9, q=0.5, r=0.5, T=6):
 
 
 def padding_changes_nothing(likelihood="bernoulli", garbage=1e30, extra=3, **options):
-    """More padding, and whatever stands in it, changes neither loss nor parts nor gradient."""
+    """More padding, with any content, changes neither loss nor parts nor gradient."""
     model, x, lengths, eps = small(likelihood, **options)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps)
     wide_x, wide_eps = (np.concatenate([a, np.zeros((extra, *a.shape[1:]))]) for a in (x, eps))
@@ -582,7 +582,7 @@ def batch_equals_mean_of_singles(likelihood="bernoulli", backend="numpy", beta=0
 
 
 def permutation_permutes(likelihood="bernoulli"):
-    """Another order of the sequences reorders the parts and leaves loss and gradient."""
+    """Another order of the sequences reorders the parts and leaves loss and gradient unchanged."""
     model, x, lengths, eps = small(likelihood)
     loss, grads, parts = model.loss_and_grads(x, lengths, eps)
     order = np.array([2, 0, 3, 1])
@@ -602,7 +602,7 @@ def batches_are_unrelated():
 
 
 def finite_at_extremes(likelihood="bernoulli", extreme="outputs", dtype="float32", **options):
-    """Loss, parts and all gradients are finite: heads' outputs of 1e3, their weights times 1e3, x of 1e4, or all."""
+    """Loss, parts and all gradients are finite for head outputs of 1e3, head weights times 1e3, x of 1e4, or all."""
     model, x, lengths, eps = small(likelihood, dtype=dtype, **options)
     heads = [group for group, named in model.shapes.items() if "b_out" in named]
     x = np.round(x) if likelihood == "bernoulli" else x
@@ -649,9 +649,9 @@ def gradients_of_chunks(model, batch, size, workers):
 
 
 def chunks_follow_their_sequences(chunk=2, workers=1, **options):
-    """Where nothing is learnt in between, the chunks of a ragged batch add up to the parts of each sequence as a whole.
+    """With a learning rate of 0, the chunks of a ragged batch add up to the parts of each whole sequence.
 
-    And the loss of a chunk is the mean over the sequences that still go on in it; a second batch starts afresh.
+    The loss of a chunk is the mean over the sequences that have not ended; a second batch starts from a state of zeros.
     """
     model, x, lengths, eps = small("gaussian", T=9, B=5, **options)
     lengths = np.array([9, 2, 5, 1, 6])
@@ -668,7 +668,7 @@ def chunks_follow_their_sequences(chunk=2, workers=1, **options):
 
 
 def evaluation_in_chunks_is_that_of_the_whole(chunk=2, backend="numpy", **options):
-    """Ragged sequences, some of which end where a chunk does, in several batches; in memory and mapped."""
+    """Ragged sequences, some ending with a chunk, in several batches; in memory and memory-mapped."""
     model, *_ = small("gaussian", backend, **options)
     lengths = np.array([11, 1, 5, 10, 2, 11, 4])
     values = rng().random((lengths.sum(), model.x_dim))
@@ -681,7 +681,7 @@ def evaluation_in_chunks_is_that_of_the_whole(chunk=2, backend="numpy", **option
 
 
 def padding_that_overflows_changes_nothing():
-    """In the padding, where x is 0, q is 10^23 times as wide as the prior: infinity times 0 would be no number."""
+    """In the padding, where x is 0, q is 10^23 times as wide as the prior: infinity times 0 would be NaN."""
     model, x, lengths, eps = small("gaussian", dtype="float32", layers=1)
     model.theta[...], x[...] = 0, 1
     model.params["phi_x"]["b1"][...], model.params["phi_x"]["W1"][...] = 1e3, -1e3  # 0 where x is 1
@@ -693,7 +693,7 @@ def padding_that_overflows_changes_nothing():
 
 
 def a_gradient_too_long_to_square_keeps_its_direction():
-    """Elements of 1e25: their squares have no float32, their norm has."""
+    """Elements of 1e25: their squares overflow float32, but their norm does not."""
     grads = np.float32([3e25, -4e25, 0])
     norm = optim.clip_by_global_norm(grads, 10.0)
     assert np.isfinite(norm) and abs(norm / 5e25 - 1) < 1e-6, f"norm {norm}"
@@ -706,9 +706,9 @@ def a_gradient_too_long_to_square_keeps_its_direction():
 def coin_that_stays(model="vrnn"):
     """A Bernoulli VRNN (or RNN), set by hand, whose x_1 is a fair coin and whose x_t repeats x_{t-1}.
 
-    With u = 0 the state is h_t = tanh(20 x_t - 10), about +1 or -1, and the logit is 50 h_{t-1}: 0 at first. A mean
-    of 0.5 fed back in place of a sample gives h = 0, and the next coin is fair again. z says nothing, and posterior and
-    prior are equal, so the ELBO of a coin that stays is log 1/2, however long it is.
+    With u = 0 the state is h_t = tanh(20 x_t - 10), about +1 or -1, and the logit is 50 h_{t-1}: 0 at first. If a mean
+    of 0.5 is fed back instead of a sample, h = 0 and the next coin is fair again. z has no effect, and posterior and
+    prior are equal, so the ELBO of a sequence of equal values is log 1/2 for any length.
     """
     if model == "rnn":
         model = tv.RNN(x_dim=1, h_dim=1, features=2, layers=1, dtype="float64")
@@ -724,7 +724,7 @@ def coin_that_stays(model="vrnn"):
 
 
 def samples_are_fed_back(n=2000, model="vrnn"):
-    """The coin that stays: values 0 and 1, the first fair, all others equal to the first."""
+    """Samples are 0 or 1; the first is fair, all others equal the first."""
     x = coin_that_stays(model).sample(n=n, steps=6, seed=1)[..., 0]
     assert set(np.unique(x)) == {0.0, 1.0}
     assert_mean(x[0], 0.5, "first coin")
@@ -732,7 +732,7 @@ def samples_are_fed_back(n=2000, model="vrnn"):
 
 
 def draw_x(likelihood, draw, *outputs):
-    """x (n, X) from the outputs of plain.py, with numpy's own samplers, a row at a time where they know no batches."""
+    """x (n, X) from the outputs of plain.py, with NumPy's samplers, row by row if they have no batches."""
     if likelihood == "bernoulli":
         return (draw.random(outputs[0].shape) < plain.sigmoid(outputs[0])).astype(float)
     if likelihood == "gaussian":
@@ -750,7 +750,7 @@ def draw_x(likelihood, draw, *outputs):
 
 
 def draw_plainly(model, n, steps, draw):
-    """x (steps, n, X) by Eq. 8, with the functions of plain.py and noise of numpy's own."""
+    """x (steps, n, X) by Eq. 8, with the functions of plain.py and NumPy's noise."""
     p, name, xs = host_params(model), model.likelihood.name, []
     if model.name == "vae":
         z = draw.standard_normal((steps, n, model.z_dim))
@@ -774,7 +774,7 @@ def draw_plainly(model, n, steps, draw):
 
 
 def sample_moments(likelihood="bernoulli", n=40_000, steps=3, **options):
-    """Means, squares and products of neighbouring steps of samples equal those of draws by plain.py."""
+    """Means, squares and products of consecutive steps of samples equal those of draws by plain.py."""
     model, *_ = small(likelihood, scale=0.8, **options)
     ours, theirs = model.sample(n=n, steps=steps, seed=3), draw_plainly(model, n, steps, rng(5))
     for name, moment in (
@@ -783,7 +783,7 @@ def sample_moments(likelihood="bernoulli", n=40_000, steps=3, **options):
         ("x_t x_{t-1}", lambda x: x[1:] * x[:-1]),
     ):
         a, b = moment(ours), moment(theirs)
-        error = np.sqrt((a.var(axis=1) + b.var(axis=1)) / n)  # 0 where a value never occurs, in neither of the two
+        error = np.sqrt((a.var(axis=1) + b.var(axis=1)) / n)  # 0 if a value occurs in neither of the two
         away = np.abs(a.mean(axis=1) - b.mean(axis=1)) / np.maximum(error, 1e-12)
         assert np.all(away < 4), f"mean of {name}: {away.max():.1f} standard errors away"
 
@@ -798,7 +798,7 @@ def toy_data(lengths=(3, 1, 5, 2, 4, 5, 2, 1), x_dim=4, seed=0):
 
 
 def clipped_before_the_step(clip=0.01):
-    """No gradient that Adam steps with is longer than `clip`, and some had been before clipping."""
+    """No gradient passed to Adam has a norm above `clip`, and some did before clipping."""
     norms, step = [], optim.Adam.step
 
     def watched(self, theta, grads, *args, **kwargs):
@@ -809,12 +809,12 @@ def clipped_before_the_step(clip=0.01):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optim.Adam, "step", watched)
         records = loop.train(model, toy_data(), progress=False, epochs=2, batch=4, clip=clip, workers=1)
-    assert max(record["grad_norm"] for record in records) > 2 * clip  # or the clip would have had nothing to do
+    assert max(record["grad_norm"] for record in records) > 2 * clip  # clipping took effect
     assert norms and max(norms) < 1.001 * clip, f"Adam stepped with a gradient of norm {max(norms):.3g}"
 
 
 def training_keeps_the_best_weights():
-    """The validation data are the opposite of the training data, so its ELBO soon falls; the best weights survive."""
+    """The validation data are the opposite of the training data, so its ELBO soon falls; the best weights are kept."""
     model, *_ = small(dtype="float32")
     ones, zeros = np.ones((6, 3, 4), "float32"), np.zeros((6, 3, 4), "float32")
     data, elbos = tv.Data.from_sequences("opposites", ones, zeros, zeros), []
@@ -827,13 +827,13 @@ def training_keeps_the_best_weights():
         workers=1,
         on_epoch=lambda record, _: elbos.append(record["valid"]["elbo"]),
     )
-    assert elbos[-1] < max(elbos) - 0.1  # or the last weights would be the best ones
+    assert elbos[-1] < max(elbos) - 0.1  # the last weights are not the best
     kept = bounds.evaluate_elbo(model, data.valid).elbo_per_sequence
     assert kept == max(elbos), f"kept weights of validation ELBO {kept:.3f}, the best was {max(elbos):.3f}"
 
 
 def units_are_exact(lengths=(1, 2, 5, 8)):
-    """Four coins that stay: -log 2 nats a sequence, -4 log 2 over 16 steps, which no mean of their means is."""
+    """Four sequences of equal coins: -log 2 nats each, -4 log 2 over 16 steps, which is no mean of means."""
     sequences = tv.Sequences.from_list([np.full((n, 1), i % 2) for i, n in enumerate(lengths)])
     found = bounds.evaluate_elbo(coin_that_stays(), sequences, batch_size=3)
     assert (found.sequences, found.steps) == (len(lengths), sum(lengths))
@@ -862,7 +862,7 @@ def adam_textbook():
 
 
 def scale_moves_the_nats_that_it_states(scale="authors"):
-    """log p of ink on a scale less log p of raw ink is what the units say, for each step."""
+    """log p of scaled ink minus log p of raw ink is the number that the units state, for each step."""
     draw = rng()
     ink = [np.column_stack([draw.normal((3, 1), (9, 4), (t, 2)), draw.integers(0, 2, t)]) for t in (5, 9, 2)]
     raw = Data.from_sequences("ink", ink, ink, ink, standardise=False, kind="pen")

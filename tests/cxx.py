@@ -1,6 +1,6 @@
-"""cupy.ElementwiseKernel for machines without a device: the same arguments, compiled for the processor.
+"""cupy.ElementwiseKernel for machines without a device: the same arguments, compiled for the CPU.
 
-CUDA's functions (exp, log1p, tanh, sqrt ...) are those of <cmath>, which are overloaded for float as CUDA's are.
+CUDA's functions (exp, log1p, tanh, sqrt ...) become those of <cmath>, which are overloaded for float as CUDA's are.
 Arrays are NumPy's.
 """
 
@@ -39,7 +39,7 @@ extern "C" void run_float64(int64_t size, void **arrays) {{ run<double>(size, ar
 
 
 def library(source):
-    """The source, compiled: without contraction of a * b + c, and with the rounding that NumPy has."""
+    """The compiled source, without contraction of a * b + c and with NumPy's rounding."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cpp"
         path.write_text(source, encoding="utf-8")
@@ -50,7 +50,7 @@ def library(source):
 
 
 class ElementwiseKernel:
-    """`kernel(*inputs)` gives new outputs; `kernel(*inputs, *outputs)` writes into given ones, and may read them."""
+    """`kernel(*inputs)` returns new outputs; `kernel(*inputs, *outputs)` writes into given ones, and may read them."""
 
     def __init__(self, in_params, out_params, operation, name, preamble=""):
         self.inputs, self.outputs = in_params.split(", "), out_params.split(", ")
@@ -64,7 +64,7 @@ class ElementwiseKernel:
 
     def __call__(self, *arrays):
         inputs, given = arrays[: len(self.inputs)], arrays[len(self.inputs) :]
-        (dtype,) = {a.dtype for a in arrays if isinstance(a, np.ndarray)}  # CuPy has one T for all, too
+        (dtype,) = {a.dtype for a in arrays if isinstance(a, np.ndarray)}  # as in CuPy, one T for all
         shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
         results = given or tuple(np.empty(shape, dtype) for _ in self.outputs)
         assert all(a.shape == shape for a in results), f"{self.name}: an output does not have the shape {shape}"

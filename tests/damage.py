@@ -1,4 +1,4 @@
-"""What a refusal must be: one sentence."""
+"""Assert that a file is refused in one sentence."""
 
 import pytest
 from fuzz.targets import assert_one_sentence
@@ -8,7 +8,7 @@ from tinyvrnn.errors import DataError
 
 
 def refused(path, message):
-    """Expects that load_data refuses `path` in one sentence that `message` (a regular expression) matches."""
+    """Assert that load_data refuses `path` in one sentence that matches the regular expression `message`."""
     with pytest.raises(DataError, match=message) as caught:
         load_data(path)
     assert_one_sentence(caught.value)

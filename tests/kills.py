@@ -1,11 +1,11 @@
-"""Kills a process at every step of writing a run's files, and says which of them can be read afterwards.
+"""Kills a process at every step of writing a run's files, and reports whether the files can be read afterwards.
 
     python tests/kills.py FOLDER [EVERY]
 
 A first run of the writer counts its steps: opening, each write, flush, fsync, rename, each with a moment before and
-after it, and one within a write, when half of its bytes are in the file. Then for each moment a fork of this process
-writes, and is killed there with SIGKILL.
-EVERY: only each so many-th moment. Prints JSON: for each moment its name and what was found, "old" or "new".
+after it, and one in the middle of each write. Then, for each moment, a fork of this process writes and is killed there
+with SIGKILL.
+EVERY: try only every EVERY-th moment. Prints JSON: for each moment its name and the state found, "old" or "new".
 """
 
 import json
@@ -29,7 +29,7 @@ from tinyvrnn.training.state import State
 
 
 class Moments:
-    """Counts the moments of a writer, and kills its process at number `fatal` (None: lets it live)."""
+    """Counts the moments of a writer, and kills its process at number `fatal` (None: never)."""
 
     def __init__(self, fatal=None):
         self.fatal, self.names = fatal, []
@@ -78,7 +78,7 @@ class WatchedFile:
 
 
 def watch(moments):
-    """Puts the moments into the one function that writes files, for the rest of the process."""
+    """Insert the moments into the one function that writes files, for the rest of the process."""
 
     def watched_open(*arguments):
         return WatchedFile(moments.around("open", open)(*arguments), moments)
@@ -92,7 +92,7 @@ def watch(moments):
 
 
 def setting():
-    """A model, data, and a state after one epoch (old) that `advance` makes the one after two (new)."""
+    """A model, data, and a state after one epoch (old); `advance` turns it into the state after two (new)."""
     rng = np.random.default_rng(0)
     data = tv.Data.from_sequences("small", *(rng.random((n, 3, 2)).round() for n in (6, 2, 2)))
     model = tv.VRNN(2, 3, 2, layers=1, seed=1)
@@ -103,7 +103,7 @@ def setting():
 
 
 def advance(state):
-    """One more epoch, which is the best: every file has something new."""
+    """One more epoch, which is the best, so every file changes."""
     state.vectors["theta"] += 1
     state.vectors["m"] += 1
     state.step += 3
@@ -113,7 +113,7 @@ def advance(state):
 
 
 def write(folder, moments, is_empty):
-    """The writer: keeps the first state, then the second. Watched from the second on, or from the first (is_empty)."""
+    """The writer: saves the first state, then the second. Watched from the second on, or from the first (is_empty)."""
     model, data, state = setting()
     with Run(folder, resume=True) as run:
         run.start(model, data, Options(epochs=9), State(model, Adam(model.theta)))
@@ -127,7 +127,7 @@ def write(folder, moments, is_empty):
 
 
 def found(folder):
-    """What each file of a run holds: "old", "new" or "nothing"; anything else raises."""
+    """The content of each file of a run: "old", "new" or "nothing"; raises for anything else."""
     model, data, state = setting()
     seen = {}
     with Run(folder, resume=True) as run:  # a stale lock, and half-written files
@@ -157,7 +157,7 @@ def main(folder, every=1):
 
 
 def count(folder, is_empty):
-    """Writes the names of all moments of a writer that lives."""
+    """Write the names of all moments of a writer that is not killed."""
     moments = Moments()
     write(folder / "run", moments, is_empty)
     shutil.rmtree(folder / "run")

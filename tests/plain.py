@@ -1,7 +1,7 @@
-"""The ELBO of the VRNN, rewritten from the paper with no line of tinyvrnn: the second opinion that tests ask.
+"""The ELBO of the VRNN, rewritten from the paper without tinyvrnn, as an independent reference for tests.
 
-Everything is in its textbook form and one sequence, one step at a time; a sequence ends where its array ends, so there
-are no masks. It is differentiated by the `autograd` package. Slow, and not stable at extremes: for small numbers only.
+Everything is in textbook form, for one sequence and one step at a time; each sequence has its own array, so there are
+no masks. The `autograd` package differentiates it. It is slow and numerically naive: for small numbers only.
 """
 
 import autograd.numpy as anp
@@ -66,7 +66,7 @@ def lstm(p, x, state):
 
 
 def no_state(p):
-    """The state before the first step."""
+    """The initial state, zeros."""
     H, columns = p["U"].shape
     return anp.zeros(H if columns == 3 * H else 2 * H)
 
@@ -76,7 +76,7 @@ def recur(p, x, state):
 
 
 def seen(p, state):
-    """What other networks see of a state: h."""
+    """The part of a state that other networks get: h."""
     return state[..., : p["U"].shape[0]]
 
 
@@ -85,7 +85,7 @@ def softmax(a):
 
 
 def gmm_head(p, v):
-    """(logits, mu, sigma) of K components; all mu stand before all sigma."""
+    """(logits, mu, sigma) of K components; all mu come before all sigma."""
     logits = anp.dot(v, p["W_pi"]) + p["b_pi"]
     mu, sigma = gaussian_head(p, v)
     K = logits.shape[-1]
@@ -139,14 +139,14 @@ def log_density(likelihood, x, *given):
 
 
 def prior(params, h, eps):
-    """Eq. 5, or N(0, I) where there is no network for it. eps: like z."""
+    """Eq. 5, or N(0, I) without a prior network. eps: like z."""
     if not params["prior"]:
         return anp.zeros(eps.shape), anp.ones(eps.shape)
     return gaussian_head(params["prior"], hidden(params["prior"], h))
 
 
 def views_of_x(params, x):
-    """What q(z_t | ...) is given of x (T, X), step by step: phi_x(x_t), or the state of an RNN that read x_T .. x_t."""
+    """The input of q(z_t | ...) from x (T, X), for each step: phi_x(x_t), or the state of an RNN over x_T .. x_t."""
     phi_xs = [hidden(params["phi_x"], x_t) for x_t in x]
     if "backward" not in params:
         return phi_xs
@@ -200,7 +200,7 @@ def vae_terms(params, x, eps, likelihood):
 
 
 def weigh(params, x, look, state, eps, likelihood):
-    """One particle, one step: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the z_t that is drawn; the state."""
+    """One step of one particle: log p(x_t, z_t | past) - log q(z_t | past, x_t) at the drawn z_t; the state."""
     h = seen(params["recur"], state)
     phi_x = hidden(params["phi_x"], x)
     mu_0, sigma_0 = prior(params, h, eps)
@@ -214,7 +214,7 @@ def weigh(params, x, look, state, eps, likelihood):
 
 
 def filtered(params, x, eps, likelihood, ancestors=None):
-    """log of the estimate of p(x) by the particles eps (T, K, Z); ancestors[t]: None, or whom each of them follows."""
+    """log of the estimate of p(x) from particles eps (T, K, Z); ancestors[t]: None, or the parent of each particle."""
     T, K, _ = eps.shape
     hs, ws, estimate = [no_state(params["recur"])] * K, [1.0] * K, 1.0
     looks = views_of_x(params, x)
@@ -227,7 +227,7 @@ def filtered(params, x, eps, likelihood, ancestors=None):
 
 
 def bound_loss(params, x, lengths, eps, likelihood, ancestors=None):
-    """Minus the mean over sequences of `filtered`; without ancestors it is the importance-weighted bound's."""
+    """Minus the mean of `filtered` over sequences; without ancestors, the loss of the importance-weighted bound."""
     total = 0.0
     for b, n in enumerate(lengths):
         own = None if ancestors is None else [a[b] for a in ancestors[:n]]

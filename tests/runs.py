@@ -9,7 +9,7 @@ OPTIONS = {"epochs": 4, "batch": 8, "progress": False}
 
 
 def small_data(likelihood, seed=0):
-    """30 ragged sequences in three splits, of three numbers a step that suit the likelihood."""
+    """30 ragged sequences in three splits, with three numbers in each step that suit the likelihood."""
     rng = np.random.default_rng(seed)
 
     def sequence():

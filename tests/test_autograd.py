@@ -1,7 +1,7 @@
 """The whole ELBO against plain.py, an independent rewrite from the paper that the `autograd` package differentiates.
 
 Catches what a numeric check cannot: a wrong forward whose backward agrees with it (sigma^2 for sigma, a KL without its
--1, a GRU of another form, a target shifted by a step, h_t in place of h_{t-1}), and padding or means taken wrongly.
+-1, another form of GRU, a target shifted by a step, h_t instead of h_{t-1}), and mistakes with padding or means.
 """
 
 import checks

@@ -1,7 +1,7 @@
-"""The seam between the package and its arrays, on a machine that needs no GPU.
+"""The backends, on a machine without a GPU.
 
-Catches: host arrays that meet device arrays, values that cross to the host in a training step, functions CuPy lacks, a
-message that leaves a user without a GPU alone, BLAS threads that stay changed, imports that point upwards.
+Catches: host arrays that meet device arrays, transfers to the host in a training step, functions that CuPy lacks, an
+unhelpful message without a GPU, BLAS threads that stay changed, imports that point upwards.
 """
 
 import ast
@@ -230,7 +230,7 @@ def test_an_unknown_backend_is_refused_by_name(name):
 
 
 def fake_cupy(monkeypatch, get_device_count):
-    """In place of cupy: a module whose only ability is to count devices, or no module."""
+    """A stub of cupy that can only count devices, or no module."""
     real, runtime = importlib.import_module, SimpleNamespace(getDeviceCount=get_device_count)
 
     def import_module(name, *args):
@@ -263,7 +263,7 @@ def forget_cupy():
 )
 def test_cupy_without_a_device_is_one_clear_sentence(monkeypatch, get_device_count, says):
     fake_cupy(monkeypatch, get_device_count)
-    for _ in range(2):  # and again: a failure is not remembered as a success
+    for _ in range(2):  # twice, since a failure must not be cached as a success
         with pytest.raises(BackendError) as error:
             tv.VRNN(x_dim=2, h_dim=2, z_dim=1, backend="cupy")
         message = str(error.value)
@@ -291,7 +291,7 @@ BLAS_THREADS_AT_START = blas_threads()  # while tests are collected, before any 
 
 @pytest.fixture
 def several():
-    """The number of BLAS threads, which must be put back, by force where a test fails."""
+    """The number of BLAS threads, restored even if a test fails."""
     before = BLAS_THREADS_AT_START
     if before <= {1}:
         pytest.skip("BLAS has one thread already")
@@ -379,7 +379,7 @@ def test_one_blas_thread_is_undone_when_all_threads_have_left(several, first_to_
 
 
 def test_one_blas_thread_leaves_threadpoolctl_to_the_user(several):
-    """A limit that the user sets in another thread, after the main thread used ours, still has its effect."""
+    """A limit that the user sets in another thread, after the main thread used ours, still takes effect."""
     with one_blas_thread():
         pass
 
@@ -416,7 +416,7 @@ def module_paths():
 
 
 def imports(path):
-    """Absolute dotted names of all that a file imports, wherever in the file; `from a import b` counts as a.b."""
+    """Absolute dotted names of all imports anywhere in a file; `from a import b` counts as a.b."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -448,7 +448,7 @@ def test_only_the_seam_imports_cupy():
 
 @pytest.mark.parametrize("library", "autograd torch jax tensorflow scipy sklearn".split())
 def test_the_package_imports_no_autodiff_and_no_other_library(library):
-    """But what reads a .mat, a file format and no mathematics; pianoroll.py asks whether it is there."""
+    """Except to read a .mat, a file format; pianoroll.py checks that it is installed."""
     found = {(p.name, n) for p in module_paths() for n in imports(p) if n.split(".")[0] == library}
     assert found == ({("mat.py", "scipy.io.loadmat"), ("pianoroll.py", "scipy")} if library == "scipy" else set())
 

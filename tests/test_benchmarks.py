@@ -1,7 +1,7 @@
-"""The commands of benchmarks/ run, compare what they say they compare, and count the arithmetic rightly.
+"""The commands of benchmarks/ run, compare the same model, and count the arithmetic correctly.
 
-Catches: a benchmark that broke when the package changed, a peer that trains something else than tinyvrnn, a wrong count
-behind "share of the peak", a traceback where a library is missing.
+Catches: a benchmark broken by a change of the package, a peer that trains another model than tinyvrnn, a wrong count
+behind "share of the peak", a traceback if a library is missing.
 """
 
 import json
@@ -29,12 +29,12 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is no
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """The folder's modules can be imported, as they can by its commands."""
+    """Make the folder's modules importable, as they are for its commands."""
     monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def run(command, *arguments, without=()):
-    """A command in a process of its own, in which some libraries are missing."""
+    """A command in another process, in which some libraries are missing."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({list(without)}))\n"
         f"sys.path.insert(0, {str(FOLDER)!r})\n"
@@ -47,7 +47,7 @@ def run(command, *arguments, without=()):
 
 
 def run_to_end(command, folder, without=()):
-    """Its standard output, what it wrote as JSON, and its standard error."""
+    """Its standard output, its JSON, and its standard error."""
     done = run(command, *COMMANDS[command], "--out", str(folder), without=without)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / f"{command}.png").read_bytes().startswith(b"\x89PNG")
@@ -81,7 +81,7 @@ def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(
 @needs_torch
 @pytest.mark.slow
 def test_a_step_on_a_device_is_timed_against_pytorch_alone(tmp_path):
-    """On strict, as a GPU is not at hand: the batch crosses before anything is timed, and the same is computed."""
+    """On strict instead of a GPU: the batch is transferred before anything is timed, and the results are the same."""
     done = run("step", "--quick", "--sizes", "tiny", "--backend", "strict", "--out", str(tmp_path))
     assert done.returncode == 0 and "PyTorch, batched computes the same" in done.stdout, done.stderr
     (result,) = json.loads((tmp_path / "step_strict.json").read_text())["results"]
@@ -140,7 +140,7 @@ def test_a_size_to_compile_must_be_one_that_is_timed():
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("schedule", ["loop", "batched"])
 def test_pytorch_trains_the_same_with_ragged_batches(benchmarks, schedule, likelihood):
-    """Against the model itself, with padding that is not zero: a mask that is forgotten anywhere would show."""
+    """Against the model itself, with padding that is not zero, so a forgotten mask would show."""
     pytest.importorskip("torch")
     from trainers import TorchTrainer
 
@@ -211,7 +211,7 @@ def test_the_count_of_flops_of_sampling_is_what_a_sample_multiplies(benchmarks, 
 
 
 def test_the_count_of_flops_is_what_pytorch_counts_but_for_the_edges(benchmarks):
-    """Autograd leaves out what nobody asks for: the gradients of h_0, and the last step of the GRU backward."""
+    """Autograd omits unneeded products: the gradients of h_0, and the last step of the GRU backward."""
     pytest.importorskip("torch")
     from sizes import LAYERS, SIZES, flops, make_batch
     from torch.utils.flop_counter import FlopCounterMode

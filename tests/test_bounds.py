@@ -1,8 +1,8 @@
-"""The bounds that weigh several draws of z: against exact answers, a plain rewrite, and numeric gradients.
+"""The bounds that weight several draws of z, against exact answers, a plain rewrite, and numeric gradients.
 
-Catches: weights that use the analytic KL, a mean of logs for a log of means, weights kept after resampling, resampling
-that is biased, sequences that go on after their end, gradients without the weights' shares or along the wrong
-ancestors, noise that depends on how many particles there are, memory that grows with K.
+Catches: weights that use the analytic KL, a mean of logs instead of a log of means, weights kept after resampling,
+biased resampling, sequences that continue after their end, gradients that ignore the weights or follow the wrong
+ancestors, noise that depends on the number of particles, memory that grows with K.
 """
 
 import math
@@ -41,7 +41,7 @@ def test_bounds_are_in_order(posterior):
 
 @pytest.mark.parametrize("K", [1, 2, 7])
 def test_the_true_posterior_leaves_no_gap_and_no_variance(K):
-    """Of IWAE. A particle filter resamples by what is known up to now, and so undoes what q knows of the future."""
+    """For IWAE. A particle filter resamples by the steps so far, which cancels what q knows of the future."""
     model, x = lg.LinearGaussian(posterior="smoothing"), checks.rng().standard_normal((8, 3, 1))
     exact = model.log_prob(x, [8, 1, 5])
     checks.assert_close(bounds.iwae(model, x, np.array([8, 1, 5]), K), exact, 1e-12, "IWAE")
@@ -99,7 +99,7 @@ def test_gradients_equal_numeric_ones(bound, likelihood, backend):
 
 @both
 def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(likelihood, beta=0.7):
-    """With the choices given there is no threshold for a central difference to step over."""
+    """With fixed choices a central difference cannot cross a resampling threshold."""
     from tinyvrnn.gradcheck import compare, numerical_gradient
 
     model, x, lengths, eps, uniforms = checks.small_with_particles(likelihood, T=4, B=3, K=3)
@@ -187,7 +187,7 @@ def test_choices_that_are_given_are_taken_again():
 @pytest.mark.parametrize("posterior", ["filtering", "smoothing"])
 @pytest.mark.parametrize("bound", BOTH)
 def test_what_is_dropped_is_not_read_and_is_scored(bound, posterior):
-    """With weights of phi_x that see one column only, dropping the others changes nothing; dropping it does."""
+    """With weights of phi_x for one column only, dropping the others changes nothing; dropping that one does."""
     model, x, lengths, eps, uniforms = checks.small_with_particles(posterior=posterior)
     model.params["phi_x"]["W1"][1:] = 0
     others, seen = np.ones_like(x), np.ones_like(x)
@@ -420,7 +420,7 @@ def test_the_standard_error_of_the_draws_is_how_evaluations_differ(bound):
     found = [bounds.evaluate(model, sequences, bound, 2, seed=s) for s in range(60)]
     spread = np.std([f.per_sequence for f in found], ddof=1)
     claimed = math.sqrt(np.mean([f.standard_error_draws**2 for f in found]))
-    assert 0.6 < spread / claimed < 1.5  # 60 evaluations know their spread to a tenth
+    assert 0.6 < spread / claimed < 1.5  # 60 evaluations give their spread to about 10 %
 
 
 def test_evaluation_of_a_vrnn_rises_from_bound_to_bound():
@@ -467,7 +467,7 @@ def test_mistakes_get_one_sentence():
 
 
 class Recorder:
-    """In the place of a model: log-weights are sums of what it is given, so that the bounds are easy by hand."""
+    """A stub model: log-weights are sums of the noise, so the bounds are easy to compute by hand."""
 
     name, bounds, dtype, z_dim, backend = "recorder", bounds.BOUNDS, "float64", 2, get_backend("numpy")
 
@@ -495,7 +495,7 @@ def five():
 
 
 def by_hand(bound, x, eps, uniforms):
-    """One sequence's bound in Python's floats, from its noise (T, K, Z)."""
+    """One sequence's bound in Python floats, from its noise (T, K, Z)."""
     weights = [0.5 * sum(eps[t][k][i] for t in range(len(eps)) for i in range(2)) for k in range(len(eps[0]))]
     weights = [x + w for w in weights]
     if bound == "iwae":
@@ -505,7 +505,7 @@ def by_hand(bound, x, eps, uniforms):
 
 @pytest.mark.parametrize("bound", bounds.BOUNDS)
 def test_an_evaluation_is_the_mean_of_its_repeats_with_the_noise_at_its_address(bound):
-    """seed, bound, batch, repeat and particle address the noise; the same arguments give the same draws for ever."""
+    """seed, bound, batch, repeat and particle address the noise; the same arguments always give the same draws."""
     found = bounds.evaluate(Recorder(), five(), bound, particles=3, batch_size=2, seed=5, repeats=4)
     each = []  # of the sequences in order of length: batches of 2, 2 and 1
     by_length = sorted(five(), key=len)
@@ -608,7 +608,7 @@ def test_a_float32_model_is_given_float32(bound):
 
 
 def test_totals_are_float64s_whatever_the_models_numbers_are():
-    """2^24 + 1 and 4097^2 are no float32."""
+    """float32 cannot represent 2^24 + 1 or 4097^2."""
     model, two = Recorder(), tv.Sequences.from_list([np.ones((1, 1))] * 2)
     model.parts = lambda x, lengths, eps: BoundTerms(*np.array([[4097, 4099], [2**24, 1], [2**24, 3]], "float32"))
     found = bounds.evaluate_elbo(model, two)

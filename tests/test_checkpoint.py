@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit; what is damaged, foreign or newer is refused in one sentence."""
+"""Checkpoints: a saved model is restored bit for bit; a damaged, foreign or newer file is refused in one sentence."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def model():
 
 
 def rewrite(folder, change):
-    """Applies change(manifest, arrays) to a checkpoint."""
+    """Apply change(manifest, arrays) to a checkpoint."""
     path = folder / checkpoint.FILE
     with np.load(path) as archive:
         arrays = dict(archive)
@@ -63,7 +63,7 @@ def test_backends_read_each_other(tmp_path, model):
     "change, match",
     [
         (lambda m, a: m.update(format="other"), "not a tinyvrnn checkpoint"),
-        (lambda m, a: m.update(version=99), "version 99, this tinyvrnn reads up to 1"),
+        (lambda m, a: m.update(version=99), "version 99, but this tinyvrnn reads up to 1"),
         (lambda m, a: a["theta"].__setitem__(3, 1.0), "differs from its hash"),
         (lambda m, a: a.pop("theta"), "damaged"),
         (lambda m, a: m.pop("config"), "damaged"),
@@ -127,7 +127,7 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
     ],
 )
 def test_what_no_run_has_said_is_refused(tmp_path, model, change):
-    """What samples are written as, and for how long they are drawn, is read from here."""
+    """The format and the length of samples are read from here."""
     tv.save(model, tmp_path)
     rewrite(tmp_path, lambda manifest, arrays: change(manifest))
     with pytest.raises(tv.CheckpointError, match="damaged|not those of its model"):
@@ -145,7 +145,7 @@ def test_a_scale_that_is_none_is_refused(tmp_path, model, name, value):
     """Samples are taken back to it."""
     getattr(model, name)[1] = value
     tv.save(model, tmp_path)
-    with pytest.raises(tv.CheckpointError, match="it says what no run has said"):
+    with pytest.raises(tv.CheckpointError, match="its metadata has invalid values"):
         tv.load(tmp_path)
 
 
@@ -161,5 +161,5 @@ def test_a_manifest_is_read_up_to_its_limit(tmp_path, model):
     with zipfile.ZipFile(path) as archive:
         size = archive.getinfo("manifest.npy").file_size
     checkpoint.read_file(path, (), (), lambda *_: True, biggest=size)
-    with pytest.raises(tv.CheckpointError, match="is damaged or no checkpoint"):
+    with pytest.raises(tv.CheckpointError, match="is damaged or not a checkpoint"):
         checkpoint.read_file(path, (), (), lambda *_: True, biggest=size - 1)

@@ -1,4 +1,4 @@
-"""The command, as a user calls it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
+"""The command line: what it writes and prints, and one sentence with exit code 2 for a mistake."""
 
 import json
 import re
@@ -21,7 +21,7 @@ QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run on digits8, trained once for this file."""
+    """A run on digits8, trained once for this module."""
     folder = tmp_path_factory.mktemp("runs") / "digits8"
     assert cli.main(["train", "digits8", *QUICK, "--out", str(folder)]) == 0
     return folder
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def refused(capsys):
-    """Calls the command, expects exit code 2, nothing on stdout and one line on stderr, which it returns."""
+    """Call the command and return the one line on stderr; asserts exit code 2 and an empty stdout."""
 
     def call(*arguments):
         try:
@@ -254,7 +254,7 @@ def test_gradcheck_of_another_model(model, whole, monkeypatch, capsys):
 
 @pytest.fixture
 def strokes(tmp_path):
-    """A file of 30 sequences of (dx, dy, pen-up), whose dx and dy are far from a deviation of 1."""
+    """A file of 30 sequences of (dx, dy, pen-up), with standard deviations of dx and dy far from 1."""
     draw = np.random.default_rng(0)
     x = 40 * draw.standard_normal((30, 6, 3))
     x[..., 2] = draw.integers(0, 2, (30, 6))
@@ -430,7 +430,7 @@ FILES = {
     "empty.npy": (lambda path: np.save(path, np.zeros((0, 3, 2))), "at least one"),
     "short.npz": (lambda path: np.savez(path, x=np.zeros((5, 3, 2)), lengths=[3, 0, 3, 3, 3]), "at least 1 step"),
     "objects.npz": (save_ragged_objects, "lengths=[len(s) for s in list]"),
-    "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "cut short"),
+    "cut.npz": (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "truncated"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The graders of the course: right answers pass however they are written, wrong ones never, whatever they do.
+"""The graders of the course: right answers pass in any form, wrong ones never do.
 
 Catches: a grader that accepts a wrong answer or refuses a right one, a hint that belongs to another mistake, student
 code that ends the session (errors, endless loops, exit), and an answer that calls, remembers or looks up the reference.
@@ -112,7 +112,7 @@ def test_an_answer_that_writes_to_its_arguments_fails(number):
         last += 1
         return result
 
-    assert "only given to read" in refusal(number, answer, trusted=True)
+    assert "must not modify its arguments" in refusal(number, answer, trusted=True)
 
 
 @pytest.mark.parametrize("number", TASKS)

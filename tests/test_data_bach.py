@@ -1,4 +1,4 @@
-"""The chorales: rolls of scores made by hand, the cache, and, where music21 is installed, of Bach's."""
+"""The chorales: rolls of hand-made scores, the cache, and Bach's own if music21 is installed."""
 
 import sys
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tinyvrnn.errors import DataError
 
 
 def score(parts, tonic=0, mode="major", bar=4.0, padding=0.0):
-    """A score as music21 has it, in what `piano_roll` asks of it. parts: lists of (start, quarters, *MIDI pitches)."""
+    """A stub of music21's score for `piano_roll`. parts: lists of (start, quarters, *MIDI pitches)."""
 
     def note(start, quarters, *pitches):
         pitches = [SimpleNamespace(midi=p) for p in pitches]
@@ -68,7 +68,7 @@ def test_chorales_are_brought_to_c_major_or_a_minor_by_the_shortest_way(tonic, m
     "padding, expected", [(0.0, [[60], [62], [64]]), (3.0, [[60], [62], [64]]), (3.5, [[61], [63]])]
 )
 def test_steps_are_the_quarters_of_the_bars(padding, expected):
-    """After an upbeat of a quarter a beat is a beat; one of an eighth is left out."""
+    """An upbeat of a quarter is a step; one of an eighth is dropped."""
     eighths = [(k / 2, 0.5, 60 + k) for k in range(5)]
     assert sounding(bach.piano_roll(score([eighths], padding=padding))) == expected
 
@@ -127,7 +127,7 @@ def test_a_reading_that_is_interrupted_leaves_no_cache(corpus, tmp_path, monkeyp
 def test_a_cache_that_can_not_be_written_is_one_sentence(corpus, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="can't write .* name a folder that can be written to in TINYVRNN_CACHE"):
+    with pytest.raises(DataError, match="can't write .* set TINYVRNN_CACHE to a writable folder"):
         bach.cached()
     assert corpus == [], "the chorales were read before it was found out"
 
@@ -146,7 +146,7 @@ def test_the_cache_is_where_the_variable_says_or_the_users_own(monkeypatch, tmp_
     monkeypatch.setitem(sys.modules, "platformdirs", SimpleNamespace(user_cache_path=lambda name: tmp_path / name))
     assert bach.cache_folder() == tmp_path / "tinyvrnn"
     monkeypatch.setitem(sys.modules, "platformdirs", None)
-    with pytest.raises(DataError, match="pip install .* or name a folder in TINYVRNN_CACHE"):
+    with pytest.raises(DataError, match="pip install .* or set TINYVRNN_CACHE to a folder"):
         bach.cache_folder()
 
 

@@ -20,7 +20,7 @@ def walk(rng, shape):
 
 
 def smooth(seen):
-    """The mean of Beta(1/2, 1/2) after `seen`, by its definition."""
+    """The mean of Beta(1/2, 1/2) after observing `seen`, from the definition."""
     return (sum(seen) + 0.5) / (len(seen) + 1)
 
 
@@ -127,7 +127,7 @@ def test_raw_and_standardised_differ_by_the_change_of_variables():
 
 
 def test_baselines_of_the_embedded_sets():
-    """The numbers that a model is printed beside."""
+    """The numbers printed beside a model's."""
     for name, expected in {
         "digits8": {"marginal Bernoulli": -24.891, "Markov": -22.372},
         "vowels": {"marginal Gaussian": -263.015, "AR(1)": -21.360},

@@ -1,4 +1,4 @@
-"""The embedded sets are what their licence files say, and the script that builds them is what built them."""
+"""The embedded sets match their licence files and the script that builds them."""
 
 import importlib.util
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_splits_have_every_class_in_its_proportion(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_sequence_is_there_twice(name):
-    """So none is in two splits. (Binarised, 47 of the 8 x 8 digits are like another one.)"""
+    """So none is in two splits. (Binarised, 47 of the 8 x 8 digits equal another one.)"""
     raw = read_sequences(FOLDER / f"{name}.npz")
     assert len({sequence.tobytes() for sequence in raw}) == len(raw)
 

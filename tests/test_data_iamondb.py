@@ -1,4 +1,4 @@
-"""Handwriting in the form of IAM-OnDB: steps added up by hand, lists, scales and their nats, and harmful XML."""
+"""Handwriting in the format of IAM-OnDB: steps added up by hand, lists, scales and their nats, and harmful XML."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def xml(strokes):
 
 
 def walk(rng, n=12):
-    """Strokes of a line that moves to the right, farther in x than in y."""
+    """Strokes of a line to the right, with larger steps in x than in y."""
     points = np.cumsum(np.rint(rng.normal((20, 2), (60, 25), (n, 2))).astype(int), axis=0) + 1000
     return [points[: n // 2].tolist(), points[n // 2 :].tolist()]
 
@@ -102,7 +102,7 @@ def test_a_list_without_the_letters_of_forms(folder):
 
 
 def test_the_scale_of_the_authors_is_theirs(folder):
-    """Their global_normalize: sums over both axes, divided by the number of steps; their y points upwards."""
+    """The authors' global_normalize: sums over both axes, divided by the number of steps, with y upwards."""
     raw = load_data(folder, standardise=False).train.values[:, :2] * [1.0, -1.0]
     mean = raw.sum() / len(raw)
     scale = np.sqrt((raw**2).sum() / len(raw) - mean**2)
@@ -143,7 +143,7 @@ def test_a_run_records_its_scale(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["vowels", "--scale", "axes"], "but vowels is not read as a pen's steps .*leave --scale out"),
+        (["vowels", "--scale", "axes"], "but vowels is not read as a pen's steps .*omit --scale"),
         (["digits8", "--scale", "axes"], "takes data as they are: leave it out"),
         (["strokes", "--scale", "axis"], 'did you mean "axes"'),
     ],
@@ -179,11 +179,11 @@ def test_harmful_xml_is_refused(folder, text):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "a01-000u-01.xml is no .xml, being damaged or cut short"),
-        ("no xml", "is no .xml"),
-        ('<?xml version="1.0" encoding="none"?><a/>', "is no .xml"),
-        ("<a>" * 10_000, "is no .xml"),
-        ("<a/>", "holds 0 points, but a line needs two"),
+        ("", "a01-000u-01.xml is not a valid .xml file and may be damaged or truncated"),
+        ("no xml", "is not a valid .xml file"),
+        ('<?xml version="1.0" encoding="none"?><a/>', "is not a valid .xml file"),
+        ("<a>" * 10_000, "is not a valid .xml file"),
+        ("<a/>", "holds 0 points, but a line needs at least two"),
         (xml([[(1, 2)]]), "holds 1 points"),
         (xml([[(1, 2), (3, "")]]), r"a point at \('3', ''\), but whole numbers"),
         (xml([[(1, 2), (3, "nan")]]), r"a point at \('3', 'nan'\)"),
@@ -201,7 +201,7 @@ def test_a_line_that_is_none(folder, text, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ({"trainset": ["a01-000u"]}, "has trainset.txt and no testset_f.txt and no testset_v.txt"),
+        ({"trainset": ["a01-000u"]}, "has trainset.txt but no testset_f.txt and no testset_v.txt"),
         ({"trainset": ["a01-000u"], "testset_v": [], "testset_f": ["b02-013"]}, "the valid split is empty"),
         (
             {"trainset": ["a01-000u"], "testset_v": ["a01-000u"], "testset_f": ["b02-013"]},
@@ -224,4 +224,4 @@ def test_too_few_forms(folder):
     for path in folder.rglob("*.xml"):
         if not path.name.startswith("a01-000"):
             path.unlink()
-    refused(folder, "iam holds 2 forms and no split, but three are needed")
+    refused(folder, "iam holds 2 forms and no split, but at least three are needed")

@@ -1,4 +1,4 @@
-"""A user's files: each format is read, and each mistake gets one sentence that says how to mend it."""
+"""A user's files: each format is read, and each mistake gets one sentence that says how to fix it."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_npy_cube_is_split_80_10_10_and_always_the_same(save):
 
 
 def test_the_split_is_that_of_the_first_release():
-    """A test set must stay one: another NumPy that split otherwise would test on what was trained on."""
+    """The split must not change with NumPy's version, or a model would be tested on training data."""
     assert np.flatnonzero(load._split(20, None, "") == 2).tolist() == [15, 17]
 
 
@@ -171,7 +171,7 @@ def test_a_given_pair_is_applied_as_it_is(save):
 
 
 def test_the_pair_of_unstandardised_data_changes_nothing():
-    """Evaluating hands back the pair that training saved, whatever it was."""
+    """Evaluation passes the pair saved by training, with any values."""
     data = load_data("digits8")
     again = load_data("digits8", standardise=(data.mean, data.std))
     assert again.kind == "binary" and again.units == data.units and again.train.values.dtype == np.uint8
@@ -180,8 +180,8 @@ def test_the_pair_of_unstandardised_data_changes_nothing():
 @pytest.mark.parametrize(
     "pair, message",
     [
-        (([0.0], [1.0]), r"a mean \(1,\) and a deviation \(1,\) .* 2 numbers"),
-        (([0.0, 0.0], [1.0, 0.0]), "a deviation that is not above 0"),
+        (([0.0], [1.0]), r"a mean \(1,\) and a standard deviation \(1,\) .* 2 numbers"),
+        (([0.0, 0.0], [1.0, 0.0]), "a standard deviation that is not positive"),
         (([np.nan, 0.0], [1.0, 1.0]), "not finite"),
         (([0.0, 0.0], [1e-60, 1.0]), "standardised: sequence 0, step 0, dimension 0 .*finite float32"),
     ],
@@ -261,7 +261,7 @@ def test_embedded_tells_units_of_what_load_data_gives():
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(DataError, match="'dev', but train, valid, test"):
+    with pytest.raises(DataError, match="'dev', but the splits are train, valid, test"):
         load_data("digits8").split("dev")
 
 
@@ -293,7 +293,7 @@ def test_columns_that_are_not_one_boolean_each_are_refused(columns):
 
 
 def last_is_a_pen(x_dim):
-    """(N, T, X) of which the last column is 0 or 1."""
+    """(N, T, X) with a last column of 0 or 1."""
     draw = np.random.default_rng(0)
     x = 5 + 3 * draw.standard_normal((4, 6, x_dim))
     x[..., -1] = draw.integers(0, 2, (4, 6))
@@ -333,11 +333,11 @@ def test_unknown_name(name, near):
 
 @pytest.mark.parametrize("name", ["absent.npz", "no/such/absent"])
 def test_missing_file(tmp_path, name):
-    refused(tmp_path / name, "is not there or not a file")
+    refused(tmp_path / name, "does not exist or is not a file")
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, "is not there or not a file")
+    refused(tmp_path, "is not a folder of files of one format, as it holds none of them")
 
 
 @pytest.mark.parametrize("shape", [(4,), (10, 2), (3, 4, 5, 6)])
@@ -355,7 +355,7 @@ def test_objects_are_not_unpickled(save):
 def test_another_kind_of_file(tmp_path, content):
     path = tmp_path / "mine.npy"
     path.write_bytes(content)
-    refused(path, "mine.npy can't be read, .*no .npy or .npz file")
+    refused(path, "mine.npy can't be read and .*no .npy or .npz file")
 
 
 def test_a_zip_of_something_else(tmp_path):
@@ -378,7 +378,7 @@ MISTAKES = {
     "split values": (FLAT | {"split": [0, 1, 3]}, r"split holds \[0, 1, 3\]"),
     "split count": (FLAT | {"split": [0, 1]}, "split has 2 numbers, but there are 3 sequences"),
     "labels count": (FLAT | {"labels": [0, 1]}, "labels has 2 numbers, but there are 3 sequences"),
-    "too few": ({"x": CUBE[:2]}, "holds 2 sequences and no split, but three"),
+    "too few": ({"x": CUBE[:2]}, "holds 2 sequences and no split, but at least three"),
     "single": ({"x": CUBE[:1]}, "holds 1 sequence and no split"),
     "empty": ({"x": CUBE[:0]}, "no sequences at all"),
     "no steps": ({"x": CUBE[:, :0]}, "sequence 0 has length 0"),

@@ -1,4 +1,4 @@
-"""Corpora that stay in their files: the same data as in memory, of which a batch reads its own rows and no others."""
+"""Memory-mapped corpora: the same data as in memory, and a batch reads only its own rows."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def save(path, form):
 
 @pytest.fixture
 def large(monkeypatch, tmp_path):
-    """Every file counts as large, and some sequences make a part."""
+    """Make every file count as large, and a part consist of some sequences."""
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "LARGE", 0)
     monkeypatch.setattr("tinyvrnn.data.sequences.NUMBERS_AT_ONCE", 40)
@@ -108,7 +108,7 @@ def test_choosing_keeps_the_values_in_the_file(tmp_path, large):
 
 
 class Counted:
-    """An array that notes which rows are read."""
+    """An array that records which rows are read."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, []
@@ -138,8 +138,8 @@ def test_a_run_on_a_mapped_file_is_that_on_the_same_in_memory(tmp_path, large, m
 
 
 def test_a_mapped_file_is_told_from_another_by_lengths_and_some_sequences(tmp_path, large, monkeypatch):
-    """Of three that are looked at the first, one in the middle and the last; of fewer all."""
-    monkeypatch.setattr(runs_folder, "LOOKED_AT", 3)
+    """Of three fingerprinted sequences the first, a middle one and the last; of fewer all."""
+    monkeypatch.setattr(runs_folder, "FINGERPRINTED", 3)
 
     def digest(**changes):
         return runs_folder._fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
@@ -201,7 +201,7 @@ def test_a_cache_that_was_cut_short_is_written_again(tmp_path, large):
 def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
     path = save(tmp_path, FORMS["values"])
     (tmp_path / "cache").write_text("")
-    refused(path, "can't write .*: name a folder that can be written to in TINYVRNN_CACHE")
+    refused(path, "can't write .*: set TINYVRNN_CACHE to a writable folder")
     (tmp_path / "cache").unlink()
     usage = arrays.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(arrays.shutil, "disk_usage", lambda folder: usage._replace(free=10))
@@ -214,7 +214,7 @@ def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
 @pytest.mark.parametrize(
     "form, message",
     [
-        (np.asfortranarray(CUBE), "x of mine.npy lies in Fortran's order"),
+        (np.asfortranarray(CUBE), "x of mine.npy is in Fortran order"),
         (CUBE[0], r"x of mine.npy has shape \(7, 3\), but \(N, T, X\)"),
         (CUBE * 1j, "type complex64, but real numbers"),
         (np.array([None, "a"]), "mine.npy holds an object array"),
@@ -250,7 +250,7 @@ def test_a_value_that_no_likelihood_takes_is_placed(tmp_path, large):
 
 def test_what_overflows_when_it_is_standardised(tmp_path, large):
     train = load_data(save(tmp_path, CUBE), False).train
-    with pytest.raises(DataError, match="sequence 2 holds .*, which standardised is no finite float32 number"):
+    with pytest.raises(DataError, match="sequence 2 holds .*, which overflows float32 when standardised"):
         train.standardised(np.zeros(3), np.full(3, 1e-60))[2]
 
 
@@ -260,7 +260,7 @@ def test_a_large_file_cut_short_is_refused(tmp_path, large, kind):
     whole = path.read_bytes()
     for size in [0, 5, 60, 127, 128, 200, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:size])
-        refused(path, "mine.np[yz] can't be read, being damaged, cut short")
+        refused(path, "mine.np[yz] can't be read and may be damaged, truncated")
 
 
 # ---- memory
@@ -287,7 +287,7 @@ TRAIN = """
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_training_on_more_than_fits_into_the_memory(tmp_path):
-    """300 MB of zeros, sparse on the disk, where 200 MB are allowed beside the mapping itself."""
+    """300 MB of zeros, sparse on the disk, with 200 MB allowed in addition to the mapping."""
     path = tmp_path / "large.npy"
     header = np.lib.format.header_data_from_array_1_0(np.zeros(1, np.int16)) | {"shape": (15_000, 50, 200)}
     with open(path, "wb") as file:

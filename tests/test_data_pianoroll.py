@@ -1,4 +1,4 @@
-"""Piano rolls as .json, .pickle and .mat: the same rolls from each, and nothing but rolls from any."""
+"""Piano rolls as .json, .pickle and .mat: the same rolls from each, and anything else is refused."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_the_same_in_a_pickle_of_any_protocol_with_python_or_numpy_numbers(tmp_p
 
 
 def of_python_2(path, note, order="<"):
-    """Protocol 2 as Python 2 wrote it: text as bytes, and NumPy's older module."""
+    """Protocol 2 as written by Python 2: text as bytes, and NumPy's old module path."""
     state = f"(K\x03U\x01{order}NNNJ".encode() + b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     number = b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02i8K\x00K\x01tR" + state
     split = b"](](](" + number + b"U\x08" + struct.pack(f"{order}q", note) + b"tReee"
@@ -141,7 +141,7 @@ def changed(train):
         (changed([[[60], [60] * 89]]), "step 1 is .* at most 88 notes"),
         (changed([[[60], [20]]]), "sequence 0 of train .*step 1 holds the note 20, but a piano has 21 to 108"),
         (changed([[[109]]]), "holds the note 109"),
-        (changed([[[-1]]]), "holds the note -1, .*a rest, which is an empty chord"),
+        (changed([[[-1]]]), "holds the note -1, .*a rest is an empty chord"),
         (changed([[[10**400]]]), r"holds the note \(1,329 bits\)"),
         (changed([[[60.0]]]), "holds 60.0, but a MIDI note, a whole number"),
         (changed([[[True]]]), "holds True"),
@@ -154,7 +154,7 @@ def test_what_is_no_roll_is_refused(tmp_path, write, ending, splits, message):
 
 
 class Evil:
-    """What runs a command when it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -176,16 +176,16 @@ class Evil:
 def test_a_pickle_runs_nothing(tmp_path, protocol, evil, name):
     trace = tmp_path / "was-here"
     path = as_pickle(tmp_path / "roll.pickle", changed([[[evil(trace)]]]), protocol)
-    refused(path, f"roll.pickle holds .*({name}).*, but lists of numbers are all .*save it as .json")
+    refused(path, f"roll.pickle holds .*({name}).*, but only lists of numbers are read .*save it as .json")
     assert not trace.exists()
 
 
 def test_arrays_in_a_pickle_are_refused(tmp_path):
-    refused(as_pickle(tmp_path / "roll.pickle", changed([roll([[60]])])), "holds .numpy.*reconstruct.*, but lists")
+    refused(as_pickle(tmp_path / "roll.pickle", changed([roll([[60]])])), "holds .numpy.*reconstruct.*, but only lists")
 
 
 def test_a_number_of_numpy_that_is_none(tmp_path):
-    """Its dtype is not made by NumPy: the state of one could be anything."""
+    """The dtype is not built by NumPy, since its state could be anything."""
     number = pickle.dumps(np.int64(60), 2)
     for wrong in (number.replace(b"i8", b"O8"), number.replace(b"i8", b"V8"), number.replace(b"i8", b"f4")):
         assert wrong != number
@@ -196,7 +196,7 @@ def test_a_number_of_numpy_that_is_none(tmp_path):
 def test_a_pickle_that_would_fill_the_memory_is_refused(tmp_path):
     path = tmp_path / "roll.pickle"
     path.write_bytes(b"\x80\x02]r" + struct.pack("<I", 2**31) + b".")
-    refused(path, "roll.pickle holds list, but")  # a place in the memo is a name and no size
+    refused(path, "roll.pickle holds list, but")  # an index into the memo allocates nothing
     step, sequence = [60], [[60]] * 1000
     assert step in sequence
     refused(as_pickle(path, changed([sequence] * 5000)), "holds more than 4,067,203 steps, too many for a list")
@@ -237,12 +237,12 @@ def test_a_mat_of_version_7_3_is_refused(tmp_path):
 
 
 def test_a_mat_that_ends_the_reading_process_does_not_end_this_one(tmp_path):
-    """With this byte, scipy 1.17 ends with a segmentation fault."""
+    """This byte makes scipy 1.17 crash with a segmentation fault."""
     path = as_mat(tmp_path / "roll.mat")
     content = bytearray(path.read_bytes())
     content[236] ^= 1
     path.write_bytes(content)
-    refused(path, "roll.mat can't be read, being damaged, cut short or no .mat")
+    refused(path, "roll.mat can't be read and may be damaged, truncated or no .mat")
 
 
 def test_without_scipy_there_is_one_sentence(tmp_path, monkeypatch, capsys):

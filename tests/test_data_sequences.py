@@ -1,4 +1,4 @@
-"""Ragged sequences and their batches: nothing lost, nothing doubled, nothing but zeros past an end."""
+"""Ragged sequences and their batches: nothing lost, nothing duplicated, zeros after each end."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tinyvrnn.errors import ConfigError, DataError
 
 
 def ragged(lengths, x_dim=3):
-    """Sequences whose every number is another one, none of them 0."""
+    """Sequences in which all numbers differ and none is 0."""
     total = sum(lengths)
     return Sequences(np.arange(1, total * x_dim + 1, dtype=np.float64).reshape(total, x_dim), lengths)
 
@@ -107,7 +107,7 @@ def test_the_order_is_fixed_by_seed_and_epoch():
 
 
 def test_the_order_is_that_of_the_first_release():
-    """A resumed run must see the batches that it would have seen, on any version of NumPy."""
+    """A resumed run must get the same batches as an uninterrupted one, with any version of NumPy."""
     assert plan(ragged([1, 2, 3, 4, 5, 6, 7]), 2, seed=0) == [[3, 4], [0, 1], [2], [5, 6]]
 
 

@@ -1,4 +1,4 @@
-"""Folders of sound: the samples that others would read, one scale for all, and headers that are not believed."""
+"""Folders of sound: the samples that other libraries read, one scale for all, and headers that lie."""
 
 import struct
 import wave
@@ -17,7 +17,7 @@ WAVE = np.rint(3000 * np.sin(np.arange(5 * FRAME) / 7) + RNG.normal(0, 50, 5 * F
 
 
 def as_bytes(samples, width, unsigned_8=False, big=False):
-    """Samples as PCM, by int.to_bytes and not by NumPy."""
+    """Samples as PCM, by int.to_bytes instead of NumPy."""
     offset = 128 if width == 1 and unsigned_8 else 0
     order = "big" if big else "little"
     return b"".join((int(s) + offset).to_bytes(width, order, signed=not offset) for s in samples)
@@ -34,7 +34,7 @@ def write_wav(path, samples=WAVE, width=2, rate=16000, channels=1):
 
 
 def write_sphere(path, samples=WAVE, width=2, big=False, extra=b"", **fields):
-    """A SPHERE file as TIMIT has them; fields replace those of the header, None leaves one out."""
+    """A SPHERE file as in TIMIT; fields replace those of the header, and None removes one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     order = "01234"[:width][:: -1 if big else 1]
     header = {
@@ -99,7 +99,7 @@ def test_subfolders_are_splits(tmp_path, names):
 
 
 def test_with_train_and_test_alone_a_tenth_of_train_validates(tmp_path):
-    """The form of TIMIT."""
+    """The layout of TIMIT."""
     a_folder(tmp_path / "TRAIN" / "DR1", 20), a_folder(tmp_path / "TEST", 3)
     data = load_data(tmp_path, standardise=False)
     assert [len(data.split(s)) for s in ("train", "valid", "test")] == [18, 2, 3]
@@ -139,7 +139,10 @@ def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
     for words in (["evaluate", run, "--data", slow], ["sample", run, "--prime", slow, "--out", out]):
         capsys.readouterr()
         assert cli.main(words) == 2
-        assert "a.wav has 8000 samples a second, the model was trained on 16000: resample it" in capsys.readouterr().err
+        assert (
+            "a.wav has 8000 samples a second, but the model was trained on 16000: resample it"
+            in capsys.readouterr().err
+        )
     for name in "bcd":
         write_wav(tmp_path / "slow" / f"{name}.wav", rate=8000)
     assert cli.main(["evaluate", run, "--data", str(tmp_path / "slow"), "--split", "test"]) == 2
@@ -151,9 +154,9 @@ def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
 def test_files_that_differ(tmp_path):
     a_folder(tmp_path / "x", 3)
     write_wav(tmp_path / "x" / "03.wav", rate=8000)
-    refused(tmp_path / "x", "03.wav has 8000 samples .* 00.wav has 16000 .*: bring all files of x to one rate")
+    refused(tmp_path / "x", "03.wav has 8000 samples .* 00.wav has 16000 .*: convert all files of x to one rate")
     write_wav(tmp_path / "x" / "03.wav", width=3)
-    refused(tmp_path / "x", "03.wav .* of 8388608 steps to full scale")
+    refused(tmp_path / "x", "03.wav .* a full scale of 8388608")
 
 
 @pytest.mark.parametrize("n", [0, 1, FRAME - 1])
@@ -176,20 +179,20 @@ def test_other_codings_of_riff(tmp_path, code, words):
     if words is None:
         assert len(read_sequences(path)) == 1
     else:
-        refused(path, f"a.wav holds no plain PCM .{words}.: convert it, as with `sox")
+        refused(path, f"a.wav is not plain PCM .{words}.: convert it, for example with `sox")
 
 
 def test_too_few_files_and_none(tmp_path):
     a_folder(tmp_path / "x", 2)
     refused(tmp_path / "x", "x holds 2 sequences and no split")
     (tmp_path / "none").mkdir()
-    refused(tmp_path / "none", "none is not there or not a file or folder .* holds nothing of the kind: give a .npy")
+    refused(tmp_path / "none", "none is not a folder of files of one format, as it holds none of them: give a .npy")
 
 
 def test_a_file_beside_the_folders_of_the_splits(tmp_path):
     a_folder(tmp_path / "x" / "train", 3), a_folder(tmp_path / "x" / "test", 1)
     write_wav(tmp_path / "x" / "more" / "a.wav")
-    refused(tmp_path / "x", "more.a.wav lies outside x/train, valid and test")
+    refused(tmp_path / "x", "more.a.wav is outside x/train, valid and test")
 
 
 def test_hidden_files_are_left_out(tmp_path):
@@ -214,14 +217,14 @@ def test_hidden_files_are_left_out(tmp_path):
         ({"sample_count": None}, "sample_count None, but a whole number"),
         ({"sample_count": "-i \N{SUPERSCRIPT TWO}"}, "sample_count .*, but a whole number"),
         ({"sample_rate": None}, "sample_rate None"),
-        ({"sample_rate": "-i 0"}, "says that it has 0 samples a second"),
-        ({"sample_rate": "-i 99999999999"}, "has 99999999999 samples a second"),
-        ({"sample_n_bytes": "-i 0"}, "has 0 bytes a sample"),
-        ({"sample_n_bytes": "-i 8"}, "has 8 bytes a sample"),
+        ({"sample_rate": "-i 0"}, "has an impossible rate of 0 samples a second"),
+        ({"sample_rate": "-i 99999999999"}, "rate of 99999999999 samples a second"),
+        ({"sample_n_bytes": "-i 0"}, "has 0 bytes per sample"),
+        ({"sample_n_bytes": "-i 8"}, "has 8 bytes per sample"),
         ({"channel_count": "-i 0"}, "has 0 channels"),
-        ({"sample_byte_format": None}, "the order of bytes 'none', but 01 or its reverse"),
-        ({"sample_byte_format": "-s2 00"}, "the order of bytes '00'"),
-        ({"sample_byte_format": "-s2 12"}, "the order of bytes '12'"),
+        ({"sample_byte_format": None}, "the byte order 'none', but 01 or its reverse"),
+        ({"sample_byte_format": "-s2 00"}, "the byte order '00'"),
+        ({"sample_byte_format": "-s2 12"}, "the byte order '12'"),
     ],
 )
 def test_a_sphere_header_that_does_not_fit_its_file(tmp_path, fields, message):
@@ -233,7 +236,7 @@ def test_a_sphere_header_of_a_size_that_it_can_not_have(tmp_path, size):
     path = write_sphere(tmp_path / "a.sph")
     content = path.read_bytes()
     path.write_bytes(content[:8] + size + content[15:])
-    refused(path, "a.sph is no whole NIST SPHERE file, as its header has no size|no end_head")
+    refused(path, "a.sph is not a valid NIST SPHERE file, as its header has no valid size|no end_head")
 
 
 def test_a_sphere_file_with_more_behind_its_samples(tmp_path):
@@ -248,6 +251,6 @@ def test_comments_in_a_sphere_header(tmp_path):
 def test_what_is_no_sound(tmp_path):
     for content in (b"", b"RIFF", b"NIST_1A", b"NIST_1A\n", b"ID3" + bytes(100), b"RIFF\xff\xff\xff\xffWAVEdata"):
         (tmp_path / "a.wav").write_bytes(content)
-        refused(tmp_path / "a.wav", "a.wav is no ")
-    with pytest.raises(DataError, match="is not there"):
+        refused(tmp_path / "a.wav", "a.wav is not ")
+    with pytest.raises(DataError, match="does not exist"):
         load_data(tmp_path / "b.wav")

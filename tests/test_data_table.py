@@ -1,4 +1,4 @@
-"""Folders of .csv: names above or none, and every mistake named with its file and line."""
+"""Folders of .csv: with and without a header, and every mistake reported with file and line."""
 
 import pytest
 from damage import refused
@@ -60,9 +60,9 @@ def test_a_folder_trains(tmp_path, capsys):
     [
         ("", "a.csv holds no numbers"),
         ("x,y\n", "a.csv holds no numbers"),
-        ("x,y\n1,2\n3\n", "a.csv, line 3 has 1 columns, but 2 are above it"),
+        ("x,y\n1,2\n3\n", "a.csv, line 3 has 1 columns, but the lines above have 2"),
         ("1,2\n\n3,4,5\n", "a.csv, line 3 has 3 columns"),
-        ("x,y,z\n1,2\n", "line 2 has 2 columns, but 3"),
+        ("x,y,z\n1,2\n", "line 2 has 2 columns, but the lines above have 3"),
         ("1,2\n3,x\n", "a.csv, line 2, column 2 holds 'x', but a number"),
         ("1,x\n3,4\n", "a.csv, line 1, column 2 holds 'x'"),
         ("x,y\nz,1\n", "line 2, column 1 holds 'z'"),
@@ -78,8 +78,8 @@ def test_a_folder_trains(tmp_path, capsys):
         ('1,2\n3,"4\n', "line 2: unexpected end of data"),
         ("1,2\n" + "3," * 2**20, "line 1: a line of more than 1,048,576 characters, but"),
         ("1,2\n3,\0\n", "a.csv, line 2"),
-        (b"1,\xff\n", "a.csv is no text in UTF-8"),
-        ("1,2\n".encode("utf-16"), "a.csv is no text in UTF-8"),
+        (b"1,\xff\n", "a.csv is not UTF-8 text"),
+        ("1,2\n".encode("utf-16"), "a.csv is not UTF-8 text"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path, content, message):
@@ -89,8 +89,11 @@ def test_a_mistake_is_named_with_its_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     "other, message",
     [
-        ("1\n2\n", "10.csv has 1 columns, but 00.csv has 2: all files of trips need the same"),
-        ("y,x\n1,2\n", "10.csv has the columns 'y, x', but 00.csv no names: bring all files of trips into one order"),
+        ("1\n2\n", "10.csv has 1 columns, but 00.csv has 2: all files of trips need the same number"),
+        (
+            "y,x\n1,2\n",
+            "10.csv has the columns 'y, x', but 00.csv has no names: use the same columns in all files of trips",
+        ),
     ],
 )
 def test_files_that_differ(tmp_path, other, message):
@@ -102,4 +105,4 @@ def test_files_that_differ(tmp_path, other, message):
 def test_two_forms_in_one_folder(tmp_path):
     a_folder(tmp_path / "trips")
     (tmp_path / "trips" / "a.wav").write_bytes(b"")
-    refused(tmp_path / "trips", "as it holds more than one of these")
+    refused(tmp_path / "trips", "not a folder of files of one format, as it holds several of them")

@@ -1,8 +1,8 @@
-"""The same seed gives the same bits: twice, in another process, whatever BLAS is told. What may differ, differs little.
+"""The same seed gives the same bits: twice, in another process, with any BLAS setting. The exceptions differ little.
 
-Catches: noise or order that depends on a clock, a hash, an address or what ran before; sums whose order depends on
-which thread comes first, or on how many threads BLAS would take; a number of workers that changes more than roundings.
-docs/reproducibility.md makes the promises that these tests keep.
+Catches: noise or order that depends on a clock, a hash, an address or earlier runs; sums whose order depends on thread
+timing or the number of BLAS threads; a number of workers that changes more than rounding.
+These tests back the promises of docs/reproducibility.md.
 """
 
 import functools
@@ -48,7 +48,7 @@ def trained(name, workers, dtype="float32", **given):
 
 
 def digest(name, workers):
-    """A hash of every bit that a run leaves behind, but for its seconds."""
+    """A hash of all results of a run except its seconds."""
     model, records = trained(name, workers)
     for record in records:
         del record["seconds"]
@@ -81,7 +81,7 @@ def test_a_run_twice_gives_the_same_bits(name, workers):
 
 
 def test_another_process_gives_the_same_bits():
-    """With other hashes of strings, and another number of BLAS's threads allowed."""
+    """With another hash seed for strings and another limit of BLAS threads."""
     first = in_a_fresh_process("1", "1")
     assert len(first) == len(RUNS) * len(WORKERS)
     assert in_a_fresh_process("2", "4") == first
@@ -90,14 +90,14 @@ def test_another_process_gives_the_same_bits():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_another_seed_gives_another_run(name):
-    """Or equal bits would say nothing."""
+    """Otherwise equal bits would prove nothing."""
     assert not np.array_equal(trained(name, 1, seed=3)[0].theta, trained(name, 1, seed=4)[0].theta)
 
 
 @pytest.mark.parametrize("dtype, bound", [("float64", 1e-12), ("float32", 2e-5)])
 @pytest.mark.parametrize("name", sorted(set(RUNS) - {"wide, float64"}))
 def test_the_number_of_workers_changes_roundings_alone(name, dtype, bound):
-    """Weights after two epochs, as a share of the largest; measured: 1.0e-14 in float64, 1.4e-6 in float32."""
+    """Weights after two epochs, relative to the largest; measured: 1.0e-14 in float64, 1.4e-6 in float32."""
     one = trained(name, 1, dtype)
     for workers in WORKERS[1:]:
         several = trained(name, workers, dtype)
@@ -107,7 +107,7 @@ def test_the_number_of_workers_changes_roundings_alone(name, dtype, bound):
 
 
 def test_what_ran_before_changes_nothing():
-    """Not another model's training, nor numpy's own random numbers."""
+    """Neither another model's training nor NumPy's global random state has an effect."""
     first = digest("vrnn, lstm", 2)
     np.random.seed(7)
     trained("vae", 1)
@@ -125,7 +125,7 @@ def test_an_evaluation_twice_is_the_same_and_another_seed_another(bound):
 
 
 def test_weights_and_noise_have_addresses():
-    """The first steps of noise stay as they are when there are more; so do weights and a sample's first steps."""
+    """Noise of the first steps does not depend on the number of steps; nor do weights and a sample's first steps."""
     few, many = (noise.standard_normal((T, 2, 3), "float32", 5, "train", 9) for T in (4, 7))
     assert np.array_equal(few, many[:4])
     model = tv.VRNN(3, 5, 2, seed=8)

@@ -1,4 +1,4 @@
-"""Training that meets a number that is not finite stops, and names where that number first came from."""
+"""Training that meets a non-finite number stops and names where it first arose."""
 
 from types import SimpleNamespace
 
@@ -25,14 +25,14 @@ def diagnose(model, x, lengths, index, eps, beta=1.0, bound="elbo", **given):
 
 
 def batch(spot=1e10):
-    """x, lengths, index: zeros but for step 2 of the third sequence, number 12 of its split."""
+    """x, lengths, index: zeros except step 2 of the third sequence, number 12 of its split."""
     x = np.zeros((4, 6, 3), "float32")
     x[2, 2] = spot
     return x, LENGTHS, INDEX
 
 
 def fill(model, **values):
-    """Fills leaves, infer_W1=1.0: of those that read two inputs the rows of the first alone, the others are 0."""
+    """Fill leaves, infer_W1=1.0; for leaves with two inputs only the rows of the first, the others with 0."""
     for name, value in values.items():
         group, leaf = name.rsplit("__", 1)
         array = model.params[group][leaf]
@@ -96,7 +96,7 @@ def test_noise_that_is_too_large_is_found_in_what_it_is_added_to(name, eps, valu
 
 
 def test_a_score_that_is_not_finite_is_found():
-    """Three numbers a step, the log-probability of each a finite -3e38."""
+    """Three numbers in a step, each with a finite log-density of -3e38."""
     model = small_model(likelihood="bernoulli")
     fill(model, generate__W_out=0, generate__b_out=3e38)
     x, lengths, index = batch(0.0)
@@ -105,7 +105,7 @@ def test_a_score_that_is_not_finite_is_found():
 
 
 def test_a_kl_that_is_not_finite_is_found(monkeypatch):
-    """Put there by hand, as the KL of finite numbers is finite (tests/test_distributions.py)."""
+    """Inserted by hand, since the KL of finite numbers is finite (tests/test_distributions.py)."""
     model = small_model()
     terms = model._forward_terms
 
@@ -124,7 +124,7 @@ WELL = "a number that does not come again when the batch is computed anew"
 
 @pytest.mark.parametrize("particles", [(), (3,)])
 def test_what_dropout_hides_is_not_blamed(particles):
-    """The number that would overflow is not read; without dropout it is."""
+    """Dropout masks the number that would overflow; without dropout it overflows."""
     model = small_model()
     model.params["phi_x"]["W1"][...] = 1.0
     fill(model, infer__W1=HUGE)
@@ -140,7 +140,7 @@ def test_what_dropout_hides_is_not_blamed(particles):
 
 @pytest.mark.parametrize("what", ["x", "h"])
 def test_what_stands_behind_the_end_of_a_sequence_is_not_blamed(what):
-    """A huge x behind the end is not read; a prediction behind it, from an h that is no longer 0, is not scored."""
+    """A huge x in the padding is not read; a prediction there, from a non-zero h, is not scored."""
     model = small_model("rnn")
     x, lengths, index = batch(0.0)
     if what == "x":
@@ -164,7 +164,7 @@ def test_what_a_smoothing_posterior_sees_ends_with_the_sequence():
 
 @pytest.mark.parametrize("bound", ["elbo", "iwae"])
 def test_the_gradients_that_are_looked_at_are_those_of_training(bound, monkeypatch):
-    """Of each sequence alone, as long as it is, and of all: with the noise, KL weight and dropout that training had."""
+    """For each sequence alone, at its length, and for all: with the noise, KL weight and dropout of training."""
     model, own, calls = small_model(), tv.VRNN.gradient, []
 
     def spy(self, batch, objective):
@@ -252,7 +252,7 @@ def test_training_stops_before_the_step_and_names_the_sequence():
 
 
 def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
-    """One a epoch: with one tolerated the second epoch stops, and the first is kept; with more the run goes on."""
+    """One bad batch per epoch: with one tolerated the second epoch stops, the first is saved; with more it goes on."""
     model, data = small_model(), data_with_a_bad_sequence()
     bad_gradient(model)
     with (
@@ -288,7 +288,7 @@ def test_an_epoch_of_which_nothing_is_left_makes_no_record():
 
 
 def test_a_validation_bound_that_is_no_number_is_not_saved(tmp_path):
-    """One step at a rate that makes weights of 1e38, and validation overflow, before the next gradient would tell."""
+    """One step with a learning rate that gives weights of 1e38, so validation overflows before the next gradient."""
     with pytest.raises(tv.DivergedError, match="The validation bound became nan after epoch 1: try a smaller rate"):
         tv.train(
             small_model(), small_data("gaussian"), run=tv.Run(tmp_path / "r"), **OPTIONS | {"lr": 1e38, "batch": 99}

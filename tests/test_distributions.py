@@ -1,7 +1,7 @@
-"""Distributions and activations by other routes than their own formulas: draws, integrals, textbooks, exact values.
+"""Distributions and activations by independent routes: draws, integrals, textbook forms, exact values.
 
-Catches: sigma^2 in place of sigma, log-variances taken for deviations, a KL without its constant, a density that does
-not integrate to 1, digits lost for nearly equal deviations, overflow at extremes.
+Catches: sigma^2 instead of sigma, log-variances taken for standard deviations, a KL without its constant, a density
+that does not integrate to 1, digits lost for nearly equal standard deviations, overflow at extremes.
 """
 
 import math
@@ -187,7 +187,7 @@ def test_kl_keeps_its_digits_where_the_deviations_are_nearly_equal(gap):
     sigma_z, mean = 1.0 + gap, np.zeros((1, 1))
     exact = float(Decimal(sigma_z) ** 2 / 2 - Decimal("0.5") - Decimal(sigma_z).ln())
     kl, _ = gaussian.gaussian_kl_forward(mean, np.full((1, 1), sigma_z), mean, np.ones((1, 1)))
-    # what is left is the rounding of d itself, which enters twice: 2e-16 in a sum of terms of size d
+    # the remaining error is the rounding of d, which enters twice: 2e-16 in a sum of terms of size d
     assert abs(kl[0] - exact) < 4e-16 * gap + 1e-12 * exact
     naive = 0.5 * (np.exp(2 * np.log(sigma_z)) - 1) - np.log(sigma_z)
     assert gap > 1e-4 or abs(naive - exact) > 10 * abs(kl[0] - exact)
@@ -241,7 +241,7 @@ def logistic(a):
 
 
 def draw_by_hand(name, noise, outputs):
-    """x of one row, by the words of the docstrings and Python's floats."""
+    """x of one row, computed as the docstrings say, with Python floats."""
     if name == "bernoulli":
         return [float(u < logistic(a)) for u, a in zip(noise, outputs[0])]
     if name == "gaussian":
@@ -270,7 +270,7 @@ def mean_by_hand(name, outputs):
 
 
 def head_outputs(likelihood, leading, seed=0):
-    """The outputs of a head with random weights and distinct sizes: F 4, K 3, X 3, every value another."""
+    """The outputs of a head with random weights and distinct sizes: F 4, K 3, X 3; all values differ."""
     shapes = get_likelihood(likelihood, components=3).head_shapes(4, 3)
     draw = checks.rng(seed)
     p = {leaf: draw.standard_normal(shape) for leaf, shape in shapes.items()}
@@ -399,7 +399,7 @@ def test_a_mixture_has_as_many_components_as_told_and_others_do_not_care(name):
 
 @pytest.mark.parametrize("K", [1, 2, 3, 5, 6, 7, 10, 13, 100, 1000])
 def test_the_largest_uniform_still_picks_a_category(K):
-    """Rounded, the weights may add up to less than the largest uniform below 1."""
+    """Because of rounding the weights may sum to less than the largest uniform below 1."""
     largest = np.nextafter(np.float32(1), np.float32(0)).reshape(1, 1)
     for seed in range(20):
         weights = categorical.categorical_mean(checks.rng(seed).standard_normal((1, K)).astype("float32"))

@@ -1,7 +1,7 @@
-"""The pages in docs/ say what is true: their Python runs, the code they quote is the code, the names they name exist.
+"""The pages in docs/ are right: their Python runs, the code they quote is the code, the names they mention exist.
 
 Catches: a renamed function, a moved test, a dead link, a derivation without a page, a page that quotes old code, and a
-statement in a page's snippet that is no longer so.
+claim in a page's snippet that no longer holds.
 """
 
 import ast
@@ -54,13 +54,13 @@ def lines_of(code):
 
 @functools.cache
 def functions_in(path):
-    """The names of all functions in a file of tests."""
+    """The names of all functions in a test file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def heading_anchors(text):
-    """The anchors GitHub makes of a page's headings: lower case, punctuation dropped, spaces to hyphens."""
+    """GitHub's anchors for a page's headings: lower case, punctuation dropped, spaces to hyphens."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -73,7 +73,7 @@ def heading_anchors(text):
     ],
 )
 def test_the_python_of_a_derivation_runs(page):
-    """All blocks of a page in one namespace; line numbers in a failure are those of the page."""
+    """All blocks of a page share one namespace; line numbers in a failure are those of the page."""
     namespace, found = {}, list(blocks(page, "python"))
     assert found, "a derivation without a check"
     for line, code in found:
@@ -88,7 +88,7 @@ def test_the_python_of_a_derivation_can_fail(page):
 
 @pytest.mark.parametrize("page", DERIVATIONS, ids=page_name)
 def test_quoted_code_is_the_code(page):
-    """A ```py block names a function in its first line; its other lines stand in that function, in this order."""
+    """A ```py block names a function in its first line; its other lines appear in that function, in this order."""
     for line, text in blocks(page, "py"):
         name, *quoted = text.splitlines()
         source = iter(lines_of(inspect.getsource(resolve(name.removeprefix("# ")))))

@@ -1,7 +1,7 @@
-"""The cells and ancestral sampling (Eq. 8) by other routes: a loop over scalars, a model set by hand, draws by numpy.
+"""The cells and ancestral sampling (Eq. 8) by independent routes: loops over scalars, a model set by hand, NumPy draws.
 
-Catches: a GRU of another form (reset before the product, gates swapped, a bias left out), means fed back in place of
-samples, a prior or a generation that is not that of the equations, noise that depends on the number of steps.
+Catches: another form of GRU (reset before the product, gates swapped, a missing bias), means fed back instead of
+samples, a prior or a generation other than in the equations, noise that depends on the number of steps.
 """
 
 import math
@@ -32,7 +32,7 @@ def test_lstm_keeps_its_memory_where_the_forget_gate_is_open_and_the_input_gate_
     x, state, dstate = draw.standard_normal((5, 4)), draw.standard_normal((5, 6)), draw.standard_normal((5, 6))
     after, cache = lstm.lstm_forward(p, x, state)
     assert np.array_equal(after[:, 3:], state[:, 3:])
-    dstate[:, :3] = 0  # what is asked of the memory alone passes unharmed
+    dstate[:, :3] = 0  # the gradient of the memory passes unchanged
     (_, dbefore), _ = lstm.lstm_backward(p, cache, dstate)
     assert np.array_equal(dbefore[:, 3:], dstate[:, 3:])
 

@@ -1,7 +1,7 @@
-"""The latent explorer: its drawings are samples of the model, moved where it says, and it needs no widgets.
+"""The latent explorer: its drawings are samples of the model with the right latent moved, and it works without widgets.
 
-Catches: other noise than `sample`'s, a move of the wrong latent or step, a move in z's units instead of the prior's, a
-slider that draws nothing new, and a machine without ipywidgets that gets a traceback.
+Catches: other noise than `sample`'s, a move of the wrong latent or step, a move in units of z instead of the prior's, a
+slider that changes nothing, and a traceback on a machine without ipywidgets.
 """
 
 import sys
@@ -41,7 +41,7 @@ def test_nothing_moved_is_a_sample_of_the_model(likelihood, backend):
 
 
 def test_means_are_probabilities_of_what_is_drawn(binary):
-    """Over many seeds the pixels have the probabilities that the grey picture shows, within 5 standard errors."""
+    """Over many seeds the pixels have the probabilities in the grey picture, within 5 standard errors."""
     drawn = [explorer.moved(binary, np.zeros((1, 4)), steps=3, seed=seed) for seed in range(400)]
     x, p = (np.concatenate(arrays, axis=1) for arrays in zip(*drawn))
     error = np.sqrt((p * (1 - p)).sum()) / x.size
@@ -68,7 +68,7 @@ def test_a_move_at_one_step_leaves_the_steps_before_as_they_were(model, at):
 
 
 def test_the_strongest_latent_comes_first(model):
-    """Weights from z_2 alone are left: no other latent can move anything."""
+    """Only the weights from z_2 are non-zero, so no other latent has an effect."""
     model.params["phi_z"]["W1"][[0, 1, 3]] = 0
     assert explorer.strongest(model, steps=4)[0] == 2
     low_high = np.zeros((2, 4))

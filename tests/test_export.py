@@ -1,4 +1,4 @@
-"""What `sample` writes, read back by other libraries, and the drawings, read back from their lines."""
+"""The files that `sample` writes, read back by other libraries, and the drawings, read back from their lines."""
 
 import io
 import wave
@@ -25,7 +25,7 @@ def lines(figure):
 
 
 def test_ink_lifts_the_pen_between_strokes():
-    """The step to a stroke's first point draws nothing, nor does the way from the middle to the first stroke."""
+    """The step to a stroke's first point draws nothing, nor does the step from the centre to the first stroke."""
     first, second = lines(plots.ink([SQUARE]))
     scale = 3 * 1.15
     centre = plots.CELL / 2

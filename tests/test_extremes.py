@@ -1,12 +1,12 @@
-"""Extremes: weights and data ten thousand times too large stay numbers in float32, and are the right ones.
+"""Extremes: weights and data ten thousand times too large give finite and correct numbers in float32.
 
-Draw i has model i mod 8, likelihood (i / 8) mod 5 and a factor from 1 to 10^4, even in its logarithm, for its weights
-and another for its data; T, B and the number of layers differ too. "group" scales the weights of one of Eq. 5, 6, 7, 9
-or their features; "all" scales every weight at once, so that nine matrices in a row are 10^4 times too large, and a
-gradient that truly is 10^50 has no float32. What is true is what float64 gives.
+Draw i uses model i mod 8, likelihood (i / 8) mod 5, and factors from 1 to 10^4, uniform in their logarithm, for its
+weights and for its data; T, B and the number of layers vary too. "group" scales the weights of one of Eq. 5, 6, 7, 9 or
+their features; "all" scales every weight at once, so nine matrices in a row are 10^4 times too large, and a gradient
+that is truly 10^50 has no float32. The truth is the result in float64.
 
-Catches: a square, an exponential or a product that overflows where its result does not; a logarithm of 0; a gradient
-that is NaN where the loss is a number; digits lost in float32; a norm that overflows where its vector does not.
+Catches: a square, an exponential or a product that overflows although its result does not; a logarithm of 0; a NaN
+gradient of a finite loss; digits lost in float32; a norm that overflows although its vector does not.
 """
 
 import checks
@@ -22,7 +22,7 @@ from tinyvrnn.training.optim import Adam, clip_by_global_norm
 MODELS, NAMES = list(VARIANTS.values()), sorted(LIKELIHOODS)
 MOVED = {"gaussian": slice(None), "gmm": slice(None), "pen": slice(0, 2)}  # columns of x that have a scale
 LOSS, GRADIENT = 5e-6, 5e-5  # float32 against float64 at weights of the usual size; measured: 1.9e-6 and 1.1e-5
-FITS = 1e35  # a number from here on may have factors on its way that no float32 holds, up to 3.4e38; measured: 2.7e35
+FITS = 1e35  # larger results may have intermediate values beyond float32's 3.4e38; measured: 2.7e35
 
 
 def drawn(number, scaled):
@@ -54,7 +54,7 @@ def both(number, scaled):
 
 
 def errors(found, expected):
-    """Of the loss, as a share of its largest term; of the gradient, as a share of its norm."""
+    """Errors of the loss relative to its largest term, and of the gradient relative to its norm."""
     (loss, grads, _), (true_loss, true_grads, part) = found, expected
     of_gradient = np.linalg.norm(grads - true_grads) / max(np.linalg.norm(true_grads), 1e-30)
     return abs(loss - true_loss) / max(part, 1e-30), of_gradient
@@ -65,9 +65,9 @@ def finite(result):
 
 
 def scaled(numbers, what, loss, least):
-    """What has a float32, with room for what is on the way, is finite; what is finite has a loss right to `loss`.
+    """Results that fit float32, with a margin for intermediate values, are finite; finite losses are right to `loss`.
 
-    Returns the errors of the gradients. At least the share `least` of the draws has a float32.
+    Returns the errors of the gradients. At least the fraction `least` of the draws fits float32.
     """
     fits, of_gradients = 0, []
     for number in numbers:
@@ -115,7 +115,7 @@ def test_10_000_draws(experiment):
 
 
 def test_draws_are_what_they_say():
-    """Each pair as often as any other, factors up to 10^4 reached, and of a group no other is scaled."""
+    """Each pair is drawn equally often, factors reach 10^4, and scaling a group leaves the others."""
     kinds, largest = [], 0.0
     for number in range(400):
         model, _, (x, *_) = drawn(number, "group")
@@ -135,7 +135,7 @@ def test_draws_are_what_they_say():
 @pytest.mark.parametrize("size", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("narrow", [False, True], ids=["", "sigma at its floor"])
 def test_all_data_that_are_taken_have_a_finite_loss_and_gradient(likelihood, options, size, narrow):
-    """x up to the limit of what is taken, in many columns and steps, also where every sigma is 1e-4."""
+    """x up to the accepted limit, in many columns and steps, also with every sigma 1e-4."""
     wide = {} if likelihood == "pen" else {"x_dim": 30}
     model, x, lengths, eps = checks.small(likelihood, dtype="float32", T=20, B=8, **options, **wide)
     if narrow:

@@ -1,7 +1,7 @@
 """The checker itself: right gradients pass, each kind of wrong one is refused by name.
 
 Catches: a checker that passes what it should refuse (NaN, a wrong shape, a missing gradient, an impure backward),
-refuses what is right, moves what it checks, or does not say where the error is.
+refuses what is right, changes what it checks, or does not say where the error is.
 """
 
 import re
@@ -319,7 +319,7 @@ def test_a_step_and_a_tolerance_that_are_not_told_are_fine_enough_for_a_cube():
 
 
 class Cubic:
-    """A model whose loss is beta times the sum of theta^3, times what the options say; it keeps what it was asked."""
+    """A model whose loss is beta times the sum of theta^3, times a factor in the options; it records its arguments."""
 
     shapes = {"a": {"W": (2,), "b": (1,)}}
 

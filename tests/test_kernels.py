@@ -1,8 +1,8 @@
-"""What a device runs as one kernel: each operation against NumPy's way of it, and the launches of a step, counted.
+"""Fused kernels: each operation against its NumPy function, and the launches of a step, counted.
 
-Catches: an operation that says something else than the function below it, blocks in another order, NaN that a kernel
-swallows, a loop that launches more than it must, a copy that a device would make unasked, and a counter that doesn't.
-There is no GPU here: the operations are compiled for the processor (cxx.py), and strict counts.
+Catches: an operation that differs from the function below it, blocks in another order, NaN that a kernel swallows, a
+loop that launches more than it must, an implicit copy on a device, and a counter that misses it.
+There is no GPU here: the operations are compiled for the CPU (cxx.py), and strict counts.
 """
 
 import checks
@@ -35,7 +35,7 @@ def extreme(draw, shape):
 
 
 def arguments(kernel, values, dtype, seed=0, rows=200, H=5):
-    """Arrays for each input and output, of H columns for each of its blocks; outputs may be read, so they hold some."""
+    """Arrays for each input and output, with H columns for each block; outputs have values, as they may be read."""
     draw = checks.rng(seed)
     arrays = [values(draw, (rows, H * len(names))).astype(dtype) for names in kernel.inputs + kernel.outputs]
     arrays = [abs(a) if names[0].startswith("sigma") else a for a, names in zip(arrays, kernel.inputs + kernel.outputs)]
@@ -48,7 +48,7 @@ def arguments(kernel, values, dtype, seed=0, rows=200, H=5):
 
 
 def differences(kernel, arrays):
-    """(what is wrong, in units of the last place of the largest number that went in or came out) for each output."""
+    """The error of each output, in units of the last place of the largest input or output."""
     twin, device = ([np.copy(a) if isinstance(a, np.ndarray) else a for a in arrays] for _ in range(2))
     inputs = [np.broadcast_to(abs(b), arrays[-1][..., :5].shape) for b in kernels.blocks_of(kernel, arrays)]
     largest = np.max([np.where(np.isfinite(a), a, 0) for a in (*inputs, np.ones_like(inputs[0]))], axis=0)
@@ -64,12 +64,12 @@ def differences(kernel, arrays):
 
 
 def given(kernel):
-    """Whether its outputs are arguments of the function by position; those of the others are called `out`, or new."""
+    """Whether the outputs are positional arguments of the function; others have `out`, or return new arrays."""
     return kernel.twin.__code__.co_argcount == len(kernel.inputs + kernel.outputs)
 
 
 def twin_that_writes(kernel):
-    """The kernel with a function that writes into its last arguments, whether it takes those or returns new arrays."""
+    """The kernel with a function that writes into its last arguments, even if it returns new arrays."""
 
     def write(*arrays):
         first = len(kernel.inputs)
@@ -95,9 +95,9 @@ def test_an_operation_is_what_numpy_does_in_its_place(name):
     require_parity(name)
 
 
-LIMITS = {"kl_of_each": 300}  # an error in the last place of d, of up to 2 * 69, is one of so many in exp(d)
+LIMITS = {"kl_of_each": 300}  # exp(2 d), 2 d up to 2 * 69, multiplies an error in the last place of d by so much
 
-WRONG = {  # function: (text of its operation, a mistake in its place)
+WRONG = {  # function: (text in its operation, the mistake that replaces it)
     "relu_backward": ("y > 0", "y >= 0"),
     "add_relu": ("sum < 0 ? 0 : sum", "sum > 0 ? sum : 0"),  # swallows NaN
     "gru_step": ("g_r + c_r", "g_r + c_u"),
@@ -109,7 +109,7 @@ WRONG = {  # function: (text of its operation, a mistake in its place)
     "add_to": ("+ c", ""),
     "kl_of_each": ("2 * d", "d"),
     "kl_of_each_backward": ("(delta * delta + ratio_minus_1)", "delta * delta"),
-    "adam_step": ("/ seen", ""),
+    "adam_step": ("/ correction", ""),
     "scale_down": ("scale > 1 ? 1 : scale", "scale"),
 }
 
@@ -128,7 +128,7 @@ def test_a_wrong_operation_is_seen(name, monkeypatch):
 
 
 def in_cxx(kernel, arrays):
-    """In place of `kernels.on_strict`: what a device would do, with the operation itself."""
+    """A replacement of `kernels.on_strict` that runs the operation, as a device would."""
     assert not any(isinstance(a, np.ndarray) for a in arrays)
     hosts = [a._host if isinstance(a, StrictArray) else a for a in arrays]
     results = kernels.elementwise_kernel(kernel.name, cxx)(*kernels.blocks_of(kernel, hosts))

@@ -1,8 +1,9 @@
 """The special case with an exact answer: the filter against one big Gaussian, the smoother against the posteriors, and
 the VRNN's own code path against both.
 
-Catches: a variance where a deviation belongs, a prior of the wrong step, a KL or log-density with a wrong constant (no
-gradient check sees one), an expectation that is not exact, padding that counts in a filter, a bound above log p(x).
+Catches: a variance instead of a standard deviation, a prior of the wrong step, a KL or log-density with a wrong
+constant (which no gradient check sees), an inexact expectation, padding that counts in a filter, and a bound above
+log p(x).
 """
 
 import math

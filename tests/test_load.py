@@ -1,6 +1,6 @@
-"""Load: many processes at once, a million sequences, a million steps; each in the memory that is stated.
+"""Load: many processes at once, a million sequences, a million steps; each within the stated memory.
 
-Catches: processes that write to one another's files, a cache or a course's progress that loses what another wrote, a
+Catches: processes that overwrite each other's files, a cache or progress file that loses what another process wrote, a
 result that depends on how busy the machine is; lists that grow with the number of sequences, arrays that grow with the
 number of steps; a state lost between two chunks.
 """
@@ -34,14 +34,14 @@ from tinyvrnn.data.readers import arrays
 def run():
 {}
 found = run()
-# the most that was resident, pages of mapped files too; getrusage's figure has what the parent had before in it
+# peak resident memory, including mapped files; getrusage would include the parent's memory before the fork
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(json.dumps({{"found": found, "peak": int(peak.split()[1]) * 1024}}))
 """
 
 
 def started(program, *arguments, cache, home=None):
-    """A process that runs a program with the package of this folder, one thread of BLAS, and this cache."""
+    """A process that runs a program with this package, one BLAS thread, and this cache."""
     env = {"PYTHONPATH": str(ROOT), "TINYVRNN_CACHE": str(cache), "OPENBLAS_NUM_THREADS": "1"}
     env |= {} if home is None else {"TINYVRNN_HOME": str(home)}
     command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
@@ -56,7 +56,7 @@ def ended(process):
 
 
 def measured(body, *arguments, cache):
-    """What `run` of a program returned, and the most memory that it held, in bytes."""
+    """The result of `run` in a program, and its peak memory in bytes."""
     program = MEASURED.format(textwrap.indent(textwrap.dedent(body), "    "))
     found = json.loads(ended(started(program, *arguments, cache=cache)).splitlines()[-1])
     return found["found"], found["peak"]
@@ -76,7 +76,7 @@ RUN = """
 
 
 def runs_at_once(tmp_path, count, epochs, sequences):
-    """`count` runs on one file and one cache, none of them there yet, are bit for bit the run that is alone."""
+    """`count` concurrent runs on one file and an empty cache give the same bits as a single run."""
     data, draw = tmp_path / "mine.npz", checks.rng()
     np.savez(data, values=draw.normal(size=(8 * sequences, 5)).astype("float32"), lengths=np.full(sequences, 8))
     alone = tmp_path / "alone"
@@ -155,7 +155,7 @@ def test_chunks_give_the_bounds_of_the_whole(options, backend, chunk):
 
 
 def test_float32_noise_goes_on_where_a_chunk_ended():
-    """Of float32 two numbers come of 64 random bits: the draws of chunks of 3 steps are those of all 10."""
+    """64 random bits give two float32 numbers: the draws of chunks of 3 steps equal those of all 10."""
     model, *_ = checks.small("gaussian", dtype="float32", x_dim=3, z_dim=1)
     sequences = tv.Sequences(checks.rng().random((30, 3)).astype("float32"), [10, 10, 10])
     whole, pieces = (bounds.evaluate_elbo(model, sequences, chunk=chunk) for chunk in (None, 3))
@@ -271,7 +271,7 @@ LONGEST = """
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sequence_of_a_million_steps_is_evaluated_in_chunks_in_one_gibibyte(tmp_path):
-    """In one go the loop alone would keep 5 GB; the baselines are in it as well."""
+    """At once the loop alone would need 5 GB; the baselines run too."""
     data, long = tmp_path / "short.npy", tmp_path / "long.npy"
     np.save(data, checks.rng().random((10, 50, 4)).astype("float32"))
     np.save(long, checks.rng().random((1, 1_000_000, 4)).astype("float32"))

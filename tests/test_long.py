@@ -1,7 +1,7 @@
-"""Long sequences: recomputation between kept states, and chunks of the same sequence.
+"""Long sequences: recomputation between saved states, and chunks of one sequence.
 
-Catches: a state or its gradient lost at a cut, memory that grows with the length, a state handed to another sequence or
-to the next batch, sequences that go on after their end, a chunk whose gradient is not its own.
+Catches: a state or its gradient lost at a cut, memory that grows with the length, a state passed to another sequence or
+to the next batch, sequences that continue after their end, a chunk with the gradient of another.
 """
 
 import tracemalloc
@@ -108,7 +108,7 @@ def test_pieces_cover_all_steps_once_and_are_about_the_root_of_their_number(T):
 
 
 def test_memory_grows_as_the_square_root_of_the_length():
-    """Four times the steps: twice the peak, where the plain way takes four times."""
+    """Four times the steps take twice the peak memory, and four times without recomputation."""
 
     def peak(T, **options):
         model = tv.VRNN(x_dim=4, h_dim=24, z_dim=2)
@@ -167,7 +167,7 @@ def test_training_by_chunks_and_with_recomputation_raises_the_bound(options, bac
 
 @pytest.mark.parametrize("options, steps", [({"recompute": True}, 3), ({"chunk": 2}, 2), ({}, None)])
 def test_validation_is_as_sparing_of_memory_as_training(options, steps, monkeypatch):
-    """Those to validate have up to 5 steps, the root of which is 3, rounded up."""
+    """The validation sequences have up to 5 steps, the root of which, rounded up, is 3."""
     seen = []
     monkeypatch.setattr(loop, "evaluate_elbo", lambda *given, chunk: seen.append(chunk) or evaluate_elbo(*given))
     model, *_ = checks.small()
@@ -189,7 +189,7 @@ def test_training_with_recomputation_is_the_same_training():
 @pytest.mark.parametrize("chunk", [None, 2])
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_training_asks_for_what_it_was_told(recomputed, chunk, monkeypatch):
-    """Recomputation or none, for the weight of the KL that is due: two epochs of warm-up, of two batches each."""
+    """With and without recomputation, with the scheduled weight of the KL: two epochs of warm-up, two batches each."""
     seen = []
 
     own = tv.VRNN.gradient

@@ -1,7 +1,8 @@
-"""The RNN of Eq. 1 and 2 and the VAE of Eq. 3 and 4, with every likelihood, by the routes that hold the VRNN.
+"""The RNN of Eq. 1 and 2 and the VAE of Eq. 3 and 4, with every likelihood, by the same routes as the VRNN.
 
-Catches: a step too early or too late (a prediction of x_t from h_t), a log-likelihood that is no probability, steps of
-a VAE that know each other, a KL from another prior, gradients lost, padding that counts, samples of another model.
+Catches: a step too early or too late (a prediction of x_t from h_t), a log-likelihood that is not a probability, steps
+of a VAE that depend on each other, a KL from another prior, lost gradients, padding that counts, samples of another
+model.
 """
 
 import threading
@@ -290,7 +291,7 @@ def test_training_says_where_data_do_not_suit_the_likelihood():
 @pytest.mark.parametrize("primed", [False, True])
 @pytest.mark.parametrize("options", [{}, {"cell": "lstm", "posterior": "smoothing"}])
 def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkeypatch):
-    """In float64 to rounding, over the ends of stretches; the first sequence drawn for the last would show."""
+    """In float64 up to rounding, across the ends of chunks; the first sequence drawn for the last would show."""
     model = tv.VRNN(3, 4, 2, likelihood="gaussian", dtype="float64", **options)
     n, prime = 2 * sampling.ROWS + 1, np.zeros((2, 2 * sampling.ROWS + 1, 3))
     monkeypatch.setattr(sampling, "available_cores", lambda: 2)
@@ -303,7 +304,7 @@ def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkey
 
 
 def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_each_backend(monkeypatch):
-    """At sizes for which other parts would round otherwise."""
+    """At sizes for which other chunks would round differently."""
     found = []
     for cores, backend in ((1, "numpy"), (2, "numpy"), (4, "numpy"), (2, "strict")):
         monkeypatch.setattr(sampling, "available_cores", lambda cores=cores: cores)
@@ -389,7 +390,7 @@ def test_a_sample_takes_its_noise_from_its_address_in_the_dtype_of_the_model(mod
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("model", MODELS)
 def test_noise_that_is_not_given_is_that_of_its_address(model, dtype):
-    """The ELBO's the same in each call, the loss's that of the call's number; both from the model's seed."""
+    """The ELBO's noise is the same in each call, the loss's depends on the call number; both on the model's seed."""
     model, x, lengths, _ = checks.small("gaussian", model=model, dtype=dtype, seed=3)
 
     def drawn(*address):

@@ -1,7 +1,7 @@
-"""The bug museum of notebook 11: its right versions are right, its wrong ones are wrong in one thing, its checks work.
+"""The bug museum of notebook 11: its right versions are right, each wrong one has one mistake, its checks work.
 
-Catches: an exhibit that is wrong in more than its card says, a check that cries out at right code, a bug that none of
-the checks sees, and a claim of the notebook about a check that no longer holds.
+Catches: an exhibit with more mistakes than its card says, a check that fails on right code, a bug that no check sees,
+and a claim of the notebook about a check that no longer holds.
 """
 
 import checks

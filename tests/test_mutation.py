@@ -1,4 +1,4 @@
-"""Mutation testing (`make mutation`): its list of survivors is of this code, and a sample of mutants dies.
+"""Mutation testing (`make mutation`): its list of survivors matches the code, and the mutants of a sample are killed.
 
 Catches: a survivor whose line is no longer in the code, one without a reason, and tests that no longer notice mistakes.
 """

@@ -1,8 +1,8 @@
-"""Noise from counters: Philox and the formulas on its words, as NumPy has them and as a device's kernel has them.
+"""Noise from counters: Philox and the formulas on its words, in NumPy and in a device's kernel.
 
-Catches: a constant, a round or a word of Philox that differs from the published one, words that two numbers share,
-numbers that are not normal or not independent, an offset that starts elsewhere, noise that crosses to a device, a
-kernel that makes other numbers than NumPy, and another stream, step or seed with the same noise.
+Catches: a constant, a round or a word of Philox that differs from the published one, words used twice, numbers that are
+not normal or not independent, an offset that starts elsewhere, noise that is transferred to a device, a kernel that
+makes other numbers than NumPy, and another stream, step or seed with the same noise.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
 
 WORD = 2**64
-DTYPES = {"float64": 1e-14, "float32": 4e-6}  # and how near to each other two right answers are
+DTYPES = {"float64": 1e-14, "float32": 4e-6}  # dtype: allowed difference of two right answers
 
 
 # ---- by hand, in Python's whole numbers ----------------------------------------------------------
@@ -101,7 +101,7 @@ def test_noise_from_a_far_number_on_is_that_by_hand():
 
 @pytest.mark.parametrize("kind", [int, np.uint64, np.int64])
 def test_steps_count_as_whole_numbers_whatever_their_kind(kind):
-    step = 2**53 + 1  # the first that is no float64
+    step = 2**53 + 1  # the first integer that float64 cannot represent
     expected = noise.uniform((5,), "float64", 0, "train", step)
     assert np.array_equal(noise.uniform((5,), "float64", 0, "train", kind(step)), expected)
     assert np.array_equal(noise.generator(0, "train", kind(step)).random(5), expected)
@@ -110,9 +110,9 @@ def test_steps_count_as_whole_numbers_whatever_their_kind(kind):
 
 LARGEST, LEAST = math.sqrt(66 * math.log(2)), math.sqrt(2**-32)
 EXTREMES = {  # a word: its first number in float64, and in float32; the second is 0
-    0: (LARGEST, LARGEST),  # u_1 as small as can be
+    0: (LARGEST, LARGEST),  # the smallest u_1
     2**63: (-LARGEST, -LARGEST),
-    2**32 - 1: (LEAST, 0),  # u_1 as near to 1 as can be: 1 in float32
+    2**32 - 1: (LEAST, 0),  # the largest u_1, which is 1 in float32
     2**64 - 1: (LEAST, 0),
 }
 
@@ -133,7 +133,7 @@ def test_extreme_words_make_finite_numbers(word, monkeypatch):
 
 
 def test_normal_numbers_have_the_distribution_and_are_independent():
-    """Kolmogorov's distance at 1 in 1,000 (1.95 / sqrt n), and correlations of neighbours and their squares at 4 sd."""
+    """Kolmogorov's distance at 1 in 1,000 (1.95 / sqrt n); correlations of neighbours and of their squares at 4 sd."""
     n, normal = 200_000, statistics.NormalDist()
     for dtype in DTYPES:
         eps = np.sort(drawn := noise.standard_normal((n,), dtype, 3, "train").astype("float64"))
@@ -194,14 +194,14 @@ def test_all_noise_of_a_training_step_is_made_on_the_device(options):
 
 @pytest.fixture
 def device():
-    """The kernels compiled for the processor; arrays are NumPy's."""
+    """The kernels compiled for the CPU; arrays are NumPy's."""
     noise.kernel_of.cache_clear()
     yield DEVICE
     noise.kernel_of.cache_clear()
 
 
 def require_parity(device):
-    """That both kernels make NumPy's numbers, at each address and from far numbers on."""
+    """Assert that both kernels give NumPy's numbers, at each address and for large offsets."""
     for dtype, bound in DTYPES.items():
         for address, first in itertools.product(ADDRESSES, (0, 5, FAR)):
             found = noise.standard_normal((7, 301), dtype, *address, device, first)

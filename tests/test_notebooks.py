@@ -1,8 +1,8 @@
-"""The notebooks: what is committed is what the sources build, the solutions run clean, students' stubs are refused.
+"""The notebooks: the committed ones are built from the sources, the solutions run, students' stubs are refused.
 
-Catches: a notebook that was edited by hand or not rebuilt, an output that depends on the machine or the backend, a
-warning, a claim in a cell that is no longer so, an exercise without a grader or a grader without an exercise, a name,
-test or link that does not exist. Those marked slow execute notebooks (`make test-all`); `make test` the quickest.
+Catches: a notebook edited by hand or not rebuilt, an output that depends on the machine or the backend, a warning, a
+claim in a cell that no longer holds, an exercise without a grader or a grader without an exercise, and a name, test or
+link that does not exist. Tests marked slow execute all notebooks (`make test-all`); `make test` the quickest one.
 """
 
 import base64
@@ -40,7 +40,7 @@ def name(path):
 
 
 def executions():
-    """Each source; those that take longer than a moment are marked slow."""
+    """All sources; long ones are marked slow."""
     return [pytest.param(path, marks=[] if path.name[:2] in QUICKEST else pytest.mark.slow) for path in SOURCES]
 
 
@@ -119,7 +119,7 @@ def test_names_tests_and_links_in_a_notebook_exist(path):
 
 
 def leads_somewhere(target):
-    """To a file; or to a notebook that is still to be written, which notebooks/README.md then lists as such."""
+    """To a file, or to a planned notebook, which notebooks/README.md then lists as planned."""
     return (build.STUDENTS / target).exists() or f"`{target}` (to come)" in README
 
 
@@ -150,23 +150,23 @@ def require_same_outputs(notebook, expected):
 
 
 def printed(cell):
-    """All that a cell prints; a kernel may send it in one piece or in several."""
+    """The printed output of a cell, which a kernel may send in several pieces."""
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
 def pixels_apart(a, b):
-    """Mean difference of two pictures, of 255."""
+    """Mean absolute difference of two pictures, from 0 to 255."""
     a, b = (np.asarray(Image.open(io.BytesIO(base64.b64decode(x))).convert("L"), dtype=float) for x in (a, b))
     return abs(a - b).mean() if a.shape == b.shape else np.inf
 
 
 def clocks():
-    """Seconds by the wall's clock, and of processor time: what else the machine does can lengthen the first alone."""
+    """Wall-clock and CPU seconds; other load on the machine affects only the first."""
     kernels = os.times()
     return time.perf_counter(), kernels.children_user + kernels.children_system
 
 
-@pytest.mark.xdist_group("solutions")  # in one process, which adds up what they take
+@pytest.mark.xdist_group("solutions")  # in one process, which sums their times
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", executions(), ids=name)
 def test_the_solutions_run_clean_and_as_committed(path):

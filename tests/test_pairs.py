@@ -1,8 +1,8 @@
 """Every forward/backward pair and the whole ELBO against central differences.
 
 Catches: any wrong, missing or transposed gradient; a backward that writes to its arguments or remembers a call; a pair
-that works for (B, .) alone; a pair that only NumPy can run; a new pair that nobody checks; an `out=` that computes
-something else. Does not catch a wrong forward whose backward agrees: test_equations.py and test_autograd.py do.
+that works for (B, .) only, or with NumPy only; a new pair that nobody checks; an `out=` that changes the result. Does
+not catch a wrong forward whose backward agrees: test_equations.py and test_autograd.py do.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 
 BACKENDS = ("numpy", "strict")
 LEADING = {"(B,)": (3,), "(T, B)": (2, 3), "()": (), "(1,)": (1,)}
-# the nonlinear halves of two pairs, that a loop over time calls apart: the whole pair that is made of each
+# the nonlinear halves of two pairs, which a loop over time calls directly: the pair that uses each
 HALVES = {
     "gru_gates_forward": gru.gru_forward,
     "lstm_gates_forward": lstm.lstm_forward,
@@ -119,7 +119,7 @@ def test_gradients_of_the_whole_elbo_equal_numeric_ones_for_more_seeds(seed):
 
 
 def arrays_in(value):
-    """All arrays of a nest of tuples and dicts."""
+    """All arrays in nested tuples and dicts."""
     if isinstance(value, dict):
         value = tuple(value.values())
     return [array for one in value for array in arrays_in(one)] if isinstance(value, tuple) else [value]
@@ -170,7 +170,7 @@ def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name
     assert cells.cell_of(p) is cell and cells.state_width(p) == cell.states * H
 
 
-# the variants that write into given arrays: (plain call, call with out, shapes of what is given as out)
+# variants that write into given arrays: (plain call, call with out, shapes of the arrays in out)
 
 
 def _gru_case(draw):
@@ -287,7 +287,7 @@ def test_lstm_gates_into_given_arrays_equal_the_plain_ones(backend):
 
 # ---- what is promised to be written in place makes no array ---------------------------------------
 
-N = 200_000  # rows: an array of one block, (N, 1), is 1.6 MB, beside which NumPy's own buffers are little
+N = 200_000  # rows: one block, (N, 1), is 1.6 MB, large compared with NumPy's buffers
 
 
 def blocks(*widths):
@@ -307,7 +307,7 @@ def gru_params_into_da():
     return partial(gru.gru_backward_params, gru.GruCache(blocks(2), *blocks(1, 2, 1, 1)), da, out=da)
 
 
-# name: (blocks that the call may hold at once, its results and the rest that the code can't do without, the call)
+# name: (blocks that the call may hold at once, including its results and unavoidable temporaries, the call)
 HELD = {
     "sigmoid": (1, lambda: partial(activations.sigmoid, *blocks(1))),
     "softplus": (1, lambda: partial(activations.softplus, *blocks(1))),

@@ -1,8 +1,8 @@
-"""The tests, tested: mistakes that people make, each planted in the package for a moment, make a named check fail.
+"""Tests of the tests: common mistakes, each planted in the package for a moment, make a named check fail.
 
-A row of PLANTED is (the mistake, how to plant it, the check that must catch it). The same checks pass on the package as
-it is. Where the gradient check alone cannot see a mistake, because forward and backward agree in it, the mistake stands
-in GRADIENT_CHECK_IS_BLIND too, and that is tested: it is why each claim is held from a second side.
+A row of PLANTED is (the mistake, how to plant it, the check that must catch it). The same checks pass on the unchanged
+package. A mistake that the gradient check misses, because forward and backward agree in it, is also in
+GRADIENT_CHECK_IS_BLIND, and that is tested: it is why each claim has a second, independent check.
 """
 
 import sys
@@ -26,7 +26,7 @@ from tinyvrnn.training import loop, optim, parallel
 
 
 def replace(right, wrong):
-    """Plants `wrong` wherever the package holds the function `right`: in modules, and in the tables of functions."""
+    """Plant `wrong` wherever the package refers to the function `right`: in modules and in tables of functions."""
 
     def plant(monkeypatch):
         for module in [m for name, m in sys.modules.items() if name.partition(".")[0] == "tinyvrnn"]:
@@ -169,7 +169,7 @@ pen_head, log_categorical_backward = pen.pen_head_forward, categorical.categoric
 
 
 def gmm_of_weights_not_normalised(x, logits, mu, sigma):
-    """exp(logits) taken for weights as they are. Its gradient, had without softmax, agrees with it."""
+    """exp(logits) used as weights without normalising, with a gradient that agrees."""
     log_p, cache = log_gmm(x, logits, mu, sigma)
     largest = np.max(logits, axis=-1)
     return log_p + largest + np.log(np.exp(logits - largest[..., None]).sum(axis=-1)), cache
@@ -207,7 +207,7 @@ def pen_drawn_without_correlation(noise, logits, mu, sigma, rho, a):
 
 
 def pen_drawn_with_one_uniform(noise, logits, mu, sigma, rho, a):
-    """Component and pen are picked with the same number, so that they depend on each other."""
+    """Component and pen are drawn with the same uniform, so they are dependent."""
     return pen_sample(noise[..., [0, 0, 2, 3]], logits, mu, sigma, rho, a)
 
 
@@ -294,7 +294,7 @@ def gru_that_resets_before_the_product(p, *inputs):
 
 
 def gru_gates_with_u_swapped(a, g, h, out=(None, None, None)):
-    """h' = u n + (1 - u) h: another parameterisation, which no weights of torch's GRU fit."""
+    """h' = u n + (1 - u) h: another parameterisation, incompatible with torch's weights."""
     _, rest = gru_gates(a, g, h, out)
     ru, n, _ = rest
     u = ru[..., h.shape[-1] :]
@@ -320,7 +320,7 @@ lstm_forward, lstm_backward, lstm_slopes = lstm.lstm_forward, lstm.lstm_backward
 
 
 def input_and_forget_swapped(leaves):
-    """The blocks i and f in each other's place."""
+    """The blocks i and f are swapped."""
     H = leaves["b"].shape[0] // 4
     order = np.r_[H : 2 * H, :H, 2 * H : 4 * H]
     return {name: a[..., order] for name, a in leaves.items()}
@@ -361,7 +361,7 @@ sampling_prior, standard_normal = sampling.prior_forward, noise.standard_normal
 
 
 def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, x_in=None):
-    """The prior sees h_t in place of h_{t-1}, and so the x_t that it should foretell."""
+    """The prior gets h_t instead of h_{t-1}, and so the x_t that it should predict."""
     log_p, _, cache = sequence_forward(params, x, eps, likelihood)
     phi_x, _ = mlp.mlp_forward(params["phi_x"], x)
     c = loop_forward(params, phi_x, eps)
@@ -371,7 +371,7 @@ def prior_of_the_state_after(params, x, eps, likelihood, mask=None, state=None, 
 
 
 def target_shifted_by_a_step(params, x, eps, likelihood, mask=None, state=None, x_in=None):
-    """q sees x_t, but the likelihood is that of x_{t-1}."""
+    """q gets x_t, but the likelihood is that of x_{t-1}."""
     _, kl_terms, cache = sequence_forward(params, x, eps, likelihood)
     c = loop_forward(params, mlp.mlp_forward(params["phi_x"], x)[0], eps)
     outputs, _ = schedule.generate_forward(params["generate"], c.phi_z, c.h[:-1], likelihood)
@@ -384,7 +384,7 @@ def gradient_of_the_state_a_step_late(params, c, dphi_z, dh, *rest, **options):
 
 
 def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
-    """The reverse loop is cut into single steps, so that no gradient goes from a step to the one before."""
+    """The reverse loop is cut into single steps, so no gradient passes from a step to the previous one."""
     total = None
     for t in range(len(dh)):
         step = c._replace(state=c.state[t : t + 2], h=c.h[t : t + 2])
@@ -439,7 +439,7 @@ def gradient_that_forgets_beta(right=VRNN.loss_and_grads):
 
 
 def bias_gradients_swapped(right=VRNN.loss_and_grads):
-    """The b and the c of the GRU change places in the flat gradient: a gradient under another leaf's name."""
+    """The b and the c of the GRU are swapped in the flat gradient."""
 
     def wrong(self, *args, **kwargs):
         loss, grads, terms = right(self, *args, **kwargs)
@@ -457,7 +457,7 @@ def sequence_backward_into_its_arguments(params, cache, dlog_p, dkl, likelihood)
 
 
 def means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
-    """Samples are returned, but it is their mean that goes on to the next step."""
+    """Samples are returned, but their mean is fed to the next step."""
     rng, xs = checks.rng(seed), []
     for _ in range(steps):
         (mu_0, sigma_0), _ = sampling.prior_forward(params["prior"], h)
@@ -488,7 +488,7 @@ vae_forward, vae_backward = vae.terms_forward, vae.terms_backward
 
 
 def rnn_that_sees_its_target(params, x, likelihood, state=None, x_in=None):
-    """p(x_t | x_<=t): the prediction is made from h_t, which has seen x_t. Forward and backward agree."""
+    """p(x_t | x_<=t): the prediction is made from h_t, which depends on x_t. Forward and backward agree."""
     _, cache = rnn_forward(params, x, likelihood)
     outputs, predict_cache = rnn.predict_forward(params["predict"], cache.loop.h[1:], likelihood)
     log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
@@ -498,7 +498,7 @@ def rnn_that_sees_its_target(params, x, likelihood, state=None, x_in=None):
 def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood, dstate=None):
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     dh, predict = rnn.predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
-    # dh of h_t reaches back through step t: a last step with nothing to predict takes it in
+    # dh of h_t passes back through step t: an additional last step without a prediction receives it
     zero = np.zeros_like(dh[:1])
     c = cache.loop
     phi_xs, states, hs, *gates = (np.concatenate([a, a[-1:]]) for a in (c.phi_x, c.state, c.h, *c.gates))
@@ -509,7 +509,7 @@ def rnn_that_sees_its_target_backward(params, cache, dlog_p, likelihood, dstate=
 
 
 def rnn_truncated(p, c, dh, dstate=None):
-    """No gradient goes from a step to the one before."""
+    """No gradient passes from a step to the previous one."""
     total, dphi_xs = None, []
     for t in range(len(dh)):
         gates = tuple(kept[t : t + 1] for kept in c.gates)
@@ -531,7 +531,7 @@ def rnn_means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype
 
 
 def prior_twice_as_wide(p, h, right=equations.prior_forward):
-    """N(0, 4 I) in place of N(0, I): a constant has no gradient."""
+    """N(0, 4 I) instead of N(0, I): a constant has no gradient."""
     (mu_0, sigma_0), cache = right(p, h)
     return (mu_0, 2 * sigma_0 if not p else sigma_0), cache
 
@@ -591,7 +591,7 @@ def norm_of_squares(grads):
 
 
 def vae_of_the_mean(params, x, eps, likelihood, x_in=None):
-    """z = mu_z in place of a draw: an autoencoder with a penalty, whose figure is no bound. Backward agrees."""
+    """z = mu_z instead of a draw: an autoencoder with a penalty, whose objective is no bound. Backward agrees."""
     return vae_forward(params, x, 0 * eps, likelihood)
 
 
@@ -607,12 +607,12 @@ def order_from_the_end_of_the_padding(phi_x, mask, right=lookahead.reversed_orde
 
 
 def not_turned(a, order):
-    """The second recurrence reads x forwards, so that q sees no future. Forward and backward agree."""
+    """The backward recurrence reads x forwards, so q depends on no later step. Forward and backward agree."""
     return a
 
 
 def look_ahead_a_step_late(p, phi_x, mask=None):
-    """b_{t+1} in place of b_t: q sees the future, but not x_t."""
+    """b_{t+1} instead of b_t: q depends on the future, but not on x_t."""
     _, cache = look_ahead_forward(p, phi_x, mask)
     return turned(cache.loop.h[:-1], cache.order), cache
 
@@ -645,7 +645,7 @@ def log_ratio_without_density_of_eps_backward(cache, dratio):
 
 
 def log_ratio_backward_with_a_draw_that_stays(cache, dratio):
-    """z is taken as a constant: the path through the draw is lost."""
+    """z is treated as a constant: the gradient through the draw is lost."""
     dmu_z, _, dmu_0, dsigma_0, deps = log_ratio_backward(cache, dratio)
     return 0 * dmu_z, -dratio[..., None] / cache.sigma_z, dmu_0, dsigma_0, deps
 
@@ -681,7 +681,7 @@ def filter_backward_without_ancestors(params, cache, *args, **kwargs):
 
 
 def filter_backward_with_the_last_shares(params, cache, *args, **kwargs):
-    """What was gathered before a resampling is weighed as if there had been none."""
+    """The weights from before a resampling are used as if there had been none."""
     return filter_backward(params, cache._replace(shares=[cache.shares[-1]] * len(cache.shares)), *args, **kwargs)
 
 
@@ -722,7 +722,7 @@ def clipping_after_the_step(monkeypatch):
 
 
 def best_weights_that_alias_the_live_ones(right=loop.train):
-    """`best = model.theta` without a copy: what is put back at the end is what training ended with."""
+    """`best = model.theta` without a copy: the restored weights are the last ones."""
 
     def wrong(model, data, on_epoch, **options):
         last = []
@@ -1153,7 +1153,7 @@ PLANTED = [
     ),
 ]
 
-# mistakes in which forward and backward agree, and the pair whose gradient check passes all the same
+# mistakes in which forward and backward agree, and the pair whose gradient check still passes
 GRADIENT_CHECK_IS_BLIND = [
     ("sigma^2 in place of sigma in the draw", variance_drawn, "reparameterise"),
     ("KL without its -1", replace(kl, kl_without_its_constant), "gaussian KL"),

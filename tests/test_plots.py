@@ -1,6 +1,6 @@
-"""What the pictures show is what they are given: read back from matplotlib's own objects.
+"""The figures show the data they are given: read back from matplotlib's objects.
 
-Catches: validation drawn as training, a term under another's title, a reconstruction that is a deviation.
+Catches: validation drawn as training, a term under another's title, a standard deviation drawn as a reconstruction.
 """
 
 import checks
@@ -11,7 +11,7 @@ from tinyvrnn.runs import plots
 
 
 def records(n=5):
-    """Records whose every number is another."""
+    """Records in which all numbers differ."""
     draw = checks.rng()
     terms = ("elbo", "kl", "log_likelihood")
     return [

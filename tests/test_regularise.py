@@ -1,7 +1,7 @@
-"""Input dropout, weight decay and the recipes that `tinyvrnn train` starts from.
+"""Input dropout, weight decay and the default recipes of `tinyvrnn train`.
 
-Catches: a bound of what the networks saw in place of what was there, a gradient that forgets what was dropped, factors
-that stay after training, workers or chunks that drop something else, a decay of biases or one that Adam divides away.
+Catches: a bound of the dropped-out input instead of the data, a gradient that ignores the dropout mask, dropout that
+stays on after training, workers or chunks with another mask, decay of biases, and decay inside Adam's adaptive step.
 """
 
 import checks
@@ -42,7 +42,7 @@ def case(name, options, **sizes):
 
 @pytest.mark.parametrize("name, options", WAYS)
 def test_to_drop_a_number_is_to_scale_its_row_of_the_first_weights(name, options):
-    """Networks read x_j k_j through W1[j]: with k_j the same at all steps that is W1 scaled by rows, and no dropout."""
+    """Networks get x_j k_j through W1[j]: with k_j constant over steps this is W1 with scaled rows, without dropout."""
     model, x, lengths, given = case(name, options)
     k = np.array([0.0, 1.25, 1.0, 2.0])
     loss, grads, _ = model.loss_and_grads(x, lengths, input_mask=np.broadcast_to(k, x.shape), **given)
@@ -130,7 +130,7 @@ def test_evaluation_drops_nothing():
 
 
 def test_a_step_of_decay_is_beside_the_gradient():
-    """theta - lr w theta - Adam's own step, whatever the size of the gradient."""
+    """theta - lr w theta - Adam's step, for any size of the gradient."""
     theta, g, w = np.array([2.0, -3.0, 0.5]), np.array([1e-3, 5.0, -40.0]), np.array([0.1, 0.1, 0.0])
     plain, decayed = theta.copy(), theta.copy()
     Adam(plain, lr=0.01).step(plain, g)

@@ -1,4 +1,4 @@
-"""Runs survive: what is stopped goes on bit for bit, what is written is whole, and one process writes at a time."""
+"""Runs survive interruptions: a resumed run gives the same bits, files are intact, one process writes at a time."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ from tinyvrnn.training.state import COUNTS, VECTORS
 
 
 def train(model, data, folder=None, stop=None, resume=False, overwrite=False, **options):
-    """Trains, the loop being stopped after so many batches (None: not at all). Returns the records."""
+    """Train, stopping the loop after so many batches (None: never). Returns the records."""
     own, count = loop._Training._batch, [0]
 
     def batch(self, *given):
@@ -82,7 +82,7 @@ def stopped_and_taken_up(folder, data, stops, make, **options):
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_goes_on_bit_for_bit(name, likelihood, workers, tmp_path):
-    """Stopped within an epoch, at the end of one, and at once after going on: 3 batches an epoch, 12 in all."""
+    """Stopped within an epoch, at the end of one, and right after resuming: 3 batches an epoch, 12 in all."""
     data, options = small_data(likelihood), {"workers": workers, "warmup": 2}
     whole = small_model(name, likelihood)
     records = train(whole, data, **options)
@@ -121,7 +121,7 @@ def test_a_run_of_another_kind_goes_on_bit_for_bit(options, tmp_path):
 
 
 def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
-    """The comparison can fail: where Adam has forgotten how many steps it took, the numbers differ."""
+    """The comparison can fail: if Adam loses its step count, the numbers differ."""
     data, whole = small_data("gaussian"), small_model()
     records = train(whole, data)
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +136,7 @@ def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
 
 
 def test_ctrl_c_after_the_last_batch_is_no_interruption(tmp_path):
-    """Of 12 batches; after the end of an epoch before it is."""
+    """Of 12 batches; after the end of an epoch, before it is saved."""
     assert len(train(small_model(), small_data("gaussian"), tmp_path / "last", stop=11)) == 4
     with pytest.raises(KeyboardInterrupt, match="^after step 9; what was saved before is in .*, and --resume "):
         train(small_model(), small_data("gaussian"), tmp_path / "before", stop=8)
@@ -191,11 +191,11 @@ def test_a_long_epoch_is_saved_within(seconds, moments, tmp_path, monkeypatch):
     [
         (
             {"data": small_data("gaussian", seed=1)},
-            "holds a run on small, and small is other data or has changed since",
+            "holds a run on small, but small is different data or has changed since",
         ),
-        ({"model": {"seed": 3}}, "a run with seed = 0, which can't go on with 3"),
-        ({"options": {"batch": 9}}, "a run with batch = 8, which can't go on with 9"),
-        ({"options": {"seed": 9}}, "a run with seed = 0, which can't go on with 9"),
+        ({"model": {"seed": 3}}, "a run with seed = 0, which can't be resumed with 3"),
+        ({"options": {"batch": 9}}, "a run with batch = 8, which can't be resumed with 9"),
+        ({"options": {"seed": 9}}, "a run with seed = 0, which can't be resumed with 9"),
     ],
 )
 def test_another_run_does_not_go_on_here(change, says, tmp_path):
@@ -218,25 +218,25 @@ def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
     assert np.array_equal(one.train.values, other.train.values)
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), one, tmp_path, 4)
-    with pytest.raises(tv.CheckpointError, match="is other data or has changed since"):
+    with pytest.raises(tv.CheckpointError, match="is different data or has changed since"):
         train(small_model(), other, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_a_single_number_that_changed_is_other_data(split, tmp_path, monkeypatch):
-    """In memory all numbers are looked at; of a set on the disk those of some sequences."""
-    monkeypatch.setattr(run_folder, "LOOKED_AT", 1)
+    """In memory all numbers enter the fingerprint; of a memory-mapped set those of some sequences."""
+    monkeypatch.setattr(run_folder, "FINGERPRINTED", 1)
     splits = {name: list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")}
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), small_data("gaussian"), tmp_path, 4)
     splits[split][3] = splits[split][3] + 1e-6
     data = tv.Data.from_sequences("small", *splits.values(), standardise=False)
-    with pytest.raises(tv.CheckpointError, match="is other data or has changed since"):
+    with pytest.raises(tv.CheckpointError, match="is different data or has changed since"):
         train(small_model(), data, tmp_path, resume=True)
 
 
 def stopped_and_changed(folder, change):
-    """A run that was stopped after 4 batches, and change(manifest, arrays) of what it goes on from."""
+    """A run stopped after 4 batches, with change(manifest, arrays) applied to its resume.npz."""
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), small_data("gaussian"), folder, 4)
     path, names = folder / "resume.npz", (*VECTORS, "mean", "std")
@@ -262,8 +262,8 @@ def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_pat
 @pytest.mark.parametrize(
     "change, says",
     [
-        (lambda options: options.pop("weight_decay"), "weight_decay = None, which can't go on with 0.0"),
-        (lambda options: options.update(colour=1), "colour = 1, which can't go on with None"),
+        (lambda options: options.pop("weight_decay"), "weight_decay = None, which can't be resumed with 0.0"),
+        (lambda options: options.update(colour=1), "colour = 1, which can't be resumed with None"),
     ],
 )
 def test_options_that_one_of_two_versions_does_not_know_are_no_agreement(change, says, tmp_path):
@@ -300,7 +300,7 @@ def test_a_state_that_no_run_has_saved_is_refused(change, tmp_path):
 
 
 def test_a_state_at_its_limits_goes_on(tmp_path):
-    """Counts of 0, a norm that no number is, whole numbers in records, and more records than a checkpoint's MiB."""
+    """Counts of 0, a norm that is not a number, integers in records, and more records than 1 MiB."""
     long = [record_of(epoch) | {"grad_norm": None} for epoch in range(1, 7001)]
     changes = {"stale": 0, "skipped": 0, "best_step": 0, "records": long}
     stopped_and_changed(tmp_path, lambda manifest, arrays: manifest["counts"].update(changes))
@@ -328,7 +328,7 @@ def test_config_toml_says_what_decides_the_run(tmp_path):
 
 
 def test_the_checkpoint_holds_the_best_weights_also_where_a_run_goes_on_from_others(tmp_path):
-    """And says what they were trained on; it is written when there are better ones, and when a run goes on."""
+    """It also names the training data; it is written for better weights, and when a run is resumed."""
     data, file = replace(small_data("gaussian"), origin="/set.npz"), tmp_path / "checkpoint.npz"
     for resume in (False, True):
         model = small_model()
@@ -361,7 +361,7 @@ def test_a_state_saves_all_that_it_holds():
 
 
 def test_only_a_better_bound_is_the_best():
-    """The same one again is no better; what is no number is none."""
+    """An equal bound is not better; nor is NaN."""
     state = loop.State(model := small_model(), loop.Adam(model.theta))
     first = model.theta.copy()
     found = []
@@ -398,7 +398,7 @@ def test_a_run_stays_where_it_was_made(tmp_path, monkeypatch):
 
 
 def test_overwriting_takes_away_what_the_old_run_left(tmp_path):
-    """Stopped within the first epoch: no picture and no checkpoint of the old run may pass for the new one's."""
+    """Stopped within the first epoch: no picture and no checkpoint of the old run may remain."""
     train(small_model(), small_data("gaussian"), tmp_path)
     (tmp_path / "curves.png").write_text("old")
     with pytest.raises(KeyboardInterrupt):
@@ -427,7 +427,7 @@ def test_an_older_runs_folder_can_not_go_on(tmp_path):
 
 
 def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup takes away
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup removes it
     with loop.Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.noted
@@ -435,12 +435,12 @@ def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-    assert capsys.readouterr().err == "Stopping after this batch; Ctrl-C once more stops at once.\n"
+    assert capsys.readouterr().err == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *given: None], ids=["ignored", "own"])
 def test_a_ctrl_c_that_is_not_pythons_own_is_left_as_it_is(handler):
-    """nohup has it ignored; a program of one's own may handle it."""
+    """nohup ignores the signal; a user's program may handle it."""
     before = signal.signal(signal.SIGINT, handler)
     try:
         with loop.Interrupt() as interrupt:
@@ -468,7 +468,7 @@ def start(folder, *more):
 
 
 def finish(process):
-    """The exit code of a process; what it says on standard error must be nothing then, or it was killed."""
+    """The exit code of a process; its standard error must be empty unless it was killed."""
     _, err = process.communicate()
     assert process.returncode < 0 or err == "", err
     return process.returncode
@@ -484,7 +484,7 @@ def wait_for(process, line):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert finish(start(tmp_path / "whole")) == 0
     process = start(tmp_path / "run")
-    wait_for(process, "epoch 1")  # of 20: on a busy machine some more go by
+    wait_for(process, "epoch 1")  # of 20; a busy machine may finish some more
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130 and err.startswith("Stopping after this batch") and err.count("\n") == 2
@@ -505,7 +505,7 @@ def assert_same_checkpoints(folder, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_run_killed_at_random_moments_goes_on(seed, tmp_path):
-    """SIGKILL, up to six times, at any moment from the start of the process on."""
+    """SIGKILL, up to six times, at random moments from the start of the process."""
     rng = random.Random(seed)
     assert finish(start(tmp_path / "whole")) == 0
     for _ in range(6):
@@ -520,9 +520,9 @@ def test_a_run_killed_at_random_moments_goes_on(seed, tmp_path):
 
 
 def kills(folder, every):
-    """What `tests/kills.py` found after each kill."""
+    """The state that `tests/kills.py` found after each kill."""
     script = Path(__file__).with_name("kills.py")
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # a fork takes no threads along
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # threads do not survive a fork
     words = [sys.executable, str(script), str(folder), str(every)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -530,7 +530,7 @@ def kills(folder, every):
 
 
 def assert_nothing_is_lost(results):
-    """The old or the new; only in a folder that was empty may there be nothing yet."""
+    """The old or the new state; nothing only in a folder that was empty."""
     for result in results:
         seen, was_empty = result["found"], result["folder was empty"]
         assert seen["resume"] in (("nothing", "old", "new") if was_empty else ("old", "new")), result
@@ -557,7 +557,7 @@ def test_no_kill_while_writing_loses_anything(tmp_path):
 
 @pytest.fixture
 def kept(tmp_path):
-    """A run that has kept one epoch, still entered, and its state."""
+    """A run that has saved one epoch, still entered, and its state."""
     model, data = small_model(), small_data("gaussian")
     with Run(tmp_path / "run") as run:
         state = loop.State(model, loop.Adam(model.theta))
@@ -585,7 +585,7 @@ def test_a_full_disk_keeps_the_old_and_says_so(kept, monkeypatch):
     run, state = kept
     one_more_epoch(state)
     monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
-    with pytest.raises(tv.CheckpointError, match="resume.npz: No space left on device; what was saved before is whole"):
+    with pytest.raises(tv.CheckpointError, match="resume.npz: No space left on device; the last save is intact"):
         run.keep(state)
     assert_the_old_is_whole(run, state)
     monkeypatch.undo()
@@ -599,7 +599,7 @@ def test_a_disk_that_fills_within_a_file_keeps_the_old(kept):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(tv.CheckpointError, match="resume.npz: File too large; what was saved before is whole"):
+        with pytest.raises(tv.CheckpointError, match="resume.npz: File too large; the last save is intact"):
             run.keep(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -607,7 +607,7 @@ def test_a_disk_that_fills_within_a_file_keeps_the_old(kept):
 
 
 def test_a_folder_that_turns_read_only_keeps_the_old():
-    """As another user where this one is root, who may write everywhere."""
+    """As another user if this one is root, who can write everywhere."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         with a_user_without_rights():
@@ -619,7 +619,7 @@ def test_a_folder_that_turns_read_only_keeps_the_old():
                 run.keep(state)
                 one_more_epoch(state)
                 run.folder.chmod(0o555)
-                with pytest.raises(tv.CheckpointError, match="Permission denied; what was saved before is whole"):
+                with pytest.raises(tv.CheckpointError, match="Permission denied; the last save is intact"):
                     run.keep(state)
                 assert_the_old_is_whole(run, state)
                 run.folder.chmod(0o755)
@@ -655,7 +655,7 @@ def test_records_that_can_not_be_written_are_named(kept):
     one_more_epoch(state)
     (run.folder / "metrics.jsonl").unlink()
     (run.folder / "metrics.jsonl").mkdir()
-    says = f"Cannot go on writing into {run.folder}: Is a directory; what was saved before is whole: mend that, and go"
+    says = f"Cannot continue writing into {run.folder}: Is a directory; the last save is intact: fix the cause, then "
     with pytest.raises(tv.CheckpointError, match=says):
         run.keep(state)
 
@@ -676,7 +676,7 @@ def test_a_picture_is_whole_or_not_there_and_says_so(kept, monkeypatch):
     assert imread(run.folder / "curves.png").shape == (100, 50, 4)
     before = (run.folder / "curves.png").read_bytes()
     monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
-    says = f"Cannot write curves.png into {run.folder}: No space left on device; the weights and records are whole.$"
+    says = f"Cannot write curves.png into {run.folder}: No space left on device; the weights and records are intact.$"
     with pytest.raises(tv.CheckpointError, match=says):
         run.picture("curves.png", figure)
     assert (run.folder / "curves.png").read_bytes() == before
@@ -700,7 +700,7 @@ def test_a_second_process_is_refused_with_the_id_of_the_first(tmp_path):
     for second in [start(tmp_path / "run", *more) for more in ([], ["--resume"], ["--overwrite"])]:
         _, err = second.communicate()
         assert second.returncode == 2 and err.count("\n") == 1
-        assert f"is in use by the process {process.pid} on " in err and "wait for its end" in err
+        assert f"is in use by the process {process.pid} on " in err and "wait until it ends" in err
     process.kill()
     finish(process)
 
@@ -718,24 +718,26 @@ def test_a_lock_that_was_removed_is_taken_again(removed, tmp_path):
     assert not (run.folder / ".lock").exists() and run.can_go_on
 
 
-@pytest.mark.parametrize("marker, says", [("", "nobody known"), ("7\nnode-3\n1\n", "the process 7 on node-3")])
+@pytest.mark.parametrize("marker, says", [("", "an unknown process"), ("7\nnode-3\n1\n", "the process 7 on node-3")])
 def test_a_lock_of_nobody_here_says_what_to_delete(marker, says, tmp_path):
     (tmp_path / ".lock").write_text(marker)
-    with pytest.raises(tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process is no more"):
+    with pytest.raises(
+        tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process no longer exists"
+    ):
         Run(tmp_path).__enter__()
 
 
 @pytest.mark.parametrize(
     "marker, says",
     [
-        (None, "nobody known"),
+        (None, "an unknown process"),
         (b"\xff\xfe\n", "the process \ufffd\ufffd on :"),
         (f"{os.getpid()}\nhere\n".encode(), "another Run of this process:"),
     ],
     ids=["none", "rubbish", "own"],
 )
 def test_whatever_a_lock_holds_is_said_in_a_sentence(marker, says, tmp_path, monkeypatch):
-    """Also where it went in the moment before it was read."""
+    """Also if it is removed just before it is read."""
 
     def refuse(self, timeout):
         raise Timeout(self.lock_file)

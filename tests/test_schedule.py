@@ -1,8 +1,8 @@
-"""The batched schedule and the model around it: against the literal steps, and against what must not matter.
+"""The batched schedule and the model around it: against the step-by-step one, and invariances.
 
-Catches: a step too early or too late in either loop, a gradient lost between the loop and what is batched, padding that
-counts, sequences that mix, a mean over the wrong thing, noise that is fresh where it must repeat (or the reverse), a
-backward that writes to its cache, overflow at extremes, theta and its views falling apart.
+Catches: a step too early or too late in either loop, a gradient lost between the loop and the batched part, padding
+that counts, sequences that mix, a mean over the wrong axis, noise that is fresh where it must repeat (or the reverse),
+a backward that writes to its cache, overflow at extremes, theta and its views getting out of sync.
 """
 
 import checks
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @both
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_model_of_these_tests_has_no_leaf_without_a_gradient(likelihood, layers):
-    """Rectifiers that are off would make every comparison of gradients 0 = 0."""
+    """With dead rectifiers every comparison of gradients would be 0 = 0."""
     model, *given = checks.small(likelihood, layers=layers)
     _, grads, _ = model.loss_and_grads(*given, beta=0.7)
     for name, gradient in leaves(views(grads, model.shapes)):
@@ -199,7 +199,7 @@ def test_noise_is_the_same_in_each_call_of_elbo():
 
 
 def test_noise_that_is_drawn_is_standard_normal():
-    """Seen through a posterior of mean 0 and deviation about 1: its loop's z is eps, nearly."""
+    """Observed with a posterior of mean 0 and standard deviation about 1, so that z is nearly eps."""
     model = tv.VRNN(x_dim=1, h_dim=1, z_dim=2, dtype="float64")
     model.theta[...] = 0
     model.params["infer"]["b_out"][2:] = np.log(np.expm1(1 - 1e-4))
@@ -281,7 +281,7 @@ def test_views_cover_the_vector_once_in_order():
 
 @both
 def test_gradients_are_arranged_as_theta(likelihood):
-    """The stretch of the flat gradient under a leaf's name is what the literal steps call by that name."""
+    """The part of the flat gradient under a leaf's name equals the leaf of that name in the step-by-step schedule."""
     model, x, _, eps = checks.small(likelihood)
     *_, caches = stepwise.sequence_forward(model.params, x, eps, model.likelihood)
     weight = np.full(x.shape[:2], 1 / x.shape[1])

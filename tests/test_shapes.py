@@ -1,8 +1,8 @@
-"""Shapes and layouts that people bring: the plain array's result, bit for bit, or a sentence that says what is wrong.
+"""Unusual shapes and layouts: the same result as for the plain array, bit for bit, or a sentence on what is wrong.
 
 Catches: an axis of length 1 that broadcasts where it must not, a sequence of one step next to a long one, a result that
-depends on where the numbers lie in memory, a write into what was given, a dtype that turns float32 into float64, and an
-array that is no sequence and is taken for one.
+depends on the memory layout, a write into an argument, a dtype that turns float32 into float64, and an array taken for
+a sequence that is none.
 """
 
 import checks
@@ -42,7 +42,7 @@ def read_only(a):
 
 
 def every_second(a):
-    """The same numbers with others between them, as a column of a wider table has."""
+    """The same numbers with gaps between them, as in a column of a wider table."""
     wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), 7, a.dtype)
     wide[..., ::2] = a
     return wide[..., ::2]
@@ -63,7 +63,7 @@ layouts = st.sampled_from(sorted(LAYOUTS))
 
 
 def given_of(likelihood, backend="numpy", **options):
-    """A float32 model and what its functions take: x, lengths, eps, eps of 3 particles, uniforms, factors, a state."""
+    """A float32 model and arguments: x, lengths, eps, eps of 3 particles, uniforms, a dropout mask, a state."""
     model, x, lengths, eps = checks.small(likelihood, backend, dtype="float32", **options)
     draw = checks.rng(3)
     arrays = {"x": x, "eps": eps, "keep": (x > 0.3).astype("float32")}
@@ -79,7 +79,7 @@ def has_state(model):
 
 
 def calls_of(model):
-    """name -> function of (the arrays of given_of, lengths): all that takes a user's arrays."""
+    """name -> function of (the arrays of given_of, lengths): everything that takes a user's arrays."""
     on_device = model.backend.asarray
     calls = {
         "loss_and_grads": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], 0.7),
@@ -124,7 +124,7 @@ def bits(results):
     lengths=st.lists(st.sampled_from([1, 2, 12]), min_size=4, max_size=4),
 )
 def test_any_shape_has_the_loss_of_the_plain_rewrite(options, likelihood, sizes, lengths):
-    """All axes from 1 on, a single step beside twelve; and the gradient is the loss's slope in a random direction."""
+    """All axes from length 1, a single step beside twelve; the gradient is the loss's slope in a random direction."""
     options = VARIANTS[options]
     taken = {"rnn": ("z_dim",), "vae": ("h_dim",)}.get(options.get("model"), ())
     taken += ("x_dim",) if likelihood == "pen" else ()
@@ -161,7 +161,7 @@ def test_one_step_of_one_sequence_of_one_latent_goes_through_everything(options,
 
 @every
 def test_a_step_beside_a_long_sequence_is_that_step_alone(options):
-    """Lengths 1 and 200 in one batch, in everything that is said of each sequence."""
+    """Lengths 1 and 200 in one batch, in every result for each sequence."""
     model, x, _, eps = checks.small("gaussian", T=200, B=3, **options)
     together, alone = model.parts(x, [200, 1, 1], eps), model.parts(x[:1, 1:2], None, eps[:1, 1:2])
     checks.assert_close([p[1] for p in together], [p[0] for p in alone], 1e-12, "parts")
@@ -196,7 +196,7 @@ def test_no_layout_changes_a_bit_or_is_written_to(options, likelihood, backend, 
 
 @every
 def test_products_of_some_size_sum_in_the_same_order(options):
-    """Where BLAS takes its blocks: a small product happens to be the same in any layout."""
+    """At sizes that BLAS computes in blocks; a small product happens to be the same in any layout."""
     model, arrays, lengths = given_of("gaussian", **options, T=20, B=7, x_dim=33)
     for name, call in calls_of(model).items():
         expected = bits(call(arrays, lengths))
@@ -207,7 +207,7 @@ def test_products_of_some_size_sum_in_the_same_order(options):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
 def test_no_layout_changes_a_pair(name, layout):
-    """To rounding, as a product's order of summation is BLAS's own; nothing that was given is written to."""
+    """Up to rounding, since BLAS chooses the order of summation; no argument is written to."""
     pair, lay = all_pairs.PAIRS[name], LAYOUTS[layout]
     p, inputs = all_pairs.draw(pair, leading=(2, 3))
     results = []

@@ -1,6 +1,6 @@
-"""Files from strangers: whatever is in one, it is read right or refused in one sentence, soon and in little memory.
+"""Untrusted files: any file is read correctly or refused in one sentence, quickly and in little memory.
 
-The files come from tests/fuzz/; `make fuzz` tries the same for minutes. TRIES says how many, for docs/testing.md.
+The files come from tests/fuzz/; `make fuzz` tries the same for minutes. docs/testing.md states the numbers in TRIES.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ TRIES = {"flips": 2000, "mutations": 300, "mutations, slow": 5_000}
 SLOW = pytest.mark.slow
 ALL = [pytest.param(name, marks=[SLOW] * (name == "mat")) for name in TARGETS]  # a fork for each .mat
 FACTORS = dict.fromkeys(("json", "pickle", "xml"), 64)  # bytes of memory for a byte of a file
-READ_WHEN_CUT = ("csv", "xml")  # a .csv of fewer lines is one, and an .xml without its last newline
+READ_WHEN_CUT = ("csv", "xml")  # a .csv with fewer lines is valid, and an .xml without its last newline
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 
 
@@ -64,7 +64,7 @@ def test_cut_at_any_length_it_is_refused(tmp_path, name):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ALL)
 def test_with_any_wrong_byte_it_is_the_same_or_refused(tmp_path, name):
-    """Or, where no sum is kept of the bytes, other data of the right form."""
+    """Or, in formats without a checksum, other data of the right form."""
     target = TARGETS[name]
     whole = target.make()
     genuine, refused = attempt(target, tmp_path, whole), 0
@@ -104,8 +104,8 @@ def test_a_file_that_would_become_too_large_is_not_read(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     path.touch()
     most = MEMORY // (64 if ending in FACTORS else 8)
-    os.truncate(path, most + 1)  # of zeros, which take up no place
-    refused(path, f"a.{ending} is of more than {most:,} bytes, the most that .*save it as .npz")
+    os.truncate(path, most + 1)  # zeros in a sparse file
+    refused(path, f"a.{ending} has more than {most:,} bytes, the limit for .*save it as .npz")
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_a_bomb_takes_up_no_more_than_the_limit(tmp_path, monkeypatch, name):
 
 @LINUX
 def test_what_reads_a_mat_may_allocate_no_more_than_the_limit(tmp_path, monkeypatch):
-    """The limit is that of the process: what a small file takes up fits, and does not where there is less."""
+    """The limit applies to the process: a small file fits, but not with a lower limit."""
     path = targets.write(TARGETS["mat"], tmp_path)
     assert len(read_sequences(path)) == 4
     monkeypatch.setattr(targets.pianoroll, "MEMORY", 2**26)
-    refused(path, "a.mat can't be read, being damaged")
+    refused(path, "a.mat can't be read and may be damaged")
 
 
 # ---- right, or refused: whatever the shapes, dtypes and orders ------------------------------------------------------
@@ -204,7 +204,7 @@ EXAMPLES = settings(
     derandomize=True,
     max_examples=100,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # a folder for all examples is what is wanted
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # all examples may share a folder
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -359,7 +359,7 @@ def test_any_bytes(tmp_path, name, content):
 
 @pytest.mark.parametrize("form", ["npy", "npz"])
 def test_a_large_file_with_a_wrong_byte(tmp_path, monkeypatch, capsys, form):
-    """What is memory-mapped is held against the file like what is read, and unpacked only when its header fits."""
+    """Memory-mapped arrays are checked against the file too, and unpacked only if their headers fit."""
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "LARGE", 0)
     target = TARGETS[form]
@@ -381,7 +381,7 @@ def test_a_large_file_with_a_wrong_byte(tmp_path, monkeypatch, capsys, form):
 
 
 class Payload:
-    """What leaves a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -392,7 +392,7 @@ class Payload:
 
 @pytest.mark.parametrize("form", ["npy", "npz", "npz beside", "checkpoint", "mat", "pickle"])
 def test_a_payload_leaves_no_trace(tmp_path, form):
-    """Python's own reader runs it; none of these do."""
+    """Python's unpickler runs it; none of these readers does."""
     trace = tmp_path / "was-here"
     objects = np.array([Payload(trace)], dtype=object)
     stored = bytes_of(np.save, objects)
@@ -417,7 +417,7 @@ def test_a_payload_leaves_no_trace(tmp_path, form):
 @pytest.mark.parametrize("name", ["../x.npy", "/tmp/x.npy", "a/../../x.npy", "..\\x.npy", "C:x.npy"])
 @pytest.mark.parametrize("large", [0, 2**28])
 def test_a_name_in_an_archive_is_no_path(tmp_path, monkeypatch, name, large):
-    """Such a member is not looked at, and the others are read as if it were not there."""
+    """Such a member is ignored, and the others are read."""
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(arrays, "LARGE", large)
     (tmp_path / "a").mkdir()
@@ -467,7 +467,7 @@ def test_the_program_too(tmp_path):
 
 
 def test_a_checkpoint_of_version_1_is_read_with_the_same_bits(tmp_path):
-    """Kept as it was written by the first release; tests/checkpoints/make.py made it, and says what is in it."""
+    """A file written by the first release with tests/checkpoints/make.py, which describes its content."""
     model = tv.load(make_version_1.FOLDER)
     assert hashlib.sha256((make_version_1.FOLDER / checkpoint.FILE).read_bytes()).hexdigest() == make_version_1.SHA256
     assert np.array_equal(model.theta, make_version_1.theta(model.theta.size)) and model.theta.dtype == np.float32
@@ -480,17 +480,17 @@ def test_a_checkpoint_of_version_1_is_read_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     "version, message",
     [
-        (99, "of version 99, this tinyvrnn reads up to [0-9]+: install a newer one"),
-        (10**30, "of version 1000.*: install a newer one"),
-        (0, "of version 0, which no tinyvrnn has written: train again or restore a copy"),
-        (-1, "of version -1, which no"),
-        ("1", "of version '1', which no"),
-        (1.0, "of version 1.0, which no"),
-        (True, "of version True, which no"),
-        (None, "of version None, which no"),
-        ([1], r"of version \[1\], which no"),
-        ({}, "of version {}, which no"),
-        ("9" * 5000, "of version '999999"),
+        (99, "has version 99, but this tinyvrnn reads up to [0-9]+: install a newer one"),
+        (10**30, "has version 1000.*: install a newer one"),
+        (0, "has the invalid version 0: train again or restore a copy"),
+        (-1, "has the invalid version -1:"),
+        ("1", "has the invalid version '1':"),
+        (1.0, "has the invalid version 1.0:"),
+        (True, "has the invalid version True:"),
+        (None, "has the invalid version None:"),
+        ([1], r"has the invalid version \[1\]:"),
+        ({}, "has the invalid version {}:"),
+        ("9" * 5000, "has the invalid version '999999"),
     ],
 )
 def test_a_version_that_is_not_known_says_what_to_do(tmp_path, version, message):

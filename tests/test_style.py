@@ -1,4 +1,4 @@
-"""Style: ruff finds nothing to say (`make lint`), so that reviews need not."""
+"""Style: `ruff check` finds nothing (`make lint`)."""
 
 import shutil
 import subprocess

@@ -1,8 +1,8 @@
-"""Grading a folder of submissions, as an instructor calls it: points, remarks, the table, exit codes.
+"""Grading a folder of submissions, as an instructor does: points, remarks, the table, exit codes.
 
-Catches: points for a check that failed, is gone, was rewritten or replaced; one student's notebook (missing, damaged,
-raising, endless, deadly) that stops or zeroes the others; a student who is left out; half a table; the instructor's own
-progress counted up.
+Catches: points for a check that failed, is missing, was rewritten or replaced; one student's notebook (missing,
+damaged, raising, endless, deadly) that stops the others or takes their points; an omitted student; half a table; a
+change of the instructor's own progress.
 """
 
 import csv
@@ -34,7 +34,7 @@ def notebook(answer="...", prediction="prediction = None", checks=CHECKS, extra=
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the notebook that was handed out, in which a student's is put by put(student, notebook)."""
+    """A folder with the original notebook; put(student, notebook) adds a student's."""
     monkeypatch.setenv("TINYVRNN_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     nbformat.write(notebook("def my_softplus_backward(a, dy):\n    ..."), tmp_path / NAME)
@@ -51,7 +51,7 @@ def place(tmp_path, monkeypatch):
 
 
 def graded(capsys, *options):
-    """What the command prints, by student, and the rows of its table."""
+    """The command's output by student, and the rows of its table."""
     assert cli.main(["course", "grade", NAME, "submissions", *options]) == 0
     out, err = capsys.readouterr()
     assert err == ""

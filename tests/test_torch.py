@@ -1,7 +1,7 @@
-"""The GRU, the LSTM and the distributions against torch, where torch is installed (it is no requirement of the tests).
+"""The GRU, the LSTM and the distributions against torch, if torch is installed (the tests do not require it).
 
-Catches: a GRU or an LSTM that is not the one of torch and cuDNN, so that weights could not be compared; a density, a KL
-or a gradient that another library disagrees with.
+Catches: a GRU or an LSTM other than torch's and cuDNN's, so that weights could not be compared; a density, a KL or a
+gradient that differs from another library's.
 """
 
 import checks

@@ -1,4 +1,4 @@
-"""Training: the optimiser against its formula, the loop's bookkeeping, workers against one, the best weights."""
+"""Training: the optimiser against its formula, the loop's records, several workers against one, the best weights."""
 
 import json
 import math
@@ -92,7 +92,7 @@ def test_clipping_leaves_a_gradient_of_zeros_and_one_of_exactly_the_norm():
     assert clip_by_global_norm(g, 1.0) == 0 and g.tolist() == [0, 0, 0]
     g = np.array([3e8, -4e8])
     assert clip_by_global_norm(g, 5e8) == 5e8 and g.tolist() == [3e8, -4e8]
-    g = np.array([3e-13, -4e-13])  # a norm below what keeps 0 / 0 away
+    g = np.array([3e-13, -4e-13])  # a norm below the 1e-12 that prevents 0 / 0
     clip_by_global_norm(g, 1.0)
     assert g.tolist() == [3e-13, -4e-13]
     g = np.array([3e-9, -4e-9])
@@ -259,7 +259,7 @@ def test_blas_has_the_threads_of_the_split_and_then_those_of_before(threads):
 
 
 class Recorder:
-    """In the place of a model: hands back what it is given, with numbers that tell the slices apart."""
+    """A stub model: returns its arguments, with numbers that identify the slices."""
 
     def __init__(self):
         self.calls = []
@@ -300,7 +300,7 @@ def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, with_s
 
 
 def test_the_model_keeps_the_best_weights_as_a_copy(digits8):
-    """A rate that ruins the model in the later epochs: what stays is the best epoch's, not the last one's."""
+    """A learning rate that ruins the model in later epochs: the best epoch's weights are restored, not the last."""
     model, kept = small(digits8), {}
 
     def on_epoch(record, is_best):
@@ -360,7 +360,7 @@ def test_training_on_strict_gives_what_numpy_gives(options, digits8):
 
 
 def test_a_training_step_stays_on_the_device(digits8):
-    """Per step: x goes in, the loss comes out as a scalar; the rest is fetched once an epoch."""
+    """Each step transfers x to the device and the loss, a scalar, back; the rest is fetched once an epoch."""
     few = tv.Data.from_sequences("few", digits8.train[:64], digits8.valid[:2], digits8.test[:2])
     counted = []
     for epochs in (1, 2):
@@ -464,7 +464,7 @@ def test_options_that_do_not_suit_the_model_are_refused(model, options, says):
 
 
 def test_options_are_described_by_what_is_on():
-    """One line: how long, then each option; those that are off and change nothing are left out."""
+    """One line: duration, then each option; options that are off are omitted."""
     usual = "batch 64, lr 0.002, warmup 0, clip 50.0, dropout 0.0, weight_decay 0.0, patience 20, seed 0, workers auto"
     assert Options(epochs=3).describe() == f"training: 3 epochs, {usual}, bound elbo, particles 1"
     more = Options(minutes=0.5, chunk=7, recompute=True, skip_nonfinite=2).describe()
@@ -495,7 +495,7 @@ def test_records_are_plain_json(digits8):
 
 @pytest.mark.parametrize("bound", ["elbo", "iwae"])
 def test_a_record_holds_what_the_epoch_was(bound, monkeypatch):
-    """With a rate that changes nothing: the sums of three batches with the noise at their steps, and their numbers."""
+    """With a learning rate that changes nothing: sums over three batches with the noise of their steps, and counts."""
     data, model = small_data("gaussian"), small_model()
     options = {"epochs": 2, "batch": 8, "seed": 3, "warmup": 4, "lr": 1e-30, "workers": 1}
     options |= {"bound": "iwae", "particles": 2} if bound == "iwae" else {}
@@ -594,7 +594,7 @@ def test_a_short_run_on_digits_beats_the_baselines():
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
 def test_workers_agree_on_bounds_of_several_particles(bound, digits8):
     model = small(digits8, dtype="float64")
-    model.theta *= 1.5  # or the particles would be too alike to be resampled
+    model.theta *= 1.5  # makes the particles differ enough to be resampled
     x, _ = pad(digits8.train[:10], dtype="float64")
     lengths = np.array([8, 3, 1, 5, 8, 2, 7, 8, 4, 6])
     rng = np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""The VRNN-I, the LSTM and the posteriors, by the routes that hold the VRNN.
+"""The VRNN-I, the LSTM and the posteriors, by the same routes as the VRNN.
 
-Catches: a prior that is not N(0, I), the LSTM's memory where its h belongs, a state lost on the way, particles weighed
-or samples drawn by another model, a schedule that differs; a second recurrence that starts in the padding, or stands a
-step too early or too late.
+Catches: a prior that is not N(0, I), the LSTM's memory instead of its h, a state lost on the way, particles weighted or
+samples drawn by another model, a schedule that differs; a backward recurrence that starts in the padding, or is a step
+too early or too late.
 """
 
 import checks
@@ -128,7 +128,7 @@ def test_bounds_of_particles_equal_the_plain_rewrite(options, bound):
 
 @pytest.mark.parametrize(
     "options",
-    [  # this one has both that are new; the others are held by the plain rewrite too
+    [  # this one combines both variants; the plain rewrite covers the others too
         pytest.param(options, id=name, marks=[] if name == "smoothing, lstm" else pytest.mark.slow)
         for name, options in VARIANTS.items()
     ],
@@ -225,7 +225,7 @@ def test_what_a_posterior_sees_of_a_sequence():
 
 
 def test_two_posteriors_of_one_model_estimate_the_same_evidence(n=40_000):
-    """p(x) has no posterior in it: the means of exp(IWAE-4) and exp(FIVO-4) agree within four standard errors."""
+    """p(x) does not depend on the posterior: the means of exp(IWAE-4) and exp(FIVO-4) agree to four standard errors."""
     filtering, x, *_ = checks.small(T=3, scale=0.25)
     smoothing, *_ = checks.small(T=3, scale=0.25, posterior="smoothing", seed=1)
     for group in ("phi_x", "phi_z", "prior", "generate", "recur"):

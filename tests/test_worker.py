@@ -1,7 +1,7 @@
-"""Processes that compute slices (training/worker.py): the same bits with them as without, whatever happens to them.
+"""Worker processes that compute slices (training/worker.py): the same bits with them as without, whatever happens.
 
-Catches: a worker that computes something else, or nothing while nobody notices; an answer that is taken for that to a
-later question; a process or a file that is left behind; training that hangs or fails as a worker ended.
+Catches: a worker that computes something else, or silently nothing; an answer taken for that to a later request; a
+leftover process or file; training that hangs or fails because a worker ended.
 """
 
 import io
@@ -26,7 +26,7 @@ from tinyvrnn.training.parallel import Workers
 
 @pytest.fixture
 def nobody_rests(monkeypatch):
-    """Workers of a test are started by it, and end with it."""
+    """Each test starts its own workers and ends them."""
     resting = []
     monkeypatch.setattr(worker, "_resting", resting)
     yield
@@ -43,7 +43,7 @@ def one():
 
 @pytest.fixture
 def ctrl_c():
-    """`serve` ignores it; what comes after the test does not."""
+    """Restore SIGINT, which `serve` ignores."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
@@ -130,7 +130,7 @@ def plan_of(model, folder):
 
 
 class OwnModel(tv.VRNN):
-    """A model that a user wrote; no other process knows it."""
+    """A user's model class, which a worker cannot rebuild."""
 
 
 def test_what_a_user_changed_is_computed_here(one, monkeypatch):
@@ -318,7 +318,7 @@ def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
     code = """if True:
         import os, warnings
         from tinyvrnn.training import worker
-        warnings.simplefilter("ignore")  # that there are threads, of BLAS
+        warnings.simplefilter("ignore")  # Python warns of a fork with threads, here BLAS's
         worker.dismiss(worker.hire())
         pid = os.fork()
         assert len(worker._resting) == (pid > 0), worker._resting
@@ -331,7 +331,7 @@ def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="asks /proc what runs")
 def test_no_process_and_no_file_stays(tmp_path):
-    """A process that trains with a worker and is killed: the worker ends too, and the shared file has no name."""
+    """A process that trains with a worker is killed: the worker ends too, and the shared file is unlinked."""
     code = """if True:
         import sys, numpy as np, tinyvrnn as tv
         from tinyvrnn.models.batch import Batch, Objective
@@ -356,7 +356,7 @@ def test_no_process_and_no_file_stays(tmp_path):
 
 
 def is_there(pid):
-    """Whether a process runs; one that has ended, and waits for somebody to ask how, does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rpartition(")")[2].split()[0] != "Z"
@@ -365,7 +365,7 @@ def is_there(pid):
 
 
 class Broken(io.BytesIO):
-    """A pipe that nobody reads any more."""
+    """A pipe without a reader."""
 
     def write(self, _):
         raise BrokenPipeError
@@ -446,7 +446,7 @@ def test_serving_in_this_process_word_for_word(tmp_path, ctrl_c):
         None,
     ):
         pickle.dump(message, asked)
-    asked.write(b"\x80")  # a parent that was killed within a question
+    asked.write(b"\x80")  # a parent killed while sending a request
     asked.seek(0)
     worker.serve(asked, answers)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

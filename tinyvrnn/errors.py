@@ -1,10 +1,10 @@
-"""The exceptions of tinyvrnn. A message is one sentence for a person: what was given, what was expected, what to do."""
+"""The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
 
 
 class TinyvrnnError(Exception):
-    """Base of all errors that a user can mend; the command prints the message and exits with code 2."""
+    """Base of all errors that a user can fix; the command line prints the message and exits with code 2."""
 
 
 class DataError(TinyvrnnError, ValueError):
@@ -12,7 +12,7 @@ class DataError(TinyvrnnError, ValueError):
 
 
 class ConfigError(TinyvrnnError, ValueError):
-    """An option or a combination of options that makes no model or no run."""
+    """An invalid option or combination of options."""
 
 
 class CheckpointError(TinyvrnnError, ValueError):
@@ -20,7 +20,7 @@ class CheckpointError(TinyvrnnError, ValueError):
 
 
 class BackendError(TinyvrnnError, RuntimeError):
-    """A backend that is not there, or arrays of two backends in one operation."""
+    """A backend that is not available, or arrays of two backends in one operation."""
 
 
 class DivergedError(TinyvrnnError, ArithmeticError):
@@ -32,7 +32,7 @@ class GradientError(TinyvrnnError, AssertionError):
 
 
 def unknown_name(kind, name, known):
-    """The sentence for a name that is not known, with the nearest that is."""
+    """The message for an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}."
     return f'Unknown {kind} "{name}": {hint}'

@@ -1,6 +1,8 @@
-"""Files made to be wrong, for each reader: what the tests try for seconds and `make fuzz` for minutes.
+"""Invalid files for each reader; the tests try them for seconds and `make fuzz` for minutes.
 
-targets.py: one target a reader, a genuine small file and what it is read by. damage.py: wrong copies of a file.
-hostile.py: files made to do harm. isolate.py: a copy of the process with its memory and time limited. __main__.py: the
-loop, by atheris where it is installed, else by random.
+targets.py      a target for each reader: a small valid file, and how it is read
+damage.py       damaged copies of a file
+hostile.py      files made to do harm
+isolate.py      runs code in a copy of the process, with limited memory and time
+__main__.py     the loop, by atheris if it is installed, else by random changes
 """

@@ -1,9 +1,9 @@
-"""python -m fuzz [READER ...] [--seconds N] [--tries N] [--seed N] [--engine atheris | random]: wrong files, until one
-does harm.
+"""python -m fuzz [READER ...] [--seconds N] [--tries N] [--seed N] [--engine atheris | random]: reads invalid files
+until one does harm.
 
-Each reader gets N seconds or tries. With atheris, a fuzzer that watches which lines a file reaches, where it is
-installed (`pip install 'tinyvrnn[fuzz]'`, Linux), else by the changes of damage.py. A file that fails is kept as
-fuzz-READER.bin in the working folder; exit code 1.
+Each reader gets N seconds or tries. Files come from atheris, a coverage-guided fuzzer, if it is installed
+(`pip install 'tinyvrnn[fuzz]'`, Linux), else from the changes of damage.py. A file that fails is saved as
+fuzz-READER.bin in the working folder, and the exit code is 1.
 """
 
 import argparse

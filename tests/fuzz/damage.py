@@ -1,4 +1,4 @@
-"""Wrong copies of a file: cut at each length, with a wrong byte, and changed in other ways, by address in a seed."""
+"""Damaged copies of a file: truncated at each length, with one wrong byte, or changed at random by seed."""
 
 import random
 
@@ -6,12 +6,12 @@ EXTREMES = [0, 1, 2**7 - 1, 2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1
 
 
 def truncations(whole):
-    """The file cut to each length that is not its own."""
+    """The file truncated to each smaller length."""
     return (whole[:size] for size in range(len(whole)))
 
 
 def flips(whole, tries, seed=0):
-    """`tries` copies with one wrong byte each: every byte in turn, over and over, wrong in a way drawn anew."""
+    """`tries` copies with one wrong byte each: every byte in turn, repeatedly, with random wrong values."""
     draw = random.Random(seed)
     for k in range(tries):
         position = k % len(whole)
@@ -19,7 +19,7 @@ def flips(whole, tries, seed=0):
 
 
 def mutations(whole, words, seed=0):
-    """Copies without end, each changed in one to four places."""
+    """An infinite series of copies, each changed in one to four places."""
     draw = random.Random(seed)
     while True:
         content = whole
@@ -53,7 +53,7 @@ def _move(x, words, draw):
 
 
 def _number(x, words, draw):
-    """An extreme number, in binary over what is there or as digits put in."""
+    """An extreme number, overwriting bytes in binary or inserted as digits."""
     i, value, width = draw.randrange(len(x) + 1), draw.choice(EXTREMES), draw.choice([1, 2, 4, 8])
     if draw.random() < 0.3:
         return x[:i] + str(value).encode() + x[i:]

@@ -1,7 +1,7 @@
-"""Files made to do harm: sizes that lie, bombs, nesting, and instructions that ask for gigabytes or run for ever.
+"""Files made to do harm: sizes that lie, bombs, nesting, and instructions that need gigabytes or never end.
 
-HOSTILE: name -> (target, function that makes the file's bytes). Each is far smaller than what it asks for, and is
-refused before more than LITTLE is allocated.
+HOSTILE: name -> (target, function that returns the file's bytes). Each file is far smaller than what it asks for, and
+is refused before more than LITTLE is allocated.
 """
 
 import io
@@ -20,7 +20,7 @@ HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}, }}"
 
 
 def archive(members, compression=zipfile.ZIP_DEFLATED, **sizes):
-    """A .npz of (name, bytes) pairs; file_size, compress_size: what its directory says in place of the truth."""
+    """A .npz of (name, bytes) pairs; file_size, compress_size: false sizes in its directory."""
     with zipfile.ZipFile(stored := io.BytesIO(), "w", compression) as file:
         for name, content in members:
             file.writestr(zipfile.ZipInfo(name), content, compression)
@@ -39,7 +39,7 @@ def in_npz(member):
 
 
 def with_manifest(change, name="checkpoint"):
-    """A checkpoint, or resume.npz, whose manifest is change(manifest), bytes or what JSON can write."""
+    """A checkpoint or resume.npz whose manifest is change(manifest): bytes, or a value for JSON."""
     with np.load(io.BytesIO(TARGETS[name].make())) as found:
         arrays = dict(found)
     manifest = change(json.loads(arrays.pop("manifest").tobytes()))
@@ -59,7 +59,7 @@ def packed_checkpoint():
 
 
 def doubled(opcodes, times):
-    """Instructions of lists (tuples), each of which holds the one before it twice, so that the last is 2**times."""
+    """Instructions for lists (tuples) that each hold the previous one twice, so the last has 2**times elements."""
     return opcodes[0] + opcodes[1] * times
 
 
@@ -68,7 +68,7 @@ TUPLES = (b")q\0", b"h\0h\0\x86q\0")
 
 
 def in_train(value, before=b""):
-    """A pickle of the form, whose train is [value]; both are instructions, and `before` leaves things in the memo."""
+    """A pickle with [value] as train; `value` and `before` are instructions, and `before` fills the memo."""
     rest = pickle.dumps([[[60]]], 0)[:-1]
     start = b"\x80\x02}(X\x04\0\0\0more](" + before + b"eX\x05\0\0\0train](" + value + b"e"
     return start + b"X\x05\0\0\0valid" + rest + b"X\x04\0\0\0test" + rest + b"u."
@@ -83,7 +83,7 @@ def mat_file(*elements):
 
 
 def mat_array(rows, columns, kind=6, stored=b"", size=None, name=b"traindata"):
-    """A miMATRIX of the given dims; kind: 6 double, 1 cells. size: what it says its numbers take up."""
+    """A miMATRIX of the given dims; kind: 6 double, 1 cells. size: the declared size of its data."""
     parts = mat_element(6, 8, struct.pack("<II", kind, 0)) + mat_element(5, 8, struct.pack("<ii", rows, columns))
     parts += mat_element(1, len(name), name.ljust(16, b"\0"))
     parts += mat_element(9, len(stored) if size is None else size, stored)
@@ -184,7 +184,7 @@ HOSTILE = {
 
 
 def lzma_of_4_gb():
-    """A member packed by LZMA, whose first bytes ask for a dictionary of 4 GB."""
+    """A member compressed by LZMA, whose header asks for a dictionary of 4 GB."""
     content = bytearray(archive([("x.npy", npy_of("<f4", (3, 1, 1), bytes(12)))], zipfile.ZIP_LZMA))
     at = content.index(b"x.npy") + 5 + 4 + 1  # after the name, the version and size of the properties, and lc lp pb
     content[at : at + 4] = b"\xff\xff\xff\xff"
@@ -192,6 +192,6 @@ def lzma_of_4_gb():
 
 
 def two_of_one_name():
-    """Of which readers would see different ones."""
+    """Two members of one name, of which readers could choose either."""
     a, b = (npy_of("<f4", (3, 1, 1), np.float32([k, k, k]).tobytes()) for k in (1, 2))
     return archive([("x.npy", a), ("y.npy", b)]).replace(b"y.npy", b"x.npy")

@@ -1,4 +1,4 @@
-"""Work that may hang, fill the memory or end the process, in a copy of this process (where there is os.fork)."""
+"""Runs code that may hang, fill the memory or crash, in a copy of this process (needs os.fork)."""
 
 import contextlib
 import faulthandler
@@ -15,12 +15,12 @@ CAN_FORK = hasattr(os, "fork")
 
 
 class TooLong(BaseException):  # which no reader catches
-    """Raised where a reader takes longer than SECONDS."""
+    """A reader took longer than SECONDS."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds=SECONDS):
-    """Raises TooLong after so many seconds of the processor, where there are signals; a busy machine makes no hang."""
+    """Raise TooLong after so many seconds of CPU time, on systems with signals; a busy machine is not a hang."""
 
     def stop(*_):
         raise TooLong(f"not done after {seconds} s")
@@ -38,7 +38,7 @@ def time_limit(seconds=SECONDS):
 
 
 class Outcome(NamedTuple):
-    """How work ended: what it returned, or the name and text of what it raised, or the signal that ended it."""
+    """The end of some work: its result, or the name and text of its exception, or the signal that killed it."""
 
     value: object = None
     raised: str | None = None
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def forked(work, memory=None):
-    """Outcome of work(), which may allocate `memory` bytes of addresses (None: all there are) beyond those in use."""
+    """Outcome of work(), which may allocate `memory` more bytes of address space (None: unlimited)."""
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads; the copy uses none
@@ -62,11 +62,11 @@ def forked(work, memory=None):
 
 
 def _work_and_exit(work, memory, write):
-    faulthandler.disable()  # that a damaged file ends the copy is no news
+    faulthandler.disable()  # a crash of the copy is an expected outcome
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # the end of what hangs where no signal of Python's arrives
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # ends code that hangs without returning to Python
         if memory is not None:
             in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (in_use + memory, in_use + memory))

@@ -1,7 +1,7 @@
-"""A target for each reader: a small genuine file, how it is read, and `attempt`, which judges what a wrong one does.
+"""A target for each reader: a small valid file, how it is read, and `attempt`, which judges the reading of a wrong one.
 
-Whatever a file holds, it is read or refused in one sentence by the one exception of its reader, within 5 seconds,
-without a warning and without a trace on the disk.
+Any file is either read, or refused in one sentence by its reader's exception, within 5 seconds, without a warning and
+without leaving files on the disk.
 """
 
 import io
@@ -41,22 +41,22 @@ XML = (
 
 
 class Target(NamedTuple):
-    """A reader. path: of its file in a folder; make() -> bytes of a genuine one; read(folder) -> what is in it."""
+    """A reader. path: of its file in a folder; make() -> bytes of a valid one; read(folder) -> its content."""
 
     path: str
     make: object
     read: object
     error: type = tv.DataError
-    words: tuple = (b"\0",)  # what means something in such a file
-    checked: bool = False  # sums over its bytes tell any wrong one
-    beside: tuple = ()  # paths of more genuine files
+    words: tuple = (b"\0",)  # tokens with a meaning in such a file
+    checked: bool = False  # checksums detect any wrong byte
+    beside: tuple = ()  # paths of other valid files
 
 
 def write(target, folder, content=None):
-    """Writes the target's file, and what is needed beside it, into a folder, and returns its path."""
+    """Write the target's file, and the other files it needs, into a folder. Returns its path."""
     path, *others = (Path(folder) / p for p in (target.path, *target.beside))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # ext4 flushes a file that is written over, and waits for the disk
+    path.unlink(missing_ok=True)  # overwriting would make ext4 flush the file and wait for the disk
     path.write_bytes(target.make() if content is None else content)
     for other in others:
         if not other.exists():
@@ -65,7 +65,7 @@ def write(target, folder, content=None):
 
 
 def attempt(target, folder, content):
-    """What is read of `content`; None where it is refused, as it must be. Raises for anything else."""
+    """The data read from `content`; None if it is properly refused. Raises for anything else."""
     write(target, folder, content)
     said = io.StringIO()
     try:
@@ -116,7 +116,7 @@ def _checkpoint(folder):
 
 
 def a_run(folder):
-    """A Run that would go on in a folder, and a state of its model."""
+    """A Run that resumes in a folder, and a state of its model."""
     model = tv.VRNN(2, 2, 1, likelihood="gaussian", layers=1, seed=3)
     data = tv.Data.from_sequences("small", CUBE, CUBE[:1], CUBE[:1], standardise=True)
     run, state = Run(folder, resume=True), State(model, Adam(model.theta))
@@ -148,7 +148,7 @@ def _mat(folder):
 
 @contextmanager
 def scipy_at_hand():
-    """The program that reads a .mat runs in a fork of this process, where scipy is imported already (0.4 s)."""
+    """Run the program that reads a .mat in a fork of this process, where scipy is imported already (0.4 s)."""
     if not CAN_FORK:
         yield
         return
@@ -215,7 +215,7 @@ def _cells(matrices):
 
 
 def roll(sequence):
-    """(T, 88) of a list of chords, key by key."""
+    """(T, 88) from a list of chords, key by key."""
     return np.array([[int(21 + k in chord) for k in range(88)] for chord in sequence], dtype=np.uint8)
 
 
@@ -241,7 +241,7 @@ def make_sphere(samples=250, size=256, **fields):
 
 
 def npy(header, data=b"", version=(1, 0)):
-    """A .npy of any header, text."""
+    """A .npy with the given header text."""
     text = header.encode("latin1")
     text += b" " * (-(len(text) + 11) % 64) + b"\n"
     return b"\x93NUMPY" + bytes(version) + struct.pack("<H" if version == (1, 0) else "<I", len(text)) + text + data

@@ -1,11 +1,12 @@
-"""Arrays, wherever they live: everything that differs between NumPy and a GPU, and the flat vector of parameters.
+"""Arrays on the host or a GPU: everything that differs between NumPy and CuPy, and the flat parameter vector.
 
-backend.py    numpy, cupy or strict: creating arrays and finding the functions for them; the only import of cupy
+backend.py    numpy, cupy or strict: creates arrays and finds their functions; the only import of cupy
 strict.py     the test double of a device
-kernels.py    elementwise functions that a device runs as one kernel
-noise.py      random numbers that depend on (seed, stream, step) alone
+kernels.py    elementwise functions that run as one kernel on a device
+noise.py      random numbers that depend on (seed, stream, step) only
 params.py     named views of one flat vector
 cpu.py        BLAS threads, cores, freed memory
 
-Imports errors.py only. To add an elementwise kernel: `@fused(...)` above its NumPy function.
+Imports errors.py and io/ only. To add an elementwise kernel: `@fused(...)` above its NumPy function, which
+tests/test_kernels.py then compares with it.
 """

@@ -1,6 +1,6 @@
-"""The backends: NumPy, CuPy, or strict. A backend creates arrays; from then on the arrays carry it.
+"""The backends: NumPy, CuPy, or strict. A backend creates arrays, and each array identifies its backend.
 
-Every function asks its arguments which functions to use: `xp = namespace(a)`. This is the only file that imports cupy.
+A function takes the functions to use from its arguments: `xp = namespace(a)`. Only this file imports cupy.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
 from tinyvrnn.errors import BackendError
 
-# beside its own, the names that `tv.backend` gives: counts of strict, BLAS threads
+# includes names from strict.py and cpu.py that users reach as `tv.backend`
 __all__ = [
     "Backend",
     "available_cores",
@@ -29,12 +29,18 @@ __all__ += ["one_blas_thread", "to_host", "transfers"]
 
 
 class Backend(NamedTuple):
-    """What creating and fetching arrays needs: a name, a namespace of functions, and the two ways across."""
+    """A name, a namespace of array functions, and the transfers in both directions.
+
+    name: "numpy", "cupy" or "strict".
+    xp: the module whose functions work on its arrays.
+    asarray: (host or device array, dtype=None) -> device array.
+    to_host: device array -> numpy.ndarray.
+    """
 
     name: str
     xp: object
-    asarray: object  # (host or device array, dtype=None) -> device array
-    to_host: object  # device array -> numpy.ndarray
+    asarray: object
+    to_host: object
 
 
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
@@ -55,7 +61,7 @@ def _cupy_backend():
 
 
 def _require_device(cupy):
-    """`import cupy` succeeds on a machine without a GPU, so ask for a device before any array is made."""
+    """Raise BackendError without a device: `import cupy` alone succeeds on a machine without a GPU."""
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own classes, which differ between versions
@@ -65,9 +71,9 @@ def _require_device(cupy):
 
 
 def get_backend(name=None):
-    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError where it is unknown or not usable.
+    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError if it is unknown or unusable.
 
-    With None it is the one that the environment variable TINYVRNN_BACKEND names, or "numpy".
+    None: the one named by the environment variable TINYVRNN_BACKEND, or "numpy".
     """
     if name is None:
         name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
@@ -79,7 +85,7 @@ def get_backend(name=None):
 
 
 def backend_of(array):
-    """The Backend that an array was made with. Raises BackendError for anything that is not an array."""
+    """The Backend of an array. Raises BackendError for anything that is not an array."""
     if isinstance(array, (np.ndarray, np.generic)):
         return _NUMPY
     if isinstance(array, StrictArray):
@@ -90,15 +96,15 @@ def backend_of(array):
 
 
 def namespace(array):
-    """numpy, cupy or the strict namespace: the module whose functions work on this array."""
+    """The module whose functions work on this array: numpy, cupy or the strict namespace."""
     return np if type(array) is np.ndarray else backend_of(array).xp
 
 
 def numbers_of(chosen, backend):
-    """The numbers of the entries that are True in a host array (n,), on the backend, to index its arrays with."""
+    """The indices of the True entries of a host array (n,), on the backend, to index its arrays."""
     return backend.asarray(np.flatnonzero(chosen))
 
 
 def to_host(array):
-    """The array as numpy.ndarray; a copy only where it lives on a device."""
+    """The array as numpy.ndarray; copied only from a device."""
     return backend_of(array).to_host(array)

@@ -1,4 +1,4 @@
-"""The CPU: how many threads BLAS uses, which cores there are, and freed memory that is kept for the next arrays."""
+"""The CPU: the number of BLAS threads, the available cores, and the reuse of freed memory."""
 
 import ctypes
 import os
@@ -10,10 +10,10 @@ from threadpoolctl import ThreadpoolController
 
 
 def keep_freed_memory():
-    """Lets glibc keep up to 1 GiB of freed memory for the next arrays, instead of returning it to the system each step.
+    """Let glibc keep up to 1 GiB of freed memory for new arrays, instead of returning it to the system each step.
 
-    A training step frees and makes the same arrays again and again; fetching their pages anew costs up to a third of
-    the step (docs/performance.md). Other C libraries have no such setting, and are left alone.
+    A training step frees and allocates the same arrays each time; fetching their pages again costs up to a third of the
+    step (docs/performance.md). Does nothing with other C libraries.
     """
     trim_threshold, top_pad, mmap_threshold, MiB = -1, -2, -3, 2**20
     with suppress(AttributeError, OSError, TypeError):
@@ -23,16 +23,17 @@ def keep_freed_memory():
 
 
 def give_back_freed_memory():
-    """Returns to the system what glibc keeps: of a process that rests."""
+    """Return the freed memory that glibc keeps to the system, in an idle process."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
 def blas_threads(count):
-    """Context: BLAS uses `count` threads inside, and what it used before outside.
+    """Context: BLAS uses `count` threads inside, and the previous number again afterwards.
 
-    The setting is the whole process's: whoever comes first sets and undoes it, and who comes meanwhile leaves it alone.
+    The setting belongs to the whole process. The outermost context, in any thread, sets and resets it; others, entered
+    meanwhile, do nothing.
     """
     if not _limiting.acquire(blocking=False):
         yield
@@ -45,17 +46,16 @@ def blas_threads(count):
 
 
 def one_blas_thread():
-    """Context: BLAS uses one thread inside, and what it used before outside, unless `blas_threads` says otherwise.
+    """Context: BLAS uses one thread inside, unless an enclosing `blas_threads` has set another number.
 
-    The products of most models are small. Handing each to several threads costs more than it saves
-    (docs/performance.md), so cores are used by splitting the batch (training/parallel.py), and no setting of the user's
-    process stays changed.
+    The products of most models are small, and splitting each over threads costs more than it saves
+    (docs/performance.md). training/parallel.py uses the cores instead, by splitting the batch.
     """
     return blas_threads(1)
 
 
 def available_cores():
-    """Cores this process may run on, which can be fewer than the machine has."""
+    """The number of cores this process may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

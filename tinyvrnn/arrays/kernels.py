@@ -1,18 +1,18 @@
-"""Elementwise functions that a device runs as one kernel: its C++ in the decorator, NumPy's way of it in the body.
+"""Elementwise functions that a device runs as one kernel: the C++ in the decorator, the NumPy code in the body.
 
     @fused("y dy", "da", "da = dy * (y > 0);")
     def relu_backward(y, dy, out=None):
         return np.multiply(dy, y > 0, out=out)
 
-The decorator names the inputs, the outputs, and the operation on one element of each. NumPy arrays go to the function
-as it is written. CuPy's go to one `ElementwiseKernel`, since on a device it is the number of launches that counts
-(docs/decisions.md). On strict the function runs inside and counts as one launch. `tests/test_kernels.py` compiles
-each operation and compares it with the function.
+The decorator names the inputs, the outputs, and the operation on one element of each. With NumPy arrays the function
+runs as written. With CuPy's it becomes one `ElementwiseKernel`, since on a device the number of launches dominates
+(docs/decisions.md). On strict the function runs on the host arrays and counts as one launch. `tests/test_kernels.py`
+compiles each operation and compares it with the function.
 
-Arrays broadcast, and all have one dtype, T. Inputs are read before outputs are written, so that an output may lie where
-an input does; what an output held may be read. `ru[r u]` is an array whose columns are blocks: the operation is given
-each as a view, `ru_r` and `ru_u`. An input that is None counts as 0. Outputs without blocks may be left out, all of
-them: then they are new. A function may use its inputs as room for its work, where its docstring says so.
+Arrays broadcast and share one dtype, T. Inputs are read before outputs are written, so an output may share memory with
+an input, and the operation may read an output's old value. `ru[r u]` is an array whose columns are blocks; the
+operation gets them as views `ru_r` and `ru_u`. An input of None counts as 0. Outputs without blocks may be omitted, all
+together: then they are allocated. A function may use its inputs as scratch space if its docstring says so.
 """
 
 import re
@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.backend import backend_of
-from tinyvrnn.arrays.strict import StrictArray, one_launch
+from tinyvrnn.arrays.strict import StrictArray, counted_as_one_launch
 
 KERNELS = {}  # name -> Kernel
 
-# functions that operations may call, beside CUDA's own; NaN stays NaN in both, as in NumPy
+# functions that operations may call in addition to CUDA's; both propagate NaN, as NumPy does
 PREAMBLE = """
 template <typename T> __device__ T sigmoid(T a) { return (1 + tanh(a / 2)) / 2; }
 template <typename T> __device__ T softplus(T a) { T y = log1p(exp(a > 40 ? 40 : a)); return y < a ? a : y; }
@@ -34,17 +34,23 @@ template <typename T> __device__ T softplus(T a) { T y = log1p(exp(a > 40 ? 40 :
 
 
 class Kernel(NamedTuple):
-    """A fused function, taken apart."""
+    """The parts of a fused function.
+
+    name: of the function.
+    inputs, outputs: for each argument, the operation's names of its blocks: (("a_r", "a_u"), ("h",)).
+    operation: C++.
+    twin: the function for NumPy arrays.
+    """
 
     name: str
-    inputs: tuple  # for each argument the names that the operation has for its blocks: (("a_r", "a_u"), ("h",))
+    inputs: tuple
     outputs: tuple
-    operation: str  # C++
-    twin: object  # the same for NumPy arrays
+    operation: str
+    twin: object
 
 
 def fused(inputs, outputs, operation):
-    """Decorator of an elementwise function of `inputs`, `outputs` (names, as above; in the order of its arguments)."""
+    """Decorator for an elementwise function; `inputs` and `outputs` name its arguments in order, as above."""
 
     def decorate(twin):
         kernel = KERNELS[twin.__name__] = Kernel(twin.__name__, named(inputs), named(outputs), operation, twin)
@@ -62,12 +68,12 @@ def fused(inputs, outputs, operation):
 
 def named(names):
     """ "ru[r u] h" -> (("ru_r", "ru_u"), ("h",))."""
-    found = re.findall(r"(\w+)(?:\[(.*?)\])?", names)
-    return tuple(tuple(f"{name}_{block}" for block in blocks.split()) or (name,) for name, blocks in found)
+    matches = re.findall(r"(\w+)(?:\[(.*?)\])?", names)
+    return tuple(tuple(f"{name}_{block}" for block in blocks.split()) or (name,) for name, blocks in matches)
 
 
 def launch(kernel, backend, arrays, out):
-    """Calls the kernel on a device, the function elsewhere; `out` are outputs that are given by name."""
+    """Call the kernel on a device, the function elsewhere. out: outputs passed by name."""
     if backend.name == "numpy":  # a subclass or a scalar
         return kernel.twin(*arrays, **out)
     arrays = (*arrays, *(a for a in out.values() if a is not None))
@@ -75,21 +81,21 @@ def launch(kernel, backend, arrays, out):
         result = on_strict(kernel, arrays)
     else:
         result = elementwise_kernel(kernel.name, backend.xp)(*blocks_of(kernel, arrays))
-    given = arrays[len(kernel.inputs) :]
-    return result if not given else given[0] if len(given) == 1 else given
+    outputs = arrays[len(kernel.inputs) :]
+    return result if not outputs else outputs[0] if len(outputs) == 1 else outputs
 
 
 def on_strict(kernel, arrays):
-    """The function of the host arrays inside, as one launch; it refuses dtypes that differ, as CuPy does."""
+    """Run the function on the host arrays inside, as one launch. Refuses mixed dtypes, as CuPy does."""
     dtypes = {str(a.dtype) for a in arrays if isinstance(a, StrictArray)}
     if len(dtypes) > 1:
         raise TypeError(f"Type is mismatched in {kernel.name}: T is {' and '.join(sorted(dtypes))}.")
-    return one_launch(kernel.twin)(*arrays)
+    return counted_as_one_launch(kernel.twin)(*arrays)
 
 
 @cache
 def elementwise_kernel(name, xp):
-    """CuPy's kernel, which compiles itself when it is called for the first time."""
+    """CuPy's kernel, which is compiled on its first call."""
     kernel = KERNELS[name]
     inputs, outputs = (
         ", ".join(f"T {block}" for blocks in names for block in blocks) for names in (kernel.inputs, kernel.outputs)
@@ -98,7 +104,7 @@ def elementwise_kernel(name, xp):
 
 
 def blocks_of(kernel, arrays):
-    """Each array's blocks of columns as views, in a row; None is 0."""
+    """Views of the blocks of all arrays, one after another; 0 for each block of None."""
     for array, names in zip(arrays, kernel.inputs + kernel.outputs):
         if array is None or len(names) == 1:
             yield from [0 if array is None else array] * len(names)

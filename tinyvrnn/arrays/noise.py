@@ -1,11 +1,11 @@
-"""Random numbers by address: (seed, stream, step) names a block of noise, so nothing is remembered to repeat it.
+"""Random numbers by address: (seed, stream, step) identifies a block of noise, so repeating it needs no saved state.
 
-The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. Keyed by the run's
-seed and the purpose of the numbers, with the step in the counter's high word, it gives every step more words of its own
-than are ever drawn: a resumed run and a shard of a batch see the noise that the whole run would have seen.
+The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. The key is the run's
+seed and the purpose of the numbers, and the step is the counter's high word, which leaves each step more words than it
+ever draws. So a resumed run, or a worker with a part of a batch, draws the same noise as an uninterrupted run.
 
-What a step of training draws is made of these words where the model is: each number depends on its place alone, so a
-device makes all of them at once, in one kernel, and NumPy makes the same.
+A training step's noise is generated on the model's backend. Each number depends only on its position, so a device
+generates all of them in one kernel, and NumPy the same numbers.
 """
 
 import zlib
@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.backend import get_backend
-from tinyvrnn.arrays.strict import one_launch
+from tinyvrnn.arrays.strict import counted_as_one_launch
 from tinyvrnn.errors import ConfigError
 
-# Philox 4x64 of 10 rounds, with the counter as NumPy has it: it is counted on before a block of four words is made
+# Philox 4x64 with 10 rounds; as in NumPy, the counter is incremented before each block of four words
 PREAMBLE = """
 typedef unsigned long long word;
 struct Words { word of[4]; };
@@ -39,54 +39,57 @@ __device__ Words philox(word block, word step, word seed, word stream) {
 
 
 def generator(seed, stream, step=0):
-    """A NumPy Generator, on the host, that stands at the start of block `step` of the named stream.
+    """A NumPy Generator, on the host, at the start of block `step` of the named stream.
 
-    seed: int >= 0, the run's seed. stream: str, what the numbers are for ("train", "shuffle", ...). step: int >= 0.
-    Raises ConfigError for a seed that is no such number.
+    seed: int >= 0, the run's seed. stream: str, the purpose of the numbers ("train", "shuffle", ...). step: int >= 0.
+    Raises ConfigError for an invalid seed.
     """
     return np.random.Generator(philox(key_of(seed, stream), step))
 
 
 def standard_normal(shape, dtype, seed, stream, step=0, backend=None, first=0):
-    """eps ~ N(0, I) on `backend` (None: NumPy), two numbers of each word (Box and Muller, 1958):
+    """eps ~ N(0, I) on `backend` (None: NumPy), two numbers from each word (Box and Muller, 1958):
 
         word = word_1 + 2**32 word_2,   u_1 = (word_1 + 1/2) / 2**32,   u_2 = word_2 / 2**32
         eps_2k = sqrt(-2 log u_1) cos(2 pi u_2),   eps_2k+1 = sqrt(-2 log u_1) sin(2 pi u_2)
 
-    Address as in `generator`; first: how many numbers of it are left out. A time-major shape (T, B, Z) keeps the noise
-    of its first steps when T grows. All backends have the same numbers, to rounding, and float32 those of float64, to
-    3e-4, as u_1 near 1 has few digits there. Raises as `generator`.
+    seed, stream, step: as in `generator`. first: skip this many numbers. In a time-major shape (T, B, Z) the noise of
+    the first steps does not depend on T. The numbers are the same on all backends up to rounding, and float32 agrees
+    with float64 to 3e-4, since u_1 near 1 has few digits. Raises as `generator`.
     """
     return NORMAL.draw(shape, dtype, key_of(seed, stream), step, first, backend)
 
 
 def uniform(shape, dtype, seed, stream, step=0, backend=None, first=0):
-    """u in [0, 1): `generator(seed, stream, step).random(shape)`, but on `backend`. In float32 it may round to 1."""
+    """u in [0, 1): `generator(seed, stream, step).random(shape)` on `backend`. In float32, u may round to 1."""
     return UNIFORM.draw(shape, dtype, key_of(seed, stream), step, first, backend)
 
 
 def check_seed(seed):
-    """Raises ConfigError for a seed that is no whole number from 0 to 2**64 - 1."""
+    """Raise ConfigError unless the seed is a whole number from 0 to 2**64 - 1."""
     if not (isinstance(seed, Integral) and 0 <= seed < 2**64):
         raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}.")
 
 
 def key_of(seed, stream):
-    """Philox's key, two words."""
+    """The key of Philox, two words."""
     check_seed(seed)
     return np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
 
 
 def philox(key, step, block=0):
-    """NumPy's generator of words, at the start of a block of four of them."""
+    """NumPy's bit generator at the start of a block of four words."""
     return np.random.Philox(key=key, counter=np.array([block, 0, 0, step], dtype=np.uint64))
 
 
 class Draw(NamedTuple):
-    """Numbers made of words: by a device's kernel, and by a function of (out, key, step, first) that fills `out`."""
+    """A way to make numbers out of words.
+
+    name: of the kernel. operation: C++ for the number `first + i`. twin: (out, key, step, first) -> None, fills `out`.
+    """
 
     name: str
-    operation: str  # C++, of the number `first + i`
+    operation: str
     twin: object
 
     def draw(self, shape, dtype, key, step, first, backend):
@@ -94,13 +97,13 @@ class Draw(NamedTuple):
         out = backend.xp.empty(shape, dtype=dtype)
         if backend.name == "cupy":
             return kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(first), out)
-        one_launch(lambda a: self.twin(a, key, step, first))(out)
+        counted_as_one_launch(lambda a: self.twin(a, key, step, first))(out)
         return out
 
 
 @cache
 def kernel_of(draw, xp):
-    """CuPy's kernel, which compiles itself when it is called for the first time."""
+    """CuPy's kernel, which is compiled on its first call."""
     parameters = ", ".join(f"uint64 {name}" for name in ("seed", "stream", "step", "first"))
     return xp.ElementwiseKernel(parameters, "T out", draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
 

@@ -1,8 +1,8 @@
 """Parameters: named views of one flat vector.
 
-`theta` is one vector of all parameters. `params["prior"]["W1"]` is a view of a stretch of it, so that writing to one
-writes to the other; gradients mirror the arrangement. Adam, clipping, a norm, a checkpoint, a numeric check and a sum
-over workers are then each one operation on one vector.
+`theta` is one vector of all parameters, and `params["prior"]["W1"]` is a view of part of it, so a write to one shows in
+the other. Gradients have the same layout. Adam, clipping, a norm, a checkpoint, a numeric check and a sum over workers
+are then each one operation on one vector.
 """
 
 from math import prod
@@ -29,24 +29,24 @@ def views(vector, shapes):
 
 
 def leaves(params):
-    """Iterates over ("prior.W1", array) in the order of the flat vector."""
+    """Iterate over pairs ("prior.W1", array) in the order of the flat vector."""
     for group, named in params.items():
         for leaf, array in named.items():
             yield f"{group}.{leaf}", array
 
 
 def matrices(vector, shapes):
-    """A vector like theta: 1 for an entry of a weight matrix, 0 for one of a bias."""
-    chosen = namespace(vector).zeros_like(vector)
-    for _, leaf in leaves(views(chosen, shapes)):
+    """A vector like `vector`: 1 for the entries of weight matrices, 0 for those of biases."""
+    is_weight = namespace(vector).zeros_like(vector)
+    for _, leaf in leaves(views(is_weight, shapes)):
         leaf[...] = leaf.ndim > 1
-    return chosen
+    return is_weight
 
 
 def initialise(shapes, seed, backend="numpy", dtype="float32"):
-    """A fresh theta: W ~ N(0, 2 / (rows + columns)) (Glorot and Bengio, 2010), biases 0. Drawn on the host, by address.
+    """Initial theta, a flat vector on the backend: W ~ N(0, 2 / (rows + columns)) (Glorot and Bengio, 2010), biases 0.
 
-    Every backend and dtype starts from the same numbers (rounded). Returns theta, a flat vector on the backend.
+    Drawn on the host, so all backends and dtypes start from the same numbers, up to rounding.
     """
     rng = generator(seed, "init")
     device = get_backend(backend)

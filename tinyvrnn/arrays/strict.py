@@ -1,8 +1,8 @@
-"""strict: the test double of a device. NumPy inside, CuPy's refusals outside.
+"""strict: a test double of a device. It computes with NumPy and refuses what CuPy refuses.
 
-It refuses what CuPy refuses (host arrays next to device arrays, implicit conversion, functions that CuPy lacks), keeps
-reductions as 0-d device arrays, and counts transfers between host and device and kernel launches. The test suite runs
-on it, so that a mistake that only a GPU would show fails on a machine without one.
+It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. Reductions stay
+0-d device arrays, and transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on
+a GPU.
 """
 
 import operator
@@ -19,11 +19,11 @@ _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
 _WITHOUT_CONTENTS = "empty empty_like".split()
 _PRODUCTS = "matmul dot products".split()
-_VIEWS = "reshape transpose swapaxes ascontiguousarray asfortranarray".split()  # where they can be
+_VIEWS = "reshape transpose swapaxes ascontiguousarray asfortranarray".split()  # these return views if possible
 
 
 class Transfers:
-    """Counts the arrays that crossed between host and device since `reset()`."""
+    """Counts the arrays transferred between host and device since `reset()`."""
 
     def __init__(self):
         self.reset()
@@ -40,11 +40,10 @@ transfers = Transfers()
 
 
 class Launches:
-    """Counts what a device would have been told to do since `reset()`.
+    """Counts the launches that a device would have made since `reset()`.
 
-    A kernel, a copy or a product counts 1; a view, and an array without contents, 0. Copies that CuPy makes unasked
-    count too: of a matrix that lies neither by rows nor by columns before a product, and of an input that overlaps
-    with the output but isn't the same object.
+    A kernel, a copy or a product counts 1; a view or an uninitialised array counts 0. CuPy's implicit copies count too:
+    of a non-contiguous matrix before a product, and of an input that overlaps the output without being the same object.
     """
 
     def __init__(self):
@@ -85,14 +84,14 @@ def _device_function(function):
 
 
 def _is_free(function, args, result):
-    """Whether it launches nothing: an array without contents, or a view of what was given."""
+    """Whether a call launches nothing: its result is an uninitialised array or a view of its argument."""
     if function.__name__ in _WITHOUT_CONTENTS:
         return True
     return function.__name__ in _VIEWS and np.may_share_memory(result, args[0]._host)
 
 
 def _copies(function, args, out):
-    """How many copies CuPy makes unasked."""
+    """The number of implicit copies that CuPy makes."""
     arrays = [a for a in args if isinstance(a, StrictArray)]
     if function.__name__ in _PRODUCTS:
         return sum(not (a._host.flags.c_contiguous or a._host.flags.f_contiguous) for a in arrays)
@@ -108,8 +107,8 @@ def _inplace_operator(function):
     return call
 
 
-def one_launch(function):
-    """What a device does in one launch, as a function of NumPy arrays. On strict it runs inside, and counts one."""
+def counted_as_one_launch(function):
+    """Wrap a function of NumPy arrays that a device runs as one launch: on strict arrays it counts as one."""
 
     def call(*arrays):
         if type(arrays[0]) is np.ndarray:
@@ -125,10 +124,10 @@ def _reflected(function):
 
 
 class StrictArray:
-    """A device array for machines without a device: NumPy inside, CuPy's refusals outside."""
+    """A device array for machines without a device; see the module's docstring."""
 
     __slots__ = ("_host",)
-    __array_ufunc__ = None  # numpy's own operators and functions shall refuse it, as they do not know devices
+    __array_ufunc__ = None  # makes numpy's operators and functions refuse it, as they refuse device arrays
     __hash__ = None
 
     def __init__(self, host):
@@ -144,9 +143,9 @@ class StrictArray:
         return (_wrap(row) for row in self._host)
 
     def __getitem__(self, index):
-        found = self._host[_unwrap(index)]
-        launches.total += np.size(found) > 1 and not np.may_share_memory(found, self._host)  # else it is a view
-        return _wrap(found)
+        selected = self._host[_unwrap(index)]
+        launches.total += np.size(selected) > 1 and not np.may_share_memory(selected, self._host)  # a view is free
+        return _wrap(selected)
 
     def __setitem__(self, index, value):
         launches.total += 1
@@ -165,7 +164,7 @@ class StrictArray:
         return f"strict({self._host!r})"
 
     def get(self):
-        """The array on the host: one transfer, counted."""
+        """A copy of the array on the host; counts as a transfer."""
         transfers.to_host += 1
         return self._host.copy()
 
@@ -185,7 +184,7 @@ for _name in _INPLACE:
 
 
 class StrictNamespace:
-    """The functions that tinyvrnn may call on a device; each is in NumPy and in CuPy under the same name."""
+    """The functions that tinyvrnn may call on a device; each exists in NumPy and CuPy under the same name."""
 
     pi, inf, nan, newaxis = np.pi, np.inf, np.nan, None
 

@@ -6,13 +6,13 @@ from tinyvrnn.errors import DataError
 from tinyvrnn.models.batch import check_bound
 from tinyvrnn.models.particles import log_mean_exp
 
-ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a usual training batch
+ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a typical training batch
 
 
 def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
     """One estimate of the importance-weighted bound of each sequence: log (1/K) sum_k w_k, (B,), nats per sequence.
 
-    x (T, B, X), lengths (B,) as in `model.elbo`; seed and stream address the noise. With one particle the mean is the
+    x (T, B, X), lengths (B,) as in `model.elbo`; seed and stream address the noise. With one particle its mean is the
     ELBO. Particles are computed a few at a time, so memory does not grow with K.
     Source: Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
     """
@@ -29,9 +29,9 @@ def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
 def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
     """One estimate of the filtering variational objective of each sequence, (B,), nats per sequence.
 
-    Arguments as in `iwae`; exp of the result is an unbiased estimate of p(x). Particles are resampled, systematically,
-    where their effective number falls below K / 2. A sequence that has ended is not changed any more. Sequences are
-    computed a few at a time, so memory grows with T times K only.
+    Arguments as in `iwae`; exp of the result is an unbiased estimate of p(x). Systematic resampling takes place when
+    the effective number of particles falls below K / 2, and not after the end of a sequence. Sequences are computed a
+    few at a time, so memory grows with T times K only.
     Source: Maddison et al., 2017, arXiv:1705.09279.
     """
     check_bound("fivo", particles, model)
@@ -39,16 +39,16 @@ def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
     eps = draw(model, x, range(particles), seed, stream)
     uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
-    found = []
+    estimates = []
     for b in range(0, B, at_once):
         s = slice(b, b + at_once)
-        own = None if lengths is None else lengths[s]
-        found.append(model.particle_filter(x[:, s], own, eps[:, s], uniforms[:, s]))
-    return namespace(found[0]).concatenate(found)
+        part_lengths = None if lengths is None else lengths[s]
+        estimates.append(model.particle_filter(x[:, s], part_lengths, eps[:, s], uniforms[:, s]))
+    return namespace(estimates[0]).concatenate(estimates)
 
 
 def draw(model, x, numbers, seed, stream):
-    """eps (T, B, K, Z), each particle's at its own address, so that no draw depends on how many there are."""
+    """eps (T, B, K, Z) of the particles `numbers`; each has its own address, so its noise does not depend on K."""
     shape, backend = (*x.shape[:2], model.z_dim), model.backend
     return backend.xp.stack(
         [noise.standard_normal(shape, model.dtype, seed, stream, k, backend) for k in numbers], axis=2

@@ -1,4 +1,4 @@
-"""A bound over a whole set, in nats per sequence and per step, with its standard errors."""
+"""A bound over a whole set, in nats per sequence and per step, with standard errors."""
 
 import math
 from numbers import Integral
@@ -15,7 +15,16 @@ from tinyvrnn.models.batch import check_bound
 
 
 class Evaluation(NamedTuple):
-    """A bound over a set: in nats per sequence (mean over sequences) and nats per real step (total over total)."""
+    """The ELBO over a set, in nats.
+
+    elbo_per_sequence: mean over sequences.
+    elbo_per_step: total divided by the number of real steps.
+    kl_per_sequence: mean over sequences.
+    log_likelihood_per_sequence: mean over sequences.
+    sequences: number of sequences.
+    steps: number of real steps.
+    standard_error: of elbo_per_sequence, over sequences and draws; NaN for a single sequence.
+    """
 
     elbo_per_sequence: float
     elbo_per_step: float
@@ -23,29 +32,39 @@ class Evaluation(NamedTuple):
     log_likelihood_per_sequence: float
     sequences: int
     steps: int
-    standard_error: float  # of elbo_per_sequence, over the sequences and their draws; NaN for a single sequence
+    standard_error: float
 
 
 class BoundEvaluation(NamedTuple):
-    """A bound over a set, in nats, with two standard errors of `per_sequence`."""
+    """A bound over a set, in nats.
 
-    bound: str  # "elbo-1", "iwae-64", "fivo-16"
-    per_sequence: float  # mean over sequences
-    per_step: float  # total over all real steps
-    standard_error: float  # over the sequences: if another set of the same kind were taken; NaN for a single one
-    standard_error_draws: float  # over the draws of z: if the same set were evaluated with another seed
+    bound: name and number of particles: "elbo-1", "iwae-64", "fivo-16".
+    per_sequence: mean over sequences.
+    per_step: total divided by the number of real steps.
+    standard_error: of per_sequence over sequences, for another set from the same source; NaN for a single sequence.
+    standard_error_draws: of per_sequence over the draws of z, for the same set with another seed.
+    particles: K.
+    sequences: number of sequences.
+    steps: number of real steps.
+    """
+
+    bound: str
+    per_sequence: float
+    per_step: float
+    standard_error: float
+    standard_error_draws: float
     particles: int
     sequences: int
     steps: int
 
 
 def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
-    """The ELBO of Eq. 11 over `sequences`, one draw of z for each; the same seed and batch size give the same draws.
+    """The ELBO of Eq. 11 over `sequences`, with one draw of z for each. The seed and batch size determine the draws.
 
-    Per step means all nats over all real steps: not over padded ones, and not a mean of the sequences' means.
-    chunk: so many steps of a batch are read and computed at once, the state is carried on from one chunk to the next,
-    and the result is the same; memory then grows with `chunk` and not with the longest sequence. None: all at once.
-    Raises ConfigError for a chunk that is no whole number of at least 1, or for a smoothing posterior.
+    The value per step is the total over all real steps, without padding; it is not the mean of the sequences' means.
+    chunk: compute so many steps of a batch at once, carrying the state from one chunk to the next. The result is the
+    same, but memory grows with `chunk` instead of the longest sequence. None: all steps at once.
+    Raises ConfigError unless chunk is a whole number of at least 1, and with a chunk for a smoothing posterior.
     """
     if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
         raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
@@ -66,14 +85,14 @@ def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
 
 
 def _whole(model, sequences, index, address):
-    """ELBO, KL and log-likelihood of sequences `index`, (B,) each on the host."""
+    """ELBO, KL and log-likelihood of the sequences `index`, (B,) each, on the host."""
     x, lengths = sequences.padded(index, model.dtype)
     eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
     return [to_host(part) for part in model.parts(x, lengths, eps)]
 
 
 def _chunks(model, sequences, index, address, chunk):
-    """As `_whole`, (3, B): sequences that have ended drop out, the states of the others are carried on."""
+    """As `_whole`, (3, B), chunk by chunk: sequences that have ended are dropped, the states of the others carried."""
     lengths, totals, state, before = sequences.lengths[index], np.zeros((3, len(index))), None, None
     for start in range(0, int(lengths.max()), chunk):
         going, steps = lengths > start, min(chunk, int(lengths.max()) - start)
@@ -91,9 +110,9 @@ def _chunks(model, sequences, index, address, chunk):
 def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=0, repeats=2):
     """A bound over `sequences`; the same arguments give the same draws. Returns BoundEvaluation.
 
-    bound: "elbo", "iwae" or "fivo". repeats: how often each sequence is estimated, with fresh draws; the result is the
-    mean, and what the repeats differ by is `standard_error_draws`.
-    Raises ConfigError for an unknown bound, and for particles or repeats (at least 2) that are no such number.
+    bound: "elbo", "iwae" or "fivo". repeats: number of independent estimates for each sequence, at least 2; the result
+    is their mean, and their spread gives `standard_error_draws`.
+    Raises ConfigError for an unknown bound, or an invalid number of particles or repeats.
     """
     check_bound(bound, particles)
     estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]

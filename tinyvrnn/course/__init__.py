@@ -1,9 +1,24 @@
-"""The course: its exercises, the graders, a student's progress, and the source of a function to read.
+"""The course: exercises, graders, a student's progress, and tools for the notebooks.
 
 tv.course.check("06.1", my_function)      grades an answer
 tv.course.show(tv.nn.gru.gru_forward)     shows the source of one function
 tv.course.explore(model)                  moves a trained model's latents: a picture, and sliders
-tinyvrnn course status                    prints what is passed and what is left
+tinyvrnn course status                    prints passed and remaining exercises
+
+exercises/        the exercises of each chapter, one module a chapter
+exercise.py       Task and Prediction, the two kinds of exercise
+grader.py         grades an answer and explains mistakes
+sandbox.py        runs a student's function with limits
+tampering.py      detects replaced functions of NumPy and of this package
+array_trees.py    nested arguments and results
+progress.py       the file with a student's progress
+submissions.py    grades folders of submitted notebooks
+explorer.py       the latent explorer
+source.py         the source of a function, for `show`
+museum.py         the bug museum of notebook 11: right and wrong versions, and checks
+
+Imports the whole package except cli.py. To add an exercise: an entry in exercises/chNN.py, its cells in notebooks/src/,
+and answers in tests/answers/.
 """
 
 from tinyvrnn.course import progress, tampering
@@ -17,10 +32,10 @@ __all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "check", "explore", "show", "stat
 
 
 def check(number, answer):
-    """Grades `answer` to the exercise `number`, e.g. "07.2": a function, or for a prediction a value.
+    """Grade `answer` to the exercise `number`, e.g. "07.2": a function, or a value for a prediction.
 
-    Returns what shows as a green line with the figures. Raises NotYet, an AssertionError whose message teaches, for
-    an answer that is not right yet, and ConfigError for a number that no exercise has.
+    Returns an object that displays as a green line with the errors. Raises NotYet, an AssertionError with a hint, for
+    an answer that is not right yet, and ConfigError for an unknown number.
     """
     if number not in EXERCISES:
         raise ConfigError(unknown_name("exercise", number, EXERCISES))
@@ -34,14 +49,14 @@ def check(number, answer):
 
 
 def explore(model, **options):
-    """A picture, and in a notebook sliders, of what a model's latents do: see `tinyvrnn.course.explorer.explore`."""
-    from tinyvrnn.course import explorer  # needs matplotlib, which check and status do not
+    """A picture, and in a notebook sliders, of the effect of a model's latents; see `course.explorer.explore`."""
+    from tinyvrnn.course import explorer  # imports matplotlib, which check and status do not need
 
     return explorer.explore(model, **options)
 
 
 def status():
-    """The progress as text: a line for each notebook, and what is left in it."""
+    """The progress as text: a line for each notebook, with its remaining exercises."""
     known, lines = progress.read(), []
     for notebook, title in NOTEBOOKS.items():
         numbers = [number for number in EXERCISES if chapter_of(number) == notebook]

@@ -1,10 +1,10 @@
-"""Arguments and results as nestings of arrays in tuples, NamedTuples, lists and dicts: copied, paired, named."""
+"""Functions on nested tuples, NamedTuples, lists and dicts of arrays: map, copy, pair, name."""
 
 import numpy as np
 
 
 def map_arrays(function, value):
-    """The same nesting of tuples, NamedTuples, lists and dicts, with `function` applied to each array."""
+    """A copy of a nested structure with `function` applied to each array."""
     if isinstance(value, (np.ndarray, np.generic)):
         return function(value)
     if isinstance(value, dict):
@@ -21,8 +21,10 @@ def to_float32(array):
 
 
 def plain(value):
-    """A copy of Python's own tuples, lists, dicts and numbers and NumPy's own arrays: what classes a student wrote,
-    with methods of their own, is gone, and nothing is shared with what the student keeps."""
+    """A deep copy with built-in containers and numbers and plain NumPy arrays only.
+
+    It contains no instances of a student's classes, and shares no memory with the original.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -33,7 +35,7 @@ def plain(value):
 
 
 def paired_arrays(a, b, path):
-    """(path, array of a, array of b) for each array of two equal nestings, e.g. path p["W1"] or cache.h."""
+    """(path, array of a, array of b) for each array in two structures of the same form; a path: p["W1"] or cache.h."""
     if isinstance(a, (np.ndarray, np.generic)):
         yield path, a, b
     elif isinstance(a, dict):
@@ -46,12 +48,12 @@ def paired_arrays(a, b, path):
 
 
 def named(value, names):
-    """{name: leaf} of a result: of one array, of a tuple or list of results, or of a dict."""
+    """{name: array} of a result, which is one array, a tuple or list of arrays and dicts, or a dict."""
     if isinstance(value, dict):
         return dict(value)
     if not isinstance(value, (tuple, list)):
         return {names[0]: value}
-    found = {}
+    leaves = {}
     for name, item in zip(names, value):
-        found |= {f"d{key}": leaf for key, leaf in item.items()} if isinstance(item, dict) else {name: item}
-    return found
+        leaves |= {f"d{key}": leaf for key, leaf in item.items()} if isinstance(item, dict) else {name: item}
+    return leaves

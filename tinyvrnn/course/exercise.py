@@ -1,38 +1,51 @@
-"""What an exercise of the course is: a function to write or mend, or a prediction to make."""
+"""The two kinds of exercise: a function to write or fix, and a prediction to make."""
 
 from typing import NamedTuple
 
 
 class Mistake(NamedTuple):
-    """A wrong answer that students give, and what to tell them: a hint to the cause, never the answer."""
+    """A common wrong answer, and what to tell the student.
+
+    message: a hint at the cause, never the answer.
+    answer: for a Task a function like the reference, for a Prediction a value.
+    """
 
     message: str
-    answer: object  # of a Task: a function like the reference; of a Prediction: a value
+    answer: object
 
 
 class Task(NamedTuple):
-    """An exercise whose answer is a function: write it, derive what it computes, or mend its bug.
+    """An exercise whose answer is a function: write it, derive what it computes, or fix its bug.
 
-    `draw(rng)` returns the arguments of one call: float64 arrays, and dicts, tuples and NamedTuples of them; sizes,
-    leading axes and lengths should differ from draw to draw. `reference(*arguments)` is the right result: an array, or
-    arrays in tuples and dicts. `names` are those of a tuple's items. `forbidden`: functions that would be the answer.
+    title: names the exercise.
+    kind: "write", "derive" or "bug".
+    reference: reference(*arguments) is the right result, an array, or arrays in tuples and dicts.
+    draw: draw(rng) returns the arguments of one call: float64 arrays, and dicts, tuples and NamedTuples of them. Sizes,
+    leading axes and lengths should vary between draws.
+    names: of the items of a tuple.
+    mistakes: common wrong answers.
+    forbidden: functions that the answer must not call, since they are the answer.
+    points: for a right answer.
+    tol: relative to the largest entry of an array, in float64.
     """
 
     title: str
-    kind: str  # "write", "derive" or "bug"
+    kind: str
     reference: object
     draw: object
     names: tuple
     mistakes: tuple
     forbidden: tuple = ()
     points: int = 2
-    tol: float = 1e-7  # relative to the largest entry of an array, in float64
+    tol: float = 1e-7
 
 
 class Prediction(NamedTuple):
-    """An exercise whose answer is a value, given before the cell is run that shows it.
+    """An exercise whose answer is a value, given before running the cell that shows it.
 
-    `truth()` computes the right value: a number, a word, a set of words, or a sequence of them, whose order counts.
+    title, mistakes, kind, points: as in Task.
+    truth: truth() computes the right value: a number, a word, a set of words, or an ordered sequence of these.
+    tol: relative, for a number.
     """
 
     title: str
@@ -40,4 +53,4 @@ class Prediction(NamedTuple):
     mistakes: tuple
     kind: str = "predict"
     points: int = 1
-    tol: float = 0.0  # relative, of a number
+    tol: float = 0.0

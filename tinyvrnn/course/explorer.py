@@ -1,7 +1,7 @@
-"""The latent explorer: one sequence of a model, drawn again and again with a latent moved. A picture, and sliders.
+"""The latent explorer: one sample of a model, redrawn with one latent moved; a picture, and sliders.
 
-Every drawing uses the same noise, that of `model.sample(1, steps, seed)`, so that what differs between two of them
-comes from the latent alone. A move is measured in the prior's own deviations: z_t = mu_0 + sigma_0 (eps_t + move).
+All drawings share the noise of `model.sample(1, steps, seed)`, so they differ only through the latent. A move is in
+standard deviations of the prior: z_t = mu_0 + sigma_0 (eps_t + move).
 """
 
 import importlib
@@ -24,11 +24,11 @@ NO_WIDGETS = 'The sliders need ipywidgets: run `pip install "tinyvrnn[course]"`.
 
 
 def explore(model, dims=4, steps=28, seed=0, at=None, sliders=True):
-    """A picture of what the latents do: a row for each of a few dimensions, moved from -2 to 2 sigma. Returns it.
+    """A matplotlib Figure with a row for each of some latent dimensions, moved from -2 to 2 sigma.
 
-    dims: which dimensions, or how many, of those that move this sequence most. at: the only step t at which z is moved,
-    counted from 0 (None: at every step). sliders: in a notebook, shows sliders too, one for each of the dimensions and
-    one for `at`; prints a sentence where ipywidgets is missing. Raises ConfigError for dims or at that do not exist.
+    dims: a list of dimensions, or how many of those with the largest effect. at: the only step t, from 0, at which z is
+    moved (None: every step). sliders: in a notebook, also show a slider for each dimension and one for `at`; without
+    ipywidgets, print a sentence instead. Raises ConfigError for dims or at out of range.
     """
     dims = _dims(model, dims, steps, seed, at)
     if sliders:
@@ -37,9 +37,9 @@ def explore(model, dims=4, steps=28, seed=0, at=None, sliders=True):
 
 
 def moved(model, moves, steps=28, seed=0, at=None):
-    """x and E[x_t | z_<=t, x_<t], both (steps, n, X) on the host: n drawings, z_t moved by moves (n, Z) sigma_0.
+    """x and E[x_t | z_<=t, x_<t] of n drawings, each (steps, n, X) on the host, with z_t moved by moves (n, Z) sigma_0.
 
-    With moves of 0 each drawing is `model.sample(1, steps, seed)`. at: see `explore`.
+    A move of 0 gives `model.sample(1, steps, seed)`. at: see `explore`.
     """
     if not (at is None or 0 <= at < steps):
         raise ConfigError(f"at must be a step from 0 to {steps - 1}, or None for all steps, got {at!r}.")
@@ -63,7 +63,7 @@ def moved(model, moves, steps=28, seed=0, at=None):
 
 
 def strongest(model, steps=28, seed=0, at=None):
-    """(Z,) the latent dimensions by how far the sequence goes from -2 to 2 sigma of each, the strongest first."""
+    """(Z,) the latent dimensions, sorted by how much the sequence changes from -2 to 2 sigma, largest first."""
     both = np.concatenate([-2 * np.eye(model.z_dim), 2 * np.eye(model.z_dim)])
     _, means = moved(model, both, steps, seed, at)
     low, high = means[:, : model.z_dim], means[:, model.z_dim :]
@@ -77,7 +77,7 @@ def _dims(model, dims, steps, seed, at):
     if np.ndim(dims) == 0:
         count = dims
         if not (isinstance(count, (int, np.integer)) and 1 <= count):
-            raise ConfigError(f"dims must be how many latents, at least 1, or a list of them, got {dims!r}.")
+            raise ConfigError(f"dims must be a number of latents, at least 1, or a list of them, got {dims!r}.")
         return [int(d) for d in strongest(model, steps, seed, at)[:count]]
     wrong = [d for d in dims if not (isinstance(d, (int, np.integer)) and 0 <= d < model.z_dim)]
     if wrong or len(dims) == 0:
@@ -123,9 +123,9 @@ def _binary(model):
 
 
 def panel(model, dims, steps=28, seed=0, at=None):
-    """An ipywidgets box: a slider for each of `dims`, one for the step (-1: every step), and the picture they draw.
+    """An ipywidgets box: a slider for each of `dims`, one for the step (-1: every step), and the resulting picture.
 
-    Raises ImportError where ipywidgets is missing.
+    Raises ImportError without ipywidgets.
     """
     widgets = importlib.import_module("ipywidgets")
     sliders = [widgets.FloatSlider(0.0, min=-3, max=3, step=0.1, description=f"z[{d}] / σ") for d in dims]

@@ -1,7 +1,7 @@
-"""Grades an answer on random arguments: value, shapes, both dtypes, purity and repeatability.
+"""Grades an answer on random arguments: values, shapes, both dtypes, purity and repeatability.
 
-The arguments are drawn when the answer is graded, some of them anew each time, and the right result is computed only
-after the answer has run: there is nothing to look up. What is wrong is compared with the mistakes that students make.
+Some of the arguments differ each time, and the right result is computed after the answer has run, so it can't be looked
+up. A wrong result is compared with common mistakes to find a hint.
 """
 
 import reprlib
@@ -18,12 +18,15 @@ from tinyvrnn.course.exercise import Prediction
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
 
-SEEDS, FRESH = range(6), 2  # draws that are always the same, and draws anew
-TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and sums that cancel lose some
+SEEDS, FRESH = range(6), 2  # seeds of the fixed draws, and the number of fresh ones
+TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and cancelling sums lose some
 
 
 class Passed(NamedTuple):
-    """A right answer. It shows itself in green, with its figures."""
+    """A right answer, which displays as a green line.
+
+    number, title: of the exercise. figures: its errors, in words.
+    """
 
     number: str
     title: str
@@ -33,8 +36,8 @@ class Passed(NamedTuple):
         return f"✓ {self.number} {self.title}: right. {self.figures}"
 
     def _ipython_display_(self):
-        """Shown, and not the cell's value, which nbgrader would read as a number of points."""
-        from IPython.display import display  # there whenever this is called
+        """Display it without making it the cell's value, which nbgrader would take for points."""
+        from IPython.display import display  # always installed where this is called
 
         html = (
             f'<div style="border-left: 4px solid #009E73; padding: 4px 10px">'
@@ -44,7 +47,7 @@ class Passed(NamedTuple):
 
 
 def grade(number, exercise, answer, trusted=False):
-    """Passed, or raises NotYet with a message that teaches. trusted: the answer may call the reference (for tests)."""
+    """Passed for a right answer; else raises NotYet with a hint. trusted: the answer may call the reference (tests)."""
     if answer is None or answer is Ellipsis:
         raise NotYet(sandbox.NOT_WRITTEN)
     if isinstance(exercise, Prediction):
@@ -78,23 +81,23 @@ def _grade_task(exercise, answer, trusted):
 
 
 def _authors(exercise):
-    """The functions behind the mistakes: without the mistake, some are the answer."""
+    """The functions behind the mistakes; called with other arguments, some of them are the answer."""
     answers = [mistake.answer for mistake in exercise.mistakes]
     return [answer for answer in answers if str(getattr(answer, "__module__", "")).startswith("tinyvrnn.course.")]
 
 
 def _grade_once(exercise, answer, arguments, forbidden, tol):
-    """Relative errors by name. The answer runs twice, on copies of the arguments; the reference after it."""
-    given = map_arrays(np.copy, arguments)
-    first = _run(exercise, answer, given, forbidden)
-    _require_unchanged(answer, arguments, given)
-    second = _run(exercise, answer, given, forbidden)
+    """Relative errors by name. The answer runs twice on copies of the arguments, and then the reference."""
+    copies = map_arrays(np.copy, arguments)
+    first = _run(exercise, answer, copies, forbidden)
+    _require_unchanged(answer, arguments, copies)
+    second = _run(exercise, answer, copies, forbidden)
     _require_originals()
     expected, right = _right(exercise, arguments)
     mine, again = (_arrays_like(right, result, expected, exercise.names) for result in (first, second))
     if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
         raise NotYet(
-            "Called twice with the same arguments it returns two different results: does it draw numbers of its own, "
+            "Called twice with the same arguments it returns two different results: does it draw random numbers, "
             "or remember an earlier call?"
         )
     if not all(_close(mine[name], right[name], tol) for name in right):
@@ -105,13 +108,13 @@ def _grade_once(exercise, answer, arguments, forbidden, tol):
 
 
 def _right(exercise, arguments):
-    """The reference's result, and its arrays by name."""
+    """The result of the reference, and its arrays by name."""
     expected = exercise.reference(*map_arrays(np.copy, arguments))
     return expected, {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
 
 
 def _on_another_draw(exercise, answer, forbidden):
-    """The answer's and the right arrays by name, for a new draw in float64; nothing where the answer fails."""
+    """The answer's and the right arrays by name for a new draw in float64; two empty dicts if the answer fails."""
     arguments = exercise.draw(generator(secrets.randbits(32), exercise.title))
     expected, right = _right(exercise, arguments)
     try:
@@ -125,7 +128,7 @@ def _run(exercise, answer, arguments, forbidden):
     try:
         return sandbox.run(answer, arguments, forbidden)
     except sandbox.Raised as raised:
-        if not isinstance(raised.error, (ValueError, IndexError)):  # NumPy's, of shapes that do not fit
+        if not isinstance(raised.error, (ValueError, IndexError)):  # what NumPy raises for shapes that do not fit
             raise
         raise NotYet(f"{raised}{_about_arguments(exercise, answer, arguments)}") from None
 
@@ -134,8 +137,8 @@ def _require_originals():
     name = tampering.replaced()
     if name:
         raise NotYet(
-            f"{name} is no longer the function that it was: a line of this notebook has put another in its place. "
-            f"Take that line out and restart the kernel."
+            f"{name} is no longer the original function: a line of this notebook replaces it. "
+            f"Remove that line and restart the kernel."
         )
 
 
@@ -148,12 +151,13 @@ def _require_unchanged(answer, before, after):
     ]
     if changed:
         raise NotYet(
-            f"It changes {changed[0]}, which it was only given to read: work on a copy, or write a = a + b for a += b."
+            f"It changes {changed[0]}, but must not modify its arguments: "
+            f"work on a copy, or write a = a + b for a += b."
         )
 
 
 def _arrays_like(right, result, expected, names):
-    """{name: array} of a result that has the names and shapes of the right one; raises NotYet for any other."""
+    """{name: array} of a result. Raises NotYet unless it has the names and shapes of the right one."""
     _require_structure(result, expected, names)
     whole = isinstance(result, list) and not isinstance(expected, tuple)  # one array, as a list of its rows
     leaves = {names[0]: result} if whole else named(result, names)
@@ -186,10 +190,10 @@ def _require_structure(result, expected, names):
 
 
 def _require_keys(names, items):
-    """Dicts where dicts are expected, with the right keys. items: (name, the student's, the right one)."""
+    """Raise NotYet unless dicts are where expected, with the right keys. items: (name, student's, right one)."""
     mine, right = ([isinstance(item[i], dict) for item in items] for i in (1, 2))
     if mine != right and sorted(mine) == sorted(right):
-        raise NotYet(f"The results stand in another order: expected {', '.join(names)}.")
+        raise NotYet(f"The results are in the wrong order: expected {', '.join(names)}.")
     for name, item, expected in items:
         if item is Ellipsis:
             raise NotYet(sandbox.NOT_WRITTEN)
@@ -202,20 +206,22 @@ def _require_keys(names, items):
 
 
 def _what(value):
-    """A few words for what a student's function returned."""
+    """A value that a student's function returned, in a few words."""
     if isinstance(value, np.ndarray):
         return type(value.item()).__name__ if value.dtype == object and not value.ndim else f"an array of {value.dtype}"
     return "None" if value is None else type(value).__name__
 
 
 def _array(name, value, right):
-    """The array of a leaf. Python's own numbers have no precision of their own: they take that of the right one."""
+    """A leaf as an array. A Python int or float has no precision, so it takes the dtype of the right result."""
     dtype = right.dtype if type(value) in (int, float) and right.dtype.kind == "f" else None
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)
     except ValueError:
-        raise NotYet(f"{name} should be one array, got a {type(value).__name__} of unlike parts.") from None
+        raise NotYet(
+            f"{name} should be one array, got a {type(value).__name__} of parts of different shapes."
+        ) from None
 
 
 def _require_dtypes(mine, right):
@@ -224,12 +230,12 @@ def _require_dtypes(mine, right):
             continue
         if array.dtype == np.float32 and mine[name].dtype == np.float64:
             raise NotYet(
-                f"{name} has the right values, but float32 came out as float64: write float(...) around a number of "
-                f"NumPy's own, such as np.log(2 * np.pi), and give whole numbers and new arrays the arguments' dtype."
+                f"{name} has the right values, but float32 came out as float64: write float(...) around a NumPy scalar "
+                f"such as np.log(2 * np.pi), and give integers and new arrays the dtype of the arguments."
             )
         raise NotYet(
-            f"{name} has the right values, but is {mine[name].dtype} where the arguments are {array.dtype}: which "
-            f"line makes it so?"
+            f"{name} has the right values, but is {mine[name].dtype} while the arguments are {array.dtype}: which "
+            f"line changes the dtype?"
         )
 
 
@@ -240,17 +246,17 @@ def _close(a, b, tol):
 
 
 def _special(a):
-    """NaN and infinities as they are, 0 for every number."""
+    """The array with every finite entry set to 0; NaN and infinities stay."""
     return np.where(np.isfinite(a), 0.0, a)
 
 
 def _finite(a, b):
-    """Both with 0 where one of them has no number."""
+    """Both arrays, with 0 wherever one of them is not finite."""
     both = np.isfinite(a) & np.isfinite(b)
     return np.where(both, a, 0.0), np.where(both, b, 0.0)
 
 
-# ---- what went wrong -----------------------------------------------------------------------------
+# ---- diagnosis -----------------------------------------------------------------------------------
 
 
 def _about_shape(name, mine, right):
@@ -258,18 +264,18 @@ def _about_shape(name, mine, right):
     shapes = [(mine[other].shape, right[other].shape) for other in right]
     turned = all(a in (b, b[::-1]) for a, b in shapes)
     if sorted(a for a, _ in shapes) == sorted(b for _, b in shapes) and not turned:
-        hint = f" The shapes are right in another order: expected {', '.join(right)}."
+        hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
     elif got == expected[::-1]:
         hint = " It looks transposed."
     elif len(got) < len(expected):
-        hint = " An axis is summed over that should stay."
+        hint = " It sums over an axis that should stay."
     elif len(got) > len(expected):
-        hint = " An axis is left that should be summed over."
+        hint = " It leaves an axis that should be summed over."
     return f"{name} has shape {got}, expected {expected}.{hint}"
 
 
 def _about_arguments(exercise, answer, arguments):
-    """The arguments' shapes; and that leading axes vary, where they do."""
+    """A hint with the arguments' shapes, and a note if the number of leading axes varies."""
     names = sandbox.parameter_names(answer, len(arguments))
     shapes = [
         f"{path} {array.shape}"
@@ -284,7 +290,7 @@ def _about_arguments(exercise, answer, arguments):
 
 
 def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
-    """What to tell: the hint of the mistake that gives these results, all of them, or else what is to be seen."""
+    """The hint of the mistake that gives exactly these results, else a description of the difference."""
     for mistake in exercise.mistakes:
         with np.errstate(all="ignore"):
             theirs = named(mistake.answer(*map_arrays(np.copy, arguments)), exercise.names)
@@ -300,7 +306,7 @@ def _describe(mine, right, tol, elsewhere):
             where = "which exp overflows, or which division or logarithm meets 0?"
             return f"{name} holds NaN or infinity where a number should be: {where}"
     if _shuffled(mine, right, tol):
-        return f"The results stand in another order: expected {', '.join(right)}."
+        return f"The results are in the wrong order: expected {', '.join(right)}."
     name = min(wrong, key=lambda name: _share(mine[name], right[name], tol))
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
@@ -308,7 +314,7 @@ def _describe(mine, right, tol, elsewhere):
 
 
 def _shuffled(mine, right, tol):
-    """Whether each of the results is one of the right ones, and each of those is there."""
+    """Whether the results are the right ones in another order."""
 
     def within(some, others):
         return all(any(_close(a, b, tol) for b in others.values()) for a in some.values())
@@ -317,15 +323,15 @@ def _shuffled(mine, right, tol):
 
 
 def _share(a, b, tol):
-    """Which share of the entries is wrong."""
+    """The fraction of wrong entries."""
     return np.mean(np.abs(a - b) > max(tol, 1e-6) * np.abs(b).max())
 
 
 def _pattern(name, mine, right, tol, elsewhere):
-    """The relation of a wrong array to the right one, where it has a simple name."""
+    """The relation of a wrong array to the right one, in words."""
     a, b = mine[name], right[name]
     if not a.any():
-        path = ": a path by which it matters is missing" if name.startswith(("d", "g_")) else ""
+        path = ": a path of the gradient is missing" if name.startswith(("d", "g_")) else ""
         return f"is {'all zeros' if a.ndim else '0'}{path}."
     if _close(a, -b, tol):
         return "has the wrong sign."
@@ -341,8 +347,10 @@ def _pattern(name, mine, right, tol, elsewhere):
 
 
 def _factor(name, mine, right, tol, elsewhere):
-    """By what a wrong array is a multiple of the right one, or 0. One or two numbers always are multiples or nearly so:
-    then the factor has to be that of another draw too."""
+    """The factor by which a wrong array is a multiple of the right one, or 0.
+
+    One or two numbers are always multiples, or nearly so; then another draw must have the same factor.
+    """
     ratio, entries = _ratio(mine[name], right[name])
     if not ratio or not _close(mine[name], ratio * right[name], tol):
         return 0.0
@@ -353,7 +361,7 @@ def _factor(name, mine, right, tol, elsewhere):
 
 
 def _ratio(a, b):
-    """The median ratio of the entries that are not small, and how many these are."""
+    """The median ratio of the entries that are not small, and their number."""
     big = np.abs(b) > 1e-3 * np.abs(b).max()
     return (float(np.median(a[big] / b[big])) if big.any() else 0.0), big.sum()
 
@@ -365,18 +373,18 @@ def _grade_prediction(exercise, answer):
     _require_originals()
     answer, truth = _pure(answer), exercise.truth()
     if _same(answer, truth, exercise.tol):
-        return f"It is {_said(truth)}."
+        return f"It is {_in_words(truth)}."
     for mistake in exercise.mistakes:
         if _same(answer, mistake.answer, exercise.tol):
             raise NotYet(mistake.message)
     known = {word for value in (truth, *(m.answer for m in exercise.mistakes)) for word in _words(value)}
     odd = sorted(_words(answer) - known)
-    spelled = f" Is {_said(odd[0])} spelled as in the question?" if odd and known else ""
+    spelled = f" Is {_in_words(odd[0])} spelled as in the question?" if odd and known else ""
     raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled} Run the next cell and compare.")
 
 
 def _pure(value):
-    """A prediction in Python's own sets, lists and numbers."""
+    """A prediction as Python sets, lists and numbers."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return [_pure(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -405,7 +413,7 @@ def _lower(value):
 
 
 def _lowered(values):
-    """A set of words or numbers; what cannot be in a set stands there as text, and is like nothing."""
+    """A set of lower-case words and numbers; anything else becomes its repr, which matches nothing."""
     return {_lower(value) if isinstance(value, (str, int, float)) else repr(value) for value in values}
 
 
@@ -416,47 +424,47 @@ def _words(value):
     return {_lower(word) for word in value if isinstance(word, str)} if several else set()
 
 
-def _said(value):
+def _in_words(value):
     if isinstance(value, (set, frozenset)):
         return ", ".join(sorted(map(str, value))) or "nothing"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_said, value)) or "nothing"
+        return ", ".join(map(_in_words, value)) or "nothing"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _wrong_kind(answer, truth):
-    """What kind of answer is expected, where it is another than that given; else nothing."""
-    many, given = (set, frozenset, list), f"got {reprlib.repr(answer)}"
+    """A sentence on the kind of answer expected, if the given one is of another kind; else None."""
+    many, got = (set, frozenset, list), f"got {reprlib.repr(answer)}"
     if isinstance(truth, (set, frozenset)) and not isinstance(answer, many):
         kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
-        return f"A set of {kind} is expected, in braces, even of a single one: {like}; {given}."
+        return f"A set of {kind} is expected, in braces, even for a single one: {like}; {got}."
     if isinstance(truth, (list, tuple)) and not (isinstance(answer, list) and len(answer) == len(truth)):
-        return f"{len(truth)} answers are expected, in their order, in parentheses: (..., ...); {given}."
+        return f"{len(truth)} answers are expected, in order, in parentheses: (..., ...); {got}."
     if isinstance(truth, str) and not isinstance(answer, str):
-        return f'One word is expected, in quotes: "..."; {given}.'
+        return f'One word is expected, in quotes: "..."; {got}.'
     if isinstance(truth, (int, float)) and _number(answer) is None:
-        return f"A number is expected, with a point for decimals: 0.5; {given}."
+        return f"A number is expected, with a decimal point: 0.5; {got}."
     return None
 
 
 def _off(answer, truth):
-    """In which way a prediction of the right kind is not it."""
+    """A sentence on how a prediction of the right kind differs from the truth."""
     if isinstance(truth, (set, frozenset)):
         mine, right = _lowered(answer), _lowered(truth)
         missing, foreign = right - mine, mine - right
         if missing and foreign:
-            return f"{_said(answer)}: something is missing, and something does not belong."
-        return f"{_said(answer)}: " + (
-            "right so far, but something is missing." if missing else "something is too much."
+            return f"{_in_words(answer)}: something is missing, and something does not belong."
+        return f"{_in_words(answer)}: " + (
+            "right so far, but something is missing." if missing else "something does not belong."
         )
     if isinstance(truth, (list, tuple)):
         right = sum(_same(a, b, 0.0) for a, b in zip(answer, truth))
-        return f"{_said(answer)}: {right} of {len(truth)} are right."
+        return f"{_in_words(answer)}: {right} of {len(truth)} are right."
     if isinstance(truth, str) or _number(answer) != _number(answer):
-        return f"{_said(answer)} is not it."
-    return f"{_said(answer)} is too {'large' if _number(answer) > truth else 'small'}."
+        return f"{_in_words(answer)} is not right."
+    return f"{_in_words(answer)} is too {'large' if _number(answer) > truth else 'small'}."
 
 
 def _decade(error):
-    """A power of ten above the error, at least 1e-12: digits beyond that differ by machine."""
+    """The power of ten above the error, at least 1e-12, since smaller errors differ between machines."""
     return f"1e{int(np.ceil(np.log10(max(error, 1e-12))))}"

@@ -1,4 +1,4 @@
-"""Runs a student's function so that whatever it does becomes a sentence: errors, endless loops, calls of the answer."""
+"""Runs a student's function and turns errors, endless loops and forbidden calls into a sentence."""
 
 import contextlib
 import ctypes
@@ -13,19 +13,22 @@ from tinyvrnn import gradcheck
 from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 
-SECONDS, CHARACTERS = 20, 2000  # of one call: how long it may run, how much it may print
-NOT_WRITTEN = "This one is not written yet: put your answer where `...` stands, and run the cell again."
+SECONDS, CHARACTERS = 20, 2000  # limits of one call: run time and printed characters
+NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
+
+
+NO_PROFILER = "It replaces the profiler that checks it (sys.setprofile): remove that line."
 
 
 class NotYet(TinyvrnnError, AssertionError):
-    """An answer that is not right yet. A notebook shows its message alone, without a traceback."""
+    """An answer that is not right yet. A notebook shows its message without a traceback."""
 
     def _render_traceback_(self):
         return [f"\x1b[31m✗ {self}\x1b[0m"]
 
 
 class Raised(NotYet):
-    """A student's function that ended in an exception, `error`."""
+    """A student's function raised the exception `error`."""
 
     def __init__(self, message, error):
         super().__init__(message)
@@ -37,14 +40,14 @@ class _Stopped(BaseException):
 
 
 class _Brief:
-    """Standard output, of which no more than CHARACTERS get through: a check calls a function many times."""
+    """Standard output limited to CHARACTERS, since a check calls a function many times."""
 
     def __init__(self, stream):
         self._stream, self._left = stream, CHARACTERS
 
     def write(self, text):
         if 0 < self._left <= len(text):
-            self._stream.write(text[: self._left] + "... (what else this call prints is left out)\n")
+            self._stream.write(text[: self._left] + "... (further output of this call is omitted)\n")
         elif self._left > 0:
             self._stream.write(text)
         self._left -= len(text)
@@ -55,11 +58,10 @@ class _Brief:
 
 
 def run(function, arguments, forbidden=(), seconds=SECONDS):
-    """A plain copy of function(*arguments). Raises NotYet for an endless run or recursion, an exception (Raised), and a
-    forbidden call.
+    """A plain copy of function(*arguments). Raises NotYet for a timeout or a forbidden call, Raised for an exception.
 
-    The call has a thread of its own, which can be stopped; a profiler in it, and in threads that it starts, sees every
-    Python function that is entered.
+    The call runs in its own thread, which can be stopped. A profiler in it, and in threads that it starts, sees each
+    call of a Python function.
     """
     box = {}
     thread = threading.Thread(target=_call, args=(box, function, arguments, _codes(forbidden)), daemon=True)
@@ -68,7 +70,7 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
         thread.join(seconds)
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
-        raise NotYet(f"It was still running after {seconds} s: look for a loop whose end never comes.")
+        raise NotYet(f"It was still running after {seconds} s: look for a loop that never ends.")
     if "called" in box:
         raise NotYet(box["called"])
     if "error" in box:
@@ -77,7 +79,7 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
 
 
 def untouched(function):
-    """Whether a function is a stub: its lines do nothing at all."""
+    """Whether a function is a stub that does nothing."""
     if not hasattr(function, "__code__"):
         return False
     steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
@@ -87,10 +89,10 @@ def untouched(function):
 
 
 def parameter_names(function, count):
-    """The names of a function's first `count` parameters; `argument 3` and so on for those without a name."""
+    """The names of a function's first `count` parameters; "argument 3" etc. for those without a name."""
     try:
         names = list(inspect.signature(function).parameters)[:count]
-    except (TypeError, ValueError):  # a built-in has no signature to read
+    except (TypeError, ValueError):  # some built-ins have no signature
         names = []
     return names + [f"argument {i + 1}" for i in range(len(names), count)]
 
@@ -100,7 +102,7 @@ def _call(box, function, arguments, codes):
         if event == "call" and frame.f_code in codes:
             box["called"] = codes[frame.f_code]
         elif event == "c_call" and called is sys.setprofile and frame.f_code is not _call.__code__:
-            box["called"] = "It switches off what watches it (sys.setprofile): leave that line out."
+            box["called"] = NO_PROFILER
         else:
             return
         raise _Stopped
@@ -113,21 +115,20 @@ def _call(box, function, arguments, codes):
             try:
                 box["result"] = plain(function(*arguments))
                 if sys.getprofile() is not watch:
-                    box.setdefault("called", "It switches off what watches it (sys.setprofile): leave that line out.")
+                    box.setdefault("called", NO_PROFILER)
             finally:
                 sys.setprofile(None)
                 threading.setprofile(None)
-    except BaseException as error:  # SystemExit too: nothing a student's code raises may end the notebook
+    except BaseException as error:  # SystemExit too, so a student's code can't end the notebook
         box.setdefault("error", error)
 
 
 def _codes(forbidden):
-    """{code object: what to say}: of the forbidden functions, and of the numeric gradient, which is the check and not
-    the answer."""
+    """{code object: message} for the forbidden functions, and for the numeric gradient, which checks an answer."""
     functions = (*forbidden, gradcheck.numerical_gradient, gradcheck.check_pair)
     unwrapped = (inspect.unwrap(getattr(function, "func", function)) for function in functions)  # partial, and fused
-    said = "It calls {}, which is the answer itself: write it out from the equation."
-    return {f.__code__: said.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
+    message = "It calls {}, which is the answer itself: write it out from the equation."
+    return {f.__code__: message.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
 
 
 def _sentence(error):
@@ -137,5 +138,5 @@ def _sentence(error):
         return "It calls itself without end: what would stop the recursion?"
     frames = traceback.extract_tb(error.__traceback__)[1:]
     where = f" in its line `{frames[0].line}`" if frames and frames[0].line else ""
-    said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
-    return f"It stopped with {type(error).__name__}{where}: {said}."
+    message = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    return f"It stopped with {type(error).__name__}{where}: {message}."

@@ -1,4 +1,4 @@
-"""The source of one function, for a cell that discusses it."""
+"""Show the source of one function in a notebook."""
 
 import inspect
 import textwrap
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Source:
-    """What `show` returns: Markdown in a notebook, plain text elsewhere."""
+    """Source code that displays as Markdown in a notebook and as plain text elsewhere."""
 
     def __init__(self, text, where):
         self.text, self.where = text, where
@@ -21,7 +21,7 @@ class Source:
 
 
 def show(function):
-    """The source of a function or class of the package, as it stands, with its file. Raises TypeError for others."""
+    """The source of a Python function or class, with its file. Raises TypeError for anything else."""
     text = textwrap.dedent(inspect.getsource(function)).rstrip()
     file = Path(inspect.getsourcefile(function)).resolve()
     return Source(text, file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name)

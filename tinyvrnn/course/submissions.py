@@ -1,4 +1,4 @@
-"""Grades folders of submitted notebooks: each is executed, with the check cells of the notebook that was handed out."""
+"""Grades folders of submitted notebooks: executes each with the check cells of the original notebook."""
 
 import csv
 import io
@@ -14,18 +14,18 @@ from tinyvrnn.course.exercises import EXERCISES
 from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.io.files import write_atomically
 
-SECONDS, CELLS = 120, 5  # of one cell; a whole notebook has as long as so many cells
+SECONDS, CELLS = 120, 5  # limit for one cell; the limit for a notebook is CELLS times as long
 
 
 def grade_folder(folder, handed_out, report, seconds=SECONDS):
-    """Grades FOLDER/STUDENT/NAME.ipynb of each student; yields (student, points, most, remark). Writes `report` at the
-    end, a CSV with a column for each exercise.
+    """Grade FOLDER/STUDENT/NAME.ipynb of each student; yields (student, points, maximum, remark).
 
-    What keeps a notebook from being run is a remark beside its 0 points. Raises DataError where no notebook is found or
-    the one handed out has no checks, ConfigError where the report cannot be written.
+    Finally writes `report`, a CSV with a column for each exercise. A notebook that can't be run gets 0 points and a
+    remark. Raises DataError if there are no notebooks or the original has no checks, ConfigError if the report can't be
+    written.
     """
     if seconds < 1:
-        raise ConfigError(f"--seconds is {seconds}: a cell needs 1 or more.")
+        raise ConfigError(f"--seconds is {seconds}: a cell needs at least 1.")
     name, rows, numbers = Path(handed_out).name, [], list(_checks_handed_out(handed_out))
     students = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] not in "._")
     if not any((path / name).is_file() for path in students):
@@ -45,15 +45,15 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS):
 
 
 def grade_notebook(submitted, handed_out, seconds=SECONDS):
-    """{"06.1": points, ...} of one submitted notebook, and a remark on what went wrong beside the checks.
+    """{"06.1": points, ...} of one submitted notebook, and a remark on errors outside the checks.
 
-    The check cells are those of `handed_out`, whatever the student made of them; one that is gone has 0 points. A cell
-    that runs longer than `seconds` is interrupted, and the next one runs. The code is run as it is, with the rights of
-    whoever calls this: use a machine or an account that may come to harm.
+    The check cells are replaced by those of `handed_out`; a missing one gets 0 points. A cell that runs longer than
+    `seconds` is interrupted, and the next one runs. The student's code runs with the rights of the caller: use a
+    machine or account without anything to lose.
     """
     checks, notebook = _checks_handed_out(handed_out), _read(submitted)
-    for number, own in _check_cells(notebook).items():
-        own.source, own.outputs = checks[number].source if number in checks else "", []
+    for number, cell in _check_cells(notebook).items():
+        cell.source, cell.outputs = checks[number].source if number in checks else "", []
     stopped = _execute(notebook, seconds)
     cells = _check_cells(notebook)
     points = {
@@ -79,13 +79,13 @@ def _points_and_remark(path, handed_out, seconds):
     except FileNotFoundError:
         others = ", ".join(sorted(other.name for other in path.parent.glob("*.ipynb")))
         remark = f"no {path.name}" + (f"; there is {others}" if others else "")
-    except Exception as error:  # whatever is wrong with one student's file must not stop the others'
+    except Exception as error:  # one student's file must not stop the others
         remark = _first_line(error)
     return dict.fromkeys(_checks_handed_out(handed_out), 0), remark
 
 
 def _execute(notebook, seconds):
-    """Runs all cells, on to the last whatever they raise. Returns in words what stopped it or a cell, or nothing."""
+    """Run all cells, whatever they raise. Returns a remark on interrupted cells and a dead kernel, or ""."""
     client_class, _ = _jupyter()
     from nbclient.exceptions import DeadKernelError
 
@@ -112,15 +112,15 @@ def _execute(notebook, seconds):
             log=_silent(),
         )
         try:
-            client.execute(env=os.environ | {"TINYVRNN_HOME": folder})  # a student's passes are not the grader's own
+            client.execute(env=os.environ | {"TINYVRNN_HOME": folder})  # keeps the grader's own progress file
         except DeadKernelError:
-            died = "its Python died (memory, or an exit): what comes after that counts nothing"
+            died = "its Python died (memory, or an exit): the cells after that count nothing"
     others = f", and {len(slow) - 1} more after it" if len(slow) > 1 else ""
     return "; ".join(words for words in (f"{slow[0]} ran too long{others}" if slow else "", died) if words)
 
 
 def _silent():
-    """A logger that says nothing: what goes wrong becomes a remark."""
+    """A logger without output, since errors become remarks."""
     log = logging.getLogger("tinyvrnn.submissions")
     log.addHandler(logging.NullHandler())
     log.propagate = False
@@ -128,27 +128,27 @@ def _silent():
 
 
 def _passed(cell, number):
-    """Whether the check has shown its green line, and no error."""
+    """Whether the check shows its green line, and no error."""
     shown = [output.get("data", {}).get("text/plain", "") for output in cell.outputs]
     return _error(cell) is None and any(text.startswith(f"✓ {number} ") for text in shown)
 
 
 def _first_error(notebook):
-    """In words, the first error that is not a check's verdict."""
+    """A remark on the first error that was not raised by a check."""
     for i, cell in enumerate(notebook.cells):
         error = _error(cell)
         if error and error.ename != "NotYet":
-            said = re.sub(r"\(\d+\.py, (line \d+)\)", r"(\1)", _first_line(error.evalue))
-            return f"{_place(notebook, i)} stopped with {error.ename}: {said}".rstrip(": ")
+            message = re.sub(r"\(\d+\.py, (line \d+)\)", r"(\1)", _first_line(error.evalue))
+            return f"{_place(notebook, i)} stopped with {error.ename}: {message}".rstrip(": ")
     return ""
 
 
 def _place(notebook, index):
-    """A cell in words: of which exercise it is, or the how many-th."""
+    """A cell in words: its exercise, or its number."""
     about = notebook.cells[index].metadata.get("nbgrader", {}).get("grade_id", "")
-    found = re.fullmatch(r"(solution|check)-(\d\d)-(\d+)", about)
+    match = re.fullmatch(r"(solution|check)-(\d\d)-(\d+)", about)
     kinds = {"solution": "the answer to", "check": "the check of"}
-    return f"{kinds[found[1]]} {found[2]}.{found[3]}" if found else f"cell {index + 1}"
+    return f"{kinds[match[1]]} {match[2]}.{match[3]}" if match else f"cell {index + 1}"
 
 
 def _error(cell):
@@ -164,7 +164,7 @@ def _checks_handed_out(path):
     unknown = [number for number in checks if number not in EXERCISES]
     if unknown or not checks:
         wrong = f"an exercise {unknown[0]} that is not in this version" if unknown else "no check cell"
-        raise DataError(f"{path} has {wrong}: give the notebook that was handed out, of notebooks/.")
+        raise DataError(f"{path} has {wrong}: give the original notebook, from notebooks/.")
     return checks
 
 
@@ -173,9 +173,9 @@ def _check_cells(notebook):
     cells = {}
     for cell in notebook.cells:
         about = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        found = re.fullmatch(r"check-(\d\d)-(\d+)", about) if cell.cell_type == "code" else None
-        if found:
-            cells[f"{found[1]}.{found[2]}"] = cell
+        match = re.fullmatch(r"check-(\d\d)-(\d+)", about) if cell.cell_type == "code" else None
+        if match:
+            cells[f"{match[1]}.{match[2]}"] = cell
     return cells
 
 
@@ -193,7 +193,7 @@ def _read(path):
 
 def _require_writable(report):
     if report.is_dir() or not os.access(report.parent, os.W_OK):
-        raise ConfigError(f"{report} cannot be written: name a file in a folder that is there with --out.")
+        raise ConfigError(f"{report} cannot be written: give --out a file in an existing folder.")
 
 
 def _jupyter():

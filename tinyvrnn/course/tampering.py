@@ -1,25 +1,25 @@
-"""What the functions of NumPy and of this package were when the course was loaded.
+"""Detects replaced functions of NumPy and of this package.
 
-A right result is computed with them. Who replaces one, on purpose or by a slip (`np.sum = ...`, a trial version put in
-the place of the package's), would otherwise be compared with himself.
+The reference computes the right result with them. If a student replaces one, on purpose or by mistake (`np.sum = ...`,
+or a trial version assigned to the package's name), an answer would be compared with itself.
 """
 
 import sys
 
-_kept = {}
+_originals = {}
 
 
 def remember():
-    """Called once, when all is loaded. What a notebook has put in by then is no original."""
+    """Record the functions, once all modules are loaded. One that a notebook has replaced before is not an original."""
     for name in [name for name, module in sys.modules.items() if _watched(name) and module is not None]:
         for key, value in vars(sys.modules[name]).items():
             if callable(value):
-                _kept[name, key] = value if getattr(value, "__module__", None) != "__main__" else None
+                _originals[name, key] = value if getattr(value, "__module__", None) != "__main__" else None
 
 
 def replaced():
-    """The dotted name of one that is no longer what it was; None where all are."""
-    for (module, key), value in _kept.items():
+    """The dotted name of a replaced function; None if there is none."""
+    for (module, key), value in _originals.items():
         if module in sys.modules and vars(sys.modules[module]).get(key) is not value:
             return f"{module}.{key}"
     return None

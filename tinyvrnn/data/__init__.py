@@ -1,4 +1,18 @@
-"""The data room: ragged sequences, padded batches, embedded sets, a user's files, and baselines."""
+"""Data: ragged sequences, padded batches, the embedded data sets, a user's files, and baselines.
+
+load.py         Data, load_data, and the cards of the embedded sets and of bach
+sequences.py    Sequences in one array, and the padded batches made of them
+mapped.py       the same interface for sequences that stay in a memory-mapped file
+scale.py        standardising, and its effect on the units of a log-likelihood
+baselines.py    closed-form log-likelihoods to compare a model with
+bach.py         the chorales of the package music21 as piano rolls
+cache.py        the folder for files that are built once
+readers/        one module per file format
+embedded/       the embedded sets, written by scripts/build_data.py
+
+Imports errors.py, io/ and arrays/ only. To add an embedded set: a builder in scripts/build_data.py and a Card in
+load.py. To add a file format: see readers/__init__.py.
+"""
 
 from tinyvrnn.data.baselines import baselines
 from tinyvrnn.data.load import (

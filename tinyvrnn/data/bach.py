@@ -1,8 +1,8 @@
-"""Bach's four-part chorales as piano rolls, from the corpus in the package `music21`: read once, then from a cache.
+"""Bach's four-part chorales as piano rolls, parsed once from the corpus of the package `music21`, then cached.
 
-A step is a quarter note, and what sounds at its beginning is what is in it: the usual way for such sets since
-Boulanger-Lewandowski, Bengio and Vincent, 2012, arXiv:1206.6392, who also brought them to C major or A minor and split
-them 60 / 20 / 20. Their selection and split are others, so that figures are like those in tables, and not the same.
+A step is a quarter note and holds the keys that sound at its beginning. The chorales are transposed to C major or
+A minor and split 60 / 20 / 20, as is usual since Boulanger-Lewandowski, Bengio and Vincent, 2012, arXiv:1206.6392.
+Their selection and split differ from ours, so results are close to published ones but not directly comparable.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ from tinyvrnn.data.sequences import permutation
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.files import write_atomically
 
-LOWEST, KEYS = 21, 88  # MIDI's A0, and as many as a piano has
-TONIC = {"major": 0, "minor": 9}  # C and A, where the chorales are brought
+LOWEST, KEYS = 21, 88  # MIDI note of a piano's lowest key (A0), and its number of keys
+TONIC = {"major": 0, "minor": 9}  # pitch classes of C and A, to which the chorales are transposed
 
 
 def cached():
-    """The path of the chorales' .npz in the cache, where they are written first if need be. Raises DataError."""
+    """Path of the chorales' .npz in the cache, built on the first call. Raises DataError."""
     music21 = _music21()
     path = cache_folder() / f"music21-{music21.__version__}" / "bach.npz"
     if not path.is_file():
@@ -29,19 +29,19 @@ def cached():
             write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
         except OSError as error:
             raise DataError(
-                f"can't write {path}: {error.strerror or error}: name a folder that can be written to in {CACHE}"
+                f"can't write {path}: {error.strerror or error}: set {CACHE} to a writable folder"
             ) from error
     return path
 
 
 def build(music21, paths):
-    """values, lengths and split (0 train, 1 valid, 2 test: 60 / 20 / 20 per cent) of the four-part scores in files."""
+    """Arrays of the four-part scores among `paths`: values, lengths, split (0 train, 1 valid, 2 test; 60 / 20 / 20)."""
     rolls = {}
     for path in tqdm(paths, desc=f"reading Bach's chorales into {cache_folder()}, once", unit="score"):
         score = music21.converter.parse(path)
         if len(score.parts) == 4:
             roll = piano_roll(score)
-            rolls.setdefault(roll.tobytes(), roll)  # some chorales are in the corpus twice
+            rolls.setdefault(roll.tobytes(), roll)  # the corpus has some chorales twice
     rolls = list(rolls.values())
     order, split = permutation(len(rolls), generator(0, "bach")), np.zeros(len(rolls), dtype=np.uint8)
     fifth = len(rolls) // 5
@@ -50,9 +50,9 @@ def build(music21, paths):
 
 
 def piano_roll(score):
-    """(T, 88) uint8: key k is down in step t where MIDI note 21 + k sounds at the t-th quarter, in C major or A minor.
+    """(T, 88) uint8, transposed to C major or A minor: [t, k] is 1 if MIDI note 21 + k sounds at the t-th quarter.
 
-    The quarters are those of the bars: an upbeat of an eighth is left out.
+    Quarters are counted from the bar lines, so an upbeat of an eighth is dropped.
     """
     key = score.analyze("key")
     shift = (TONIC[key.mode] - key.tonic.pitchClass + 6) % 12 - 6
@@ -67,14 +67,14 @@ def piano_roll(score):
 
 
 def _upbeat(score):
-    """The quarters before the first whole bar, 0 where the first bar is whole."""
+    """Length in quarters of the upbeat before the first whole bar; 0 without an upbeat."""
     bar = score.parts[0].getElementsByClass("Measure").first()
     whole = float(bar.barDuration.quarterLength)
     return (whole - float(bar.paddingLeft)) % whole
 
 
 def _ceil(quarters):
-    return int(np.ceil(quarters - 1e-6))  # a triplet's end, summed up, may lie a hair behind the beat
+    return int(np.ceil(quarters - 1e-6))  # rounding can put the end of a triplet just after the beat
 
 
 def _music21():

@@ -1,6 +1,6 @@
-"""What a model has to beat: for each kind of data one baseline without memory and one that remembers a single step.
+"""Baselines that a model has to beat: for each kind of data, one without memory and one with a memory of one step.
 
-All are fitted on the training split in closed form, dimension by dimension.
+All are fitted to the training split in closed form, each dimension separately.
 """
 
 import numpy as np
@@ -8,15 +8,14 @@ import numpy as np
 from tinyvrnn.errors import ConfigError
 
 _STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
-SIGMA_MIN = 1e-4  # the models' own floor, so that a constant dimension gives nobody an infinite density
+SIGMA_MIN = 1e-4  # the models' floor too: a constant dimension would have infinite density
 
 
 def baselines(data, split="test", kind=None):
-    """name -> log-likelihood of a split in nats per sequence (mean over its sequences), in the units of the data.
+    """name -> log-likelihood of a split, in nats per sequence (mean over its sequences), in the units of the data.
 
-    split: its name, or Sequences on the scale of the data. kind: "binary" or "real", that is a Bernoulli or a Gaussian
-    likelihood, "pen", a Gaussian for (dx, dy) and a Bernoulli for pen-up, or "categorical", one-hot symbols; None: the
-    data's own.
+    split: a name, or Sequences on the scale of the data. kind: "binary" (Bernoulli), "real" (Gaussian), "pen" (Gaussian
+    for (dx, dy), Bernoulli for pen-up), "categorical" (one-hot symbols), or None for the kind of the data.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
@@ -35,9 +34,9 @@ def baselines(data, split="test", kind=None):
 
 
 def marginal_bernoulli(train, other):
-    """Each pixel x_tj alone: p_tj = (k_tj + 1/2) / (n_t + 1), k_tj of n_t training sequences having it on.
+    """Each pixel x_tj independently: p_tj = (k_tj + 1/2) / (n_t + 1); it is on in k_tj of n_t training sequences.
 
-    That is the posterior mean under Jeffreys' prior Beta(1/2, 1/2): Beta(k + 1/2, n - k + 1/2) has this mean.
+    This is the posterior mean under Jeffreys' prior Beta(1/2, 1/2): the mean of Beta(k + 1/2, n - k + 1/2).
     """
     return _bernoulli(train, other, lambda s: np.zeros(s.values.shape, dtype=np.intp))
 
@@ -45,35 +44,36 @@ def marginal_bernoulli(train, other):
 def markov(train, other):
     """Each pixel given the same pixel one step before: p_tj|c = (k_tjc + 1/2) / (n_tjc + 1), c = x_{t-1,j} in {0, 1}.
 
-    By the chain rule log p(x_1j .. x_Tj) = log p(x_1j) + sum_t log p(x_tj given x_{t-1,j}); the first is the marginal.
+    By the chain rule log p(x_1j .. x_Tj) = log p(x_1j) + sum_t log p(x_tj given x_{t-1,j}). The first step uses the
+    marginal.
     """
     return _bernoulli(train, other, _previous_pixel)
 
 
 def unigram(train, other):
-    """Each symbol alone: p_k = (n_k + 1/2) / (n + K/2), n_k of all n training symbols being k; Jeffreys' prior."""
+    """Each symbol independently: p_k = (n_k + 1/2) / (n + K/2), where n_k of n training symbols are k (Jeffreys)."""
     return _categorical(train, other, lambda s: np.zeros(s.steps, dtype=np.intp), contexts=1)
 
 
 def markov_chain(train, other):
     """Each symbol given the one before: p_k|c = (n_ck + 1/2) / (n_c + K/2), n_ck of n_c training pairs (c, k).
 
-    What a sequence begins with is one context more, so that log p(x) = log p(x_1) + sum_t log p(x_t given x_{t-1}).
+    The start of a sequence is one more context, so log p(x) = log p(x_1) + sum_t log p(x_t given x_{t-1}).
     """
     return _categorical(train, other, _previous_symbol, contexts=train.x_dim + 1)
 
 
 def marginal_gaussian(train, other):
-    """Each number alone, N(mu_j, sigma_j^2), with the mean and deviation of all training steps (maximum likelihood)."""
+    """Each number independently, N(mu_j, sigma_j^2), fitted to all training steps by maximum likelihood."""
     mu, sigma = _moments(train)
     return _total(other, lambda s: _log_normal(s.values, mu, sigma).sum()) / len(other)
 
 
 def autoregressive(train, other):
-    """x_tj = mu_j + a_j (x_{t-1,j} - nu_j) + N(0, s_j^2), mu and nu the means of the present and the previous step.
+    """x_tj = mu_j + a_j (x_{t-1,j} - nu_j) + N(0, s_j^2), where mu and nu are the means of x_t and of x_{t-1}.
 
-    Setting to 0 the derivatives of the training log-likelihood in mu + a nu, a and s gives a = cov(x_t, x_{t-1}) /
-    var(x_{t-1}), and s^2 the mean square of what is left. The first step has the marginal density.
+    Setting the derivatives of the training log-likelihood to 0 gives a = cov(x_t, x_{t-1}) / var(x_{t-1}), and s^2 is
+    the mean squared residual. The first step uses the marginal density.
     """
     mu, sigma = _moments(train)
     a, intercept, s = _regress(train, mu, sigma)
@@ -87,7 +87,7 @@ def autoregressive(train, other):
 
 
 def _of_a_pen(of_steps, of_lifts):
-    """The sum of a baseline of (dx, dy) and one of pen-up."""
+    """The sum of a baseline for (dx, dy) and one for pen-up."""
 
     def log_p(train, other):
         steps, lifts = ([s.columns(part) for s in (train, other)] for part in (_STEP, _LIFT))
@@ -97,7 +97,7 @@ def _of_a_pen(of_steps, of_lifts):
 
 
 def _total(sequences, of):
-    """The sum of of(part) over the parts of a set, which need not fit into the memory together."""
+    """The sum of of(part) over the parts of a set that may not fit in memory as a whole."""
     total = sum(of(part) for _, part in sequences.parts())
     return float(total) if np.ndim(total) == 0 else total
 
@@ -106,7 +106,7 @@ def _total(sequences, of):
 
 
 def _bernoulli(train, other, context):
-    """Nats per sequence of `other` under p[c, t, j], one probability for each context c, step t and dimension j."""
+    """Nats per sequence of `other` under p[c, t, j], a probability for each context c, step t and dimension j."""
     p = _probabilities(context, train, max(train.max_steps, other.max_steps))
 
     def log_p(part):
@@ -117,7 +117,7 @@ def _bernoulli(train, other, context):
 
 
 def _probabilities(context, train, steps):
-    """p (C, steps, X) by counting; a step that no training sequence reaches takes the counts of all steps together."""
+    """p (C, steps, X) from counts; a step beyond the longest training sequence uses the counts of all steps."""
     j = np.arange(train.x_dim)
     k, n = np.zeros((2, 3, steps, train.x_dim))
     for _, part in train.parts():
@@ -130,14 +130,14 @@ def _probabilities(context, train, steps):
 
 
 def _previous_pixel(sequences):
-    """(steps, X): 1 or 0, the pixel one step before on or off (on from 1/2, for grey levels); 2 where there is none."""
+    """(steps, X): the pixel one step before, 1 if it is at least 1/2, else 0; 2 at the first step of a sequence."""
     c = np.roll(sequences.values >= 0.5, 1, axis=0).astype(np.intp)
     c[sequences.offsets[:-1]] = 2
     return c
 
 
 def _categorical(train, other, context, contexts):
-    """Nats per sequence of `other` under p[c, k], one distribution of the symbols for each context c."""
+    """Nats per sequence of `other` under p[c, k], a distribution over symbols for each context c."""
     n = np.zeros((contexts, train.x_dim))
     for _, part in train.parts():
         np.add.at(n, (context(part), part.values.argmax(axis=1)), 1.0)
@@ -146,7 +146,7 @@ def _categorical(train, other, context, contexts):
 
 
 def _previous_symbol(sequences):
-    """(steps,): the symbol one step before; X, one more than there are, where there is none."""
+    """(steps,): the symbol one step before; X, which is no symbol, at the first step of a sequence."""
     c = np.roll(sequences.values.argmax(axis=1), 1)
     c[sequences.offsets[:-1]] = sequences.x_dim
     return c
@@ -156,13 +156,13 @@ def _previous_symbol(sequences):
 
 
 def _pairs(sequences):
-    """x_t and x_{t-1}, each (pairs, X), for every step that has one before it."""
+    """x_t and x_{t-1}, each (pairs, X), for every step but the first of each sequence."""
     now = np.flatnonzero(sequences.time() > 0)
     return sequences.values[now].astype(np.float64), sequences.values[now - 1].astype(np.float64)
 
 
 def _regress(train, mu, sigma):
-    """a, intercept, s, each (X,); with no pair of steps to learn from, the marginal."""
+    """a, intercept, s, each (X,); the marginal if no training sequence has two steps."""
     n = train.steps - len(train)
     if n == 0:
         return np.zeros_like(mu), mu, sigma

@@ -1,4 +1,4 @@
-"""Where what is made once is kept: a folder of the user's, or the one that an environment variable names."""
+"""The folder for files that are built once: the one named by TINYVRNN_CACHE, or the user's cache folder."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,11 @@ CACHE = "TINYVRNN_CACHE"
 
 
 def cache_folder():
-    """The folder that the environment variable TINYVRNN_CACHE names, else the user's cache folder."""
+    """The folder named by the environment variable TINYVRNN_CACHE, else the user's cache folder."""
     if os.environ.get(CACHE):
         return Path(os.environ[CACHE])
     try:
         from platformdirs import user_cache_path
     except ImportError:
-        raise DataError(
-            f"the cache needs platformdirs: pip install platformdirs, or name a folder in {CACHE}"
-        ) from None
+        raise DataError(f"the cache needs platformdirs: pip install platformdirs, or set {CACHE} to a folder") from None
     return user_cache_path("tinyvrnn")

@@ -1,4 +1,4 @@
-"""Data sets: the embedded ones by name, a user's by file. Three splits, standardised by the training split alone."""
+"""Load data sets, embedded ones by name and a user's by path: three splits, standardised by the training split."""
 
 import difflib
 from dataclasses import dataclass, replace
@@ -18,9 +18,10 @@ RAW = "nats of raw data"
 
 
 class Card(NamedTuple):
-    """What is known of an embedded set; a grey level >= threshold becomes 1, a lower one 0 (None: kept as it is).
+    """Metadata of a data set.
 
-    kind: "pen" for rows (dx, dy, pen-up); None: found from the values.
+    threshold: grey levels >= threshold become 1, lower ones 0; None leaves the values unchanged.
+    kind: "pen" for rows (dx, dy, pen-up); None infers it from the values.
     """
 
     threshold: int | None
@@ -69,12 +70,16 @@ NAMES = (*EMBEDDED, *CORPORA)
 class Data:
     """A data set in three splits.
 
-    kind: "pen" for rows (dx, dy, pen-up), else "binary" when every value is 0 or 1, else "real".
-    units: what a log-likelihood of this data is measured in.
-    mean, std: (X,) float64, what standardising took from and divided each step by (0 and 1 where it did nothing).
-    labels: split -> (N,) array, or None where there are none. medium: what the numbers are, see `tinyvrnn.runs.export`.
-    scale: of a pen, how dx and dy are scaled when they are standardised, see `tinyvrnn.data.scale`; else None.
-    origin: the name or absolute path that `load_data` reads it from again; None for arrays in memory.
+    name: its name in messages and metadata.
+    train, valid, test: Sequences.
+    kind: "pen" for rows (dx, dy, pen-up), "binary" if every value is 0 or 1, else "real".
+    units: the units of a log-likelihood of this data.
+    licence, source: of the data.
+    mean, std: (X,) float64, subtracted from each raw step and dividing it; 0 and 1 without standardising.
+    labels: split -> (N,) array, or None without labels.
+    medium: the meaning of the numbers, see `tinyvrnn.runs.export`.
+    scale: for a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`; else None.
+    origin: the name or absolute path from which `load_data` can read it again; None for arrays in memory.
     """
 
     name: str
@@ -108,16 +113,16 @@ class Data:
         medium=None,
         scale=None,
     ):
-        """Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
+        """Make Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
 
-        standardise: True, False, X of these (a column each), a pair (mean (X,), std (X,)) of another set, or None: True
-        unless every value lies in [0, 1]. units: those of the values as given. kind: "pen" where x is (dx, dy, pen-up),
-        which has no shift and a pen that stays 0 or 1; None: found from the values. scale: how a pen's dx and dy are
-        scaled: "one" (None: this), "authors" or "axes", see `tinyvrnn.data.scale`. Where medium is of sound, all
-        columns have one mean and one deviation. Raises DataError for splits that can't be used together.
+        standardise: True, False, X booleans (one per column), a pair (mean (X,), std (X,)), or None, which
+        standardises unless every value lies in [0, 1]. units: of the values as given. kind: "pen" for rows
+        (dx, dy, pen-up), which are scaled but not shifted, with pen-up unchanged; None infers it from the values.
+        scale: for a pen, "one" (the default), "authors" or "axes", see `tinyvrnn.data.scale`. With a medium of sound,
+        all columns share one mean and one standard deviation. Raises DataError for splits that don't fit together.
         """
-        given = {"train": train, "valid": valid, "test": test}
-        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in given.items()}
+        by_split = {"train": train, "valid": valid, "test": test}
+        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
         check_scale(scale, kind, name)
         if kind == "pen":
@@ -143,7 +148,7 @@ class Data:
         )
 
     def standardised(self, standardise=None, kind=None, scale=None):
-        """The same data, which must be raw, standardised. Arguments as in `from_sequences`; kind None: as it is."""
+        """A standardised copy of raw data. Arguments as in `from_sequences`; kind None keeps the kind."""
         kind = kind or ("pen" if self.kind == "pen" else None)
         about = {key: getattr(self, key) for key in ("units", "licence", "source", "labels", "medium")}
         data = Data.from_sequences(
@@ -158,13 +163,13 @@ class Data:
 
     @property
     def x_dim(self):
-        """X, how many numbers a step has."""
+        """X, the number of values in a step."""
         return self.train.x_dim
 
     def split(self, name):
         """The Sequences of "train", "valid" or "test"."""
         if name not in SPLITS:
-            raise DataError(f"got the split {name!r}, but {', '.join(SPLITS)} are the ones there are")
+            raise DataError(f"got the split {name!r}, but the splits are {', '.join(SPLITS)}")
         return getattr(self, name)
 
     def __repr__(self):
@@ -173,16 +178,17 @@ class Data:
 
 
 def load_data(name_or_path, standardise=None, kind=None, scale=None):
-    """Data: "digits", "digits8", "strokes", "vowels", or "bach" (which needs music21), or a user's file or folder.
+    """Load Data by name ("digits", "digits8", "strokes", "vowels", or "bach", which needs music21), file or folder.
 
-    standardise, kind, scale: as in Data.from_sequences (kind or scale None: what is known of the set).
+    standardise, kind, scale: as in Data.from_sequences; kind and scale default to those of the set.
     A .npy holds (N, T, X). A .npz holds one of
-    train, valid, test, each (N, T, X), with train_lengths (N,) etc. where sequences are padded;
-    values (steps, X) and lengths (N,), sequences one after another; x (N, T, X), with lengths (N,) where padded.
-    The last two may have split (N,), 0 train, 1 valid, 2 test, and labels (N,); with no split, a fixed permutation
-    gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may have sample_rate, a whole number of Hz.
-    The other forms are in `tinyvrnn.data.readers`, one module each; docs/data.md describes all of them.
-    Raises DataError, one sentence, for anything that can't be read so.
+    train, valid, test, each (N, T, X), with train_lengths (N,) etc. if sequences are padded;
+    values (steps, X) and lengths (N,), sequences one after another;
+    x (N, T, X), with lengths (N,) if padded.
+    The last two may add split (N,), 0 train, 1 valid, 2 test, and labels (N,). Without split, a fixed permutation
+    gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may add sample_rate, an integer in Hz.
+    `tinyvrnn.data.readers` has one module for each other format; docs/data.md describes them all.
+    Raises DataError, one sentence, for anything else.
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
@@ -215,22 +221,22 @@ def load_data(name_or_path, standardise=None, kind=None, scale=None):
 
 
 def read_sequences(path):
-    """Sequences: all that a file or folder of load_data's forms holds, raw, whatever its splits."""
+    """All sequences of a file or folder in one of load_data's formats, raw, from all splits."""
     return readers.read(Path(path).expanduser()).sequences
 
 
 def read_like(path, medium):
-    """As `read_sequences`, for a model of such a medium. Raises DataError for sound of another rate too."""
+    """As `read_sequences`, for a model of this medium. Also raises DataError for sound of another sample rate."""
     content = readers.read(Path(path).expanduser())
     check_rate(content.medium, medium, path)
     return content.sequences
 
 
 def check_rate(medium, expected, where):
-    """Raises DataError where both are sound and their rates differ: a step would be another stretch of time."""
-    found, needed = ((m or {}).get("rate") for m in (medium, expected))
-    if found and needed and found != needed:
-        raise DataError(f"{where} has {found} samples a second, the model was trained on {needed}: resample it.")
+    """Raise DataError if two media are sound of different sample rates: a step would last a different time."""
+    rate, needed = ((m or {}).get("rate") for m in (medium, expected))
+    if rate and needed and rate != needed:
+        raise DataError(f"{where} has {rate} samples a second, but the model was trained on {needed}: resample it.")
 
 
 def embedded():
@@ -239,7 +245,7 @@ def embedded():
 
 
 def check_suits(data, likelihood):
-    """Raises DataError where Data or Sequences hold a value that the likelihood cannot score, and says where."""
+    """Raise DataError, with the place, if Data or Sequences hold a value that the likelihood cannot score."""
     misfits, needed = likelihood.misfits, likelihood.needs
     if isinstance(data, Data):
         for s in SPLITS:
@@ -256,14 +262,14 @@ def _check_values(sequences, misfits, needed, where):
 
 
 def _medium(kind, x_dim):
-    """What the numbers of a step are where nobody said: a pen's step, the keys of a piano, or plain numbers."""
+    """The default medium: ink for a pen, a piano roll for 88 binary columns, else plain numbers."""
     if kind == "pen":
         return {"name": "ink"}
     return {"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}
 
 
 def _check_pen(splits, name):
-    """Raises DataError where data can't be rows (dx, dy, pen-up)."""
+    """Raise DataError if the rows can't be (dx, dy, pen-up)."""
     needed = "but pen-up must be 0 or 1: put it last, after dx and dy"
     for split, x in splits.items():
         if x.x_dim != 3:
@@ -294,7 +300,7 @@ def _path_of_a_set(name):
 
 
 def _path(name_or_path):
-    """The path of a user's file or folder; a bare word that is none was meant as a name."""
+    """The path of a user's file or folder. A bare word that does not exist is treated as a misspelt name."""
     path = Path(name_or_path).expanduser()
     if not path.exists() and path.suffix not in readers.ENDINGS and path.name == str(name_or_path):
         near = difflib.get_close_matches(str(name_or_path), NAMES, n=1, cutoff=0.0)[0]
@@ -306,12 +312,11 @@ def _path(name_or_path):
 
 
 def _split(n, split, name):
-    """(N,) 0 train, 1 valid, 2 test: the given split checked, or one at random that never changes."""
+    """(N,) 0 train, 1 valid, 2 test: the given split, checked, or a fixed random one."""
     if split is None:
         return at_random(n, name)
     if not np.isin(split, (0, 1, 2)).all():
         raise DataError(
-            f"{name}: split holds {sorted(set(split.tolist()))}, but 0 (train), 1 (valid) and 2 (test) "
-            "are all that is known"
+            f"{name}: split holds {sorted(set(split.tolist()))}, but only 0 (train), 1 (valid) and 2 (test) are allowed"
         )
     return split

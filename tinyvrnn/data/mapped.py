@@ -1,7 +1,7 @@
-"""Sequences that stay in their files: a corpus may be larger than the memory, and a batch reads only its own rows.
+"""Memory-mapped sequences, for a corpus larger than memory: a batch reads only its own rows from the file.
 
-What has to see everything once (are all numbers finite, mean and deviation, baselines) goes through `parts`, some
-megabytes at a time; standardising is done to what is read. Otherwise these are Sequences like any other.
+Operations that need all values once (the check for finite numbers, moments, baselines) iterate over `parts`, some
+megabytes at a time. Rows are standardised when they are read. The interface is that of Sequences.
 """
 
 import mmap
@@ -12,14 +12,14 @@ from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integ
 from tinyvrnn.errors import DataError
 from tinyvrnn.io import npz
 
-LONGEST = npz.MEMORY // 8  # bytes of a sequence, which is read as a whole
+LONGEST = npz.MEMORY // 8  # bytes in one sequence, since a sequence is read as a whole
 
 
 class Mapped(Sequences):
-    """N sequences in arrays that are memory-mapped.
+    """N sequences in memory-mapped arrays.
 
-    blocks: list of arrays (rows, X); sequence i is blocks[block[i]][starts[i]:starts[i] + lengths[i]], less mean (X,)
-    and divided by std (X,) in float32 where moments, a pair of these, is given.
+    blocks: list of arrays (rows, X); sequence i is blocks[block[i]][starts[i]:starts[i] + lengths[i]].
+    moments: None, or a pair (mean (X,), std (X,)) by which rows are standardised, in float32, when they are read.
     """
 
     def __init__(self, blocks, block, starts, lengths, moments=None):
@@ -28,7 +28,7 @@ class Mapped(Sequences):
 
     @classmethod
     def of_rows(cls, values, lengths, where):
-        """Of values (steps, X), the sequences one after another, and lengths (N,). Raises as Sequences does."""
+        """From values (steps, X), the sequences one after another, and lengths (N,). Raises as Sequences does."""
         lengths = integer_array(lengths, f"the lengths of {where}")
         values = _rows(values, where)
         check_shapes(values, lengths, where)
@@ -36,7 +36,7 @@ class Mapped(Sequences):
 
     @classmethod
     def of_cube(cls, x, lengths, where):
-        """Of x (N, T, X), each cut to its length (N,), at most T. Raises as Sequences does."""
+        """From x (N, T, X), each sequence cut to its length in lengths (N,). Raises as Sequences does."""
         n, steps, x_dim = x.shape
         if n == 0 or lengths.min() < 1 or x_dim == 0:
             check_shapes(np.empty((int(lengths.sum()), x_dim), np.uint8), lengths, where)
@@ -54,8 +54,8 @@ class Mapped(Sequences):
         longest = int(lengths.max()) * values.shape[1] * values.itemsize
         if longest > LONGEST:
             raise DataError(
-                f"{where}: sequence {lengths.argmax()} is of {longest:,} bytes, but {LONGEST:,} are the most that one "
-                "may have: cut it into several"
+                f"{where}: sequence {lengths.argmax()} has {longest:,} bytes, but the limit is {LONGEST:,}: "
+                "cut it into several"
             )
         sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
         check_finite(sequences, where)
@@ -63,7 +63,7 @@ class Mapped(Sequences):
 
     @property
     def values(self):
-        """All steps in memory: for what is known to be small."""
+        """All steps (steps, X), in memory; for small sets only."""
         return np.concatenate(list(self))
 
     @property
@@ -79,7 +79,7 @@ class Mapped(Sequences):
         return int(self.offsets[-1])
 
     def standardised(self, mean, std):
-        """The same sequences less mean (X,) and divided by std (X,), each when it is read."""
+        """The same sequences, with (x - mean) / std applied when they are read; mean, std (X,)."""
         m, s = self.moments or (0.0, 1.0)
         return Mapped(self.blocks, self.block, self.starts, self.lengths, (m + s * mean, s * std))
 
@@ -88,7 +88,7 @@ class Mapped(Sequences):
         return Mapped([b[:, part] for b in self.blocks], self.block, self.starts, self.lengths, moments)
 
     def _rows(self, i, j):
-        """As of Sequences, in one piece where they lie in one."""
+        """As in Sequences; one slice if the sequences lie one after another in one block."""
         block, starts, lengths = self.block[i:j], self.starts[i:j], self.lengths[i:j]
         if (block != block[0]).any():
             rows = np.concatenate([self.blocks[b][s : s + n] for b, s, n in zip(block, starts, lengths)])
@@ -112,7 +112,7 @@ class Mapped(Sequences):
         return x, lengths
 
     def _let_go(self):
-        """Gives the memory of what was read back to the system: the file's pages would count as the process's."""
+        """Release the pages that were read, which would count as memory of this process."""
         for block in self.blocks:
             while isinstance(block, np.ndarray):
                 block = block.base
@@ -128,26 +128,26 @@ class Mapped(Sequences):
         return rows if self.moments is None else self._scaled(rows, np.full(len(rows), index))
 
     def _scaled(self, rows, index):
-        """rows (n, X) standardised; index (n,): the sequence of each, for the message."""
+        """Standardise rows (n, X). index (n,): the sequence of each row, for the message."""
         mean, std = self.moments
         with np.errstate(over="ignore"):
             scaled = ((rows - mean) / std).astype(np.float32)
         if not np.isfinite(scaled).all():
             bad = index == index[~np.isfinite(scaled).all(axis=1)][0]
             raise DataError(
-                f"sequence {index[bad][0]} holds {np.abs(rows[bad]).max()}, which standardised is no finite float32 "
-                "number: mend or leave out that sequence"
+                f"sequence {index[bad][0]} holds {np.abs(rows[bad]).max()}, which overflows float32 when standardised: "
+                "fix or remove that sequence"
             )
         return scaled
 
 
 def _rows(values, where):
-    """The array itself: real numbers that lie in the file in the order of their axes; booleans become 0 and 1."""
+    """The array, checked to be real and C-contiguous; booleans become uint8."""
     if values.dtype.kind not in "buif":
         raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed")
     if not values.flags.c_contiguous:
         raise DataError(
-            f"{where} lies in Fortran's order, but a file of this size is read where it is: "
+            f"{where} is in Fortran order, but a file of this size is memory-mapped and must be in C order: "
             "save it with np.ascontiguousarray"
         )
     values = np.asarray(values)

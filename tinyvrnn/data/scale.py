@@ -1,6 +1,6 @@
-"""Standardising: what is taken from the values and what they are divided by, and how many nats that moves.
+"""Standardising: the mean to subtract, the scale to divide by, and the resulting shift of the log-density in nats.
 
-log p(x / s) = log p(x) + ln s, for each number that is divided by s: the density is higher where the unit is larger.
+Dividing a number by s adds ln s to its log-density: log p(x / s) = log p(x) + ln s.
 """
 
 import numpy as np
@@ -15,10 +15,10 @@ GIVEN = "nats of standardised data (a given mean and deviation)"
 
 
 def moments(splits, standardise, kind=None, scale=None, sound=False):
-    """mean (X,), std (X,), and the units of the data standardised by them, None where that changes nothing.
+    """mean (X,), std (X,), and the units of the standardised data, or None if standardising changes nothing.
 
-    splits: split -> Sequences, of which "train" alone is looked at. standardise: as in Data.from_sequences. scale: one
-    of SCALES, for kind "pen". sound: one mean and deviation for all columns, which are samples of one wave.
+    splits: split -> Sequences; the moments are those of "train". standardise: as in Data.from_sequences. scale: one of
+    SCALES, for kind "pen". sound: one mean and standard deviation for all columns, which are samples of one waveform.
     """
     train = splits["train"]
     columns = _columns(standardise, train.x_dim)
@@ -41,11 +41,11 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
 
 
 def standardised(sequences, mean, std, where):
-    """Sequences of (values - mean) / std in float32; mean, std (X,). Raises DataError, naming `where`, on overflow."""
+    """Sequences of (values - mean) / std in float32; mean, std (X,). On overflow raises DataError, naming `where`."""
     if isinstance(sequences, Mapped):
         return sequences.standardised(mean, std)
     values, rows = np.empty(sequences.values.shape, np.float32), 0
-    with np.errstate(over="ignore"):  # what overflows is refused by Sequences, which says where
+    with np.errstate(over="ignore"):  # Sequences refuses overflow and says where it is
         for _, part in sequences.parts():
             values[rows : rows + part.steps] = (part.values - mean) / std
             rows += part.steps
@@ -63,13 +63,13 @@ def is_binary(sequences):
 
 
 def check_scale(scale, kind, name):
-    """Raises DataError for a scale that is not known, or is given for what is no pen's."""
+    """Raise DataError for an unknown scale, or for a scale given for data other than a pen's."""
     if scale is not None and scale not in SCALES:
         raise DataError(unknown_name("scale", scale, SCALES))
     if scale is not None and kind != "pen":
         raise DataError(
             f"got the scale {scale!r}, but {name} is not read as a pen's steps (dx, dy, pen-up): "
-            "leave --scale out, or give --likelihood pen"
+            "omit --scale, or add --likelihood pen"
         )
 
 
@@ -81,14 +81,14 @@ def _mean(sequences, of):
 def _column_moments(train):
     mean = _mean(train, lambda x: x)
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
-    # Compared as values: the computed deviation of a constant such as 0.1 is 1e-17, not 0, and would blow up its noise.
+    # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
     low, high = zip(*((x.values.min(axis=0), x.values.max(axis=0)) for _, x in train.parts()))
     std[np.min(low, axis=0) == np.max(high, axis=0)] = 1.0
     return mean, std, BY_COLUMN
 
 
 def _sound_moments(train):
-    """One mean and one deviation of all samples, as in the paper: a sample is no other where a frame begins earlier."""
+    """One mean and one standard deviation for all samples, as in the paper: frame boundaries are arbitrary."""
     X = train.x_dim
     m = float(_mean(train, lambda x: x).mean())
     s = float(np.sqrt(_mean(train, lambda x: (x - m) ** 2).mean())) or 1.0
@@ -100,12 +100,12 @@ def _sound_moments(train):
 
 
 def _pen_moments(train, scale):
-    """No shift, as a pen at rest stays at 0, and for dx and dy
+    """Scales of dx and dy, without a shift, so that a pen at rest stays at 0.
 
-    "one": one scale, their root mean square, so that what is drawn keeps its proportions;
-    "axes": one each;
-    "authors": one scale as in the code of the paper's authors, sqrt(E[dx^2 + dy^2] - (E[dx] + E[dy])^2), where y points
-    upwards: about sqrt(2) times the first, as they divide the sum over both axes by the number of steps.
+    "one": one scale, the root mean square of both, so that drawings keep their proportions;
+    "axes": one scale for each axis;
+    "authors": one scale as in the code of the paper's authors, sqrt(E[dx^2 + dy^2] - (E[dx] + E[dy])^2) with y upwards.
+    It is about sqrt(2) times "one", since they divide the sum over both axes by the number of steps.
     """
     squares, means = (_mean(train, lambda x, k=k: x[:, :2].astype(np.float64) ** k) for k in (2, 1))
     if scale == "axes":
@@ -123,7 +123,7 @@ def _pen_moments(train, scale):
 
 
 def _columns(standardise, x_dim):
-    """(X,) booleans where `standardise` is some, else None."""
+    """`standardise` as (X,) booleans if it is a sequence of booleans, else None."""
     if not isinstance(standardise, (tuple, list, np.ndarray)) or np.ndim(standardise[0]) > 0:
         return None
     columns = np.asarray(standardise)
@@ -139,12 +139,12 @@ def _given_moments(pair, x_dim):
     mean, std = (np.asarray(moment, dtype=np.float64) for moment in pair)
     if mean.shape != (x_dim,) or std.shape != (x_dim,):
         raise DataError(
-            f"got a mean {mean.shape} and a deviation {std.shape} to standardise by, but this data has "
-            f"{x_dim} numbers in each step: use data like that which the model was trained on"
+            f"got a mean {mean.shape} and a standard deviation {std.shape} to standardise by, but this data has "
+            f"{x_dim} numbers in each step: use data like the model's training data"
         )
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise DataError(
-            "got a mean or a deviation that is not finite, or a deviation that is not above 0: "
+            "got a mean or standard deviation that is not finite, or a standard deviation that is not positive: "
             "give the pair that the model was trained with"
         )
     return mean, std

@@ -1,7 +1,6 @@
-"""Ragged sequences in one block of memory, and the padded time-major batches that a model reads.
+"""Ragged sequences in one array, and the padded time-major batches that a model reads.
 
-N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T_N, X), so a data set costs what its
-real steps cost; padding exists only inside a batch.
+N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T_N, X). Padding exists only in batches.
 """
 
 import numpy as np
@@ -10,7 +9,7 @@ from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import ConfigError, DataError
 
 NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
-POOL = 50  # batches sorted by length together: enough to find equals, few enough that batches stay random
+POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
 FLOAT32_MAX = np.finfo(np.float32).max
 
 
@@ -18,8 +17,8 @@ class Sequences:
     """N sequences of T_i steps of X numbers each.
 
     values: (sum of T_i, X), any real dtype. lengths: (N,) int64, the T_i. offsets: (N + 1,) int64; sequence i is
-    values[offsets[i]:offsets[i + 1]]. `where` names the sequences in error messages and is not kept.
-    Raises DataError for an empty set, a sequence of no steps, wrong shapes, and values that are no finite real numbers.
+    values[offsets[i]:offsets[i + 1]]. `where` names the sequences in error messages only.
+    Raises DataError for an empty set, an empty sequence, wrong shapes, and values that are not finite real numbers.
     """
 
     def __init__(self, values, lengths, where="the sequences"):
@@ -30,7 +29,7 @@ class Sequences:
 
     @classmethod
     def unchecked(cls, values, lengths):
-        """Sequences of values (steps, X) and lengths (N,) that are known to be right."""
+        """Sequences of values (steps, X) and lengths (N,) that are known to be valid."""
         sequences = cls.__new__(cls)
         sequences.values, sequences.lengths = values, lengths
         sequences.offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -52,12 +51,12 @@ class Sequences:
 
     @property
     def x_dim(self):
-        """X, how many numbers a step has."""
+        """X, the number of values in a step."""
         return self.values.shape[1]
 
     @property
     def steps(self):
-        """The real steps of all sequences together."""
+        """The total number of steps, without padding."""
         return len(self.values)
 
     @property
@@ -67,18 +66,18 @@ class Sequences:
 
     @property
     def dtype(self):
-        """Of the values."""
+        """The dtype of the values."""
         return self.values.dtype
 
     def parts(self):
-        """Pairs (number of its first sequence, Sequences in memory), each of some megabytes or a single sequence."""
+        """Pairs (index of the first sequence, Sequences in memory), each of some megabytes or a single sequence."""
         part = self.offsets[1:] * self.x_dim // NUMBERS_AT_ONCE  # where a sequence ends, counted in parts
         first = np.flatnonzero(np.diff(part, prepend=-1))
         for i, j in zip(first, [*first[1:], len(self)]):
             yield int(i), Sequences.unchecked(self._rows(i, j), self.lengths[i:j])
 
     def columns(self, part):
-        """Sequences of a slice of the X columns."""
+        """Sequences of the columns in `part`, a slice."""
         return Sequences(self.values[:, part], self.lengths)
 
     def _rows(self, i, j):
@@ -86,23 +85,23 @@ class Sequences:
         return self.values[self.offsets[i] : self.offsets[j]]
 
     def padded(self, index, dtype, start=0, stop=None):
-        """One batch: x (T, B, X), zero past each end, and lengths (B,) of sequences `index`, integers or a slice.
+        """One batch of the sequences `index` (integers or a slice): x (T, B, X), zero-padded, and lengths (B,).
 
-        start, stop: only these steps of each, which must be longer than `start`; None: to its end.
+        start, stop: take only these steps of each sequence, which must be longer than `start`; stop None: to the end.
         """
         starts, lengths = self.offsets[:-1][index] + start, self._left(index, start, stop)
         t = np.arange(lengths.max())[:, None]
-        # Row (t, b) of the batch is step t of sequence index[b], and all are read in one go.
+        # Row (t, b) of the batch is step t of sequence index[b]; one take reads them all.
         x = self.values.take(starts + t, axis=0, mode="clip").astype(dtype)
         x[t >= lengths] = 0
         return x, lengths
 
     def _left(self, index, start, stop):
-        """(B,) how many steps the sequences `index` have from `start` to `stop`."""
+        """(B,) the number of steps that the sequences `index` have from `start` to `stop`."""
         return np.minimum(self.lengths[index], self.lengths[index] if stop is None else stop) - start
 
     def time(self):
-        """(steps,) int64: t, counted from 0, of each row of `values` inside its own sequence."""
+        """(steps,) int64: the step t, from 0, of each row of `values` within its sequence."""
         return np.arange(self.steps) - np.repeat(self.offsets[:-1], self.lengths)
 
     def place(self, row):
@@ -129,7 +128,7 @@ class Sequences:
 
 
 def pad(sequences, dtype="float32"):
-    """One batch of all the sequences: x (T, B, X) time-major, zero past each end, and lengths (B,) int64.
+    """One batch of all sequences: x (T, B, X), time-major and zero-padded, and lengths (B,) int64.
 
     sequences: Sequences, or a list of arrays (T_i, X).
     """
@@ -137,11 +136,11 @@ def pad(sequences, dtype="float32"):
 
 
 def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32", first=0):
-    """An iterator of (x (T, B, X), lengths (B,), index (B,)) in which each sequence appears exactly once.
+    """Iterate over batches (x (T, B, X), lengths (B,), index (B,)) that hold each sequence exactly once.
 
-    With a seed: shuffled anew each epoch, with sequences of like length together so that padding is small. Without one,
-    for evaluation: in order of length. The smaller batch that is left over is kept. index says which sequence each
-    column is. first: how many batches are passed over, as when a run goes on within an epoch.
+    With a seed, batches are shuffled for each epoch and group sequences of similar length, to reduce padding. Without
+    one, for evaluation, they are in order of length. A smaller last batch is included. index gives the sequence in each
+    column. first: skip this many batches, to resume within an epoch.
     """
     if seed is None:
         plan = in_order_of_length(sequences, batch_size)
@@ -151,7 +150,7 @@ def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32", first=0)
 
 
 def in_order_of_length(sequences, batch_size):
-    """The index arrays of batches for evaluation."""
+    """Index arrays of the batches for evaluation."""
     return _cut(np.argsort(sequences.lengths, kind="stable"), _checked(batch_size))
 
 
@@ -165,7 +164,7 @@ def _shuffled(lengths, batch_size, seed, epoch):
     """Index arrays: shuffle, sort by length inside pools, cut into batches, shuffle the batches."""
     rng = generator(seed, "shuffle", epoch)
     order = permutation(len(lengths), rng)
-    # The smaller batch is set apart before sorting: cut off after it, it would always hold the longest sequences.
+    # Set the smaller batch aside before sorting: cut off afterwards, it would always hold the longest sequences.
     whole = len(order) - len(order) % batch_size
     pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in _cut(order[:whole], POOL * batch_size)]
     plan = [batch for pool in pools for batch in _cut(pool, batch_size)] + _cut(order[whole:], batch_size)
@@ -177,23 +176,23 @@ def _cut(order, size):
 
 
 def permutation(n, rng):
-    """(n,) int64, a random order of range(n); unlike Generator.permutation it can't change with NumPy's version."""
+    """(n,) int64, a random order of range(n) that, unlike Generator.permutation, is the same in all NumPy versions."""
     return np.argsort(rng.random(n), kind="stable")
 
 
 def rows_of(starts, lengths):
-    """(sum of lengths,) the rows starts[0], starts[0] + 1, ... of all stretches, one after another."""
+    """(sum of lengths,) the row numbers starts[i], starts[i] + 1, ... of all ranges, concatenated."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def as_sequences(sequences, where="the sequences"):
-    """Sequences as they are; a list of arrays (T_i, X), or an array (N, T, X), made into Sequences."""
+    """Sequences from Sequences (unchanged), a list of arrays (T_i, X), or an array (N, T, X)."""
     return sequences if isinstance(sequences, Sequences) else Sequences.from_list(sequences, where)
 
 
 def check_same_dimension(name, splits):
-    """Raises DataError where the Sequences of split -> Sequences differ in X."""
+    """Raise DataError if the splits (split -> Sequences) differ in X."""
     dims = {s: x.x_dim for s, x in splits.items()}
     if len(set(dims.values())) > 1:
         listed = ", ".join(f"{s} {x_dim}" for s, x_dim in dims.items())
@@ -203,7 +202,7 @@ def check_same_dimension(name, splits):
 def real_array(values, where):
     """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
     if isinstance(values, np.ma.MaskedArray):
-        raise DataError(f"{where}: got a masked array, whose mask would be ignored: leave out what it masks")
+        raise DataError(f"{where}: got a masked array, whose mask would be ignored: remove the masked values")
     try:
         values = np.asarray(values)
     except ValueError:
@@ -236,7 +235,7 @@ def check_shapes(values, lengths, where):
             f"{where}: sequence {lengths.argmin()} has length {lengths.min()}, "
             "but each needs at least 1 step: leave it out"
         )
-    # The longest is compared first, so that a sum that overflows can't pass for the right one.
+    # Compare the longest first: a sum that overflows could equal the number of steps.
     if lengths.max() > len(values) or lengths.sum() != len(values):
         raise DataError(
             f"{where}: the lengths add up to {sum(lengths.tolist())} steps, but there are {len(values)}: "
@@ -245,18 +244,20 @@ def check_shapes(values, lengths, where):
 
 
 def check_finite(sequences, where):
-    """Raises DataError for the first value that is no finite float32 number, and says where it is."""
+    """Raise DataError, with its place, for the first value that is not finite in float32."""
     if sequences.dtype.kind != "f":
         return
     for first, part in sequences.parts():
         bad = ~(np.abs(part.values) <= FLOAT32_MAX)  # NaN compares as False, so it is caught too
         if bad.any():
-            refuse(part, bad, where, "but finite float32 numbers are needed: mend or leave out that sequence", first)
+            refuse(part, bad, where, "but finite float32 numbers are needed: fix or remove that sequence", first)
 
 
 def refuse(sequences, bad, where, needed, first=0):
-    """Raises DataError for the first True of bad (steps, X), naming its sequence (the first's number given), step and
-    dimension."""
+    """Raise DataError for the first True in bad (steps, X), naming its sequence, step and dimension.
+
+    first: the number of the first of `sequences` in the whole set.
+    """
     row, j = np.argwhere(bad)[0]
     i, t = sequences.place(row)
     value = sequences.values[row, j]

@@ -1,4 +1,14 @@
-"""What p(x_t | ...) can be. A Likelihood is the set of functions that the models need of one distribution."""
+"""The output distributions p(x_t | ...). A Likelihood holds the functions that the models need from one of them.
+
+gaussian.py      the diagonal Gaussian, also of z: head, reparameterised draw, log-density, log-ratio, KL
+bernoulli.py     independent Bernoulli variables
+categorical.py   one-hot symbols
+mixture.py       the mixture of Gaussians, "gmm"
+pen.py           handwriting, (dx, dy, pen-up)
+
+Imports errors.py, arrays/ and nn/ only. To add a likelihood: a module with a head, a log-density, a sampler and a mean,
+an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in docs/derivations/.
+"""
 
 from functools import partial
 from numbers import Integral

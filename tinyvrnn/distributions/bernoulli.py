@@ -11,7 +11,7 @@ def head_shapes(features, width):
 
 
 def bernoulli_head_forward(p, y):
-    """logits a = y W_out + b_out. y (..., F). Returns (a,), a (..., X), and the cache."""
+    """logits a = y W_out + b_out. y (..., F). Returns (a (..., X),), cache."""
     a, cache = linear_forward(_linear(p), y)
     return (a,), cache
 
@@ -29,7 +29,7 @@ def _linear(p):
 def bernoulli_log_density_forward(x, a):
     """log p(x; a) = sum_j [ x_j a_j - softplus(a_j) ], x in [0, 1], logits a. Both (..., X). Returns nats (...), cache.
 
-    The logarithm of a probability is never formed, so nothing underflows.
+    No probability is computed before its logarithm, so nothing underflows.
     """
     return namespace(x).sum(x * a - softplus(a), axis=-1), (x, a)
 

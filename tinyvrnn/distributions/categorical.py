@@ -1,4 +1,4 @@
-"""One of X categories, x one-hot: P(x = e_j) = softmax(a)_j. The head is the Bernoulli's, a linear layer to logits."""
+"""The categorical distribution, x one-hot: P(x = e_j) = softmax(a)_j. Its head, a linear layer, is the Bernoulli's."""
 
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.nn.activations import log_softmax
@@ -26,8 +26,8 @@ def categorical_mean(a):
 def pick(uniforms, weights):
     """One-hot (..., K): k with probability weights_k, by inverting the cumulative sum. uniforms (..., 1) in [0, 1).
 
-    The k picked is the number of cumulative weights that `uniforms` has reached. The last sum, 1 up to rounding, is not
-    asked, so there is always a k.
+    k is the number of cumulative sums that are at most `uniforms`. The last sum, 1 up to rounding, is excluded, so
+    there is always a k.
     """
     xp = namespace(weights)
     k = xp.sum(uniforms >= xp.cumsum(weights, axis=-1)[..., :-1], axis=-1)

@@ -1,4 +1,7 @@
-"""The diagonal Gaussian N(mu, diag(sigma^2)): head, reparameterised draw, log-density, KL. sigma is a deviation."""
+"""The diagonal Gaussian N(mu, diag(sigma^2)): head, reparameterised draw, log-density, KL.
+
+sigma is a standard deviation, not a variance.
+"""
 
 import math
 from typing import NamedTuple
@@ -12,7 +15,7 @@ from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backwar
 
 SIGMA_MIN = 1e-4
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-DELTA_MAX = 1e15  # what lies, or is as wide as, more deviations counts as that many: a float32 can hold their squares
+DELTA_MAX = 1e15  # limit of a distance or width in standard deviations: float32 can hold its square
 LOG_DELTA_MAX = math.log(DELTA_MAX)
 
 
@@ -43,7 +46,7 @@ def head_shapes(features, width):
 def gaussian_head_forward(p, y):
     """mu = y W_mu + b_mu, sigma = softplus(y W_s + b_s) + 1e-4. y (..., F). Returns (mu, sigma) (..., Z) each, cache.
 
-    p: W_out (F, 2Z) and b_out (2Z,), whose columns are the blocks mu, s. The floor 1e-4 keeps densities finite.
+    p: W_out (F, 2Z) and b_out (2Z,), with columns in the blocks mu, s. The floor 1e-4 keeps densities finite.
     """
     o, _ = linear_forward(_linear(p), y)
     mu, s = split(o)
@@ -91,7 +94,7 @@ def reparameterise_backward(cache, dz):
 
 @fused("b[mu s] eps", "o[mu s] z", "o_mu += b_mu; o_s += b_s; z = o_mu + (softplus(o_s) + T(1e-4)) * eps;")
 def draw(b, eps, o, z):
-    """A loop's draw: o + b = [mu, s] (..., 2Z), into o, and z = mu + sigma_of(s) * eps (..., Z)."""
+    """The draw in a loop over time: o += b, which gives [mu, s] (..., 2Z), and z = mu + sigma_of(s) * eps (..., Z)."""
     o += b
     mu, s = split(o)
     sigma_eps = sigma_of(s)
@@ -101,7 +104,10 @@ def draw(b, eps, o, z):
 
 @fused("dz dmu ds_dz ds", "do[mu s]", "do_mu = dz + dmu; do_s = dz * ds_dz + ds;")
 def draw_backward(dz, dmu, ds_dz, ds, do):
-    """A reverse loop's draw: do (..., 2Z) from dz, and dmu, ds that come from elsewhere. Overwrites dz."""
+    """The draw in a reverse loop: do (..., 2Z) from dz (..., Z) and the other gradients dmu, ds. Overwrites dz.
+
+    ds_dz: the factor of dz in ds.
+    """
     do_mu, do_s = split(do)
     np.add(dz, dmu, out=do_mu)
     dz *= ds_dz
@@ -109,7 +115,7 @@ def draw_backward(dz, dmu, ds_dz, ds, do):
 
 
 def distances(x, mu, sigma):
-    """delta = (x - mu) / sigma, at most DELTA_MAX either way. Arrays that broadcast to mu and sigma, (..., X)."""
+    """delta = (x - mu) / sigma, clipped to [-DELTA_MAX, DELTA_MAX]; the arrays broadcast to (..., X)."""
     delta = x - mu
     delta /= sigma
     return namespace(x).clip(delta, -DELTA_MAX, DELTA_MAX, out=delta)
@@ -148,7 +154,7 @@ def gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps):
 
 
 def gaussian_log_ratio_backward(cache, dratio):
-    """dmu_z, dsigma_z, dmu_0, dsigma_0, deps (..., Z) from dratio (...); z moves with mu_z, sigma_z and eps."""
+    """dmu_z, dsigma_z, dmu_0, dsigma_0, deps (..., Z) from dratio (...); z depends on mu_z, sigma_z and eps."""
     eps, delta, sigma_z, sigma_0 = cache
     dratio = dratio[..., None]
     dz = dratio * delta / sigma_0
@@ -161,7 +167,7 @@ def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
     """KL( N(mu_z, sigma_z^2) || N(mu_0, sigma_0^2) ) in nats (...), summed over the last axis; cache. All (..., Z).
 
     KL = sum_j [ 0.5 ((mu_z - mu_0) / sigma_0)^2 + 0.5 expm1(2 d) - d ],  d = log sigma_z - log sigma_0.
-    expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 would lose where the two deviations are close.
+    expm1 keeps the digits that (sigma_z / sigma_0)^2 - 1 loses when the two standard deviations are close.
     """
     kl, delta, ratio_minus_1 = kl_of_each(mu_z, sigma_z, mu_0, sigma_0)
     return namespace(mu_z).sum(kl, axis=-1), KLCache(delta, ratio_minus_1, sigma_z, sigma_0)
@@ -179,7 +185,7 @@ def gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0):
     """,
 )
 def kl_of_each(mu_z, sigma_z, mu_0, sigma_0):
-    """The KL of each dimension, delta = (mu_z - mu_0) / sigma_0 and (sigma_z / sigma_0)^2 - 1: (..., Z) each."""
+    """The KL of each dimension, delta = (mu_z - mu_0) / sigma_0, and (sigma_z / sigma_0)^2 - 1; (..., Z) each."""
     d = np.minimum(np.log(sigma_z) - np.log(sigma_0), LOG_DELTA_MAX)
     delta = distances(mu_z, mu_0, sigma_0)
     ratio_minus_1 = np.expm1(2 * d)

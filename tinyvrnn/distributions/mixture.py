@@ -1,6 +1,6 @@
 """The mixture of K diagonal Gaussians, sum_k pi_k N(mu_k, diag(sigma_k^2)), pi = softmax(logits): VRNN-GMM's output.
 
-`mix_*` is what any mixture needs: from the components' log-densities to that of the mixture; pen.py uses it too.
+`mix_*` turns the components' log-densities into that of any mixture; pen.py uses it too.
 """
 
 from typing import NamedTuple
@@ -25,13 +25,13 @@ class GmmCache(NamedTuple):
 
 
 def head_shapes(features, width, components):
-    """{"W_out": (F, 2KX), "b_out": (2KX,), "W_pi": (F, K), "b_pi": (K,)}: the columns of W_out are all mu, all s."""
+    """{"W_out": (F, 2KX), "b_out": (2KX,), "W_pi": (F, K), "b_pi": (K,)}; W_out has the blocks mu KX, s KX."""
     weights = {"W_pi": (features, components), "b_pi": (components,)}
     return gaussian_head_shapes(features, components * width) | weights
 
 
 def gmm_head_forward(p, y):
-    """logits = y W_pi + b_pi and a Gaussian head for all components at once. y (..., F).
+    """logits = y W_pi + b_pi, and one Gaussian head for all components. y (..., F).
 
     Returns (logits (..., K), mu (..., K, X), sigma (..., K, X)), cache.
     """
@@ -54,19 +54,19 @@ def _weights(p):
 
 
 def by_component(a, components):
-    """(..., K D) cut into (..., K, D)."""
+    """Reshape a (..., K D) to (..., K, D)."""
     return a.reshape(*a.shape[:-1], components, a.shape[-1] // components)
 
 
 def all_components(a):
-    """(..., K, D) joined into (..., K D)."""
+    """Reshape a (..., K, D) to (..., K D)."""
     return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
 
 
 def mix_forward(logits, log_n):
     """log sum_k pi_k exp(log_n_k), pi = softmax(logits). Both (..., K). Returns log p in nats (...), cache.
 
-    The largest term is taken out of the sum, so that its exponential is 1 and nothing overflows or vanishes.
+    Factoring out the largest term makes its exponential 1, so the sum neither overflows nor vanishes.
     """
     xp = namespace(logits)
     log_pi = log_softmax(logits)
@@ -106,7 +106,7 @@ def gmm_log_density_backward(cache, dlog_p):
 
 
 def of_component(one_hot, a):
-    """The a_k (..., D) of the component that one_hot (..., K) picks out of a (..., K, D)."""
+    """The row a_k (..., D) of a (..., K, D) that one_hot (..., K) selects."""
     return namespace(a).sum(one_hot[..., None] * a, axis=-2)
 
 

@@ -1,8 +1,8 @@
-"""A pen's step x = (dx, dy, pen-up): K bivariate Gaussians with correlation for (dx, dy), a coin for the lifted pen.
+"""A pen's step x = (dx, dy, pen-up): a mixture of K correlated Gaussians for (dx, dy), a Bernoulli for pen-up.
 
-The handwriting output of the VRNN paper, after Graves, 2013, arXiv:1308.0850, section 4. With delta the distances
-in deviations, a bivariate Gaussian is two of one dimension: delta_1, and w = (delta_2 - rho delta_1) / c given it,
-c = sqrt(1 - rho^2). Both the density and the draw are written so, and no digits cancel where rho is near 1.
+The handwriting output of the VRNN paper, after Graves, 2013, arXiv:1308.0850, section 4. Let delta be the distances in
+standard deviations. A bivariate Gaussian factors into delta_1 and, given that, w = (delta_2 - rho delta_1) / c, with
+c = sqrt(1 - rho^2). The density and the draw use this form, in which no digits cancel for rho near 1.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from tinyvrnn.errors import ConfigError
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward
 
-RHO_MAX = 0.999  # a tanh rounds to 1 from 10 on, and 1 - rho^2 would be 0
+RHO_MAX = 0.999  # tanh rounds to 1 from 10 on, which would make 1 - rho^2 zero
 
 
 class PenHeadCache(NamedTuple):
@@ -43,13 +43,13 @@ class PenCache(NamedTuple):
     rho: object  # (..., K)
     c: object  # sqrt(1 - rho^2), (..., K)
     mix: MixCache
-    pen: tuple  # of the coin
+    pen: tuple  # cache of the Bernoulli
 
 
 def head_shapes(features, width, components):
-    """{"W_out": (F, 6K + 1), "b_out": (6K + 1,)}: the columns are the blocks logits K, mu 2K, s 2K, rho K, pen 1.
+    """{"W_out": (F, 6K + 1), "b_out": (6K + 1,)}, with columns in the blocks logits K, mu 2K, s 2K, rho K, pen 1.
 
-    Raises ConfigError where width, the number of values in a step, is not 3.
+    Raises ConfigError unless width, the number of values in a step, is 3.
     """
     if width != 3:
         raise ConfigError(
@@ -61,8 +61,8 @@ def head_shapes(features, width, components):
 def pen_head_forward(p, y):
     """A linear layer, sigma = softplus(s) + 1e-4, rho = 0.999 tanh(.). y (..., F).
 
-    Returns (logits (..., K), mu (..., K, 2), sigma (..., K, 2), rho (..., K), a (..., 1)), a the logit of a lifted pen,
-    and the cache.
+    Returns (logits (..., K), mu (..., K, 2), sigma (..., K, 2), rho (..., K), a (..., 1)), cache; a is the logit of
+    pen-up.
     """
     o, _ = linear_forward(_linear(p), y)
     K = o.shape[-1] // 6

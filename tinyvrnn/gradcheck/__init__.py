@@ -1,9 +1,9 @@
 """Numeric checks of hand-written gradients, and the table of every forward/backward pair of the package.
 
 numeric.py      check_pair, check_model: central differences against a backward pass
-all_pairs.py    PAIRS: each pair of the package with small random inputs; `tinyvrnn gradcheck` and the tests run them
+all_pairs.py    PAIRS: each pair of the package with small random inputs, for `tinyvrnn gradcheck` and the tests
 
-Imports models and the rooms below. To add a pair: an entry in PAIRS and a page in docs/derivations/.
+Imports models/ and the rooms below. To add a pair: an entry in PAIRS and a page in docs/derivations/.
 """
 
 from tinyvrnn.gradcheck.numeric import Row, check_model, check_pair, compare, numerical_gradient, rel_error

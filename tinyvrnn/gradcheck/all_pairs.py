@@ -1,6 +1,6 @@
 """Every forward/backward pair of the package, with small random inputs to check it on.
 
-`tinyvrnn gradcheck` and the tests go through this table, so a pair that is added here is checked everywhere.
+`tinyvrnn gradcheck` and the tests iterate over this table, so a pair added here is checked everywhere.
 """
 
 from functools import partial
@@ -17,11 +17,16 @@ from tinyvrnn.nn import activations, gru, linear, lstm, mlp
 
 B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
 K = 7  # components of a mixture
-X_OF = {"pen": 3}  # where a likelihood has a width of its own
+X_OF = {"pen": 3}  # likelihoods that need a particular width
 
 
 class Pair(NamedTuple):
-    """shapes: of p's leaves; inputs: kinds and last axes, e.g. ("real", 4); see `_draw` for the kinds."""
+    """A forward/backward pair, and how to draw its arguments.
+
+    forward, backward: as in `check_pair`.
+    shapes: name -> shape of the parameters p.
+    inputs: (kind, last axes) of each input, such as ("real", 4); see `_draw` for the kinds.
+    """
 
     forward: object
     backward: object
@@ -156,7 +161,7 @@ PAIRS = {
 
 
 def draw(pair, backend="numpy", seed=0, leading=(B,)):
-    """Random p and inputs for a pair, float64 on the backend; biases are random too, as zeros would hide mistakes."""
+    """Random p and inputs for a pair, float64 on the backend. Biases are random too, since zeros could hide errors."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
     return p, tuple(asarray(_draw(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs)
@@ -180,17 +185,17 @@ def _draw(rng, kind, shape):
 
 
 def suited(x, likelihood):
-    """Numbers x (..., X) in [0, 1] made data of a likelihood: one-hot for "categorical", pen-up 0 or 1 for "pen"."""
+    """x (..., X) in [0, 1] as valid data of a likelihood: one-hot for "categorical", pen-up 0 or 1 for "pen"."""
     if likelihood == "categorical":
         return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
     return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1) if likelihood == "pen" else x
 
 
 def small_model(likelihood="bernoulli", backend="numpy", seed=0, model="vrnn", **options):
-    """A float64 VRNN, RNN or VAE small enough to check entry by entry, with a ragged batch: model, x, lengths, eps.
+    """A float64 VRNN, RNN or VAE small enough to check every entry, with a ragged batch: model, x, lengths, eps.
 
-    Its biases are random: with h_0 = 0 and biases of 0 the prior's rectifiers stand on their kink at the first step,
-    where a central difference and a derivative have a right to differ.
+    Its biases are random: with h_0 = 0 and zero biases the prior's rectifiers are at their kink at the first step,
+    where a central difference differs from the derivative.
     """
     kind, sizes = MODELS[model], {"x_dim": X_OF.get(likelihood, X), "h_dim": H, "z_dim": Z, "features": F}
     options = {name: size for name, size in sizes.items() if name in kind.sizes} | {"components": 2} | options

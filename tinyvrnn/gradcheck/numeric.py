@@ -1,7 +1,7 @@
 """Numeric checks of hand-written gradients.
 
 A gradient check proves that a backward pass matches its forward pass, not that the forward pass is right: replace sigma
-by sigma^2 in both and it still passes. docs/testing.md lists the independent routes that hold the forward passes.
+by sigma^2 in both and it still passes. docs/testing.md lists the independent checks of the forward passes.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,13 @@ from tinyvrnn.errors import GradientError
 
 
 class Row(NamedTuple):
-    """The worst entry of one leaf: where the analytic and the numeric gradient differ most."""
+    """The entry of one leaf at which the analytic and the numeric gradient differ most.
+
+    leaf: name of the parameter or input.
+    index: of the entry.
+    analytic, numeric: its two gradients.
+    rel_error: of the whole leaf, see `rel_error`.
+    """
 
     leaf: str
     index: tuple
@@ -25,11 +31,11 @@ class Row(NamedTuple):
 
 
 def rel_error(a, b):
-    """max |a - b| / max(|a|, |b|), both maxima over all entries: one number for a whole array. 0 where both are 0.
+    """max |a - b| / max(|a|, |b|), with both maxima over all entries; 0 if both arrays are 0.
 
-    The denominator is the array's, not the entry's, because a central difference is exact to a share of the function's
-    size: an entry near 0 has no relative digits, and would fail however right it is.
-    Raises GradientError where the shapes differ, as broadcasting would hide it.
+    The denominator is that of the array, not of the entry: the error of a central difference scales with the function,
+    so a correct entry near 0 has no accurate digits and would fail.
+    Raises GradientError if the shapes differ, since broadcasting would hide it.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
@@ -41,7 +47,7 @@ def rel_error(a, b):
 def numerical_gradient(f, x, h=1e-5):
     """df/dx_i = (f(x + h e_i) - f(x - h e_i)) / 2h for every entry of x; the error is O(h^2) + O(1e-16 |f| / h).
 
-    f: x -> a scalar. x: a float64 array of any backend; its entries are moved in place and put back.
+    f: x -> a scalar. x: a float64 array on any backend; its entries are changed in place and restored.
     Returns an array like x. Raises GradientError for another dtype: float32 has too few digits for a difference.
     """
     _require_float64(x)
@@ -58,13 +64,13 @@ def numerical_gradient(f, x, h=1e-5):
 
 
 def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
-    """Checks every gradient that `backward` returns, for a random upstream gradient of every output.
+    """Check every gradient that `backward` returns, with random upstream gradients of all outputs.
 
     forward(p, *inputs) -> outputs, cache;  backward(p, cache, *doutputs) -> dinputs, grads.
     With p None or empty the pair has no parameters: forward(*inputs), backward(cache, *doutputs) -> dinputs.
     inputs and the leaves of p: float64 arrays. Returns a Row for each leaf and input.
-    Raises GradientError that names the leaf, its index, the analytic and the numeric value; or a wrong shape, a missing
-    gradient, an argument that backward changed, or a second call of backward that returned something else.
+    Raises GradientError with the leaf, its index, the analytic and the numeric value; also for a wrong shape, a missing
+    gradient, a backward that changes its arguments, or one that returns something else on a second call.
     """
     run_forward = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
     run_backward = (lambda c, g: backward(p, c, *g)) if p else (lambda c, g: (backward(c, *g), {}))
@@ -88,10 +94,10 @@ def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
 
 
 def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5, **options):
-    """Checks the gradient of a model's loss for every entry of every leaf. model: float64. Returns a Row for each leaf.
+    """Check the gradient of a float64 model's loss for every entry of every leaf. Returns a Row for each leaf.
 
-    x (T, B, X), lengths (B,), eps (T, B, Z), beta, options: as `model.loss_and_grads`; eps must be given, or it
-    differs by call.
+    x (T, B, X), lengths (B,), eps (T, B, Z), beta, options: as in `model.loss_and_grads`. eps is required, since
+    otherwise each call would draw its own.
     """
     _, grads, _ = model.loss_and_grads(x, lengths, eps, beta, **options)
     analytic = dict(leaves(views(grads, model.shapes)))
@@ -103,7 +109,7 @@ def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5, **
 
 
 def compare(leaf, analytic, numeric, tol):
-    """The Row of the worst entry. Raises GradientError where shapes differ or the relative error is not below tol."""
+    """The Row of the worst entry. Raises GradientError if the shapes differ or the relative error is not below tol."""
     analytic, numeric = to_host(analytic), to_host(numeric)
     if analytic.shape != numeric.shape:
         raise GradientError(f"{leaf}: the gradient has shape {analytic.shape}, its array {numeric.shape}.")
@@ -135,17 +141,17 @@ def _random_like(arrays, seed):
 
 def _named_gradients(dinputs, grads, arguments):
     """{"input 0": dx_0, ..., "W": dW, ...}."""
-    given = {f"input {i}": d for i, d in enumerate(_as_tuple(dinputs))} | dict(grads)
-    given = {name: gradient for name, gradient in given.items() if gradient is not None}
-    if given.keys() != arguments.keys():
-        raise GradientError(f"backward returned gradients of {sorted(given)}, expected {sorted(arguments)}.")
-    return given
+    gradients = {f"input {i}": d for i, d in enumerate(_as_tuple(dinputs))} | dict(grads)
+    gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    if gradients.keys() != arguments.keys():
+        raise GradientError(f"backward returned gradients of {sorted(gradients)}, expected {sorted(arguments)}.")
+    return gradients
 
 
 def _require_pure(before, watched, gradients, again):
     for name, array in watched.items():
         if not np.array_equal(to_host(array), before[name]):
-            raise GradientError(f"backward changed its argument {name}: it must not write to what it is given.")
+            raise GradientError(f"backward changed its argument {name}: it must not write to its arguments.")
     for name, gradient in gradients.items():
         if not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
             raise GradientError(f"backward called twice returned two different gradients of {name}.")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writes, and a lock for read-modify-write."""
 
 import os
 
@@ -6,8 +6,8 @@ from filelock import FileLock
 
 
 def write_atomically(path, write):
-    """Calls write(file) on a temporary file beside `path`, flushes it to the disk and renames it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # not tempfile's, which only its owner may read
+    """Call write(file) on a temporary file beside `path`, flush it to disk, and rename it to `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # tempfile's would be readable by its owner only
     try:
         with open(temporary, "wb") as file:
             write(file)
@@ -20,8 +20,8 @@ def write_atomically(path, write):
 
 
 def one_at_a_time(path):
-    """Context: whoever reads and writes `path` in here is alone with it, among processes and threads; others wait.
+    """Context: exclusive access to `path` among the processes and threads that use this function; others wait.
 
-    They wait for a file beside it. Raises OSError where that can't be made.
+    The lock is a file beside `path`. Raises OSError if it can't be created.
     """
     return FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)

@@ -1,7 +1,7 @@
-"""Arrays of strangers: a .npy, or a .npz by name. What a header says is held against its file before it is believed.
+"""Untrusted .npy and .npz files: headers are checked against the size of the file before memory is allocated.
 
-Pickles inside are never opened, as they can run code; nothing but what is asked for is unpacked, and no name in an
-archive ever becomes a path. All here raise ValueError, or what NumPy and zipfile raise, for a file that can't be read.
+Pickles inside are never opened, since they can run code. Only requested members are unpacked, and no name in an archive
+becomes a path. Functions raise ValueError, or what NumPy and zipfile raise, for an invalid file.
 """
 
 import io
@@ -12,24 +12,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-MEMORY = 2**31  # bytes that reading a single file takes up at most, whatever the file holds and says of itself
+MEMORY = 2**31  # bytes of memory that reading any one file takes, at most
 BIGGEST_HEADER = 2**14  # bytes; NumPy's own limit is 10,000 characters
 MOST_MEMBERS = 1000  # of an archive
-DEFLATE = 1032  # zlib packs no more bytes than this into one
+DEFLATE = 1032  # the highest compression ratio of zlib
 
 
 class ObjectArrayError(ValueError):
-    """An array of Python's objects, which is a pickle."""
+    """An array of Python objects, which is a pickle."""
 
 
 class Header(NamedTuple):
-    """What a .npy says of itself, found to fit its size."""
+    """The header of a .npy, checked against the size of the file.
+
+    dtype, shape: of the array. order: "C" or "F". offset: bytes before the data. first: the bytes read so far.
+    """
 
     dtype: np.dtype
     shape: tuple
-    order: str  # "C" or "F"
-    offset: int  # bytes before the numbers
-    first: bytes  # what was read of the file to know this
+    order: str
+    offset: int
+    first: bytes
 
     @property
     def nbytes(self):
@@ -37,16 +40,16 @@ class Header(NamedTuple):
 
 
 def read_header(stream, size):
-    """Header of a stream that holds a .npy of `size` bytes. Raises ObjectArrayError for one of objects."""
+    """Header of a stream that holds a .npy of `size` bytes. Raises ObjectArrayError for an array of objects."""
     first = stream.read(BIGGEST_HEADER)
     start = io.BytesIO(first)
     versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     read = versions[np.lib.format.read_magic(start)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote, and reads them right
+        warnings.simplefilter("ignore")  # NumPy reads headers from Python 2 correctly, but warns
         try:
             shape, by_columns, dtype = read(start)
-        except MemoryError:  # Python's parser runs out of depth, and not of memory
+        except MemoryError:  # raised when Python's parser exceeds its depth
             raise ValueError("a nested header") from None
     if dtype.hasobject:
         raise ObjectArrayError
@@ -54,12 +57,12 @@ def read_header(stream, size):
     if dtype.subdtype or min(shape, default=0) < 0 or header.offset + header.nbytes != size:
         raise ValueError(f"{size} bytes can't hold an array {shape} of {dtype}")
     if 0 in shape and prod(max(n, 1) for n in shape) > MEMORY // 128:
-        raise ValueError(f"an array {shape} holds nothing, and makes whoever loops over it do so for ever")
+        raise ValueError(f"an array {shape} is empty, but looping over it would take for ever")
     return header
 
 
 def read_array(stream, size):
-    """The array in a stream that holds a .npy of `size` bytes: `size` are allocated, and only where the header fits."""
+    """The array in a stream that holds a .npy of `size` bytes. Allocates no more than `size` bytes."""
     header = read_header(stream, size)
     numbers = bytearray(header.nbytes)
     known = header.first[header.offset :]
@@ -74,25 +77,25 @@ def read_array(stream, size):
 
 
 def members(archive):
-    """name -> ZipInfo of the arrays NAME.npy in an open ZipFile, whose sizes are ones that the file can have."""
+    """name -> ZipInfo of the arrays NAME.npy in an open ZipFile, with their sizes checked."""
     infos = archive.infolist()
-    if len(infos) != _said_at_the_end(archive) or len({m.filename for m in infos}) < len(infos):
-        raise ValueError("other members than its end says, more than there may be, or two of one name")
+    if len(infos) != _declared_count(archive) or len({m.filename for m in infos}) < len(infos):
+        raise ValueError("a wrong number of members, too many, or two with the same name")
     for member in infos:
         _check_member(member)
-        archive.open(member).close()  # compares the name with the one that stands before the member's bytes
+        archive.open(member).close()  # checks the name against the one before the member's data
     return {m.filename.removesuffix(".npy"): m for m in infos if m.filename.endswith(".npy")}
 
 
-def _said_at_the_end(archive):
-    """The number of members as an archive's last bytes say it; with one wrong byte zipfile would leave some out."""
+def _declared_count(archive):
+    """The number of members that the end record declares; after one wrong byte zipfile would silently skip some."""
     archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
     count = int.from_bytes(archive.fp.read(12)[10:], "little")
     return count if count <= MOST_MEMBERS else None
 
 
 def _check_member(member):
-    """np.savez stores and np.savez_compressed deflates; other ways may ask for gigabytes to unpack a few bytes."""
+    """Raise ValueError for an impossible size, or a method other than stored and deflated, which may need gigabytes."""
     most = {zipfile.ZIP_STORED: member.compress_size, zipfile.ZIP_DEFLATED: DEFLATE * member.compress_size}
     if not member.file_size <= most.get(member.compress_type, -1):
         raise ValueError(f"{member.compress_size} bytes can't hold {member.file_size}")

@@ -1,12 +1,12 @@
-"""The special case with an exact answer: a VRNN with identity features, linear heads and a linear cell.
+"""A VRNN with an exact log p(x): identity features, linear heads and a linear cell.
 
     z_1 ~ N(0, 1)      z_t = a z_{t-1} + N(0, q)      x_t = z_t + N(0, r)          all numbers, q and r variances
 
 is a VRNN: phi_x and phi_z are the identity, the state is h_t = z_t (Eq. 7), prior (Eq. 5) and generation (Eq. 6) are
-linear in it, and q (Eq. 9) is Gaussian with a mean linear in h_{t-1} and x_t. It is also the textbook's linear-Gaussian
-state-space model, so a Kalman filter gives log p(x) exactly, and every bound can be held against it.
+linear in it, and q (Eq. 9) is Gaussian with a mean linear in h_{t-1} and x_t. It is also the textbook linear-Gaussian
+state-space model, so a Kalman filter gives the exact log p(x), with which every bound can be compared.
 
-Arrays are x (T, B, 1) time-major; moments and coefficients are (T, B, 1) too. Derivations:
+x, moments and coefficients are time-major arrays (T, B, 1). Derivations:
 docs/derivations/linear_gaussian.md. Sources: Kalman, 1960; Rauch, Tung and Striebel, 1965.
 """
 
@@ -28,7 +28,7 @@ from tinyvrnn.models.particles import filter_forward
 class Chain(NamedTuple):
     """p(z_t | z_{t-1}) = N(a_t z_{t-1}, q_t) and p(x_t | z_t) = N(z_t, 1 / info_t). Each (T, B, 1).
 
-    a_1 = 0 and q_1 = 1 say that z_1 ~ N(0, 1); info_t = 0 says that x_t was not seen, as it is padding.
+    a_1 = 0 and q_1 = 1 mean z_1 ~ N(0, 1); info_t = 0 means that x_t is padding and not observed.
     """
 
     a: object
@@ -37,17 +37,29 @@ class Chain(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What the Kalman filter leaves; each (T, B, 1) but the first."""
+    """Results of the Kalman filter.
 
-    log_p: object  # log p(x_1..x_T), (B,), nats
-    mean: object  # E[z_t | x_1..x_t]
+    log_p: log p(x_1..x_T), (B,), nats.
+    mean, variance: of p(z_t | x_1..x_t), (T, B, 1).
+    predicted_mean, predicted_variance: of p(z_t | x_1..x_{t-1}), (T, B, 1).
+    """
+
+    log_p: object
+    mean: object
     variance: object
-    predicted_mean: object  # E[z_t | x_1..x_{t-1}]
+    predicted_mean: object
     predicted_variance: object
 
 
 class Row(NamedTuple):
-    """One line of the table of gaps, in nats per sequence."""
+    """A row of the table of gaps, in nats per sequence.
+
+    posterior: a key of POSTERIORS.
+    elbo: its exact ELBO.
+    kl: the KL term of the ELBO.
+    gap: exact - elbo.
+    exact: log p(x).
+    """
 
     posterior: str
     elbo: float
@@ -56,7 +68,7 @@ class Row(NamedTuple):
     exact: float
 
 
-# ---- what is exact -------------------------------------------------------------------------------
+# ---- exact inference -----------------------------------------------------------------------------
 
 
 def kalman_filter(chain, x):
@@ -70,7 +82,7 @@ def kalman_filter(chain, x):
     m, P, log_p, moments = xp.zeros_like(x[0]), xp.zeros_like(x[0]), 0.0, []
     for a, q, info, x_t in zip(*chain, x):
         m_, P_ = a * m, a * a * P + q
-        share = P_ * info  # P' / r, so that a step that was not seen (r infinite) needs no case of its own
+        share = P_ * info  # P' / r, so that an unobserved step (r infinite) needs no special case
         k = share / (1 + share)
         m, P = m_ + k * (x_t - m_), P_ / (1 + share)
         score, _ = gaussian_log_density_forward(x_t, m_, xp.sqrt(P_ + 1 / xp.where(info > 0, info, 1)))
@@ -80,7 +92,7 @@ def kalman_filter(chain, x):
 
 
 def rts_smoother(chain, filtered):
-    """The moments of p(z_t | x_1..x_T): mean and variance, (T, B, 1) each.
+    """Mean and variance of p(z_t | x_1..x_T), (T, B, 1) each.
 
     Backwards from the filter's last step, with ' for predicted and ^ for smoothed:
     G = P_t a_{t+1} / P'_{t+1},  m^_t = m_t + G (m^_{t+1} - m'_{t+1}),  P^_t = P_t + G^2 (P^_{t+1} - P'_{t+1})
@@ -97,10 +109,10 @@ def rts_smoother(chain, filtered):
 
 
 def future_information(chain, x):
-    """What x_{t+1}..x_T say of z_t: j, e (T, B, 1) with p(x_{t+1}..x_T | z_t) = const exp(-j z_t^2 / 2 + e z_t).
+    """Backward messages j, e (T, B, 1): p(x_{t+1}..x_T | z_t) = const exp(-j_t z_t^2 / 2 + e_t z_t).
 
-    Backwards from j_T = e_T = 0. What is said of z_{t+1} is J = j_{t+1} + 1/r and E = e_{t+1} + x_{t+1}/r; passing it
-    through z_{t+1} = a z_t + N(0, q) gives j_t = a^2 J / (1 + q J), e_t = a E / (1 + q J).
+    Backwards from j_T = e_T = 0. With x_{t+1} the message about z_{t+1} is J = j_{t+1} + 1/r, E = e_{t+1} + x_{t+1}/r.
+    Passing it through z_{t+1} = a z_t + N(0, q) gives j_t = a^2 J / (1 + q J), e_t = a E / (1 + q J).
     """
     xp = namespace(x)
     j = e = xp.zeros_like(x[0])
@@ -122,7 +134,7 @@ def linear_head(A, K, c, sigma):
 
 
 def smoothing(chain, x):
-    """q(z_t) = p(z_t | z_{t-1}, x_t..x_T), the true posterior. c_t is what the future says: Eq. 10 has no place for it.
+    """q(z_t) = p(z_t | z_{t-1}, x_t..x_T), the true posterior. Its c_t depends on the future, which Eq. 10 excludes.
 
     Its precision is 1/q_t + 1/r + j_t; precision times mean is (a_t / q_t) z_{t-1} + x_t / r + e_t.
     """
@@ -132,19 +144,19 @@ def smoothing(chain, x):
 
 
 def filtering(chain, x):
-    """q(z_t) = p(z_t | z_{t-1}, x_t), the best that can be said without the future: as smoothing, with j = e = 0."""
+    """q(z_t) = p(z_t | z_{t-1}, x_t), the true posterior without the future: as smoothing, with j = e = 0."""
     variance = 1 / (1 / chain.q + chain.info)
     c = namespace(x).zeros_like(x)
     return linear_head(variance * chain.a / chain.q, variance * chain.info, c, namespace(x).sqrt(variance))
 
 
 def filtering_mean_smoothing_variance(chain, x):
-    """The mean of `filtering` with the deviation of `smoothing`: of the family of Eq. 10, and better."""
+    """The mean of `filtering` with the standard deviation of `smoothing`: in the family of Eq. 10, and better."""
     return filtering(chain, x) | {"sigma": smoothing(chain, x)["sigma"]}
 
 
 def prior(chain, x):
-    """q(z_t) = p(z_t | z_{t-1}), which looks at no x."""
+    """q(z_t) = p(z_t | z_{t-1}), which ignores x."""
     zero = namespace(x).zeros_like(x)
     return linear_head(chain.a, zero, zero, namespace(x).sqrt(chain.q))
 
@@ -178,14 +190,14 @@ LINEAR = stepwise.Equations(
 class LinearGaussian:
     """The linear-Gaussian state-space model as a VRNN, with one of four posteriors.
 
-    a: of z_t = a z_{t-1} + N(0, q); q, r: variances of the state's and the observation's noise;
-    posterior: a name of POSTERIORS. Raises ConfigError for variances that are not positive and unknown posteriors.
+    a: coefficient in z_t = a z_{t-1} + N(0, q); q, r: variances of the state noise and the observation noise;
+    posterior: a key of POSTERIORS. Raises ConfigError for a variance that is not positive or an unknown posterior.
     """
 
     name, bounds = "linear-gaussian", BOUNDS
     x_dim = z_dim = h_dim = 1
     dtype, units, equations = "float64", "nats", LINEAR
-    backend = get_backend("numpy")  # of drawn noise; what is computed is computed where x is
+    backend = get_backend("numpy")  # for drawn noise; computations use the backend of x
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
         for name, value in (("a", a), ("q", q), ("r", r)):
@@ -201,7 +213,7 @@ class LinearGaussian:
         return f"LinearGaussian(a={self.a:g}, q={self.q:g}, r={self.r:g}, posterior={self.posterior!r})"
 
     def chain(self, x, lengths=None):
-        """The Chain for x (T, B, 1): steps from lengths[b] on are not seen. Raises DataError for another shape of x."""
+        """The Chain for x (T, B, 1); steps from lengths[b] on are unobserved. Raises DataError for another shape."""
         if getattr(x, "ndim", None) != 3 or x.shape[-1] != 1 or 0 in x.shape:
             raise DataError(
                 f"Expected x of shape (T, B, 1) with T, B >= 1, got {getattr(x, 'shape', type(x).__name__)}."
@@ -214,11 +226,11 @@ class LinearGaussian:
         return Chain(a, q, info)
 
     def log_prob(self, x, lengths=None):
-        """log p(x) of each sequence, (B,), exact, nats per sequence. x (T, B, 1)."""
+        """The exact log p(x) of each sequence, (B,), nats per sequence. x (T, B, 1)."""
         return kalman_filter(self.chain(x, lengths), x).log_p
 
     def bind(self, x, lengths=None):
-        """The VRNN's parameters for these x (T, B, 1): linear heads with rows for each step, and the posterior's."""
+        """The VRNN's parameters for x (T, B, 1): linear heads with coefficients for each step."""
         chain, xp = self.chain(x, lengths), namespace(x)
         return {
             "phi_x": {},
@@ -232,7 +244,7 @@ class LinearGaussian:
     def parts(self, x, lengths=None, eps=None):
         """The terms of Eq. 11 for each sequence, by `stepwise.sequence_forward`. Returns BoundTerms, (B,) each.
 
-        eps (T, B, 1): the noise of one draw; None: the exact expectation over all noise, see `exact_noise`.
+        eps (T, B, 1): the noise of one draw; None: the exact expectation over the noise, see `exact_noise`.
         """
         if eps is not None:
             return self._parts(x, lengths, backend_of(x).asarray(eps))
@@ -243,7 +255,7 @@ class LinearGaussian:
         return BoundTerms(*(term.reshape(B, n).mean(axis=1) for term in each))
 
     def elbo(self, x, lengths=None, eps=None):
-        """The ELBO of each sequence, (B,), nats per sequence: exact without eps, of one draw with it."""
+        """The ELBO of each sequence, (B,), nats per sequence: exact without eps, from one draw with it."""
         return self.parts(x, lengths, eps).elbo
 
     def log_weights(self, x, lengths=None, eps=None):
@@ -255,7 +267,7 @@ class LinearGaussian:
         return ((log_p - ratio).reshape(T, B, K) * mask[..., None]).sum(axis=0)
 
     def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
-        """log of the particle filter's estimate of p(x), (B,), nats. eps (T, B, K, 1), uniforms (T, B)."""
+        """Log of the particle filter's estimate of p(x), (B,), nats. eps (T, B, K, 1), uniforms (T, B)."""
         (T, B, K, _), backend = eps.shape, backend_of(x)
         mask, wide = self.chain(x, lengths).info[..., 0] > 0, copies(x, K)
         params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
@@ -268,12 +280,12 @@ class LinearGaussian:
 
 
 def exact_noise(T):
-    """(T, 2n, 1), n = T: the points +sqrt(n) e_i and -sqrt(n) e_i of the n numbers that eps holds.
+    """The points +sqrt(n) e_i and -sqrt(n) e_i for the n = T numbers in eps, as (T, 2n, 1).
 
     The mean over them of f(eps) = f_0 + b eps + eps M eps / 2 is f_0 + (1 / 2n) sum_i 2 n M_ii / 2 = f_0 + tr(M) / 2,
-    since b cancels between + and -; and that is E f for eps ~ N(0, I). With linear heads z is linear in eps, each
-    log-density is quadratic in z and each KL quadratic in h, so every term of Eq. 11 is such an f: the mean over these
-    2n columns is the expectation itself, with no Monte Carlo error.
+    since b cancels between + and -. This equals E f for eps ~ N(0, I). With linear heads z is linear in eps, each
+    log-density is quadratic in z and each KL quadratic in h, so every term of Eq. 11 has the form of f: the mean over
+    these 2n columns is the exact expectation, without Monte Carlo error.
     """
     points = math.sqrt(T) * np.eye(T)
     return np.concatenate([points, -points], axis=1)[..., None]
@@ -285,7 +297,7 @@ def sine(T=20):
 
 
 def table(x=None, a=0.9, q=0.5, r=0.5):
-    """The ELBO of one sequence x (T, 1, 1) with each of POSTERIORS, next to its exact log p(x): a list of Row."""
+    """The ELBO of one sequence x (T, 1, 1) with each of POSTERIORS, and its exact log p(x): a list of Row."""
     x, rows = sine() if x is None else x, []
     for name in POSTERIORS:
         model = LinearGaussian(a, q, r, name)

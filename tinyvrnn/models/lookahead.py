@@ -1,10 +1,10 @@
-"""What a smoothing posterior sees of x_t and of all that comes after it: a second recurrence, which reads x backwards.
+"""The backward recurrence of a smoothing posterior, which summarises x_t and all later steps.
 
     b_t = f(phi_x(x_t), b_{t+1}),   b_{T+1} = 0          q(z_t | x_<=T, z_<t):  Eq. 9 with b_t in place of phi_x(x_t)
 
-Each sequence begins at its own end: its features are reversed within its length, the loop of nn/recurrence.py runs over
-them, and its states are reversed back. Reversing twice changes nothing: `turned` is its own inverse and backward pass.
-Parameters with a group "backward" are those of a smoothing posterior. Derivation: docs/derivations/smoothing.md.
+The features of each sequence are reversed within its length, the loop of nn/recurrence.py runs over them, and its
+states are reversed back. Reversing twice is the identity, so `turned` is its own inverse and its own backward pass.
+A smoothing posterior is one whose parameters have a group "backward". Derivation: docs/derivations/smoothing.md.
 """
 
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from tinyvrnn.nn.cells import h_of, state_width
 
 class LookAheadCache(NamedTuple):
     loop: recurrence.LoopCache
-    order: object  # (T, B) int: where each step goes
+    order: object  # (T, B) int, see `reversed_order`
 
 
 def look_ahead_forward(p, phi_x, mask=None):
-    """b (T, B, F) from phi_x (T, B, F), and the cache. mask (T, B): 1 in the real steps; None: all are real."""
+    """b (T, B, F), cache from phi_x (T, B, F). mask (T, B): 1 in real steps; None: all are real."""
     order = reversed_order(phi_x, mask)
     loop = recurrence.loop_forward(p, turned(phi_x, order))
     return turned(loop.h[1:], order), LookAheadCache(loop, order)
@@ -38,7 +38,7 @@ def look_ahead_backward(p, cache, db):
 
 
 def of_sequence_forward(params, x, mask=None):
-    """b (T, B, F) from x (T, B, X), where nothing else has made phi_x for all steps; None for a filtering posterior."""
+    """b (T, B, F), cache from x (T, B, X), computing phi_x for all steps; (None, None) for a filtering posterior."""
     if "backward" not in params:
         return None, None
     phi_x, phi_x_cache = features_forward(params["phi_x"], x)
@@ -47,14 +47,14 @@ def of_sequence_forward(params, x, mask=None):
 
 
 def of_sequence_backward(params, cache, db):
-    """The gradients of phi_x and of the second recurrence, from db (T, B, F)."""
+    """The gradients of phi_x and of the backward recurrence, from db (T, B, F)."""
     phi_x_cache, cache = cache
     dphi_x, backward_grads = look_ahead_backward(params["backward"], cache, db)
     return {"phi_x": features_backward(params["phi_x"], phi_x_cache, dphi_x)[1], "backward": backward_grads}
 
 
 def reversed_order(phi_x, mask):
-    """(T, B) int: step t of a sequence of n steps goes to n - 1 - t; padding stays where it is."""
+    """(T, B) int: step t of a sequence of n steps maps to n - 1 - t, and padding to itself."""
     xp, (T, B, _) = namespace(phi_x), phi_x.shape
     t = xp.arange(T)[:, None]
     n = xp.full((B,), T) if mask is None else mask.sum(axis=0).astype("int64")
@@ -62,5 +62,5 @@ def reversed_order(phi_x, mask):
 
 
 def turned(a, order):
-    """a (T, B, ...) with step t of sequence b from step order[t, b]."""
+    """a (T, B, ...) with step t of sequence b taken from step order[t, b]."""
     return a[order, namespace(a).arange(a.shape[1])[None]]

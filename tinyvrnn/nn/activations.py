@@ -1,7 +1,6 @@
-"""Elementwise activations. Each forward returns (y, cache); each backward maps dL/dy to dL/da, a the pre-activation.
+"""Elementwise activations: `f_forward(a)` returns (y, cache), and `f_backward(cache, dy)` returns da = dL/da.
 
-They have no parameters, so their pairs are `f_forward(a)` and `f_backward(cache, dy)`. The cache is y itself wherever
-the derivative can be written in y.
+The cache is y if the derivative can be written in terms of y.
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ def relu(a, out=None):
 
 @fused("a b", "y", "T sum = a + b; y = sum < 0 ? 0 : sum;")
 def add_relu(a, b, out=None):
-    """max(a + b, 0), for a product a and its bias or its other half b. Overwrites a."""
+    """max(a + b, 0), for a matrix product a and its bias or its other part b. Overwrites a."""
     a += b
     return np.maximum(a, 0, out=out)
 
@@ -34,7 +33,7 @@ def sigmoid(a, out=None):
 
 @fused("a", "y", "y = softplus(a);")
 def softplus(a):
-    """log(1 + exp(a)), as max(a, log1p(exp(min(a, 40)))): from a = 40 on it is a to more digits than a float has."""
+    """log(1 + exp(a)), as max(a, log1p(exp(min(a, 40)))): for a >= 40 it equals a to floating-point precision."""
     y = np.minimum(a, 40)
     np.exp(y, out=y)
     np.log1p(y, out=y)
@@ -42,7 +41,7 @@ def softplus(a):
 
 
 def log_softmax(a):
-    """log( exp(a_k) / sum_i exp(a_i) ) over the last axis. a (..., K). Never below -1e30, so that 0 times it is 0."""
+    """log( exp(a_k) / sum_i exp(a_i) ) over the last axis. a (..., K). At least about -1e30, so 0 times it is 0."""
     xp = namespace(a)
     b = xp.maximum(a - xp.max(a, axis=-1, keepdims=True), -1e30)
     b -= xp.log(xp.sum(xp.exp(b), axis=-1, keepdims=True))
@@ -63,7 +62,7 @@ def relu_backward(y, dy, out=None):
 
 @fused("y dy more", "da", "da = (dy + more) * (y > 0);")
 def add_relu_backward(y, dy, more, out=None):
-    """da = dy + more where a > 0, else 0, for a y that has two readers. Overwrites dy."""
+    """da = dy + more where a > 0, else 0, for a y that is used twice. Overwrites dy."""
     dy += more
     return np.multiply(dy, y > 0, out=out)
 

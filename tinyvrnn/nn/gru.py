@@ -6,7 +6,7 @@
     h' = (1 - u) * n + u * h
 
 The columns of W (D, 3H), b (3H,), U (H, 3H), c (3H,) are the blocks r, u, n. `a = x W + b` and `g = h U + c` are the
-two sides of the gates. All that is not linear is in `gru_gates_*`, which a loop over time calls by itself.
+two terms of the gates' pre-activations. `gru_gates_*` hold everything non-linear; a loop over time calls them directly.
 Source: Cho et al., 2014, arXiv:1406.1078; the reset-after form as in the cuDNN and PyTorch documentation.
 """
 
@@ -22,7 +22,7 @@ from tinyvrnn.nn.linear import LinearCache, linear_backward_params, linear_forwa
 
 class GruCache(NamedTuple):
     inputs: tuple  # x_i (..., D_i)
-    h: object  # the state before, (..., H)
+    h: object  # the previous state, (..., H)
     ru: object  # gates r and u, (..., 2H)
     n: object  # candidate, (..., H)
     g_n: object  # h U_n + c_n, (..., H)
@@ -34,7 +34,7 @@ def shapes(x_width, h_width):
 
 
 def gru_forward(p, *inputs):
-    """h' from the inputs x_1, x_2, ... (..., D_i) and, last, h (..., H). Returns h' (..., H), cache."""
+    """h' from the inputs x_1, x_2, ... (..., D_i) and, as the last one, h (..., H). Returns h' (..., H), cache."""
     *xs, h = inputs
     a, _ = linear_forward({"W": p["W"], "b": p["b"]}, *xs)
     g, _ = linear_forward({"W": p["U"], "b": p["c"]}, h)
@@ -45,7 +45,7 @@ def gru_forward(p, *inputs):
 def gru_gates_forward(a, g, h, out=(None, None, None)):
     """The gates from a = x W + b (..., 3H), g = h U + c (..., 3H) and h (..., H).
 
-    Returns h' (..., H) and (ru, n, g_n); `out` gives arrays for h', ru and n.
+    Returns h' (..., H) and (ru, n, g_n). out: arrays for h', ru and n.
     """
     xp, H = namespace(h), h.shape[-1]
     h_out, ru_out, n_out = out
@@ -62,21 +62,24 @@ def gru_gates_forward(a, g, h, out=(None, None, None)):
 
 @fused(
     "a[r u n] x[r u n] g[r u n] c[r u n] h",
-    "h_next ru[r u] n kept",
+    "h_next ru[r u] n g_n_out",
     """
     ru_r = sigmoid(a_r + x_r + (g_r + c_r));
     ru_u = sigmoid(a_u + x_u + (g_u + c_u));
-    kept = g_n + c_n;
-    n = tanh(ru_r * kept + (a_n + x_n));
+    g_n_out = g_n + c_n;
+    n = tanh(ru_r * g_n_out + (a_n + x_n));
     h_next = (h - n) * ru_u + n;
     """,
 )
-def gru_step(a, x, g, c, h, h_next, ru, n, kept):
-    """A loop's step: `gru_gates_forward` of a + x (x None: of a) and g + c; kept: g_n. Overwrites g, with x a too."""
+def gru_step(a, x, g, c, h, h_next, ru, n, g_n_out):
+    """One step of a loop: `gru_gates_forward` of a + x (x may be None) and g + c. Overwrites g, and a unless x is None.
+
+    h_next, ru, n and g_n_out receive h', ru, n and g_n.
+    """
     if x is not None:
         a += x
     g += c
-    kept[...] = gru_gates_forward(a, g, h, (h_next, ru, n))[1][2]
+    g_n_out[...] = gru_gates_forward(a, g, h, (h_next, ru, n))[1][2]
 
 
 @fused(
@@ -93,7 +96,7 @@ def gru_step(a, x, g, c, h, h_next, ru, n, kept):
     """,
 )
 def gru_step_backward(slopes, ru, dh_next, da, dg, dh):
-    """A reverse loop's step: da, dg, and dh but for what goes through h U, all written. da may be slopes."""
+    """One step of a reverse loop: fills da, dg, and dh except for its part through h U. da may be slopes."""
     gru_gates_backward(slopes, dh_next, out=da)
     np.multiply(dh_next, ru[..., dh.shape[-1] :], out=dh)
     dg[...] = da
@@ -101,9 +104,9 @@ def gru_step_backward(slopes, ru, dh_next, da, dg, dh):
 
 
 def gru_slopes(cache):
-    """All of the gates' derivatives that need no incoming gradient: for one step, or for all T at once.
+    """The gates' derivatives that need no incoming gradient, for one step or all T at once. Returns (..., 3H).
 
-    (..., 3H), in the blocks r, u, n: da_r for each da_n, g_n r (1 - r); then dh'/da_u = (h - n) u (1 - u) and
+    Blocks r, u, n: the factor of da_n in da_r, g_n r (1 - r); dh'/da_u = (h - n) u (1 - u); and
     dh'/da_n = (1 - u)(1 - n^2).
     """
     xp, H = namespace(cache.h), cache.h.shape[-1]
@@ -117,7 +120,7 @@ def gru_slopes(cache):
 
 
 def gru_gates_backward(slopes, dh_next, out=None):
-    """da = dL/da (..., 3H) from dh_next (..., H). `out` may be `slopes` itself, which has no use after this."""
+    """da = dL/da (..., 3H) from dh_next (..., H). out may be `slopes`, which is not needed afterwards."""
     xp, H = namespace(dh_next), dh_next.shape[-1]
     da = xp.empty(slopes.shape, dtype=slopes.dtype) if out is None else out
     da_n = xp.multiply(dh_next, slopes[..., 2 * H :], out=da[..., 2 * H :])
@@ -127,7 +130,7 @@ def gru_gates_backward(slopes, dh_next, out=None):
 
 
 def gru_h_side(da, ru, out=None):
-    """dg = dL/dg (..., 3H): as da, but r stands between g_n and a_n, so dg_n = da_n r. `out` may be da itself."""
+    """dg = dL/dg (..., 3H): equal to da, except dg_n = da_n r, since r multiplies g_n. out may be da."""
     H = ru.shape[-1] // 2
     dg = da.copy() if out is None else out
     dg[..., 2 * H :] *= ru[..., :H]
@@ -143,7 +146,7 @@ def gru_backward_data(p, cache, dh_next):
 
 
 def gru_backward_params(cache, da, out=None):
-    """{"W": x^T da, "b": sum da, "U": h^T dg, "c": sum dg}. `out`: where to form dg; da itself, if it is done with."""
+    """{"W": x^T da, "b": sum da, "U": h^T dg, "c": sum dg}. out: array for dg; da itself, if it is not needed later."""
     x_side = linear_backward_params(LinearCache(cache.inputs), da)
     h_side = linear_backward_params(LinearCache((cache.h,)), gru_h_side(da, cache.ru, out=out))
     return {"W": x_side["W"], "b": x_side["b"], "U": h_side["W"], "c": h_side["b"]}

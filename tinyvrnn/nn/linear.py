@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import backend_of, namespace
 from tinyvrnn.arrays.kernels import fused
-from tinyvrnn.arrays.strict import one_launch
+from tinyvrnn.arrays.strict import counted_as_one_launch
 
 
 class LinearCache(NamedTuple):
@@ -12,7 +12,7 @@ class LinearCache(NamedTuple):
 
 
 def matmul(x, W, out=None):
-    """x W for x (..., D) and W (D, E), as ONE matrix product over all leading axes."""
+    """x W for x (..., D) and W (D, E), as one matrix product over all leading axes."""
     if x.ndim == 2:
         return namespace(x).matmul(x, W, out=out)
     rows = x.reshape(-1, x.shape[-1])
@@ -27,19 +27,19 @@ def products(x, *Ws):
 
 
 def products_with(*Ws):
-    """The function x -> products(x, W_1, W_2, ...), to be called often.
+    """The function x -> products(x, W_1, W_2, ...), for repeated calls.
 
-    On a device it is one product with [W_1 | W_2 | ...], since launches count there; on the host they are several,
-    which are faster (docs/decisions.md).
+    On a device it is one product with [W_1 | W_2 | ...], which saves launches. On the host separate products are faster
+    (docs/decisions.md).
     """
     if backend_of(Ws[0]).name == "cupy":
         return side_by_side(*Ws)
-    each = one_launch(products)
+    each = counted_as_one_launch(products)
     return lambda x: each(x, *Ws)
 
 
 def side_by_side(*Ws):
-    """`products_with` in one product, of which each result is a view."""
+    """`products_with` as one product; the results are views of it."""
     joined, widths = namespace(Ws[0]).concatenate(Ws, axis=1), [W.shape[1] for W in Ws]
     columns = [slice(sum(widths[:k]), sum(widths[: k + 1])) for k in range(len(Ws))]
 
@@ -52,7 +52,7 @@ def side_by_side(*Ws):
 
 @fused("a b c", "total", "total = total + a + b + c;")
 def add_to(a, b, c, total):
-    """total += a; total += b; total += c, of which c may be None."""
+    """total += a + b + c; c may be None."""
     total += a
     total += b
     if c is not None:
@@ -60,7 +60,7 @@ def add_to(a, b, c, total):
 
 
 def row_blocks(W, inputs):
-    """Cuts W (D_1 + D_2 + ..., E) into the row blocks that multiply each of the inputs x_i (..., D_i)."""
+    """Cut W (D_1 + D_2 + ..., E) into the row blocks that multiply the inputs x_i (..., D_i)."""
     start = 0
     for x in inputs:
         yield W[start : start + x.shape[-1]]
@@ -68,7 +68,7 @@ def row_blocks(W, inputs):
 
 
 def linear_forward(p, *inputs):
-    """y = [x_1, x_2, ...] W + b: the product with the concatenated inputs, without forming the concatenation.
+    """y = [x_1, x_2, ...] W + b, without concatenating the inputs.
 
     p: W (D_1 + D_2 + ..., E), b (E,). inputs: x_i (..., D_i). Returns y (..., E), cache.
     """
@@ -83,7 +83,7 @@ def linear_backward_data(p, cache, dy):
 
 
 def linear_backward_params(cache, dy):
-    """dW_i = x_i^T dy and db = sum of dy, over all leading axes: one matrix product for each input."""
+    """dW_i = x_i^T dy and db = sum of dy over all leading axes: one matrix product for each input."""
     xp = namespace(dy)
     rows = dy.reshape(-1, dy.shape[-1])
     dW = xp.empty((sum(x.shape[-1] for x in cache.inputs), dy.shape[-1]), dtype=dy.dtype)
@@ -93,6 +93,6 @@ def linear_backward_params(cache, dy):
 
 
 def linear_backward(p, cache, dy):
-    """Both halves: dinputs (a tuple where there are several), {"W": dW, "b": db}."""
+    """Both halves: dinputs (a tuple for several inputs), {"W": dW, "b": db}."""
     dinputs = linear_backward_data(p, cache, dy)
     return dinputs if len(dinputs) > 1 else dinputs[0], linear_backward_params(cache, dy)

@@ -7,9 +7,9 @@
     m' = f * m + i * n                            memory, the cell state
     h' = o * tanh(m')
 
-The state is [h, m], side by side in one array (..., 2H); other networks are given h alone. The columns of W (D, 4H),
-b (4H,), U (H, 4H), c (4H,) are the blocks i, f, n, o. `a = x W + b` and `g = h U + c` are the two sides of the gates,
-as in gru.py. The memory is called m here, as c is a bias. New weights have a forget bias of 1, so that a memory lasts.
+The state is [h, m], concatenated in one array (..., 2H); other networks get h only. The columns of W (D, 4H), b (4H,),
+U (H, 4H), c (4H,) are the blocks i, f, n, o. `a = x W + b` and `g = h U + c` are the two terms of the gates'
+pre-activations, as in gru.py. The memory is called m, since c is a bias. The forget bias starts at 1, to keep memory.
 Source: Hochreiter and Schmidhuber, 1997; Gers et al., 2000 (forget gate); Jozefowicz et al., 2015 (its bias of 1).
 """
 
@@ -23,9 +23,9 @@ from tinyvrnn.nn.linear import LinearCache, linear_backward_params, linear_forwa
 
 class LstmCache(NamedTuple):
     inputs: tuple  # x_i (..., D_i)
-    state: object  # [h, m] before, (..., 2H)
+    state: object  # the previous [h, m], (..., 2H)
     ifno: object  # the gates and the candidate, (..., 4H)
-    tanh_m: object  # tanh of the memory after, (..., H)
+    tanh_m: object  # tanh of the new memory m', (..., H)
 
 
 def shapes(x_width, h_width):
@@ -34,13 +34,13 @@ def shapes(x_width, h_width):
 
 
 def initialise(p):
-    """Sets the forget bias of fresh parameters to 1, in place: f starts near 0.73 and not 0.5."""
+    """Set the forget bias of new parameters to 1, in place, so that f starts near 0.73 instead of 0.5."""
     H = p["U"].shape[0]
     p["b"][H : 2 * H] = 1
 
 
 def lstm_forward(p, *inputs):
-    """[h', m'] (..., 2H) from the inputs x_1, x_2, ... (..., D_i) and, last, the state [h, m] (..., 2H); cache."""
+    """[h', m'] (..., 2H), cache, from the inputs x_1, x_2, ... (..., D_i) and, as the last one, [h, m] (..., 2H)."""
     *xs, state = inputs
     a, _ = linear_forward({"W": p["W"], "b": p["b"]}, *xs)
     g, _ = linear_forward({"W": p["U"], "b": p["c"]}, state[..., : p["U"].shape[0]])
@@ -51,7 +51,7 @@ def lstm_forward(p, *inputs):
 def lstm_gates_forward(a, g, state, out=(None, None, None)):
     """The gates from a = x W + b (..., 4H), g = h U + c (..., 4H) and the state [h, m] (..., 2H).
 
-    Returns [h', m'] (..., 2H) and (ifno, tanh_m); `out` gives arrays for the three.
+    Returns [h', m'] (..., 2H) and (ifno, tanh_m). out: arrays for the three.
     """
     xp, H = namespace(state), state.shape[-1] // 2
     state_out, ifno_out, tanh_out = out
@@ -81,7 +81,10 @@ def lstm_gates_forward(a, g, state, out=(None, None, None)):
     """,
 )
 def lstm_step(a, x, g, c, state, state_next, ifno, tanh_m):
-    """A loop's step: `lstm_gates_forward` of a + x (x None: of a) and g + c. Overwrites g, with x a too."""
+    """One step of a loop: `lstm_gates_forward` of a + x (x may be None) and g + c, into state_next, ifno and tanh_m.
+
+    Overwrites g, and a unless x is None.
+    """
     if x is not None:
         a += x
     g += c
@@ -102,15 +105,15 @@ def lstm_step(a, x, g, c, state, state_next, ifno, tanh_m):
     """,
 )
 def lstm_step_backward(slopes, ifno, dstate_next, da, dstate):
-    """A reverse loop's step: `lstm_gates_backward`, all written. da may be slopes[..., : 4 * H]."""
+    """One step of a reverse loop: `lstm_gates_backward` into da and dstate. da may be slopes[..., : 4 * H]."""
     lstm_gates_backward(slopes, ifno, dstate_next, out=da, dstate=dstate)
 
 
 def lstm_slopes(cache):
-    """All of the gates' derivatives that need no incoming gradient: for one step, or for all T at once.
+    """The gates' derivatives that need no incoming gradient, for one step or all T at once. Returns (..., 5H).
 
-    (..., 5H): the factors of dm' in da_i, da_f, da_n, n i (1 - i), m f (1 - f), i (1 - n^2); that of dh' in da_o,
-    tanh(m') o (1 - o); and dh'/dm' = o (1 - tanh(m')^2).
+    Blocks: the factors of dm' in da_i, da_f, da_n, which are n i (1 - i), m f (1 - f), i (1 - n^2); the factor of dh'
+    in da_o, tanh(m') o (1 - o); and dh'/dm' = o (1 - tanh(m')^2).
     """
     xp, H = namespace(cache.ifno), cache.tanh_m.shape[-1]
     i, n, o = (cache.ifno[..., k * H : (k + 1) * H] for k in (0, 2, 3))
@@ -126,10 +129,10 @@ def lstm_slopes(cache):
 
 
 def lstm_gates_backward(slopes, ifno, dstate_next, out=None, dstate=None):
-    """da = dL/da (..., 4H), and the part of dL/d[h, m] (..., 2H) that does not go through h U: 0 and dm' f.
+    """da = dL/da (..., 4H), and the part of dL/d[h, m] (..., 2H) that does not pass through h U: 0 and dm' f.
 
-    dstate_next: dL/d[h', m'] (..., 2H). `out` and `dstate` give arrays for the two; `out` may be slopes[..., : 4 * H],
-    which has no use after this.
+    dstate_next: dL/d[h', m'] (..., 2H). out, dstate: arrays for the two; out may be slopes[..., : 4 * H], which is not
+    needed afterwards.
     """
     xp, H = namespace(dstate_next), dstate_next.shape[-1] // 2
     dh, dstate = dstate_next[..., :H], xp.empty_like(dstate_next) if dstate is None else dstate
@@ -153,7 +156,7 @@ def lstm_backward_data(p, cache, dstate_next):
 
 
 def lstm_backward_params(cache, da):
-    """{"W": x^T da, "b": sum da, "U": h^T da, "c": sum da}: a and g enter as a sum, so dg is da."""
+    """{"W": x^T da, "b": sum da, "U": h^T da, "c": sum da}; a and g enter as a sum, so dg = da."""
     x_side = linear_backward_params(LinearCache(cache.inputs), da)
     h = cache.state[..., : cache.tanh_m.shape[-1]]
     h_side = linear_backward_params(LinearCache((h,)), da)

@@ -1,7 +1,7 @@
 """The multi-layer perceptron with rectified linear units: y_i = relu(y_{i-1} W_i + b_i), i = 1..n.
 
-Its first layer may take several inputs, as in phi_x(x), h -> [phi_x, h] W_1. The part after the first product is a
-function of its own, because a loop over time can form that product for all steps beforehand.
+The first layer may take several inputs, as in [phi_x, h] W_1. The part after the first product is a separate function,
+because a loop over time can compute that product for all steps beforehand.
 """
 
 from typing import NamedTuple
@@ -34,9 +34,9 @@ def mlp_forward(p, *inputs):
 
 
 def mlp_tail_forward(p, a, b, out=None):
-    """All after the first product a (..., F), which is overwritten: relu(a + b), then layers 2..n.
+    """Everything after the first product a (..., F): relu(a + b), then layers 2..n. Overwrites a.
 
-    b is b1, or holds it and the first product's other half. Returns y_1 .. y_n, in `out` if given.
+    b: b1, or b1 plus the other part of the first product. Returns y_1 .. y_n, in `out` if given.
     """
     ys = [add_relu(a, b, out=out[0] if out else None)]
     i = 2
@@ -48,7 +48,7 @@ def mlp_tail_forward(p, a, b, out=None):
 
 
 def mlp_backward_data(p, ys, dy, out=None):
-    """dL/da_1 .. dL/da_n of the pre-activations, from dy = dL/dy_n (..., F). Written into `out` if given."""
+    """Gradients dL/da_1 .. dL/da_n of the pre-activations from dy = dL/dy_n (..., F), in `out` if given."""
     das = [None] * len(ys)
     for i in range(len(ys), 0, -1):
         das[i - 1] = relu_backward(ys[i - 1], dy, out=out[i - 1] if out else None)
@@ -68,7 +68,7 @@ def mlp_backward_params(cache, das):
 
 
 def mlp_backward(p, cache, dy):
-    """Both halves: dinputs (a tuple where there are several), {"W1": dW1, "b1": db1, ...}."""
+    """Both halves: dinputs (a tuple for several inputs), {"W1": dW1, "b1": db1, ...}."""
     das = mlp_backward_data(p, cache.ys, dy)
     dinputs = tuple(matmul(das[0], W.T) for W in row_blocks(p["W1"], cache.inputs))
     return dinputs if len(dinputs) > 1 else dinputs[0], mlp_backward_params(cache, das)

@@ -1,7 +1,7 @@
-"""A recurrence over a whole sequence: the loop of one cell over time, forward and backward.
+"""The loop of one cell over time, forward and backward.
 
-The RNN (Eq. 1) and the second recurrence of a smoothing posterior run this loop. The VRNN has a loop of its own
-(models/schedule.py), since its recurrence takes a draw of z_t at every step.
+The RNN (Eq. 1) and the backward recurrence of a smoothing posterior use this loop. The VRNN needs its own
+(models/schedule.py), since each of its steps takes a draw of z_t.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class LoopCache(NamedTuple):
 
 
 def loop_forward(p, phi_x, state=None):
-    """Eq. 1, step after step. phi_x (T, B, F), state (B, S H) before the first (None: zeros). Returns LoopCache."""
+    """Eq. 1 for all steps. phi_x (T, B, F), state (B, S H) before the first step (None: zeros). Returns LoopCache."""
     (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], cell_of(p)
     a = matmul(phi_x, p["W"])  # the x-side for all T steps; cell.step may overwrite a[t]
     a += p["b"]
@@ -39,7 +39,7 @@ def loop_forward(p, phi_x, state=None):
 
 
 def loop_backward(p, c, dh, dstate=None):
-    """The reverse loop, which carries only dstate, then the weight gradients, one product over all T*B rows each.
+    """The reverse loop, which carries only dstate; then each weight gradient as one product over all T*B rows.
 
     dh (T, B, H): the gradient that the predictions send to the state before each step; dstate (B, S H): that of the
     last state (None: zero). Returns dphi_x (T, B, F) and dstate of the first state; grads.

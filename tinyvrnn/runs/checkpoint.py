@@ -1,7 +1,7 @@
-"""Checkpoints: one `.npz` without pickle, whose manifest holds version, configuration, step and a hash of each array.
+"""Checkpoints: one `.npz` without pickles; its manifest holds version, configuration, step and a hash of each array.
 
-A checkpoint is written to a temporary file in the same folder, flushed to the disk and renamed over the old one, so
-that at any moment there is a whole one, the old or the new.
+A checkpoint is written to a temporary file in the same folder, flushed to disk and renamed over the old one, so an
+intact checkpoint exists at any moment.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvrnn.io import npz
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError
+from tinyvrnn.io import npz
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import MODELS
 
@@ -26,11 +26,11 @@ NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "step
 
 
 def save(model, folder, step=0, data=None, steps=None, theta=None):
-    """Writes folder/checkpoint.npz, and the folder where it is missing. Returns the file's path.
+    """Write folder/checkpoint.npz, creating the folder if needed. Returns the path of the file.
 
-    step: training steps done; data: name or path of the data it was trained on; steps: T of its longest sequence;
-    theta (P,): weights other than the live ones.
-    Raises CheckpointError where the disk refuses; what was there before is then still whole.
+    step: training steps done; data: name or path of the training data; steps: T of its longest sequence; theta (P,):
+    weights to save instead of the model's.
+    Raises CheckpointError if writing fails; a previous checkpoint then stays intact.
     """
     arrays = {
         "theta": to_host(model.theta if theta is None else theta),
@@ -52,7 +52,7 @@ def save(model, folder, step=0, data=None, steps=None, theta=None):
 
 
 def write(path, manifest, arrays):
-    """Writes a file of this format: manifest, a dict of plain values, and host arrays. Raises CheckpointError."""
+    """Write a file of this format from a dict of plain values and host arrays. Raises CheckpointError."""
     described = {name: _describe(array) for name, array in arrays.items()}
     manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
     text = np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)
@@ -64,15 +64,15 @@ def write(path, manifest, arrays):
 
 
 def load(folder, backend=None):
-    """The model that was saved in `folder`, on the given backend.
+    """The model saved in `folder`, on the given backend.
 
-    Raises CheckpointError where there is none, or where it is damaged, foreign or of a newer version.
+    Raises CheckpointError if there is no checkpoint, or if it is damaged, foreign or of a newer version.
     """
     return restore(*read(folder), folder, backend)
 
 
 def restore(manifest, arrays, folder, backend=None):
-    """The model of what `read` returned; `folder` is named where it makes none."""
+    """The model described by the results of `read`. folder: for messages."""
     try:
         kind, config, theta = MODELS[manifest["model"]], manifest["config"], arrays["theta"]
         expected = kind.parameters(config, most=theta.size), config["x_dim"], config["x_dim"], config["dtype"]
@@ -80,7 +80,7 @@ def restore(manifest, arrays, folder, backend=None):
         model = kind(**config, backend=backend) if fits else None
     except (BackendError, MemoryError):
         raise
-    except Exception as error:  # a configuration of a stranger's can be anything
+    except Exception as error:  # an untrusted configuration can raise anything
         raise CheckpointError(f"{folder} holds a damaged checkpoint: train again or restore a copy.") from error
     if model is None:
         raise CheckpointError(
@@ -93,7 +93,7 @@ def restore(manifest, arrays, folder, backend=None):
 
 
 def read(folder):
-    """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, every array checked against its hash."""
+    """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, with each array checked against its hash."""
     path = Path(folder) / FILE
     if not path.is_file():
         raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
@@ -101,18 +101,18 @@ def read(folder):
 
 
 def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
-    """(manifest, arrays) that `write` wrote: what is needed of the manifest, and the named arrays, checked by hash.
+    """(manifest, arrays) from a file written by `write`: the needed keys and the named arrays, checked by hash.
 
-    is_plain(manifest, arrays): whether all else is of the kinds that were written; biggest: bytes of the manifest.
+    is_plain(manifest, arrays): whether types and values are valid. biggest: limit of the manifest in bytes.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = npz.members(archive)
             if members["manifest"].file_size > biggest:
-                raise ValueError("a manifest that is larger than any that was written")
+                raise ValueError("the manifest is too large")
             manifest = json.loads(_read(archive, members, "manifest").tobytes())
             _check_version(manifest, path)
-            manifest = {"medium": {}} | manifest  # which the first ones did not have
+            manifest = {"medium": {}} | manifest  # the first checkpoints had none
             arrays = {name: _read(archive, members, name) for name in names}
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in names)
             manifest = {name: manifest[name] for name in needed}
@@ -120,26 +120,26 @@ def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
     except (TinyvrnnError, MemoryError):
         raise
     except PermissionError as error:
-        raise CheckpointError(f"{path} may not be read by you: ask for the permission.") from error
+        raise CheckpointError(f"{path} can't be read: ask for permission to read it.") from error
     except Exception as error:  # one wrong byte makes zipfile, zlib, NumPy or json raise any of a dozen types
-        raise CheckpointError(f"{path} is damaged or no checkpoint: train again or restore a copy.") from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: train again or restore a copy.") from error
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
     if not plain:
-        raise CheckpointError(f"{path} is damaged: it says what no run has said; train again or restore a copy.")
+        raise CheckpointError(f"{path} is damaged: its metadata has invalid values; train again or restore a copy.")
     return manifest, arrays
 
 
 def _read(archive, members, name):
-    """The array of a member that is stored as `save` does, so that it takes up no more memory than the file does."""
+    """The array of a member that is stored uncompressed, as by `save`, so it takes no more memory than the file."""
     if members[name].compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} is not stored as `save` stores it")
+        raise ValueError(f"{name} is compressed")
     with archive.open(members[name]) as member:
         return npz.read_array(member, members[name].file_size)
 
 
 def _is_plain(manifest, arrays):
-    """Whether all else is of the kinds that `save` writes, so that whatever reads it later can rely on them."""
+    """Whether types and values are those that `save` writes, so that later code can rely on them."""
     medium, steps = manifest["medium"], manifest["steps"]
     return (
         isinstance(manifest["units"], str)
@@ -166,10 +166,8 @@ def _check_version(manifest, path):
         raise CheckpointError(f"{path} is not a tinyvrnn checkpoint.")
     version = manifest.get("version")
     if type(version) is not int or version < 1:
-        raise CheckpointError(
-            f"{path} is of version {version!r:.20}, which no tinyvrnn has written: train again or restore a copy."
-        )
+        raise CheckpointError(f"{path} has the invalid version {version!r:.20}: train again or restore a copy.")
     if version > VERSION:
         raise CheckpointError(
-            f"{path} is of version {version!r:.20}, this tinyvrnn reads up to {VERSION}: install a newer one."
+            f"{path} has version {version!r:.20}, but this tinyvrnn reads up to {VERSION}: install a newer one."
         )

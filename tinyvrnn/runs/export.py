@@ -1,34 +1,34 @@
-"""What `sample` writes: arrays, a picture, an animation, MIDI or sound, by the ending of the file; whole or not at all.
+"""Write samples as arrays, a picture, an animation, MIDI or sound, selected by the ending of the file; atomic.
 
-What the numbers of a step are, its medium, is kept with the data and with the model: {} for plain numbers,
-{"name": "ink"}, {"name": "piano roll", "steps_per_quarter": 1}, or {"name": "sound", "rate": 16000, "full_scale": 1.0}.
+Data and models have a medium, the meaning of the numbers in a step: {} for plain numbers, {"name": "ink"},
+{"name": "piano roll", "steps_per_quarter": 1}, or {"name": "sound", "rate": 16000, "full_scale": 1.0}.
 """
 
 import wave
 
 import numpy as np
 
-from tinyvrnn.runs import plots
 from tinyvrnn.errors import CheckpointError, ConfigError
 from tinyvrnn.io.files import write_atomically
+from tinyvrnn.runs import plots
 
-TICKS = 480  # of MIDI's clock in a quarter note
+TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
 VELOCITY = 72
 SILENCE = 0.5  # seconds between two sounds in one file
 
 
 def write_samples(path, x, medium, binary):
-    """Writes x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid or .wav).
+    """Write x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid or .wav).
 
-    Raises ConfigError where the medium can't be written so, CheckpointError where the disk refuses.
+    Raises ConfigError for an ending that does not fit the medium, CheckpointError if writing fails.
     """
     check_ending(path, medium)
     _write(path, lambda file: WRITERS[path.suffix](file, x, medium, binary))
 
 
 def write_figure(path, figure):
-    """Writes a picture of matplotlib to `path`, a .png; raises CheckpointError where the disk refuses."""
+    """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
     _write(path, lambda file: figure.savefig(file, format="png"))
 
 
@@ -41,7 +41,7 @@ def _write(path, write):
 
 
 def check_ending(path, medium=None):
-    """Raises ConfigError for an ending that is not known, or (medium given) doesn't go with what the numbers are."""
+    """Raise ConfigError for an unknown ending, or one that does not fit the medium, if that is given."""
     if path.suffix not in WRITERS:
         *endings, last = WRITERS
         raise ConfigError(f"--out must end in {', '.join(endings)} or {last}, got {path}.")
@@ -52,17 +52,17 @@ def check_ending(path, medium=None):
 
 
 def write_arrays(file, x, medium, binary):
-    """x (n, T, X), as `load_data` and --prime read it."""
+    """As x (n, T, X), which `load_data` and --prime read."""
     np.savez_compressed(file, x=np.swapaxes(x, 0, 1))
 
 
 def write_picture(file, x, medium, binary):
-    """What `plots.samples` draws, as PNG."""
+    """The picture of `plots.samples`, as PNG."""
     plots.samples(x, binary, medium=medium.get("name")).savefig(file, format="png")
 
 
 def write_animation(file, x, medium, binary):
-    """Ink as it is written, as GIF: 20 steps a second, two seconds at the end, over and over."""
+    """Ink as it is written, as a looping GIF: 20 steps a second, and a pause of two seconds at the end."""
     first, *others = plots.animate(list(np.moveaxis(x, 1, 0)))
     duration = [50] * len(others) + [2000]
     first.save(file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
@@ -71,7 +71,7 @@ def write_animation(file, x, medium, binary):
 def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
     """Piano rolls, one after another with a rest between, as MIDI at 100 quarter notes a minute, through `mido`.
 
-    A key that is down in neighbouring steps is one held note: a roll can't tell it from a note that is struck again.
+    A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.
     """
     mido = _mido()
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
@@ -83,7 +83,7 @@ def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
 
 
 def held_notes(x):
-    """(step, "note_on" or "note_off", key) of x (T, n, K), in order of time, what ends before what begins."""
+    """(step, "note_on" or "note_off", key) of x (T, n, K), ordered by time; in a step, note_off comes first."""
     steps, n, keys = x.shape
     rolls = np.zeros((n, steps + REST, keys), dtype=np.int8)
     rolls[:, :steps] = np.swapaxes(x, 0, 1) > 0.5
@@ -94,7 +94,7 @@ def held_notes(x):
 def write_sound(file, x, medium, binary):
     """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
 
-    What is beyond full scale is clipped to it.
+    Values beyond full scale are clipped.
     """
     waves = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) / medium["full_scale"]
     pauses = np.zeros((len(waves), round(SILENCE * medium["rate"])))

@@ -1,4 +1,4 @@
-"""The pictures, in one style: colour-blind safe (Okabe and Ito's colours), readable in print, no global state."""
+"""Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state."""
 
 import numpy as np
 from matplotlib import rc_context, rcParams
@@ -17,19 +17,19 @@ STYLE = {
     "savefig.dpi": 150,
     "legend.frameon": False,
 }
-CELL = 2.2  # the side of a character's place in a drawing, where its common half-width is 1
-LOWEST_KEY = 21  # of a piano, A0, as a MIDI number
+CELL = 2.2  # side of the cell of one drawing, in units of the drawings' common half-width
+LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 
 
 def use_style():
-    """Makes this style pyplot's, for a notebook's own figures."""
+    """Set this style in pyplot, for figures that a notebook makes itself."""
     rcParams.update(STYLE | {"figure.dpi": 110, "figure.constrained_layout.use": True})
 
 
 def curves(records, units="nats", exact=False):
-    """ELBO, log-likelihood and KL against the epoch, train and validation. records: what `train` returns.
+    """ELBO, log-likelihood and KL by epoch, for training and validation. records: as `train` returns them.
 
-    exact: the model has no latent variables, so there is the log-likelihood alone.
+    exact: the model has no latent variables, so plot the log-likelihood only.
     """
     epochs = [record["epoch"] for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
@@ -47,9 +47,9 @@ def curves(records, units="nats", exact=False):
 
 
 def gaps(rows):
-    """How far each posterior's ELBO is below log p(x): all of them, and those below 2 nats again, larger.
+    """Bar charts of log p(x) - ELBO for each posterior: all of them, and an enlargement of those below 2 nats.
 
-    rows: what `linear_gaussian.table` returns.
+    rows: as `linear_gaussian.table` returns them.
     """
     near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
@@ -71,14 +71,14 @@ def _wrapped(name):
 
 
 def how_many(binary, medium=None):
-    """How many sequences make one picture of samples."""
+    """The number of sequences in a picture of samples."""
     return {"ink": 48, "piano roll": 8}.get(medium, 64 if binary else 12)
 
 
 def samples(x, binary, title="", columns=None, medium=None):
-    """A grid of sequences x (T, n, X): pictures of T rows of X pixels where binary, else X lines over time.
+    """A grid of sequences x (T, n, X): if binary, images of T rows of X pixels, else X lines over time.
 
-    medium "ink", "piano roll" or "sound": drawings, piano rolls, or waveforms of frames of X samples.
+    With a medium of "ink", "piano roll" or "sound": drawings, piano rolls, or waveforms in frames of X samples.
     """
     if medium in ("ink", "piano roll"):
         return ink(list(np.moveaxis(x, 1, 0)), title, columns) if medium == "ink" else piano_roll(x, title, columns)
@@ -94,7 +94,7 @@ def samples(x, binary, title="", columns=None, medium=None):
 
 
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
-    """Above: sequences x (T, n, X). Below each: the mean of p(x_t | z_<=t, x_<t) with z from the posterior."""
+    """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
     if medium in ("ink", "piano roll"):
         n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
         both = [part[: lengths[i], i] for part in (x, mean) for i in range(n)]
@@ -112,8 +112,8 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
 def ink(sequences, title="", columns=None, size=0.9):
     """A grid of drawings, each a sequence (T_i, 3) of a pen's steps (dx, dy, pen-up), in any unit, y downwards.
 
-    The first step only leads to where the pen is set down, and so does each one after a pen-up of 1/2 or more. All are
-    drawn to one scale, but for those that would leave their place: they are shrunk into it. size: of a place in inches.
+    The first step draws nothing, nor does a step after a pen-up of at least 1/2: they move the pen to where it is set
+    down. All drawings have one scale, except that those too large for their cell are shrunk. size: of a cell in inches.
     """
     with rc_context(STYLE):
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
@@ -122,7 +122,7 @@ def ink(sequences, title="", columns=None, size=0.9):
 
 
 def animate(sequences, title="", columns=None, size=0.9):
-    """`ink` as it is written: a list of PIL.Image, one for each step and one more; what is being written in colour."""
+    """`ink` as it is written: a PIL.Image for each step and a final one, in a list; the current stroke is coloured."""
     with rc_context(STYLE):
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         canvas, frames = FigureCanvasAgg(figure), []
@@ -142,7 +142,7 @@ def animate(sequences, title="", columns=None, size=0.9):
 
 
 def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
-    """A grid of piano rolls x (T, n, K), 0 to 1: time to the right, pitch upwards, key 0 being MIDI note `lowest`."""
+    """A grid of piano rolls x (T, n, K), from 0 to 1: time to the right, pitch upwards; key 0 is MIDI note `lowest`."""
     steps, n, keys = x.shape
     columns = columns or min(n, 2)
     used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
@@ -157,7 +157,7 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
             )  # fmt: skip
             octaves = range(12 * -(-low // 12), high + 1, 12)
             axes.set(ylim=(low - 1.5, high + 1.5), yticks=octaves, yticklabels=[f"C{c // 12 - 1}" for c in octaves])
-            axes.hlines([c - 0.5 for c in octaves], 0, steps, color="0.85", linewidth=0.5)  # beside notes, not on them
+            axes.hlines([c - 0.5 for c in octaves], 0, steps, color="0.85", linewidth=0.5)  # between keys
         for axes in grid[n:]:
             axes.axis("off")
         figure.supxlabel("step", fontsize=9)
@@ -166,13 +166,13 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
 
 
 def _padded(rolls):
-    """Piano rolls (T_i, K) as one array (T, n, K), silent at the end."""
+    """Piano rolls (T_i, K) as one array (T, n, K), zero-padded."""
     steps = max(len(roll) for roll in rolls)
     return np.stack([np.pad(roll, ((0, steps - len(roll)), (0, 0))) for roll in rolls], axis=1)
 
 
 def _ink_figure(sequences, title, columns, size):
-    """A figure with a place for each drawing, its still empty LineCollection, and each drawing's path in its place."""
+    """A figure with a cell for each drawing, its empty LineCollection, and the path of each drawing in its cell."""
     columns = columns or min(len(sequences), 12)
     rows = -(-len(sequences) // columns)
     figure = Figure(figsize=(size * columns, size * rows + (0.35 if title else 0)), layout="constrained")
@@ -189,7 +189,7 @@ def _ink_figure(sequences, title, columns, size):
 
 
 def _strokes(path, lifted):
-    """path (T, 2) cut after each lifted pen, into lines; a line of one point becomes a dot."""
+    """Cut path (T, 2) into lines after each step with the pen lifted; a line of one point becomes a dot."""
     lines = np.split(path, np.flatnonzero(lifted[:-1] >= 0.5) + 1)
     return [line if len(line) > 1 else np.concatenate([line, line + [0.03, 0]]) for line in lines]
 
@@ -216,7 +216,7 @@ def _grid(rows, columns, binary, title):
 
 
 def _limits(values):
-    """All but the first, steep epochs: from the 5th percentile to the greatest value, with a margin."""
+    """Limits of the y axis without the steep first epochs: from the 5th percentile to the maximum, with a margin."""
     low, high = np.percentile(values, 5), np.max(values)
     margin = 0.08 * (high - low) + 1e-3
     return low - margin, high + margin

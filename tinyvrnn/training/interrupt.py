@@ -1,4 +1,4 @@
-"""Ctrl-C between two batches, where a run can be saved, and not in the middle of a step."""
+"""Defers Ctrl-C to the end of a batch, where the run can be saved."""
 
 import signal
 import sys
@@ -6,14 +6,14 @@ import threading
 
 
 class Interrupt:
-    """Context: the first Ctrl-C is only noted, for the loop to stop where it may; a second one stops at once."""
+    """Context: the first Ctrl-C sets `noted`, so the loop can stop after a batch; a second one interrupts at once."""
 
     def __init__(self):
         self.noted = False
 
     def __enter__(self):
-        own = threading.current_thread() is threading.main_thread()  # signals reach no other thread
-        self.before = signal.getsignal(signal.SIGINT) if own else None
+        is_main = threading.current_thread() is threading.main_thread()  # only this thread receives signals
+        self.before = signal.getsignal(signal.SIGINT) if is_main else None
         if self.before is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._note)
         return self
@@ -26,4 +26,4 @@ class Interrupt:
         if self.noted:
             raise KeyboardInterrupt
         self.noted = True
-        print("Stopping after this batch; Ctrl-C once more stops at once.", file=sys.stderr)
+        print("Stopping after this batch; press Ctrl-C again to stop at once.", file=sys.stderr)

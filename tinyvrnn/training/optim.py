@@ -1,4 +1,4 @@
-"""Clipping and Adam, each one operation on the flat vectors of gradients and parameters."""
+"""Clipping and Adam on the flat vectors of gradients and parameters."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.kernels import fused
 
-BLOCK = 2**17  # parameters; with whole vectors each pass would go to main memory and back
+BLOCK = 2**17  # parameters; a pass over whole vectors would be limited by main memory
 
 
 def clip_by_global_norm(grads, max_norm):
-    """Scales grads in place to a norm of at most max_norm (Pascanu et al., 2013). Returns the norm before, 0-d.
+    """Scale grads in place to a norm of at most max_norm (Pascanu et al., 2013). Returns the old norm, 0-d.
 
-    It must come BEFORE the optimiser's step: clipping afterwards changes nothing that was stepped with.
+    Call it before the optimiser's step: clipping afterwards has no effect.
     """
     norm = global_norm(grads)
     scale_down(norm, max_norm, grads)
@@ -21,16 +21,16 @@ def clip_by_global_norm(grads, max_norm):
 
 @fused("norm max_norm", "grads", "T scale = max_norm / (norm + T(1e-12)); grads = grads * (scale > 1 ? 1 : scale);")
 def scale_down(norm, max_norm, grads):
-    """grads *= min(max_norm / norm, 1), where a device knows the norm and the host does not."""
+    """grads *= min(max_norm / norm, 1), without a transfer of the norm from a device."""
     grads *= np.minimum(max_norm / (norm + 1e-12), 1.0)
 
 
 def global_norm(grads):
-    """The Euclidean norm of a vector, 0-d. On the host also of one whose squares leave the range of its dtype."""
+    """The Euclidean norm of a vector, 0-d. On the host the squares may exceed the range of the dtype."""
     xp = namespace(grads)
-    with one_blas_thread(), np.errstate(all="ignore"):  # several threads would add up in another order
+    with one_blas_thread(), np.errstate(all="ignore"):  # several threads would sum in another order
         norm = xp.sqrt(xp.dot(grads, grads))
-    if isinstance(grads, np.ndarray) and np.isinf(norm):  # to look at a device's number would stop the device
+    if isinstance(grads, np.ndarray) and np.isinf(norm):  # on a device, reading the norm would synchronise
         largest = np.abs(grads).max()
         if np.isfinite(largest):
             unit = grads / largest
@@ -43,8 +43,8 @@ class Adam:
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  theta -= lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps)
 
-    decay (P,): in the same step theta -= lr decay theta, beside the gradient and not within it, where v
-    would divide it away (AdamW; Loshchilov and Hutter, 2019, arXiv:1711.05101). None: none.
+    decay (P,) or None: also theta -= lr decay theta, decoupled from the adaptive step, in which dividing by v would
+    weaken it (AdamW; Loshchilov and Hutter, 2019, arXiv:1711.05101).
     """
 
     def __init__(self, theta, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, decay=None):
@@ -52,37 +52,38 @@ class Adam:
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
         self.decay = decay
         self.m, self.v = xp.zeros_like(theta), xp.zeros_like(theta)
-        # a core works on a block that fits its cache; a device takes the whole vector in one go
+        # on the host a block fits the cache of a core; a device takes the whole vector at once
         block = BLOCK if isinstance(theta, np.ndarray) else theta.size
         self.blocks = [slice(start, start + block) for start in range(0, theta.size, block)]
 
     def step(self, theta, grads, lr=None):
-        """One step with the gradients `grads`, (P,) like theta; lr overrides the rate for this step."""
+        """One step with the gradients `grads` (P,); lr overrides the learning rate for this step."""
         self.k += 1
         lr = self.lr if lr is None else lr
-        rate, seen = lr / (1 - self.b1**self.k), 1 - self.b2**self.k
+        step_size, correction = lr / (1 - self.b1**self.k), 1 - self.b2**self.k
         for block in self.blocks:
             if self.decay is not None:
                 theta[block] -= lr * self.decay[block] * theta[block]
+            weights = self.b1, 1 - self.b1, self.b2, 1 - self.b2
             of_block = (vector[block] for vector in (theta, self.m, self.v))
-            adam_step(grads[block], rate, self.b1, 1 - self.b1, self.b2, 1 - self.b2, seen, self.eps, *of_block)
+            adam_step(grads[block], step_size, *weights, correction, self.eps, *of_block)
 
 
 @fused(
-    "g rate b1 new_1 b2 new_2 seen eps",
+    "g step_size b1 new_1 b2 new_2 correction eps",
     "theta m v",
     """
     m = b1 * m + new_1 * g;
     v = b2 * v + new_2 * g * g;
-    theta -= rate * m / (sqrt(v / seen) + eps);
+    theta -= step_size * m / (sqrt(v / correction) + eps);
     """,
 )
-def adam_step(g, rate, b1, new_1, b2, new_2, seen, eps, theta, m, v):
-    """Adam on one block, in place. new: 1 - b; seen: 1 - b2^k; rate: lr / (1 - b1^k)."""
+def adam_step(g, step_size, b1, new_1, b2, new_2, correction, eps, theta, m, v):
+    """Adam on one block, in place. step_size: lr / (1 - b1^k); new_i: 1 - b_i; correction: 1 - b2^k."""
     m *= b1
     m += new_1 * g
     v *= b2
     v += new_2 * g * g
-    deviation = np.sqrt(v / seen)
-    deviation += eps
-    theta -= rate * m / deviation
+    standard_deviation = np.sqrt(v / correction)
+    standard_deviation += eps
+    theta -= step_size * m / standard_deviation

@@ -1,7 +1,7 @@
-"""Where a run stands between two batches: all that decides how it goes on.
+"""The state of a run between two batches: everything that determines its continuation.
 
-Noise and the order of batches are not here, as they follow from seed, epoch and step alone. So a run that is taken up
-again from a saved state continues bit for bit.
+Noise and the order of batches are not part of it, since they depend on seed, epoch and step only. So a run resumed from
+a saved state gives the same bits as an uninterrupted one.
 """
 
 import math
@@ -9,14 +9,14 @@ import math
 from tinyvrnn.arrays.backend import to_host
 
 VECTORS = ("theta", "m", "v", "best_theta")
-COUNTS = {  # and the type of each
+COUNTS = {  # name -> type
     **dict.fromkeys(("step", "epoch", "batch", "seen", "best_step", "stale", "skipped"), int),
     **{"best": float, "seconds": float, "records": list},
 }
 
 
 def are_counts(counts):
-    """Whether counts are of the kinds that `State.saved` gives, so that all that reads them later can rely on it."""
+    """Whether counts have the types and values that `State.saved` returns, so that later code can rely on them."""
     return (
         all(type(counts[name]) is kind for name, kind in (COUNTS | {"k": int, "totals": list}).items())
         and all(counts[name] >= 0 for name, kind in COUNTS.items() if kind is int)
@@ -33,12 +33,17 @@ def _is_record(record):
 
 
 class State:
-    """The live weights `theta` (P,), which are the model's own, Adam's moments, the best weights so far, and counts.
+    """The model's weights `theta` (P,), Adam's moments, the best weights so far, and counts.
 
-    step: batches in all; epoch: whole passes; batch, seen, totals: batches and sequences of the pass under way, and the
-    sums of their ELBO, KL and log-likelihood in nats; best, best_step: the best validation bound and
-    the step after which it was reached (0: none yet); stale: epochs since; skipped:
-    batches that were left out; seconds: how long was trained; records: one dict an epoch.
+    step: batches in total.
+    epoch: completed epochs.
+    batch, seen: batches and sequences of the current epoch.
+    totals: sums of their ELBO, KL and log-likelihood in nats.
+    best, best_step: the best validation bound, and the step at which it was reached (0: none yet).
+    stale: epochs since then.
+    skipped: batches skipped because of non-finite values.
+    seconds: training time.
+    records: one dict for each epoch.
     """
 
     def __init__(self, model, optimiser):
@@ -49,12 +54,12 @@ class State:
         self.begin_epoch()
 
     def begin_epoch(self):
-        """Nothing is seen of the next pass."""
+        """Reset the counts of the current epoch."""
         self.batch = self.seen = 0
         self.totals = self.backend.xp.zeros(3)
 
     def score(self, value):
-        """Takes in the validation bound of an epoch. Returns whether it is the best, whose weights are then kept."""
+        """Record the validation bound of an epoch. Returns whether it is the best so far; if so, save the weights."""
         self.stale += 1
         if not value > self.best:
             return False
@@ -63,13 +68,13 @@ class State:
         return True
 
     def saved(self):
-        """(arrays, counts): vectors on the host, and plain values."""
+        """(arrays, counts) for `restore`: vectors on the host, and plain values."""
         counts = {name: getattr(self, name) for name in COUNTS}
         counts |= {"k": self.optimiser.k, "totals": to_host(self.totals).tolist()}
         return {name: to_host(vector) for name, vector in self.vectors.items()}, counts
 
     def restore(self, arrays, counts):
-        """Goes back to what `saved` gave."""
+        """Set the state to (arrays, counts) from `saved`."""
         for name, vector in self.vectors.items():
             vector[...] = self.backend.asarray(arrays[name])
         for name in COUNTS:

@@ -1,8 +1,8 @@
-"""A process beside this one that computes gradients of the same model.
+"""A worker process that computes gradients of the same model.
 
-Threads would do for that, were it not for the interpreter's lock: the loops over time hand it to and fro hundreds of
-times a step (docs/decisions.md). Questions and answers go through a pipe, theta and the gradient through memory that
-both processes see. Nobody waits for a worker that is not up yet, and one that has ended is done without.
+Threads would contend for the interpreter lock, which the loops over time release and take hundreds of times a step
+(docs/decisions.md). Requests and results go through pipes, theta and the gradient through shared memory. Training does
+not wait for a worker that is still starting, and computes the slice of a dead one itself.
 """
 
 import atexit
@@ -23,10 +23,10 @@ from tinyvrnn.arrays.cpu import give_back_freed_memory
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 
-_FIRST = 64  # bytes before theta: one that says whether the worker is ready, and theta starts on a line of the cache
+_FIRST = 64  # bytes before theta: the first is the ready flag, the rest aligns theta to a cache line
 
 
-# what it prints must not get among the answers
+# the worker's prints must not mix with its results
 CODE = """if True:
     import os, sys
     pipes = sys.stdin.buffer, sys.stdout.buffer
@@ -37,26 +37,29 @@ CODE = """if True:
 
 
 class Plan(NamedTuple):
-    """What a worker needs to make the model again, and where it finds the memory that is shared."""
+    """The data from which a worker rebuilds the model and opens the shared memory.
 
-    model: object  # (**config) -> a model
+    model: (**config) -> a model. config: its arguments. parameters: P. path: of the shared file.
+    """
+
+    model: object
     config: dict
     parameters: int
     path: str
 
 
 def methods_of(kind):
-    """All that a class and those that it inherits from hold, by name."""
+    """The attributes of a class and its bases, by name."""
     return [dict(vars(base)) for base in kind.__mro__[:-1]]
 
 
-# as this package makes them
+# the unmodified classes and likelihoods of this package
 _MODELS = {model: methods_of(model) for model in MODELS.values()}
 _LIKELIHOODS = dict(LIKELIHOODS)
 
 
 def can_be_made_again(model):
-    """Whether a model and its likelihood are this package's own, on NumPy: another process knows no others."""
+    """Whether a worker can rebuild a model: it runs on NumPy, and its class and likelihood are unmodified."""
     if _MODELS.get(type(model)) != methods_of(type(model)) or model.backend.name != "numpy":
         return False
     known, plain = _LIKELIHOODS.get(model.likelihood.name), {"head_shapes": None, "components": None}
@@ -64,45 +67,48 @@ def can_be_made_again(model):
 
 
 class Shared(NamedTuple):
-    """Memory that two processes see."""
+    """Arrays in memory shared by two processes.
 
-    ready: object  # (1,): not 0 from when the worker has made its model
-    theta: object  # (P,)
-    grads: object  # (P,)
+    ready: (1,) uint8, set to 1 once the worker has built its model. theta, grads: (P,).
+    """
+
+    ready: object
+    theta: object
+    grads: object
 
 
 def share(plan):
-    """Shared, in the file that `plan` names, of two vectors."""
+    """The Shared arrays in the file of a plan."""
     seen = np.asarray(np.memmap(plan.path, np.uint8))
     return Shared(seen[:1], *seen[_FIRST:].view(plan.config["dtype"]).reshape(2, plan.parameters))
 
 
 class Worker:
-    """The handle of such a process. It starts at once, and is ready when it has imported the package."""
+    """The handle of a worker process, which starts at once and is ready after importing the package."""
 
     def __init__(self):
         code = CODE.format(path=[folder for folder in sys.path if isinstance(folder, str)])
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = self._model = self._plan = self._shared = None
         self._asked = False
-        with suppress(OSError, TypeError):  # a system with no room for a process, or no name for the interpreter
-            # a session of its own: Ctrl-C is for this process alone, with whose end the other's standard input ends too
+        with suppress(OSError, TypeError):  # the system can't start a process, or sys.executable is None
+            # a new session, so Ctrl-C reaches only this process; when it ends, the worker's standard input ends too
             self._process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
 
     @property
     def pid(self):
-        """Its number with the system; None where there is none."""
+        """The process id; None without a process."""
         return None if self._process is None else self._process.pid
 
     @property
     def ended(self):
-        """Whether there is no such process, or no more."""
+        """Whether the process has ended or never started."""
         return self._process is None or self._process.poll() is not None
 
     def ask(self, model, batch, objective):
-        """Whether the worker now computes model.gradient(batch, objective); `answer` has the result.
+        """Start model.gradient(batch, objective) in the worker. Returns whether it started; see `answer`.
 
-        A worker that was asked before and did not answer is given up: something was raised meanwhile.
+        A worker whose previous answer was not read is stopped: an exception must have interrupted the caller.
         """
         try:
             if self.ended or self._asked:
@@ -111,14 +117,14 @@ class Worker:
                 return False
             self._forget_path()
             self._shared.theta[...] = model.theta
-            self._asked = True  # before it is: whoever is interrupted within does not know how much was sent
+            self._asked = True  # set before sending, since an interrupt may leave a partial message
             self._send((batch, objective))
             return True
         except OSError:
             return self.stop()
 
     def wait(self, model):
-        """Waits until the worker has made the model, if it can: training need not, but measurements do."""
+        """Wait until the worker has built the model, if it can. For measurements; training does not wait."""
         try:
             while not (self.ended or self._is_ready_for(model) or self._shared is None):
                 time.sleep(0.01)
@@ -126,13 +132,13 @@ class Worker:
             self.stop()
 
     def answer(self):
-        """The Gradient; its grads are shared memory, valid until the next question.
+        """The Gradient; its grads are shared memory, valid until the next `ask`.
 
-        Raises what the method raised, or EOFError where the worker has ended.
+        Raises what the method raised, or EOFError if the worker has ended.
         """
         try:
             raised, result = pickle.load(self._process.stdout)
-        except Exception as error:  # of a pipe that ended, or that something else was written to
+        except Exception as error:  # the pipe ended or holds other data
             raise EOFError from error
         self._asked = False
         if raised:
@@ -140,7 +146,7 @@ class Worker:
         return result._replace(grads=self._shared.grads)
 
     def rest(self):
-        """Lets go of the model and of the memory, so that another training can have the process."""
+        """Release the model and the memory, so that another training can use the process."""
         if self._asked or self.ended:
             self.stop()
             return
@@ -149,12 +155,12 @@ class Worker:
         self._let_go()
 
     def stop(self):
-        """Ends the process. Returns False."""
+        """End the process. Returns False."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
-                with suppress(OSError):  # what was not yet written has nobody to read it
+                with suppress(OSError):  # unwritten data has no reader any more
                     stream.close()
         self._let_go()
         return False
@@ -165,7 +171,7 @@ class Worker:
         return self._shared is not None and bool(self._shared.ready[0])
 
     def _introduce(self, model):
-        """Sends what the process needs to make the model again, unless it can't."""
+        """Send the worker the plan of the model, unless the model can't be rebuilt."""
         self._let_go()
         self._model = model
         if not can_be_made_again(model):
@@ -173,7 +179,7 @@ class Worker:
         file, path = tempfile.mkstemp(prefix="tinyvrnn-")
         self._plan = Plan(type(model), model.config | {"backend": "numpy"}, model.theta.size, path)
         with os.fdopen(file, "wb") as f:
-            f.write(bytes(_FIRST + 2 * model.theta.nbytes))  # written, not left out: a full disk shows here
+            f.write(bytes(_FIRST + 2 * model.theta.nbytes))  # written in full, so a full disk raises here
         self._shared = share(self._plan)
         self._send(self._plan)
 
@@ -182,7 +188,7 @@ class Worker:
         self._process.stdin.flush()
 
     def _forget_path(self):
-        """Removes the shared file's name; the file itself lasts as long as somebody sees it."""
+        """Unlink the shared file; its memory stays valid while it is mapped."""
         if self._plan:
             _remove(self._plan.path)
             self._plan = None
@@ -193,7 +199,7 @@ class Worker:
 
 
 def serve(asked, answers):
-    """What the process does: makes the model of each Plan and answers each question, until nobody can ask."""
+    """The worker's main loop: builds the model of each Plan and answers each request until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answer = None
     with suppress(EOFError, OSError, pickle.UnpicklingError):  # the other process has ended
@@ -203,7 +209,7 @@ def serve(asked, answers):
                 answer = None
                 give_back_freed_memory()
             elif isinstance(message, Plan):
-                with suppress(FileNotFoundError):  # a training that is over already
+                with suppress(FileNotFoundError):  # the training is over already
                     answer = partial(_answer, *_make(message))
             else:
                 pickle.dump(answer(*message), answers)
@@ -211,7 +217,7 @@ def serve(asked, answers):
 
 
 def _make(plan):
-    """The model of a plan, and the memory, in which it says that it is ready."""
+    """The model of a plan, and the shared memory, in which the ready flag is set."""
     model, shared = plan.model(**plan.config), share(plan)
     shared.ready[0] = 1
     return model, shared
@@ -221,7 +227,7 @@ def _answer(model, shared, batch, objective):
     """(False, the Gradient without its grads, which are in the shared memory), or (True, the exception)."""
     model.theta = shared.theta
     try:
-        with np.errstate(all="ignore"):  # who asked looks at the loss
+        with np.errstate(all="ignore"):  # the caller checks the loss
             result = model.gradient(batch, objective)
     except Exception as error:
         return True, error
@@ -230,7 +236,7 @@ def _answer(model, shared, batch, objective):
 
 
 def _remove(path):
-    """Removes a file, at the end of this process where the system can't while another sees it."""
+    """Remove a file; at exit, if the system can't remove it while another process maps it."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -251,11 +257,11 @@ def _end():
 _removed_at_the_end = []
 _resting = []  # for the next training: starting one takes half a second
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_resting.clear)  # they are the parent's
+    os.register_at_fork(after_in_child=_resting.clear)  # the workers belong to the parent
 
 
 def hire():
-    """A Worker that rests, or a new one."""
+    """An idle Worker, or a new one."""
     while _resting:
         worker = _resting.pop()
         if not worker.ended:
@@ -265,7 +271,7 @@ def hire():
 
 
 def dismiss(worker):
-    """Gives a worker back."""
+    """Return a worker for the next `hire`."""
     worker.rest()
     if not worker.ended:
         _resting.append(worker)

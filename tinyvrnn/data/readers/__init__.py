@@ -1,4 +1,18 @@
-"""Readers of what users bring: a path is looked up in one table, by its ending or by what a folder holds."""
+"""Readers of users' files: the ending of a file, or of the files in a folder, selects one from a table.
+
+content.py      Content, the result of every reader, and what readers share: a file's bytes, a folder's files, a split
+arrays.py       .npy and .npz
+pianoroll.py    piano rolls as .json, .pickle or .mat
+pickles.py      pickles of lists of numbers, without Python's unpickler
+mat.py          .mat, read in a separate process
+sound.py        .wav and NIST SPHERE
+table.py        folders of .csv
+iamondb.py      IAM-OnDB's handwritten lines
+
+Imports errors.py, io/, arrays/ and the rest of data/ only. To add a format: a module whose `read` returns Content or
+raises DataError, its ending in FILES or FOLDERS, its name in FORMS, a target in tests/fuzz/targets.py and a section in
+docs/data.md.
+"""
 
 from tinyvrnn.data.readers import arrays, iamondb, pianoroll, sound, table
 from tinyvrnn.data.readers.content import SPLITS, Content, at_random, files_of, split_by_folder
@@ -26,11 +40,11 @@ FORMS = (
 
 
 def read(path):
-    """Content of a user's file or folder. Raises DataError, one sentence, for what can't be read so."""
+    """Content of a user's file or folder. Raises DataError, one sentence, if it can't be read."""
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise DataError(f"{path} is not there or not a file or folder, but {FORMS} is needed: check the path")
+        raise DataError(f"{path} does not exist or is not a file or folder, but {FORMS} is needed: check the path")
     ending = path.suffix.lower()
     if ending in FOLDERS:
         return FOLDERS[ending]([path], None, path.name)
@@ -43,7 +57,7 @@ def _read_folder(folder):
     files, name = files_of(folder, FOLDERS), folder.resolve().name
     readers = {FOLDERS[path.suffix.lower()] for path in files}
     if len(readers) != 1:
-        found = "more than one of these" if readers else "nothing of the kind"
-        raise DataError(f"{folder} is not there or not a file or folder of one form, as it holds {found}: give {FORMS}")
+        found = "several of them" if readers else "none of them"
+        raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
     content = readers.pop()(files, split_by_folder(folder, files), name)
     return content._replace(source=f"the folder {name}, {len(files)} files")

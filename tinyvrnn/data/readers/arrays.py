@@ -1,7 +1,7 @@
-"""Arrays in a .npy, or in a .npz by name. Pickles inside are never opened: they can run code.
+"""Arrays in a .npy, or named arrays in a .npz. Pickles inside are never opened: they can run code.
 
-A file of more than LARGE bytes stays where it is, memory-mapped; a large .npz is first unpacked into the user's cache,
-once, because what is compressed can't be read in the middle.
+A file of more than LARGE bytes is memory-mapped. A large .npz is first unpacked into the user's cache, once, because a
+compressed array can't be read from the middle.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from tinyvrnn.errors import DataError
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import write_atomically
 
-LARGE = npz.MEMORY // 8  # bytes of arrays, from which on they are not copied into the memory
+LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
 STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
-ROWS = (*SPLITS, "x", "values")  # what may be large
+ROWS = (*SPLITS, "x", "values")  # arrays that may be large
 NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
 FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and test, each (N, T, X),"
 
 
 def read(path):
-    """Content of a .npy or .npz, of a form that `load_data` names. Raises DataError, one sentence, for any other."""
+    """Content of a .npy or .npz in a form that `load_data` documents. Raises DataError, one sentence, for any other."""
     arrays, name = _arrays(path), path.name
     _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
@@ -45,17 +45,17 @@ def read(path):
 
 
 def _check_numbers(arrays, name):
-    """Raises DataError where whatever is made for each sequence would fill the memory."""
+    """Raise DataError for so many sequences that the arrays with one entry for each would fill the memory."""
     for key, array in arrays.items():
         n = len(array) if array.ndim and key != "values" else 0
         if n > MOST_SEQUENCES:
             raise DataError(
-                f"{name}: {key} is of {n:,} sequences, but {MOST_SEQUENCES:,} are the most: use several files"
+                f"{name}: {key} has {n:,} sequences, but the limit is {MOST_SEQUENCES:,}: use several files"
             )
 
 
 def _sound(arrays, name):
-    """The medium of a file that says its sample_rate. Full scale is 1, of int16 samples 32,768."""
+    """The medium of a file with a sample_rate. Full scale is 1 for floats, and 32,768 for int16."""
     if "sample_rate" not in arrays:
         return None
     rate = arrays["sample_rate"]
@@ -67,7 +67,7 @@ def _sound(arrays, name):
 
 
 def _arrays(path):
-    """name -> array of a .npz, of the names that are known; {"x": array} of a .npy."""
+    """name -> array, for the known names in a .npz; {"x": array} for a .npy."""
     try:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
@@ -78,18 +78,18 @@ def _arrays(path):
         raise
     except npz.ObjectArrayError:
         raise DataError(
-            f"{path.name} holds an object array, which is a pickle and not read: save ragged sequences "
+            f"{path.name} holds an object array, a pickle that is not read for safety: save ragged sequences "
             "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
         ) from None
     except Exception as error:  # one wrong byte makes NumPy, zipfile, zlib or tokenize raise any of a dozen types
         raise DataError(
-            f"{path.name} can't be read, being damaged, cut short or no .npy or .npz file: "
+            f"{path.name} can't be read and may be damaged, truncated or no .npy or .npz file: "
             "save it again with np.save or np.savez"
         ) from error
 
 
 def _array(file, path, mapped):
-    """The array of an open .npy, memory-mapped or not."""
+    """The array in an open .npy, memory-mapped if `mapped`."""
     file.seek(0)
     size = path.stat().st_size
     if not mapped:
@@ -116,13 +116,13 @@ def _members(archive, path):
 
 
 def _unpacked(archive, members, path):
-    """name -> path of a .npy in the cache, for each array of a .npz; written where it isn't there yet."""
+    """name -> path of a .npy in the cache, for each array of a .npz; missing ones are written."""
     about = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_folder() / "unpacked" / f"{path.stem}-{key}"
     for member in members.values():
-        npz.read_header(archive.open(member), member.file_size)  # before anything is written
-    files = {name: folder / f"{name}.npy" for name in members}  # of the names that are known, not of the archive's
+        npz.read_header(archive.open(member), member.file_size)  # check all headers before writing anything
+    files = {name: folder / f"{name}.npy" for name in members}  # known names only: never a path out of the archive
     missing = [name for name, file in files.items() if not _is_whole(file, members[name].file_size)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,14 +130,12 @@ def _unpacked(archive, members, path):
         if needed > free:
             raise DataError(
                 f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
-                f"name another folder in {CACHE}, or save its largest array as a .npy"
+                f"set {CACHE} to another folder, or save its largest array as a .npy"
             )
         for name in tqdm(missing, desc=f"unpacking {path.name} into {folder}, once", disable=not missing):
             write_atomically(files[name], lambda file, m=members[name]: _unpack(archive, m, file))
     except OSError as error:
-        raise DataError(
-            f"can't write {folder}: {error.strerror or error}: name a folder that can be written to in {CACHE}"
-        ) from error
+        raise DataError(f"can't write {folder}: {error.strerror or error}: set {CACHE} to a writable folder") from error
     return files
 
 
@@ -162,7 +160,7 @@ def _three_splits(arrays, name):
 
 
 def _padded(x, lengths, where):
-    """Sequences of x (N, T, X), cut to lengths (N,) where those are given."""
+    """Sequences of x (N, T, X), cut to lengths (N,) unless that is None."""
     x = x if isinstance(x, np.memmap) else real_array(x, where)
     if x.ndim != 3:
         raise DataError(
@@ -182,7 +180,7 @@ def _padded(x, lengths, where):
 
 
 def _without_padding(x, lengths):
-    """(steps, X) of x (N, T, X), some sequences at a time: of all that a mask chooses, NumPy notes the places."""
+    """The real steps (steps, X) of x (N, T, X). In slices, because indexing by a mask allocates an index per step."""
     n, steps, x_dim = x.shape
     if (lengths == steps).all():
         return x.reshape(n * steps, x_dim)

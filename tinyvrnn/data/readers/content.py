@@ -1,4 +1,4 @@
-"""What a reader gives, and what readers share: a file's bytes, a folder's files, a split where none is given."""
+"""Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
 from typing import NamedTuple
 
@@ -15,25 +15,35 @@ SPLITS = ("train", "valid", "test")
 
 
 class Content(NamedTuple):
-    """What a user's file or folder holds, as it is there; None: nothing is said of it."""
+    """Raw contents of a user's file or folder; None for what it does not state.
+
+    sequences: all N sequences.
+    split: (N,) 0 train, 1 valid, 2 test.
+    labels: (N,).
+    medium: the meaning of the numbers, see `tinyvrnn.runs.export`.
+    kind: "pen"; None infers it from the values.
+    scale: for a pen, see `tinyvrnn.data.scale`.
+    source: where the data come from, for people.
+    units: of a log-likelihood of the data.
+    """
 
     sequences: Sequences
-    split: np.ndarray | None = None  # (N,) 0 train, 1 valid, 2 test
-    labels: np.ndarray | None = None  # (N,)
-    medium: dict | None = None  # see tinyvrnn.runs.export
-    kind: str | None = None  # "pen", else found from the values
-    scale: str | None = None  # of a pen, see tinyvrnn.data.scale
+    split: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    medium: dict | None = None
+    kind: str | None = None
+    scale: str | None = None
     source: str | None = None
     units: str | None = None
 
 
 def read_bytes(path, times=8):
-    """All bytes of a file, of which each becomes `times` in memory at most. Raises DataError where it can't be read."""
+    """All bytes of a file. Raises DataError if it can't be read, or if `times` its size would exceed MEMORY."""
     most = MEMORY // times
     try:
         if path.stat().st_size > most:
             raise DataError(
-                f"{path.name} is of more than {most:,} bytes, the most that one file of this form may have: "
+                f"{path.name} has more than {most:,} bytes, the limit for a file of this format: "
                 "cut it into several, or save it as .npz"
             )
         return path.read_bytes()
@@ -42,7 +52,7 @@ def read_bytes(path, times=8):
 
 
 def of_three_splits(parts, **about):
-    """Content of {"train": Sequences, "valid": ..., "test": ...}, whose X is the same."""
+    """Content of {"train": Sequences, "valid": ..., "test": ...}, which must agree in X."""
     several = [parts[s] for s in SPLITS]
     if any(isinstance(s, Mapped) for s in several):
         whole = Mapped.joined(several)
@@ -52,10 +62,10 @@ def of_three_splits(parts, **about):
 
 
 def at_random(n, name, what="sequence"):
-    """(N,) 0 train, 1 valid, 2 test: 80 / 10 / 10 per cent by a permutation that never changes."""
+    """(N,) 0 train, 1 valid, 2 test: 80 / 10 / 10 per cent by a fixed permutation."""
     if n < 3:
         raise DataError(
-            f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but three are needed at least: "
+            f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but at least three are needed: "
             "one to train, one to validate, one to test"
         )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
@@ -65,24 +75,24 @@ def at_random(n, name, what="sequence"):
 
 
 def files_of(folder, endings):
-    """The files below a folder that have one of the endings, hidden ones left out, in an order that never changes."""
+    """The files below a folder with one of the endings, without hidden ones, in a fixed order."""
     try:
-        found = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
+        paths = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
-    below = {p: p.relative_to(folder).parts for p in found}
-    return sorted((p for p in found if not any(part.startswith(".") for part in below[p])), key=below.get)
+    below = {p: p.relative_to(folder).parts for p in paths}
+    return sorted((p for p in paths if not any(part.startswith(".") for part in below[p])), key=below.get)
 
 
 def progress(files, name):
-    """The files, in a bar for a person where reading them takes more than two seconds: `with` takes it away again."""
+    """The files, with a progress bar if reading takes more than two seconds. A context: its end removes the bar."""
     return tqdm(files, desc=f"reading {name}", unit="file", delay=2, leave=False)
 
 
 def split_by_folder(folder, files):
-    """(N,) from the subfolders train, valid and test in which the files lie; None where there are no such folders.
+    """(N,) 0 train, 1 valid, 2 test, from subfolders with these names; None without folders train and test.
 
-    Names are read in any case. With train and test alone, a tenth of the files in train validates.
+    Upper and lower case are the same. Without valid, a tenth of the files in train is used for validation.
     """
     first = [p.relative_to(folder).parts[0].lower() if p.parent != folder else "" for p in files]
     if not {"train", "test"} <= set(first):
@@ -90,7 +100,7 @@ def split_by_folder(folder, files):
     outside = [p for p, name in zip(files, first) if name not in SPLITS]
     if outside:
         raise DataError(
-            f"{outside[0].relative_to(folder)} lies outside {folder.name}/train, valid and test: move or remove it"
+            f"{outside[0].relative_to(folder)} is outside {folder.name}/train, valid and test: move or remove it"
         )
     split = np.array([SPLITS.index(name) for name in first])
     if "valid" not in first:

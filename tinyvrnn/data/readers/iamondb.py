@@ -1,8 +1,8 @@
 """IAM-OnDB (Liwicki and Bunke, 2005): handwritten lines, lineStrokes/**/*.xml, as steps (dx, dy, pen-up).
 
-A step leads from one point to the next, so that a line of n points has n - 1, and pen-up is 1 at the last point of a
-stroke, as in the code of the paper's authors; but y points downwards here. What a file could hold to harm its reader
-(entities, document types, references to other files) is refused by defusedxml.
+A step leads from one point to the next, so a line of n points has n - 1 steps. pen-up is 1 at the last point of a
+stroke, as in the code of the paper's authors, but y points downwards here. defusedxml refuses harmful XML: entities,
+document types, references to other files.
 """
 
 import re
@@ -16,23 +16,23 @@ from tinyvrnn.data.readers.content import Content, at_random, files_of, progress
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 
-# The lists that come with the set: what trains, two lists to validate on, and the final test.
+# The lists that come with the set: one to train, two to validate, one for the final test.
 LISTS = {"trainset.txt": 0, "testset_v.txt": 1, "testset_t.txt": 1, "testset_f.txt": 2}
 UNITS = "nats of raw data, dx and dy in units of the whiteboard"
-TREE = 64  # bytes that a byte of a file becomes at most
-FARTHEST = 10**6  # of a point from 0, in the whiteboard's units, of which its diagonal has some 10,000
+TREE = 64  # bytes of memory for a byte of a file, at most
+FARTHEST = 10**6  # limit of a coordinate, in units of the whiteboard, whose diagonal is some 10,000
 
 
 def is_there(folder):
-    """Whether a folder is one of IAM-OnDB."""
+    """Whether a folder holds IAM-OnDB."""
     return (folder / "lineStrokes").is_dir()
 
 
 def read(folder):
     """Content of the lines below folder/lineStrokes.
 
-    They are split by the lists beside it, where there are any, and lines in none of them left out; else at random by
-    form, so that the lines of a page stay together. Raises DataError for files and lists that can't be read so.
+    The lists beside lineStrokes give the split, and lines in none of them are skipped. Without lists the split is
+    random by form, so the lines of a page stay together. Raises DataError for invalid files and lists.
     """
     files, name = files_of(folder / "lineStrokes", (".xml",)), folder.resolve().name
     if not files:
@@ -49,7 +49,7 @@ def read(folder):
 
 
 def _form(path):
-    """a01-000u of a01-000u-03.xml."""
+    """The form of a line's file: a01-000u for a01-000u-03.xml."""
     return path.stem.rpartition("-")[0]
 
 
@@ -57,21 +57,21 @@ def _form(path):
 
 
 def _split_of_lists(folder, files):
-    """(N,) 0 train, 1 valid, 2 test, -1 in none of the lists; None where there are none."""
+    """(N,) 0 train, 1 valid, 2 test, -1 for files in none of the lists; None without lists."""
     ids = {name: _ids(folder / name) for name in LISTS if (folder / name).is_file()}
     if not ids:
         return None
     missing = [name for name in ("trainset.txt", "testset_f.txt") if name not in ids]
     missing += ["testset_v.txt"] * (not ids.keys() & {"testset_v.txt", "testset_t.txt"})
     if missing:
-        raise DataError(f"{folder} has {', '.join(ids)} and no {' and no '.join(missing)}: add it, or remove all lists")
+        raise DataError(f"{folder} has {', '.join(ids)} but no {' and no '.join(missing)}: add it, or remove all lists")
     forms = {_form(path) for path in files}
     split_of = {form: _in_lists(form, forms, ids) for form in forms}
     return np.array([split_of[_form(path)] for path in files])
 
 
 def _ids(path):
-    """The forms that a list names, a line each, such as a01-000u."""
+    """The forms in a list, one in each line, such as a01-000u."""
     ids = read_bytes(path).decode("latin1").split()
     for one in ids:
         if not re.fullmatch(r"[a-z]\d\d-\d{3}[a-z]?", one):
@@ -80,14 +80,14 @@ def _ids(path):
 
 
 def _in_lists(form, forms, ids):
-    """The split of a form, -1 for one in no list. a01-000 in a list is a01-000u too, where no form is called so."""
+    """The split of a form, -1 if it is in no list. a01-000 in a list means a01-000u if there is no form a01-000."""
     bare = form.rstrip("abcdefghijklmnopqrstuvwxyz")
     for wanted in (form, *({bare} - forms)):
-        found = {LISTS[name] for name, known in ids.items() if wanted in known}
-        if len(found) > 1:
+        splits = {LISTS[name] for name, known in ids.items() if wanted in known}
+        if len(splits) > 1:
             raise DataError(f"the form {wanted} is in lists of more than one split: take it out of all but one")
-        if found:
-            return found.pop()
+        if splits:
+            return splits.pop()
     return -1
 
 
@@ -100,7 +100,7 @@ def _steps(path, where):
     strokes = [stroke for stroke in strokes if stroke]
     points = np.array([point for stroke in strokes for point in stroke], dtype=np.int32).reshape(-1, 2)
     if len(points) < 2:
-        raise DataError(f"{where} holds {len(points)} points, but a line needs two at least: leave the file out")
+        raise DataError(f"{where} holds {len(points)} points, but a line needs at least two: remove the file")
     lifted = np.concatenate([np.arange(len(stroke)) == len(stroke) - 1 for stroke in strokes])
     return np.column_stack([np.diff(points, axis=0), lifted[1:]]).astype(np.int32)
 
@@ -110,7 +110,7 @@ def _point(point, where):
     for value in (x, y):
         if value is None or not re.fullmatch(r"-?\d{1,7}", value, re.ASCII) or abs(int(value)) > FARTHEST:
             raise DataError(
-                f"{where} has a point at ({x!r:.20}, {y!r:.20}), but whole numbers near the board are needed"
+                f"{where} has a point at ({x!r:.20}, {y!r:.20}), but whole numbers of at most {FARTHEST:,} are needed"
             )
     return int(x), int(y)
 
@@ -118,9 +118,9 @@ def _point(point, where):
 def _tree(path, where):
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # codecs that no text is in, such as unicode_escape, warn
+            warnings.simplefilter("error")  # codecs unfit for text, such as unicode_escape, warn
             return fromstring(read_bytes(path, TREE), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DataError(f"{where} declares a document type or an entity, which could do harm: remove it") from error
     except (ParseError, ValueError, LookupError, RecursionError, Warning) as error:
-        raise DataError(f"{where} is no .xml, being damaged or cut short: unpack it again") from error
+        raise DataError(f"{where} is not a valid .xml file and may be damaged or truncated: unpack it again") from error

@@ -1,7 +1,7 @@
-"""A program of its own: the piano rolls of a .mat, checked, as a .npz on standard output; a refusal on standard error.
+"""A program that writes the checked piano rolls of a .mat as a .npz to standard output, or a refusal to standard error.
 
-`read_mat` runs it in another process, because one wrong byte can make scipy's reader end the process that it runs in.
-It imports nothing of the package, so that it starts fast. Exit code: 0 done, REFUSED refused, any other damaged.
+`read_mat` runs it as another process, because one wrong byte in a file can make scipy's reader crash its process. It
+imports nothing else of the package, so it starts fast. Exit code: 0 done, REFUSED refused, any other a damaged file.
 """
 
 import io
@@ -13,23 +13,23 @@ SPLITS, KEYS, REFUSED = ("train", "valid", "test"), 88, 3
 
 
 def main(path, name, memory, most_steps):
-    """Writes train (steps, 88) uint8, train_lengths (N,), and so on for each split.
+    """Write train (steps, 88) uint8, train_lengths (N,), and so on for each split.
 
-    memory: bytes of addresses that the process may have. most_steps: of all splits.
+    memory: limit of the process's address space in bytes. most_steps: limit of the steps of all splits together.
     """
     limit_memory(int(memory))
     from scipy.io import loadmat
 
     try:
-        found = loadmat(path, variable_names=[f"{s}data" for s in SPLITS])
+        contents = loadmat(path, variable_names=[f"{s}data" for s in SPLITS])
     except NotImplementedError:
         refuse(f"{name} is a .mat of version 7.3, which is not read: save it with -v7")
-    missing = [f"{s}data" for s in SPLITS if f"{s}data" not in found]
+    missing = [f"{s}data" for s in SPLITS if f"{s}data" not in contents]
     if missing:
         refuse(f"{name} has no {' and no '.join(missing)}, but traindata, validdata and testdata are needed together")
     arrays, steps = {}, 0
     for split in SPLITS:
-        several = matrices(found[f"{split}data"])
+        several = matrices(contents[f"{split}data"])
         steps += sum(len(x) for x in several if isinstance(x, np.ndarray) and x.ndim)
         if steps > int(most_steps):
             refuse(f"{name} holds more than {int(most_steps):,} steps, too many for a .mat: save it as .npz")
@@ -40,7 +40,7 @@ def main(path, name, memory, most_steps):
 
 
 def limit_memory(most):
-    """Lets an allocation beyond `most` bytes fail, where the system can (Linux)."""
+    """Make allocations beyond `most` bytes fail, on systems that support it (Linux)."""
     if sys.platform.startswith("linux"):
         import resource
 
@@ -49,26 +49,26 @@ def limit_memory(most):
 
 
 def refuse(sentence):
-    """Ends the program with a sentence for the user."""
+    """End the program with a sentence for the user."""
     print(sentence, file=sys.stderr)
     raise SystemExit(REFUSED)
 
 
 def matrices(value):
-    """The matrices in a cell array, in (N, T, 88), or the one that (T, 88) is."""
+    """A list of the matrices in a cell array or an array (N, T, 88); a single matrix (T, 88) as a list of one."""
     if isinstance(value, np.ndarray) and value.dtype == object:
         return list(value.ravel())
     return list(value) if isinstance(value, np.ndarray) and value.ndim == 3 else [value]
 
 
 def of_matrices(values, where):
-    """The matrices as uint8, or a refusal of the first that is no piano roll."""
+    """The matrices as uint8; refuses the first that is not a piano roll."""
     if not values:
         refuse(f"{where} is empty, but at least one matrix (T, {KEYS}) is needed")
     for i, x in enumerate(values):
         if not (isinstance(x, np.ndarray) and x.dtype.kind in "buif" and x.ndim == 2 and x.shape[1] == KEYS):
             found = f"{x.dtype} {x.shape}" if type(x) is np.ndarray else type(x).__name__
-            refuse(f"{where}: matrix {i} is {found:.60}, but numbers (T, {KEYS}), a column a key, are needed")
+            refuse(f"{where}: matrix {i} is {found:.60}, but numbers (T, {KEYS}), a column for each key, are needed")
         if not ((x == 0) | (x == 1)).all():
             refuse(f"{where}: matrix {i} holds numbers other than 0 and 1, but a key is up or down")
     return [x.astype(np.uint8) for x in values]

@@ -1,7 +1,7 @@
-"""Piano rolls: lists of chords in a .json, the same in a .pickle, or matrices in a .mat, each in three splits.
+"""Piano rolls: lists of chords in a .json or a .pickle, or matrices in a .mat, each in three splits.
 
-The forms in which the chorales, folk tunes and piano pieces of Boulanger-Lewandowski, Bengio and Vincent, 2012,
-arXiv:1206.6392, go around. A pickle can run code when Python opens it, and is read without Python's reader.
+These are the formats in which the chorales, folk tunes and piano pieces of Boulanger-Lewandowski, Bengio and Vincent,
+2012, arXiv:1206.6392, are distributed. A pickle can run code when Python loads it, so pickles.py reads it instead.
 """
 
 import importlib.util
@@ -26,8 +26,8 @@ UNITS = "nats; piano rolls"
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel = 2
 LISTS = (list, tuple)
-LISTS_IN_MEMORY = 64  # bytes that a byte of a file becomes at most
-MOST_STEPS = MEMORY // (6 * KEYS)  # rows of bytes, of which there are copies
+LISTS_IN_MEMORY = 64  # bytes of memory for a byte of a file, at most
+MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
 
 def read_json(path):
@@ -36,12 +36,12 @@ def read_json(path):
     try:
         splits = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name} is no .json, being damaged or cut short: {FORM} is needed") from error
+        raise DataError(f"{path.name} is not valid .json and may be damaged or truncated: {FORM} is needed") from error
     return _content(splits, path.name)
 
 
 def read_pickle(path):
-    """Content of a .pickle of the form FORM, its numbers Python's or NumPy's. Raises DataError for all else."""
+    """Content of a .pickle of the form FORM, with numbers of Python or NumPy. Raises DataError for any other."""
     stored = read_bytes(path, LISTS_IN_MEMORY)
     try:
         splits = pickles.load(stored)
@@ -50,7 +50,9 @@ def read_pickle(path):
     except MemoryError:
         raise
     except Exception as error:  # one wrong byte makes pickletools raise any of a dozen types
-        raise DataError(f"{path.name} is no .pickle, being damaged or cut short: {FORM} is needed") from error
+        raise DataError(
+            f"{path.name} is not a valid .pickle and may be damaged or truncated: {FORM} is needed"
+        ) from error
     return _content(splits, path.name)
 
 
@@ -59,18 +61,16 @@ def read_mat(path):
     if importlib.util.find_spec("scipy") is None:
         raise DataError("a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'")
     if path.stat().st_size > MEMORY // 8:
-        raise DataError(
-            f"{path.name} is of more than {MEMORY // 8:,} bytes, the most that a .mat may have: save it as .npz"
-        )
-    # In another process, because a damaged file can make scipy's reader end the process that it runs in.
+        raise DataError(f"{path.name} has more than {MEMORY // 8:,} bytes, the limit for a .mat: save it as .npz")
+    # In another process, because a damaged file can make scipy's reader crash its process.
     options = ["-P", "-W", "ignore", "-X", "utf8"]
     program = [sys.executable, *options, mat.__file__, str(path.resolve()), path.name, str(MEMORY), str(MOST_STEPS)]
-    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # threads reserve addresses
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would reserve address space
     done = subprocess.run(program, capture_output=True, stdin=subprocess.DEVNULL, env=alone)
     if done.returncode == mat.REFUSED:
         raise DataError(done.stderr.decode().strip())
     if done.returncode != 0:
-        raise DataError(f"{path.name} can't be read, being damaged, cut short or no .mat: save it again with -v7")
+        raise DataError(f"{path.name} can't be read and may be damaged, truncated or no .mat: save it again with -v7")
     arrays = np.load(io.BytesIO(done.stdout))
     where = {s: f"{s}data of {path.name}" for s in SPLITS}
     parts = {s: Sequences(arrays[s], arrays[f"{s}_lengths"], where[s]) for s in SPLITS}
@@ -84,7 +84,7 @@ def _content(splits, name):
     if not isinstance(splits, dict) or any(not isinstance(splits.get(s), LISTS) for s in SPLITS):
         found = sorted(splits) if isinstance(splits, dict) else type(splits).__name__
         raise DataError(f"{name} holds {found!s:.80}, but {FORM} is needed")
-    # In a file every step takes up some bytes, but in a pickle a list may stand for a million others like it.
+    # In a .json each step takes some bytes, but a pickle can refer to one list a million times.
     if sum(len(sequence) for s in SPLITS for sequence in splits[s] if isinstance(sequence, LISTS)) > MOST_STEPS:
         raise DataError(f"{name} holds more than {MOST_STEPS:,} steps, too many for a list: save it as .npz")
     known = {}
@@ -93,7 +93,7 @@ def _content(splits, name):
 
 
 def _roll(sequence, where, known):
-    """(T, 88) uint8 of a list of T chords, key k being MIDI note 21 + k. known: id of a chord -> its row."""
+    """(T, 88) uint8 of a list of T chords; key k is MIDI note 21 + k. known: cache, id of a chord -> its row."""
     if not isinstance(sequence, LISTS):
         raise DataError(f"{where} is {_short(sequence)}, but a list of chords such as [[60, 64, 67], [62]] is needed")
     roll = np.zeros((len(sequence), KEYS), dtype=np.uint8)
@@ -118,13 +118,13 @@ def _key(note, where):
     if not LOWEST <= note < LOWEST + KEYS:
         raise DataError(
             f"{where} holds the note {_short(int(note))}, but a piano has {LOWEST} to {LOWEST + KEYS - 1}: "
-            "leave it out, also where it stands for a rest, which is an empty chord"
+            "remove it; a rest is an empty chord"
         )
     return int(note) - LOWEST
 
 
 def _short(value):
-    """What stands where something else is needed, in a few characters: it may be lists within lists without end."""
+    """A wrong value in a few characters for a message; it may be nested without end."""
     if isinstance(value, int) and value.bit_length() > 64:
         return f"({value.bit_length():,} bits)"
     return f"{BRIEF.repr(value)!s:.40}"

@@ -1,8 +1,8 @@
-"""Pickles of lists of numbers, read without Python's own reader: nothing that is in one can be called.
+"""Pickles of lists of numbers, read without Python's unpickler, so that a file cannot call anything.
 
-A pickle is a program for a machine with a stack and a memo. Python's machine may call whatever a file names; this one
-knows the instructions that make lists, tuples, dicts with names, strings and numbers, and NumPy's numbers, which it
-makes itself. `pickletools` takes the file apart, and gives no argument that is longer than what is left of the file.
+A pickle is a program for a machine with a stack and a memo. Python's machine calls whatever a file names. This one has
+only the instructions for lists, tuples, dicts with string keys, strings and numbers, and builds NumPy's numbers itself.
+`pickletools` disassembles the file and never returns an argument longer than the rest of the file.
 
 Source: PEP 3154; the comments in Python's pickletools.
 """
@@ -16,9 +16,9 @@ import numpy as np
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
 
-MOST = MEMORY // 128  # instructions, each of which makes one object at most
+MOST = MEMORY // 128  # instructions, each of which creates at most one object
 MARK = object()
-MAKES = {  # instruction -> what it makes of nothing
+MAKES = {  # instruction without an argument -> constructor of what it pushes
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
     "EMPTY_DICT": dict,
@@ -33,7 +33,7 @@ VALUES = set(  # instructions whose argument is the value
 )
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
-ALLOWED = {  # what may be named and called, in NumPy's and Python's old and new places
+ALLOWED = {  # names that may be called, with NumPy's old and new module paths
     "numpy dtype": "dtype",
     "numpy._core.multiarray scalar": "scalar",
     "numpy.core.multiarray scalar": "scalar",
@@ -42,10 +42,10 @@ ALLOWED = {  # what may be named and called, in NumPy's and Python's old and new
 
 
 def load(stored):
-    """What a pickle, as bytes, holds. Raises DataError for what is no list of numbers, anything else for damage."""
+    """The object in a pickle, given as bytes. Raises DataError for forbidden contents, other exceptions for damage."""
     machine = _Machine()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of a damaged string's escapes
+        warnings.simplefilter("ignore")  # invalid escapes in a damaged string warn
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stored)):
             if count > MOST:
                 raise DataError(f"holds more than {MOST:,} objects, too many for a pickle: save it as .npz")
@@ -60,14 +60,14 @@ class _Name:
     def __init__(self, name):
         if name not in ALLOWED:
             raise DataError(
-                f"holds {name.replace(' ', '.')!r:.60}, but lists of numbers are all that is read from a pickle, which "
-                "could run any code: save it as .json"
+                f"holds {name.replace(' ', '.')!r:.60}, but only lists of numbers are read from a pickle, since "
+                "it could run any code: save it as .json"
             )
         self.function = ALLOWED[name]
 
 
 class _Dtype:
-    """What a pickle says of a number's type: "i8", and the order of its bytes."""
+    """A NumPy dtype in a pickle: a code such as "i8", and a byte order."""
 
     def __init__(self, code):
         self.code, self.order = code, "="
@@ -81,7 +81,7 @@ class _Dtype:
 
 
 class _Machine:
-    """The stack and the memo. A program that can't be run raises IndexError, TypeError, KeyError or ValueError."""
+    """The stack and the memo. An invalid program raises IndexError, TypeError, KeyError or ValueError."""
 
     def __init__(self):
         self.stack, self.memo = [], {}
@@ -98,7 +98,7 @@ class _Machine:
         elif name not in ("PROTO", "FRAME", "STOP"):
             method = getattr(self, f"_{name.lower()}", None)
             if method is None:
-                raise DataError(f"holds the instruction {name}, but lists of numbers need none such: save it as .json")
+                raise DataError(f"holds the instruction {name}, which lists of numbers do not need: save it as .json")
             method(argument)
 
     def _remember(self, name, place):
@@ -108,7 +108,7 @@ class _Machine:
             self.memo[len(self.memo) if place is None else place] = self.stack[-1]
 
     def _pop(self, n):
-        """The last n of the stack."""
+        """Pop the last n values."""
         if n > len(self.stack):
             raise IndexError
         taken = self.stack[len(self.stack) - n :]
@@ -116,7 +116,7 @@ class _Machine:
         return taken
 
     def _from_mark(self):
-        """All above the last mark, which goes too."""
+        """Pop all values above the last mark, and the mark."""
         at = len(self.stack) - 1
         while self.stack[at] is not MARK:
             at -= 1
@@ -131,7 +131,7 @@ class _Machine:
             raise TypeError
         return self.stack[-1]
 
-    # The instructions that take something from the stack, by their names in pickletools.
+    # Instructions that take values from the stack, by their names in pickletools.
 
     def _append(self, _):
         (value,) = self._pop(1)
@@ -161,7 +161,7 @@ class _Machine:
     def _set(self, values):
         for key, value in zip(values[::2], values[1::2], strict=True):
             if type(key) is not str or key in self._top(dict):
-                raise TypeError  # the hash of tuples within tuples could take for ever
+                raise TypeError  # hashing nested tuples can take exponential time
             self._top(dict)[key] = value
 
     def _global(self, name):

@@ -1,4 +1,4 @@
-"""Folders of .csv: one sequence a file, a step a line, a number a column, with a line of names above or none."""
+"""Folders of .csv: a file for each sequence, a line for each step, with or without a header line of names."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ LONGEST = 2**20  # characters in a line
 
 
 def read(files, split, name):
-    """Content of `files` (paths), one sequence a file. Raises DataError for what is no number, with file and line."""
+    """Content of `files` (paths), one sequence a file. Raises DataError, with file and line, for any non-number."""
     sequences, first = [], None
     with progress(files, name) as bar:
         for path in bar:
@@ -25,23 +25,23 @@ def read(files, split, name):
             if values.shape[1] != first[2]:
                 raise DataError(
                     f"{path.name} has {values.shape[1]} columns, but {first[0]} has {first[2]}: "
-                    f"all files of {name} need the same"
+                    f"all files of {name} need the same number"
                 )
             if names != first[1]:
                 raise DataError(
-                    f"{path.name} has the columns {_said(names)}, but {first[0]} {_said(first[1])}: "
-                    f"bring all files of {name} into one order"
+                    f"{path.name} has the columns {_listed(names)}, but {first[0]} has {_listed(first[1])}: "
+                    f"use the same columns in all files of {name}"
                 )
             sequences.append(values)
     return Content(Sequences.from_list(sequences, name), split)
 
 
-def _said(names):
+def _listed(names):
     return f"{', '.join(names)!r:.60}" if names else "no names"
 
 
 def _table(path):
-    """The names of the columns or None, and (T, X) float64; numbers are packed as they come, not kept as text."""
+    """The column names, or None, and the values (T, X) float64. Lines are parsed one by one to save memory."""
     names, numbers, width = None, array("d"), None
     for line, row in _rows(path):
         if width is None:
@@ -51,12 +51,12 @@ def _table(path):
                 continue
         numbers.extend(_numbers(row, width, f"{path.name}, line {line}"))
     if not numbers:
-        raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: leave the file out")
+        raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
     return names, np.frombuffer(numbers).reshape(-1, width)
 
 
 def _rows(path):
-    """Pairs (number of its last line, cells) of the rows that are not empty."""
+    """Pairs (number of the row's last line, cells) for the rows that are not empty."""
     try:
         rows = csv.reader(_lines(io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")), strict=True)
         for row in rows:
@@ -64,13 +64,13 @@ def _rows(path):
             if any(cells):
                 yield rows.line_num, cells
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is no text in UTF-8: save it as one") from error
+        raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{path.name}, line {rows.line_num}: {error}, but numbers between commas are needed") from error
 
 
 def _lines(text):
-    """The lines of a text, of which each cell becomes an object: none of those that have no end."""
+    """The lines of a text file. Limits their length, because each cell of a line becomes an object."""
     while line := text.readline(LONGEST + 1):
         if len(line) > LONGEST:
             raise csv.Error(f"a line of more than {LONGEST:,} characters")
@@ -79,7 +79,7 @@ def _lines(text):
 
 def _numbers(row, width, where):
     if len(row) != width:
-        raise DataError(f"{where} has {len(row)} columns, but {width} are above it: put a number into each")
+        raise DataError(f"{where} has {len(row)} columns, but the lines above have {width}: put a number into each")
     for column, cell in enumerate(row, 1):
         if not NUMBER.fullmatch(cell):
             raise DataError(f"{where}, column {column} holds {cell!r:.40}, but a number such as -1.5e3 is needed")
