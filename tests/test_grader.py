@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tinyvrnn import one_page
 from tinyvrnn.course import EXERCISES, NotYet, sandbox, tampering
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.course.exercises import ch02
@@ -515,6 +516,16 @@ def test_no_pass_without_the_answer(answer, said):
 def test_the_functions_behind_the_mistakes_are_no_answer():
     with pytest.raises(NotYet, match="the answer itself"):
         grade("02.4", EXERCISES["02.4"], by_the_authors)
+
+
+def test_one_page_is_no_answer():
+    """Its functions compute what many exercises ask for, under names of their own."""
+
+    def by_the_page(x, w):
+        one_page.network({}, x)
+        return mine(x, w)
+
+    assert "It calls network of one_page.py: write it out" in refusal(by_the_page)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import threading
 import traceback
 import warnings
 
-from tinyvrnn import gradcheck
+from tinyvrnn import gradcheck, one_page
 from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 
@@ -124,11 +124,13 @@ def _call(box, function, arguments, codes):
 
 
 def _codes(forbidden):
-    """{code object: message} for the forbidden functions, and for the numeric gradient, which checks an answer."""
+    """{code object: message} for the forbidden functions, for one_page.py, and for the numeric gradient."""
     functions = (*forbidden, gradcheck.numerical_gradient, gradcheck.check_pair)
     unwrapped = (inspect.unwrap(getattr(function, "func", function)) for function in functions)  # partial, and fused
     message = "It calls {}, which is the answer itself: write it out from the equation."
-    return {f.__code__: message.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
+    page = "It calls {} of one_page.py: write it out from the equation."
+    codes = {f.__code__: page.format(name) for name, f in inspect.getmembers(one_page, inspect.isfunction)}
+    return codes | {f.__code__: message.format(f.__qualname__) for f in unwrapped if hasattr(f, "__code__")}
 
 
 def _sentence(error):

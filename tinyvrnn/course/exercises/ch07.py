@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tinyvrnn import one_page
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.distributions import LIKELIHOODS, gaussian
 from tinyvrnn.gradcheck.all_pairs import small_model
@@ -74,7 +73,7 @@ GATES = Task(
         Mistake("The blocks r and u are swapped: the columns are r, u, n.", wrong_gates(swap=1)),
         Mistake("The old state's term is missing.", wrong_gates(mix=lambda u, n, h: (1 - u) * n)),
     ),
-    forbidden=(gru.gru_gates_forward, gru.gru_forward, one_page.gru),
+    forbidden=(gru.gru_gates_forward, gru.gru_forward),
 )
 
 # ---- 07.2: the GRU's backward --------------------------------------------------------------------
@@ -239,7 +238,6 @@ BACKWARD = Task(
         gru.gru_gates_backward,
         gru.gru_slopes,
         gru.gru_h_side,
-        one_page.gru_backward,
     ),
     points=4,
 )
@@ -400,7 +398,6 @@ AFTER = Task(
         gru.gru_backward_params,
         linear.linear_backward_params,
         linear.linear_backward,
-        one_page.weight_gradients,
     ),
 )
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tinyvrnn import one_page
 from tinyvrnn.course.exercise import Mistake, Prediction, Task
 from tinyvrnn.training import optim
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -250,7 +249,7 @@ ADAM = Task(
         Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
         Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
     ),
-    forbidden=(Adam.step, optim.adam_step, one_page.adam),
+    forbidden=(Adam.step, optim.adam_step),
     points=3,
 )
 
