@@ -31,8 +31,13 @@ class GradientError(TinyvrnnError, AssertionError):
     """An analytic gradient that differs from the numeric one; names leaf, index and both numbers."""
 
 
-def unknown_name(kind, name, known):
-    """The sentence for a name that is not known, with the nearest that is."""
+def unknown_name(kind, name, known, otherwise=""):
+    """The sentence for a name that is not known, with the nearest that is, or all of them and what else can be done."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}."
+    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}{otherwise}."
     return f'Unknown {kind} "{name}": {hint}'
+
+
+def how_to_register(kind):
+    """What a user does about the name of a cell or a likelihood that is none of the package's."""
+    return f"register it with tv.register_{kind}(...) first, or give --plugin"

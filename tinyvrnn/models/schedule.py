@@ -137,7 +137,7 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
         draw(infer["b_out"], eps[t], o, z)
         y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])
         a = matmul(y, recur["W"][F:])
-        cell.step(a, x_recur[t], g, recur["c"], c.state[t], c.state[t + 1], *(kept[t] for kept in c.gates))
+        cell.step(a, x_recur[t], g, recur.get("c"), c.state[t], c.state[t + 1], *(kept[t] for kept in c.gates))
     return c
 
 

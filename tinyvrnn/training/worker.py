@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.cpu import give_back_freed_memory
+from tinyvrnn.arrays.params import Group
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 
@@ -56,8 +57,10 @@ _LIKELIHOODS = dict(LIKELIHOODS)
 
 
 def can_be_made_again(model):
-    """Whether a model and its likelihood are this package's own, on NumPy: another process knows no others."""
+    """Whether a model, its likelihood and its cell are this package's own, on NumPy: a worker knows no others."""
     if _MODELS.get(type(model)) != methods_of(type(model)) or model.backend.name != "numpy":
+        return False
+    if any(isinstance(group, Group) for group in model.params.values()):
         return False
     known, plain = _LIKELIHOODS.get(model.likelihood.name), {"head_shapes": None, "components": None}
     return known is not None and known._replace(**plain) == model.likelihood._replace(**plain)
