@@ -46,11 +46,26 @@ FAULTS = {
     "__init__.py": Fault("two names are exchanged", "load, save", "load as save, save as load", "test_checkpoint"),
     "__main__.py": Fault("the exit code is lost", "sys.exit(main())", "main()", "test_cli -k diverges_at_once"),
     "arrays/strict.py": Fault("transfers to the host aren't counted", "transfers.to_host += 1", "pass", "test_backend"),
-    "cli.py": Fault(
+    "cli/__init__.py": Fault(
         "a user's mistake is a success",
         "    return 2\n\n\ndef _show(",
         "    return 0\n\n\ndef _show(",
         "test_cli -k one_sentence",
+    ),
+    "cli/commands.py": Fault(
+        "what was given does not count",
+        "Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})",
+        "Options(**{name: value for name, value in given.items() if value is not None} | recipe(data))",
+        "test_cli -k main_options",
+    ),
+    "cli/options.py": Fault(
+        "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
+    ),
+    "cli/report.py": Fault(
+        "the worst epoch is the best",
+        "best = max(records, key",
+        "best = min(records, key",
+        "test_register -k command",
     ),
     "errors.py": Fault(
         "no hint at the nearest name", "if near else f", "if not near else f", "test_training -k refused"
@@ -69,6 +84,9 @@ FAULTS = {
         "for k in range(len(names)))",
         "for k in reversed(range(len(names))))",
         "test_kernels",
+    ),
+    "gradcheck/register.py": Fault(
+        "a wrong backward is registered", "raise GradientError(f'The {what} has", "print(f'The {what} has", "test_register"
     ),
     "gradcheck/all_pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
