@@ -53,10 +53,7 @@ FAULTS = {
         "test_cli -k one_sentence",
     ),
     "cli/commands.py": Fault(
-        "what was given does not count",
-        "Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})",
-        "Options(**{name: value for name, value in given.items() if value is not None} | recipe(data))",
-        "test_cli -k main_options",
+        "samples stay standardised", "(x * model.std + model.mean)", "(x + model.mean)", "test_cli -k sampl"
     ),
     "cli/options.py": Fault(
         "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
@@ -86,7 +83,10 @@ FAULTS = {
         "test_kernels",
     ),
     "gradcheck/register.py": Fault(
-        "a wrong backward is registered", "raise GradientError(f'The {what} has", "print(f'The {what} has", "test_register"
+        "a wrong backward is registered",
+        "check_pair(pair.forward, pair.backward, p, *inputs)",
+        "pass",
+        "test_register -k refused",
     ),
     "gradcheck/all_pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"

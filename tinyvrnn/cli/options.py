@@ -1,4 +1,4 @@
-"""The parser of the command. A model's options are in MODEL_OPTIONS; those of training are fields of `training.Options`."""
+"""The parser of the command: MODEL_OPTIONS has the options of a model; those of training are `training.Options`."""
 
 import argparse
 import inspect

@@ -13,19 +13,23 @@ UNITS = "nats per sequence"
 
 
 def baselines_of(model, trained_on, sequences):
-    """The baselines of `sequences`, fitted on what the model was trained on.
+    """The baselines of `sequences`, fitted on what the model was trained on; {} where that can't be read any more.
 
-    trained_on: raw Data, or the name or path of it; {} where that can't be read any more, or nothing compares.
+    trained_on: raw Data, or the name or path of it.
     """
     likelihood = model.likelihood
-    if likelihood.baselines is None:
-        return {}
     try:
         raw = trained_on if isinstance(trained_on, data.Data) else data.load_data(trained_on or "", standardise=False)
         fitted_on = raw.standardised((model.mean, model.std), kind=kind_of(likelihood))
     except DataError:
         return {}
-    return data.baselines(fitted_on, sequences, likelihood.baselines)
+    return _baselines(likelihood, fitted_on, sequences)
+
+
+def _baselines(likelihood, fitted_on, sequences):
+    """{} where nothing compares with the likelihood."""
+    kind = likelihood.baselines
+    return {} if kind is None else data.baselines(fitted_on, sequences, kind)
 
 
 def kind_of(likelihood):
@@ -35,7 +39,7 @@ def kind_of(likelihood):
 
 def print_training(model, trained_on, records, options):
     """The best epoch, and the test split's bound next to its baselines."""
-    test, kind = trained_on.test, model.likelihood.baselines
+    test = trained_on.test
     elbo = bounds.evaluate_elbo(model, test, chunk=options.chunk_to_evaluate(test))
     best = max(records, key=lambda record: record["valid"][options.score])
     print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
@@ -46,7 +50,7 @@ def print_training(model, trained_on, records, options):
         tighter = bounds.evaluate(model, test, options.bound, options.particles)
         rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
         errors += f", {tighter.bound} {tighter.standard_error:.2f}"
-    rows |= {} if kind is None else data.baselines(trained_on, kind=kind)
+    rows |= _baselines(model.likelihood, trained_on, test)
     for name, value in rows.items():
         print(f"    {name:<31}{value:>10.2f}")
     print(f"    (standard errors over the sequences: {errors})")
@@ -74,24 +78,17 @@ def plain(result):
 def evaluation_text(r):
     """An evaluation, as `evaluate --json` prints it, for a person."""
     error = "unknown for one sequence" if r["standard_error"] is None else f"{r['standard_error']:.4f} over sequences"
-    head = f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}\n"
-    if r["bound"] == "exact":
-        per_sequence, per_step = r["elbo_per_sequence"], r["elbo_per_step"]
-        return (
-            f"{head}    exact log-likelihood {per_sequence:12.4f} per sequence {per_step:12.5f} per step\n"
-            f"    standard error per sequence: {error}"
-        )
-    if r["bound"] != "elbo":
-        return (
-            f"{head}    {r['bound']:<15} {r['per_sequence']:12.4f} per sequence {r['per_step']:12.5f} per step\n"
-            f"    standard error of {r['bound']} per sequence: {error}, {r['standard_error_draws']:.4f} over draws of z"
-        )
-    return head + (
-        f"    elbo            {r['elbo_per_sequence']:12.4f} per sequence {r['elbo_per_step']:12.5f} per step\n"
-        f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence\n"
-        f"    KL              {r['kl_per_sequence']:12.4f} per sequence\n"
-        f"    standard error of elbo per sequence: {error}"
-    )
+    bound, of_elbo = r["bound"], "elbo_" if "elbo_per_sequence" in r else ""
+    name, of_bound = ("exact log-likelihood", "") if bound == "exact" else (bound, f" of {bound}")
+    lines = [
+        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}",
+        f"    {name:<15} {r[of_elbo + 'per_sequence']:12.4f} per sequence {r[of_elbo + 'per_step']:12.5f} per step",
+    ]
+    if bound == "elbo":
+        lines.append(f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence")
+        lines.append(f"    KL              {r['kl_per_sequence']:12.4f} per sequence")
+    draws = f", {r['standard_error_draws']:.4f} over draws of z" if "standard_error_draws" in r else ""
+    return "\n".join([*lines, f"    standard error{of_bound} per sequence: {error}{draws}"])
 
 
 def baselines_text(values):
