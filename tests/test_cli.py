@@ -15,6 +15,7 @@ import tinyvrnn as tv
 from tinyvrnn import cli
 from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import linear_gaussian
+from tinyvrnn.training import Options
 
 QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
 
@@ -362,6 +363,16 @@ def test_data_lists_the_embedded_sets(capsys):
         assert word in out
     assert cli.main(["data", "vowels"]) == 0
     assert "digits" not in capsys.readouterr().out
+
+
+def test_the_help_of_train_has_every_option_of_training_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f" --{name.replace('_', '-')} " in text for name in Options._fields)
+    for default in ("30; 200 below 1,000 sequences", "50; 1000 for ink", "0; 0.2 below 1,000 sequences if binary", "gru"):
+        assert f"(default {default})" in text
+    assert text.count("(default 8)") == 1 and "minutes (default" not in text and "(default 0: stop at the first)" in text
 
 
 def test_the_module_is_the_command():

@@ -123,7 +123,7 @@ def test_gradcheck_includes_what_a_plugin_registers(plugin, monkeypatch, capsys)
         "recur, Eq. 7, plain",
     ):
         assert name in out
-    assert "log p(x), Eq. 2, laplace" in out and "log p(x), Eq. 2, plain" in out and "8 of 8 passed" in out
+    assert "log p(x), Eq. 2, laplace" in out and "log p(x), Eq. 2, cell plain" in out and "8 of 8 passed" in out
 
 
 @pytest.mark.parametrize("name, says", [("a.txt", "must name a .py file"), ("a.py", "a.py: No such file")])
@@ -194,7 +194,8 @@ def test_counts_have_a_likelihood_and_negative_ones_are_refused():
     checks.assert_mean(drawn[:, 0], rate, "mean")
     with pytest.raises(tv.DataError, match="x holds -1 to -1, but a Poisson likelihood needs counts"):
         model.elbo(np.where(np.arange(x.size).reshape(x.shape) == 5, -1, x))
-    assert cli.report.baselines_of(model, None, None) == {}
+    data = tv.Data.from_sequences("counts", *[[x[:, 0]] * 2] * 3, standardise=False)
+    assert cli.report.baselines_of(model, data, data.test) == {}
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -269,8 +270,15 @@ def cell_with_namespaces(page):
 def test_every_way_through_a_model_knows_the_cell(page):
     checks.recomputation_equals_plain(likelihood="laplace", cell="plain")
     checks.chunks_follow_their_sequences(cell="plain")
-    checks.particle_bound_gradients("fivo", "laplace", cell="plain")
-    model = small_model(likelihood="laplace", cell="plain")
+    model = small_model(likelihood="laplace", cell="plain", dtype="float64")
+    x, eps = checks.rng().standard_normal((4, 2, 3)), checks.rng(1).standard_normal((4, 2, 5, 2))
+    given = {"eps": eps, "bound": "fivo", "uniforms": np.full((4, 2), 0.5)}
+    theta, direction, h = model.theta.copy(), checks.rng(2).standard_normal(model.theta.shape), 1e-6
+    slope, losses = model.loss_and_grads(x, **given)[1] @ direction, []
+    for sign in (1, -1):
+        model.theta = theta + sign * h * direction
+        losses.append(model.loss_and_grads(x, **given)[0])
+    checks.assert_close((losses[0] - losses[1]) / (2 * h), slope, 1e-6, "slope of fivo")
     assert model.sample(3, 4, prime=model.sample(3, 2)).shape == (6, 3, 3)
 
 
@@ -316,7 +324,7 @@ def test_a_wrong_backward_of_a_cell_is_refused_and_the_right_one_stays(page):
 
     right = CELLS["plain"]
     with pytest.raises(
-        tv.GradientError, match=r'cell plain has a wrong .*, in "plain": U\[\d, \d\]: analytic .*, numer'
+        tv.GradientError, match=r'cell plain has a wrong .*, in "plain cell": U\[\d, \d\]: analytic .*, numer'
     ):
         tv.register_cell(right._replace(backward=wrong))
     assert CELLS["plain"] is right
@@ -367,7 +375,13 @@ def test_a_record_that_is_no_cell_is_refused(page, changes, says, monkeypatch):
         monkeypatch.setattr("tinyvrnn.gradcheck.register._check_loop", lambda *a: None)
     with pytest.raises(tv.ConfigError, match=says):
         tv.register_cell(CELLS["plain"]._replace(**{"name": "other"} | changes))
-    assert set(CELLS) == BUILT_IN | {"plain"}
+    assert set(CELLS) == {*BUILT_IN, "plain"}
+
+
+def test_a_cell_may_have_the_name_of_a_layer(page):
+    before = all_pairs.PAIRS["tanh"]
+    tv.register_cell(CELLS["plain"]._replace(name="tanh"))
+    assert all_pairs.PAIRS["tanh"] is before and all_pairs.check("tanh cell")
 
 
 def test_a_name_may_be_registered_again_and_the_new_record_counts(page):

@@ -38,6 +38,11 @@ def unknown_name(kind, name, known, otherwise=""):
     return f'Unknown {kind} "{name}": {hint}'
 
 
+def is_word(name):
+    """Whether `name` can be the name of a user's own cell or likelihood: letters, digits, - and _."""
+    return isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
+
+
 def how_to_register(kind):
     """What a user does about the name of a cell or a likelihood that is none of the package's."""
     return f"register it with tv.register_{kind}(...) first, or give --plugin"

@@ -38,19 +38,25 @@ def load_plugin(a):
 
 
 def train(a):
+    """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
     data, likelihood = _load_for(a.data, a.likelihood, a.scale)
     check_suits(data, likelihood)
     options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
     options.check_for(model)
-    folder = Path(a.out or f"runs/{data.name}")
+    folder, live = Path(a.out or f"runs/{data.name}"), sys.stderr.isatty()
+
+    def on_epoch(record, is_best):
+        if not live:  # a log has no use for a bar that redraws itself
+            score = record["valid"][options.score]
+            print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
+
     with Run(folder, a.overwrite, a.resume) as run:
         print(f"{model}\n{data}\n{options.describe()}", flush=True)
         if a.resume:
             print(f"{folder} holds {'a run: it goes on' if run.can_go_on else 'no run yet: it begins'}", flush=True)
         try:
-            live = sys.stderr.isatty()
-            records = train_model(model, data, live, _epoch_printer(model, options, live), run, **options._asdict())
+            records = train_model(model, data, live, on_epoch, run, **options._asdict())
         except KeyboardInterrupt:
             if run.has_kept:
                 raise KeyboardInterrupt(f"saved in {folder}; go on with: {_command_to_go_on(a)}") from None
@@ -63,6 +69,7 @@ def train(a):
 
 
 def evaluate(a):
+    """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     source = a.data or manifest["data"]
@@ -80,6 +87,7 @@ def evaluate(a):
 
 
 def sample(a):
+    """Writes sequences drawn from a run's model, or continued ones, on the scale of the data."""
     out = Path(a.out)
     export.check_ending(out)
     manifest, arrays = checkpoint.read(a.run_folder)
@@ -95,17 +103,19 @@ def sample(a):
 
 
 def gradcheck(a):
+    """Checks every pair, and the whole bound with each likelihood and each registered cell. Returns the exit code."""
     checks = {name: partial(all_pairs.check, name, a.backend, a.seed) for name in all_pairs.PAIRS}
     chosen = {name: getattr(a, name) for name in MODELS[a.model].choices if getattr(a, name) is not None}
     for name in LIKELIHOODS:
         checks[f"{report.WHOLE[a.model]}, {name}"] = partial(_check_whole, a, name, chosen)
-    for name in sorted(cells.CELLS.keys() - cells.BUILT_IN) if "cell" in MODELS[a.model].choices else ():
+    for name in sorted(cells.CELLS.keys() - set(cells.BUILT_IN)) if "cell" in MODELS[a.model].choices else ():
         own = chosen | {"cell": name}
-        checks[f"{report.WHOLE[a.model]}, {name}"] = partial(_check_whole, a, "gaussian", own)
+        checks[f"{report.WHOLE[a.model]}, cell {name}"] = partial(_check_whole, a, "gaussian", own)
     return 1 if report.print_checks(checks) else 0
 
 
 def exact(a):
+    """Prints or draws the bounds of a linear VRNN next to its exact log p(x)."""
     if a.out is not None and Path(a.out).suffix != ".png":
         raise ConfigError(f"--out must end in .png, got {a.out}.")
     rows = linear_gaussian.table()
@@ -116,6 +126,7 @@ def exact(a):
 
 
 def data_sets(a):
+    """Prints the data sets of the package, or one of them."""
     sets = data_room.embedded()
     if a.name is not None and a.name not in NAMES:
         raise DataError(unknown_name("data set", a.name, NAMES))
@@ -130,10 +141,12 @@ def data_sets(a):
 
 
 def course_status(a):
+    """Prints which exercises have been passed."""
     print(course.status())
 
 
 def course_grade(a):
+    """Grades a folder of submissions."""
     for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
     print(f"wrote {a.out}")
@@ -169,28 +182,16 @@ def _training_options(a, data):
 
 def _model(a, x_dim, likelihood):
     """The model that the options of `train` ask for."""
+    name = likelihood.name
     if a.components is not None and likelihood.components is None:
-        raise ConfigError(
-            f'--components is for mixtures, gmm or pen, got the likelihood "{likelihood.name}": leave it out.'
-        )
+        raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{name}": leave it out.')
     kind, a.x_dim, a.features = MODELS[a.model], x_dim, a.h_dim if a.features is None else a.features
     given = {name: getattr(a, name) for name in ("layers", "components", "cell", "posterior", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() & {"cell", "posterior"} - set(kind.choices):
-        raise ConfigError(f"--{name} is not for a model of kind {a.model}: leave it out.")
+    for choice in given.keys() & {"cell", "posterior"} - set(kind.choices):
+        raise ConfigError(f"--{choice} is not for a model of kind {a.model}: leave it out.")
     sizes = {name: getattr(a, name) for name in kind.sizes if name != "layers"}
-    return kind(**sizes, **given, likelihood=likelihood.name, backend=a.backend, dtype=a.dtype)
-
-
-def _epoch_printer(model, options, live):
-    """The function that prints a line for each epoch; live: for a terminal, which has a bar instead."""
-
-    def on_epoch(record, is_best):
-        if not live:
-            score = record["valid"][options.score]
-            print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
-
-    return on_epoch
+    return kind(**sizes, **given, likelihood=name, backend=a.backend, dtype=a.dtype)
 
 
 def _command_to_go_on(a):

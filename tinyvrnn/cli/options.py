@@ -10,13 +10,13 @@ from tinyvrnn.cli import commands
 from tinyvrnn.data import FORMS, NAMES, SCALES
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import unknown_name
-from tinyvrnn.models import MODELS
-from tinyvrnn.models.vrnn import POSTERIORS, VRNN
+from tinyvrnn.models import MODELS, POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.runs.run import MAY_CHANGE
-from tinyvrnn.training import Options
-from tinyvrnn.training.options import default_text, described
+from tinyvrnn.training import Options, default_text, described
 from tinyvrnn.version import __version__
+
+BACKENDS = ("numpy", "cupy")
 
 
 class ModelOption(NamedTuple):
@@ -46,14 +46,13 @@ def parser():
     whole = _Parser(prog="tinyvrnn", description="The Variational Recurrent Neural Network, from scratch in NumPy.")
     whole.add_argument("--version", action="version", version=f"tinyvrnn {__version__}")
     room = whole.add_subparsers(required=True, metavar="COMMAND")
-    _train_options(_model_command(room, "train", commands.train, "train a model and write a run folder"))
-    _evaluate_options(
-        _model_command(room, "evaluate", commands.evaluate, "the ELBO or another bound of a run on a data set")
-    )
+    _train_options(_command(room, "train", commands.train, "train a model and write a run folder", BACKENDS))
+    about = "the ELBO or another bound of a run on a data set"
+    _evaluate_options(_command(room, "evaluate", commands.evaluate, about, BACKENDS))
     about = "draw sequences from a run's model, or continue given ones"
-    _sample_options(_model_command(room, "sample", commands.sample, about))
+    _sample_options(_command(room, "sample", commands.sample, about, BACKENDS))
     about = "numeric check of every pair and of the whole bound"
-    _gradcheck_options(_model_command(room, "gradcheck", commands.gradcheck, about, ("numpy", "cupy", "strict")))
+    _gradcheck_options(_command(room, "gradcheck", commands.gradcheck, about, (*BACKENDS, "strict")))
     p = _command(room, "exact", commands.exact, "the bound of a linear VRNN next to its exact log p(x)")
     p.add_argument("--out", metavar="FILE.png", help="draw the gaps")
     p.add_argument("--json", action="store_true", help="print one JSON object")
@@ -76,18 +75,14 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _command(room, name, function, text):
+def _command(room, name, function, text, backends=()):
+    """The parser of one command; with backends, of one that makes a model, for which a plugin can be given too."""
     p = room.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.set_defaults(run=function)
-    return p
-
-
-def _model_command(room, name, function, text, backends=("numpy", "cupy")):
-    """A command that makes a model: on some backend, and with the cells and likelihoods of a plugin."""
-    p = _command(room, name, function, text)
-    p.add_argument("--backend", type=_one_of("backend", backends), default="numpy", help=" | ".join(backends))
-    about = "a .py file that registers likelihoods or cells of your own: it is run first"
-    p.add_argument("--plugin", metavar="FILE.py", help=about)
+    if backends:
+        p.add_argument("--backend", type=_one_of("backend", backends), default="numpy", help=" | ".join(backends))
+        about = "a .py file that registers likelihoods or cells of your own: it is run first"
+        p.add_argument("--plugin", metavar="FILE.py", help=about)
     return p
 
 
@@ -120,7 +115,9 @@ def _run_options(p):
 
 def _add_model_option(p, name):
     option = MODEL_OPTIONS[name]
-    default = option.default_text or option.default or inspect.signature(VRNN).parameters[option.argument].default
+    default = (
+        option.default_text or option.default or inspect.signature(MODELS["vrnn"]).parameters[option.argument].default
+    )
     about = f"{option.help} (default {default})"
     given = {"dest": option.argument, "type": option.kind, "default": option.default, "metavar": name.upper()}
     p.add_argument(f"--{name}", help=about, **given)
@@ -167,8 +164,7 @@ def _gradcheck_options(p):
 def _course_commands(parser):
     room = parser.add_subparsers(required=True, metavar="COMMAND")
     _command(room, "status", commands.course_status, "which exercises you have passed")
-    about = "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb"
-    p = _command(room, "grade", commands.course_grade, about)
+    p = _command(room, "grade", commands.course_grade, "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
     p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
     p.add_argument("folder", metavar="FOLDER", help="one folder a student")
     p.add_argument("--seconds", type=int, default=120, help="how long a cell may run (default 120)")

@@ -58,7 +58,7 @@ def completed(likelihood):
     """A Likelihood whose words for head and noise have become functions, and whose misfits are a function."""
     if likelihood.head_forward is None:
         if likelihood.head not in BUILT_IN:
-            raise ConfigError(unknown_name("head", likelihood.head, sorted(BUILT_IN)))
+            raise ConfigError(unknown_name("head", likelihood.head, BUILT_IN))
         head = LIKELIHOODS[likelihood.head]
         likelihood = likelihood._replace(**{name: getattr(head, name) for name in (*HEAD, "components")})
     return likelihood._replace(
@@ -195,4 +195,4 @@ LIKELIHOODS = {
         components=COMPONENTS,
     ),
 }
-BUILT_IN = frozenset(LIKELIHOODS)
+BUILT_IN = tuple(LIKELIHOODS)

@@ -84,7 +84,7 @@ def cell_pairs(cell):
     state = ("real", cell.states * H)
     shapes = {width: cell_shapes(cell.name, width, H) for width in (X, 2 * F)}
     return {
-        cell.name: Pair(cell.forward, cell.backward, shapes[X], (("real", X), state)),
+        f"{cell.name} cell": Pair(cell.forward, cell.backward, shapes[X], (("real", X), state)),
         f"recur, Eq. 7, {cell.name}": Pair(
             equations.recur_forward, equations.recur_backward, shapes[2 * F], (("real", F), ("real", F), state)
         ),

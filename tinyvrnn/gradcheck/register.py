@@ -7,7 +7,7 @@ import numpy as np
 from tinyvrnn import distributions
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import like
-from tinyvrnn.errors import ConfigError, GradientError
+from tinyvrnn.errors import ConfigError, GradientError, is_word
 from tinyvrnn.gradcheck.all_pairs import PAIRS, B, H, X, cell_pairs, draw, example_of, likelihood_pairs
 from tinyvrnn.gradcheck.numeric import check_pair, rel_error
 from tinyvrnn.nn import cells
@@ -43,7 +43,7 @@ def register_cell(cell):
         pairs = cell_pairs(cell)
         _check_pairs(f"cell {cell.name}", pairs)
         _check_loop(cell, pairs[f"loop, {cell.name}"])
-        _check_arrays_of_cell(cell, pairs[cell.name])
+        _check_arrays_of_cell(cell, pairs[f"{cell.name} cell"])
         PAIRS.update(pairs)
 
 
@@ -60,7 +60,7 @@ def _entered(table, record):
 
 
 def _check_name(kind, name, built_in):
-    if not (isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()):
+    if not is_word(name):
         raise ConfigError(f"The name of a {kind} must be one word, as an option of the command takes it, got {name!r}.")
     if name in built_in:
         raise ConfigError(f'"{name}" is a {kind} of tinyvrnn itself: choose another name.')

@@ -181,4 +181,4 @@ CELLS = {
         backward_params=lstm_backward_params,
     ),
 }
-BUILT_IN = frozenset(CELLS)
+BUILT_IN = tuple(CELLS)

@@ -14,7 +14,7 @@ import numpy as np
 from tinyvrnn.io import npz
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register
+from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import MODELS
 from tinyvrnn.nn.cells import CELLS
@@ -99,10 +99,9 @@ def _check_registered(config, folder):
     """Raises CheckpointError where a configuration names a cell or a likelihood that could be a user's own."""
     for kind, known in (("cell", CELLS), ("likelihood", LIKELIHOODS)):
         name = config.get(kind) if isinstance(config, dict) else None
-        if isinstance(name, str) and name not in known:
-            raise CheckpointError(
-                f'{folder} holds a model with the unknown {kind} "{name:.40}": {how_to_register(kind)}.'
-            ) from None
+        if is_word(name) and name not in known:
+            sentence = f'{folder} holds a model with the unknown {kind} "{name:.40}": {how_to_register(kind)}.'
+            raise CheckpointError(sentence) from None
 
 
 def read(folder):
