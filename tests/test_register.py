@@ -270,16 +270,16 @@ def cell_with_namespaces(page):
 def test_every_way_through_a_model_knows_the_cell(page):
     checks.recomputation_equals_plain(likelihood="laplace", cell="plain")
     checks.chunks_follow_their_sequences(cell="plain")
-    model = small_model(likelihood="laplace", cell="plain", dtype="float64")
-    x, eps = checks.rng().standard_normal((4, 2, 3)), checks.rng(1).standard_normal((4, 2, 5, 2))
-    given = {"eps": eps, "bound": "fivo", "uniforms": np.full((4, 2), 0.5)}
+    model, x, _, _ = all_pairs.small_model("laplace", cell="plain")
+    (T, B, _), draw = x.shape, checks.rng()
+    given = {"eps": draw.standard_normal((T, B, 5, 2)), "bound": "fivo", "uniforms": draw.random((T, B))}
     theta, direction, h = model.theta.copy(), checks.rng(2).standard_normal(model.theta.shape), 1e-6
     slope, losses = model.loss_and_grads(x, **given)[1] @ direction, []
     for sign in (1, -1):
         model.theta = theta + sign * h * direction
         losses.append(model.loss_and_grads(x, **given)[0])
     checks.assert_close((losses[0] - losses[1]) / (2 * h), slope, 1e-6, "slope of fivo")
-    assert model.sample(3, 4, prime=model.sample(3, 2)).shape == (6, 3, 3)
+    assert model.sample(3, 4, prime=model.sample(3, 2)).shape == (6, 3, 4)
 
 
 @pytest.mark.parametrize("dtype, tol", [("float64", 1e-12), ("float32", 1e-4)])
