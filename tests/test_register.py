@@ -85,7 +85,7 @@ def test_the_command_trains_and_reports_with_a_plugin(run):
     assert {"samples.png", "reconstructions.png", "curves.png"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_fresh_process_evaluates_and_another_samples(run, plugin, tmp_path):
+def test_with_a_plugin_a_fresh_process_evaluates_and_the_command_samples(run, plugin, tmp_path):
     evaluated = command("evaluate", run[0], "--plugin", plugin)
     assert evaluated.returncode == 0 and "elbo" in evaluated.stdout, evaluated.stderr
     assert cli.main(["sample", str(run[0]), "--plugin", plugin, "--out", str(tmp_path / "s.npz"), "-n", "3"]) == 0
@@ -103,7 +103,7 @@ def test_the_command_resumes_with_a_plugin_and_asks_for_it_without(run, plugin, 
 
 
 @pytest.mark.parametrize("arguments", [["evaluate"], ["sample", "--out", "s.png"]], ids=" ".join)
-def test_a_run_whose_cell_is_unknown_is_one_sentence(run, arguments, capsys):
+def test_a_run_whose_plugin_is_not_given_is_one_sentence(run, arguments, capsys):
     assert cli.main([arguments[0], str(run[0]), *arguments[1:]]) == 2
     err = capsys.readouterr().err
     assert 'the unknown cell "plain": register it with tv.register_cell(...) first, or give --plugin.' in err
@@ -339,6 +339,12 @@ def test_a_step_that_is_not_the_forward_is_refused():
         tv.register_cell(CELLS["gru"]._replace(name="off", step=step))
 
 
+def along_axis_1(x, mu, b):
+    """The density of the page for (B, X) alone."""
+    delta = (x - mu) / b
+    return -(abs(delta) + np.log(2 * b)).sum(axis=1), (delta, b)
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
@@ -349,6 +355,10 @@ def test_a_step_that_is_not_the_forward_is_refused():
         ({"misfits": lambda x: x < 1}, "makes values that its misfits refuses"),
         ({"mean": lambda mu, b: mu[..., 0]}, "a mean of dtype float32 and shape"),
         ({"sample": lambda u, mu, b: mu * np.float64(2)}, "a sample of dtype float64"),
+        (
+            {"log_density_forward": along_axis_1},
+            r"a log p of dtype float32 and shape \(2, 4\), not float32 and \(2, 3\)",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

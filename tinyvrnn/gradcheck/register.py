@@ -99,16 +99,24 @@ def _check_loop(cell, pair):
 
 
 def _check_arrays_of_likelihood(likelihood, head):
-    p, (y,) = _in_float32(*draw(head))
-    outputs, _ = likelihood.head_forward(p, y)
-    x = example_of(likelihood, outputs[0])
+    """Shapes and dtypes for two leading axes, as a model has them: T and B."""
+    p, (y,) = _in_float32(*draw(head, leading=(2, B)))
+    outputs, head_cache = likelihood.head_forward(p, y)
+    x = example_of(likelihood, outputs[0][0])
     if likelihood.misfits(x).any():
         raise ConfigError(f"The example of the likelihood {likelihood.name} makes values that its misfits refuses.")
+    x = np.stack([x, x])
+    log_p, cache = likelihood.log_density_forward(x, *outputs)
+    _, *doutputs = likelihood.log_density_backward(cache, np.ones((2, B), np.float32))
     noise = likelihood.noise(generator(0, "register"), x.shape, "float32")
-    log_p, _ = likelihood.log_density_forward(x, *outputs)
-    drawn, mean = likelihood.sample(noise, *outputs), likelihood.mean(*outputs)
-    _check_arrays(f"likelihood {likelihood.name}", {"log p": (log_p, (B,)), "sample": (drawn, x.shape)})
-    _check_arrays(f"likelihood {likelihood.name}", {"mean": (mean, x.shape)})
+    found = {
+        "log p": (log_p, (2, B)),
+        "sample": (likelihood.sample(noise, *outputs), x.shape),
+        "mean": (likelihood.mean(*outputs), x.shape),
+        **{f"gradient of output {k}": (d, output.shape) for k, (d, output) in enumerate(zip(doutputs, outputs))},
+        "gradient of y": (likelihood.head_backward(p, head_cache, *doutputs)[0], y.shape),
+    }
+    _check_arrays(f"likelihood {likelihood.name}", found)
 
 
 def _check_arrays_of_cell(cell, pair):
@@ -125,6 +133,6 @@ def _check_arrays(what, found):
     for name, (array, shape) in found.items():
         if array.shape != shape or array.dtype != np.float32:
             raise ConfigError(
-                f"The {what} makes of float32 arrays a {name} of dtype {array.dtype} and shape {array.shape}, but it "
-                f"must be float32 of shape {shape}: write a NumPy scalar such as np.log(2) as float(np.log(2))."
+                f"The {what} makes of float32 arrays a {name} of dtype {array.dtype} and shape {array.shape}, not "
+                f"float32 and {shape}: work on the last axis alone, and write np.log(2) as float(np.log(2))."
             )
