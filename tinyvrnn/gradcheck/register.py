@@ -20,7 +20,8 @@ def register_likelihood(likelihood):
     """Makes a Likelihood known under its name, to models, `load` and the command; registering it again replaces it.
 
     Its head and its log-density are checked numerically first, in float64. Raises GradientError for a wrong backward
-    pass, ConfigError for a record that makes no likelihood.
+    pass, where input k of the log-density is output k of the head, and ConfigError for a record that makes no
+    likelihood.
     """
     _check_name("likelihood", likelihood.name, distributions.BUILT_IN)
     likelihood = distributions.completed(likelihood)
