@@ -46,11 +46,23 @@ FAULTS = {
     "__init__.py": Fault("two names are exchanged", "load, save", "load as save, save as load", "test_checkpoint"),
     "__main__.py": Fault("the exit code is lost", "sys.exit(main())", "main()", "test_cli -k diverges_at_once"),
     "arrays/strict.py": Fault("transfers to the host aren't counted", "transfers.to_host += 1", "pass", "test_backend"),
-    "cli.py": Fault(
+    "cli/__init__.py": Fault(
         "a user's mistake is a success",
         "    return 2\n\n\ndef _show(",
         "    return 0\n\n\ndef _show(",
         "test_cli -k one_sentence",
+    ),
+    "cli/commands.py": Fault(
+        "samples stay standardised", "(x * model.std + model.mean)", "(x + model.mean)", "test_cli -k sampl"
+    ),
+    "cli/options.py": Fault(
+        "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
+    ),
+    "cli/report.py": Fault(
+        "the worst epoch is the best",
+        "best = max(records, key",
+        "best = min(records, key",
+        "test_register -k command",
     ),
     "errors.py": Fault(
         "no hint at the nearest name", "if near else f", "if not near else f", "test_training -k refused"
@@ -72,6 +84,12 @@ FAULTS = {
     ),
     "one_page.py": Fault(
         "a variance for a standard deviation", "mu_z + sigma_z * eps[t]", "mu_z + sigma_z**2 * eps[t]", "test_one_page"
+    ),
+    "gradcheck/register.py": Fault(
+        "a wrong backward is registered",
+        "check_pair(pair.forward, pair.backward, p, *inputs)",
+        "pass",
+        "test_register -k refused",
     ),
     "gradcheck/all_pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"

@@ -15,6 +15,7 @@ import tinyvrnn as tv
 from tinyvrnn import cli
 from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import linear_gaussian
+from tinyvrnn.training import Options
 
 QUICK = ["--hidden", "16", "--latent", "3", "--epochs", "2"]
 
@@ -191,7 +192,7 @@ def test_exact_draws_the_gaps(tmp_path, capsys):
     assert cli.main(["exact", "--json", "--out", str(tmp_path / "new" / "gaps.png")]) == 0
     assert json.loads(capsys.readouterr().out), "the JSON is all there is on standard output"
     assert imread(tmp_path / "new" / "gaps.png")[..., :3].std() > 0.05
-    bars = [[bar.get_width() for bar in axes.patches] for axes in cli.plots.gaps(linear_gaussian.table()).axes]
+    bars = [[bar.get_width() for bar in axes.patches] for axes in cli.commands.plots.gaps(linear_gaussian.table()).axes]
     np.testing.assert_allclose(bars[0], [0, 1.139873, 0.874069, 42.891720], atol=1e-6)
     np.testing.assert_allclose(bars[1], [0, 1.139873, 0.874069], atol=1e-6)
 
@@ -246,7 +247,7 @@ def test_gradcheck_prints_every_leaf(capsys):
 
 @pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
 def test_gradcheck_of_another_model(model, whole, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "PAIRS", {})
+    monkeypatch.setattr(all_pairs, "PAIRS", {})
     assert cli.main(["gradcheck", "--model", model]) == 0
     out = capsys.readouterr().out
     assert whole in out and out.splitlines()[-1] == "5 of 5 passed"
@@ -348,9 +349,8 @@ def test_choices_that_do_not_suit_the_data_are_one_sentence(options, says, refus
 def test_gradcheck_fails_on_a_wrong_backward(monkeypatch, capsys):
 
     wrong = all_pairs.PAIRS["tanh"]._replace(backward=lambda y, dy: dy * (1 - y))
-    monkeypatch.setattr(cli, "PAIRS", {"linear": all_pairs.PAIRS["linear"], "tanh": wrong})
-    monkeypatch.setitem(all_pairs.PAIRS, "tanh", wrong)
-    monkeypatch.setattr(cli, "LIKELIHOODS", {})
+    monkeypatch.setattr(all_pairs, "PAIRS", {"linear": all_pairs.PAIRS["linear"], "tanh": wrong})
+    monkeypatch.setattr(cli.commands, "LIKELIHOODS", {})
     assert cli.main(["gradcheck"]) == 1
     out = capsys.readouterr().out
     assert "FAILED: input 0" in out and out.splitlines()[-1] == "1 of 2 passed; failed: tanh"
@@ -363,6 +363,17 @@ def test_data_lists_the_embedded_sets(capsys):
         assert word in out
     assert cli.main(["data", "vowels"]) == 0
     assert "digits" not in capsys.readouterr().out
+
+
+def test_the_help_of_train_has_every_option_of_training_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f" --{name.replace('_', '-')} " in text for name in Options._fields)
+    for default in ("30; 200 below 1,000 sequences", "50; 1000 for ink", "0; 0.2 below 1,000 sequences if binary"):
+        assert f"(default {default})" in text
+    for default in ("gru", "8", "0: stop at the first"):
+        assert f"(default {default})" in text
 
 
 def test_the_module_is_the_command():
@@ -472,7 +483,7 @@ def test_interrupting_leaves_what_was_written(tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", interrupted)
+    monkeypatch.setattr(cli.commands, "train_model", interrupted)
     assert cli.main(["train", "digits8", "--out", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "tinyvrnn: Interrupted; what was written so far is whole.\n"
 
@@ -526,5 +537,5 @@ def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
     def fail(*arguments):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(cli.checkpoint, "read", fail)
+    monkeypatch.setattr(cli.commands.checkpoint, "read", fail)
     assert refused("evaluate", run) == "tinyvrnn: somewhere: No space left on device.\n"

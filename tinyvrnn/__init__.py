@@ -6,6 +6,7 @@ from tinyvrnn import bounds, data, distributions, gradcheck, models, nn
 from tinyvrnn.arrays import backend, noise, params
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.data import Data, Sequences, load_data, pad
+from tinyvrnn.distributions import Likelihood
 from tinyvrnn.errors import (
     BackendError,
     CheckpointError,
@@ -15,9 +16,11 @@ from tinyvrnn.errors import (
     GradientError,
     TinyvrnnError,
 )
+from tinyvrnn.gradcheck.register import register_cell, register_likelihood
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
+from tinyvrnn.nn.cells import Cell
 from tinyvrnn.runs.checkpoint import load, save
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training.loop import train
@@ -30,12 +33,14 @@ __all__ = [
     "VRNNI",
     "__version__",
     "BackendError",
+    "Cell",
     "CheckpointError",
     "ConfigError",
     "Data",
     "DataError",
     "DivergedError",
     "GradientError",
+    "Likelihood",
     "Run",
     "Sequences",
     "TinyvrnnError",
@@ -53,6 +58,8 @@ __all__ = [
     "pad",
     "params",
     "plots",
+    "register_cell",
+    "register_likelihood",
     "save",
     "to_host",
     "train",

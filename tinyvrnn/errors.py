@@ -31,8 +31,18 @@ class GradientError(TinyvrnnError, AssertionError):
     """An analytic gradient that differs from the numeric one; names leaf, index and both numbers."""
 
 
-def unknown_name(kind, name, known):
-    """The message for an unknown name, with the nearest known one."""
+def unknown_name(kind, name, known, otherwise=""):
+    """The message for an unknown name, with the nearest known one, or all of them and what else can be done."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}."
+    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}{otherwise}."
     return f'Unknown {kind} "{name}": {hint}'
+
+
+def is_word(name):
+    """Whether `name` can be the name of a user's own cell or likelihood: letters, digits, - and _."""
+    return isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
+
+
+def how_to_register(kind):
+    """What a user does about the name of a cell or a likelihood that is none of the package's."""
+    return f"register it with tv.register_{kind}(...) first, or give --plugin"

@@ -11,16 +11,42 @@ from tinyvrnn.arrays.backend import get_backend, namespace
 from tinyvrnn.arrays.noise import generator
 
 
+class Group(dict):
+    """A group of leaves, {"W": ..., "b": ...}, with the name of the cell that it belongs to. A copy keeps the name."""
+
+    def __init__(self, named, cell):
+        super().__init__(named)
+        self.cell = cell
+
+    def __reduce__(self):
+        return Group, (dict(self), self.cell)
+
+    def __or__(self, other):
+        return Group(super().__or__(other), self.cell)
+
+    def copy(self):
+        """A Group of the same leaves."""
+        return Group(self, self.cell)
+
+
+def like(group, named):
+    """The leaves `named`, as a Group of the same cell where `group` is one."""
+    return Group(named, group.cell) if isinstance(group, Group) else named
+
+
 def size(shapes):
     """The number of parameters in a two-level dict of shapes, {"prior": {"W1": (H, F), ...}, ...}."""
     return sum(prod(shape) for group in shapes.values() for shape in group.values())
 
 
 def views(vector, shapes):
-    """Named views of a flat vector, in the order of `shapes`: {"prior": {"W1": (H, F) view, ...}, ...}."""
+    """Named views of a flat vector, in the order of `shapes`: {"prior": {"W1": (H, F) view, ...}, ...}.
+
+    A Group of shapes gives a Group of views, of the same cell.
+    """
     named, start = {}, 0
     for group, leaves in shapes.items():
-        named[group] = {}
+        named[group] = like(leaves, {})
         for leaf, shape in leaves.items():
             stop = start + prod(shape)
             named[group][leaf] = vector[start:stop].reshape(shape)

@@ -17,7 +17,7 @@ explorer.py       the latent explorer
 source.py         the source of a function, for `show`
 museum.py         the bug museum of notebook 11: right and wrong versions, and checks
 
-Imports the whole package except cli.py. To add an exercise: an entry in exercises/chNN.py, its cells in notebooks/src/,
+Imports the whole package except cli/. To add an exercise: an entry in exercises/chNN.py, its cells in notebooks/src/,
 and answers in tests/answers/.
 """
 

@@ -116,7 +116,7 @@ def _draw(axes, sequence, binary):
 
 
 def _binary(model):
-    return model.likelihood.name == "bernoulli"
+    return model.likelihood.binary
 
 
 # ---- the sliders ---------------------------------------------------------------------------------

@@ -17,33 +17,44 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
 
 COMPONENTS = 20  # of a mixture, as in the paper
+HEAD = ("head_shapes", "head_forward", "head_backward")
 
 
 class Likelihood(NamedTuple):
-    """One output distribution. `outputs` is what the head returns: (logits,), (mu_x, sigma_x), ..."""
+    """One output distribution. `outputs` is what the head returns: (mu_x, sigma_x) of "gaussian", (a,) of "bernoulli".
+
+    Five fields are needed; `tinyvrnn.register_likelihood` makes it known. Every function works on the last axis alone.
+    """
 
     name: str
-    head_shapes: object  # (F, X) -> shapes of the head's parameters
-    head_forward: object  # (p, y) -> outputs, cache
-    head_backward: object  # (p, cache, *doutputs) -> dy, grads
     log_density_forward: object  # (x, *outputs) -> log p in nats, cache
-    log_density_backward: object  # (cache, dlog_p) -> (dx, *doutputs)
-    noise: object  # (generator, shape of x, dtype) -> the noise that `sample` takes, an array (n, ...) on the host
+    log_density_backward: object  # (cache, dlog_p) -> (dx, *doutputs); no model asks for dx, which may be None
     sample: object  # (noise, *outputs) -> x
     mean: object  # (*outputs) -> E[x]
-    misfits: object  # (x (..., X) on the host) -> (..., X), True for values that are no data of this likelihood
-    needs: str  # what it needs in place of those: the end of a message
-    standardise: object  # how data are prepared for it: the argument of `load_data`
+    head: str = "gaussian"  # the built-in likelihood whose head it has, unless the next three are given
+    head_shapes: object = None  # (F, X) -> shapes of the head's parameters
+    head_forward: object = None  # (p, y) -> outputs, cache
+    head_backward: object = None  # (p, cache, *doutputs) -> dy, grads
+    noise: object = (
+        "uniform"  # what `sample` takes: "uniform" in [0, 1), "normal", or (generator, shape of x, dtype) -> v
+    )
+    misfits: object = None  # (x (..., X) on the host) -> (..., X), True for values that it cannot score; None: no value
+    needs: str = ""  # what it needs in place of those: the end of a message
+    standardise: object = True  # how data are prepared for it: the argument of `load_data`
+    baselines: str | None = "real"  # the kind of `tinyvrnn.data.baselines` that compares with it; None: none does
+    binary: bool = False  # whether a sequence is drawn as a picture of 0s and 1s, else as lines over time
+    x_dim: int | None = None  # the only width of x that it takes; None: any
+    example: object = lambda x: x  # makes data of it from numbers in [0, 1], for the gradient checks
     components: int | None = None  # K of a mixture
 
 
 def get_likelihood(name, components=COMPONENTS):
     """The Likelihood called `name`, a mixture with `components` components. Raises ConfigError for what is neither."""
     if name not in LIKELIHOODS:
-        raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS))
+        raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:
         return likelihood
@@ -53,14 +64,39 @@ def get_likelihood(name, components=COMPONENTS):
     return likelihood._replace(head_shapes=shapes, components=int(components))
 
 
+def completed(likelihood):
+    """A Likelihood whose words for head and noise have become functions, and whose misfits are a function."""
+    if likelihood.head_forward is None:
+        if likelihood.head not in BUILT_IN:
+            raise ConfigError(unknown_name("head", likelihood.head, BUILT_IN))
+        head = LIKELIHOODS[likelihood.head]
+        likelihood = likelihood._replace(**{name: getattr(head, name) for name in (*HEAD, "components")})
+    return likelihood._replace(
+        noise=NOISE.get(likelihood.noise, likelihood.noise),
+        misfits=likelihood.misfits or _nothing,
+        needs=likelihood.needs or f"which the likelihood {likelihood.name} cannot score",
+    )
+
+
+def _uniform(rng, shape, dtype):
+    return rng.random(shape, dtype=np.dtype(dtype))
+
+
+def _normal(rng, shape, dtype):
+    return rng.standard_normal(shape, dtype=np.dtype(dtype))
+
+
+NOISE = {"uniform": _uniform, "normal": _normal}
+
+
 def _gaussian_sample(noise, mu, sigma):
     return gaussian.reparameterise_forward(mu, sigma, noise)[0]
 
 
 def _uniforms_and_normals(rng, shape, dtype, uniforms, normals):
     """(..., uniforms + normals), on the host."""
-    u = rng.random((*shape[:-1], uniforms), dtype=np.dtype(dtype))
-    return np.concatenate([u, rng.standard_normal((*shape[:-1], normals), dtype=np.dtype(dtype))], axis=-1)
+    widths = (*shape[:-1], uniforms), (*shape[:-1], normals)
+    return np.concatenate([_uniform(rng, widths[0], dtype), _normal(rng, widths[1], dtype)], axis=-1)
 
 
 def _outside_0_to_1(x):
@@ -69,6 +105,14 @@ def _outside_0_to_1(x):
 
 def _not_one_hot(x):
     return ((x != 0) & (x != 1)) | (x.sum(axis=-1, keepdims=True) != 1)
+
+
+def _one_hot(x):
+    return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
+
+
+def _with_whole_lifts(x):
+    return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1)
 
 
 def _pen_not_0_or_1(x):
@@ -84,74 +128,81 @@ def _nothing(x):
 LIKELIHOODS = {
     "bernoulli": Likelihood(
         "bernoulli",
-        bernoulli.head_shapes,
-        bernoulli.bernoulli_head_forward,
-        bernoulli.bernoulli_head_backward,
         bernoulli.bernoulli_log_density_forward,
         bernoulli.bernoulli_log_density_backward,
-        lambda rng, shape, dtype: rng.random(shape, dtype=np.dtype(dtype)),
         bernoulli.bernoulli_sample,
         bernoulli.sigmoid,
-        _outside_0_to_1,
-        "but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
+        head_shapes=bernoulli.head_shapes,
+        head_forward=bernoulli.bernoulli_head_forward,
+        head_backward=bernoulli.bernoulli_head_backward,
+        noise=_uniform,
+        misfits=_outside_0_to_1,
+        needs="but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
         standardise=False,
+        baselines="binary",
+        binary=True,
     ),
     "gaussian": Likelihood(
         "gaussian",
-        gaussian.head_shapes,
-        gaussian.gaussian_head_forward,
-        gaussian.gaussian_head_backward,
         gaussian.gaussian_log_density_forward,
         gaussian.gaussian_log_density_backward,
-        lambda rng, shape, dtype: rng.standard_normal(shape, dtype=np.dtype(dtype)),
         _gaussian_sample,
         lambda mu, sigma: mu,
-        _nothing,
-        "",
-        standardise=True,
+        head_shapes=gaussian.head_shapes,
+        head_forward=gaussian.gaussian_head_forward,
+        head_backward=gaussian.gaussian_head_backward,
+        noise=_normal,
+        misfits=_nothing,
+        needs="",
     ),
     "gmm": Likelihood(
         "gmm",
-        mixture.head_shapes,
-        mixture.gmm_head_forward,
-        mixture.gmm_head_backward,
         mixture.gmm_log_density_forward,
         mixture.gmm_log_density_backward,
-        lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 1, shape[-1]),
         mixture.gmm_sample,
         mixture.gmm_mean,
-        _nothing,
-        "",
-        standardise=True,
+        head_shapes=mixture.head_shapes,
+        head_forward=mixture.gmm_head_forward,
+        head_backward=mixture.gmm_head_backward,
+        noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 1, shape[-1]),
+        misfits=_nothing,
+        needs="",
         components=COMPONENTS,
     ),
     "categorical": Likelihood(
         "categorical",
-        bernoulli.head_shapes,
-        bernoulli.bernoulli_head_forward,
-        bernoulli.bernoulli_head_backward,
         categorical.categorical_log_density_forward,
         categorical.categorical_log_density_backward,
-        lambda rng, shape, dtype: rng.random((*shape[:-1], 1), dtype=np.dtype(dtype)),
         categorical.categorical_sample,
         categorical.categorical_mean,
-        _not_one_hot,
-        "but a categorical likelihood needs a single 1 among zeros in each step: give one-hot data",
+        head_shapes=bernoulli.head_shapes,
+        head_forward=bernoulli.bernoulli_head_forward,
+        head_backward=bernoulli.bernoulli_head_backward,
+        noise=lambda rng, shape, dtype: _uniform(rng, (*shape[:-1], 1), dtype),
+        misfits=_not_one_hot,
+        needs="but a categorical likelihood needs a single 1 among zeros in each step: give one-hot data",
         standardise=False,
+        baselines="categorical",
+        binary=True,
+        example=_one_hot,
     ),
     "pen": Likelihood(
         "pen",
-        pen.head_shapes,
-        pen.pen_head_forward,
-        pen.pen_head_backward,
         pen.pen_log_density_forward,
         pen.pen_log_density_backward,
-        lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 2, 2),
         pen.pen_sample,
         pen.pen_mean,
-        _pen_not_0_or_1,
-        "but a pen likelihood needs a pen-up of 0 or 1: standardise the rest, by standardise=(True, True, False)",
+        head_shapes=pen.head_shapes,
+        head_forward=pen.pen_head_forward,
+        head_backward=pen.pen_head_backward,
+        noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 2, 2),
+        misfits=_pen_not_0_or_1,
+        needs="but a pen likelihood needs a pen-up of 0 or 1: standardise the rest, by standardise=(True, True, False)",
         standardise=(True, True, False),
+        baselines="pen",
+        x_dim=3,
+        example=_with_whole_lifts,
         components=COMPONENTS,
     ),
 }
+BUILT_IN = tuple(LIKELIHOODS)

@@ -2,6 +2,7 @@
 
 numeric.py      check_pair, check_model: central differences against a backward pass
 all_pairs.py    PAIRS: each pair of the package with small random inputs, for `tinyvrnn gradcheck` and the tests
+register.py     register_likelihood, register_cell: a user's own, checked numerically before models can use them
 
 Imports models/ and the rooms below. To add a pair: an entry in PAIRS and a page in docs/derivations/.
 """

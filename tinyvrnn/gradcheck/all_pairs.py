@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.backend import backend_of, get_backend
 from tinyvrnn.arrays.noise import generator
+from tinyvrnn.arrays.params import like
 from tinyvrnn.distributions import LIKELIHOODS, bernoulli, categorical, gaussian, get_likelihood, mixture, pen
 from tinyvrnn.gradcheck import check_pair
 from tinyvrnn.models import MODELS, equations
-from tinyvrnn.nn import activations, gru, linear, lstm, mlp
+from tinyvrnn.nn import activations, gru, linear, lstm, mlp, recurrence
+from tinyvrnn.nn.cells import cell_shapes
 
 B, X, Z, F, H = 3, 4, 2, 5, 6  # sizes that all differ, so that a transposed matrix cannot fit
 K = 7  # components of a mixture
-X_OF = {"pen": 3}  # likelihoods that need a particular width
 
 
 class Pair(NamedTuple):
@@ -38,18 +39,73 @@ def _elementwise(name):
     return Pair(getattr(activations, f"{name}_forward"), getattr(activations, f"{name}_backward"), {}, (("real", F),))
 
 
-def _head_shapes(name):
-    return get_likelihood(name, components=2).head_shapes(F, X_OF.get(name, X))
-
-
-def _generate(name):
-    likelihood = LIKELIHOODS[name]
+def _generate(likelihood):
     return Pair(
         partial(equations.generate_forward, likelihood=likelihood),
         partial(equations.generate_backward, likelihood=likelihood),
-        mlp.shapes([F + H, F, F]) | _head_shapes(name),
+        mlp.shapes([F + H, F, F]) | _head_shapes(likelihood),
         (("real", F), ("real", H)),
     )
+
+
+def _head_shapes(likelihood):
+    return likelihood.head_shapes(F, _x_dim(likelihood), **{} if likelihood.components is None else {"components": 2})
+
+
+def _x_dim(likelihood):
+    return likelihood.x_dim or X
+
+
+def likelihood_pairs(likelihood):
+    """Name -> Pair for a Likelihood: its head, its log-density of random outputs of that head, and Eq. 6 with it."""
+    name, head = likelihood.name, _head_shapes(likelihood)
+    outputs, _ = likelihood.head_forward({leaf: np.zeros(shape) for leaf, shape in head.items()}, np.zeros(F))
+    return {
+        f"{name} head": Pair(likelihood.head_forward, likelihood.head_backward, head, (("real", F),)),
+        f"{name} log-density": Pair(
+            lambda *outputs: likelihood.log_density_forward(example_of(likelihood, outputs[0]), *outputs),
+            lambda cache, dlog_p: tuple(likelihood.log_density_backward(cache, dlog_p))[1:],
+            {},
+            tuple((partial(_output, likelihood, k), output.shape) for k, output in enumerate(outputs)),
+        ),
+        f"generate, Eq. 6, {name}": _generate(likelihood),
+    }
+
+
+def _output(likelihood, k, rng, shape):
+    """The k-th output (B, ...) of a likelihood's head with random parameters, for a random y."""
+    p = {leaf: 0.5 * rng.standard_normal(of_leaf) for leaf, of_leaf in _head_shapes(likelihood).items()}
+    return likelihood.head_forward(p, rng.standard_normal((shape[0], F)))[0][k]
+
+
+def example_of(likelihood, output):
+    """x (B, X) that suits a likelihood, on the backend and of the dtype of its output (B, ...)."""
+    x = generator(0, "example").random((len(output), _x_dim(likelihood)))
+    return backend_of(output).asarray(likelihood.example(x), dtype=output.dtype)
+
+
+def cell_pairs(cell):
+    """Name -> Pair for a registered Cell: a step, Eq. 7 with it, and three steps of the loop."""
+    state = ("real", cell.states * H)
+    shapes = {width: cell_shapes(cell.name, width, H) for width in (X, 2 * F)}
+    return {
+        f"{cell.name} cell": Pair(cell.forward, cell.backward, shapes[X], (("real", X), state)),
+        f"recur, Eq. 7, {cell.name}": Pair(
+            equations.recur_forward, equations.recur_backward, shapes[2 * F], (("real", F), ("real", F), state)
+        ),
+        f"loop, {cell.name}": Pair(_loop_forward, _loop_backward, shapes[X], (("real", (2, X)),)),
+    }
+
+
+def _loop_forward(p, x):
+    """h before each step (T, B, H) and the last state (B, S H), from x (T, B, X)."""
+    loop = recurrence.loop_forward(p, x)
+    return (loop.h[:-1], loop.state[-1]), loop
+
+
+def _loop_backward(p, cache, dh, dstate):
+    (dx, _), grads = recurrence.loop_backward(p, cache, dh, dstate)
+    return dx, grads
 
 
 _posterior, _prior = (("real", Z), ("positive", Z)), (("real", Z), ("positive", Z))
@@ -120,7 +176,7 @@ PAIRS = {
         mlp.shapes([H, F]) | gaussian.head_shapes(F, Z),
         (("real", H),),
     ),
-    **{f"generate, Eq. 6, {name}": _generate(name) for name in LIKELIHOODS},
+    **{f"generate, Eq. 6, {name}": _generate(likelihood) for name, likelihood in LIKELIHOODS.items()},
     "remember, Eq. 1": Pair(
         equations.remember_forward, equations.remember_backward, gru.shapes(F, H), (("real", F), ("real", H))
     ),
@@ -164,7 +220,9 @@ def draw(pair, backend="numpy", seed=0, leading=(B,)):
     """Random p and inputs for a pair, float64 on the backend. Biases are random too, since zeros could hide errors."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
-    return p, tuple(asarray(_draw(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs)
+    return like(pair.shapes, p), tuple(
+        asarray(_draw(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs
+    )
 
 
 def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
@@ -175,6 +233,8 @@ def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
 
 
 def _draw(rng, kind, shape):
+    if callable(kind):
+        return kind(rng, shape)
     if kind == "real":
         return rng.standard_normal(shape)
     if kind == "positive":
@@ -185,10 +245,8 @@ def _draw(rng, kind, shape):
 
 
 def suited(x, likelihood):
-    """x (..., X) in [0, 1] as valid data of a likelihood: one-hot for "categorical", pen-up 0 or 1 for "pen"."""
-    if likelihood == "categorical":
-        return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
-    return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1) if likelihood == "pen" else x
+    """Numbers x (..., X) in [0, 1] as valid data of the likelihood with this name: one-hot for "categorical"."""
+    return LIKELIHOODS[likelihood].example(x)
 
 
 def small_model(likelihood="bernoulli", backend="numpy", seed=0, model="vrnn", **options):
@@ -197,7 +255,7 @@ def small_model(likelihood="bernoulli", backend="numpy", seed=0, model="vrnn", *
     Its biases are random: with h_0 = 0 and zero biases the prior's rectifiers are at their kink at the first step,
     where a central difference differs from the derivative.
     """
-    kind, sizes = MODELS[model], {"x_dim": X_OF.get(likelihood, X), "h_dim": H, "z_dim": Z, "features": F}
+    kind, sizes = MODELS[model], {"x_dim": _x_dim(get_likelihood(likelihood)), "h_dim": H, "z_dim": Z, "features": F}
     options = {name: size for name, size in sizes.items() if name in kind.sizes} | {"components": 2} | options
     model = kind(likelihood=likelihood, backend=backend, dtype="float64", seed=seed, **options)
     rng, asarray, T = generator(seed, "small model"), model.backend.asarray, 4

@@ -22,7 +22,7 @@ from tinyvrnn.models.equations import (
     remember_backward,
     remember_forward,
 )
-from tinyvrnn.nn.cells import get_cell, h_of, state_width
+from tinyvrnn.nn.cells import cell_shapes, h_of, state_width
 from tinyvrnn.nn.mlp import MlpCache
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 from tinyvrnn.nn.recurrence import LoopCache, loop_backward, loop_forward
@@ -71,7 +71,7 @@ class RNN(Model):
         return {
             "phi_x": mlp_shapes([X, *hidden]),
             "predict": mlp_shapes([H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": get_cell(self.cell).shapes(F, H),
+            "recur": cell_shapes(self.cell, F, H),
         }
 
     def _forward_terms(self, batch):

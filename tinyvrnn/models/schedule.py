@@ -140,7 +140,7 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
         y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])  # phi_z(z_t)
         a = matmul(y, recur["W"][F:])
         gates = (gate[t] for gate in c.gates)
-        cell.step(a, x_recur[t], g, recur["c"], c.state[t], c.state[t + 1], *gates)  # Eq. 7; overwrites a and g
+        cell.step(a, x_recur[t], g, recur.get("c"), c.state[t], c.state[t + 1], *gates)  # Eq. 7; overwrites a and g
     return c
 
 

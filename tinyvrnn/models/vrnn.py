@@ -16,7 +16,7 @@ from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_term
 from tinyvrnn.models.equations import features_forward, generate_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.cells import get_cell, state_width
+from tinyvrnn.nn.cells import cell_shapes, state_width
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
 POSTERIORS = ("filtering", "smoothing")
@@ -86,15 +86,15 @@ class VRNN(Model):
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)
-        hidden, cell = [F] * L, get_cell(self.cell)
-        backward = {"backward": cell.shapes(F, F)} if self.posterior == "smoothing" else {}
+        hidden = [F] * L
+        backward = {"backward": cell_shapes(self.cell, F, F)} if self.posterior == "smoothing" else {}
         return {
             "phi_x": mlp_shapes([X, *hidden]),
             "phi_z": mlp_shapes([Z, F]),
             "prior": mlp_shapes([H, F]) | gaussian_head_shapes(F, Z),
             "infer": mlp_shapes([F + H, *hidden]) | gaussian_head_shapes(F, Z),
             "generate": mlp_shapes([F + H, *hidden]) | self.likelihood.head_shapes(F, X),
-            "recur": cell.shapes(2 * F, H),
+            "recur": cell_shapes(self.cell, 2 * F, H),
             **backward,
         }
 

@@ -2,13 +2,15 @@
 
 A state is one array (..., S H). Its first H columns are h, which is all that other networks are given of it; a GRU has
 no others (S = 1), an LSTM keeps its memory there (S = 2). Which cell parameters belong to is read from their shapes:
-U (H, 3H) is a GRU's, U (H, 4H) an LSTM's.
+U (H, 3H) is a GRU's, U (H, 4H) an LSTM's. The parameters of a registered cell are a `params.Group` that names
+it, so that a cell as wide as a GRU is not mistaken for one.
 """
 
 from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import namespace
-from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.arrays.params import Group
+from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
 from tinyvrnn.nn import gru, lstm
 from tinyvrnn.nn.gru import (
     gru_backward,
@@ -29,34 +31,101 @@ from tinyvrnn.nn.lstm import (
 
 
 class Cell(NamedTuple):
-    """One recurrence. `gates` is what step leaves for the backward pass: a tuple of arrays."""
+    """One recurrence, state' = f(x, state). Four fields are needed; `tinyvrnn.register_cell` makes it known.
+
+    The inputs enter through x W + b alone, for leaves W (D, C) and b (C,); U (H, C) multiplies h, where C is a multiple
+    of H; there may be other leaves. forward and backward are one step, a pair as in nn/, on the last axis alone.
+
+    The six fields from `kept` on are what the loops call. Without them the loops use forward and backward: the numbers
+    are the same, a step takes longer. `gates` is what step leaves for the backward pass: a tuple of arrays.
+    """
 
     name: str
-    states: int  # S
-    blocks: int  # of H columns in W, b, U, c
-    kept: tuple  # widths of the gates that are kept, in units of H
-    shapes: object  # (D, H) -> shapes of the parameters
-    initialise: object  # (p) -> None: what fresh parameters have in place of biases of 0
+    shapes: object  # (D, H) -> shapes of the parameters, {"W": (D, C), "b": (C,), "U": (H, C), ...}
     forward: object  # (p, *inputs, state) -> state', cache
     backward: object  # (p, cache, dstate') -> (*dinputs, dstate), grads
-    cache: object  # (inputs, state, *gates) -> the cache of forward
-    step: object  # (a, x, g, c, state, state', *gates): the gates of a + x and g + c, written into the last ones
-    slopes: object  # (cache) -> the derivatives that need no incoming gradient, for all T steps at once
-    step_backward: object  # (slopes, gates, dstate', da) -> dg, dstate but for what goes through h U; writes da
-    backward_params: object  # (cache, da) -> grads; may write into da
+    states: int = 1  # S
+    initialise: object = lambda p: None  # (p) -> None: what fresh parameters have in place of biases of 0
+    kept: tuple = ()  # widths of the gates that are kept, in units of H
+    cache: object = None  # (inputs, state, *gates) -> what slopes and backward_params are given
+    step: object = None  # (a, x, g, c, state, state', *gates): the gates of a + x and g + c, written into the last ones
+    slopes: object = None  # (cache) -> the derivatives that need no incoming gradient, for all T steps at once
+    step_backward: object = None  # (slopes, gates, dstate', da) -> dg, dstate without the part through h U; writes da
+    backward_params: object = None  # (cache, da) -> grads; may write into da
 
 
 def get_cell(name):
     """The Cell called `name`. Raises ConfigError where there is none."""
     if name not in CELLS:
-        raise ConfigError(unknown_name("cell", name, CELLS))
+        raise ConfigError(unknown_name("cell", name, CELLS, f"; {how_to_register('cell')}"))
     return CELLS[name]
 
 
+def cell_shapes(name, x_width, h_width):
+    """The shapes of the parameters of the cell called `name`, a Group unless the cell is built in."""
+    shapes = get_cell(name).shapes(x_width, h_width)
+    return shapes if name in BUILT_IN else Group(shapes, name)
+
+
 def cell_of(p):
-    """The Cell that the parameters W, b, U, c belong to."""
-    H, columns = p["U"].shape
-    return next(cell for cell in CELLS.values() if cell.blocks * H == columns)
+    """The Cell of a recurrence's parameters: the one that a Group names, or the built-in one that has their shapes.
+
+    Raises ConfigError for a plain dict with the shapes of no built-in cell.
+    """
+    if isinstance(p, Group):
+        cell = get_cell(p.cell)
+        return cell if cell.step else with_loop_functions(cell, p)
+    found = {leaf: array.shape for leaf, array in p.items()}
+    for name in BUILT_IN:
+        if CELLS[name].shapes(found["W"][0], found["U"][0]) == found:
+            return CELLS[name]
+    raise ConfigError(
+        f"A recurrence has parameters of shapes {found}, which are no built-in cell's: take them from model.params, or "
+        "name their cell with tinyvrnn.params.Group(p, cell=name)."
+    )
+
+
+class PlainCache(NamedTuple):
+    """What the loop functions of `with_loop_functions` keep of all steps."""
+
+    inputs: tuple  # x_i (T, B, D_i)
+    state: object  # before each step, (T, B, S H)
+    a: object  # x W + b, (T, B, C)
+    dstate: object  # of the state after each step, (T, B, S H): written by step_backward
+
+
+def with_loop_functions(cell, p):
+    """The cell with loop functions made of its forward and backward, for the parameters p.
+
+    A step's only input is a = x W + b, so forward is called with W = I and b = 0. step_backward computes h U and its
+    backward pass itself, and so returns dg = 0.
+    """
+    xp, (H, C) = namespace(p["U"]), p["U"].shape
+    same = (xp.arange(C)[:, None] == xp.arange(C)).astype(p["U"].dtype)
+    of_a = {**p, "W": same, "b": xp.zeros_like(p["b"])}
+
+    def step(a, x, g, c, state, state_next, kept_a, kept_dstate):
+        kept_a[...] = a if x is None else a + x
+        state_next[...] = cell.forward(of_a, kept_a, state)[0]
+
+    def step_backward(slopes, gates, dstate_next, da):
+        gates[1][...] = dstate_next
+        _, cache = cell.forward(of_a, slopes[..., :C], slopes[..., C:])
+        (da_found, dstate), _ = cell.backward(of_a, cache, dstate_next)
+        da[...] = da_found
+        return xp.zeros_like(da), dstate.copy()  # the loop adds to it
+
+    def backward_params(cache, da):
+        return cell.backward(p, cell.forward(p, *cache.inputs, cache.state)[1], cache.dstate)[1]
+
+    return cell._replace(
+        kept=(C // H, cell.states),
+        cache=PlainCache,
+        step=step,
+        slopes=lambda cache: xp.concatenate([cache.a, cache.state], axis=-1),
+        step_backward=step_backward,
+        backward_params=backward_params,
+    )
 
 
 def h_of(p, state):
@@ -86,7 +155,6 @@ CELLS = {
     "gru": Cell(
         "gru",
         states=1,
-        blocks=3,
         kept=(2, 1, 1),
         shapes=gru.shapes,
         initialise=lambda p: None,
@@ -101,7 +169,6 @@ CELLS = {
     "lstm": Cell(
         "lstm",
         states=2,
-        blocks=4,
         kept=(4, 1),
         shapes=lstm.shapes,
         initialise=lstm.initialise,
@@ -114,3 +181,4 @@ CELLS = {
         backward_params=lstm_backward_params,
     ),
 }
+BUILT_IN = tuple(CELLS)

@@ -34,7 +34,7 @@ def loop_forward(p, phi_x, state=None):
     states[0] = 0 if state is None else state
     for t in range(T):
         g = matmul(h[t], p["U"])  # the h-side, new in every step
-        cell.step(a[t], None, g, p["c"], states[t], states[t + 1], *(gate[t] for gate in gates))  # Eq. 1
+        cell.step(a[t], None, g, p.get("c"), states[t], states[t + 1], *(gate[t] for gate in gates))  # Eq. 1
     return LoopCache(phi_x, states, h, gates)
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyvrnn.arrays.backend import to_host
-from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import MODELS
+from tinyvrnn.nn.cells import CELLS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
@@ -81,6 +83,7 @@ def restore(manifest, arrays, folder, backend=None):
     except (BackendError, MemoryError):
         raise
     except Exception as error:  # an untrusted configuration can raise anything
+        _check_registered(manifest["config"], folder)
         raise CheckpointError(f"{folder} holds a damaged checkpoint: train again or restore a copy.") from error
     if model is None:
         raise CheckpointError(
@@ -90,6 +93,15 @@ def restore(manifest, arrays, folder, backend=None):
     model.mean, model.std = arrays["mean"], arrays["std"]
     model.units, model.medium = manifest["units"], manifest["medium"]
     return model
+
+
+def _check_registered(config, folder):
+    """Raises CheckpointError where a configuration names a cell or a likelihood that could be a user's own."""
+    for kind, known in (("cell", CELLS), ("likelihood", LIKELIHOODS)):
+        name = config.get(kind) if isinstance(config, dict) else None
+        if is_word(name) and name not in known:
+            sentence = f'{folder} holds a model with the unknown {kind} "{name:.40}": {how_to_register(kind)}.'
+            raise CheckpointError(sentence) from None
 
 
 def read(folder):

@@ -9,5 +9,10 @@ worker.py       a process that computes gradients of the same model
 diagnosis.py    the cause of a loss that is not finite
 interrupt.py    Ctrl-C between two batches
 
-Imports bounds/ and the rooms below. To add an option: options.py, the loop, and its argument in cli.py.
+Imports bounds/ and the rooms below. To add an option: options.py, the loop, where its help text stands beside it.
 """
+
+from tinyvrnn.training.loop import train
+from tinyvrnn.training.options import PARTICLES, Options, default_text, described, recipe
+
+__all__ = ["PARTICLES", "Options", "default_text", "described", "recipe", "train"]

@@ -1,48 +1,91 @@
 """The options of a training run, and the recipe that suits a set of data."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral
-from typing import NamedTuple
+from types import NoneType
+from typing import Annotated, NamedTuple, get_args
 
 import numpy as np
 
 from tinyvrnn.errors import ConfigError, unknown_name
-from tinyvrnn.models.batch import Objective, check_bound, check_can_be_cut, check_objective
+from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective
 
 SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
-RECIPE = {"epochs": 30}
-RECIPE_OF_A_SMALL_SET = {"epochs": 200, "batch": 16, "weight_decay": 0.3}
-CLIP_OF_INK = 1000.0  # its gradients are longer than 50 to the end of a run, and would all be cut
-DROPOUT_OF_A_SMALL_SET = 0.2  # where x is binary: a real number that is now and then 0 is another number
+PARTICLES = 8  # of the command, where the bound takes several
+
+
+class Recipe(NamedTuple):
+    """Options that suit some data. when: said of them in the help of the command."""
+
+    when: str
+    suits: Callable
+    options: dict
+
+
+def _is_small(data):
+    return len(data.train) < SMALL_SET
+
+
+SMALL = f"below {SMALL_SET:,} sequences"
+RECIPES = (
+    Recipe("", lambda data: True, {"epochs": 30}),
+    # the gradients of ink are longer than 50 to the end of a run, and would all be cut
+    Recipe("for ink", lambda data: data.kind == "pen", {"clip": 1000.0}),
+    Recipe(SMALL, _is_small, {"epochs": 200, "batch": 16, "weight_decay": 0.3}),
+    # a real number that is now and then 0 is another number
+    Recipe(f"{SMALL} if binary", lambda data: _is_small(data) and data.kind == "binary", {"dropout": 0.2}),
+)
 
 
 def recipe(data):
     """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
-    found = RECIPE | ({"clip": CLIP_OF_INK} if data.kind == "pen" else {})
-    if len(data.train) >= SMALL_SET:
-        return found
-    return found | RECIPE_OF_A_SMALL_SET | ({"dropout": DROPOUT_OF_A_SMALL_SET} if data.kind == "binary" else {})
+    return {name: value for one in RECIPES if one.suits(data) for name, value in one.options.items()}
+
+
+class About(NamedTuple):
+    """What a person reads of an option."""
+
+    help: str
+    metavar: str | None = None
+    default: str | None = None  # where it is not the value itself
 
 
 class Options(NamedTuple):
     """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
 
-    epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
-    minutes: float | None = None  # wall-clock limit
-    batch: int = 64  # sequences in a batch
-    lr: float = 2e-3  # Adam's rate at the start; it falls to 0 along half a cosine
-    warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
-    clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
-    dropout: float = 0.0  # share of each step's numbers that the networks do not see, and the bound still scores
-    weight_decay: float = 0.0  # each step takes lr * weight_decay of every weight away, not of biases
-    patience: int = 20  # epochs without a better validation ELBO before training stops
-    seed: int = 0  # of the order of batches and of the noise
-    workers: int | str = "auto"  # slices of a batch computed at the same time
-    bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
-    particles: int = 1  # draws of z in iwae and fivo
-    chunk: int | None = None  # steps between two optimiser's steps; the state is carried on, its gradient is not
-    recompute: bool = False  # the exact gradient in memory that grows as the root of the length
-    skip_nonfinite: int = 0  # batches of the run that may be left out as their loss or gradient is not finite
+    epochs: Annotated[int | None, About("passes over the training split; with --minutes, as many as fit")] = None
+    minutes: Annotated[float | None, About("train for this long")] = None
+    batch: Annotated[int, About("sequences in a batch")] = 64
+    lr: Annotated[float, About("Adam's learning rate at the start, decaying to 0 as half a cosine")] = 2e-3
+    warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to 1")] = 0
+    clip: Annotated[float, About("greatest norm of a gradient, in nats per sequence per unit of theta")] = 50.0
+    dropout: Annotated[
+        float, About("share of each step's numbers that the networks do not see in training; the bound scores all")
+    ] = 0.0
+    weight_decay: Annotated[float, About("each step takes lr times this share of every weight away, not of biases")] = (
+        0.0
+    )
+    patience: Annotated[int, About("stop early: epochs without a better validation bound")] = 20
+    seed: Annotated[int, About("of weights, noise and the order of batches")] = 0
+    workers: Annotated[int | str, About("slices of a batch computed at once; auto: by cores and sizes")] = "auto"
+    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: what is raised, and what the best weights are the best of")] = (
+        "elbo"
+    )
+    particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
+    chunk: Annotated[
+        int | None,
+        About(
+            "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on",
+            "N",
+        ),
+    ] = None
+    recompute: Annotated[
+        bool, About("exact backpropagation of long sequences in less memory, for about a fifth more time")
+    ] = False
+    skip_nonfinite: Annotated[
+        int, About("leave out up to N batches whose loss or gradient is not finite", "N", "0: stop at the first")
+    ] = 0
 
     @property
     def score(self):
@@ -95,6 +138,22 @@ class Options(NamedTuple):
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
         return Objective(self.bound, self.particles, beta, self.recompute)
+
+
+def described(name):
+    """The types (without None) and the About of a field of Options."""
+    kind, about = get_args(Options.__annotations__[name])
+    return [one for one in get_args(kind) or (kind,) if one is not NoneType], about
+
+
+def default_text(name):
+    """The default of a field as text: its value, and those of the recipes; "" where there is none."""
+    found = [one for one in RECIPES if name in one.options]
+    values = [f"{one.options[name]:g} {one.when}".rstrip() for one in found]
+    value, about = Options._field_defaults[name], described(name)[1]
+    if value is not None:
+        values.insert(0, about.default or (value if isinstance(value, str) else f"{value:g}"))
+    return "; ".join(values)
 
 
 def make_options(given):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.cpu import give_back_freed_memory
+from tinyvrnn.arrays.params import Group
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
 
@@ -59,8 +60,10 @@ _LIKELIHOODS = dict(LIKELIHOODS)
 
 
 def can_be_made_again(model):
-    """Whether a worker can rebuild a model: it runs on NumPy, and its class and likelihood are unmodified."""
+    """Whether a worker can rebuild a model: it runs on NumPy, and its class, likelihood and cell are unmodified."""
     if _MODELS.get(type(model)) != methods_of(type(model)) or model.backend.name != "numpy":
+        return False
+    if any(isinstance(group, Group) for group in model.params.values()):
         return False
     known, plain = _LIKELIHOODS.get(model.likelihood.name), {"head_shapes": None, "components": None}
     return known is not None and known._replace(**plain) == model.likelihood._replace(**plain)

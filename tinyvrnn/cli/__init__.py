@@ -1,0 +1,45 @@
+"""The command: tinyvrnn train | evaluate | sample | gradcheck | exact | data | course.
+
+options.py      the parser: one table of a model's options; those of training come from `training.Options`
+commands.py     one function for each command: it reads the options, calls the package and prints
+report.py       what is printed and drawn: baselines, evaluations, pictures
+
+It stands above all rooms and may import every one of them; none imports it. To add a command: a function in
+commands.py, and its name, function and options in options.py. A mistake of the user's ends in one sentence on standard
+error and exit code 2, a failed gradient check in exit code 1.
+"""
+
+import sys
+import warnings
+
+from tinyvrnn.cli import commands
+from tinyvrnn.cli.options import parser
+from tinyvrnn.errors import TinyvrnnError
+
+
+def main(argv=None):
+    """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    arguments.given = sys.argv[1:] if argv is None else argv
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            commands.load_plugin(arguments)
+            return arguments.run(arguments) or 0
+    except TinyvrnnError as error:
+        print(f"tinyvrnn: {error}", file=sys.stderr)
+    except MemoryError:
+        print("tinyvrnn: This needs more memory than there is: use a smaller model or batch.", file=sys.stderr)
+    except BrokenPipeError:
+        return 141 if arguments.run is commands.train else 0  # as a shell says of SIGPIPE: the training did not end
+    except OSError as error:
+        print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"tinyvrnn: Interrupted; {str(interrupt) or 'what was written so far is whole'}.", file=sys.stderr)
+        return 130
+    return 2
+
+
+def _show(message, *where):
+    """A warning as a person reads it."""
+    print(f"tinyvrnn: {message}.", file=sys.stderr)

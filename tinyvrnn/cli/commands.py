@@ -1,0 +1,254 @@
+"""The commands: each takes the parsed options and prints; gradcheck returns an exit code."""
+
+import importlib.util
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+from tinyvrnn import bounds, course
+from tinyvrnn import data as data_room
+from tinyvrnn.cli import report
+from tinyvrnn.course.submissions import grade_folder
+from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
+from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
+from tinyvrnn.errors import ConfigError, DataError, unknown_name
+from tinyvrnn.gradcheck import all_pairs, check_model
+from tinyvrnn.models import MODELS, linear_gaussian
+from tinyvrnn.nn import cells
+from tinyvrnn.runs import checkpoint, export, plots
+from tinyvrnn.runs.run import FILES, Run
+from tinyvrnn.training import PARTICLES, Options, recipe
+from tinyvrnn.training import train as train_model
+
+PARTICLES_TO_EVALUATE = 64
+
+
+def load_plugin(a):
+    """Runs the file of --plugin, which registers likelihoods and cells, then looks at the names that were given."""
+    if getattr(a, "plugin", None) is not None:
+        spec = importlib.util.spec_from_file_location(Path(a.plugin).stem, a.plugin)
+        if spec is None:
+            raise ConfigError(f"--plugin must name a .py file, got {a.plugin}.")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    for kind, get in (("likelihood", get_likelihood), ("cell", cells.get_cell)):
+        if getattr(a, kind, None) is not None:
+            get(getattr(a, kind))
+
+
+def train(a):
+    """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
+    data, likelihood = _load_for(a.data, a.likelihood, a.scale)
+    check_suits(data, likelihood)
+    options = _training_options(a, data)
+    model = _model(a, data.x_dim, likelihood)
+    options.check_for(model)
+    folder, live = Path(a.out or f"runs/{data.name}"), sys.stderr.isatty()
+
+    def on_epoch(record, is_best):
+        if not live:  # a log has no use for a bar that redraws itself
+            score = record["valid"][options.score]
+            print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
+
+    with Run(folder, a.overwrite, a.resume) as run:
+        print(f"{model}\n{data}\n{options.describe()}", flush=True)
+        if a.resume:
+            print(f"{folder} holds {'a run: it goes on' if run.can_go_on else 'no run yet: it begins'}", flush=True)
+        try:
+            records = train_model(model, data, live, on_epoch, run, **options._asdict())
+        except KeyboardInterrupt:
+            if run.has_kept:
+                raise KeyboardInterrupt(f"saved in {folder}; go on with: {_command_to_go_on(a)}") from None
+            raise
+        if not records:
+            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to go on.")
+        report.print_training(model, data, records, options)
+        report.draw_pictures(run, model, data, records)
+        print(f"wrote {folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
+
+
+def evaluate(a):
+    """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    source = a.data or manifest["data"]
+    if source is None:
+        raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
+    whole = a.data is not None and a.split is None and a.data not in NAMES
+    data = None if whole else load_data(source, standardise=False)
+    name, split, sequences = _to_score(source, data, a.split or "test", model)
+    check_suits(sequences, model.likelihood)
+    result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
+    trained_on = data if data is not None and source == manifest["data"] else manifest["data"]
+    result["baselines"] = report.baselines_of(model, trained_on, sequences)
+    text = report.evaluation_text(result) + report.baselines_text(result["baselines"])
+    print(json.dumps(result) if a.json else text)
+
+
+def sample(a):
+    """Writes sequences drawn from a run's model, or continued ones, on the scale of the data."""
+    out = Path(a.out)
+    export.check_ending(out)
+    manifest, arrays = checkpoint.read(a.run_folder)
+    export.check_ending(out, manifest["medium"])
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    prime = None if a.prime is None else _prime(a.prime, model, a.n)
+    known = 0 if prime is None else prime.shape[0]
+    steps = a.steps or max(1, (manifest["steps"] or 28) - known)
+    x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
+    raw = (x * model.std + model.mean).astype("float32")
+    export.write_samples(out, raw, model.medium, model.likelihood.binary)
+    print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
+
+
+def gradcheck(a):
+    """Checks every pair, and the whole bound with each likelihood and each registered cell. Returns the exit code."""
+    checks = {name: partial(all_pairs.check, name, a.backend, a.seed) for name in all_pairs.PAIRS}
+    chosen = {name: getattr(a, name) for name in MODELS[a.model].choices if getattr(a, name) is not None}
+    for name in LIKELIHOODS:
+        checks[f"{report.WHOLE[a.model]}, {name}"] = partial(_check_whole, a, name, chosen)
+    for name in sorted(cells.CELLS.keys() - set(cells.BUILT_IN)) if "cell" in MODELS[a.model].choices else ():
+        own = chosen | {"cell": name}
+        checks[f"{report.WHOLE[a.model]}, cell {name}"] = partial(_check_whole, a, "gaussian", own)
+    return 1 if report.print_checks(checks) else 0
+
+
+def exact(a):
+    """Prints or draws the bounds of a linear VRNN next to its exact log p(x)."""
+    if a.out is not None and Path(a.out).suffix != ".png":
+        raise ConfigError(f"--out must end in .png, got {a.out}.")
+    rows = linear_gaussian.table()
+    print(json.dumps(report.exact_json(rows)) if a.json else report.exact_text(rows))
+    if a.out is not None:
+        export.write_figure(Path(a.out), plots.gaps(rows))
+        print(f"wrote {a.out}", file=sys.stderr if a.json else sys.stdout)
+
+
+def data_sets(a):
+    """Prints the data sets of the package, or one of them."""
+    sets = data_room.embedded()
+    if a.name is not None and a.name not in NAMES:
+        raise DataError(unknown_name("data set", a.name, NAMES))
+    if a.name not in sets and a.name is not None:  # reading it may take long, so it is done for who asks by name
+        print(load_data(a.name))
+        return
+    for name in sets if a.name is None else [a.name]:
+        report.print_data_set(name, sets[name])
+    if a.name is None:
+        others = ", ".join(name for name in NAMES if name not in sets)
+        print(f"{others}: with the extra tinyvrnn[music], read at its first use; `tinyvrnn data {others}` reads it")
+
+
+def course_status(a):
+    """Prints which exercises have been passed."""
+    print(course.status())
+
+
+def course_grade(a):
+    """Grades a folder of submissions."""
+    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
+        print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
+    print(f"wrote {a.out}")
+
+
+# ---- the parts -----------------------------------------------------------------------------------
+
+
+def _load_for(source, name, scale=None):
+    """The data as the likelihood needs it (standardised or not), and the likelihood; name None: what suits the data."""
+    raw = load_data(source, standardise=False)
+    if name is None:
+        name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
+        name = "pen" if raw.kind == "pen" else name
+    likelihood = LIKELIHOODS[name]
+    if likelihood.standardise:
+        return raw.standardised(bool(likelihood.standardise), report.kind_of(likelihood), scale), likelihood
+    if scale is not None:
+        raise ConfigError(f'--scale is for what is standardised, but "{name}" takes data as they are: leave it out.')
+    return raw, likelihood
+
+
+def _training_options(a, data):
+    """Options: the recipe that suits the data, less what was given."""
+    given = {name: getattr(a, name) for name in Options._fields}
+    given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
+    options = Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})
+    if a.minutes is not None:
+        options = options._replace(epochs=None)
+    options.check()
+    return options
+
+
+def _model(a, x_dim, likelihood):
+    """The model that the options of `train` ask for."""
+    name = likelihood.name
+    if a.components is not None and likelihood.components is None:
+        raise ConfigError(f'--components is for mixtures, gmm or pen, got the likelihood "{name}": leave it out.')
+    kind, a.x_dim, a.features = MODELS[a.model], x_dim, a.h_dim if a.features is None else a.features
+    given = {name: getattr(a, name) for name in ("layers", "components", "cell", "posterior", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    for choice in given.keys() & {"cell", "posterior"} - set(kind.choices):
+        raise ConfigError(f"--{choice} is not for a model of kind {a.model}: leave it out.")
+    sizes = {name: getattr(a, name) for name in kind.sizes if name != "layers"}
+    return kind(**sizes, **given, likelihood=name, backend=a.backend, dtype=a.dtype)
+
+
+def _command_to_go_on(a):
+    words = [word for word in map(str, a.given) if word not in ("--overwrite", "--resume")]
+    return shlex.join(["tinyvrnn", *words, "--resume"])
+
+
+def _particles(bound, given, default):
+    one = bound in ("elbo", "exact")
+    if one and given is not None:
+        raise ConfigError(f"--bound {bound} takes no particles: leave --particles out, or give --bound iwae or fivo.")
+    return 1 if one else default if given is None else given
+
+
+def _evaluation(a, model, sequences):
+    """The bound that `evaluate` asks for, as a dict."""
+    particles = _particles(a.bound, a.particles, PARTICLES_TO_EVALUATE)
+    if a.bound == "exact" and model.bound != "exact":
+        raise ConfigError(
+            f"log p(x) of a {model.name} has bounds, but no exact value: give --bound elbo, iwae or fivo."
+        )
+    if a.bound in ("elbo", "exact"):
+        result = bounds.evaluate_elbo(model, sequences, chunk=a.chunk)._asdict() | {"bound": model.bound}
+    elif a.chunk is not None:
+        raise ConfigError(f"--chunk is for the bound elbo, got {a.bound}: leave one out.")
+    else:
+        result = bounds.evaluate(model, sequences, a.bound, particles)._asdict()
+    return result | {"units": model.units, "model": model.name}
+
+
+def _to_score(source, data, split, model):
+    """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
+    if data is None:
+        path, sequences = Path(source), read_like(source, model.medium)
+        return path.name if path.is_dir() else path.stem, "all", _on_scale(sequences, model, source)
+    data_room.check_rate(data.medium, model.medium, source)
+    return data.name, split, _on_scale(data.split(split), model, source)
+
+
+def _on_scale(sequences, model, source):
+    """Raw sequences as the model sees them: standardised by the mean and deviation of its own training data."""
+    if sequences.x_dim != model.x_dim:
+        raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
+    return data_room.standardised(sequences, model.mean, model.std, source)
+
+
+def _prime(path, model, n):
+    """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
+    sequences = read_like(path, model.medium)
+    if n is not None and n > len(sequences):
+        raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
+    sequences = _on_scale(sequences[:n], model, path)
+    if sequences.lengths.min() != sequences.lengths.max():
+        raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
+    return data_room.pad(sequences)[0]
+
+
+def _check_whole(a, likelihood, chosen):
+    model, x, lengths, eps = all_pairs.small_model(likelihood, a.backend, a.seed, a.model, **chosen)
+    return check_model(model, x, lengths, eps, beta=0.7)

@@ -1,0 +1,190 @@
+"""The parser of the command: MODEL_OPTIONS has the options of a model; those of training are `training.Options`."""
+
+import argparse
+import inspect
+import sys
+from typing import NamedTuple
+
+from tinyvrnn.bounds import BOUNDS
+from tinyvrnn.cli import commands
+from tinyvrnn.data import FORMS, NAMES, SCALES
+from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import unknown_name
+from tinyvrnn.models import MODELS, POSTERIORS
+from tinyvrnn.nn.cells import CELLS
+from tinyvrnn.runs.run import MAY_CHANGE
+from tinyvrnn.training import Options, default_text, described
+from tinyvrnn.version import __version__
+
+BACKENDS = ("numpy", "cupy")
+
+
+class ModelOption(NamedTuple):
+    """An option of `train` that is an argument of the model's class; its default, unless given here, is the VRNN's."""
+
+    argument: str
+    help: str
+    kind: type = int
+    default: object = None
+    default_text: str | None = None
+
+
+MODEL_OPTIONS = {
+    "likelihood": ModelOption("likelihood", " | ".join(LIKELIHOODS), str, None, "bernoulli, gaussian or pen, by data"),
+    "cell": ModelOption("cell", f"{' | '.join(CELLS)}: f of Eq. 1 and 7", str),
+    "posterior": ModelOption("posterior", f"{' | '.join(POSTERIORS)}: what q of z_t sees, x up to t, or all of x", str),
+    "components": ModelOption("components", "of a mixture, gmm or pen"),
+    "hidden": ModelOption("h_dim", "width of the state h; of all layers of a vae", default=100),
+    "latent": ModelOption("z_dim", "width of z; an rnn has none", default=16),
+    "features": ModelOption("features", "width of the hidden layers", default_text="--hidden"),
+    "layers": ModelOption("layers", "hidden layers in phi_x, encoder and decoder"),
+}
+
+
+def parser():
+    """The argparse parser of the whole command; the namespace that it makes has the function to call as `run`."""
+    whole = _Parser(prog="tinyvrnn", description="The Variational Recurrent Neural Network, from scratch in NumPy.")
+    whole.add_argument("--version", action="version", version=f"tinyvrnn {__version__}")
+    room = whole.add_subparsers(required=True, metavar="COMMAND")
+    _train_options(_command(room, "train", commands.train, "train a model and write a run folder", BACKENDS))
+    about = "the ELBO or another bound of a run on a data set"
+    _evaluate_options(_command(room, "evaluate", commands.evaluate, about, BACKENDS))
+    about = "draw sequences from a run's model, or continue given ones"
+    _sample_options(_command(room, "sample", commands.sample, about, BACKENDS))
+    about = "numeric check of every pair and of the whole bound"
+    _gradcheck_options(_command(room, "gradcheck", commands.gradcheck, about, (*BACKENDS, "strict")))
+    p = _command(room, "exact", commands.exact, "the bound of a linear VRNN next to its exact log p(x)")
+    p.add_argument("--out", metavar="FILE.png", help="draw the gaps")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    p = _command(room, "data", commands.data_sets, "the data sets in the package")
+    p.add_argument("name", nargs="?", metavar="NAME")
+    _course_commands(room.add_parser("course", help="your progress in the course, and grading submissions"))
+    return whole
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))
+
+    def error(self, message):
+        print(f"tinyvrnn: {message}; see `{self.prog} --help`.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _command(room, name, function, text, backends=()):
+    """The parser of one command; with backends, of one that makes a model, for which a plugin can be given too."""
+    p = room.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    p.set_defaults(run=function)
+    if backends:
+        p.add_argument("--backend", type=_one_of("backend", backends), default="numpy", help=" | ".join(backends))
+        about = "a .py file that registers likelihoods or cells of your own: it is run first"
+        p.add_argument("--plugin", metavar="FILE.py", help=about)
+    return p
+
+
+def _train_options(p):
+    p.add_argument("data", metavar="DATA", help=f"{', '.join(NAMES)}, or the path of {FORMS}")
+    model = p.add_argument_group("the model")
+    model.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
+    for name in MODEL_OPTIONS:
+        _add_model_option(model, name)
+    model.add_argument("--dtype", type=_one_of("dtype", ("float32", "float64")), default="float32")
+    about = (
+        "of a pen's dx and dy: one, for both (default); authors, one as in the code of the paper's authors "
+        "(default for IAM-OnDB); axes, one each"
+    )
+    p.add_argument("--scale", type=_one_of("scale", SCALES), help=about)
+    training = p.add_argument_group("training")
+    length = training.add_mutually_exclusive_group()
+    for name in Options._fields:
+        _add_training_option(length if name in ("epochs", "minutes") else training, name)
+    _run_options(p.add_argument_group("the run"))
+
+
+def _run_options(p):
+    p.add_argument("--out", help="run folder (default runs/DATA)")
+    taken = p.add_mutually_exclusive_group()
+    taken.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
+    about = "go on with the run that --out holds, bit for bit; all else as at its start"
+    taken.add_argument("--resume", action="store_true", help=f"{about} (but {', '.join(MAY_CHANGE)})")
+
+
+def _add_model_option(p, name):
+    option = MODEL_OPTIONS[name]
+    default = (
+        option.default_text or option.default or inspect.signature(MODELS["vrnn"]).parameters[option.argument].default
+    )
+    about = f"{option.help} (default {default})"
+    given = {"dest": option.argument, "type": option.kind, "default": option.default, "metavar": name.upper()}
+    p.add_argument(f"--{name}", help=about, **given)
+
+
+def _add_training_option(p, name):
+    flag, (kinds, about), default = "--" + name.replace("_", "-"), described(name), default_text(name)
+    if bool in kinds:
+        p.add_argument(flag, action="store_true", help=about.help)
+        return
+    text = f"{about.help} (default {default})" if default else about.help
+    p.add_argument(flag, type=_number_or_word if len(kinds) > 1 else kinds[0], metavar=about.metavar, help=text)
+
+
+def _evaluate_options(p):
+    bounds = (*BOUNDS, "exact")
+    p.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    p.add_argument("--data", help="set or file (default: what the run was trained on)")
+    p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    about = "compute N steps at once, the state carried on: the same ELBO in less memory, for very long sequences"
+    p.add_argument("--chunk", type=_positive, metavar="N", help=about)
+    p.add_argument("--bound", type=_one_of("bound", bounds), default="elbo", help=" | ".join(bounds))
+    about = f"draws of z in iwae and fivo (default {commands.PARTICLES_TO_EVALUATE})"
+    p.add_argument("--particles", type=_positive, metavar="K", help=about)
+
+
+def _sample_options(p):
+    p.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    p.add_argument("-n", type=_positive, help="how many sequences (default: 16, or all of --prime)")
+    p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
+    p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
+
+
+def _gradcheck_options(p):
+    p.add_argument("--model", type=_one_of("model", MODELS), default="vrnn", help=" | ".join(MODELS))
+    _add_model_option(p, "cell")
+    _add_model_option(p, "posterior")
+    p.add_argument("--seed", type=int, default=0)
+
+
+def _course_commands(parser):
+    room = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(room, "status", commands.course_status, "which exercises you have passed")
+    p = _command(room, "grade", commands.course_grade, "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
+    p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
+    p.add_argument("folder", metavar="FOLDER", help="one folder a student")
+    p.add_argument("--seconds", type=int, default=120, help="how long a cell may run (default 120)")
+    p.add_argument("--out", default="grades.csv", help="the report (default grades.csv)")
+
+
+def _one_of(kind, known):
+    def convert(name):
+        if name not in known:
+            raise argparse.ArgumentTypeError(unknown_name(kind, name, known))
+        return name
+
+    return convert
+
+
+def _number_or_word(text):
+    return int(text) if text.isdecimal() else text
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)

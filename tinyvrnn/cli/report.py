@@ -1,0 +1,146 @@
+"""What the commands print and draw: baselines, evaluations, gradient checks, pictures of a run."""
+
+import math
+
+from tinyvrnn import bounds, data
+from tinyvrnn.errors import DataError, GradientError
+from tinyvrnn.models import linear_gaussian
+from tinyvrnn.runs import plots
+
+NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
+WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
+UNITS = "nats per sequence"
+
+
+def baselines_of(model, trained_on, sequences):
+    """The baselines of `sequences`, fitted on what the model was trained on; {} where that can't be read any more.
+
+    trained_on: raw Data, or the name or path of it.
+    """
+    likelihood = model.likelihood
+    try:
+        raw = trained_on if isinstance(trained_on, data.Data) else data.load_data(trained_on or "", standardise=False)
+        fitted_on = raw.standardised((model.mean, model.std), kind=kind_of(likelihood))
+    except DataError:
+        return {}
+    return _baselines(likelihood, fitted_on, sequences)
+
+
+def _baselines(likelihood, fitted_on, sequences):
+    """{} where nothing compares with the likelihood."""
+    kind = likelihood.baselines
+    return {} if kind is None else data.baselines(fitted_on, sequences, kind)
+
+
+def kind_of(likelihood):
+    """The kind of data that a likelihood makes of an array: "pen", or None where the values say it."""
+    return "pen" if likelihood.baselines == "pen" else None
+
+
+def print_training(model, trained_on, records, options):
+    """The best epoch, and the test split's bound next to its baselines."""
+    test = trained_on.test
+    elbo = bounds.evaluate_elbo(model, test, chunk=options.chunk_to_evaluate(test))
+    best = max(records, key=lambda record: record["valid"][options.score])
+    print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
+    print(f"{trained_on.name}, test split, {elbo.sequences} sequences, {trained_on.units}, per sequence:")
+    name, errors = model.name.upper(), f"{model.bound} {elbo.standard_error:.2f}"
+    rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": elbo.elbo_per_sequence}
+    if options.bound != "elbo":
+        tighter = bounds.evaluate(model, test, options.bound, options.particles)
+        rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
+        errors += f", {tighter.bound} {tighter.standard_error:.2f}"
+    rows |= _baselines(model.likelihood, trained_on, test)
+    for name, value in rows.items():
+        print(f"    {name:<31}{value:>10.2f}")
+    print(f"    (standard errors over the sequences: {errors})")
+
+
+def draw_pictures(run, model, trained_on, records):
+    """The pictures of a run's folder: the curves, samples, and reconstructions of the first ten test sequences."""
+    binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
+    x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
+    mean = host(model.reconstruct(x, lengths))
+    drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
+    run.picture("curves.png", plots.curves(records, trained_on.units, exact=model.bound == "exact"))
+    title = f"{trained_on.name}: sequences drawn from the model"
+    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
+    given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
+    title = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
+    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
+
+
+def plain(result):
+    """What JSON can hold: a standard error that a single sequence does not have is null."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in result.items()}
+
+
+def evaluation_text(r):
+    """An evaluation, as `evaluate --json` prints it, for a person."""
+    error = "unknown for one sequence" if r["standard_error"] is None else f"{r['standard_error']:.4f} over sequences"
+    bound, of_elbo = r["bound"], "elbo_" if "elbo_per_sequence" in r else ""
+    name, of_bound = ("exact log-likelihood", "") if bound == "exact" else (bound, f" of {bound}")
+    lines = [
+        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}",
+        f"    {name:<15} {r[of_elbo + 'per_sequence']:12.4f} per sequence {r[of_elbo + 'per_step']:12.5f} per step",
+    ]
+    if bound == "elbo":
+        lines.append(f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence")
+        lines.append(f"    KL              {r['kl_per_sequence']:12.4f} per sequence")
+    draws = f", {r['standard_error_draws']:.4f} over draws of z" if "standard_error_draws" in r else ""
+    return "\n".join([*lines, f"    standard error{of_bound} per sequence: {error}{draws}"])
+
+
+def baselines_text(values):
+    """A line for each trivial baseline."""
+    about = "per sequence, trivial, fitted on the training split"
+    return "".join(f"\n    {name:<28} {value:12.4f} {about}" for name, value in values.items())
+
+
+def exact_text(rows):
+    """The table of `linear_gaussian.table` for a person."""
+    model = linear_gaussian.LinearGaussian()
+    lines = [
+        f"z_1 ~ N(0, 1), z_t = {model.a:g} z_(t-1) + N(0, {model.q:g}), x_t = z_t + N(0, {model.r:g}); "
+        f"data x_t = sin(t / 2), t = 1..20; {UNITS}",
+        f"{'posterior':<36}{'ELBO':>14}{'sum of KL':>14}{'gap':>14}",
+        *(f"{row.posterior:<36}{row.elbo:>14.6f}{row.kl:>14.6f}{round(row.gap, 9) + 0:>14.6f}" for row in rows),
+        f"{'exact log p(x), by a Kalman filter':<36}{rows[0].exact:>14.6f}",
+        "gap = exact log p(x) - ELBO; all numbers are exact expectations, without sampling",
+    ]
+    return "\n".join(lines)
+
+
+def exact_json(rows):
+    """The same, as plain values."""
+    about = {"model": repr(linear_gaussian.LinearGaussian()).partition(", posterior")[0] + ")", "units": UNITS}
+    return about | {"data": "sin(t / 2), t = 1..20", "rows": [row._asdict() for row in rows]}
+
+
+def print_checks(checks):
+    """Runs gradient checks, name -> function to call for its rows, and prints them. Returns the names that failed."""
+    print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
+    failed = [name for name, rows_of in checks.items() if not _print_rows(name, rows_of)]
+    which = f"; failed: {', '.join(failed)}" if failed else ""
+    print(f"{len(checks) - len(failed)} of {len(checks)} passed{which}")
+    return failed
+
+
+def _print_rows(name, rows_of):
+    try:
+        for row in rows_of():
+            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
+            print(f"{name:<30}{row.leaf:<20}{numbers}")
+    except GradientError as error:
+        print(f"{name:<30}FAILED: {error}")
+        return False
+    return True
+
+
+def print_data_set(name, about):
+    """An entry of `data.embedded`."""
+    counts = ", ".join(f"{n:,} {split}" for split, n in about["sequences"].items())
+    shortest, longest = about["steps"]
+    length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+    print(f"{name}: {counts} sequences of {length} steps of {about['x_dim']} values; {about['bytes']:,} bytes")
+    print(f"    source   {about['source']}\n    licence  {about['licence']}\n    units    {about['units']}")

@@ -1,0 +1,139 @@
+"""Likelihoods and cells of a user's own: checked numerically first, then known to models, `load` and the command."""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from tinyvrnn import distributions
+from tinyvrnn.arrays.noise import generator
+from tinyvrnn.arrays.params import like
+from tinyvrnn.errors import ConfigError, GradientError, is_word
+from tinyvrnn.gradcheck.all_pairs import PAIRS, B, H, X, cell_pairs, draw, example_of, likelihood_pairs
+from tinyvrnn.gradcheck.numeric import check_pair, rel_error
+from tinyvrnn.nn import cells
+from tinyvrnn.nn.recurrence import loop_forward
+
+LOOP = ("kept", "cache", "step", "slopes", "step_backward", "backward_params")  # of a Cell: all of them, or none
+
+
+def register_likelihood(likelihood):
+    """Makes a Likelihood known under its name, to models, `load` and the command; registering it again replaces it.
+
+    Its head and its log-density are checked numerically first, in float64. Raises GradientError for a wrong backward
+    pass, where input k of the log-density is output k of the head, and ConfigError for a record that makes no
+    likelihood.
+    """
+    _check_name("likelihood", likelihood.name, distributions.BUILT_IN)
+    likelihood = distributions.completed(likelihood)
+    with _entered(distributions.LIKELIHOODS, likelihood):
+        pairs = likelihood_pairs(likelihood)
+        _check_pairs(f"likelihood {likelihood.name}", pairs)
+        _check_arrays_of_likelihood(likelihood, pairs[f"{likelihood.name} head"])
+        PAIRS.update(pairs)
+
+
+def register_cell(cell):
+    """Makes a Cell known under its name, to models, `load` and the command; registering it again replaces it.
+
+    A step of it, and three steps of the loop over time, are checked numerically first, in float64. Raises GradientError
+    for a wrong backward pass, ConfigError for a record that makes no cell.
+    """
+    _check_name("cell", cell.name, cells.BUILT_IN)
+    _check_fields(cell)
+    with _entered(cells.CELLS, cell):
+        pairs = cell_pairs(cell)
+        _check_pairs(f"cell {cell.name}", pairs)
+        _check_loop(cell, pairs[f"loop, {cell.name}"])
+        _check_arrays_of_cell(cell, pairs[f"{cell.name} cell"])
+        PAIRS.update(pairs)
+
+
+@contextmanager
+def _entered(table, record):
+    """Context: the table holds the record; where the body raises, it again holds what it held before."""
+    before = table.get(record.name)
+    table[record.name] = record
+    try:
+        yield
+    except BaseException:
+        table.pop(record.name) if before is None else table.update({record.name: before})
+        raise
+
+
+def _check_name(kind, name, built_in):
+    if not is_word(name):
+        raise ConfigError(f"The name of a {kind} must be one word, as an option of the command takes it, got {name!r}.")
+    if name in built_in:
+        raise ConfigError(f'"{name}" is a {kind} of tinyvrnn itself: choose another name.')
+
+
+def _check_fields(cell):
+    if len({getattr(cell, name) in (None, ()) for name in LOOP}) > 1:
+        raise ConfigError(f"The cell {cell.name} has some of the fields {', '.join(LOOP)}: give all of them, or none.")
+    shapes = cell.shapes(X, H)
+    W, b, U = (shapes.get(leaf) for leaf in "WbU")
+    C = U[-1] if U else 1
+    if (W, b, U) != ((X, C), (C,), (H, C)) or C % H:
+        raise ConfigError(
+            f"The cell {cell.name} has the shapes {shapes} for D = {X} and H = {H}, but W must be (D, C), b (C,) and "
+            "U (H, C), with C a multiple of H."
+        )
+
+
+def _check_pairs(what, pairs):
+    for name, pair in pairs.items():
+        p, inputs = draw(pair)
+        try:
+            check_pair(pair.forward, pair.backward, p, *inputs)
+        except GradientError as error:
+            raise GradientError(f'The {what} has a wrong backward pass, in "{name}": {error}') from None
+
+
+def _check_loop(cell, pair):
+    """Raises GradientError where the loop functions of a cell do not compute what its forward does."""
+    p, (x,) = draw(pair)
+    state = np.zeros((x.shape[1], cell.states * H))
+    for x_t, found in zip(x, loop_forward(p, x).state[1:]):
+        state, _ = cell.forward(p, x_t, state)
+        if not rel_error(found, state) < 1e-12:
+            raise GradientError(f"The cell {cell.name} has a step that computes another state than its forward.")
+
+
+def _check_arrays_of_likelihood(likelihood, head):
+    """Shapes and dtypes for two leading axes, as a model has them: T and B."""
+    p, (y,) = _in_float32(*draw(head, leading=(2, B)))
+    outputs, head_cache = likelihood.head_forward(p, y)
+    x = example_of(likelihood, outputs[0][0])
+    if likelihood.misfits(x).any():
+        raise ConfigError(f"The example of the likelihood {likelihood.name} makes values that its misfits refuses.")
+    x = np.stack([x, x])
+    log_p, cache = likelihood.log_density_forward(x, *outputs)
+    _, *doutputs = likelihood.log_density_backward(cache, np.ones((2, B), np.float32))
+    noise = likelihood.noise(generator(0, "register"), x.shape, "float32")
+    found = {
+        "log p": (log_p, (2, B)),
+        "sample": (likelihood.sample(noise, *outputs), x.shape),
+        "mean": (likelihood.mean(*outputs), x.shape),
+        **{f"gradient of output {k}": (d, output.shape) for k, (d, output) in enumerate(zip(doutputs, outputs))},
+        "gradient of y": (likelihood.head_backward(p, head_cache, *doutputs)[0], y.shape),
+    }
+    _check_arrays(f"likelihood {likelihood.name}", found)
+
+
+def _check_arrays_of_cell(cell, pair):
+    p, (x, state) = _in_float32(*draw(pair))
+    _check_arrays(f"cell {cell.name}", {"state": (cell.forward(p, x, state)[0], state.shape)})
+
+
+def _in_float32(p, inputs):
+    return like(p, {leaf: a.astype("float32") for leaf, a in p.items()}), [a.astype("float32") for a in inputs]
+
+
+def _check_arrays(what, found):
+    """found: name -> array and the shape that it must have. Arrays of a model's dtype must stay of that dtype."""
+    for name, (array, shape) in found.items():
+        if array.shape != shape or array.dtype != np.float32:
+            raise ConfigError(
+                f"The {what} makes of float32 arrays a {name} of dtype {array.dtype} and shape {array.shape}, not "
+                f"float32 and {shape}: work on the last axis alone, and write np.log(2) as float(np.log(2))."
+            )
