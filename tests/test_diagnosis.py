@@ -44,7 +44,7 @@ def fill(model, **values):
 @pytest.mark.parametrize(
     "name, values, says",
     [
-        ("vrnn", {"infer__b1": np.nan}, "the weights infer.b1 hold it already"),
+        ("vrnn", {"infer__b1": np.nan}, "the weights infer.b1 already contain it"),
         ("vrnn", {"infer__W1": HUGE}, "mu_z, sigma_z of Eq. 9 at step t = 2 of sequence 12 of the training split"),
         ("vrnn", RESET, "h of Eq. 7 at step t = 2 of sequence 12 of the"),
         ("vrnn", {"prior__b1": HUGE, "prior__W_out": HUGE}, f"mu_0, sigma_0 of Eq. 5 at step t = 0 of {ANY}"),
@@ -274,7 +274,7 @@ def test_so_many_bad_batches_are_left_out_and_no_more(tmp_path):
 def test_bad_weights_are_never_left_out():
     model = small_model()
     model.theta[:] = np.nan
-    says = r"the weights phi_x.W1 hold it already; .* --skip-nonfinite 1 \(skip_nonfinite\) or more\.$"
+    says = r"the weights phi_x.W1 already contain it; .* --skip-nonfinite 1 \(skip_nonfinite\) or more\.$"
     with pytest.raises(tv.DivergedError, match=says):
         tv.train(model, small_data("gaussian"), **OPTIONS | {"skip_nonfinite": 1000})
 

@@ -154,7 +154,7 @@ def test_what_a_loop_calls_of_a_cell_is_the_whole_cell_for_any_leading_axes(name
     expected, cache = cell.forward(p, x, state)
     (dx, dstate), grads = cell.backward(p, cache, dnext)
 
-    found, *gates = (np.full((*leading, width * H), np.nan) for width in (cell.states, *cell.kept))
+    found, *gates = (np.full((*leading, width * H), np.nan) for width in (cell.states, *cell.gate_widths))
     given = (cells.h_of(p, state) @ p["U"], p["c"], state, found, *gates)
     for a, x_side in ((x @ p["W"] + p["b"], None), (x @ p["W"], p["b"])):
         found[...] = np.nan

@@ -1,4 +1,4 @@
-"""Likelihoods and cells of a user's own: checked numerically first, then known to models, `load` and the command."""
+"""Register a user's likelihoods and cells: check them numerically, then let models, `load` and the command use them."""
 
 from contextlib import contextmanager
 
@@ -13,7 +13,7 @@ from tinyvrnn.gradcheck.numeric import check_pair, rel_error
 from tinyvrnn.nn import cells
 from tinyvrnn.nn.recurrence import loop_forward
 
-LOOP = ("kept", "cache", "step", "slopes", "step_backward", "backward_params")  # of a Cell: all of them, or none
+LOOP = ("gate_widths", "cache", "step", "slopes", "step_backward", "backward_params")  # of a Cell: all or none
 
 
 def register_likelihood(likelihood):

@@ -1,4 +1,4 @@
-"""The equations that networks compute, each as one forward/backward pair: those of the VRNN, and of what it joins.
+"""The equations that networks compute, each as one forward/backward pair: those of the VRNN, the RNN and the VAE.
 
     Eq. 5   prior      p(z_t | x_<t, z_<t) = N(mu_0, sigma_0^2)      [mu_0, sigma_0] = phi_prior(h_{t-1})
     Eq. 6   generate   p(x_t | z_<=t, x_<t)                          outputs = phi_dec(phi_z(z_t), h_{t-1})
@@ -10,7 +10,7 @@
     Eq. 3   encode     q(z | x) = N(mu_z, sigma_z^2)                 [mu_z, sigma_z] = phi_enc(x)         the VAE
     Eq. 3   decode     p(x | z)                                      outputs = phi_dec(z)                 the VAE
 
-All arrays may be one step (B, .) or all steps (T, B, .): h is always h_{t-1}, the state BEFORE step t.
+All arrays are one step (B, .) or all steps (T, B, .). h is always h_{t-1}, the state BEFORE step t.
 Source: Chung et al., 2015, arXiv:1506.02216, sections 2 and 3.
 """
 
@@ -30,7 +30,7 @@ class NetworkCache(NamedTuple):
 def prior_forward(p, h):
     """Eq. 5: mu_0, sigma_0 (..., Z) from h_{t-1} (..., H). Returns (mu_0, sigma_0), cache.
 
-    With no parameters in p it is N(0, I), whatever h is: mu_0 and sigma_0 are then (..., 1), for every entry of z.
+    Without parameters in p it is N(0, I) for every h; mu_0 and sigma_0 are then (..., 1), shared by all entries of z.
     """
     if not p:
         mu_0 = namespace(h).zeros((*h.shape[:-1], 1), dtype=h.dtype)
@@ -71,7 +71,7 @@ def infer_backward(p, cache, dmu_z, dsigma_z):
 def recur_forward(p, phi_x, phi_z, h):
     """Eq. 7: h_t (..., H) from phi_x(x_t), phi_z(z_t) (..., F) and h_{t-1} (..., H). Returns h_t, cache.
 
-    Of an LSTM h is its whole state, [h, m] (..., 2H), before and after.
+    For an LSTM, h is the whole state [h, m] (..., 2H), before and after the step.
     """
     return cell_of(p).forward(p, phi_x, phi_z, h)
 

@@ -23,10 +23,10 @@ class ImportanceCache(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What was resampled before a step."""
+    """The resampling before a step."""
 
-    again: object  # (B,) bool: which sequences were
-    ancestors: object  # (B, K) int: whose state each particle goes on from
+    again: object  # (B,) bool: the sequences that were resampled
+    ancestors: object  # (B, K) int: the particle whose state each one continues
 
 
 class FilterCache(NamedTuple):
@@ -34,11 +34,11 @@ class FilterCache(NamedTuple):
     choices: list  # a Choice for each step
     shares: list  # normalised weights before each step and after the last, (B, K) each
     mask: object  # (T, B)
-    ahead: tuple | None  # cache of what a smoothing posterior sees
+    ahead: tuple | None  # cache of a smoothing posterior's second recurrence
 
 
 def log_mean_exp(log_w):
-    """log (1/K) sum_k w_k from log-weights (B, K), in nats, (B,): in log space, as w itself would underflow."""
+    """log (1/K) sum_k w_k from log-weights (B, K), in nats, (B,); w itself would underflow."""
     xp = namespace(log_w)
     top = log_w.max(axis=1)
     return top + xp.log(xp.exp(log_w - top[:, None]).sum(axis=1)) - math.log(log_w.shape[1])
@@ -65,29 +65,29 @@ def importance_forward(params, x, eps, mask, likelihood, beta=1.0, x_in=None):
 
 
 def importance_backward(params, cache, dbound, likelihood, beta=1.0):
-    """The gradient of every parameter, from dbound (B,): each particle's own, weighed by its share of the weights."""
+    """The gradient of every parameter, from dbound (B,): that of each particle, times its normalised weight."""
     dlog_w = dbound[:, None] * shares_of(cache.log_w)
     dlog_p = (cache.mask[:, :, None] * dlog_w[None]).reshape(len(cache.mask), -1)
     return schedule.sequence_backward(params, cache.sequence, dlog_p, -beta * dlog_p, likelihood, sampled=True)
 
 
 def systematic(shares, uniforms):
-    """Ancestors (B, K) by systematic resampling: the K points (u + i) / K fall into stretches as long as the shares.
+    """Ancestors (B, K) by systematic resampling: the K points (u + i) / K fall into intervals as long as the shares.
 
     Particle k gets floor or ceil of K share_k places, K share_k on average. shares (B, K), uniforms (B,) in [0, 1).
-    The table that it makes is (B, K, K). Source: Kitagawa, 1996.
+    Uses a (B, K, K) table. Source: Kitagawa, 1996.
     """
     xp, K = namespace(shares), shares.shape[1]
     points = xp.minimum((uniforms[:, None] + xp.arange(K)) / K, 1 - 1e-15)
     ends = xp.cumsum(shares, axis=1)
-    ends = ends / ends[:, -1:]  # the last is 1 and above every point, so that no particle of share 0 is ever taken
+    ends = ends / ends[:, -1:]  # the last is 1, above every point, so that no particle of share 0 is chosen
     return (ends[:, None, :] <= points[:, :, None]).sum(axis=2)
 
 
 def choose(shares, uniforms, real):
     """The Choice before a step: a sequence is resampled where its effective number 1 / sum share^2 is below K / 2.
 
-    real (B,): 0 where the sequence has ended; it is left as it is.
+    real (B,): 0 where the sequence has ended, which is then never resampled.
     """
     xp, (B, K) = namespace(shares), shares.shape
     again = (1 / (shares * shares).sum(axis=1) < K / 2) & (real > 0)
@@ -98,10 +98,10 @@ def choose(shares, uniforms, real):
 def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, x_in=None):
     """log of the particle filter's estimate of p(x), (B,), nats, and the cache. The estimate itself is unbiased.
 
-    x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: of an earlier
-    call, to be taken again. Particles walk as in `stepwise.sequence_forward`. Where a sequence is resampled, the
-    log-mean of its weights is added to the result, and its weights start again from 1. A smoothing posterior proposes
-    in the light of the future; weights are by the densities of what was proposed, so the estimate stays unbiased.
+    x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: those of
+    an earlier call, to be repeated. Particles move as in `stepwise.sequence_forward`. Where a sequence is resampled,
+    the log-mean of its weights is added to the result and its weights restart from 1. A smoothing posterior proposes
+    with knowledge of the future; the weights use the density of the proposal, so the estimate stays unbiased.
     Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
     """
     xp, (T, B) = namespace(x), mask.shape
@@ -119,16 +119,16 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=
         x_in_t = None if x_in is None else x_in[t]
         (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, x_in_t)
         log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
-        for kept, value in zip(cache, (step, choice, shares)):
-            kept.append(value)
+        for values, value in zip(cache, (step, choice, shares)):
+            values.append(value)
     cache.shares.append(shares_of(log_w))
     return total + log_mean_exp(log_w), cache
 
 
 def filter_backward(params, cache, dtotal, likelihood, beta=1.0):
-    """The gradient of every parameter, from dtotal (B,). The choices are taken as constants.
+    """The gradient of every parameter, from dtotal (B,), with the resampling choices as constants.
 
-    So the gradient of the probabilities with which ancestors are drawn is left out, as in the paper (section 4).
+    It omits the gradient of the probabilities of the ancestors, as the paper does (section 4).
     """
     xp, (B, K) = namespace(dtotal), cache.shares[0].shape
     dstate = xp.zeros((B * K, state_width(params["recur"])), dtype=dtotal.dtype)

@@ -1,10 +1,9 @@
 """The exact gradient of a long sequence in memory that grows as the square root of its length.
 
-Backpropagation needs what the forward pass left behind, for all T steps. Keep the state only at about sqrt(T) places,
-cut there, and run each piece forward once more when the backward pass comes to it: at most one piece of sqrt(T) steps
-is then whole in memory. The first forward pass is the loop alone, as nothing but the states is kept of it. The noise is
-an argument, so that the second pass repeats the first. The gradient is the plain one: what a piece needs of those after
-it is one array, the gradient of the state at the cut.
+Backpropagation needs the activations of all T steps. Store only the state at about sqrt(T) cuts, and run each piece
+forward once more when the backward pass reaches it: then at most one piece of sqrt(T) steps is in memory. The first
+forward pass runs the loop alone, since only its states are stored. The noise is an argument, so the second pass repeats
+the first. The gradient is exact: all that a piece needs from later ones is the gradient of the state at the cut.
 Source: Chen et al., 2016, arXiv:1604.06174; Gruslys et al., 2016, arXiv:1606.03401.
 """
 

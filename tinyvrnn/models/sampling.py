@@ -1,6 +1,6 @@
 """Ancestral sampling, Eq. 8: p(x_<=T, z_<=T) = prod_t p(x_t | z_<=t, x_<t) p(z_t | x_<t, z_<t), drawn factor by factor.
 
-What is fed back is the sample x_t itself, never the mean of its distribution: means are not sequences of the model.
+The sample x_t itself is fed back, never the mean of its distribution: a sequence of means is not a draw of the model.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ from tinyvrnn.models.equations import features_forward, generate_forward, infer_
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
 
-# sequences that a thread draws at once: the same on every machine, as products of other rows may round otherwise
+# sequences that a thread draws at once: the same on every machine, since products of other sizes can round differently
 ROWS = 500
-STRETCH = 10  # steps that threads go without waiting for each other, and so the most that Ctrl-C waits for
+STRETCH = 10  # steps between two synchronisations of the threads, and so the most that Ctrl-C waits for
 
 
 def sample_step(params, likelihood, state, eps, v):
-    """A factor of Eq. 8: x_t (n, X) and the next state (n, S H), from noise, eps (n, Z) and what `likelihood` takes."""
+    """A factor of Eq. 8: x_t (n, X) and the next state (n, S H), from eps (n, Z) and the likelihood's noise v."""
     h = h_of(params["recur"], state)
     (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
     z, _ = reparameterise_forward(mu_0, sigma_0, eps)
@@ -34,9 +34,9 @@ def sample_step(params, likelihood, state, eps, v):
 
 
 def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), drawn from Eq. 8 from a state (n, S H) on. Noise is addressed by (seed, stream, step).
+    """x (steps, n, X), drawn from Eq. 8, starting from a state (n, S H). (seed, stream, step) determines the noise.
 
-    On the host the cores share many sequences: most of a step is outside of the interpreter's lock.
+    On the host, threads share many sequences: most of a step runs without the interpreter lock.
     """
     z_dim, n = params["phi_z"]["W1"].shape[0], state.shape[0]
 
@@ -56,7 +56,7 @@ def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dty
 
 
 def sample_stretch(params, likelihood, drawn, x, part, state):
-    """Draws x[:, part] for the steps of `drawn`, [(eps, v) of all sequences]. Returns the state after the last."""
+    """Draw x[:, part] for the steps of `drawn`, [(eps, v) of all sequences]. Returns the state after the last step."""
     for x_t, (eps, v) in zip(x, drawn):
         x_t[part], state = sample_step(params, likelihood, state, eps[part], v[part])
     return state
@@ -64,7 +64,7 @@ def sample_stretch(params, likelihood, drawn, x, part, state):
 
 @contextmanager
 def in_threads(count):
-    """Context: gives `map`, or one whose calls run in up to `count` threads, with this thread's np.errstate."""
+    """Context: yields `map`, or a map that runs in up to `count` threads with this thread's np.errstate."""
     if (count := min(count, available_cores())) == 1:
         yield map
     else:
@@ -73,9 +73,9 @@ def in_threads(count):
 
 
 def state_after(params, x, eps, state):
-    """The state after a prefix x (T, B, X), z drawn from the posterior (Eq. 9). eps (T, B, Z); state: before it.
+    """The state after a prefix x (T, B, X), with z from the posterior (Eq. 9). eps (T, B, Z); state: before the prefix.
 
-    A smoothing posterior sees the whole prefix, and nothing after it.
+    A smoothing posterior conditions on the whole prefix, and on nothing after it.
     """
     ahead, _ = of_sequence_forward(params, x)
     for t, (x_t, eps_t) in enumerate(zip(x, eps)):

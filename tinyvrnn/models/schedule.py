@@ -207,6 +207,6 @@ def _empty_loop_cache(params, phi_x, infer_in, ahead, eps, cell):
         return xp.empty((steps, B, width), dtype=phi_x.dtype)
 
     state, ys = empty(cell.states * H, T + 1), tuple(empty(F) for _ in range(layers))
-    gates = tuple(empty(width * H) for width in cell.kept)
+    gates = tuple(empty(width * H) for width in cell.gate_widths)
     h = h_of(recur, state)
     return LoopCache(phi_x, infer_in, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)

@@ -1,9 +1,9 @@
-"""The VRNN a step at a time, in the order in which the paper writes it: the readable reference for `schedule.py`.
+"""The VRNN a step at a time, in the order of the paper: the readable reference for `schedule.py`.
 
-Nothing is batched over time, nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, and 7.
+Nothing is batched over time and nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, 7.
 
-What Eq. 5, 6, 7 and 9 are is a choice, `Equations`. It is the networks of `equations.py` unless another is given;
-`linear_gaussian.py` gives linear ones, for which log p(x) is known exactly.
+Eq. 5, 6, 7 and 9 are an argument, `Equations`: the networks of `equations.py` by default. `linear_gaussian.py` passes
+linear ones, for which log p(x) is known exactly.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from tinyvrnn.nn.cells import h_of, state_width
 
 
 class Equations(NamedTuple):
-    """The functions that a step is made of. A set of equations without backward ones can be evaluated, not trained."""
+    """The functions of a step. Without the backward ones, a model can be evaluated but not trained."""
 
     features_forward: object  # phi_x, phi_z: (p, v) -> phi, cache
     prior_forward: object  # Eq. 5: (p, h) -> (mu_0, sigma_0), cache
@@ -30,7 +30,7 @@ class Equations(NamedTuple):
     generate_forward: object  # Eq. 6: (p, phi_z, h, likelihood) -> outputs, cache
     recur_forward: object  # Eq. 7: (p, phi_x, phi_z, h) -> h_t, cache
     state_dim: object  # (params) -> the width of a state
-    h_of: object = lambda params, state: state  # (params, state) -> h, the part that Eq. 5, 6 and 9 are given, a view
+    h_of: object = lambda params, state: state  # (params, state) -> h, the part that Eq. 5, 6 and 9 read, a view
     at: object = lambda params, t: params  # (params, t) -> the parameters of step t
     features_backward: object = None
     prior_backward: object = None

@@ -1,9 +1,9 @@
-"""What f of Eq. 1 and 7 can be. A Cell is the set of functions that the loops over time need of one recurrence.
+"""The recurrences f of Eq. 1 and 7. A Cell holds the functions that the loops over time need of one of them.
 
-A state is one array (..., S H). Its first H columns are h, which is all that other networks are given of it; a GRU has
-no others (S = 1), an LSTM keeps its memory there (S = 2). Which cell parameters belong to is read from their shapes:
-U (H, 3H) is a GRU's, U (H, 4H) an LSTM's. The parameters of a registered cell are a `params.Group` that names
-it, so that a cell as wide as a GRU is not mistaken for one.
+A state is one array (..., S H). Its first H columns are h, the only part that other networks read; a GRU has no others
+(S = 1), an LSTM stores its memory there (S = 2). The shapes of the parameters tell a GRU (U (H, 3H)) from an LSTM
+(U (H, 4H)). The parameters of a registered cell are a `params.Group` that names it, so that a cell as wide as a GRU is
+not mistaken for one.
 """
 
 from typing import NamedTuple
@@ -31,13 +31,13 @@ from tinyvrnn.nn.lstm import (
 
 
 class Cell(NamedTuple):
-    """One recurrence, state' = f(x, state). Four fields are needed; `tinyvrnn.register_cell` makes it known.
+    """One recurrence, state' = f(x, state). The first four fields are required; see `tinyvrnn.register_cell`.
 
-    The inputs enter through x W + b alone, for leaves W (D, C) and b (C,); U (H, C) multiplies h, where C is a multiple
-    of H; there may be other leaves. forward and backward are one step, a pair as in nn/, on the last axis alone.
+    The inputs enter through x W + b alone, with leaves W (D, C) and b (C,). U (H, C) multiplies h, and C is a multiple
+    of H; other leaves are allowed. forward and backward are one step, a pair as in nn/, on the last axis alone.
 
-    The six fields from `kept` on are what the loops call. Without them the loops use forward and backward: the numbers
-    are the same, a step takes longer. `gates` is what step leaves for the backward pass: a tuple of arrays.
+    The loops call the six fields from `gate_widths` on. Without them they call forward and backward, which gives the
+    same numbers and takes longer. `gates` is the tuple of arrays that step saves for the backward pass.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Cell(NamedTuple):
     forward: object  # (p, *inputs, state) -> state', cache
     backward: object  # (p, cache, dstate') -> (*dinputs, dstate), grads
     states: int = 1  # S
-    initialise: object = lambda p: None  # (p) -> None: what fresh parameters have in place of biases of 0
-    kept: tuple = ()  # widths of the gates that are kept, in units of H
-    cache: object = None  # (inputs, state, *gates) -> what slopes and backward_params are given
-    step: object = None  # (a, x, g, c, state, state', *gates): the gates of a + x and g + c, written into the last ones
-    slopes: object = None  # (cache) -> the derivatives that need no incoming gradient, for all T steps at once
+    initialise: object = lambda p: None  # (p) -> None: sets biases of fresh parameters that do not start at 0
+    gate_widths: tuple = ()  # of the arrays that step saves for the backward pass, in units of H
+    cache: object = None  # (inputs, state, *gates) -> the cache that slopes and backward_params take
+    step: object = None  # (a, x, g, c, state, state', *gates): writes state' and the gates of a + x and g + c
+    slopes: object = None  # (cache) -> the gates' derivatives that need no incoming gradient, for all T steps at once
     step_backward: object = None  # (slopes, gates, dstate', da) -> dg, dstate without the part through h U; writes da
     backward_params: object = None  # (cache, da) -> grads; may write into da
 
 
 def get_cell(name):
-    """The Cell called `name`. Raises ConfigError where there is none."""
+    """The Cell with this name. Raises ConfigError if there is none."""
     if name not in CELLS:
         raise ConfigError(unknown_name("cell", name, CELLS, f"; {how_to_register('cell')}"))
     return CELLS[name]
 
 
 def cell_shapes(name, x_width, h_width):
-    """The shapes of the parameters of the cell called `name`, a Group unless the cell is built in."""
+    """The parameter shapes of the cell with this name, a Group unless the cell is built in."""
     shapes = get_cell(name).shapes(x_width, h_width)
     return shapes if name in BUILT_IN else Group(shapes, name)
 
@@ -86,7 +86,7 @@ def cell_of(p):
 
 
 class PlainCache(NamedTuple):
-    """What the loop functions of `with_loop_functions` keep of all steps."""
+    """What the loop functions of `with_loop_functions` save for all steps."""
 
     inputs: tuple  # x_i (T, B, D_i)
     state: object  # before each step, (T, B, S H)
@@ -95,18 +95,18 @@ class PlainCache(NamedTuple):
 
 
 def with_loop_functions(cell, p):
-    """The cell with loop functions made of its forward and backward, for the parameters p.
+    """The cell with loop functions built from its forward and backward, for the parameters p.
 
-    A step's only input is a = x W + b, so forward is called with W = I and b = 0. step_backward computes h U and its
-    backward pass itself, and so returns dg = 0.
+    A step gets a = x W + b, so forward is called on a with W = I and b = 0. forward also computes h U, so step_backward
+    returns dg = 0.
     """
     xp, (H, C) = namespace(p["U"]), p["U"].shape
     same = (xp.arange(C)[:, None] == xp.arange(C)).astype(p["U"].dtype)
     of_a = {**p, "W": same, "b": xp.zeros_like(p["b"])}
 
-    def step(a, x, g, c, state, state_next, kept_a, kept_dstate):
-        kept_a[...] = a if x is None else a + x
-        state_next[...] = cell.forward(of_a, kept_a, state)[0]
+    def step(a, x, g, c, state, state_next, a_out, dstate_out):
+        a_out[...] = a if x is None else a + x
+        state_next[...] = cell.forward(of_a, a_out, state)[0]
 
     def step_backward(slopes, gates, dstate_next, da):
         gates[1][...] = dstate_next
@@ -119,7 +119,7 @@ def with_loop_functions(cell, p):
         return cell.backward(p, cell.forward(p, *cache.inputs, cache.state)[1], cache.dstate)[1]
 
     return cell._replace(
-        kept=(C // H, cell.states),
+        gate_widths=(C // H, cell.states),
         cache=PlainCache,
         step=step,
         slopes=lambda cache: xp.concatenate([cache.a, cache.state], axis=-1),
@@ -129,7 +129,7 @@ def with_loop_functions(cell, p):
 
 
 def h_of(p, state):
-    """h (..., H), the part of a state (..., S H) that other networks are given: a view. p: the cell's parameters."""
+    """h (..., H), the part of a state (..., S H) that other networks read: a view. p: the cell's parameters."""
     return state[..., : p["U"].shape[0]]
 
 
@@ -155,7 +155,7 @@ CELLS = {
     "gru": Cell(
         "gru",
         states=1,
-        kept=(2, 1, 1),
+        gate_widths=(2, 1, 1),
         shapes=gru.shapes,
         initialise=lambda p: None,
         forward=gru_forward,
@@ -169,7 +169,7 @@ CELLS = {
     "lstm": Cell(
         "lstm",
         states=2,
-        kept=(4, 1),
+        gate_widths=(4, 1),
         shapes=lstm.shapes,
         initialise=lstm.initialise,
         forward=lstm_forward,

@@ -29,7 +29,7 @@ def loop_forward(p, phi_x, state=None):
     def empty(width, steps=T):
         return namespace(phi_x).empty((steps, B, width * H), dtype=phi_x.dtype)
 
-    states, gates = empty(cell.states, T + 1), tuple(empty(width) for width in cell.kept)
+    states, gates = empty(cell.states, T + 1), tuple(empty(width) for width in cell.gate_widths)
     h = h_of(p, states)
     states[0] = 0 if state is None else state
     for t in range(T):

@@ -10,9 +10,9 @@ from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.models.batch import validate
 from tinyvrnn.models.equations import encode_forward, prior_forward
 
-NAMED = 5  # sequences in a sentence
-MOST_STEPS = 2**20  # of all sequences together, whose arrays are held at once
-EQUATIONS = {  # of each group of weights, in the order in which a gradient comes to them
+NAMED = 5  # sequences that a sentence names
+MOST_STEPS = 2**20  # of all sequences together: larger batches are not computed again
+EQUATIONS = {  # of each group of weights, in the order of the backward pass
     "decode": "Eq. 3",
     "generate": "Eq. 6",
     "predict": "Eq. 2",
@@ -27,19 +27,19 @@ EQUATIONS = {  # of each group of weights, in the order in which a gradient come
 
 
 def diagnose(model, batch, objective, index):
-    """A clause for a person. index (B,): the number in the training split of each sequence of the Batch."""
+    """What went wrong, as part of a sentence. index (B,): each sequence's number in the training split."""
     T, B, _ = batch.x.shape
     if T * B > MOST_STEPS:
         return f"somewhere in {B} sequences of {T} steps, too many to compute again at once"
     with np.errstate(all="ignore"):
         bad = _bad_leaves(model, model.theta)
         if bad:
-            return f"the weights {bad[0]} hold it already"
+            return f"the weights {bad[0]} already contain it"
         return _in_forward(model, batch, objective, index) or _in_gradient(model, batch, objective, index)
 
 
 def quantities(model, cache, x_in):
-    """Name -> arrays (T, B, ...) that a forward pass made, in the order in which a step makes them."""
+    """Name -> arrays (T, B, ...) of a forward pass, in the order in which a step computes them."""
     outputs = model._outputs(cache)
     if model.name == "vae":
         q, _ = encode_forward(model.params["encode"], x_in)

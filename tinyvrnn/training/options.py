@@ -11,12 +11,12 @@ import numpy as np
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective
 
-SMALL_SET = 1000  # training sequences; smaller sets need more steps and are learnt by heart
-PARTICLES = 8  # of the command, where the bound takes several
+SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
+PARTICLES = 8  # the command's default for bounds that take several
 
 
 class Recipe(NamedTuple):
-    """Options that suit some data. when: said of them in the help of the command."""
+    """Options for some kind of data. when: the condition, as the command's help states it."""
 
     when: str
     suits: Callable
@@ -30,25 +30,25 @@ def _is_small(data):
 SMALL = f"below {SMALL_SET:,} sequences"
 RECIPES = (
     Recipe("", lambda data: True, {"epochs": 30}),
-    # the gradients of ink are longer than 50 to the end of a run, and would all be cut
+    # the gradient norms of ink stay above 50 throughout a run, and all would be clipped
     Recipe("for ink", lambda data: data.kind == "pen", {"clip": 1000.0}),
     Recipe(SMALL, _is_small, {"epochs": 200, "batch": 16, "weight_decay": 0.3}),
-    # a real number that is now and then 0 is another number
+    # only for binary data: a real number that is sometimes 0 changes its meaning
     Recipe(f"{SMALL} if binary", lambda data: _is_small(data) and data.kind == "binary", {"dropout": 0.2}),
 )
 
 
 def recipe(data):
-    """Options that suit a set of this size, tried on `digits`, `bach` and `vowels`: where `train` starts."""
+    """The default options of `tinyvrnn train` for a data set, chosen on `digits`, `bach` and `vowels`."""
     return {name: value for one in RECIPES if one.suits(data) for name, value in one.options.items()}
 
 
 class About(NamedTuple):
-    """What a person reads of an option."""
+    """The help of an option."""
 
     help: str
     metavar: str | None = None
-    default: str | None = None  # where it is not the value itself
+    default: str | None = None  # as text, where it is not the value itself
 
 
 class Options(NamedTuple):
@@ -61,15 +61,15 @@ class Options(NamedTuple):
     warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to 1")] = 0
     clip: Annotated[float, About("greatest norm of a gradient, in nats per sequence per unit of theta")] = 50.0
     dropout: Annotated[
-        float, About("share of each step's numbers that the networks do not see in training; the bound scores all")
+        float, About("fraction of the networks' input set to 0 in training; the bound scores x itself")
     ] = 0.0
-    weight_decay: Annotated[float, About("each step takes lr times this share of every weight away, not of biases")] = (
-        0.0
-    )
+    weight_decay: Annotated[
+        float, About("each step subtracts lr times this fraction of every weight, not of biases")
+    ] = 0.0
     patience: Annotated[int, About("stop early: epochs without a better validation bound")] = 20
     seed: Annotated[int, About("of weights, noise and the order of batches")] = 0
     workers: Annotated[int | str, About("slices of a batch computed at once; auto: by cores and sizes")] = "auto"
-    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: what is raised, and what the best weights are the best of")] = (
+    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: the objective, and the criterion for the best weights")] = (
         "elbo"
     )
     particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
@@ -84,7 +84,7 @@ class Options(NamedTuple):
         bool, About("exact backpropagation of long sequences in less memory, for about a fifth more time")
     ] = False
     skip_nonfinite: Annotated[
-        int, About("leave out up to N batches whose loss or gradient is not finite", "N", "0: stop at the first")
+        int, About("skip up to N batches whose loss or gradient is not finite", "N", "0: stop at the first")
     ] = 0
 
     @property
@@ -93,11 +93,11 @@ class Options(NamedTuple):
         return self.bound if self.bound == "elbo" else f"{self.bound}-{self.particles}"
 
     def score_name(self, model):
-        """What a person calls it: ELBO, iwae-8, or log p(x)."""
+        """The name of the score in text: ELBO, iwae-8, or log p(x)."""
         return model.bound_name if self.bound == "elbo" else self.score
 
     def chunk_to_evaluate(self, sequences):
-        """Steps of `sequences` to evaluate at once (None: all): where training is sparing of memory, so is this."""
+        """Steps of `sequences` to evaluate at once (None: all): evaluation saves memory where training does."""
         return math.isqrt(sequences.max_steps - 1) + 1 if self.recompute else self.chunk
 
     def describe(self):
@@ -110,9 +110,9 @@ class Options(NamedTuple):
         )
 
     def check(self):
-        """Raises ConfigError for a value that makes no run."""
+        """Raises ConfigError for an invalid value."""
         if self.epochs is None and self.minutes is None:
-            raise ConfigError("Say how long to train: give epochs or minutes.")
+            raise ConfigError("Give epochs or minutes, to say how long to train.")
         for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite"):
             value, least = getattr(self, name), 0 if name in ("warmup", "skip_nonfinite") else 1
             if value is not None and (not isinstance(value, Integral) or value < least):

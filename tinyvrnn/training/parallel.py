@@ -1,8 +1,7 @@
-"""One batch, several workers: each takes a slice of the sequences, and their flat gradients are added.
+"""One batch, several workers: each computes the gradient of a slice of the sequences, and the gradients are added.
 
-All that crosses between workers is a count of sequences and a flat gradient, so the same seam serves threads, processes
-and machines. Sums are taken in the order of the slices: a given number of workers gives the same bits each time,
-whichever of them were there.
+Sums are taken in the order of the slices, so a given number of slices gives the same bits each time, whichever workers
+were available.
 """
 
 from contextlib import suppress
@@ -19,7 +18,7 @@ LEAST_SLICE = 32  # sequences
 
 
 class Split(NamedTuple):
-    """How a batch is shared out over the cores."""
+    """How a batch is divided among the cores."""
 
     slices: int
     blas_threads: int = 1
@@ -28,8 +27,8 @@ class Split(NamedTuple):
 def split_for(model, batch, workers):
     """The Split for a model and a number of sequences. workers: a number of slices, or "auto": as many as cores.
 
-    auto makes no slice of fewer than LEAST_SLICE sequences, as products of fewer rows are slow, and one slice for a
-    LARGE model: its products occupy several threads, and its weights would be read anew for each slice, at each step.
+    auto makes no slice of fewer than LEAST_SLICE sequences, since products of fewer rows are slow, and one slice for a
+    LARGE model: its products keep several threads busy, and each slice would read all weights again at each step.
     """
     cores = available_cores()
     if model.backend.name != "numpy":
@@ -61,7 +60,7 @@ class Workers:
 
     @property
     def pids(self):
-        """The numbers that the system has for the other processes."""
+        """The process ids of the other workers."""
         return [other.pid for other in self._others if not other.ended]
 
     def wait(self, model):
@@ -85,13 +84,13 @@ class Workers:
 
 
 def _answer_of(other):
-    """What a worker found, or None where it has ended."""
+    """The Gradient of a worker, or None if it has ended."""
     with suppress(EOFError):
         return other.answer()
 
 
 def cut(count, parts):
-    """slice objects that cut range(count) into at most `parts` consecutive stretches of nearly equal length."""
+    """Slices that cut range(count) into at most `parts` consecutive pieces of nearly equal length."""
     bounds = np.linspace(0, count, min(parts, count) + 1).round()
     return [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:])]
 
