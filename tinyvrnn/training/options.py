@@ -64,22 +64,14 @@ class Options(NamedTuple):
     dropout: Annotated[
         float, About("share of each step's numbers that the networks do not see in training; the bound scores all")
     ] = 0.0
-    weight_decay: Annotated[float, About("each step takes lr times this share of every weight away, not of biases")] = (
-        0.0
-    )
+    weight_decay: Annotated[float, About("each step takes lr times this share of every weight, not bias, away")] = 0.0
     patience: Annotated[int, About("stop early: epochs without a better validation bound")] = 20
     seed: Annotated[int, About("of weights, noise and the order of batches")] = 0
     workers: Annotated[int | str, About("slices of a batch computed at once; auto: by cores and sizes")] = "auto"
-    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: what is raised, and what the best weights are the best of")] = (
-        "elbo"
-    )
+    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: what is raised, and picks the best weights")] = "elbo"
     particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
     chunk: Annotated[
-        int | None,
-        About(
-            "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on",
-            "N",
-        ),
+        int | None, About("truncated backpropagation: an optimiser's step after each N steps, state carried on", "N")
     ] = None
     recompute: Annotated[
         bool, About("exact backpropagation of long sequences in less memory, for about a fifth more time")
