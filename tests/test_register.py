@@ -132,6 +132,20 @@ def test_a_plugin_that_is_none_is_one_sentence(name, says, tmp_path, capsys):
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("import math\nmath.log(0)", "stopped in line 2 with ValueError"),
+        ("def f(:", "stopped in line 1 with SyntaxError"),
+    ],
+)
+def test_an_error_of_a_plugin_is_one_sentence_with_its_line(code, says, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(code)
+    assert cli.main(["gradcheck", "--plugin", str(tmp_path / "mine.py")]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
 # ---- in a notebook -------------------------------------------------------------------------------
 
 

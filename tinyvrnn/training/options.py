@@ -74,11 +74,7 @@ class Options(NamedTuple):
     )
     particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
     chunk: Annotated[
-        int | None,
-        About(
-            "truncated backpropagation: a step of the optimiser after each N steps of the sequences, state carried on",
-            "N",
-        ),
+        int | None, About("truncated backpropagation: an optimiser's step after each N steps, state carried on", "N")
     ] = None
     recompute: Annotated[
         bool, About("exact backpropagation of long sequences in less memory, for about a fifth more time")
