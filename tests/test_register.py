@@ -99,7 +99,7 @@ def test_the_command_resumes_with_a_plugin_and_asks_for_it_without(run, plugin, 
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and 'Unknown likelihood "laplace"' in err and "or give --plugin" in err
     assert cli.main([*given, "--plugin", plugin]) == 0
-    assert "it goes on" in capsys.readouterr().out
+    assert "it is resumed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["evaluate"], ["sample", "--out", "s.png"]], ids=" ".join)

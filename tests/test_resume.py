@@ -138,7 +138,7 @@ def test_a_stopped_run_that_forgets_a_count_is_another_run(tmp_path):
 def test_ctrl_c_after_the_last_batch_is_no_interruption(tmp_path):
     """Of 12 batches; after the end of an epoch, before it is saved."""
     assert len(train(small_model(), small_data("gaussian"), tmp_path / "last", stop=11)) == 4
-    with pytest.raises(KeyboardInterrupt, match="^after step 9; what was saved before is in .*, and --resume "):
+    with pytest.raises(KeyboardInterrupt, match="^after step 9; the last save in .* is intact, and --resume "):
         train(small_model(), small_data("gaussian"), tmp_path / "before", stop=8)
     with pytest.raises(KeyboardInterrupt, match="^after step 9$"):
         train(small_model(), small_data("gaussian"), stop=8)
@@ -488,7 +488,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130 and err.startswith("Stopping after this batch") and err.count("\n") == 2
-    assert err.endswith(f"--workers 1 --out {tmp_path}/run --resume.\n") and "go on with: tinyvrnn train digits8" in err
+    assert (
+        err.endswith(f"--workers 1 --out {tmp_path}/run --resume.\n") and "resume with: tinyvrnn train digits8" in err
+    )
     assert finish(start(tmp_path / "run", "--resume")) == 0
     assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
 

@@ -384,7 +384,7 @@ def test_an_evaluation_divides_by_real_steps(digits8):
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
     model = small(digits8)
     model.theta[:] = np.nan
-    says = r"not finite at step 0 \(epoch 1\): the weights phi_x.W1 already contain it; try a smaller rate"
+    says = r"not finite at step 0 \(epoch 1\): the weights phi_x.W1 already contain it; try a smaller learning rate"
     with pytest.raises(tv.DivergedError, match=says):
         tv.train(model, digits8, epochs=1, progress=False)
 

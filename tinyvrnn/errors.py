@@ -44,5 +44,5 @@ def is_word(name):
 
 
 def how_to_register(kind):
-    """What a user does about the name of a cell or a likelihood that is none of the package's."""
+    """What to do about the name of a cell or likelihood that is not the package's own: the end of a message."""
     return f"register it with tv.register_{kind}(...) first, or give --plugin"

@@ -56,22 +56,23 @@ def train(a):
     folder, live = Path(a.out or f"runs/{data.name}"), sys.stderr.isatty()
 
     def on_epoch(record, is_best):
-        if not live:  # a log has no use for a bar that redraws itself
+        if not live:  # a log file cannot show a progress bar
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
     with Run(folder, a.overwrite, a.resume) as run:
         print(f"{model}\n{data}\n{options.describe()}", flush=True)
         if a.resume:
-            print(f"{folder} holds {'a run: it goes on' if run.can_go_on else 'no run yet: it begins'}", flush=True)
+            what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
+            print(f"{folder} holds {what}", flush=True)
         try:
             records = train_model(model, data, live, on_epoch, run, **options._asdict())
         except KeyboardInterrupt:
             if run.has_kept:
-                raise KeyboardInterrupt(f"saved in {folder}; go on with: {_command_to_go_on(a)}") from None
+                raise KeyboardInterrupt(f"saved in {folder}; resume with: {_command_to_go_on(a)}") from None
             raise
         if not records:
-            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to go on.")
+            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
         report.print_training(model, data, records, options)
         report.draw_pictures(run, model, data, records)
         print(f"wrote {folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
@@ -139,7 +140,7 @@ def data_sets(a):
     sets = data_room.embedded()
     if a.name is not None and a.name not in NAMES:
         raise DataError(unknown_name("data set", a.name, NAMES))
-    if a.name not in sets and a.name is not None:  # reading it may take long, so it is done for who asks by name
+    if a.name not in sets and a.name is not None:  # reading it can take long, so only on request
         print(load_data(a.name))
         return
     for name in sets if a.name is None else [a.name]:
@@ -165,7 +166,7 @@ def course_grade(a):
 
 
 def _load_for(source, name, scale=None):
-    """The data as the likelihood needs it (standardised or not), and the likelihood; name None: what suits the data."""
+    """The data, prepared for the likelihood, and the likelihood; name None: chosen by the data."""
     raw = load_data(source, standardise=False)
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
@@ -174,12 +175,12 @@ def _load_for(source, name, scale=None):
     if likelihood.standardise:
         return raw.standardised(bool(likelihood.standardise), report.kind_of(likelihood), scale), likelihood
     if scale is not None:
-        raise ConfigError(f'--scale is for what is standardised, but "{name}" takes data as they are: leave it out.')
+        raise ConfigError(f'--scale is for standardised data, but "{name}" takes data as they are: leave it out.')
     return raw, likelihood
 
 
 def _training_options(a, data):
-    """Options: the recipe that suits the data, less what was given."""
+    """Options: the recipe for the data, overridden by the options that were given."""
     given = {name: getattr(a, name) for name in Options._fields}
     given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
     options = Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})
@@ -232,7 +233,7 @@ def _evaluation(a, model, sequences):
 
 
 def _to_score(source, data, split, model):
-    """The name, the split and the sequences to evaluate, on the model's scale; without data all of a user's file."""
+    """The name, split and sequences to evaluate, on the model's scale; without data, all of a user's file."""
     if data is None:
         path, sequences = Path(source), read_like(source, model.medium)
         return path.name if path.is_dir() else path.stem, "all", _on_scale(sequences, model, source)
@@ -241,7 +242,7 @@ def _to_score(source, data, split, model):
 
 
 def _on_scale(sequences, model, source):
-    """Raw sequences as the model sees them: standardised by the mean and deviation of its own training data."""
+    """Raw sequences on the model's scale: standardised by the mean and standard deviation of its training data."""
     if sequences.x_dim != model.x_dim:
         raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
     return data_room.standardised(sequences, model.mean, model.std, source)

@@ -32,7 +32,7 @@ class ModelOption(NamedTuple):
 MODEL_OPTIONS = {
     "likelihood": ModelOption("likelihood", " | ".join(LIKELIHOODS), str, None, "bernoulli, gaussian or pen, by data"),
     "cell": ModelOption("cell", f"{' | '.join(CELLS)}: f of Eq. 1 and 7", str),
-    "posterior": ModelOption("posterior", f"{' | '.join(POSTERIORS)}: what q of z_t sees, x up to t, or all of x", str),
+    "posterior": ModelOption("posterior", f"{' | '.join(POSTERIORS)}: q of z_t is given x up to t, or all of x", str),
     "components": ModelOption("components", "of a mixture, gmm or pen"),
     "hidden": ModelOption("h_dim", "width of the state h; of all layers of a vae", default=100),
     "latent": ModelOption("z_dim", "width of z; an rnn has none", default=16),
@@ -42,7 +42,7 @@ MODEL_OPTIONS = {
 
 
 def parser():
-    """The argparse parser of the whole command; the namespace that it makes has the function to call as `run`."""
+    """The argparse parser of the whole command; the namespace holds the function to call as `run`."""
     whole = _Parser(prog="tinyvrnn", description="The Variational Recurrent Neural Network, from scratch in NumPy.")
     whole.add_argument("--version", action="version", version=f"tinyvrnn {__version__}")
     room = whole.add_subparsers(required=True, metavar="COMMAND")
@@ -76,12 +76,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _command(room, name, function, text, backends=()):
-    """The parser of one command; with backends, of one that makes a model, for which a plugin can be given too."""
+    """The parser of one command; with backends, of a command that makes a model, which also takes a plugin."""
     p = room.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     p.set_defaults(run=function)
     if backends:
         p.add_argument("--backend", type=_one_of("backend", backends), default="numpy", help=" | ".join(backends))
-        about = "a .py file that registers likelihoods or cells of your own: it is run first"
+        about = "a .py file that registers likelihoods or cells of your own; it runs first"
         p.add_argument("--plugin", metavar="FILE.py", help=about)
     return p
 
@@ -108,9 +108,9 @@ def _train_options(p):
 def _run_options(p):
     p.add_argument("--out", help="run folder (default runs/DATA)")
     taken = p.add_mutually_exclusive_group()
-    taken.add_argument("--overwrite", action="store_true", help="replace the run that --out holds")
-    about = "go on with the run that --out holds, bit for bit; all else as at its start"
-    taken.add_argument("--resume", action="store_true", help=f"{about} (but {', '.join(MAY_CHANGE)})")
+    taken.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    about = "continue the run in --out, bit for bit; all other options as at its start"
+    taken.add_argument("--resume", action="store_true", help=f"{about} (except {', '.join(MAY_CHANGE)})")
 
 
 def _add_model_option(p, name):
@@ -138,7 +138,7 @@ def _evaluate_options(p):
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
     p.add_argument("--json", action="store_true", help="print one JSON object")
-    about = "compute N steps at once, the state carried on: the same ELBO in less memory, for very long sequences"
+    about = "compute N steps at once and carry the state on: the same ELBO in less memory, for very long sequences"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
     p.add_argument("--bound", type=_one_of("bound", bounds), default="elbo", help=" | ".join(bounds))
     about = f"draws of z in iwae and fivo (default {commands.PARTICLES_TO_EVALUATE})"

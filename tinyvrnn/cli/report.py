@@ -13,7 +13,7 @@ UNITS = "nats per sequence"
 
 
 def baselines_of(model, trained_on, sequences):
-    """The baselines of `sequences`, fitted on what the model was trained on; {} where that can't be read any more.
+    """The baselines of `sequences`, fitted on the model's training data; {} if that cannot be read any more.
 
     trained_on: raw Data, or the name or path of it.
     """
@@ -27,13 +27,13 @@ def baselines_of(model, trained_on, sequences):
 
 
 def _baselines(likelihood, fitted_on, sequences):
-    """{} where nothing compares with the likelihood."""
+    """{} if the likelihood has no baselines."""
     kind = likelihood.baselines
     return {} if kind is None else data.baselines(fitted_on, sequences, kind)
 
 
 def kind_of(likelihood):
-    """The kind of data that a likelihood makes of an array: "pen", or None where the values say it."""
+    """The kind of data that a likelihood needs: "pen", or None if the values decide."""
     return "pen" if likelihood.baselines == "pen" else None
 
 

@@ -26,7 +26,7 @@ HEAD = ("head_shapes", "head_forward", "head_backward")
 class Likelihood(NamedTuple):
     """One output distribution. `outputs` is what the head returns: (mu_x, sigma_x) of "gaussian", (a,) of "bernoulli".
 
-    Five fields are needed; `tinyvrnn.register_likelihood` makes it known. Every function works on the last axis alone.
+    The first five fields are required; see `tinyvrnn.register_likelihood`. Every function works on the last axis alone.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Likelihood(NamedTuple):
     noise: object = (
         "uniform"  # what `sample` takes: "uniform" in [0, 1), "normal", or (generator, shape of x, dtype) -> v
     )
-    misfits: object = None  # (x (..., X) on the host) -> (..., X), True for values that it cannot score; None: no value
-    needs: str = ""  # what it needs in place of those: the end of a message
-    standardise: object = True  # how data are prepared for it: the argument of `load_data`
-    baselines: str | None = "real"  # the kind of `tinyvrnn.data.baselines` that compares with it; None: none does
-    binary: bool = False  # whether a sequence is drawn as a picture of 0s and 1s, else as lines over time
+    misfits: object = None  # (x (..., X) on the host) -> (..., X), True for values that it cannot score; None: none
+    needs: str = ""  # the values it needs instead: the end of a message
+    standardise: object = True  # how to prepare data for it: the argument of `load_data`
+    baselines: str | None = "real"  # the kind of `tinyvrnn.data.baselines` to compare with; None: no baselines
+    binary: bool = False  # whether to plot a sequence as an image of 0s and 1s, else as lines over time
     x_dim: int | None = None  # the only width of x that it takes; None: any
-    example: object = lambda x: x  # makes data of it from numbers in [0, 1], for the gradient checks
+    example: object = lambda x: x  # turns numbers in [0, 1] into valid data, for the gradient checks
     components: int | None = None  # K of a mixture
 
 
 def get_likelihood(name, components=COMPONENTS):
-    """The Likelihood called `name`, a mixture with `components` components. Raises ConfigError for what is neither."""
+    """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
     if name not in LIKELIHOODS:
         raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
@@ -65,7 +65,7 @@ def get_likelihood(name, components=COMPONENTS):
 
 
 def completed(likelihood):
-    """A Likelihood whose words for head and noise have become functions, and whose misfits are a function."""
+    """The Likelihood with functions in place of the names of its head and noise, and of missing misfits."""
     if likelihood.head_forward is None:
         if likelihood.head not in BUILT_IN:
             raise ConfigError(unknown_name("head", likelihood.head, BUILT_IN))

@@ -22,7 +22,7 @@ from tinyvrnn.training.parallel import Workers, split_for
 from tinyvrnn.training.state import State
 
 BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-SAVE_EVERY = 60.0  # seconds of an epoch: what a run that is killed loses at most
+SAVE_EVERY = 60.0  # seconds: the most that a killed run loses
 
 
 def train(model, data, progress=True, on_epoch=None, run=None, **options):
@@ -41,7 +41,7 @@ def train(model, data, progress=True, on_epoch=None, run=None, **options):
     decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
     state = State(model, Adam(model.theta, decay=decay))
     split = split_for(model, options.batch, options.workers)
-    quiet = np.errstate(over="ignore", invalid="ignore")  # the loop looks at what comes of it, and says what is wrong
+    quiet = np.errstate(over="ignore", invalid="ignore")  # the loop checks the loss and reports what is wrong
     with run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
         if run:
             run.start(model, data, options, state)
@@ -53,7 +53,7 @@ def train(model, data, progress=True, on_epoch=None, run=None, **options):
 
 
 class _Clock:
-    """Turns the steps and the seconds of a run into the share that is over, the rate and the KL weight of a step."""
+    """Progress of a run by steps and seconds, and the learning rate and KL weight that follow from it."""
 
     def __init__(self, options, data, state):
         self.options, self.state = options, state
@@ -66,7 +66,7 @@ class _Clock:
         return time.perf_counter() - self.start
 
     def progress(self):
-        """The share of the run that is over, by steps or by minutes, whichever is further."""
+        """The fraction of the run that is done, by steps or by minutes, whichever is larger."""
         by_step = self.state.step / self.total if self.total else 0.0
         by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
         return min(1.0, max(by_step, by_time))
@@ -84,7 +84,7 @@ class _Clock:
 
 
 class _Training:
-    """What a run works with, and its three rhythms: epochs, batches, and the gradients of a batch."""
+    """The state of a training run, and its three loops: epochs, batches, and the gradients of a batch."""
 
     def __init__(self, model, data, options, state, workers, run, interrupt, bar):
         self.model, self.data, self.options, self.state, self.workers = model, data, options, state, workers
@@ -92,7 +92,7 @@ class _Training:
         self.clock, self.kept = _Clock(options, data, state), time.perf_counter()
 
     def run_epochs(self, on_epoch):
-        """Epoch after epoch, until steps, minutes or patience are over. Each ends with what the run keeps of it."""
+        """Run epochs until steps, minutes or patience run out. Each epoch ends with a save."""
         options, state = self.options, self.state
         while not self.clock.over() and state.stale < options.patience:
             record = self._epoch()
@@ -107,7 +107,7 @@ class _Training:
                 self._stop_if_asked()
 
     def _epoch(self):
-        """One pass over the training split, or what is left of it. Returns its record."""
+        """One pass over the training split, or the rest of it after a resume. Returns its record."""
         options, state, model = self.options, self.state, self.model
         order = {"seed": options.seed, "epoch": state.epoch, "first": state.batch}
         for x, lengths, index in batches(self.data.train, options.batch, dtype=model.dtype, **order):
@@ -144,7 +144,7 @@ class _Training:
         return lr, beta, norm
 
     def _leave_out(self, batch, objective, index):
-        """Counts a batch that is left out; one more raises DivergedError, which names what is wrong."""
+        """Count a skipped batch, or raise DivergedError, which names the cause, if no more may be skipped."""
         options, state = self.options, self.state
         state.skipped += 1
         weights_are_well = bool(self.model.backend.xp.isfinite(self.model.theta).all())
@@ -153,25 +153,27 @@ class _Training:
         found = diagnose(self.model, batch, objective, index)
         raise DivergedError(
             f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
-            f"try a smaller rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
-            f"leave out such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more{self._saved()}."
+            f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
+            f"skip such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more{self._saved()}."
         )
 
     def _check_epoch(self, bound):
-        """Raises DivergedError for an epoch that makes no record, before such weights are saved."""
+        """Raises DivergedError for an epoch without a finite bound, before its weights are saved."""
         if self.state.seen and math.isfinite(bound):
             return
-        what = f"The validation bound became {bound} after" if self.state.seen else "Every batch was left out of"
+        what = f"The validation bound became {bound} after" if self.state.seen else "Every batch was skipped in"
         rate = self.options.lr
-        raise DivergedError(f"{what} epoch {self.state.epoch}: try a smaller rate than {rate:g}{self._saved()}.")
+        raise DivergedError(
+            f"{what} epoch {self.state.epoch}: try a smaller learning rate than {rate:g}{self._saved()}."
+        )
 
     def _saved(self):
         if not (self.run and self.run.has_kept):
             return ""
-        return f"; what was saved before is in {self.run.folder}, and --resume (resume=True) goes on from it"
+        return f"; the last save in {self.run.folder} is intact, and --resume (resume=True) continues from it"
 
     def _record(self, lr, beta, norm):
-        """What is known of an epoch, plain values: one line of metrics.jsonl."""
+        """The record of an epoch, plain values: one line of metrics.jsonl."""
         options, state, model, data = self.options, self.state, self.model, self.data
         state.epoch += 1
         valid, score = evaluate_elbo(model, data.valid, chunk=options.chunk_to_evaluate(data.valid)), {}
@@ -197,7 +199,7 @@ class _Training:
         }
 
     def _keep(self):
-        """Saves where the run stands."""
+        """Save the run's state."""
         self.state.seconds, self.kept = self.clock.seconds, time.perf_counter()
         if self.run:
             self.run.keep(self.state)
@@ -208,7 +210,7 @@ class _Training:
 
 
 def with_noise(model, batch, options, step):
-    """The Batch with all that is random in a step, made where the model is, so that none of it crosses to a device."""
+    """The Batch with the noise of a step, generated on the model's backend, so that none of it is transferred."""
     (T, B, _), shape, uniforms, input_mask = batch.x.shape, (*batch.x.shape[:2], model.z_dim), None, None
     if options.bound != "elbo":
         shape = (T, B, options.particles, model.z_dim)

@@ -108,7 +108,7 @@ class Options(NamedTuple):
     def check(self):
         """Raises ConfigError for an invalid value."""
         if self.epochs is None and self.minutes is None:
-            raise ConfigError("Give epochs or minutes, to say how long to train.")
+            raise ConfigError("Set how long to train: give epochs or minutes.")
         for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite"):
             value, least = getattr(self, name), 0 if name in ("warmup", "skip_nonfinite") else 1
             if value is not None and (not isinstance(value, Integral) or value < least):
