@@ -1,6 +1,10 @@
-"""tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy."""
+"""tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy.
+
+docs/api.md lists the stable names. Every other name of every module is internal and can change in any release.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from tinyvrnn import bounds, data, distributions, gradcheck, models, nn
 from tinyvrnn.arrays import backend, noise, params
@@ -15,13 +19,20 @@ from tinyvrnn.errors import (
     GradientError,
     TinyvrnnError,
 )
+from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import BoundTerms
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
 from tinyvrnn.runs.checkpoint import load, save
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training.loop import train
+from tinyvrnn.training.options import Options
 from tinyvrnn.version import __version__
+
+if TYPE_CHECKING:
+    from tinyvrnn import course
+    from tinyvrnn.runs import plots
 
 __all__ = [
     "RNN",
@@ -30,12 +41,15 @@ __all__ = [
     "VRNNI",
     "__version__",
     "BackendError",
+    "BoundTerms",
     "CheckpointError",
     "ConfigError",
     "Data",
     "DataError",
     "DivergedError",
     "GradientError",
+    "Model",
+    "Options",
     "Run",
     "Sequences",
     "TinyvrnnError",
@@ -59,7 +73,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """tv.course and tv.plots, imported when first used: most programs need neither them nor matplotlib."""
     if name in (rooms := {"course": "tinyvrnn.course", "plots": "tinyvrnn.runs.plots"}):
         return importlib.import_module(rooms[name])

@@ -86,16 +86,16 @@ class Sequences:
         DataError
             The list is empty, or the arrays do not fit together.
         """
-        arrays = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
-        if not arrays:
+        real: list[Array] = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
+        if not real:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
-        for i, a in enumerate(arrays):
-            if a.ndim != 2 or a.shape[1] != arrays[0].shape[-1]:
+        for i, a in enumerate(real):
+            if a.ndim != 2 or a.shape[1] != real[0].shape[-1]:
                 raise DataError(
-                    f"{where}: sequence {i} has shape {a.shape} and sequence 0 {arrays[0].shape}, "
+                    f"{where}: sequence {i} has shape {a.shape} and sequence 0 {real[0].shape}, "
                     "but each must be (T, X), X the same for all"
                 )
-        return cls(np.concatenate(arrays), [len(a) for a in arrays], where)
+        return cls(np.concatenate(real), [len(a) for a in real], where)
 
     @property
     def x_dim(self) -> int:

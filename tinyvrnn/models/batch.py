@@ -26,13 +26,13 @@ class Batch(NamedTuple):
     first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
     """
 
-    x: object
-    lengths: object = None
-    eps: object = None
-    uniforms: object = None
-    input_mask: object = None
-    state: object = None
-    mask: object = None
+    x: Any
+    lengths: Any = None
+    eps: Any = None
+    uniforms: Any = None
+    input_mask: Any = None
+    state: Any = None
+    mask: Any = None
 
     @property
     def x_in(self):

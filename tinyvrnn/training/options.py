@@ -25,24 +25,60 @@ def recipe(data):
 
 
 class Options(NamedTuple):
-    """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
+    """How to train: every field is a keyword of `train` and an option of `tinyvrnn train`.
 
-    epochs: int | None = None  # passes over the training split; None with minutes: as many as fit
-    minutes: float | None = None  # wall-clock limit
-    batch: int = 64  # sequences in a batch
-    lr: float = 2e-3  # Adam's rate at the start; it falls to 0 along half a cosine
-    warmup: int = 0  # epochs over which the weight of the KL rises from 0 to 1
-    clip: float = 50.0  # greatest norm of a gradient, in nats per sequence per unit of theta
-    dropout: float = 0.0  # share of each step's numbers that the networks do not see, and the bound still scores
-    weight_decay: float = 0.0  # each step takes lr * weight_decay of every weight away, not of biases
-    patience: int = 20  # epochs without a better validation ELBO before training stops
-    seed: int = 0  # of the order of batches and of the noise
-    workers: int | str = "auto"  # slices of a batch computed at the same time
-    bound: str = "elbo"  # what is raised, and what the best weights are the best of: elbo, iwae or fivo
-    particles: int = 1  # draws of z in iwae and fivo
-    chunk: int | None = None  # steps between two optimiser's steps; the state is carried on, its gradient is not
-    recompute: bool = False  # the exact gradient in memory that grows as the root of the length
-    skip_nonfinite: int = 0  # batches of the run that may be left out as their loss or gradient is not finite
+    Parameters
+    ----------
+    epochs : int, optional
+        Passes over the training split. None with minutes: as many as fit.
+    minutes : float, optional
+        Wall-clock limit.
+    batch : int
+        Sequences in a batch.
+    lr : float
+        Adam's learning rate at the start; it falls to 0 along half a cosine.
+    warmup : int
+        Epochs over which the weight of the KL rises from 0 to 1.
+    clip : float
+        Greatest norm of a gradient, in nats per sequence per unit of theta.
+    dropout : float
+        Share of each step's numbers that the networks do not see; the bound still scores them.
+    weight_decay : float
+        Each step subtracts lr * weight_decay times every weight, but not from biases.
+    patience : int
+        Epochs without a better validation bound before training stops.
+    seed : int
+        Of the order of batches and of the noise.
+    workers : int or "auto"
+        Slices of a batch computed at the same time.
+    bound : "elbo", "iwae" or "fivo"
+        The objective, by which the best weights are chosen too.
+    particles : int
+        Draws of z in iwae and fivo.
+    chunk : int, optional
+        Steps of a sequence between two steps of the optimiser; the state is carried over, its gradient is not.
+    recompute : bool
+        Compute the same gradient in memory that grows as the square root of the length.
+    skip_nonfinite : int
+        Batches of the run that can be skipped because their loss or gradient is not finite.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    batch: int = 64
+    lr: float = 2e-3
+    warmup: int = 0
+    clip: float = 50.0
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    patience: int = 20
+    seed: int = 0
+    workers: int | str = "auto"
+    bound: str = "elbo"
+    particles: int = 1
+    chunk: int | None = None
+    recompute: bool = False
+    skip_nonfinite: int = 0
 
     @property
     def score(self):
