@@ -41,7 +41,8 @@ class Backend(NamedTuple):
 
     Attributes
     ----------
-    name : "numpy", "cupy" or "strict"
+    name : str
+        "numpy", "cupy" or "strict".
     xp : module
         Its functions work on the backend's arrays.
     asarray : callable
@@ -53,7 +54,7 @@ class Backend(NamedTuple):
     name: str
     xp: Any
     asarray: Callable[..., Array]
-    to_host: Callable[[Array], Array]
+    to_host: Callable[[Any], Array]
 
 
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)

@@ -178,10 +178,12 @@ def check_model(
     ----------
     model : Model
         With dtype "float64".
-    x, lengths, beta : array (T, B, X), integers (B,), float
+    x, lengths : array (T, B, X), integers (B,)
         As in `VRNN.loss_and_grads`.
     eps : array (T, B, Z)
         Required, since otherwise each call would draw its own.
+    beta : float
+        Weight of the KL.
     tol : float
         Largest relative error allowed, see `rel_error`.
     h : float
