@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all coverage faults mutation fuzz notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -40,6 +40,10 @@ lint: .venv/installed-test  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: .venv/installed-test  ## check the type hints of the public names with mypy
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest tests/test_types.py
+
 format: .venv/installed-test  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -58,7 +62,7 @@ pictures: demo  ## remake the pictures of the README from a fresh demo
 	cp runs/digits/samples.png runs/digits/curves.png runs/digits/reconstructions.png docs/images/
 
 clean:  ## remove .venv, runs and caches
-	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,6 +1,10 @@
-"""tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy."""
+"""tinyvrnn: the Variational Recurrent Neural Network, every forward and backward pass by hand, on NumPy or CuPy.
+
+docs/api.md lists the stable names. Every other name of every module is internal and can change in any release.
+"""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from tinyvrnn import bounds, data, distributions, gradcheck, models, nn
 from tinyvrnn.arrays import backend, noise, params
@@ -17,6 +21,8 @@ from tinyvrnn.errors import (
     TinyvrnnError,
 )
 from tinyvrnn.gradcheck.register import register_cell, register_likelihood
+from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import BoundTerms
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
@@ -24,7 +30,12 @@ from tinyvrnn.nn.cells import Cell
 from tinyvrnn.runs.checkpoint import load, save
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training.loop import train
+from tinyvrnn.training.options import Options
 from tinyvrnn.version import __version__
+
+if TYPE_CHECKING:
+    from tinyvrnn import course
+    from tinyvrnn.runs import plots
 
 __all__ = [
     "RNN",
@@ -34,6 +45,7 @@ __all__ = [
     "__version__",
     "BackendError",
     "Cell",
+    "BoundTerms",
     "CheckpointError",
     "ConfigError",
     "Data",
@@ -41,6 +53,8 @@ __all__ = [
     "DivergedError",
     "GradientError",
     "Likelihood",
+    "Model",
+    "Options",
     "Run",
     "Sequences",
     "TinyvrnnError",
@@ -66,7 +80,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """tv.course and tv.plots, imported when first used: most programs need neither them nor matplotlib."""
     if name in (rooms := {"course": "tinyvrnn.course", "plots": "tinyvrnn.runs.plots"}):
         return importlib.import_module(rooms[name])

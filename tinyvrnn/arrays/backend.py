@@ -5,10 +5,12 @@ A function takes the functions to use from its arguments: `xp = namespace(a)`. O
 
 import importlib
 import os
+from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
@@ -16,6 +18,7 @@ from tinyvrnn.errors import BackendError
 
 # includes names from strict.py and cpu.py that users reach as `tv.backend`
 __all__ = [
+    "Array",
     "Backend",
     "available_cores",
     "backend_of",
@@ -28,19 +31,30 @@ __all__ = [
 __all__ += ["one_blas_thread", "to_host", "transfers"]
 
 
+# The type of an array in a signature. A CuPy or strict array of the same shape and dtype is accepted as well: CuPy has
+# no type hints, so a type checker knows NumPy's arrays only.
+Array = NDArray[Any]
+
+
 class Backend(NamedTuple):
     """A name, a namespace of array functions, and the transfers in both directions.
 
-    name: "numpy", "cupy" or "strict".
-    xp: the module whose functions work on its arrays.
-    asarray: (host or device array, dtype=None) -> device array.
-    to_host: device array -> numpy.ndarray.
+    Attributes
+    ----------
+    name : str
+        "numpy", "cupy" or "strict".
+    xp : module
+        Its functions work on the backend's arrays.
+    asarray : callable
+        (host or device array, dtype=None) -> device array.
+    to_host : callable
+        Device array -> numpy.ndarray.
     """
 
     name: str
-    xp: object
-    asarray: object
-    to_host: object
+    xp: Any
+    asarray: Callable[..., Array]
+    to_host: Callable[[Any], Array]
 
 
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
@@ -70,10 +84,23 @@ def _require_device(cupy):
         raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
 
 
-def get_backend(name=None):
-    """The Backend called `name`: "numpy", "cupy" or "strict". Raises BackendError if it is unknown or unusable.
+def get_backend(name: str | None = None) -> Backend:
+    """The Backend of a name.
 
-    None: the one named by the environment variable TINYVRNN_BACKEND, or "numpy".
+    Parameters
+    ----------
+    name : "numpy", "cupy" or "strict", optional
+        None: the one named by the environment variable TINYVRNN_BACKEND, or "numpy".
+
+    Returns
+    -------
+    Backend
+        The same object in each call.
+
+    Raises
+    ------
+    BackendError
+        The name is unknown, CuPy is not installed, or there is no GPU.
     """
     if name is None:
         name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
@@ -105,6 +132,22 @@ def numbers_of(chosen, backend):
     return backend.asarray(np.flatnonzero(chosen))
 
 
-def to_host(array):
-    """The array as numpy.ndarray; copied only from a device."""
+def to_host(array: Array) -> Array:
+    """The array as numpy.ndarray; copied only from a device.
+
+    Parameters
+    ----------
+    array : array
+        Of any backend, shape and dtype.
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape and dtype.
+
+    Raises
+    ------
+    BackendError
+        It is not an array.
+    """
     return backend_of(array).to_host(array)

@@ -24,7 +24,7 @@ import numpy as np
 from tinyvrnn.arrays.backend import backend_of
 from tinyvrnn.arrays.strict import StrictArray, counted_as_one_launch
 
-KERNELS = {}  # name -> Kernel
+KERNELS: dict[str, "Kernel"] = {}
 
 # functions that operations may call in addition to CUDA's; both propagate NaN, as NumPy does
 PREAMBLE = """

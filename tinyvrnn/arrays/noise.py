@@ -14,8 +14,9 @@ from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.backend import Array, Backend, get_backend
 from tinyvrnn.arrays.strict import counted_as_one_launch
 from tinyvrnn.errors import ConfigError
 
@@ -47,15 +48,53 @@ def generator(seed, stream, step=0):
     return np.random.Generator(philox(key_of(seed, stream), step))
 
 
-def standard_normal(shape, dtype, seed, stream, step=0, backend=None, first=0):
-    """eps ~ N(0, I) on `backend` (None: NumPy), two numbers from each word (Box and Muller, 1958):
+def standard_normal(
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    seed: int,
+    stream: str,
+    step: int = 0,
+    backend: Backend | None = None,
+    first: int = 0,
+) -> Array:
+    """eps ~ N(0, I), identified by (seed, stream, step); two numbers from each word of Philox.
 
         word = word_1 + 2**32 word_2,   u_1 = (word_1 + 1/2) / 2**32,   u_2 = word_2 / 2**32
         eps_2k = sqrt(-2 log u_1) cos(2 pi u_2),   eps_2k+1 = sqrt(-2 log u_1) sin(2 pi u_2)
 
-    seed, stream, step: as in `generator`. first: skip this many numbers. In a time-major shape (T, B, Z) the noise of
-    the first steps does not depend on T. The numbers are the same on all backends up to rounding, and float32 agrees
-    with float64 to 3e-4, since u_1 near 1 has few digits. Raises as `generator`.
+    In a time-major shape (T, B, Z) the noise of the first steps does not depend on T. The numbers are the same on all
+    backends up to rounding, and float32 agrees with float64 to 3e-4, since u_1 near 1 has few digits.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the result.
+    dtype : "float32" or "float64"
+        Of the result.
+    seed : int
+        0 to 2**64 - 1, the run's seed.
+    stream : str
+        Purpose of the numbers ("train", "evaluate", ...); two streams are independent.
+    step : int
+        Block of the stream, at least 0.
+    backend : Backend, optional
+        Where to generate them; None: NumPy.
+    first : int
+        Skip this many numbers.
+
+    Returns
+    -------
+    array of `shape`
+        The same for the same arguments.
+
+    Raises
+    ------
+    ConfigError
+        The seed is invalid.
+
+    References
+    ----------
+    Box and Muller, 1958; Philox: Salmon et al., 2011.
     """
     return NORMAL.draw(shape, dtype, key_of(seed, stream), step, first, backend)
 

@@ -128,7 +128,7 @@ class StrictArray:
 
     __slots__ = ("_host",)
     __array_ufunc__ = None  # makes numpy's operators and functions refuse it, as they refuse device arrays
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, host):
         self._host = host

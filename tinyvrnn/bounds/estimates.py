@@ -1,20 +1,58 @@
 """One estimate of the IWAE or FIVO bound for each sequence of a batch. Derivations: docs/derivations/importance.md."""
 
+from numpy.typing import ArrayLike
+
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.backend import Array, namespace
 from tinyvrnn.errors import DataError
 from tinyvrnn.models.batch import check_bound
+from tinyvrnn.models.linear_gaussian import LinearGaussian
 from tinyvrnn.models.particles import log_mean_exp
+from tinyvrnn.models.vrnn import VRNN
 
 ROWS_AT_ONCE = 2**14  # steps times sequences times particles in one pass: four times a typical training batch
 
 
-def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
-    """One estimate of the importance-weighted bound of each sequence: log (1/K) sum_k w_k, (B,), nats per sequence.
+def iwae(
+    model: VRNN | LinearGaussian,
+    x: Array,
+    lengths: ArrayLike | None = None,
+    particles: int = 64,
+    seed: int = 0,
+    stream: str = "particles",
+) -> Array:
+    """One estimate of the importance-weighted bound of each sequence.
 
-    x (T, B, X), lengths (B,) as in `model.elbo`; seed and stream address the noise. With one particle its mean is the
-    ELBO. Particles are computed a few at a time, so memory does not grow with K.
-    Source: Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
+        log (1/K) sum_k w_k,      w_k = p(x, z_k) / q(z_k | x)
+
+    With one particle its mean is the ELBO. Particles are computed a few at a time, so memory does not grow with K.
+
+    Parameters
+    ----------
+    model : VRNN, VRNNI or LinearGaussian
+        A model with latent variables along a sequence.
+    x, lengths : array (T, B, X), integers (B,)
+        As in `VRNN.loss_and_grads`.
+    particles : int
+        K, draws of z for each sequence.
+    seed, stream : int, str
+        Identify the noise.
+
+    Returns
+    -------
+    array (B,)
+        Nats per sequence.
+
+    Raises
+    ------
+    ConfigError
+        The model has no such bound, or particles or seed is invalid.
+    DataError
+        x or lengths do not fit the model.
+
+    References
+    ----------
+    Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
     """
     check_bound("iwae", particles, model)
     _require_three_axes(x)
@@ -26,13 +64,39 @@ def iwae(model, x, lengths=None, particles=64, seed=0, stream="particles"):
     return log_mean_exp(namespace(log_w[0]).concatenate(log_w, axis=1))
 
 
-def fivo(model, x, lengths=None, particles=64, seed=0, stream="particles"):
-    """One estimate of the filtering variational objective of each sequence, (B,), nats per sequence.
+def fivo(
+    model: VRNN | LinearGaussian,
+    x: Array,
+    lengths: ArrayLike | None = None,
+    particles: int = 64,
+    seed: int = 0,
+    stream: str = "particles",
+) -> Array:
+    """One estimate of the filtering variational objective of each sequence; its exp is unbiased for p(x).
 
-    Arguments as in `iwae`; exp of the result is an unbiased estimate of p(x). Systematic resampling takes place when
-    the effective number of particles falls below K / 2, and not after the end of a sequence. Sequences are computed a
-    few at a time, so memory grows with T times K only.
-    Source: Maddison et al., 2017, arXiv:1705.09279.
+    Systematic resampling takes place when the effective number of particles falls below K / 2, and not after the end
+    of a sequence. Sequences are computed a few at a time, so memory grows with T times K only.
+
+    Parameters
+    ----------
+    model, x, lengths, particles, seed, stream : VRNN, array (T, B, X), integers (B,), int, int, str
+        As in `iwae`.
+
+    Returns
+    -------
+    array (B,)
+        Nats per sequence.
+
+    Raises
+    ------
+    ConfigError
+        The model has no such bound, or particles or seed is invalid.
+    DataError
+        x or lengths do not fit the model.
+
+    References
+    ----------
+    Maddison et al., 2017, arXiv:1705.09279.
     """
     check_bound("fivo", particles, model)
     _require_three_axes(x)

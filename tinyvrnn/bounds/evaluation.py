@@ -9,21 +9,28 @@ import numpy as np
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import numbers_of, to_host
 from tinyvrnn.bounds.estimates import draw, fivo, iwae
-from tinyvrnn.data import batches, in_order_of_length
+from tinyvrnn.data import Sequences, batches, in_order_of_length
 from tinyvrnn.errors import ConfigError
+from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import check_bound
+from tinyvrnn.models.linear_gaussian import LinearGaussian
 
 
 class Evaluation(NamedTuple):
     """The ELBO over a set, in nats.
 
-    elbo_per_sequence: mean over sequences.
-    elbo_per_step: total divided by the number of real steps.
-    kl_per_sequence: mean over sequences.
-    log_likelihood_per_sequence: mean over sequences.
-    sequences: number of sequences.
-    steps: number of real steps.
-    standard_error: of elbo_per_sequence, over sequences and draws; NaN for a single sequence.
+    Attributes
+    ----------
+    elbo_per_sequence : float
+        Mean over sequences.
+    elbo_per_step : float
+        Total divided by the number of real steps.
+    kl_per_sequence, log_likelihood_per_sequence : float
+        Means over sequences.
+    sequences, steps : int
+        Number of sequences, and of real steps.
+    standard_error : float
+        Of elbo_per_sequence, over sequences and draws; NaN for a single sequence.
     """
 
     elbo_per_sequence: float
@@ -38,14 +45,20 @@ class Evaluation(NamedTuple):
 class BoundEvaluation(NamedTuple):
     """A bound over a set, in nats.
 
-    bound: name and number of particles: "elbo-1", "iwae-64", "fivo-16".
-    per_sequence: mean over sequences.
-    per_step: total divided by the number of real steps.
-    standard_error: of per_sequence over sequences, for another set from the same source; NaN for a single sequence.
-    standard_error_draws: of per_sequence over the draws of z, for the same set with another seed.
-    particles: K.
-    sequences: number of sequences.
-    steps: number of real steps.
+    Attributes
+    ----------
+    bound : str
+        Name and number of particles: "elbo-1", "iwae-64", "fivo-16".
+    per_sequence : float
+        Mean over sequences.
+    per_step : float
+        Total divided by the number of real steps.
+    standard_error : float
+        Of per_sequence over sequences, for another set from the same source; NaN for a single sequence.
+    standard_error_draws : float
+        Of per_sequence over the draws of z, for the same set with another seed.
+    particles, sequences, steps : int
+        K, the number of sequences, and of real steps.
     """
 
     bound: str
@@ -58,13 +71,40 @@ class BoundEvaluation(NamedTuple):
     steps: int
 
 
-def evaluate_elbo(model, sequences, batch_size=128, seed=0, chunk=None):
-    """The ELBO of Eq. 11 over `sequences`, with one draw of z for each. The seed and batch size determine the draws.
+def evaluate_elbo(
+    model: Model | LinearGaussian,
+    sequences: Sequences,
+    batch_size: int = 128,
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Evaluation:
+    """The ELBO of Eq. 11 over `sequences`, with one draw of z for each.
 
     The value per step is the total over all real steps, without padding; it is not the mean of the sequences' means.
-    chunk: compute so many steps of a batch at once, carrying the state from one chunk to the next. The result is the
-    same, but memory grows with `chunk` instead of the longest sequence. None: all steps at once.
-    Raises ConfigError unless chunk is a whole number of at least 1, and with a chunk for a smoothing posterior.
+
+    Parameters
+    ----------
+    model : VRNN, VRNNI, RNN, VAE or LinearGaussian
+        For an RNN the result is log p(x).
+    sequences : Sequences
+        On the scale of the training data.
+    batch_size, seed : int
+        Together they determine the draws.
+    chunk : int, optional
+        Compute so many steps of a batch at once, carrying the state from one chunk to the next. The result is the same,
+        but memory grows with `chunk` instead of the longest sequence. None: all steps at once.
+
+    Returns
+    -------
+    Evaluation
+        Nats per sequence and per step.
+
+    Raises
+    ------
+    ConfigError
+        An option is invalid, or a chunk is given for a smoothing posterior.
+    DataError
+        The sequences do not fit the model.
     """
     if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
         raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
@@ -107,12 +147,44 @@ def _chunks(model, sequences, index, address, chunk):
     return totals
 
 
-def evaluate(model, sequences, bound="iwae", particles=64, batch_size=128, seed=0, repeats=2):
-    """A bound over `sequences`; the same arguments give the same draws. Returns BoundEvaluation.
+def evaluate(
+    model: Model | LinearGaussian,
+    sequences: Sequences,
+    bound: str = "iwae",
+    particles: int = 64,
+    batch_size: int = 128,
+    seed: int = 0,
+    repeats: int = 2,
+) -> BoundEvaluation:
+    """A bound over `sequences`; the same arguments give the same draws.
 
-    bound: "elbo", "iwae" or "fivo". repeats: number of independent estimates for each sequence, at least 2; the result
-    is their mean, and their spread gives `standard_error_draws`.
-    Raises ConfigError for an unknown bound, or an invalid number of particles or repeats.
+    Parameters
+    ----------
+    model : VRNN, VRNNI or LinearGaussian; for "elbo" any model
+        The model to evaluate.
+    sequences : Sequences
+        On the scale of the training data.
+    bound : "elbo", "iwae" or "fivo"
+        See `iwae` and `fivo`.
+    particles : int
+        K, draws of z for each sequence.
+    batch_size, seed : int
+        Together they determine the draws.
+    repeats : int
+        Independent estimates for each sequence, at least 2: the result is their mean, and their spread gives
+        `standard_error_draws`.
+
+    Returns
+    -------
+    BoundEvaluation
+        Nats per sequence and per step.
+
+    Raises
+    ------
+    ConfigError
+        The model has no such bound, or an option is invalid.
+    DataError
+        The sequences do not fit the model.
     """
     check_bound(bound, particles)
     estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]

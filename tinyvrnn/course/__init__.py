@@ -23,7 +23,7 @@ and answers in tests/answers/.
 
 from tinyvrnn.course import progress, tampering
 from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
-from tinyvrnn.course.grader import grade
+from tinyvrnn.course.grader import Passed, grade
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.course.source import show
 from tinyvrnn.errors import ConfigError, unknown_name
@@ -31,11 +31,27 @@ from tinyvrnn.errors import ConfigError, unknown_name
 __all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "check", "explore", "show", "status"]
 
 
-def check(number, answer):
-    """Grade `answer` to the exercise `number`, e.g. "07.2": a function, or a value for a prediction.
+def check(number: str, answer: object) -> Passed:
+    """Grade an answer, and record the attempt in the student's progress.
 
-    Returns an object that displays as a green line with the errors. Raises NotYet, an AssertionError with a hint, for
-    an answer that is not right yet, and ConfigError for an unknown number.
+    Parameters
+    ----------
+    number : str
+        Of the exercise, such as "07.2".
+    answer : object
+        A function, or a value for a prediction.
+
+    Returns
+    -------
+    Passed
+        Displays as a green line with the errors.
+
+    Raises
+    ------
+    NotYet
+        The answer is not right yet; an AssertionError with a hint.
+    ConfigError
+        The number is unknown.
     """
     if number not in EXERCISES:
         raise ConfigError(unknown_name("exercise", number, EXERCISES))

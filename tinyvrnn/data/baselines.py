@@ -3,19 +3,44 @@
 All are fitted to the training split in closed form, each dimension separately.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tinyvrnn.data.load import Data
 
 _STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
 SIGMA_MIN = 1e-4  # the models' floor too: a constant dimension would have infinite density
 
 
-def baselines(data, split="test", kind=None):
-    """name -> log-likelihood of a split, in nats per sequence (mean over its sequences), in the units of the data.
+def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = None) -> dict[str, float]:
+    """Log-likelihoods of a split that a model has to beat: without memory, and with a memory of one step.
 
-    split: a name, or Sequences on the scale of the data. kind: "binary" (Bernoulli), "real" (Gaussian), "pen" (Gaussian
-    for (dx, dy), Bernoulli for pen-up), "categorical" (one-hot symbols), or None for the kind of the data.
+    Parameters
+    ----------
+    data : Data
+        The baselines are fitted to data.train, in closed form.
+    split : "train", "valid", "test" or Sequences
+        What they score; Sequences are on the scale of the data.
+    kind : str, optional
+        "binary" (Bernoulli), "real" (Gaussian), "pen" (Gaussian for (dx, dy), Bernoulli for pen-up) or "categorical"
+        (one-hot symbols). None: the kind of the data.
+
+    Returns
+    -------
+    dict of str to float
+        Name -> nats per sequence, the mean over the sequences, in the units of the data.
+
+    Raises
+    ------
+    ConfigError
+        The kind is unknown.
+    DataError
+        The split is unknown.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},

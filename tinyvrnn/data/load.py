@@ -1,12 +1,16 @@
 """Load data sets, embedded ones by name and a user's by path: three splits, standardised by the training split."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
@@ -68,18 +72,30 @@ NAMES = (*EMBEDDED, *CORPORA)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """A data set in three splits.
+    """A data set in three splits; `load_data` and `Data.from_sequences` make one.
 
-    name: its name in messages and metadata.
-    train, valid, test: Sequences.
-    kind: "pen" for rows (dx, dy, pen-up), "binary" if every value is 0 or 1, else "real".
-    units: the units of a log-likelihood of this data.
-    licence, source: of the data.
-    mean, std: (X,) float64, subtracted from each raw step and dividing it; 0 and 1 without standardising.
-    labels: split -> (N,) array, or None without labels.
-    medium: the meaning of the numbers, see `tinyvrnn.runs.export`.
-    scale: for a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`; else None.
-    origin: the name or absolute path from which `load_data` can read it again; None for arrays in memory.
+    Attributes
+    ----------
+    name : str
+        Its name in messages and metadata.
+    train, valid, test : Sequences
+        The splits.
+    kind : "pen", "binary" or "real"
+        "pen" for rows (dx, dy, pen-up), "binary" if every value is 0 or 1, else "real".
+    units : str
+        The units of a log-likelihood of this data.
+    licence, source : str
+        Of the data.
+    mean, std : numpy.ndarray (X,) of float64
+        Subtracted from each raw step, and dividing it; 0 and 1 without standardising.
+    labels : dict
+        Split -> array (N,), or None without labels.
+    medium : dict
+        The meaning of the numbers, see `tinyvrnn.runs.export`.
+    scale : str or None
+        For a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`.
+    origin : str or None
+        The name or absolute path from which `load_data` can read it again; None for arrays in memory.
     """
 
     name: str
@@ -90,36 +106,62 @@ class Data:
     units: str
     licence: str
     source: str
-    mean: np.ndarray
-    std: np.ndarray
-    labels: dict
-    medium: dict
+    mean: Array
+    std: Array
+    labels: dict[str, Array | None]
+    medium: dict[str, Any]
     scale: str | None = None
     origin: str | None = None
 
     @classmethod
     def from_sequences(
         cls,
-        name,
-        train,
-        valid,
-        test,
-        standardise=None,
-        units=RAW,
-        licence="not stated",
-        source="arrays in memory",
-        labels=None,
-        kind=None,
-        medium=None,
-        scale=None,
-    ):
-        """Make Data from Sequences, lists of arrays (T_i, X), or arrays (N, T, X).
+        name: str,
+        train: Sequences | Iterable[ArrayLike],
+        valid: Sequences | Iterable[ArrayLike],
+        test: Sequences | Iterable[ArrayLike],
+        standardise: bool | ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+        units: str = RAW,
+        licence: str = "not stated",
+        source: str = "arrays in memory",
+        labels: dict[str, Array | None] | None = None,
+        kind: str | None = None,
+        medium: dict[str, Any] | None = None,
+        scale: str | None = None,
+    ) -> "Data":
+        """Make Data from three splits in memory.
 
-        standardise: True, False, X booleans (one per column), a pair (mean (X,), std (X,)), or None, which
-        standardises unless every value lies in [0, 1]. units: of the values as given. kind: "pen" for rows
-        (dx, dy, pen-up), which are scaled but not shifted, with pen-up unchanged; None infers it from the values.
-        scale: for a pen, "one" (the default), "authors" or "axes", see `tinyvrnn.data.scale`. With a medium of sound,
-        all columns share one mean and one standard deviation. Raises DataError for splits that don't fit together.
+        Parameters
+        ----------
+        name : str
+            Its name in messages and metadata.
+        train, valid, test : Sequences, lists of arrays (T_i, X), or arrays (N, T, X)
+            Finite real numbers; X is the same for all.
+        standardise : bool, X booleans, or pair of arrays (X,), optional
+            All columns or none; each column; or the mean and standard deviation to use. None: all, unless every value
+            lies in [0, 1].
+        units : str
+            Of a log-likelihood of the values as given.
+        licence, source : str
+            Of the data.
+        labels : dict, optional
+            Split -> array (N,) or None.
+        kind : str, optional
+            "pen" for rows (dx, dy, pen-up), which are scaled but not shifted, with pen-up unchanged. None: inferred.
+        medium : dict, optional
+            See `tinyvrnn.runs.export`. With {"name": "sound", ...} all columns share one mean and standard deviation.
+        scale : "one", "authors" or "axes", optional
+            For a pen, see `tinyvrnn.data.scale`; None: "one".
+
+        Returns
+        -------
+        Data
+            Standardised by the training split.
+
+        Raises
+        ------
+        DataError
+            The splits do not fit together, or an option does not fit them.
         """
         by_split = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
@@ -162,12 +204,28 @@ class Data:
         return replace(data, origin=self.origin)
 
     @property
-    def x_dim(self):
+    def x_dim(self) -> int:
         """X, the number of values in a step."""
         return self.train.x_dim
 
-    def split(self, name):
-        """The Sequences of "train", "valid" or "test"."""
+    def split(self, name: str) -> Sequences:
+        """The Sequences of a split.
+
+        Parameters
+        ----------
+        name : "train", "valid" or "test"
+            Of the split.
+
+        Returns
+        -------
+        Sequences
+            Not a copy.
+
+        Raises
+        ------
+        DataError
+            The name is unknown.
+        """
         if name not in SPLITS:
             raise DataError(f"got the split {name!r}, but the splits are {', '.join(SPLITS)}")
         return getattr(self, name)
@@ -177,18 +235,38 @@ class Data:
         return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n  from  {self.source}; licence: {self.licence}"
 
 
-def load_data(name_or_path, standardise=None, kind=None, scale=None):
-    """Load Data by name ("digits", "digits8", "strokes", "vowels", or "bach", which needs music21), file or folder.
+def load_data(
+    name_or_path: str | PathLike[str],
+    standardise: bool | ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    kind: str | None = None,
+    scale: str | None = None,
+) -> Data:
+    """Load a data set by its name, or a user's file or folder.
 
-    standardise, kind, scale: as in Data.from_sequences; kind and scale default to those of the set.
     A .npy holds (N, T, X). A .npz holds one of
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. if sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another;
     x (N, T, X), with lengths (N,) if padded.
     The last two may add split (N,), 0 train, 1 valid, 2 test, and labels (N,). Without split, a fixed permutation
     gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may add sample_rate, an integer in Hz.
-    `tinyvrnn.data.readers` has one module for each other format; docs/data.md describes them all.
-    Raises DataError, one sentence, for anything else.
+    docs/data.md describes all formats.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        "digits", "digits8", "strokes", "vowels", "bach" (which needs music21), or a file or folder.
+    standardise, kind, scale : optional
+        As in `Data.from_sequences`; kind and scale default to those of the set.
+
+    Returns
+    -------
+    Data
+        Three splits, standardised by the training split.
+
+    Raises
+    ------
+    DataError
+        The name is unknown, or the file cannot be used; one sentence says why.
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))

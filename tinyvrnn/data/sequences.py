@@ -3,8 +3,13 @@
 N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T_N, X). Padding exists only in batches.
 """
 
-import numpy as np
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from tinyvrnn.arrays.backend import Array
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import ConfigError, DataError
 
@@ -14,14 +19,39 @@ FLOAT32_MAX = np.finfo(np.float32).max
 
 
 class Sequences:
-    """N sequences of T_i steps of X numbers each.
+    """N sequences of T_i steps of X numbers each, one after another in one array on the host.
 
-    values: (sum of T_i, X), any real dtype. lengths: (N,) int64, the T_i. offsets: (N + 1,) int64; sequence i is
-    values[offsets[i]:offsets[i + 1]]. `where` names the sequences in error messages only.
-    Raises DataError for an empty set, an empty sequence, wrong shapes, and values that are not finite real numbers.
+    len() is N; an integer index gives a view (T_i, X), and a slice, an index array or a mask gives Sequences.
+
+    Parameters
+    ----------
+    values : array (sum of T_i, X)
+        Finite real numbers of any dtype.
+    lengths : integers (N,)
+        The T_i, at least 1 each.
+    where : str
+        Names the sequences in error messages only.
+
+    Attributes
+    ----------
+    values : numpy.ndarray (sum of T_i, X)
+        Steps without padding.
+    lengths : numpy.ndarray (N,) of int64
+        The T_i.
+    offsets : numpy.ndarray (N + 1,) of int64
+        Sequence i is values[offsets[i]:offsets[i + 1]].
+
+    Raises
+    ------
+    DataError
+        The set or a sequence is empty, a shape is wrong, or a value is not a finite real number.
     """
 
-    def __init__(self, values, lengths, where="the sequences"):
+    values: Array
+    lengths: Array
+    offsets: Array
+
+    def __init__(self, values: ArrayLike, lengths: ArrayLike, where: str = "the sequences") -> None:
         self.values, self.lengths = real_array(values, where), integer_array(lengths, f"the lengths of {where}")
         check_shapes(self.values, self.lengths, where)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -36,36 +66,54 @@ class Sequences:
         return sequences
 
     @classmethod
-    def from_list(cls, arrays, where="the sequences"):
-        """Sequences from a list of arrays (T_i, X), or from one array (N, T, X)."""
-        arrays = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
-        if not arrays:
+    def from_list(cls, arrays: Iterable[ArrayLike], where: str = "the sequences") -> "Sequences":
+        """Sequences from a list of arrays (T_i, X), or from one array (N, T, X).
+
+        Parameters
+        ----------
+        arrays : list of arrays (T_i, X), or array (N, T, X)
+            Finite real numbers; X is the same for all.
+        where : str
+            Names the sequences in error messages only.
+
+        Returns
+        -------
+        Sequences
+            With a copy of the values.
+
+        Raises
+        ------
+        DataError
+            The list is empty, or the arrays do not fit together.
+        """
+        real: list[Array] = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
+        if not real:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
-        for i, a in enumerate(arrays):
-            if a.ndim != 2 or a.shape[1] != arrays[0].shape[-1]:
+        for i, a in enumerate(real):
+            if a.ndim != 2 or a.shape[1] != real[0].shape[-1]:
                 raise DataError(
-                    f"{where}: sequence {i} has shape {a.shape} and sequence 0 {arrays[0].shape}, "
+                    f"{where}: sequence {i} has shape {a.shape} and sequence 0 {real[0].shape}, "
                     "but each must be (T, X), X the same for all"
                 )
-        return cls(np.concatenate(arrays), [len(a) for a in arrays], where)
+        return cls(np.concatenate(real), [len(a) for a in real], where)
 
     @property
-    def x_dim(self):
+    def x_dim(self) -> int:
         """X, the number of values in a step."""
         return self.values.shape[1]
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """The total number of steps, without padding."""
         return len(self.values)
 
     @property
-    def max_steps(self):
+    def max_steps(self) -> int:
         """The length of the longest sequence."""
         return int(self.lengths.max())
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         """The dtype of the values."""
         return self.values.dtype
 
@@ -84,10 +132,26 @@ class Sequences:
         """(steps, X) of the sequences i to j - 1."""
         return self.values[self.offsets[i] : self.offsets[j]]
 
-    def padded(self, index, dtype, start=0, stop=None):
-        """One batch of the sequences `index` (integers or a slice): x (T, B, X), zero-padded, and lengths (B,).
+    def padded(
+        self, index: slice | ArrayLike, dtype: DTypeLike, start: int = 0, stop: int | None = None
+    ) -> tuple[Array, Array]:
+        """One batch of the sequences `index`, time-major and zero-padded.
 
-        start, stop: take only these steps of each sequence, which must be longer than `start`; stop None: to the end.
+        Parameters
+        ----------
+        index : integers (B,) or slice
+            Which sequences, one a column.
+        dtype : dtype
+            Of x.
+        start, stop : int
+            Take only these steps of each sequence, which must be longer than `start`; stop None: to the end.
+
+        Returns
+        -------
+        x : numpy.ndarray (T, B, X)
+            T is the longest of the lengths.
+        lengths : numpy.ndarray (B,) of int64
+            Real steps of each sequence.
         """
         starts, lengths = self.offsets[:-1][index] + start, self._left(index, start, stop)
         t = np.arange(lengths.max())[:, None]
@@ -109,13 +173,13 @@ class Sequences:
         i = int(np.searchsorted(self.offsets, row, side="right")) - 1
         return i, int(row - self.offsets[i])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         """An int gives a (T_i, X) view; a slice, an index array or a mask gives Sequences."""
         index = np.arange(len(self))[key]
         if index.ndim == 0:
@@ -127,20 +191,66 @@ class Sequences:
         return f"Sequences({len(self)} of {shortest}{self.max_steps} steps of {self.x_dim}, {self.dtype})"
 
 
-def pad(sequences, dtype="float32"):
-    """One batch of all sequences: x (T, B, X), time-major and zero-padded, and lengths (B,) int64.
+def pad(sequences: Sequences | Iterable[ArrayLike], dtype: DTypeLike = "float32") -> tuple[Array, Array]:
+    """One batch of all sequences, time-major and zero-padded.
 
-    sequences: Sequences, or a list of arrays (T_i, X).
+    Parameters
+    ----------
+    sequences : Sequences, list of arrays (T_i, X), or array (N, T, X)
+        Finite real numbers; X is the same for all.
+    dtype : dtype
+        Of x.
+
+    Returns
+    -------
+    x : numpy.ndarray (T, B, X)
+        T is the longest length, B the number of sequences.
+    lengths : numpy.ndarray (B,) of int64
+        Real steps of each sequence.
+
+    Raises
+    ------
+    DataError
+        The list is empty, or the arrays do not fit together.
     """
     return as_sequences(sequences).padded(slice(None), dtype)
 
 
-def batches(sequences, batch_size, seed=None, epoch=0, dtype="float32", first=0):
-    """Iterate over batches (x (T, B, X), lengths (B,), index (B,)) that hold each sequence exactly once.
+def batches(
+    sequences: Sequences,
+    batch_size: int,
+    seed: int | None = None,
+    epoch: int = 0,
+    dtype: DTypeLike = "float32",
+    first: int = 0,
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Iterate over batches that hold each sequence exactly once; a smaller last batch is included.
 
-    With a seed, batches are shuffled for each epoch and group sequences of similar length, to reduce padding. Without
-    one, for evaluation, they are in order of length. A smaller last batch is included. index gives the sequence in each
-    column. first: skip this many batches, to resume within an epoch.
+    Parameters
+    ----------
+    sequences : Sequences
+        The set.
+    batch_size : int
+        B, at least 1.
+    seed : int, optional
+        Shuffles the batches, which group sequences of similar length to reduce padding. None, for evaluation: in order
+        of length.
+    epoch : int
+        Each epoch has another order.
+    dtype : dtype
+        Of x.
+    first : int
+        Skip this many batches, to resume within an epoch.
+
+    Returns
+    -------
+    iterator of (x, lengths, index)
+        x (T, B, X), zero-padded; lengths (B,); index (B,), the number of the sequence in each column.
+
+    Raises
+    ------
+    ConfigError
+        The batch size or the seed is invalid.
     """
     if seed is None:
         plan = in_order_of_length(sequences, batch_size)

@@ -10,6 +10,7 @@ Imports errors.py, arrays/ and nn/ only. To add a likelihood: a module with a he
 an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in docs/derivations/.
 """
 
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral
 from typing import NamedTuple
@@ -24,31 +25,69 @@ HEAD = ("head_shapes", "head_forward", "head_backward")
 
 
 class Likelihood(NamedTuple):
-    """One output distribution. `outputs` is what the head returns: (mu_x, sigma_x) of "gaussian", (a,) of "bernoulli".
+    """One output distribution p(x_t | ...), for `tinyvrnn.register_likelihood`.
 
-    The first five fields are required; see `tinyvrnn.register_likelihood`. Every function works on the last axis alone.
+    The first five fields are required. Every function works on the last axis alone. `outputs` is what the head returns:
+    (mu_x, sigma_x) for "gaussian", (a,) for "bernoulli". docs/extend.md has a complete example.
+
+    Parameters
+    ----------
+    name : str
+        One word, as an option of the command takes it.
+    log_density_forward : function
+        (x, *outputs) -> log p in nats (...), cache.
+    log_density_backward : function
+        (cache, dlog_p) -> (dx, *doutputs); no model uses dx, which can be None.
+    sample : function
+        (noise, *outputs) -> x (..., X).
+    mean : function
+        (*outputs) -> E[x] (..., X).
+    head : str
+        The built-in likelihood whose head it uses, unless the next three are given.
+    head_shapes : function
+        (F, X) -> shapes of the head's parameters.
+    head_forward : function
+        (p, y) -> outputs, cache.
+    head_backward : function
+        (p, cache, *doutputs) -> dy, grads.
+    noise : str or function
+        What `sample` takes: "uniform" in [0, 1), "normal", or (generator, shape of x, dtype) -> noise.
+    misfits : function
+        (x (..., X) on the host) -> (..., X), True for values that it cannot score. None: none.
+    needs : str
+        The values that it needs instead: the end of a message.
+    standardise : bool or tuple of bool
+        How to prepare data for it: the argument of `load_data`.
+    baselines : str, optional
+        The kind of `tinyvrnn.data.baselines` to compare with: "real", "binary", "categorical" or "pen". None: none.
+    binary : bool
+        Whether to plot a sequence as an image of 0s and 1s, else as lines over time.
+    x_dim : int, optional
+        The only width of x that it takes. None: any.
+    example : function
+        Turns numbers in [0, 1] into valid data, for the gradient checks.
+    components : int, optional
+        K of a mixture.
     """
 
     name: str
-    log_density_forward: object  # (x, *outputs) -> log p in nats, cache
-    log_density_backward: object  # (cache, dlog_p) -> (dx, *doutputs); no model asks for dx, which may be None
-    sample: object  # (noise, *outputs) -> x
-    mean: object  # (*outputs) -> E[x]
-    head: str = "gaussian"  # the built-in likelihood whose head it has, unless the next three are given
-    head_shapes: object = None  # (F, X) -> shapes of the head's parameters
-    head_forward: object = None  # (p, y) -> outputs, cache
-    head_backward: object = None  # (p, cache, *doutputs) -> dy, grads
-    noise: object = (
-        "uniform"  # what `sample` takes: "uniform" in [0, 1), "normal", or (generator, shape of x, dtype) -> v
-    )
-    misfits: object = None  # (x (..., X) on the host) -> (..., X), True for values that it cannot score; None: none
-    needs: str = ""  # the values it needs instead: the end of a message
-    standardise: object = True  # how to prepare data for it: the argument of `load_data`
-    baselines: str | None = "real"  # the kind of `tinyvrnn.data.baselines` to compare with; None: no baselines
-    binary: bool = False  # whether to plot a sequence as an image of 0s and 1s, else as lines over time
-    x_dim: int | None = None  # the only width of x that it takes; None: any
-    example: object = lambda x: x  # turns numbers in [0, 1] into valid data, for the gradient checks
-    components: int | None = None  # K of a mixture
+    log_density_forward: Callable
+    log_density_backward: Callable
+    sample: Callable
+    mean: Callable
+    head: str = "gaussian"
+    head_shapes: Callable | None = None
+    head_forward: Callable | None = None
+    head_backward: Callable | None = None
+    noise: str | Callable = "uniform"
+    misfits: Callable | None = None
+    needs: str = ""
+    standardise: bool | tuple = True
+    baselines: str | None = "real"
+    binary: bool = False
+    x_dim: int | None = None
+    example: Callable = lambda x: x
+    components: int | None = None
 
 
 def get_likelihood(name, components=COMPONENTS):

@@ -4,38 +4,61 @@ A gradient check proves that a backward pass matches its forward pass, not that 
 by sigma^2 in both and it still passes. docs/testing.md lists the independent checks of the forward passes.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tinyvrnn.arrays.backend import backend_of, namespace, to_host
+from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
+from tinyvrnn.models.base import Model
 
 
 class Row(NamedTuple):
     """The entry of one leaf at which the analytic and the numeric gradient differ most.
 
-    leaf: name of the parameter or input.
-    index: of the entry.
-    analytic, numeric: its two gradients.
-    rel_error: of the whole leaf, see `rel_error`.
+    Attributes
+    ----------
+    leaf : str
+        Name of the parameter or input.
+    index : tuple of int
+        Of the entry.
+    analytic, numeric : float
+        Its two gradients.
+    rel_error : float
+        Of the whole leaf, see `rel_error`.
     """
 
     leaf: str
-    index: tuple
+    index: tuple[int, ...]  # type: ignore[assignment]  # hides tuple.index
     analytic: float
     numeric: float
     rel_error: float
 
 
-def rel_error(a, b):
+def rel_error(a: ArrayLike, b: ArrayLike) -> float:
     """max |a - b| / max(|a|, |b|), with both maxima over all entries; 0 if both arrays are 0.
 
     The denominator is that of the array, not of the entry: the error of a central difference scales with the function,
     so a correct entry near 0 has no accurate digits and would fail.
-    Raises GradientError if the shapes differ, since broadcasting would hide it.
+
+    Parameters
+    ----------
+    a, b : arrays of the same shape
+        On the host.
+
+    Returns
+    -------
+    float
+        0 for equal arrays.
+
+    Raises
+    ------
+    GradientError
+        The shapes differ, which broadcasting would hide.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
@@ -44,11 +67,27 @@ def rel_error(a, b):
     return float(difference / size) if difference > 0 else float(difference)
 
 
-def numerical_gradient(f, x, h=1e-5):
+def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5) -> Array:
     """df/dx_i = (f(x + h e_i) - f(x - h e_i)) / 2h for every entry of x; the error is O(h^2) + O(1e-16 |f| / h).
 
-    f: x -> a scalar. x: a float64 array on any backend; its entries are changed in place and restored.
-    Returns an array like x. Raises GradientError for another dtype: float32 has too few digits for a difference.
+    Parameters
+    ----------
+    f : callable
+        x -> a scalar.
+    x : array of float64
+        On any backend; its entries are changed in place and restored.
+    h : float
+        Half the distance of the two points.
+
+    Returns
+    -------
+    array shaped like x
+        The gradient.
+
+    Raises
+    ------
+    GradientError
+        x has another dtype: float32 has too few digits for a difference.
     """
     _require_float64(x)
     gradient = namespace(x).zeros_like(x)
@@ -63,14 +102,44 @@ def numerical_gradient(f, x, h=1e-5):
     return gradient
 
 
-def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
+def check_pair(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    p: Mapping[str, Array] | None,
+    *inputs: Array,
+    seed: int = 0,
+    tol: float = 1e-7,
+    h: float = 1e-5,
+) -> list[Row]:
     """Check every gradient that `backward` returns, with random upstream gradients of all outputs.
 
-    forward(p, *inputs) -> outputs, cache;  backward(p, cache, *doutputs) -> dinputs, grads.
-    With p None or empty the pair has no parameters: forward(*inputs), backward(cache, *doutputs) -> dinputs.
-    inputs and the leaves of p: float64 arrays. Returns a Row for each leaf and input.
-    Raises GradientError with the leaf, its index, the analytic and the numeric value; also for a wrong shape, a missing
-    gradient, a backward that changes its arguments, or one that returns something else on a second call.
+    Parameters
+    ----------
+    forward : callable
+        (p, *inputs) -> outputs, cache. Without parameters: (*inputs) -> outputs, cache.
+    backward : callable
+        (p, cache, *doutputs) -> dinputs, grads. Without parameters: (cache, *doutputs) -> dinputs.
+    p : dict of float64 arrays, or None
+        The parameters; None or empty: the pair has none.
+    *inputs : arrays of float64
+        Where to check.
+    seed : int
+        Of the upstream gradients.
+    tol : float
+        Largest relative error allowed, see `rel_error`.
+    h : float
+        As in `numerical_gradient`.
+
+    Returns
+    -------
+    list of Row
+        One for each leaf of p and each input.
+
+    Raises
+    ------
+    GradientError
+        A gradient is wrong (the message names leaf, index and both values), missing or of a wrong shape, or `backward`
+        changes its arguments or returns something else on a second call.
     """
     run_forward = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
     run_backward = (lambda c, g: backward(p, c, *g)) if p else (lambda c, g: (backward(c, *g), {}))
@@ -93,11 +162,46 @@ def check_pair(forward, backward, p, *inputs, seed=0, tol=1e-7, h=1e-5):
     ]
 
 
-def check_model(model, x, lengths=None, eps=None, beta=1.0, tol=1e-6, h=1e-5, **options):
-    """Check the gradient of a float64 model's loss for every entry of every leaf. Returns a Row for each leaf.
+def check_model(
+    model: Model,
+    x: Array,
+    lengths: ArrayLike | None = None,
+    eps: Array | None = None,
+    beta: float = 1.0,
+    tol: float = 1e-6,
+    h: float = 1e-5,
+    **options: Any,
+) -> list[Row]:
+    """Check the gradient of a model's loss for every entry of every leaf.
 
-    x (T, B, X), lengths (B,), eps (T, B, Z), beta, options: as in `model.loss_and_grads`. eps is required, since
-    otherwise each call would draw its own.
+    Parameters
+    ----------
+    model : Model
+        With dtype "float64".
+    x, lengths : array (T, B, X), integers (B,)
+        As in `VRNN.loss_and_grads`.
+    eps : array (T, B, Z)
+        Required, since otherwise each call would draw its own.
+    beta : float
+        Weight of the KL.
+    tol : float
+        Largest relative error allowed, see `rel_error`.
+    h : float
+        As in `numerical_gradient`.
+    **options : various
+        Other arguments of `VRNN.loss_and_grads`, such as bound.
+
+    Returns
+    -------
+    list of Row
+        One for each leaf.
+
+    Raises
+    ------
+    GradientError
+        A gradient is wrong; the message names leaf, index and both values. Also for a model of another dtype.
+    DataError, ConfigError
+        As `VRNN.loss_and_grads`.
     """
     _, grads, _ = model.loss_and_grads(x, lengths, eps, beta, **options)
     analytic = dict(leaves(views(grads, model.shapes)))

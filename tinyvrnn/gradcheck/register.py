@@ -16,12 +16,22 @@ from tinyvrnn.nn.recurrence import loop_forward
 LOOP = ("gate_widths", "cache", "step", "slopes", "step_backward", "backward_params")  # of a Cell: all or none
 
 
-def register_likelihood(likelihood):
-    """Makes a Likelihood known under its name, to models, `load` and the command; registering it again replaces it.
+def register_likelihood(likelihood: distributions.Likelihood) -> None:
+    """Make a likelihood known under its name, to models, `load` and the command.
 
-    Its head and its log-density are checked numerically first, in float64. Raises GradientError for a wrong backward
-    pass, where input k of the log-density is output k of the head, and ConfigError for a record that makes no
-    likelihood.
+    Its head and log-density are first checked numerically in float64. Registering a name again replaces it.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The record of its functions.
+
+    Raises
+    ------
+    GradientError
+        A backward pass is wrong; input k of the log-density is output k of the head.
+    ConfigError
+        The record does not make a likelihood, or its name is that of a built-in one.
     """
     _check_name("likelihood", likelihood.name, distributions.BUILT_IN)
     likelihood = distributions.completed(likelihood)
@@ -32,11 +42,23 @@ def register_likelihood(likelihood):
         PAIRS.update(pairs)
 
 
-def register_cell(cell):
-    """Makes a Cell known under its name, to models, `load` and the command; registering it again replaces it.
+def register_cell(cell: cells.Cell) -> None:
+    """Make a cell known under its name, to models, `load` and the command.
 
-    A step of it, and three steps of the loop over time, are checked numerically first, in float64. Raises GradientError
-    for a wrong backward pass, ConfigError for a record that makes no cell.
+    One step and three steps of the loop over time are first checked numerically in float64. Registering a name again
+    replaces it.
+
+    Parameters
+    ----------
+    cell : Cell
+        The record of its functions.
+
+    Raises
+    ------
+    GradientError
+        A backward pass is wrong.
+    ConfigError
+        The record does not make a cell, or its name is that of a built-in one.
     """
     _check_name("cell", cell.name, cells.BUILT_IN)
     _check_fields(cell)

@@ -4,12 +4,15 @@ A model defines the shapes of its parameters (`_shapes`), the terms of its bound
 (`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
 """
 
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import get_backend
+from tinyvrnn.arrays.backend import Array, Backend, get_backend
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.params import initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
@@ -17,6 +20,7 @@ from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
     Batch,
+    BoundTerms,
     Gradient,
     Objective,
     bound_terms,
@@ -29,14 +33,48 @@ from tinyvrnn.nn.cells import cell_of
 
 
 class Model:
-    """The base of VRNN, VRNN-I, RNN and VAE; not a model by itself. x is (T, B, X), time-major."""
+    """The base of VRNN, VRNN-I, RNN and VAE; not a model by itself. x is (T, B, X), time-major.
 
-    name = None  # its key in MODELS
+    Attributes
+    ----------
+    theta : array (P,)
+        All parameters.
+    params : dict
+        Named views of theta: group, such as "phi_x", -> leaf, such as "W1", -> array.
+    x_dim, z_dim : int
+        X and Z; Z is 0 without latent variables: eps is then (T, B, 0), and the KL is 0.
+    likelihood : Likelihood
+        The output distribution p(x_t | ...).
+    backend : Backend
+        Where theta is, and where results are returned.
+    dtype : "float32" or "float64"
+        Of theta and of all results.
+    seed : int
+        Of the initial weights and of all noise.
+    mean, std : numpy.ndarray (X,)
+        Of the training data, if standardised: raw data are std * x + mean.
+    units : str
+        Units of a log-likelihood of that data.
+    medium : dict
+        Meaning of its numbers, see `tinyvrnn.runs.export`.
+    """
+
+    name: str | None = None  # its key in MODELS
     bound = "elbo"  # or "exact", where `elbo` is log p(x) itself
-    bounds = ("elbo",)  # what it can be trained on and evaluated with
-    sizes = ()  # names of the arguments that are sizes, each an attribute
-    choices = ()  # names of the arguments that are one of a few words, each an attribute too
-    z_dim = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
+    bounds: tuple[str, ...] = ("elbo",)  # what it can be trained on and evaluated with
+    sizes: tuple[str, ...] = ()  # names of the arguments that are sizes, each an attribute
+    choices: tuple[str, ...] = ()  # names of the arguments that are one of a few words, each an attribute too
+    x_dim: int
+    z_dim: int = 0  # a model without latent variables takes no noise: eps is (T, B, 0), and the KL is 0
+    params: Mapping[str, Mapping[str, Array]]
+    likelihood: Any
+    backend: Backend
+    dtype: str
+    seed: int
+    mean: Array
+    std: Array
+    units: str
+    medium: dict[str, Any]
 
     def __init__(self, likelihood, backend, dtype, seed, components):
         self.seed, self.dtype = seed, _name_of(dtype)
@@ -54,12 +92,25 @@ class Model:
         self._draws = 0
 
     @property
-    def theta(self):
-        """All parameters, one flat vector (P,); `params` are named views of it. Assigning copies into it."""
+    def theta(self) -> Array:
+        """All parameters, one flat vector (P,); `params` are named views of it.
+
+        Assigning copies the values into it.
+
+        Returns
+        -------
+        array (P,)
+            The vector itself, on the model's backend and in its dtype; writing to it changes the model.
+
+        Raises
+        ------
+        ConfigError
+            An array of another shape is assigned.
+        """
         return self._theta
 
     @theta.setter
-    def theta(self, value):
+    def theta(self, value: Array) -> None:
         if getattr(value, "shape", None) != self._theta.shape:
             raise ConfigError(f"theta has shape {self._theta.shape}, got {shape_of(value)}.")
         self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
@@ -105,16 +156,16 @@ class Model:
 
     def loss_and_grads(
         self,
-        x,
-        lengths=None,
-        eps=None,
-        beta=1.0,
-        bound="elbo",
-        particles=1,
-        uniforms=None,
-        recompute=False,
-        input_mask=None,
-    ):
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        beta: float = 1.0,
+        bound: str = "elbo",
+        particles: int = 1,
+        uniforms: Array | None = None,
+        recompute: bool = False,
+        input_mask: Array | None = None,
+    ) -> tuple[Array, Array, BoundTerms]:
         """The negative bound and its gradient, by the hand-written backward pass.
 
             loss = -(1/B) sum_b [ log-likelihood_b - beta KL_b ]        (bound "elbo", Eq. 11)
@@ -162,12 +213,41 @@ class Model:
         )
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
-    def chunk_loss_and_grads(self, x, lengths=None, eps=None, beta=1.0, state=None, recompute=False, input_mask=None):
+    def chunk_loss_and_grads(
+        self,
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        beta: float = 1.0,
+        state: Array | None = None,
+        recompute: bool = False,
+        input_mask: Array | None = None,
+    ) -> tuple[Array, Array, BoundTerms, Array]:
         """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
-        state (B, S H): returned by the call for the previous chunk of the SAME sequences; None: their first chunk. No
-        gradient flows back through it. Returns loss, grads, terms, state. Raises ConfigError for a model without state,
-        DataError also for a state of other sequences.
+        Parameters
+        ----------
+        x, lengths, eps, beta : array (T, B, X), integers (B,), array (T, B, Z), float
+            As in `loss_and_grads`, for the T steps of the chunk.
+        state : array (B, S H), optional
+            Returned by the call for the previous chunk of the SAME sequences; S is 1 for a GRU, 2 for an LSTM. None:
+            their first chunk. No gradient flows back through it.
+        recompute, input_mask : bool, array (T, B, X)
+            As in `loss_and_grads`.
+
+        Returns
+        -------
+        loss, grads, terms : 0-d array, array (P,), BoundTerms
+            Of this chunk, as in `loss_and_grads`.
+        state : array (B, S H)
+            After the last step.
+
+        Raises
+        ------
+        ConfigError
+            The model has no state or a smoothing posterior, or beta or recompute is impossible.
+        DataError
+            An array does not fit the model, or the state is of another number of sequences.
         """
         check_can_be_cut(self, "chunk")
         batch, objective = (
@@ -196,50 +276,139 @@ class Model:
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
         return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
-    def elbo(self, x, lengths=None, eps=None):
-        """One-draw estimate of the ELBO of each sequence, (B,), in nats per sequence. Arguments as in `loss_and_grads`.
+    def elbo(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+        """One-draw estimate of the ELBO (Eq. 11) of each sequence; for an RNN log p(x) itself.
 
-        With eps=None the noise is the same in every call, so that two calls compare.
+        Parameters
+        ----------
+        x, lengths : array (T, B, X), integers (B,)
+            As in `loss_and_grads`.
+        eps : array (T, B, Z), optional
+            Standard normal noise. None: the same noise in every call, so that two calls compare.
+
+        Returns
+        -------
+        array (B,)
+            Nats per sequence.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
         """
         return self.parts(x, lengths, eps).elbo
 
-    def parts(self, x, lengths=None, eps=None):
-        """As `elbo`, with its two terms: BoundTerms(elbo, kl, log_likelihood), (B,) each."""
+    def parts(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> BoundTerms:
+        """As `elbo`, with its two terms.
+
+        Parameters
+        ----------
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+            As in `elbo`.
+
+        Returns
+        -------
+        BoundTerms
+            ELBO, KL and log-likelihood, (B,) each, nats per sequence.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        """
         log_p, kl, _, batch = self._forward(x, lengths, eps)
         return bound_terms(log_p, kl, batch.mask)
 
-    def chunk_parts(self, x, lengths=None, eps=None, state=None):
-        """As `parts`, for a chunk of longer sequences: from `state` on. Returns BoundTerms and the next state.
+    def chunk_parts(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, state: Array | None = None
+    ) -> tuple[BoundTerms, Array | None]:
+        """As `parts`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
-        state (B, S H): as in `chunk_loss_and_grads`; a model without one is given None and returns None.
-        Raises ConfigError for a smoothing posterior, which reads each sequence as a whole.
+        Parameters
+        ----------
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+            As in `elbo`, for the T steps of the chunk.
+        state : array (B, S H), optional
+            As in `chunk_loss_and_grads`; None for a model without one.
+
+        Returns
+        -------
+        terms : BoundTerms
+            Of this chunk, (B,) each, nats per sequence.
+        state : array (B, S H) or None
+            After the last step; None for a model without one.
+
+        Raises
+        ------
+        ConfigError
+            The posterior is "smoothing", which reads each sequence as a whole.
+        DataError
+            An array does not fit the model, or the state is of another number of sequences.
         """
         if self.has_state:
             check_can_be_cut(self, "chunk")
         log_p, kl, cache, batch = self._forward(x, lengths, eps, state)
         return bound_terms(log_p, kl, batch.mask), self._last_state(cache)
 
-    def reconstruct(self, x, lengths=None, eps=None):
-        """E[x_t | z_<=t, x_<t], (T, B, X), with z drawn from the posterior: what the latents keep of x."""
+    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+        """E[x_t | z_<=t, x_<t], with z drawn from the posterior: what the latents keep of x.
+
+        Parameters
+        ----------
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+            As in `elbo`.
+
+        Returns
+        -------
+        array (T, B, X)
+            In the units of x; the padding is meaningless.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        """
         _, _, cache, _ = self._forward(x, lengths, eps)
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
-    def sample(self, n=16, steps=28, seed=0, prime=None):
-        """n sequences (steps, n, X) drawn from the model.
+    def sample(self, n: int = 16, steps: int = 28, seed: int = 0, prime: Array | None = None) -> Array:
+        """Sequences drawn from the model, or continuations of given ones.
 
-        With prime (T0, n, X), the sequences are continued: the result is (T0 + steps, n, X) and begins with them.
+        Parameters
+        ----------
+        n : int
+            Number of sequences, without a prime.
+        steps : int
+            Steps to draw.
+        seed : int
+            The same seed gives the same sequences.
+        prime : array (T0, n, X), optional
+            Sequences to continue, all of T0 steps.
+
+        Returns
+        -------
+        array (steps, n, X), or (T0 + steps, n, X) with a prime
+            On the scale of the training data as standardised; it begins with the prime.
+
+        Raises
+        ------
+        ConfigError
+            n, steps or seed is invalid.
+        DataError
+            The prime does not fit the model.
         """
         for name, value in (("n", n), ("steps", steps)):
             if not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
         noise.check_seed(seed)
+        given = None
         if prime is not None:
-            prime = validate(self, self._batch(prime, None, self._draw_eps(prime, "prime", seed)), Objective())
-            n = prime.x.shape[1]
+            given = validate(self, self._batch(prime, None, self._draw_eps(prime, "prime", seed)), Objective())
+            n = given.x.shape[1]
         with one_blas_thread():
-            x = self._sample(n, steps, seed, prime)
-        return x if prime is None else self.backend.xp.concatenate([prime.x, x])
+            x = self._sample(n, steps, seed, given)
+        return x if given is None else self.backend.xp.concatenate([given.x, x])
 
     def _batch(self, *fields):
         return Batch(*fields)

@@ -5,11 +5,11 @@
 """
 
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import backend_of, namespace, to_host
+from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
 from tinyvrnn.nn.cells import state_width
 
@@ -26,13 +26,13 @@ class Batch(NamedTuple):
     first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
     """
 
-    x: object
-    lengths: object = None
-    eps: object = None
-    uniforms: object = None
-    input_mask: object = None
-    state: object = None
-    mask: object = None
+    x: Any
+    lengths: Any = None
+    eps: Any = None
+    uniforms: Any = None
+    input_mask: Any = None
+    state: Any = None
+    mask: Any = None
 
     @property
     def x_in(self):
@@ -90,13 +90,25 @@ class Objective(NamedTuple):
 
 
 class BoundTerms(NamedTuple):
-    """The terms of the bound for each sequence of a batch, in nats per sequence, (B,) each. Also terms["elbo"]."""
+    """The terms of the bound for each sequence of a batch, in nats per sequence: elbo = log_likelihood - kl.
 
-    elbo: object
-    kl: object
-    log_likelihood: object
+    terms["elbo"] is terms.elbo.
 
-    def __getitem__(self, key):
+    Attributes
+    ----------
+    elbo : array (B,)
+        One-draw estimate of the bound (Eq. 11); for an RNN log p(x) itself.
+    kl : array (B,)
+        KL of posterior and prior, summed over the steps; 0 without latent variables.
+    log_likelihood : array (B,)
+        log p(x_t | z_<=t, x_<t), summed over the steps.
+    """
+
+    elbo: Array
+    kl: Array
+    log_likelihood: Array
+
+    def __getitem__(self, key: Any) -> Any:
         return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
 
 

@@ -10,6 +10,8 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.1.
 
 from typing import NamedTuple
 
+from numpy.typing import DTypeLike
+
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
@@ -36,11 +38,29 @@ class SequenceCache(NamedTuple):
 
 
 class RNN(Model):
-    """A recurrent network, for x (T, B, X) time-major. What is called its ELBO is log p(x) itself.
+    """A recurrent network without latent variables, for x (T, B, X) time-major; its `elbo` is log p(x) itself.
 
-    x_dim X, h_dim H (state), features F (width of every hidden layer; default H), layers (hidden ones in phi_x and g),
-    likelihood, backend, dtype, seed, components, cell: as for VRNN. It has no z: eps is (T, B, 0) and may be left out,
-    the KL is 0, and its weight beta has nothing to weigh. Raises ConfigError and BackendError as VRNN does.
+    It takes no noise: eps is (T, B, 0) and can be omitted, the KL is 0, and beta has no effect.
+
+    Parameters
+    ----------
+    x_dim, h_dim : int
+        X, the values in a step; H, the width of the state.
+    features : int, optional
+        F, the width of every hidden layer. None: H.
+    layers : int
+        Hidden layers in phi_x and in g.
+    likelihood, backend, dtype, seed, components, cell : various
+        As for VRNN.
+
+    Raises
+    ------
+    ConfigError, BackendError
+        As VRNN.
+
+    References
+    ----------
+    Chung et al., 2015, arXiv:1506.02216, section 2.1 (Eq. 1 and 2).
     """
 
     name = "rnn"
@@ -50,17 +70,17 @@ class RNN(Model):
 
     def __init__(
         self,
-        x_dim,
-        h_dim,
-        features=None,
-        layers=2,
-        likelihood="bernoulli",
-        backend=None,
-        dtype="float32",
-        seed=0,
-        components=COMPONENTS,
-        cell="gru",
-    ):
+        x_dim: int,
+        h_dim: int,
+        features: int | None = None,
+        layers: int = 2,
+        likelihood: str = "bernoulli",
+        backend: str | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        components: int = COMPONENTS,
+        cell: str = "gru",
+    ) -> None:
         self.x_dim, self.h_dim, self.layers, self.cell = x_dim, h_dim, layers, cell
         self.features = h_dim if features is None else features
         super().__init__(likelihood, backend, dtype, seed, components)

@@ -7,8 +7,10 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.2; Kingma and Welling, 2
 
 from typing import NamedTuple
 
+from numpy.typing import ArrayLike, DTypeLike
+
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.backend import Array, namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,
@@ -33,11 +35,29 @@ class VaeCache(NamedTuple):
 
 
 class VAE(Model):
-    """A variational autoencoder for single steps: x (B, X), or (T, B, X), which is T*B steps that know nothing of
-    each other; the parts of a bound are then sums over T.
+    """A variational autoencoder for single steps: x (B, X), or (T, B, X), which is T*B independent steps.
 
-    x_dim X, z_dim Z (latent), features F (width of every hidden layer), layers (hidden ones in encoder and decoder),
-    likelihood, backend, dtype, seed, components: as for VRNN. Raises ConfigError and BackendError as VRNN does.
+    The terms of a bound are sums over T. Every method of a VRNN that takes (T, B, X) takes (B, X) here too.
+
+    Parameters
+    ----------
+    x_dim, z_dim : int
+        X, the values in a step; Z, the latent variables in a step.
+    features : int
+        F, the width of every hidden layer.
+    layers : int
+        Hidden layers in encoder and decoder.
+    likelihood, backend, dtype, seed, components : various
+        As for VRNN.
+
+    Raises
+    ------
+    ConfigError, BackendError
+        As VRNN.
+
+    References
+    ----------
+    Kingma and Welling, 2014, arXiv:1312.6114; Chung et al., 2015, arXiv:1506.02216, section 2.2 (Eq. 3 and 4).
     """
 
     name = "vae"
@@ -45,16 +65,16 @@ class VAE(Model):
 
     def __init__(
         self,
-        x_dim,
-        z_dim,
-        features=100,
-        layers=2,
-        likelihood="bernoulli",
-        backend=None,
-        dtype="float32",
-        seed=0,
-        components=COMPONENTS,
-    ):
+        x_dim: int,
+        z_dim: int,
+        features: int = 100,
+        layers: int = 2,
+        likelihood: str = "bernoulli",
+        backend: str | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        components: int = COMPONENTS,
+    ) -> None:
         self.x_dim, self.z_dim, self.features, self.layers = x_dim, z_dim, features, layers
         super().__init__(likelihood, backend, dtype, seed, components)
 
@@ -66,8 +86,24 @@ class VAE(Model):
             "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
         }
 
-    def reconstruct(self, x, lengths=None, eps=None):
-        """E[x | z], as x, with z drawn from q(z | x)."""
+    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+        """E[x | z], with z drawn from q(z | x).
+
+        Parameters
+        ----------
+        x, lengths, eps : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z)
+            As in `elbo`.
+
+        Returns
+        -------
+        array, shaped like x
+            In the units of x.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        """
         mean = super().reconstruct(x, lengths, eps)
         return mean[0] if x.ndim == 2 else mean
 

@@ -6,6 +6,9 @@ with q factorised as in Eq. 10. The expectation is estimated with one draw of z,
 draws, particles, the tighter bounds of `bounds/` take its place.
 """
 
+from numpy.typing import ArrayLike, DTypeLike
+
+from tinyvrnn.arrays.backend import Array
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
@@ -23,14 +26,41 @@ POSTERIORS = ("filtering", "smoothing")
 
 
 class VRNN(Model):
-    """A VRNN, for x (T, B, X) time-major.
+    """The variational recurrent neural network, for x (T, B, X) time-major.
 
-    x_dim X, h_dim H (state), z_dim Z (latent), features F (width of every hidden layer; default H),
-    layers (hidden ones in phi_x, encoder and decoder; phi_z and prior have one), likelihood "bernoulli", "gaussian",
-    "gmm", "categorical" or "pen", backend "numpy", "cupy" or "strict" (None: $TINYVRNN_BACKEND, or "numpy"), dtype
-    "float32" or "float64", seed of the initial weights and of all noise, components K of a mixture (gmm, pen), cell
-    "gru" or "lstm" (Eq. 7), posterior "filtering" (Eq. 10) or "smoothing" (q sees x_<=T: lookahead.py).
-    Raises ConfigError for options that make no model, BackendError where the backend is not there.
+    Parameters
+    ----------
+    x_dim, h_dim, z_dim : int
+        X, the values in a step; H, the width of the state; Z, the latent variables in a step.
+    features : int, optional
+        F, the width of every hidden layer. None: H.
+    layers : int
+        Hidden layers in phi_x, encoder and decoder; phi_z and prior have one.
+    likelihood : "bernoulli", "gaussian", "gmm", "categorical" or "pen"
+        p(x_t | ...).
+    backend : "numpy", "cupy" or "strict", optional
+        None: the one named by the environment variable TINYVRNN_BACKEND, or "numpy".
+    dtype : "float32" or "float64"
+        Of the parameters and of all results.
+    seed : int
+        Of the initial weights and of all noise.
+    components : int
+        K of a mixture (gmm, pen).
+    cell : "gru" or "lstm"
+        The recurrence of Eq. 7.
+    posterior : "filtering" or "smoothing"
+        q(z_t | x_<=t, z_<t) as in Eq. 10, or one that sees all of x (models/lookahead.py).
+
+    Raises
+    ------
+    ConfigError
+        The options make no model.
+    BackendError
+        The backend is not available.
+
+    References
+    ----------
+    Chung et al., 2015, arXiv:1506.02216, section 3.
     """
 
     name, bounds = "vrnn", BOUNDS
@@ -39,33 +69,77 @@ class VRNN(Model):
 
     def __init__(
         self,
-        x_dim,
-        h_dim,
-        z_dim,
-        features=None,
-        layers=2,
-        likelihood="bernoulli",
-        backend=None,
-        dtype="float32",
-        seed=0,
-        components=COMPONENTS,
-        cell="gru",
-        posterior="filtering",
-    ):
+        x_dim: int,
+        h_dim: int,
+        z_dim: int,
+        features: int | None = None,
+        layers: int = 2,
+        likelihood: str = "bernoulli",
+        backend: str | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        components: int = COMPONENTS,
+        cell: str = "gru",
+        posterior: str = "filtering",
+    ) -> None:
         if posterior not in POSTERIORS:
             raise ConfigError(unknown_name("posterior", posterior, POSTERIORS))
         self.x_dim, self.h_dim, self.z_dim, self.layers, self.cell = x_dim, h_dim, z_dim, layers, cell
         self.features, self.posterior = h_dim if features is None else features, posterior
         super().__init__(likelihood, backend, dtype, seed, components)
 
-    def log_weights(self, x, lengths=None, eps=None):
-        """log p(x, z_k) - log q(z_k | x), (B, K), in nats, for the noise eps (T, B, K, Z) of K particles."""
+    def log_weights(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+        """The log-weights log p(x, z_k) - log q(z_k | x) of K draws of z.
+
+        Parameters
+        ----------
+        x, lengths : array (T, B, X), integers (B,)
+            As in `loss_and_grads`.
+        eps : array (T, B, K, Z)
+            Standard normal noise of K particles; required.
+
+        Returns
+        -------
+        array (B, K)
+            Nats.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model, or eps is missing.
+        """
         with one_blas_thread():
             batch = validate(self, Batch(x, lengths, eps), Objective("iwae"))
             return importance_forward(self.params, *_particles(batch), self.likelihood)[1].log_w
 
-    def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
-        """log of a particle filter's estimate of p(x), (B,), in nats. eps (T, B, K, Z), uniforms (T, B) in [0, 1)."""
+    def particle_filter(
+        self,
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        uniforms: Array | None = None,
+    ) -> Array:
+        """log of a particle filter's estimate of p(x); the mean of the estimate itself is p(x).
+
+        Parameters
+        ----------
+        x, lengths : array (T, B, X), integers (B,)
+            As in `loss_and_grads`.
+        eps : array (T, B, K, Z)
+            Standard normal noise of K particles; required.
+        uniforms : array (T, B)
+            Numbers in [0, 1) to resample with; required.
+
+        Returns
+        -------
+        array (B,)
+            Nats per sequence.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model, or eps or uniforms is missing.
+        """
         with one_blas_thread():
             batch = validate(self, Batch(x, lengths, eps, uniforms), Objective("fivo"))
             return filter_forward(self.params, *_particles(batch), batch.uniforms, self.likelihood)[0]
@@ -123,8 +197,21 @@ class VRNN(Model):
 class VRNNI(VRNN):
     """The VRNN-I, the paper's ablation: p(z_t | x_<t, z_<t) is N(0, I) at every step, in place of Eq. 5.
 
-    Arguments as for VRNN. Its group of parameters "prior" is empty, which is all that the equations need to know.
-    Source: Chung et al., 2015, arXiv:1506.02216, section 4.
+    Its parameter group "prior" is empty.
+
+    Parameters
+    ----------
+    x_dim, h_dim, z_dim, features, layers, likelihood, backend, dtype, seed, components, cell, posterior : various
+        As for VRNN.
+
+    Raises
+    ------
+    ConfigError, BackendError
+        As VRNN.
+
+    References
+    ----------
+    Chung et al., 2015, arXiv:1506.02216, section 4.
     """
 
     name = "vrnn-i"
@@ -133,7 +220,7 @@ class VRNNI(VRNN):
         return super()._shapes() | {"prior": {}}
 
 
-def _particles(batch):
+def _particles(batch: Batch) -> tuple[Array, Array, Array]:
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
     wide = batch.widened()
     return wide.x, wide.eps, batch.mask

@@ -6,6 +6,7 @@ A state is one array (..., S H). Its first H columns are h, the only part that o
 not mistaken for one.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import namespace
@@ -31,27 +32,52 @@ from tinyvrnn.nn.lstm import (
 
 
 class Cell(NamedTuple):
-    """One recurrence, state' = f(x, state). The first four fields are required; see `tinyvrnn.register_cell`.
+    """One recurrence state' = f(x, state) of Eq. 1 and 7, for `tinyvrnn.register_cell`.
 
-    The inputs enter through x W + b alone, with leaves W (D, C) and b (C,). U (H, C) multiplies h, and C is a multiple
-    of H; other leaves are allowed. forward and backward are one step, a pair as in nn/, on the last axis alone.
+    The first four fields are required. The inputs enter through x W + b alone, U multiplies h, and other leaves are
+    allowed. The loops over time call the six fields from `gate_widths` on; without them they call forward and backward,
+    which gives the same numbers and takes longer. docs/extend.md has a complete example.
 
-    The loops call the six fields from `gate_widths` on. Without them they call forward and backward, which gives the
-    same numbers and takes longer. `gates` is the tuple of arrays that step saves for the backward pass.
+    Parameters
+    ----------
+    name : str
+        One word, as an option of the command takes it.
+    shapes : function
+        (D, H) -> {"W": (D, C), "b": (C,), "U": (H, C), ...}, with C a multiple of H.
+    forward : function
+        One step, on the last axis alone: (p, *inputs, state) -> state' (..., S H), cache.
+    backward : function
+        (p, cache, dstate') -> (*dinputs, dstate), grads.
+    states : int
+        S, the parts of a state, of which h is the first.
+    initialise : function
+        (p) -> None: sets biases of fresh parameters that do not start at 0.
+    gate_widths : tuple of int
+        Widths of the arrays `gates` that step saves for the backward pass, in units of H.
+    cache : function
+        (inputs, state, *gates) -> the cache that slopes and backward_params take.
+    step : function
+        (a, x, g, c, state, state', *gates): writes state' and the gates of a + x and g + c.
+    slopes : function
+        (cache) -> the gates' derivatives that need no incoming gradient, for all T steps at once.
+    step_backward : function
+        (slopes, gates, dstate', da) -> dg, dstate without the part through h U; writes da.
+    backward_params : function
+        (cache, da) -> grads; can overwrite da.
     """
 
     name: str
-    shapes: object  # (D, H) -> shapes of the parameters, {"W": (D, C), "b": (C,), "U": (H, C), ...}
-    forward: object  # (p, *inputs, state) -> state', cache
-    backward: object  # (p, cache, dstate') -> (*dinputs, dstate), grads
-    states: int = 1  # S
-    initialise: object = lambda p: None  # (p) -> None: sets biases of fresh parameters that do not start at 0
-    gate_widths: tuple = ()  # of the arrays that step saves for the backward pass, in units of H
-    cache: object = None  # (inputs, state, *gates) -> the cache that slopes and backward_params take
-    step: object = None  # (a, x, g, c, state, state', *gates): writes state' and the gates of a + x and g + c
-    slopes: object = None  # (cache) -> the gates' derivatives that need no incoming gradient, for all T steps at once
-    step_backward: object = None  # (slopes, gates, dstate', da) -> dg, dstate without the part through h U; writes da
-    backward_params: object = None  # (cache, da) -> grads; may write into da
+    shapes: Callable
+    forward: Callable
+    backward: Callable
+    states: int = 1
+    initialise: Callable = lambda p: None
+    gate_widths: tuple = ()
+    cache: Callable | None = None
+    step: Callable | None = None
+    slopes: Callable | None = None
+    step_backward: Callable | None = None
+    backward_params: Callable | None = None
 
 
 def get_cell(name):

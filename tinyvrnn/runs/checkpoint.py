@@ -7,16 +7,18 @@ intact checkpoint exists at any moment.
 import hashlib
 import json
 import zipfile
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import MODELS
+from tinyvrnn.models.base import Model
 from tinyvrnn.nn.cells import CELLS
 
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
@@ -27,12 +29,40 @@ BIGGEST_MANIFEST = 2**20  # bytes
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
 
 
-def save(model, folder, step=0, data=None, steps=None, theta=None):
-    """Write folder/checkpoint.npz, creating the folder if needed. Returns the path of the file.
+def save(
+    model: Model,
+    folder: str | PathLike[str],
+    step: int = 0,
+    data: str | None = None,
+    steps: int | None = None,
+    theta: Array | None = None,
+) -> Path:
+    """Write folder/checkpoint.npz, creating the folder if needed.
 
-    step: training steps done; data: name or path of the training data; steps: T of its longest sequence; theta (P,):
-    weights to save instead of the model's.
-    Raises CheckpointError if writing fails; a previous checkpoint then stays intact.
+    Parameters
+    ----------
+    model : VRNN, VRNNI, RNN or VAE
+        Its weights, options and moments are saved.
+    folder : str or path
+        Of a run.
+    step : int
+        Training steps done.
+    data : str, optional
+        Name or path of the training data.
+    steps : int, optional
+        T of its longest sequence.
+    theta : array (P,), optional
+        Weights to save instead of the model's.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    CheckpointError
+        Writing fails; a previous checkpoint then stays intact.
     """
     arrays = {
         "theta": to_host(model.theta if theta is None else theta),
@@ -65,10 +95,27 @@ def write(path, manifest, arrays):
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def load(folder, backend=None):
-    """The model saved in `folder`, on the given backend.
+def load(folder: str | PathLike[str], backend: str | None = None) -> Model:
+    """The model saved in `folder`.
 
-    Raises CheckpointError if there is no checkpoint, or if it is damaged, foreign or of a newer version.
+    Parameters
+    ----------
+    folder : str or path
+        Of a run.
+    backend : "numpy", "cupy" or "strict", optional
+        As in `VRNN`; it can differ from the one that the model was trained on.
+
+    Returns
+    -------
+    VRNN, VRNNI, RNN or VAE
+        A model of the saved kind.
+
+    Raises
+    ------
+    CheckpointError
+        There is no checkpoint, or it is damaged, foreign or of a newer version.
+    BackendError
+        The backend is not available.
     """
     return restore(*read(folder), folder, backend)
 

@@ -10,7 +10,9 @@ import json
 import os
 import warnings
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
@@ -22,6 +24,9 @@ from tinyvrnn.io.files import write_atomically
 from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOCK, CONFIG, METRICS, RESUME = ".lock", "config.toml", "metrics.jsonl", "resume.npz"
 PICTURES = ("curves.png", "reconstructions.png", "samples.png")
@@ -35,18 +40,38 @@ FINGERPRINTED = 100  # sequences of a memory-mapped split whose values enter its
 class Run:
     """The folder of a run, for one process at a time: use it as a context manager, or pass it to `train`.
 
-    overwrite: replace the run in the folder as soon as this one first saves. resume: continue the run in the folder,
-    with the same model, data and options (except MAY_CHANGE), or start one if there is none.
-    Entering raises CheckpointError if the folder holds a run and neither is given, if another process uses the folder,
-    or if it can't be written.
+    docs/runs.md describes its files.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made if needed.
+    overwrite : bool
+        Replace the run in the folder as soon as this one first saves.
+    resume : bool
+        Continue the run in the folder, with the same model, data and options (except MAY_CHANGE), or start one if there
+        is none.
+
+    Attributes
+    ----------
+    folder : Path
+        Absolute.
+    can_go_on : bool
+        Whether the folder holds a run that can be resumed.
+
+    Raises
+    ------
+    CheckpointError
+        On entering: the folder holds a run and neither option is given, another process uses it, or it cannot be
+        written.
     """
 
-    def __init__(self, folder, overwrite=False, resume=False):
+    def __init__(self, folder: str | PathLike[str], overwrite: bool = False, resume: bool = False) -> None:
         self.folder, self.overwrite, self.resume = Path(folder).absolute(), overwrite, resume
         self._lock = SoftFileLock(self.folder / LOCK, thread_local=False)
         self._started = self.has_kept = False
 
-    def __enter__(self):
+    def __enter__(self) -> "Run":
         first = not self._lock.is_locked  # the command line enters it around `train`, to draw pictures afterwards
         if first:
             self._was_there = self.folder.exists()
@@ -63,14 +88,14 @@ class Run:
                 raise
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._lock.release()
         if not self._lock.is_locked and not self._was_there:
             with suppress(OSError):
                 self.folder.rmdir()  # fails unless it is empty
 
     @property
-    def can_go_on(self):
+    def can_go_on(self) -> bool:
         """Whether the folder holds a run that can be resumed."""
         return (self.folder / RESUME).is_file()
 
@@ -105,8 +130,21 @@ class Run:
             self._keep_best(state)
             self._keep_records(state.records)
 
-    def picture(self, name, figure):
-        """Write a matplotlib Figure as folder/name. Raises CheckpointError if writing fails."""
+    def picture(self, name: str, figure: "Figure") -> None:
+        """Write a figure as folder/name.
+
+        Parameters
+        ----------
+        name : str
+            Such as "curves.png".
+        figure : matplotlib.figure.Figure
+            From `tinyvrnn.runs.plots`, for example.
+
+        Raises
+        ------
+        CheckpointError
+            Writing fails.
+        """
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
             write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
 

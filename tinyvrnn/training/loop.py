@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +15,7 @@ from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
+from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Batch, rows
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt
@@ -21,18 +24,56 @@ from tinyvrnn.training.options import make_options
 from tinyvrnn.training.parallel import Workers, split_for
 from tinyvrnn.training.state import State
 
+if TYPE_CHECKING:
+    from tinyvrnn.runs.run import Run
+
 BAR = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 SAVE_EVERY = 60.0  # seconds: the most that a killed run loses
 
 
-def train(model, data, progress=True, on_epoch=None, run=None, **options):
-    """Trains `model` on data.train and leaves it with the weights of the best validation ELBO.
+def train(
+    model: Model,
+    data: Data,
+    progress: bool = True,
+    on_epoch: Callable[[dict[str, Any], bool], object] | None = None,
+    run: "Run | None" = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train `model` on data.train, with Adam, and leave it with the weights of the best validation bound.
 
-    options: see `Options`; a bare call trains for 20 epochs. progress: show a bar. on_epoch(record, is_best) is called
-    after each epoch, with the model as it is then. run: a `Run`, the folder that keeps weights, records and what a
-    stopped run goes on from. Returns the records, one dict an epoch, in nats per sequence.
-    Raises DataError where data do not fit the model, DivergedError at a loss or gradient that is not finite,
-    CheckpointError where the run's folder can't be used, KeyboardInterrupt after Ctrl-C, between two batches.
+    Parameters
+    ----------
+    model : VRNN, VRNNI, RNN or VAE
+        Changed in place: theta, and the mean, std, units and medium of the data.
+    data : Data
+        From `load_data` or `Data.from_sequences`.
+    progress : bool
+        Show a bar.
+    on_epoch : callable, optional
+        (record, is_best) -> anything, called after each epoch, with the model as it is then.
+    run : Run, optional
+        The folder that keeps weights and records, and from which a stopped run can be resumed.
+    **options : various
+        The fields of `Options`; without epochs and minutes, 20 epochs.
+
+    Returns
+    -------
+    list of dict
+        A record for each epoch: "epoch", "step", "seconds", "beta", "lr", "grad_norm", and "train" and "valid" with
+        "elbo", "kl" and "log_likelihood" in nats per sequence.
+
+    Raises
+    ------
+    ConfigError
+        An option is unknown, invalid or impossible for the model.
+    DataError
+        The data do not fit the model.
+    DivergedError
+        A loss or gradient is not finite.
+    CheckpointError
+        The run's folder cannot be used.
+    KeyboardInterrupt
+        After Ctrl-C, between two batches.
     """
     options = make_options(options)
     _check_fit(model, data)

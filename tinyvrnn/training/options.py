@@ -52,7 +52,7 @@ class About(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How to train. Every field is an option of `tinyvrnn train` and a keyword of `train`."""
+    """How to train: every field is a keyword of `train` and an option of `tinyvrnn train`."""
 
     epochs: Annotated[int | None, About("passes over the training split; with --minutes, as many as fit")] = None
     minutes: Annotated[float | None, About("train for this long")] = None
@@ -140,6 +140,21 @@ def described(name):
     """The types (without None) and the About of a field of Options."""
     kind, about = get_args(Options.__annotations__[name])
     return [one for one in get_args(kind) or (kind,) if one is not NoneType], about
+
+
+def _parameters():
+    """The section Parameters of Options in numpydoc's form, from the same texts as the help of the command."""
+    lines = ["", "", "Parameters", "----------"]
+    for name in Options._fields:
+        kinds, about = described(name)
+        lines += [
+            f"{name} : {' or '.join(kind.__name__ for kind in kinds)}",
+            f"    {about.help[0].upper()}{about.help[1:]}.",
+        ]
+    return "\n    ".join(lines) + "\n    "
+
+
+Options.__doc__ += _parameters()
 
 
 def default_text(name):

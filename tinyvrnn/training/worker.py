@@ -257,8 +257,8 @@ def _end():
             os.unlink(path)
 
 
-_removed_at_the_end = []
-_resting = []  # for the next training: starting one takes half a second
+_removed_at_the_end: list[str] = []
+_resting: list[Worker] = []  # for the next training: starting one takes half a second
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_resting.clear)  # the workers belong to the parent
 
