@@ -416,8 +416,8 @@ def module_paths():
 
 
 def imports(path):
-    """Absolute dotted names of all imports anywhere in a file; `from a import b` counts as a.b."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Absolute dotted names of all imports anywhere in a file that can be executed; `from a import b` counts as a.b."""
+    for node in executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -426,6 +426,14 @@ def imports(path):
         elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func) and node.args:
             if isinstance(node.args[0], ast.Constant):
                 yield str(node.args[0].value)
+
+
+def executed(tree):
+    """All nodes of a tree but those in `if TYPE_CHECKING:`, which only a type checker reads."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from executed(child)
 
 
 def room(path):
