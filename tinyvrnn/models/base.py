@@ -268,7 +268,9 @@ class Model:
             else:
                 log_p, kl, cache = self._forward_terms(batch)
                 state = self._last_state(cache)
-                grads = self._flat(self._backward_terms(cache, -weight, beta * weight)[1])
+                _, named = self._backward_terms(cache, -weight, beta * weight)
+                del cache  # before another vector of theta's size is made
+                grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
             return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
 
