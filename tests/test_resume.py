@@ -646,7 +646,7 @@ def test_a_folder_that_is_removed_is_written_anew(kept):
     run, state = kept
     shutil.rmtree(run.folder)
     one_more_epoch(state)
-    with pytest.warns(UserWarning, match="run was removed while it was in use: it is written anew"):
+    with pytest.warns(UserWarning, match="run was removed while it was in use: it is created again"):
         run.keep(state)
     assert_the_old_is_whole(run, state, epoch=2)
     assert (run.folder / "config.toml").exists()

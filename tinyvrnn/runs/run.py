@@ -120,7 +120,7 @@ class Run:
         with self._explained("Cannot continue writing into", f"; {WHOLE}"):
             self._hold_lock()
             if self.has_kept and not (self.folder / CONFIG).exists():
-                warnings.warn(f"{self.folder} was removed while it was in use: it is written anew", stacklevel=2)
+                warnings.warn(f"{self.folder} was removed while it was in use: it is created again", stacklevel=2)
                 self.has_kept = False
             if not self.has_kept:
                 self._begin()
