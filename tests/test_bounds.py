@@ -249,7 +249,7 @@ def test_memory_does_not_grow_with_the_particles(monkeypatch):
 
 def test_more_particles_keep_the_noise_of_the_first():
     model, x, lengths, *_ = checks.small_with_particles()
-    few, many = (estimates.draw(model, x, range(k), 3, "particles") for k in (2, 5))
+    few, many = (estimates.particle_noise(model, x, range(k), 3, "particles") for k in (2, 5))
     assert np.array_equal(many[:, :, :2], few) and len({a.tobytes() for a in np.moveaxis(many, 2, 0)}) == 5
 
 

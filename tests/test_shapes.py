@@ -209,7 +209,7 @@ def test_products_of_some_size_sum_in_the_same_order(options):
 def test_no_layout_changes_a_pair(name, layout):
     """Up to rounding, since BLAS chooses the order of summation; no argument is written to."""
     pair, lay = all_pairs.PAIRS[name], LAYOUTS[layout]
-    p, inputs = all_pairs.draw(pair, leading=(2, 3))
+    p, inputs = all_pairs.random_inputs(pair, leading=(2, 3))
     results = []
     for own in (np.array, lay):
         own_p, own_inputs = {leaf: own(a) for leaf, a in p.items()}, [own(a) for a in inputs]

@@ -58,7 +58,7 @@ def iwae(
     _require_three_axes(x)
     at_once = max(1, ROWS_AT_ONCE // (x.shape[0] * x.shape[1]))
     log_w = [
-        model.log_weights(x, lengths, draw(model, x, range(k, min(k + at_once, particles)), seed, stream))
+        model.log_weights(x, lengths, particle_noise(model, x, range(k, min(k + at_once, particles)), seed, stream))
         for k in range(0, particles, at_once)
     ]
     return log_mean_exp(namespace(log_w[0]).concatenate(log_w, axis=1))
@@ -101,7 +101,7 @@ def fivo(
     check_bound("fivo", particles, model)
     _require_three_axes(x)
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
-    eps = draw(model, x, range(particles), seed, stream)
+    eps = particle_noise(model, x, range(particles), seed, stream)
     uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
     estimates = []
     for b in range(0, B, at_once):
@@ -111,7 +111,7 @@ def fivo(
     return namespace(estimates[0]).concatenate(estimates)
 
 
-def draw(model, x, numbers, seed, stream):
+def particle_noise(model, x, numbers, seed, stream):
     """eps (T, B, K, Z) of the particles `numbers`; each has its own address, so its noise does not depend on K."""
     shape, backend = (*x.shape[:2], model.z_dim), model.backend
     return backend.xp.stack(

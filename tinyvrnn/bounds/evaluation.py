@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import numbers_of, to_host
-from tinyvrnn.bounds.estimates import draw, fivo, iwae
+from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.models.base import Model
@@ -207,5 +207,5 @@ def evaluate(
 
 def _elbo(model, x, lengths, particles, seed, stream):
     """The mean over K draws of the ELBO with its KL in closed form, (B,)."""
-    eps = (draw(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
+    eps = (particle_noise(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
     return sum(model.elbo(x, lengths, e) for e in eps) / particles

@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
     forward, backward: as in `check_pair`.
     shapes: name -> shape of the parameters p.
-    inputs: (kind, last axes) of each input, such as ("real", 4); see `_draw` for the kinds.
+    inputs: (kind, last axes) of each input, such as ("real", 4); see `_random` for the kinds.
     """
 
     forward: object
@@ -216,23 +216,23 @@ PAIRS = {
 }
 
 
-def draw(pair, backend="numpy", seed=0, leading=(B,)):
+def random_inputs(pair, backend="numpy", seed=0, leading=(B,)):
     """Random p and inputs for a pair, float64 on the backend. Biases are random too, since zeros could hide errors."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
     return like(pair.shapes, p), tuple(
-        asarray(_draw(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs
+        asarray(_random(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs
     )
 
 
 def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
     """Numeric check of the pair called `name`; see `gradcheck.check_pair`. Returns its rows."""
     pair = PAIRS[name]
-    p, inputs = draw(pair, backend, seed, leading)
+    p, inputs = random_inputs(pair, backend, seed, leading)
     return check_pair(pair.forward, pair.backward, p, *inputs, seed=seed, tol=tol)
 
 
-def _draw(rng, kind, shape):
+def _random(rng, kind, shape):
     if callable(kind):
         return kind(rng, shape)
     if kind == "real":

@@ -8,7 +8,7 @@ from tinyvrnn import distributions
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import like
 from tinyvrnn.errors import ConfigError, GradientError, is_word
-from tinyvrnn.gradcheck.all_pairs import PAIRS, B, H, X, cell_pairs, draw, example_of, likelihood_pairs
+from tinyvrnn.gradcheck.all_pairs import PAIRS, B, H, X, cell_pairs, example_of, likelihood_pairs, random_inputs
 from tinyvrnn.gradcheck.numeric import check_pair, rel_error
 from tinyvrnn.nn import cells
 from tinyvrnn.nn.recurrence import loop_forward
@@ -104,7 +104,7 @@ def _check_fields(cell):
 
 def _check_pairs(what, pairs):
     for name, pair in pairs.items():
-        p, inputs = draw(pair)
+        p, inputs = random_inputs(pair)
         try:
             check_pair(pair.forward, pair.backward, p, *inputs)
         except GradientError as error:
@@ -113,7 +113,7 @@ def _check_pairs(what, pairs):
 
 def _check_loop(cell, pair):
     """Raises GradientError where the loop functions of a cell do not compute what its forward does."""
-    p, (x,) = draw(pair)
+    p, (x,) = random_inputs(pair)
     state = np.zeros((x.shape[1], cell.states * H))
     for x_t, found in zip(x, loop_forward(p, x).state[1:]):
         state, _ = cell.forward(p, x_t, state)
@@ -123,7 +123,7 @@ def _check_loop(cell, pair):
 
 def _check_arrays_of_likelihood(likelihood, head):
     """Shapes and dtypes for two leading axes, as a model has them: T and B."""
-    p, (y,) = _in_float32(*draw(head, leading=(2, B)))
+    p, (y,) = _in_float32(*random_inputs(head, leading=(2, B)))
     outputs, head_cache = likelihood.head_forward(p, y)
     x = example_of(likelihood, outputs[0][0])
     if likelihood.misfits(x).any():
@@ -143,7 +143,7 @@ def _check_arrays_of_likelihood(likelihood, head):
 
 
 def _check_arrays_of_cell(cell, pair):
-    p, (x, state) = _in_float32(*draw(pair))
+    p, (x, state) = _in_float32(*random_inputs(pair))
     _check_arrays(f"cell {cell.name}", {"state": (cell.forward(p, x, state)[0], state.shape)})
 
 
