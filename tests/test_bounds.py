@@ -7,6 +7,7 @@ ancestors, noise that depends on the number of particles, memory that grows with
 
 import math
 import statistics
+import tracemalloc
 
 import checks
 import numpy as np
@@ -202,6 +203,29 @@ def test_what_is_dropped_is_not_read_and_is_scored(bound, posterior):
     assert float(tripled) == pytest.approx(losses[2], rel=1e-12)
 
 
+@pytest.mark.parametrize("bound", BOTH)
+def test_the_terms_are_the_elbos_of_the_first_particle_without_dropout(bound):
+    model, x, lengths, eps, uniforms = checks.small_with_particles()
+    given = {"bound": bound, "uniforms": uniforms, "input_mask": 2.0 * (x > 0.5)}
+    terms = model.loss_and_grads(x, lengths, eps, **given)[2]
+    assert np.array_equal(terms, model.parts(x, lengths, eps[:, :, 0]))
+
+
+@pytest.mark.parametrize("bound", BOTH)
+def test_particles_hold_no_second_copy_of_x_and_no_cache_of_the_elbo(bound):
+    """The peak of one particle of IWAE or FIVO is below twice that of the ELBO."""
+    model, x, rng = tv.VRNN(64, 16, 4), np.zeros((60, 20, 64), "float32"), checks.rng()
+    eps, uniforms = rng.standard_normal((60, 20, 1, 4)).astype("float32"), rng.random((60, 20))
+    peaks = []
+    for given in ({"eps": eps[:, :, 0]}, {"eps": eps, "bound": bound, "uniforms": uniforms}):
+        model.loss_and_grads(x, **given)
+        tracemalloc.start()
+        model.loss_and_grads(x, **given)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0], peaks
+
+
 def test_a_sequence_is_resampled_below_half_its_particles_and_while_it_lasts():
     shares = np.array([[0.25] * 4, [0.97, 0.01, 0.01, 0.01], [0.97, 0.01, 0.01, 0.01], [0.5, 0.5, 0, 0]])
     again, ancestors = particles.choose(shares, np.full(4, 0.5), np.array([1.0, 1.0, 0.0, 1.0]))
@@ -348,7 +372,7 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
         checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
         checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
     for wrong, says in ((eps[:, :, 0], r"got \(5, 4, 2\)"), (eps.tolist(), "got list")):
-        with pytest.raises(DataError, match=rf"Expected eps of shape \(T, B, particles, 2\), {says}"):
+        with pytest.raises(DataError, match=rf"Expected eps of shape \(5, 4, particles, 2\), {says}"):
             model.loss_and_grads(x, lengths, wrong, bound=bound, uniforms=uniforms)
 
 

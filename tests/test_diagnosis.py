@@ -119,7 +119,7 @@ def test_a_kl_that_is_not_finite_is_found(monkeypatch):
     assert found == "the KL of Eq. 11 at step t = 1 of sequence 13 of the training split"
 
 
-WELL = "a number that does not come again when the batch is computed anew"
+WELL = "a number that does not recur when the batch is recomputed"
 
 
 @pytest.mark.parametrize("particles", [(), (3,)])

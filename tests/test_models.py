@@ -591,3 +591,23 @@ def test_parts_of_a_ragged_batch_are_those_of_each_sequence(options):
     for b, n in enumerate(lengths):
         alone = model.parts(x[:n, b : b + 1], None, eps[:n, b : b + 1])
         checks.assert_close([part[b] for part in found], [part[0] for part in alone], 1e-12, "parts")
+
+
+def test_a_call_that_is_refused_uses_no_noise():
+    losses = []
+    for refused in ({}, {"beta": np.nan}, {"bound": "elob"}):
+        model, x, *_ = checks.small()
+        if refused:
+            with pytest.raises(tv.ConfigError):
+                model.loss_and_grads(x, **refused)
+            with pytest.raises(tv.DataError):
+                model.loss_and_grads(x[0])
+        losses.append(float(model.loss_and_grads(x)[0]))
+    assert len(set(losses)) == 1
+
+
+def test_a_vae_takes_a_dropout_mask_of_single_steps():
+    model, x, _, eps = checks.small(model="vae")
+    mask = 2.0 * (checks.rng().random(x.shape) < 0.5)
+    one = model.loss_and_grads(x[0], None, eps[0], input_mask=mask[0])
+    assert one[0] == model.loss_and_grads(x[:1], None, eps[:1], input_mask=mask[:1])[0]

@@ -1,6 +1,8 @@
 """The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
+import traceback
+from pathlib import Path
 
 
 class TinyvrnnError(Exception):
@@ -36,6 +38,23 @@ def unknown_name(kind, name, known, otherwise=""):
     near = difflib.get_close_matches(str(name), list(known), n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}{otherwise}."
     return f'Unknown {kind} "{name}": {hint}'
+
+
+def of_user_code(error, *files):
+    """`in f, line 3, with ValueError: ...` of an exception in a user's function: the last frame outside the package.
+
+    files: the user's files, if they are known; a frame of another one does not count then.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_user(frame.filename, files)]
+    where = f"in {frames[-1].name}, line {frames[-1].lineno}, " if frames else ""
+    if isinstance(error, SyntaxError):
+        where = f"in line {error.lineno}, "
+    return f"{where}with {type(error).__name__}: {getattr(error, 'msg', str(error)).strip().rstrip('.')}"
+
+
+def _is_of_user(name, files):
+    folders = str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<frozen"
+    return name in files if files else not name.startswith(folders)
 
 
 def is_word(name):

@@ -146,7 +146,7 @@ def sample(params, n, steps, rng):
 def adam(params, grads, state, lr, max_norm=1.0, b1=0.9, b2=0.999):
     """A step of Adam (Kingma and Ba, 2015) with the clipped gradient. state: (k, m, v), k = 1, 2, ... Returns both."""
     norm = sum(float(np.sum(g**2)) for group in grads.values() for g in group.values()) ** 0.5
-    grads = each(lambda g: g * min(1, max_norm / (norm + 1e-12)), grads)  # after Adam's step it would be too late
+    grads = each(lambda g: g * min(1, max_norm / (norm + 1e-12)), grads)  # before Adam's moments see it
     k, m, v = state
     m = each(lambda m, g: b1 * m + (1 - b1) * g, m, grads)
     v = each(lambda v, g: b2 * v + (1 - b2) * g**2, v, grads)

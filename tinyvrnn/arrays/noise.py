@@ -8,6 +8,8 @@ A training step's noise is generated on the model's backend. Each number depends
 generates all of them in one kernel, and NumPy the same numbers.
 """
 
+from __future__ import annotations
+
 import zlib
 from functools import cache
 from numbers import Integral

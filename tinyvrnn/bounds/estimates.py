@@ -1,5 +1,7 @@
 """One estimate of the IWAE or FIVO bound for each sequence of a batch. Derivations: docs/derivations/importance.md."""
 
+from __future__ import annotations
+
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays import noise

@@ -1,5 +1,7 @@
 """A bound over a whole set, in nats per sequence and per step, with standard errors."""
 
+from __future__ import annotations
+
 import math
 from numbers import Integral
 from typing import NamedTuple

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import shlex
 import sys
-import traceback
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
@@ -29,18 +28,17 @@ PARTICLES_TO_EVALUATE = 64
 def load_plugin(a):
     """Runs the file of --plugin, which registers likelihoods and cells, then checks the names that were given."""
     if getattr(a, "plugin", None) is not None:
-        spec = importlib.util.spec_from_file_location(Path(a.plugin).stem, a.plugin)
-        if spec is None:
-            raise ConfigError(f"--plugin must name a .py file, got {a.plugin}.")
+        spec = importlib.util.spec_from_file_location(f"plugin_{Path(a.plugin).stem}", a.plugin)
+        if spec is None or not Path(a.plugin).is_file():
+            raise ConfigError(f"--plugin must name a .py file that exists, got {a.plugin}.")
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
         try:
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        except (TinyvrnnError, OSError):
+            spec.loader.exec_module(module)
+        except TinyvrnnError:
             raise
-        except Exception as error:  # whatever a user's code raises
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == a.plugin]
-            line = lines[-1] if lines else getattr(error, "lineno", None)
-            what = f"{type(error).__name__}: {getattr(error, 'msg', error)}"
-            raise ConfigError(f"--plugin {a.plugin} stopped in line {line} with {what}: mend it first.") from error
+        except Exception as error:  # a user's code can raise anything
+            where = of_user_code(error, spec.origin)
+            raise ConfigError(f"--plugin {a.plugin} stopped {where}: correct it first.") from error
     for kind, get in (("likelihood", get_likelihood), ("cell", cells.get_cell)):
         if getattr(a, kind, None) is not None:
             get(getattr(a, kind))

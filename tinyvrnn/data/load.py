@@ -1,5 +1,7 @@
 """Load data sets, embedded ones by name and a user's by path: three splits, standardised by the training split."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -128,7 +130,7 @@ class Data:
         kind: str | None = None,
         medium: dict[str, Any] | None = None,
         scale: str | None = None,
-    ) -> "Data":
+    ) -> Data:
         """Make Data from three splits in memory.
 
         Parameters

@@ -3,6 +3,8 @@
 N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T_N, X). Padding exists only in batches.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -66,7 +68,7 @@ class Sequences:
         return sequences
 
     @classmethod
-    def from_list(cls, arrays: Iterable[ArrayLike], where: str = "the sequences") -> "Sequences":
+    def from_list(cls, arrays: Iterable[ArrayLike], where: str = "the sequences") -> Sequences:
         """Sequences from a list of arrays (T_i, X), or from one array (N, T, X).
 
         Parameters

@@ -21,6 +21,7 @@ from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pe
 from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
 
 COMPONENTS = 20  # of a mixture, as in the paper
+BASELINES = ("real", "binary", "categorical", "pen")
 HEAD = ("head_shapes", "head_forward", "head_backward")
 
 
@@ -93,6 +94,8 @@ class Likelihood(NamedTuple):
 def get_likelihood(name, components=COMPONENTS):
     """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
     if name not in LIKELIHOODS:
+        if isinstance(name, Likelihood):
+            raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
         raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:
@@ -110,6 +113,10 @@ def completed(likelihood):
             raise ConfigError(unknown_name("head", likelihood.head, BUILT_IN))
         head = LIKELIHOODS[likelihood.head]
         likelihood = likelihood._replace(**{name: getattr(head, name) for name in (*HEAD, "components")})
+    if not callable(likelihood.noise) and likelihood.noise not in NOISE:
+        raise ConfigError(unknown_name("noise", likelihood.noise, NOISE))
+    if likelihood.baselines is not None and likelihood.baselines not in BASELINES:
+        raise ConfigError(unknown_name("kind of baselines", likelihood.baselines, BASELINES))
     return likelihood._replace(
         noise=NOISE.get(likelihood.noise, likelihood.noise),
         misfits=likelihood.misfits or _nothing,

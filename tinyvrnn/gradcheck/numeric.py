@@ -4,6 +4,8 @@ A gradient check proves that a backward pass matches its forward pass, not that 
 by sigma^2 in both and it still passes. docs/testing.md lists the independent checks of the forward passes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 

@@ -7,7 +7,7 @@ import numpy as np
 from tinyvrnn import distributions
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import like
-from tinyvrnn.errors import ConfigError, GradientError, is_word
+from tinyvrnn.errors import ConfigError, GradientError, TinyvrnnError, is_word, of_user_code
 from tinyvrnn.gradcheck.all_pairs import PAIRS, B, H, X, cell_pairs, example_of, likelihood_pairs, random_inputs
 from tinyvrnn.gradcheck.numeric import check_pair, rel_error
 from tinyvrnn.nn import cells
@@ -33,13 +33,14 @@ def register_likelihood(likelihood: distributions.Likelihood) -> None:
     ConfigError
         The record does not make a likelihood, or its name is that of a built-in one.
     """
-    _check_name("likelihood", likelihood.name, distributions.BUILT_IN)
-    likelihood = distributions.completed(likelihood)
-    with _entered(distributions.LIKELIHOODS, likelihood):
-        pairs = likelihood_pairs(likelihood)
-        _check_pairs(f"likelihood {likelihood.name}", pairs)
-        _check_arrays_of_likelihood(likelihood, pairs[f"{likelihood.name} head"])
-        PAIRS.update(pairs)
+    with _explained("likelihood", likelihood, distributions.Likelihood):
+        _check_name("likelihood", likelihood.name, distributions.BUILT_IN)
+        likelihood = distributions.completed(likelihood)
+        with _entered(distributions.LIKELIHOODS, likelihood):
+            pairs = likelihood_pairs(likelihood)
+            _check_pairs(f"likelihood {likelihood.name}", pairs)
+            _check_arrays_of_likelihood(likelihood, pairs[f"{likelihood.name} head"])
+            PAIRS.update(pairs)
 
 
 def register_cell(cell: cells.Cell) -> None:
@@ -60,14 +61,31 @@ def register_cell(cell: cells.Cell) -> None:
     ConfigError
         The record does not make a cell, or its name is that of a built-in one.
     """
-    _check_name("cell", cell.name, cells.BUILT_IN)
-    _check_fields(cell)
-    with _entered(cells.CELLS, cell):
-        pairs = cell_pairs(cell)
-        _check_pairs(f"cell {cell.name}", pairs)
-        _check_loop(cell, pairs[f"loop, {cell.name}"])
-        _check_arrays_of_cell(cell, pairs[f"{cell.name} cell"])
-        PAIRS.update(pairs)
+    with _explained("cell", cell, cells.Cell):
+        _check_name("cell", cell.name, cells.BUILT_IN)
+        _check_fields(cell)
+        with _entered(cells.CELLS, cell):
+            pairs = cell_pairs(cell)
+            _check_pairs(f"cell {cell.name}", pairs)
+            _check_loop(cell, pairs[f"loop, {cell.name}"])
+            _check_arrays_of_cell(cell, pairs[f"{cell.name} cell"])
+            PAIRS.update(pairs)
+
+
+@contextmanager
+def _explained(kind, record, expected):
+    """Context: raises ConfigError for another type than the expected one, and for what a user's functions raise."""
+    if not isinstance(record, expected):
+        raise ConfigError(f"Expected a tv.{expected.__name__}, got {type(record).__name__}: see docs/extend.md.")
+    try:
+        yield
+    except TinyvrnnError:
+        raise
+    except Exception as error:  # a user's functions can raise anything
+        raise ConfigError(
+            f"The {kind} {record.name} stopped {of_user_code(error)}: compare what each of its functions takes and "
+            f"returns with help(tv.{expected.__name__})."
+        ) from error
 
 
 @contextmanager
@@ -92,7 +110,11 @@ def _check_name(kind, name, built_in):
 def _check_fields(cell):
     if len({getattr(cell, name) in (None, ()) for name in LOOP}) > 1:
         raise ConfigError(f"The cell {cell.name} has some of the fields {', '.join(LOOP)}: give all of them, or none.")
+    if type(cell.states) is not int or cell.states < 1:
+        raise ConfigError(f"states of the cell {cell.name} must be a whole number of at least 1, got {cell.states!r}.")
     shapes = cell.shapes(X, H)
+    if not isinstance(shapes, dict):
+        raise ConfigError(f"shapes of the cell {cell.name} must return a dict, got {type(shapes).__name__}.")
     W, b, U = (shapes.get(leaf) for leaf in "WbU")
     C = U[-1] if U else 1
     if (W, b, U) != ((X, C), (C,), (H, C)) or C % H:
@@ -126,6 +148,7 @@ def _check_arrays_of_likelihood(likelihood, head):
     p, (y,) = _in_float32(*random_inputs(head, leading=(2, B)))
     outputs, head_cache = likelihood.head_forward(p, y)
     x = example_of(likelihood, outputs[0][0])
+    _check_misfits(likelihood, x)
     if likelihood.misfits(x).any():
         raise ConfigError(f"The example of the likelihood {likelihood.name} makes values that its misfits refuses.")
     x = np.stack([x, x])
@@ -142,9 +165,23 @@ def _check_arrays_of_likelihood(likelihood, head):
     _check_arrays(f"likelihood {likelihood.name}", found)
 
 
+def _check_misfits(likelihood, x):
+    bad = likelihood.misfits(x)
+    if getattr(bad, "shape", None) != x.shape or bad.dtype != bool:
+        raise ConfigError(
+            f"misfits of the likelihood {likelihood.name} must return an array of bool with the shape of x, {x.shape}, "
+            f"got {getattr(bad, 'shape', type(bad).__name__)}: compare each entry, without any() or all()."
+        )
+
+
 def _check_arrays_of_cell(cell, pair):
     p, (x, state) = _in_float32(*random_inputs(pair))
-    _check_arrays(f"cell {cell.name}", {"state": (cell.forward(p, x, state)[0], state.shape)})
+    cell.initialise(p)
+    after, cache = cell.forward(p, x, state)
+    _check_arrays(f"cell {cell.name}", {"state": (after, state.shape)})
+    (dx, dstate), grads = cell.backward(p, cache, np.ones_like(after))
+    found = {"gradient of x": (dx, x.shape), "gradient of state": (dstate, state.shape)}
+    _check_arrays(f"cell {cell.name}", found | {f"gradient of {leaf}": (g, p[leaf].shape) for leaf, g in grads.items()})
 
 
 def _in_float32(p, inputs):
@@ -154,8 +191,13 @@ def _in_float32(p, inputs):
 def _check_arrays(what, found):
     """found: name -> array and the shape that it must have. Arrays of a model's dtype must stay of that dtype."""
     for name, (array, shape) in found.items():
-        if array.shape != shape or array.dtype != np.float32:
+        if array.shape != shape:
             raise ConfigError(
-                f"The {what} makes of float32 arrays a {name} of dtype {array.dtype} and shape {array.shape}, not "
-                f"float32 and {shape}: work on the last axis alone, and write np.log(2) as float(np.log(2))."
+                f"The {what} computes a {name} of shape {array.shape}, but {shape} is expected: work on the last axis "
+                "alone."
+            )
+        if array.dtype != np.float32:
+            raise ConfigError(
+                f"The {what} computes a {name} of dtype {array.dtype} from float32 arrays: write np.log(2) as "
+                "float(np.log(2)), and convert other arrays with .astype(x.dtype)."
             )

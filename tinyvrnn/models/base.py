@@ -4,6 +4,8 @@ A model defines the shapes of its parameters (`_shapes`), the terms of its bound
 (`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
@@ -146,7 +148,7 @@ class Model:
 
     @property
     def bound_name(self):
-        """What a person calls the figure that is trained on."""
+        """The name of the training objective in text."""
         return "ELBO" if self.bound == "elbo" else "log p(x)"
 
     @property
@@ -427,12 +429,12 @@ class Model:
 
     def _with_fresh_noise(self, batch, objective):
         """The Batch with noise of its own for each call."""
-        step, self._draws = self._draws, self._draws + 1
-        if objective.bound == "elbo":
-            return batch._replace(eps=self._draw_eps(batch.x, "loss_and_grads", step))
         check_objective(self, objective)
-        eps = self._draw_eps(batch.x, "loss_and_grads", step, objective.particles)
-        uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", step, self.backend)
+        particles = () if objective.bound == "elbo" else (objective.particles,)
+        eps, uniforms = self._draw_eps(batch.x, "loss_and_grads", self._draws, *particles), None
+        if particles:
+            uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", self._draws, self.backend)
+        self._draws += 1
         return batch._replace(eps=eps, uniforms=uniforms)
 
     def _draw_eps(self, x, stream, step, *particles):

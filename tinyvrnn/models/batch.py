@@ -1,4 +1,4 @@
-"""What a call of a model takes, in two records, and the one place where they are checked.
+"""The two records that a call of a model takes, and their checks.
 
 `Batch` holds the data and the noise, `Objective` what is maximised. The public calls of a model make both, and
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
@@ -57,9 +57,9 @@ class Batch(NamedTuple):
         return Batch(x, lengths, eps, uniforms, input_mask, rows(self.state, index), mask)
 
     def chunks(self, size):
-        """Yields (chunk, before) for each `size` steps: the sequences that still run, and their rows in the last chunk.
+        """Yield (chunk, before) for each `size` steps: the sequences that still run, and their rows in the last chunk.
 
-        size None: the whole batch at once.
+        size None: the whole batch at once. Otherwise lengths are required, as a host array.
         """
         if size is None:
             yield self, slice(None)
@@ -159,7 +159,8 @@ def validate(model, batch, objective):
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
     _check_arrays(model, batch, objective)
     x, eps, uniforms, input_mask = (
-        None if a is None else model.to_array(a) for a in (batch.x, batch.eps, batch.uniforms, batch.input_mask)
+        None if a is None else model.to_array(a)
+        for a in (batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask)
     )
     xp, (T, B, _) = model.backend.xp, x.shape
     if lengths is None or (lengths == T).all():
@@ -214,7 +215,9 @@ def check_x(x, x_dim, lengths, likelihood):
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
         if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
-    if isinstance(x, np.ndarray):  # a device array was checked when its data were read; a look would stop the device
+    if isinstance(
+        x, np.ndarray
+    ):  # a device array was checked when its data were read; checking it would synchronise the device
         _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
     return lengths
 
@@ -230,7 +233,7 @@ def _check_arrays(model, batch, objective):
         expected, named = (T, B, model.z_dim), f"{(T, B, model.z_dim)} for x {batch.x.shape}"
     else:
         K = batch.eps.shape[2] if getattr(batch.eps, "ndim", None) == 4 else 1
-        expected, named = (T, B, K, model.z_dim), f"(T, B, particles, {model.z_dim})"
+        expected, named = (T, B, K, model.z_dim), f"({T}, {B}, particles, {model.z_dim})"
     if getattr(batch.eps, "shape", None) != expected:
         raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")
     if objective.bound == "fivo" and getattr(batch.uniforms, "shape", None) != (T, B):

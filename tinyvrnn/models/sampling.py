@@ -80,8 +80,8 @@ def state_after(params, x, eps, state):
     ahead, _ = of_sequence_forward(params, x)
     for t, (x_t, eps_t) in enumerate(zip(x, eps)):
         phi_x, _ = features_forward(params["phi_x"], x_t)
-        seen = phi_x if ahead is None else ahead[t]
-        (mu_z, sigma_z), _ = infer_forward(params["infer"], seen, h_of(params["recur"], state))
+        infer_in = phi_x if ahead is None else ahead[t]
+        (mu_z, sigma_z), _ = infer_forward(params["infer"], infer_in, h_of(params["recur"], state))
         z, _ = reparameterise_forward(mu_z, sigma_z, eps_t)
         phi_z, _ = features_forward(params["phi_z"], z)
         state, _ = recur_forward(params["recur"], phi_x, phi_z, state)

@@ -29,7 +29,7 @@ from tinyvrnn.distributions.gaussian import (
 from tinyvrnn.models.equations import generate_backward, generate_forward, prior_backward, prior_forward
 from tinyvrnn.models.lookahead import look_ahead_backward, look_ahead_forward
 from tinyvrnn.nn.activations import add_relu, add_relu_backward, sigmoid
-from tinyvrnn.nn.cells import cell_of, h_of, state_width
+from tinyvrnn.nn.cells import h_of, loop_cell, state_width
 from tinyvrnn.nn.linear import LinearCache, add_to, linear_backward_params, matmul, products_with
 from tinyvrnn.nn.mlp import MlpCache, mlp_backward_data, mlp_backward_params, mlp_forward, mlp_tail_forward
 
@@ -122,7 +122,7 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
     state (B, S H): before the first step; None: zeros. mask (T, B) as in `sequence_forward`.
     """
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
-    (T, _, F), cell = phi_x.shape, cell_of(recur)
+    (T, _, F), cell = phi_x.shape, loop_cell(recur)
     infer_in, ahead = look_ahead_forward(params["backward"], phi_x, mask) if "backward" in params else (phi_x, None)
     x_infer = matmul(infer_in, infer["W1"][:F])  # the x-side of Eq. 9 and Eq. 7, for all T steps
     x_infer += infer["b1"]
@@ -153,7 +153,7 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     for a smoothing posterior.
     """
     infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
-    cell = cell_of(recur)
+    cell = loop_cell(recur)
     cache = cell.cache((c.phi_x, c.phi_z), c.state[:-1], *c.gates)
     d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate)
     dphi_x = matmul(d.a, recur["W"][:F].T)
@@ -178,7 +178,7 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     xp = namespace(dh)
     (T, B, F), Z = c.phi_x.shape, c.eps.shape[-1]
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
-    cell = cell_of(recur)
+    cell = loop_cell(recur)
     # Contiguous copies: the loop's small products take half as long again with a transposed view.
     W1_h_T, W_z_T, U_T = (xp.ascontiguousarray(W.T) for W in (infer["W1"][F:], recur["W"][F:], recur["U"]))
     infer = {name: xp.asfortranarray(W) for name, W in infer.items() if name != "W1"}

@@ -146,8 +146,9 @@ class VRNN(Model):
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
-        log_p, kl, _ = self._forward_terms(batch._replace(eps=batch.eps[:, :, 0], input_mask=None))
-        given, x_in = (self.params, *_particles(batch)), batch.widened().x_in
+        log_p, kl = self._forward_terms(batch._replace(eps=batch.eps[:, :, 0], input_mask=None))[:2]  # frees its cache
+        wide = batch.widened()
+        given, x_in = (self.params, wide.x, wide.eps, batch.mask), wide.x_in
         if bound == "iwae":
             backward = importance_backward
             bounds, cache = importance_forward(*given, self.likelihood, beta, x_in)

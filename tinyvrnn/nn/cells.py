@@ -82,6 +82,8 @@ class Cell(NamedTuple):
 
 def get_cell(name):
     """The Cell with this name. Raises ConfigError if there is none."""
+    if isinstance(name, Cell):
+        raise ConfigError(f'cell must be a name: register the record first, then give "{name.name}".')
     if name not in CELLS:
         raise ConfigError(unknown_name("cell", name, CELLS, f"; {how_to_register('cell')}"))
     return CELLS[name]
@@ -99,8 +101,7 @@ def cell_of(p):
     Raises ConfigError for a plain dict with the shapes of no built-in cell.
     """
     if isinstance(p, Group):
-        cell = get_cell(p.cell)
-        return cell if cell.step else with_loop_functions(cell, p)
+        return get_cell(p.cell)
     found = {leaf: array.shape for leaf, array in p.items()}
     for name in BUILT_IN:
         if CELLS[name].shapes(found["W"][0], found["U"][0]) == found:
@@ -109,6 +110,12 @@ def cell_of(p):
         f"A recurrence has parameters of shapes {found}, which are no built-in cell's: take them from model.params, or "
         "name their cell with tinyvrnn.params.Group(p, cell=name)."
     )
+
+
+def loop_cell(p):
+    """The Cell of a recurrence's parameters, with the functions that the loops call."""
+    cell = cell_of(p)
+    return cell if cell.step else with_loop_functions(cell, p)
 
 
 class PlainCache(NamedTuple):

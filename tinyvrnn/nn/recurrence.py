@@ -7,7 +7,7 @@ The RNN (Eq. 1) and the backward recurrence of a smoothing posterior use this lo
 from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import namespace
-from tinyvrnn.nn.cells import cell_of, h_of, state_width
+from tinyvrnn.nn.cells import h_of, loop_cell, state_width
 from tinyvrnn.nn.linear import add_to, matmul
 
 
@@ -22,7 +22,7 @@ class LoopCache(NamedTuple):
 
 def loop_forward(p, phi_x, state=None):
     """Eq. 1 for all steps. phi_x (T, B, F), state (B, S H) before the first step (None: zeros). Returns LoopCache."""
-    (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], cell_of(p)
+    (T, B, _), H, cell = phi_x.shape, p["U"].shape[0], loop_cell(p)
     a = matmul(phi_x, p["W"])  # the x-side for all T steps; cell.step may overwrite a[t]
     a += p["b"]
 
@@ -44,7 +44,7 @@ def loop_backward(p, c, dh, dstate=None):
     dh (T, B, H): the gradient that the predictions send to the state before each step; dstate (B, S H): that of the
     last state (None: zero). Returns dphi_x (T, B, F) and dstate of the first state; grads.
     """
-    xp, (T, B, _), cell = namespace(dh), dh.shape, cell_of(p)
+    xp, (T, B, _), cell = namespace(dh), dh.shape, loop_cell(p)
     cache = cell.cache((c.phi_x,), c.state[:-1], *c.gates)
     U_T, slopes = xp.ascontiguousarray(p["U"].T), cell.slopes(cache)
     d_a = slopes[..., : p["U"].shape[1]]  # da overwrites slopes: step t is the only one that reads slopes[t]

@@ -134,7 +134,8 @@ def restore(manifest, arrays, folder, backend=None):
         raise CheckpointError(f"{folder} holds a damaged checkpoint: train again or restore a copy.") from error
     if model is None:
         raise CheckpointError(
-            f"{folder} holds {theta.size} parameters that are not those of its model: train again or restore a copy."
+            f"{folder} holds {theta.size} parameters that are not those of its model: train again, restore a "
+            "copy, or register the cell and likelihood as they were."
         )
     model.theta[...] = model.backend.asarray(theta)
     model.mean, model.std = arrays["mean"], arrays["std"]

@@ -82,7 +82,7 @@ def _in_gradient(model, batch, objective, index):
         return f"the gradient of {_with_equation(own[0])}, for {_sequences(index[[len(b) > 0 for b in bad]])}"
     whole = np.abs(to_host(model.gradient(batch.sequences(slice(None)), objective).grads))
     if np.isfinite(np.linalg.norm(whole)):
-        return "a number that does not come again when the batch is computed anew"
+        return "a number that does not recur when the batch is recomputed"
     greatest = max(leaves(views(whole, model.shapes)), key=lambda named: named[1].max())
     return (
         f"the norm of the gradient, whose greatest number is {greatest[1].max():.3g} in {_with_equation(greatest[0])}"

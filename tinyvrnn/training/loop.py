@@ -130,7 +130,7 @@ class _Training:
     def __init__(self, model, data, options, state, workers, run, interrupt, bar):
         self.model, self.data, self.options, self.state, self.workers = model, data, options, state, workers
         self.run, self.interrupt, self.bar = run, interrupt, bar
-        self.clock, self.kept = _Clock(options, data, state), time.perf_counter()
+        self.clock, self.saved_at = _Clock(options, data, state), time.perf_counter()
 
     def run_epochs(self, on_epoch):
         """Run epochs until steps, minutes or patience run out. Each epoch ends with a save."""
@@ -157,7 +157,7 @@ class _Training:
             if self.clock.over():
                 break
             if state.batch < self.clock.steps_per_epoch:
-                if time.perf_counter() - self.kept > SAVE_EVERY or self.interrupt.noted:
+                if time.perf_counter() - self.saved_at > SAVE_EVERY or self.interrupt.noted:
                     self._keep()
                 self._stop_if_asked()
         record = self._record(lr, beta, norm)
@@ -241,7 +241,7 @@ class _Training:
 
     def _keep(self):
         """Save the run's state."""
-        self.state.seconds, self.kept = self.clock.seconds, time.perf_counter()
+        self.state.seconds, self.saved_at = self.clock.seconds, time.perf_counter()
         if self.run:
             self.run.keep(self.state)
 

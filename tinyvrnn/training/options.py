@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from numbers import Integral
 from types import NoneType
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class About(NamedTuple):
 class Options(NamedTuple):
     """How to train: every field is a keyword of `train` and an option of `tinyvrnn train`."""
 
-    epochs: Annotated[int | None, About("passes over the training split; with --minutes, as many as fit")] = None
+    epochs: Annotated[int | None, About("passes over the training split; with minutes, as many as fit")] = None
     minutes: Annotated[float | None, About("train for this long")] = None
     batch: Annotated[int, About("sequences in a batch")] = 64
     lr: Annotated[float, About("Adam's learning rate at the start, decaying to 0 as half a cosine")] = 2e-3
@@ -69,7 +69,7 @@ class Options(NamedTuple):
     patience: Annotated[int, About("stop early: epochs without a better validation bound")] = 20
     seed: Annotated[int, About("of weights, noise and the order of batches")] = 0
     workers: Annotated[int | str, About("slices of a batch computed at once; auto: by cores and sizes")] = "auto"
-    bound: Annotated[str, About(f"{' | '.join(BOUNDS)}: the objective, and the criterion for the best weights")] = (
+    bound: Annotated[str, About(f"the objective, and the criterion for the best weights: {' | '.join(BOUNDS)}")] = (
         "elbo"
     )
     particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
@@ -127,9 +127,10 @@ class Options(NamedTuple):
 
     def check_for(self, model):
         """Raises ConfigError where `model` cannot be trained with these options."""
-        check_objective(model, self.objective())
+        check_bound(self.bound, self.particles, model)
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)
+        check_objective(model, self.objective())
 
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
@@ -155,6 +156,7 @@ def _parameters():
 
 
 Options.__doc__ += _parameters()
+Options.__new__.__annotations__ = get_type_hints(Options)  # help() shows the types alone
 
 
 def default_text(name):

@@ -69,7 +69,7 @@ class Workers:
             other.wait(model)
 
     def gradient(self, model, batch, objective):
-        """The Gradient of a Batch, as `model.gradient`. lengths must be given where there are several slices."""
+        """The Gradient of a Batch, as `model.gradient` computes it."""
         slices = cut(batch.x.shape[1], self.split.slices)
         parts = [batch] if len(slices) == 1 else [batch.sequences(s) for s in slices]
         with (
