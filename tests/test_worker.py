@@ -136,6 +136,8 @@ class OwnModel(tv.VRNN):
 def test_what_a_user_changed_is_computed_here(one, monkeypatch):
     model = vrnn()
     assert worker.can_be_made_again(model) and not worker.can_be_made_again(vrnn(backend="strict"))
+    assert tv.VRNNI.__annotations__ == {}, "looking at them stores them in the class"
+    assert worker.can_be_made_again(tv.VRNNI(4, 8, 3))
     for kind in (tv.VRNN, tv.models.base.Model):
         with monkeypatch.context() as m:
             m.setattr(kind, "_backward_terms", lambda *arguments: None, raising=False)

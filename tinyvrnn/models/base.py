@@ -209,10 +209,8 @@ class Model:
         ConfigError
             beta, bound, particles or recompute are not possible for it.
         """
-        batch, objective = (
-            self._batch(x, lengths, eps, uniforms, input_mask),
-            Objective(bound, particles, beta, recompute),
-        )
+        batch = self._batch(x, lengths, eps, uniforms, input_mask)
+        objective = Objective(bound, particles, beta, recompute)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
@@ -252,10 +250,8 @@ class Model:
             An array does not fit the model, or the state is of another number of sequences.
         """
         check_can_be_cut(self, "chunk")
-        batch, objective = (
-            self._batch(x, lengths, eps, None, input_mask, state),
-            Objective(beta=beta, recompute=recompute),
-        )
+        batch = self._batch(x, lengths, eps, None, input_mask, state)
+        objective = Objective(beta=beta, recompute=recompute)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
 
     def gradient(self, batch, objective):

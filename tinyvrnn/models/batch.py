@@ -215,9 +215,8 @@ def check_x(x, x_dim, lengths, likelihood):
         lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
         if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
-    if isinstance(
-        x, np.ndarray
-    ):  # a device array was checked when its data were read; checking it would synchronise the device
+    # Device arrays were checked when they were read; checking them here would synchronise the device.
+    if isinstance(x, np.ndarray):
         _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
     return lengths
 
