@@ -5,6 +5,7 @@ function. test_planted.py proves that each check can fail.
 """
 
 import math
+import os
 from itertools import product
 
 import autograd
@@ -25,8 +26,12 @@ from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
 
+DEVICE = os.environ.get("TINYVRNN_TEST_DEVICE", "strict")  # or "cupy": a GPU, or the test double of the module
+BACKENDS = ("numpy", DEVICE)  # conftest.py marks tests with the second one as `device`
+on_device = pytest.mark.device
 # numeric gradients of whole models: other tests show that strict gives NumPy's bits, and it takes four times as long
-STRICT_LATER = ("numpy", pytest.param("strict", marks=pytest.mark.slow))
+DEVICE_LATER = ("numpy", pytest.param(DEVICE, marks=pytest.mark.slow))
+ROUNDING = {"float64": 1e-11, "float32": 1e-4}  # allowed between NumPy and a GPU, relative to the largest entry
 
 
 def rng(seed=0):
@@ -65,6 +70,15 @@ def assert_close(actual, expected, tol, what=""):
     assert actual.shape == expected.shape, f"{what}: shapes {actual.shape} and {expected.shape}"
     error = gradcheck.rel_error(actual, expected)
     assert error <= tol, f"{what}: relative error {error:.2e}, more than {tol:g}"
+
+
+def assert_as_on_numpy(actual, expected, what=""):
+    """The same bits on strict, which computes with NumPy; on CuPy up to rounding."""
+    actual, expected = to_host(actual), to_host(expected)
+    if DEVICE == "strict":
+        assert actual.tobytes() == expected.tobytes(), what
+    else:
+        assert_close(actual, expected, ROUNDING[expected.dtype.name], what)
 
 
 def assert_same_tree(actual, expected, tol):

@@ -16,9 +16,9 @@ import pytest
 import tinyvrnn as tv
 from tinyvrnn import bounds
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.backend import backend_of, get_backend, to_host
 from tinyvrnn.arrays.params import leaves, views
-from tinyvrnn.arrays.strict import StrictArray, transfers
+from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.bounds import estimates
 from tinyvrnn.data import pad
 from tinyvrnn.distributions import LIKELIHOODS
@@ -27,7 +27,6 @@ from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.models import particles, schedule, stepwise
 from tinyvrnn.models.batch import BoundTerms, copies
 
-BACKENDS = ("numpy", "strict")
 BOTH = ("iwae", "fivo")
 both = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
@@ -92,7 +91,7 @@ def test_loss_and_gradient_equal_the_plain_rewrite(bound, likelihood):
     "likelihood",
     ["gaussian", "gmm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bernoulli", "categorical", "pen"))],
 )
-@pytest.mark.parametrize("backend", checks.STRICT_LATER)
+@pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 @pytest.mark.parametrize("bound", BOTH)
 def test_gradients_equal_numeric_ones(bound, likelihood, backend):
     checks.particle_bound_gradients(bound, likelihood, backend)
@@ -288,28 +287,30 @@ def test_what_a_bound_draws_is_made_on_the_device(bound):
     assert transfers.total == 0
 
 
+@checks.on_device
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_what_an_evaluation_draws_is_made_on_the_device(chunk, monkeypatch):
-    model, x, lengths, _ = checks.small(backend="strict")
+    model, x, lengths, _ = checks.small(backend=checks.DEVICE)
     method, drawn = "parts" if chunk is None else "chunk_parts", []
     right = getattr(model, method)
     monkeypatch.setattr(
         model, method, lambda x, lengths, eps, *state: drawn.append(eps) or right(x, lengths, eps, *state)
     )
     bounds.evaluate_elbo(model, tv.Sequences.from_list([x[:n, b] for b, n in enumerate(lengths)]), chunk=chunk)
-    assert {type(eps) for eps in drawn} == {StrictArray}
+    assert {backend_of(eps).name for eps in drawn} == {checks.DEVICE}
 
 
 @pytest.mark.parametrize("bound", BOTH)
-def test_strict_equals_numpy(bound):
-    (model, x, lengths, *_), (there, *_) = (checks.small_with_particles(backend=b) for b in BACKENDS)
+@checks.on_device
+def test_a_device_gives_the_bounds_of_numpy(bound):
+    (model, x, lengths, *_), (there, *_) = (checks.small_with_particles(backend=b) for b in checks.BACKENDS)
     found = getattr(bounds, bound)(there, x, lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(model, x, lengths, 4), 1e-12, bound)
     linear, x = lg.LinearGaussian(posterior="prior"), checks.rng().standard_normal((5, 4, 1))
-    found = getattr(bounds, bound)(linear, get_backend("strict").asarray(x), lengths, 4)
+    found = getattr(bounds, bound)(linear, get_backend(checks.DEVICE).asarray(x), lengths, 4)
     checks.assert_close(to_host(found), getattr(bounds, bound)(linear, x, lengths, 4), 1e-12, bound)
     eps = checks.rng(1).standard_normal((5, 4, 1))
-    found = linear.elbo(get_backend("strict").asarray(x), lengths, eps)
+    found = linear.elbo(get_backend(checks.DEVICE).asarray(x), lengths, eps)
     checks.assert_close(to_host(found), linear.elbo(x, lengths, eps), 1e-12, "elbo")
 
 

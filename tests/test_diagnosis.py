@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import checks
 import numpy as np
 import pytest
 
@@ -348,10 +349,11 @@ def test_the_batch_that_failed_is_the_one_that_is_looked_at(monkeypatch):
     assert np.array_equal(batch.input_mask, kept.astype("float32") / np.float32(0.8))
 
 
+@checks.on_device
 @pytest.mark.parametrize("options", [{}, {"chunk": 2, "dropout": 0.2}, {"bound": "fivo", "particles": 2}], ids=str)
 def test_on_a_device_the_same_is_found(options):
     said = []
-    for backend in ("numpy", "strict"):
+    for backend in checks.BACKENDS:
         model = tv.VRNN(3, 5, 2, likelihood="gaussian", backend=backend, seed=1)
         with pytest.raises(tv.DivergedError) as caught:
             tv.train(model, small_data("gaussian"), **OPTIONS | options | {"lr": 1e30, "workers": 1})

@@ -210,7 +210,7 @@ def test_bernoulli_log_density_of_a_sure_outcome_is_0_and_of_the_other_minus_the
     assert np.all(np.isfinite(bernoulli.bernoulli_log_density_backward(cache, np.ones(2, dtype))))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_sigma_never_falls_below_its_floor(backend):
     (s,) = checks.device(backend, np.array([-1e30, -1e3, -20.0, 0.0, 1e3]))
     sigma = to_host(gaussian.sigma_of(s))
@@ -277,7 +277,7 @@ def head_outputs(likelihood, leading, seed=0):
     return LIKELIHOODS[likelihood].head_forward(p, draw.standard_normal((*leading, 4)))[0]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("leading", [(), (50,), (7, 9)], ids=str)
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_draw_is_the_one_by_hand_in_every_row(name, leading, backend):

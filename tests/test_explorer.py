@@ -6,6 +6,7 @@ slider that changes nothing, and a traceback on a machine without ipywidgets.
 
 import sys
 
+import checks
 import numpy as np
 import pytest
 
@@ -30,7 +31,7 @@ def binary():
     return model
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_nothing_moved_is_a_sample_of_the_model(likelihood, backend):
     model = tv.VRNN(3, 5, 2, likelihood=likelihood, backend=backend, dtype="float64", seed=1)

@@ -55,7 +55,7 @@ def test_rel_error_of_nan_is_no_small_number(a, b):
 # ---- numerical_gradient --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize(
     "f, df",
     [

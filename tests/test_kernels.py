@@ -2,14 +2,14 @@
 
 Catches: an operation that differs from the function below it, blocks in another order, NaN that a kernel swallows, a
 loop that launches more than it must, an implicit copy on a device, and a counter that misses it.
-There is no GPU here: the operations are compiled for the CPU (cxx.py), and strict counts.
+Without a GPU the operations are compiled for the CPU (double/cupy), and strict counts.
 """
 
+from types import SimpleNamespace
+
 import checks
-import cxx
 import numpy as np
 import pytest
-from cxx import DEVICE, compiled
 
 from tinyvrnn.arrays import kernels
 from tinyvrnn.arrays.backend import get_backend, namespace, to_host
@@ -47,16 +47,19 @@ def arguments(kernel, values, dtype, seed=0, rows=200, H=5):
     return arrays
 
 
-def differences(kernel, arrays):
+def differences(kernel, arrays, backend):
     """The error of each output, in units of the last place of the largest input or output."""
-    twin, device = ([np.copy(a) if isinstance(a, np.ndarray) else a for a in arrays] for _ in range(2))
+    twin, device = (
+        [copy(a) if isinstance(a, np.ndarray) else a for a in arrays] for copy in (np.copy, backend.asarray)
+    )
     inputs = [np.broadcast_to(abs(b), arrays[-1][..., :5].shape) for b in kernels.blocks_of(kernel, arrays)]
     largest = np.max([np.where(np.isfinite(a), a, 0) for a in (*inputs, np.ones_like(inputs[0]))], axis=0)
     first = len(kernel.inputs)
     with np.errstate(all="ignore"):
         kernel.twin(*twin)
-        kernels.launch(kernel, DEVICE, device, {})
-        expected, actual = ([*kernels.blocks_of(kernel._replace(inputs=()), a[first:])] for a in (twin, device))
+        kernels.launch(kernel, backend, device, {})
+        device = [to_host(a) for a in device[first:]]
+        expected, actual = ([*kernels.blocks_of(kernel._replace(inputs=()), a)] for a in (twin[first:], device))
         for name, a, e in zip(sum(kernel.outputs, ()), actual, expected, strict=True):
             same = (a == e) | (np.isnan(a) & np.isnan(e))
             off = np.where(same, 0, abs(a - e) / np.maximum(largest, abs(e)))
@@ -80,19 +83,18 @@ def twin_that_writes(kernel):
     return kernel if given(kernel) and "out" not in kernel.twin.__code__.co_varnames else kernel._replace(twin=write)
 
 
-def require_parity(name):
+def require_parity(name, backend):
     kernel = twin_that_writes(KERNELS[name])
     for values in (ordinary, extreme):
         for dtype, ulps in (("float64", 400), ("float32", 6)):  # 400 are 1e-13
-            for what, off in differences(kernel, arguments(kernel, values, dtype)):
+            for what, off in differences(kernel, arguments(kernel, values, dtype), backend):
                 limit = max(ulps, LIMITS.get(name, 0))
                 assert off <= limit, f"{name}: {what} is {off:.3g} units off at {values.__name__} {dtype}"
 
 
-@compiled
 @pytest.mark.parametrize("name", KERNELS)
-def test_an_operation_is_what_numpy_does_in_its_place(name):
-    require_parity(name)
+def test_an_operation_is_what_numpy_does_in_its_place(name, cupy_backend):
+    require_parity(name, cupy_backend)
 
 
 LIMITS = {"kl_of_each": 300}  # exp(2 d), 2 d up to 2 * 69, multiplies an error in the last place of d by so much
@@ -114,37 +116,24 @@ WRONG = {  # function: (text in its operation, the mistake that replaces it)
 }
 
 
-@compiled
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_operation_is_seen(name, monkeypatch):
+def test_a_wrong_operation_is_seen(name, cupy_backend, monkeypatch):
     right, wrong = WRONG[name]
     assert KERNELS[name].operation.count(right) == 1
     planted = KERNELS[name]._replace(operation=KERNELS[name].operation.replace(right, wrong))
     monkeypatch.setitem(KERNELS, name, planted)
     kernels.elementwise_kernel.cache_clear()
     with pytest.raises(AssertionError, match=f"{name}: .* units off"):
-        require_parity(name)
+        require_parity(name, cupy_backend)
     kernels.elementwise_kernel.cache_clear()
 
 
-def in_cxx(kernel, arrays):
-    """A replacement of `kernels.on_strict` that runs the operation, as a device would."""
-    assert not any(isinstance(a, np.ndarray) for a in arrays)
-    hosts = [a._host if isinstance(a, StrictArray) else a for a in arrays]
-    results = kernels.elementwise_kernel(kernel.name, cxx)(*kernels.blocks_of(kernel, hosts))
-    return tuple(map(StrictArray, results)) if isinstance(results, tuple) else StrictArray(results)
-
-
-@compiled
 @pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"posterior": "smoothing"}, {"model": "vrnn-i"}], ids=str)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_a_step_of_training_in_kernels_is_that_of_numpy(likelihood, options, monkeypatch):
+def test_a_step_of_training_in_kernels_is_that_of_numpy(likelihood, options, cupy_backend):
     results = []
-    for backend in ("numpy", "strict"):
+    for backend in ("numpy", cupy_backend.name):
         model, *batch = checks.small(likelihood, backend, **options)
-        if backend == "strict":
-            monkeypatch.setattr(kernels, "on_strict", in_cxx)
-            monkeypatch.setattr(schedule, "products_with", linear.side_by_side)
         optimiser = Adam(model.theta)
         loss, grads, _ = model.loss_and_grads(*batch)
         before = grads.copy()
@@ -285,7 +274,7 @@ def test_names_with_blocks():
     assert kernels.named("a[r u n] h ru[r u]") == (("a_r", "a_u", "a_n"), ("h",), ("ru_r", "ru_u"))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_products_side_by_side_are_the_products(backend):
     x, W, U = checks.device(backend, *(checks.rng().standard_normal(s) for s in ((4, 3), (3, 5), (3, 2))))
     for call in (linear.side_by_side(W, U), linear.products_with(W, U)):
@@ -301,6 +290,6 @@ def test_products_are_one_on_a_device_and_several_on_the_host(monkeypatch):
     monkeypatch.setattr(linear, "matmul", lambda x, W: widths.append(W.shape[1]) or matmul(x, W))
     linear.products_with(W, U)(x)
     assert widths == [5, 2]
-    monkeypatch.setattr(linear, "backend_of", lambda a: DEVICE)
+    monkeypatch.setattr(linear, "backend_of", lambda a: SimpleNamespace(name="cupy"))
     linear.products_with(W, U)(x)
     assert widths == [5, 2, 7]

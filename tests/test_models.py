@@ -21,7 +21,6 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS, rnn, sampling
 from tinyvrnn.models.batch import bound_terms
 
-BACKENDS = ("numpy", "strict")
 every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 each = pytest.mark.parametrize("model", ["vrnn-i", "rnn", "vae"])
 
@@ -35,13 +34,13 @@ def test_loss_and_gradient_equal_the_plain_rewrite(model, likelihood, layers):
 
 @every
 @each
-@pytest.mark.parametrize("backend", checks.STRICT_LATER)
+@pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 def test_gradients_of_the_whole_bound_equal_numeric_ones(model, likelihood, backend):
     checks.elbo_gradients(likelihood, backend, model=model)
 
 
 @every
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize(
     "sizes", [{}, {"layers": 1}, {"T": 1}, {"B": 1}, {"h_dim": 1}, {"T": 30, "B": 7, "h_dim": 11}], ids=str
 )
@@ -115,7 +114,7 @@ def test_padding_changes_nothing(model, likelihood):
 
 @every
 @each
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_a_batch_is_the_mean_of_its_sequences(model, likelihood, backend):
     checks.batch_equals_mean_of_singles(likelihood, backend, model=model)
 
@@ -127,17 +126,19 @@ def test_finite_at_extremes(model, likelihood, extreme):
     checks.finite_at_extremes(likelihood, extreme, model=model)
 
 
+@checks.on_device
 @every
 @each
-def test_numpy_and_strict_give_the_same_bits(model, likelihood):
+def test_a_device_gives_the_numbers_of_numpy(model, likelihood):
     results = []
-    for backend in BACKENDS:
+    for backend in checks.BACKENDS:
         m, *given = checks.small(likelihood, backend, model=model, dtype="float32")
         loss, grads, parts = m.loss_and_grads(*given)
         found = (m.theta, loss, grads, *parts, m.reconstruct(*given), m.sample(n=3, steps=4))
         assert {a.dtype.name for a in found} == {"float32"}
-        results.append([to_host(a).tobytes() for a in found])
-    assert results[0] == results[1]
+        results.append(found)
+    for actual, expected in zip(results[1], results[0], strict=True):
+        checks.assert_as_on_numpy(actual, expected)
 
 
 @every
@@ -303,14 +304,16 @@ def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkey
     assert found[0].std() > 0.1
 
 
-def test_samples_are_the_same_bits_on_any_number_of_cores_and_on_each_backend(monkeypatch):
+@checks.on_device
+def test_samples_are_the_same_on_any_number_of_cores_and_on_each_backend(monkeypatch):
     """At sizes for which other chunks would round differently."""
     found = []
-    for cores, backend in ((1, "numpy"), (2, "numpy"), (4, "numpy"), (2, "strict")):
+    for cores, backend in ((1, "numpy"), (2, "numpy"), (4, "numpy"), (2, checks.DEVICE)):
         monkeypatch.setattr(sampling, "available_cores", lambda cores=cores: cores)
         model = tv.VRNN(28, 40, 16, likelihood="gaussian", backend=backend)
         found.append(to_host(model.sample(2 * sampling.ROWS - 300, 12)))
-    assert all((x == found[0]).all() for x in found[1:])
+    assert all((x == found[0]).all() for x in found[1:3])
+    checks.assert_as_on_numpy(found[3], found[0])
 
 
 def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(monkeypatch):
@@ -538,11 +541,12 @@ def test_parts_of_float32_are_summed_with_all_digits():
     assert {part.dtype for part in parts} == {np.dtype("float32")}
 
 
+@checks.on_device
 @pytest.mark.parametrize("model", MODELS)
 def test_lengths_are_whole_numbers_from_1_to_t_in_any_container(model):
     model, x, lengths, eps = checks.small("gaussian", model=model)
     expected = model.loss_and_grads(x, lengths, eps)
-    for same in (lengths.tolist(), tuple(lengths), lengths.astype("uint8"), *checks.device("strict", lengths)):
+    for same in (lengths.tolist(), tuple(lengths), lengths.astype("uint8"), *checks.device(checks.DEVICE, lengths)):
         found = model.loss_and_grads(x, same, eps)
         assert found[0] == expected[0] and np.array_equal(found[1], expected[1])
     for wrong in (

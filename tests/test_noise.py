@@ -13,7 +13,6 @@ import zlib
 import checks
 import numpy as np
 import pytest
-from cxx import DEVICE, compiled
 
 import tinyvrnn as tv
 from tinyvrnn.arrays import noise
@@ -182,7 +181,7 @@ def test_on_strict_noise_is_one_launch_of_the_same_bits_and_crosses_nothing(make
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.2}, {"bound": "fivo", "particles": 3}], ids=str)
 def test_all_noise_of_a_training_step_is_made_on_the_device(options):
     made = []
-    for backend in ("numpy", "strict"):
+    for backend in checks.BACKENDS:
         model, x, *_ = checks.small(backend=backend, dtype="float32")
         transfers.reset()
         batch = loop.with_noise(model, Batch(x), Options(seed=4, **options), 3)
@@ -193,10 +192,9 @@ def test_all_noise_of_a_training_step_is_made_on_the_device(options):
 
 
 @pytest.fixture
-def device():
-    """The kernels compiled for the CPU; arrays are NumPy's."""
+def device(cupy_backend):
     noise.kernel_of.cache_clear()
-    yield DEVICE
+    yield cupy_backend
     noise.kernel_of.cache_clear()
 
 
@@ -204,14 +202,13 @@ def require_parity(device):
     """Assert that both kernels give NumPy's numbers, at each address and for large offsets."""
     for dtype, bound in DTYPES.items():
         for address, first in itertools.product(ADDRESSES, (0, 5, FAR)):
-            found = noise.standard_normal((7, 301), dtype, *address, device, first)
+            found = to_host(noise.standard_normal((7, 301), dtype, *address, device, first))
             checks.assert_close(found, noise.standard_normal((7, 301), dtype, *address, first=first), bound, "normal")
-            found = noise.uniform((7, 301), dtype, *address, device, first)
+            found = to_host(noise.uniform((7, 301), dtype, *address, device, first))
             assert np.array_equal(found, noise.uniform((7, 301), dtype, *address, first=first)), "uniform"
     assert noise.kernel_of.cache_info().currsize == 2, "it is the kernels that were asked"
 
 
-@compiled
 def test_a_device_makes_the_numbers_of_numpy(device):
     require_parity(device)
 
@@ -233,7 +230,6 @@ WRONG = [
 ]
 
 
-@compiled
 @pytest.mark.parametrize("where, right, wrong", WRONG)
 def test_a_wrong_kernel_is_seen(where, right, wrong, device, monkeypatch):
     kernel = getattr(noise, where)

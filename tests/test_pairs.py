@@ -22,7 +22,6 @@ from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import equations
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 
-BACKENDS = ("numpy", "strict")
 LEADING = {"(B,)": (3,), "(T, B)": (2, 3), "()": (), "(1,)": (1,)}
 # the nonlinear halves of two pairs, which a loop over time calls directly: the pair that uses each
 HALVES = {
@@ -33,7 +32,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
 def test_gradients_of_a_pair_equal_numeric_ones(name, backend, leading):
     checks.pair_gradients(name, backend, leading=leading)
@@ -74,7 +73,7 @@ def test_forward_and_backward_of_a_pair_have_matching_names(name):
     assert forward.__module__ == backward.__module__
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
 def test_gradients_of_the_gru_gates_alone_equal_numeric_ones(backend, leading):
     def forward(a, g, h):
@@ -90,7 +89,7 @@ def test_gradients_of_the_gru_gates_alone_equal_numeric_ones(backend, leading):
     assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
 def test_gradients_of_the_lstm_gates_alone_equal_numeric_ones(backend, leading):
     def forward(a, g, state):
@@ -108,7 +107,7 @@ def test_gradients_of_the_lstm_gates_alone_equal_numeric_ones(backend, leading):
 
 @pytest.mark.parametrize("likelihood", distributions.LIKELIHOODS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("backend", checks.STRICT_LATER)
+@pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 def test_gradients_of_the_whole_elbo_equal_numeric_ones(likelihood, layers, backend):
     checks.elbo_gradients(likelihood, backend, layers)
 
@@ -125,7 +124,7 @@ def arrays_in(value):
     return [array for one in value for array in arrays_in(one)] if isinstance(value, tuple) else [value]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
 def test_float32_stays_float32_in_outputs_cache_and_gradients(name, backend):
     pair = all_pairs.PAIRS[name]
@@ -178,7 +177,7 @@ def _gru_case(draw):
     return p, draw.standard_normal((5, 4)), draw.standard_normal((5, 3))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("function", [activations.relu, activations.sigmoid], ids=lambda f: f.__name__)
 def test_activation_into_a_given_array_equals_the_plain_one(function, backend):
     (a,) = checks.device(backend, checks.rng().standard_normal((4, 3)))
@@ -189,7 +188,7 @@ def test_activation_into_a_given_array_equals_the_plain_one(function, backend):
     assert function(a, out=a) is a and np.array_equal(to_host(a), to_host(plain)), "in place"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_relu_backward_into_a_given_array_equals_the_plain_one(backend):
     y, dy, out = checks.device(backend, *checks.rng().standard_normal((3, 4, 5)))
     plain = activations.relu_backward(y, dy)
@@ -198,7 +197,7 @@ def test_relu_backward_into_a_given_array_equals_the_plain_one(backend):
 
 
 @pytest.mark.parametrize("leading", [(3,), (2, 3)], ids=str)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_matmul_into_a_given_array_equals_the_plain_one(backend, leading):
     x, W = checks.device(backend, checks.rng().standard_normal((*leading, 4)), checks.rng(1).standard_normal((4, 5)))
     (out,) = checks.device(backend, np.full((*leading, 5), np.nan))
@@ -235,7 +234,7 @@ def test_a_layer_of_three_inputs_is_that_of_their_concatenation():
     checks.assert_same_tree({"linear": grads}, {"linear": expected}, 1e-14)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_mlp_into_given_arrays_equals_the_plain_one(backend):
     draw = checks.rng()
     p = {n: checks.device(backend, draw.standard_normal(s))[0] for n, s in mlp.shapes([4, 5, 5]).items()}
@@ -248,7 +247,7 @@ def test_mlp_into_given_arrays_equals_the_plain_one(backend):
         assert np.array_equal(to_host(out), to_host(plain))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_gru_gates_into_given_arrays_equal_the_plain_ones(backend):
     draw = checks.rng()
     a, g = checks.device(backend, *draw.standard_normal((2, 4, 9)))
@@ -268,7 +267,7 @@ def test_gru_gates_into_given_arrays_equal_the_plain_ones(backend):
     assert np.array_equal(to_host(da_out), to_host(dg))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
 def test_lstm_gates_into_given_arrays_equal_the_plain_ones(backend):
     draw = checks.rng()
     a, g = checks.device(backend, *draw.standard_normal((2, 4, 12)))

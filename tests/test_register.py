@@ -300,7 +300,7 @@ def test_parameters_name_their_cell_wherever_they_go(tmp_path):
         cell_of({leaf: a for leaf, a in model.params["recur"].items() if leaf != "c"})
 
 
-@pytest.mark.parametrize("options", [{}, {"posterior": "smoothing"}, {"backend": "strict"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"posterior": "smoothing"}, {"backend": checks.DEVICE}], ids=str)
 def test_the_schedule_of_a_plain_step_equals_the_literal_steps(page, options):
     step = cell_with_namespaces(page) if "backend" in options else None
     if step:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import checks
 import numpy as np
 import pytest
 from filelock import SoftFileLock, Timeout
@@ -110,7 +111,7 @@ def test_a_run_with_other_options_goes_on_bit_for_bit(options, tmp_path):
     assert_same_run(*stopped_and_taken_up(tmp_path, data, (1, 1), small_model, **options), whole, records)
 
 
-@pytest.mark.parametrize("options", [{"cell": "lstm"}, {"posterior": "smoothing"}, {"backend": "strict"}], ids=str)
+@pytest.mark.parametrize("options", [{"cell": "lstm"}, {"posterior": "smoothing"}, {"backend": checks.DEVICE}], ids=str)
 def test_a_run_of_another_kind_goes_on_bit_for_bit(options, tmp_path):
     def make():
         return small_model(**options)

@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 
-_FUNCTIONS = """
+FUNCTIONS = """
     abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide dot empty
     empty_like exp expm1 full isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like
     power reciprocal sign sin sqrt square stack subtract sum tanh where zeros zeros_like
@@ -189,7 +189,7 @@ class StrictNamespace:
     pi, inf, nan, newaxis = np.pi, np.inf, np.nan, None
 
     def __init__(self):
-        for name in _FUNCTIONS:
+        for name in FUNCTIONS:
             setattr(self, name, _device_function(getattr(np, name)))
 
 

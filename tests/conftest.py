@@ -1,0 +1,34 @@
+"""Marks the tests that run on a device: `TINYVRNN_TEST_DEVICE=cupy pytest -m device` runs them on a GPU."""
+
+import checks
+import pytest
+from double import cupy as double
+
+from tinyvrnn.arrays import backend
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if (
+            any(isinstance(value, str) and value == checks.DEVICE for value in _values(parameters))
+            or "cupy_backend" in item.fixturenames
+        ):
+            item.add_marker(pytest.mark.device)
+
+
+def _values(parameters):
+    """The parameters of a test, and the values of those that are dicts of options."""
+    for value in parameters:
+        yield from value.values() if isinstance(value, dict) else (value,)
+
+
+@pytest.fixture
+def cupy_backend(monkeypatch):
+    """The backend "cupy": on the test double of the module, unless tests run with a `cupy` of their own."""
+    if checks.DEVICE != "cupy":
+        if double.COMPILER is None:
+            pytest.skip("needs g++ or clang++, to compile the kernels")
+        twin = backend.Backend("cupy", double, double.asarray, double.asnumpy)
+        monkeypatch.setattr(backend, "_cupy_backend", lambda: twin)
+    return backend.get_backend("cupy")
