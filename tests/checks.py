@@ -5,6 +5,7 @@ function. test_planted.py proves that each check can fail.
 """
 
 import math
+import os
 from itertools import product
 
 import autograd
@@ -25,6 +26,7 @@ from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
 
+DEVICE = os.environ.get("TINYVRNN_TEST_DEVICE", "strict")
 # numeric gradients of whole models: other tests show that strict gives NumPy's bits, and it takes four times as long
 STRICT_LATER = ("numpy", pytest.param("strict", marks=pytest.mark.slow))
 
