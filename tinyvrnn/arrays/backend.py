@@ -61,6 +61,8 @@ class Backend(NamedTuple):
     to_host: Callable[[Any], Array]
 
 
+STRICT_FREE = 2**30  # bytes: the free memory of the test double
+_within = ContextVar("_within", default=False)  # a device_memory context
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
 _STRICT = Backend("strict", strict_namespace, strict_asarray, StrictArray.get)
 
@@ -155,12 +157,6 @@ def to_host(array: Array) -> Array:
         It is not an array.
     """
     return backend_of(array).to_host(array)
-
-
-# ---- the device itself ---------------------------------------------------------------------------
-
-STRICT_FREE = 2**30  # bytes: the free memory of the test double
-_within = ContextVar("_within", default=False)
 
 
 @contextmanager
