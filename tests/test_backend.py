@@ -8,7 +8,9 @@ import ast
 import importlib
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -278,6 +280,143 @@ def test_cupy_without_a_device_is_one_clear_sentence(monkeypatch, get_device_cou
 def test_cupy_with_a_device_is_used(monkeypatch):
     fake_cupy(monkeypatch, lambda: 1)
     assert get_backend("cupy").name == "cupy"
+
+
+# ---- the device's memory -------------------------------------------------------------------------
+
+
+def stub_of_a_device(said, **attributes):
+    """A Backend whose pools append to `said` when they are emptied, with 1,000 bytes free."""
+
+    def pool(name):
+        return lambda: SimpleNamespace(free_all_blocks=lambda: said.append(name))
+
+    runtime = SimpleNamespace(memGetInfo=lambda: (1000, 4000))
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(attributes=attributes))
+    pools = {f"get_default_{kind}": pool(kind) for kind in ("memory_pool", "pinned_memory_pool")}
+    return get_backend("strict")._replace(name="cupy", xp=SimpleNamespace(cuda=cuda, **pools))
+
+
+@pytest.mark.parametrize("error", [None, MemoryError, KeyboardInterrupt, BackendError, ZeroDivisionError])
+def test_both_pools_are_emptied_once_at_the_end_of_the_outermost_context(error):
+    said = []
+    device = stub_of_a_device(said)
+    expected = {None: (), MemoryError: BackendError}.get(error, error)
+    with suppress(expected) if error is None else pytest.raises(expected):
+        with backend.device_memory(device):
+            with backend.device_memory(device):
+                pass
+            assert said == []
+            if error:
+                raise error
+    assert said == ["memory_pool", "pinned_memory_pool"]
+
+
+def test_the_free_memory_of_a_device_is_what_cuda_states():
+    assert backend.free_memory(stub_of_a_device([])) == 1000
+
+
+def test_numpy_keeps_its_own_memory_error():
+    with pytest.raises(MemoryError, match="^full$"), backend.device_memory(get_backend("numpy")):
+        raise MemoryError("full")
+
+
+class Kept:
+    """An object that says when it is released."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def __del__(self):
+        self.said.append("released")
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, tv.DivergedError])
+def test_the_arrays_of_a_failed_call_are_released_while_its_exception_is_kept(error):
+    said = []
+
+    def fail():
+        array = Kept(said)
+        raise error(f"{type(array).__name__} is in the way")
+
+    with pytest.raises((BackendError, error)) as kept, backend.device_memory(stub_of_a_device(said)):
+        fail()
+    assert said == ["released", "memory_pool", "pinned_memory_pool"] and kept.value
+
+
+def test_what_is_a_mistake_in_a_users_function_keeps_its_frames():
+    def fail():
+        number = 0
+        return 1 / number
+
+    with pytest.raises(ZeroDivisionError) as kept, backend.device_memory(get_backend("strict")):
+        fail()
+    assert kept.traceback[-1].locals["number"] == 0
+
+
+@pytest.mark.parametrize("ratio, warned", [({"SingleToDoublePrecisionPerfRatio": n}, n >= 16) for n in (2, 16, 64)])
+def test_a_slow_float64_is_warned_about(ratio, warned):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        backend.warn_of_slow_float64(stub_of_a_device([], **ratio))
+    said = [str(one.message) for one in found]
+    times = ratio["SingleToDoublePrecisionPerfRatio"]
+    start = f"float64 takes up to {times} times as long as float32 on this GPU: train a model of dtype float32"
+    assert len(said) == warned and all(one.startswith(start) for one in said)
+
+
+@pytest.mark.parametrize("device", [stub_of_a_device([]), get_backend("strict"), get_backend("numpy")])
+def test_a_device_that_states_no_ratio_is_not_warned_about(device, recwarn):
+    backend.warn_of_slow_float64(device)
+    assert not recwarn.list
+
+
+OUT_OF_MEMORY = "Out of memory allocating 4,096 bytes (allocated so far: 512 bytes)"
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Call it with a model, or without: from then on the device takes no array."""
+
+    def asarray(array, dtype=None):
+        raise OutOfMemoryError(f"{OUT_OF_MEMORY}.")
+
+    def fill(model=None):
+        monkeypatch.setattr(backend, "_STRICT", backend._STRICT._replace(asarray=asarray))
+        if model is not None:
+            model.backend = get_backend("strict")
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, data, folder: tv.train(model, data, epochs=1, progress=False),
+        lambda model, data, folder: tv.train(model, data, epochs=1, progress=False, device_data="no"),
+        lambda model, data, folder: tv.bounds.evaluate_elbo(model, data.test),
+        lambda model, data, folder: tv.bounds.evaluate(model, data.test, "iwae", 2),
+        lambda model, data, folder: model.sample(2, 3),
+        lambda model, data, folder: model.sample(2, 3, prime=np.zeros((2, 1, 4), "float32")),
+        lambda model, data, folder: setattr(model, "theta", to_host(model.theta)),
+        lambda model, data, folder: tv.load(folder, backend="strict"),
+        lambda model, data, folder: tv.VRNN(4, 3, 2, backend="strict"),
+    ],
+    ids="train train_no elbo iwae sample prime theta load create".split(),
+)
+def test_out_of_memory_on_a_device_is_one_sentence(call, full, tmp_path):
+    model, data = checks.small(backend="strict", dtype="float32")[0], checks.toy_data()
+    tv.save(model, tmp_path)
+    full(model)
+    with pytest.raises(BackendError) as error:
+        call(model, data, tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{OUT_OF_MEMORY}: use a smaller model, --batch or -n, fewer --particles, --chunk,")
+    assert message.endswith(" or --device-data no.") and "\n" not in message and ". " not in message
 
 
 # ---- BLAS threads --------------------------------------------------------------------------------

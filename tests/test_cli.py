@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from tinyvrnn import cli
+from tinyvrnn.arrays.strict import strict_namespace
 from tinyvrnn.gradcheck import all_pairs
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.training import Options
@@ -417,6 +419,7 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .npz, .gif, .mid or .wav"),
         (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
         (["train", "digits8", "--bound", "iwea"], 'did you mean "iwae"'),
+        (["train", "digits8", "--device-data", "maybe"], 'Unknown device_data "maybe": known are yes, no, auto.'),
         (["train", "digits8", "--particles", "3"], "leave --particles out"),
         (["train", "digits8", "--bound", "fivo", "--particles", "0"], "at least 1"),
         (["exact", "--out", "gaps.gif"], "must end in .png"),
@@ -477,6 +480,76 @@ def test_cupy_without_a_gpu_is_one_sentence(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     tv.backend._cupy_backend.cache_clear()
     assert 'use backend="numpy"' in refused("train", "digits8", "--backend", "cupy")
+
+
+@pytest.fixture
+def strict_too(monkeypatch):
+    """The command with --backend strict."""
+    monkeypatch.setattr(cli.options, "BACKENDS", ("numpy", "cupy", "strict"))
+
+
+def fail_to_allocate(*arguments, **options):
+    raise MemoryError("Out of memory allocating 4,096 bytes (allocated so far: 512 bytes).")
+
+
+@pytest.mark.usefixtures("strict_too")
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("parts", ["evaluate", "RUN"]),
+        ("_sample", ["sample", "RUN", "--out", "x.npz"]),
+        ("gradient", ["train", "digits8", *QUICK, "--out", "new"]),
+        ("reconstruct", ["train", "digits8", *QUICK, "--out", "new"]),
+        ("_shapes", ["train", "digits8", *QUICK, "--out", "new"]),
+    ],
+)
+def test_out_of_memory_is_one_sentence(name, arguments, backend, run, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tv.VRNN, name, fail_to_allocate)
+    arguments = [str(run) if one == "RUN" else one for one in arguments]
+    workers = ["--workers", "1"] if arguments[0] == "train" else []
+    assert cli.main([*arguments, "--backend", backend, *workers]) == 2
+    said = capsys.readouterr().err.splitlines()[-1:]
+    assert said[0].startswith("tinyvrnn: Out of memory allocating 4,096 bytes (allocated so far: 512 bytes): use a ")
+
+
+def test_out_of_memory_without_a_size_is_said_too(refused, run, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(cli.commands.checkpoint, "read", fail)
+    assert refused("evaluate", run).startswith("tinyvrnn: Out of memory: use a smaller model, --batch or -n,")
+
+
+@pytest.mark.usefixtures("strict_too")
+@pytest.mark.parametrize(
+    "free, more, says",
+    [
+        (2**30, [], "particles 1\n"),
+        (1000, [], "particles 1, data too large for the GPU\n"),
+        (1000, ["--device-data", "yes"], "particles 1, device_data yes\n"),
+        (2**30, ["--device-data", "no"], "particles 1, device_data no\n"),
+        (1000, ["--backend", "numpy"], "particles 1\n"),
+    ],
+    ids=["fits", "too large", "yes", "no", "numpy"],
+)
+def test_train_says_where_the_data_are_if_that_is_not_the_usual(free, more, says, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tv.backend, "STRICT_FREE", free)
+    out = ["--out", str(tmp_path / "run")]
+    assert cli.main(["train", "digits8", *QUICK[:4], "--epochs", "1", "--backend", "strict", *more, *out]) == 0
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("strict_too")
+def test_a_slow_float64_is_one_line_and_training_goes_on(monkeypatch, tmp_path, capsys):
+    device = SimpleNamespace(attributes={"SingleToDoublePrecisionPerfRatio": 32})
+    monkeypatch.setattr(strict_namespace, "cuda", SimpleNamespace(Device=lambda: device), raising=False)
+    words = ["train", "digits8", *QUICK[:4], "--epochs", "1", "--backend", "strict", "--dtype", "float64"]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
+    says = "float64 takes up to 32 times as long as float32 on this GPU: train a model of dtype float32"
+    assert capsys.readouterr().err == f"tinyvrnn: {says} (--dtype float32).\n"
 
 
 def test_interrupting_leaves_what_was_written(tmp_path, monkeypatch, capsys):

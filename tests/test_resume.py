@@ -13,7 +13,7 @@ import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from matplotlib.image import imread
 
 import tinyvrnn as tv
 from runs import OPTIONS, record_of, small_data, small_model
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.io import files
 from tinyvrnn.models import MODELS
@@ -258,6 +259,39 @@ def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_pat
         ),
     )
     assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), whole, records)
+
+
+@pytest.mark.parametrize("first, second", [("numpy", checks.DEVICE), (checks.DEVICE, "numpy")])
+def test_weights_go_from_one_backend_to_another_and_back_bit_for_bit(first, second, tmp_path):
+    model, saved = small_model(backend=first), []
+    train(model, small_data("gaussian"), tmp_path)
+    for name in (second, first):
+        loaded = tv.load(tmp_path, backend=name)
+        assert loaded.backend.name == name
+        saved.append(to_host(loaded.theta).tobytes())
+        tv.save(loaded, tmp_path)
+    assert saved == 2 * [to_host(model.theta).tobytes()]
+
+
+@pytest.mark.parametrize("first, second", [("numpy", checks.DEVICE), (checks.DEVICE, "numpy")])
+def test_a_finished_run_is_taken_up_on_another_backend_bit_for_bit(first, second, tmp_path):
+    model, again = small_model(backend=first), small_model(backend=second)
+    records = train(model, small_data("gaussian"), tmp_path)
+    assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), model, records)
+
+
+@pytest.mark.parametrize("first, second", [("numpy", checks.DEVICE), (checks.DEVICE, "numpy")])
+def test_a_stopped_run_goes_on_with_another_backend_and_place_of_its_data(first, second, tmp_path):
+    """On strict with NumPy's bits; a GPU rounds differently."""
+    data, whole = small_data("gaussian"), small_model()
+    train(whole, data)
+    for i, (name, wanted) in enumerate([(first, "no"), (second, "yes"), (first, "auto")]):
+        model = small_model(backend=name)
+        stop = 4 if i < 2 else None  # in the middle of an epoch of 3
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            train(model, data, tmp_path, stop, resume=i > 0, device_data=wanted)
+    tolerance = 0 if checks.DEVICE == "strict" else 1e-4
+    np.testing.assert_allclose(to_host(model.theta), whole.theta, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(

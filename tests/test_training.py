@@ -1,8 +1,11 @@
 """Training: the optimiser against its formula, the loop's records, several workers against one, the best weights."""
 
+import gc
 import json
 import math
 import re
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,10 +16,13 @@ from threadpoolctl import threadpool_info
 
 import tinyvrnn as tv
 from runs import small_data, small_model
+from tinyvrnn.arrays import backend as seam
+from tinyvrnn.arrays import strict
 from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import batches, pad
+from tinyvrnn.data import batches, pad, sequences
+from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.models.batch import Batch, BoundTerms, Gradient, Objective
 from tinyvrnn.training import loop, optim, parallel
 from tinyvrnn.training.loop import _Clock
@@ -376,6 +382,150 @@ def test_a_training_step_stays_on_the_device(digits8):
     assert counted[1] - counted[0] == 2 * 8 + evaluation + per_epoch
 
 
+def mapped(data):
+    """The same Data with sequences as `load_data` maps them from a file."""
+    splits = ("train", "valid", "test")
+    return replace(data, **{s: Mapped.of_rows(data.split(s).values, data.split(s).lengths, s) for s in splits})
+
+
+RESIDENT = [
+    {},
+    {"chunk": 2, "dropout": 0.2},
+    {"bound": "fivo", "particles": 2, "dropout": 0.2},
+    {"bound": "iwae", "particles": 2},
+    {"recompute": True, "weight_decay": 0.1},
+]
+
+
+@pytest.mark.parametrize("as_given", [lambda data: data, mapped], ids=["in memory", "mapped"])
+@pytest.mark.parametrize("options", RESIDENT, ids=str)
+def test_data_that_stay_on_the_device_give_the_same_bits(options, as_given, monkeypatch):
+    """The shortest sequence is the last, so that its padding lies beyond the values; they are loaded in parts."""
+    monkeypatch.setattr(sequences, "NUMBERS_AT_ONCE", 20)
+    data, found = small_data("gaussian"), []
+    longest_first = {s: data.split(s)[np.argsort(-data.split(s).lengths)] for s in ("train", "valid")}
+    data = as_given(replace(data, **longest_first))
+    for wanted in ("yes", "no"):
+        model = small_model(backend=checks.DEVICE)
+        records = tv.train(model, data, epochs=2, batch=5, device_data=wanted, progress=False, **options)
+        found.append((to_host(model.theta).tobytes(), [record | {"seconds": 0} for record in records]))
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The shape and the kind of each array that goes to the device."""
+    arrays, own = [], seam._STRICT.asarray
+
+    def asarray(array, dtype=None):
+        if not isinstance(array, strict.StrictArray):
+            arrays.append((np.shape(array), np.asarray(array).dtype.kind))
+        return own(array, dtype)
+
+    monkeypatch.setattr(seam, "_STRICT", seam._STRICT._replace(asarray=asarray))
+    return arrays
+
+
+@pytest.mark.parametrize("options, most", [({}, 2), ({"chunk": 2}, 12), ({"bound": "fivo", "particles": 2}, 2)])
+def test_a_step_on_data_that_stay_on_the_device_sends_row_numbers_and_lengths(sent, options, most):
+    """Two arrays; the second and third chunk also send which sequences continue, for x, eps and the state."""
+    data, counts = small_data("gaussian"), []
+    model = small_model(backend="strict")
+    for epochs in (1, 2):
+        sent.clear()
+        tv.train(model, data, epochs=epochs, batch=22, progress=False, **options)
+        whole = [shape for shape, kind in sent if kind == "f"]
+        assert whole == [(data.train.steps, 3), (data.valid.steps, 3)], "values cross once"
+        counts.append([shape for shape, kind in sent if kind != "f" and max(shape, default=0) > 5])
+    assert len(counts[1]) - len(counts[0]) <= most and set(counts[1]) <= {(n,) for n in range(6, 23)}
+
+
+def test_data_stay_on_the_device_where_a_quarter_of_its_memory_holds_them(monkeypatch):
+    data, model = small_data("gaussian"), small_model(backend="strict")
+    size = 4 * 3 * (data.train.steps + data.valid.steps)
+    for free, fits in ((4 * size, True), (4 * size - 1, False)):
+        monkeypatch.setattr(seam, "STRICT_FREE", free)
+        assert [loop.keeps_on_device(model, data, wanted) for wanted in ("auto", "yes", "no")] == [fits, True, False]
+        assert not loop.keeps_on_device(small_model(dtype="float64", backend="strict"), data, "auto")
+    assert not any(loop.keeps_on_device(small_model(), data, wanted) for wanted in ("auto", "yes", "no"))
+
+
+def test_data_that_stay_on_the_device_are_checked_before():
+    data = small_data("gaussian")
+    data.valid.values[3, 1] = 2e12
+    with pytest.raises(tv.DataError, match=r"x reaches from .* to 2e\+12, beyond 1e\+12"):
+        tv.train(small_model(backend="strict"), data, epochs=1, progress=False)
+
+
+def test_a_loss_that_is_not_finite_is_located_in_data_that_stay_on_the_device():
+    said = []
+    for wanted in ("yes", "no"):
+        model = small_model(backend="strict")
+        model.params["infer"]["W_out"][...] = 1e30
+        with pytest.raises(tv.DivergedError) as error:
+            tv.train(model, small_data("gaussian"), epochs=1, device_data=wanted, progress=False)
+        said.append(str(error.value))
+    assert said[0] == said[1] and "of the training split" in said[0]
+
+
+def bytes_on_the_device():
+    """Of all arrays that are no views."""
+    gc.collect()
+    arrays = [a._host for a in gc.get_objects() if type(a) is strict.StrictArray]
+    return sum({id(a): a.nbytes for a in arrays if a.base is None}.values())
+
+
+def interrupt(record, is_best):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("on_epoch", [None, interrupt], ids=["whole", "interrupted"])
+def test_a_training_gives_its_memory_back_once_and_keeps_theta_alone(on_epoch, monkeypatch):
+    data, model = small_data("gaussian"), small_model(backend="strict")
+    before, found = bytes_on_the_device(), []
+    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    with suppress(KeyboardInterrupt) if on_epoch is None else pytest.raises(KeyboardInterrupt):
+        tv.train(model, data, epochs=3, batch=8, weight_decay=0.1, progress=False, on_epoch=on_epoch)
+    assert found == [before]
+
+
+def test_a_training_that_diverges_gives_its_memory_back(monkeypatch):
+    data, model = small_data("gaussian"), small_model(backend="strict")
+    model.theta[...] = np.nan
+    before, found = bytes_on_the_device(), []
+    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    with pytest.raises(tv.DivergedError):
+        tv.train(model, data, epochs=3, progress=False)
+    assert found == [before]
+
+
+@pytest.mark.parametrize("score", [evaluate_elbo, evaluate])
+def test_an_evaluation_gives_its_memory_back(score, monkeypatch):
+    data, model = small_data("gaussian"), small_model(backend="strict")
+    before, found = bytes_on_the_device(), []
+    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    score(model, data.test, batch_size=2)
+    assert found == [before]
+
+
+def test_training_in_float64_on_a_slow_device_is_warned_about_and_goes_on(monkeypatch):
+    device = SimpleNamespace(attributes={"SingleToDoublePrecisionPerfRatio": 64})
+    monkeypatch.setattr(strict.strict_namespace, "cuda", SimpleNamespace(Device=lambda: device), raising=False)
+    data = small_data("gaussian")
+    with pytest.warns(UserWarning, match="float64 takes up to 64 times as long as float32 on this GPU") as warned:
+        records = tv.train(small_model(backend="strict", dtype="float64"), data, epochs=1, progress=False)
+    assert len(records) == len(warned) == 1 and warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tv.train(small_model(backend="strict"), data, epochs=1, progress=False)
+        assert gradcheck_of("strict")
+
+
+def gradcheck_of(name):
+    model, *given = checks.small(backend=name, T=2, B=1)
+    return tv.gradcheck.check_model(model, *given)
+
+
 def test_an_evaluation_divides_by_real_steps(digits8):
     vowels = tv.load_data("vowels")
     model = small(vowels)
@@ -397,6 +547,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
     "options, match",
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"device_data": True}, 'Unknown device_data "True": known are yes, no, auto'),
         ({"epochs": 1, "lr": -1.0}, "lr must be a positive number, got -1.0"),
         ({"epochs": 1, "lr": 0}, "lr must be a positive number"),
         ({"epochs": 1, "clip": float("nan")}, "clip must be a positive number"),
@@ -471,8 +622,9 @@ def test_options_are_described_by_what_is_on():
     """One line: duration, then each option; options that are off are omitted."""
     usual = "batch 64, lr 0.002, warmup 0, clip 50.0, dropout 0.0, weight_decay 0.0, patience 20, seed 0, workers auto"
     assert Options(epochs=3).describe() == f"training: 3 epochs, {usual}, bound elbo, particles 1"
-    more = Options(minutes=0.5, chunk=7, recompute=True, skip_nonfinite=2).describe()
-    found = f"training: 0.5 min, {usual}, bound elbo, particles 1, chunk 7, recompute True, skip_nonfinite 2"
+    more = Options(minutes=0.5, chunk=7, recompute=True, skip_nonfinite=2, device_data="no").describe()
+    on = "chunk 7, recompute True, skip_nonfinite 2, device_data no"
+    found = f"training: 0.5 min, {usual}, bound elbo, particles 1, {on}"
     assert more == found
 
 

@@ -22,7 +22,7 @@ class CheckpointError(TinyvrnnError, ValueError):
 
 
 class BackendError(TinyvrnnError, RuntimeError):
-    """A backend that is not available, or arrays of two backends in one operation."""
+    """A backend that is not available or lacks memory, or arrays of two backends in one operation."""
 
 
 class DivergedError(TinyvrnnError, ArithmeticError):
@@ -31,6 +31,12 @@ class DivergedError(TinyvrnnError, ArithmeticError):
 
 class GradientError(TinyvrnnError, AssertionError):
     """An analytic gradient that differs from the numeric one; names leaf, index and both numbers."""
+
+
+def out_of_memory(error):
+    """The message for a MemoryError; those of NumPy and CuPy state the size that was asked for."""
+    what = str(error).rstrip(".") or "Out of memory"
+    return f"{what}: use a smaller model, --batch or -n, fewer --particles, --chunk, --recompute or --device-data no."
 
 
 def unknown_name(kind, name, known, otherwise=""):

@@ -5,8 +5,12 @@ A function takes the functions to use from its arguments: `xp = namespace(a)`. O
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
+from traceback import clear_frames
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 
 from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
-from tinyvrnn.errors import BackendError
+from tinyvrnn.errors import BackendError, TinyvrnnError, out_of_memory
 
 # includes names from strict.py and cpu.py that users reach as `tv.backend`
 __all__ = [
@@ -57,6 +61,8 @@ class Backend(NamedTuple):
     to_host: Callable[[Any], Array]
 
 
+STRICT_FREE = 2**30  # bytes: the free memory of the test double
+_within = ContextVar("_within", default=False)  # a device_memory context
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
 _STRICT = Backend("strict", strict_namespace, strict_asarray, StrictArray.get)
 
@@ -151,3 +157,47 @@ def to_host(array: Array) -> Array:
         It is not an array.
     """
     return backend_of(array).to_host(array)
+
+
+@contextmanager
+def device_memory(backend):
+    """Context: running out of memory is a BackendError, and the end gives back the memory that is not in use.
+
+    Does nothing within another such context, so that the evaluation after each epoch does not empty the pools.
+    """
+    if backend.name == "numpy" or _within.get():
+        yield
+        return
+    token = _within.set(True)
+    try:
+        yield
+    except (TinyvrnnError, MemoryError, KeyboardInterrupt) as error:
+        clear_frames(error.__traceback__)  # a notebook keeps the exception, and with it the arrays of its frames
+        if isinstance(error, MemoryError):
+            raise BackendError(out_of_memory(error)) from error
+        raise
+    finally:
+        _within.reset(token)
+        free_pools(backend)
+
+
+def free_pools(backend):
+    """Give back the memory that CuPy keeps for new arrays, on the device and on the host."""
+    if backend.name == "cupy":
+        backend.xp.get_default_memory_pool().free_all_blocks()
+        backend.xp.get_default_pinned_memory_pool().free_all_blocks()
+
+
+def free_memory(backend):
+    """Free bytes on the device."""
+    return backend.xp.cuda.runtime.memGetInfo()[0] if backend.name == "cupy" else STRICT_FREE
+
+
+def warn_of_slow_float64(backend):
+    """Warn the caller's caller if the device computes far faster in float32 than in float64, and says so."""
+    times = 1
+    with suppress(Exception):  # NumPy and strict have no cuda, and CuPy raises its own classes
+        times = backend.xp.cuda.Device().attributes["SingleToDoublePrecisionPerfRatio"]
+    if times >= 16:  # a GPU of a data centre has 2, most others 32 or 64
+        what = f"float64 takes up to {times} times as long as float32 on this GPU"
+        warnings.warn(f"{what}: train a model of dtype float32 (--dtype float32)", stacklevel=3)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import numbers_of, to_host
+from tinyvrnn.arrays.backend import device_memory, numbers_of, to_host
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
 from tinyvrnn.errors import ConfigError
@@ -111,16 +111,14 @@ def evaluate_elbo(
     if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
         raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
     elbo = kl = log_likelihood = squares = 0.0
-    for number, index in enumerate(in_order_of_length(sequences, batch_size)):
-        address = seed, "evaluate", number
-        if chunk is None:
-            parts = _whole(model, sequences, index, address)
-        else:
-            parts = _chunks(model, sequences, index, address, chunk)
-        elbo, kl, log_likelihood = (
-            total + float(part.sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
-        )
-        squares += float((parts[0].astype("float64") ** 2).sum())
+    with device_memory(model.backend):
+        for number, index in enumerate(in_order_of_length(sequences, batch_size)):
+            given = model, sequences, index, (seed, "evaluate", number)
+            parts = _whole(*given) if chunk is None else _chunks(*given, chunk)
+            elbo, kl, log_likelihood = (
+                total + float(part.sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
+            )
+            squares += float((parts[0].astype("float64") ** 2).sum())
     n, steps = len(sequences), sequences.steps
     error = math.sqrt(max(squares / n - (elbo / n) ** 2, 0) / (n - 1)) if n > 1 else math.nan
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
@@ -193,10 +191,11 @@ def evaluate(
     if not isinstance(repeats, Integral) or repeats < 2:
         raise ConfigError(f"repeats must be a whole number of at least 2, got {repeats!r}.")
     found = []
-    for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
-        streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
-        each = [to_host(estimate(model, x, lengths, particles, seed, stream)) for stream in streams]
-        found.append(np.stack(each).astype("float64"))
+    with device_memory(model.backend):
+        for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
+            streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
+            each = [to_host(estimate(model, x, lengths, particles, seed, stream)) for stream in streams]
+            found.append(np.stack(each).astype("float64"))
     found = np.concatenate(found, axis=1)  # (repeats, N)
     means, n, steps = found.mean(axis=0), len(sequences), int(sequences.steps)
     over_sequences = float(means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan

@@ -14,7 +14,7 @@ import warnings
 
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
-from tinyvrnn.errors import TinyvrnnError
+from tinyvrnn.errors import TinyvrnnError, out_of_memory
 
 
 def main(argv=None):
@@ -28,8 +28,8 @@ def main(argv=None):
             return arguments.run(arguments) or 0
     except TinyvrnnError as error:
         print(f"tinyvrnn: {error}", file=sys.stderr)
-    except MemoryError:
-        print("tinyvrnn: This needs more memory than there is: use a smaller model or batch.", file=sys.stderr)
+    except MemoryError as error:
+        print(f"tinyvrnn: {out_of_memory(error)}", file=sys.stderr)
     except BrokenPipeError:
         return 141 if arguments.run is commands.train else 0  # as a shell says of SIGPIPE: the training did not end
     except OSError as error:

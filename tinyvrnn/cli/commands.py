@@ -19,7 +19,7 @@ from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
 from tinyvrnn.runs.run import FILES, Run
-from tinyvrnn.training import PARTICLES, Options, recipe
+from tinyvrnn.training import PARTICLES, Options, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
 
 PARTICLES_TO_EVALUATE = 64
@@ -59,7 +59,9 @@ def train(a):
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
     with Run(folder, a.overwrite, a.resume) as run:
-        print(f"{model}\n{data}\n{options.describe()}", flush=True)
+        fits = {wanted: keeps_on_device(model, data, wanted) for wanted in ("yes", "auto")}
+        too_large = options.device_data == "auto" and fits["yes"] and not fits["auto"]
+        print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
             print(f"{folder} holds {what}", flush=True)

@@ -1,7 +1,7 @@
 """Data: ragged sequences, padded batches, the embedded data sets, a user's files, and baselines.
 
 load.py         Data, load_data, and the cards of the embedded sets and of bach
-sequences.py    Sequences in one array, and the padded batches made of them
+sequences.py    Sequences in one array, on the host or a device, and the padded batches made of them
 mapped.py       the same interface for sequences that stay in a memory-mapped file
 scale.py        standardising, and its effect on the units of a log-likelihood
 baselines.py    closed-form log-likelihoods to compare a model with
@@ -27,7 +27,7 @@ from tinyvrnn.data.load import (
 )
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
-from tinyvrnn.data.sequences import Sequences, batches, in_order_of_length, pad
+from tinyvrnn.data.sequences import Resident, Sequences, batches, in_order_of_length, pad
 
 __all__ = [
     "FORMS",
@@ -35,6 +35,7 @@ __all__ = [
     "SCALES",
     "SPLITS",
     "Data",
+    "Resident",
     "Sequences",
     "baselines",
     "batches",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from tinyvrnn.arrays.backend import Array
+from tinyvrnn.arrays.backend import Array, backend_of
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import ConfigError, DataError
 
@@ -191,6 +191,17 @@ class Sequences:
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
         return f"Sequences({len(self)} of {shortest}{self.max_steps} steps of {self.x_dim}, {self.dtype})"
+
+
+class Resident(Sequences):
+    """Sequences whose values (steps, X), checked before, stay on a device in the dtype of the model that reads them."""
+
+    def padded(self, index, dtype, start=0, stop=None):
+        """As in Sequences, with other rows in the padding, which `validate` zeroes. Only row numbers (B,) are sent."""
+        starts, lengths = self.offsets[:-1][index] + start, self._left(index, start, stop)
+        device = backend_of(self.values)
+        rows = device.asarray(starts) + device.xp.arange(int(lengths.max()))[:, None]
+        return self.values[device.xp.minimum(rows, self.steps - 1)], lengths
 
 
 def pad(sequences: Sequences | Iterable[ArrayLike], dtype: DTypeLike = "float32") -> tuple[Array, Array]:

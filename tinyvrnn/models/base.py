@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import Array, Backend, get_backend
+from tinyvrnn.arrays.backend import Array, Backend, device_memory, get_backend
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.params import initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
@@ -84,7 +84,8 @@ class Model:
         self.likelihood = get_likelihood(likelihood, components)
         self.backend = get_backend(backend)
         self.shapes = self._shapes()
-        self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
+        with device_memory(self.backend):
+            self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
         self.params = views(self._theta, self.shapes)
         for group in self.params.values():
             if "U" in group:
@@ -115,7 +116,8 @@ class Model:
     def theta(self, value: Array) -> None:
         if getattr(value, "shape", None) != self._theta.shape:
             raise ConfigError(f"theta has shape {self._theta.shape}, got {shape_of(value)}.")
-        self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
+        with device_memory(self.backend):
+            self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
 
     @property
     def config(self):
@@ -402,13 +404,12 @@ class Model:
             if not isinstance(value, Integral) or value < 1:
                 raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
         noise.check_seed(seed)
-        given = None
-        if prime is not None:
+        with device_memory(self.backend), one_blas_thread():
+            if prime is None:
+                return self._sample(n, steps, seed, None)
             given = validate(self, self._batch(prime, None, self._draw_eps(prime, "prime", seed)), Objective())
-            n = given.x.shape[1]
-        with one_blas_thread():
-            x = self._sample(n, steps, seed, given)
-        return x if given is None else self.backend.xp.concatenate([given.x, x])
+            x = self._sample(given.x.shape[1], steps, seed, given)
+            return self.backend.xp.concatenate([given.x, x])
 
     def _batch(self, *fields):
         return Batch(*fields)

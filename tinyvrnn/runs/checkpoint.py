@@ -137,7 +137,7 @@ def restore(manifest, arrays, folder, backend=None):
             f"{folder} holds {theta.size} parameters that are not those of its model: train again, restore a "
             "copy, or register the cell and likelihood as they were."
         )
-    model.theta[...] = model.backend.asarray(theta)
+    model.theta = theta
     model.mean, model.std = arrays["mean"], arrays["std"]
     model.units, model.medium = manifest["units"], manifest["medium"]
     return model

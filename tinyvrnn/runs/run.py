@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LOCK, CONFIG, METRICS, RESUME = ".lock", "config.toml", "metrics.jsonl", "resume.npz"
 PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
-MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite")  # when a run is resumed
+MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
 BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100,000 epochs
 FINGERPRINTED = 100  # sequences of a memory-mapped split whose values enter its fingerprint

@@ -12,7 +12,7 @@ interrupt.py    Ctrl-C between two batches
 Imports bounds/ and the rooms below. To add an option: options.py, the loop, where its help text stands beside it.
 """
 
-from tinyvrnn.training.loop import train
+from tinyvrnn.training.loop import keeps_on_device, train
 from tinyvrnn.training.options import PARTICLES, Options, default_text, described, recipe
 
-__all__ = ["PARTICLES", "Options", "default_text", "described", "recipe", "train"]
+__all__ = ["PARTICLES", "Options", "default_text", "described", "keeps_on_device", "recipe", "train"]

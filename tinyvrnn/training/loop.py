@@ -4,19 +4,20 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of_slow_float64
 from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import Data, batches, check_suits
+from tinyvrnn.data import Data, Resident, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import Batch, rows
+from tinyvrnn.models.batch import Batch, check_x, rows
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -70,6 +71,8 @@ def train(
         The data do not fit the model.
     DivergedError
         A loss or gradient is not finite.
+    BackendError
+        The device has too little memory.
     CheckpointError
         The run's folder cannot be used.
     KeyboardInterrupt
@@ -78,19 +81,14 @@ def train(
     options = make_options(options)
     _check_fit(model, data)
     options.check_for(model)
+    if model.dtype == "float64":
+        warn_of_slow_float64(model.backend)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
-    decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
-    state = State(model, Adam(model.theta, decay=decay))
     split = split_for(model, options.batch, options.workers)
     quiet = np.errstate(over="ignore", invalid="ignore")  # the loop checks the loss and reports what is wrong
-    with run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
-        if run:
-            run.start(model, data, options, state)
-        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as bar:
-            _Training(model, data, options, state, workers, run, interrupt, bar).run_epochs(on_epoch)
-    if state.best > -math.inf:
-        model.theta[...] = state.vectors["best_theta"]
-    return state.records
+    with device_memory(model.backend), run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
+        # without a name, so that its arrays are out of use when the memory is given back
+        return _Training(model, data, options, run, workers, interrupt).run_epochs(progress, on_epoch)
 
 
 class _Clock:
@@ -127,25 +125,34 @@ class _Clock:
 class _Training:
     """The state of a training run, and its three loops: epochs, batches, and the gradients of a batch."""
 
-    def __init__(self, model, data, options, state, workers, run, interrupt, bar):
-        self.model, self.data, self.options, self.state, self.workers = model, data, options, state, workers
-        self.run, self.interrupt, self.bar = run, interrupt, bar
-        self.clock, self.saved_at = _Clock(options, data, state), time.perf_counter()
+    def __init__(self, model, data, options, run, workers, interrupt):
+        self.model, self.options, self.run, self.workers, self.interrupt = model, options, run, workers, interrupt
+        decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
+        self.state = State(model, Adam(model.theta, decay=decay))
+        if run:
+            run.start(model, data, options, self.state)
+        if keeps_on_device(model, data, options.device_data):
+            data = replace(data, train=on_device(model, data.train), valid=on_device(model, data.valid))
+        self.data, self.clock, self.saved_at = data, _Clock(options, data, self.state), time.perf_counter()
 
-    def run_epochs(self, on_epoch):
-        """Run epochs until steps, minutes or patience run out. Each epoch ends with a save."""
+    def run_epochs(self, progress, on_epoch):
+        """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
-        while not self.clock.over() and state.stale < options.patience:
-            record = self._epoch()
-            state.records.append(record)
-            is_best = state.score(record["valid"][options.score])
-            about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
-            self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
-            self._keep()
-            if on_epoch:
-                on_epoch(record, is_best)
-            if not self.clock.over():
-                self._stop_if_asked()
+        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
+            while not self.clock.over() and state.stale < options.patience:
+                record = self._epoch()
+                state.records.append(record)
+                is_best = state.score(record["valid"][options.score])
+                about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
+                self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
+                self._keep()
+                if on_epoch:
+                    on_epoch(record, is_best)
+                if not self.clock.over():
+                    self._stop_if_asked()
+        if state.best > -math.inf:
+            self.model.theta[...] = state.vectors["best_theta"]
+        return state.records
 
     def _epoch(self):
         """One pass over the training split, or the rest of it after a resume. Returns its record."""
@@ -261,6 +268,24 @@ def with_noise(model, batch, options, step):
         input_mask = (drawn >= options.dropout).astype(model.dtype) / (1 - options.dropout)
     eps = noise.standard_normal(shape, model.dtype, options.seed, "train", step, model.backend)
     return batch._replace(eps=eps, uniforms=uniforms, input_mask=input_mask)
+
+
+def keeps_on_device(model, data, wanted):
+    """Whether the train and valid splits stay on a device; wanted: "yes", "no" or "auto", if a quarter holds them."""
+    if model.backend.name == "numpy" or wanted != "auto":
+        return model.backend.name != "numpy" and wanted == "yes"
+    size = (data.train.steps + data.valid.steps) * model.x_dim * model.theta.dtype.itemsize
+    return size <= free_memory(model.backend) / 4
+
+
+def on_device(model, sequences):
+    """The Sequences with their values on the model's device, checked as `validate` checks those of a batch."""
+    values = model.backend.xp.empty((sequences.steps, model.x_dim), dtype=model.dtype)
+    for first, part in sequences.parts():
+        check_x(part.values[:, None], model.x_dim, None, model.likelihood)
+        start = int(sequences.offsets[first])
+        values[start : start + part.steps] = model.to_array(part.values)
+    return Resident.unchecked(values, sequences.lengths)
 
 
 def _check_fit(model, data):

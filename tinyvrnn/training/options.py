@@ -12,6 +12,8 @@ from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective
 
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
+DEVICE_DATA = ("yes", "no", "auto")
+IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data")  # described only if not the default
 PARTICLES = 8  # the command's default for bounds that take several
 
 
@@ -82,6 +84,9 @@ class Options(NamedTuple):
     skip_nonfinite: Annotated[
         int, About("skip up to N batches whose loss or gradient is not finite", "N", "0: stop at the first")
     ] = 0
+    device_data: Annotated[
+        str, About(f"keep the training and validation data on the GPU: {' | '.join(DEVICE_DATA)}, by size")
+    ] = "auto"
 
     @property
     def score(self):
@@ -102,7 +107,7 @@ class Options(NamedTuple):
         return f"training: {limit}, " + ", ".join(
             f"{name} {value}"
             for name, value in self._asdict().items()
-            if name not in ("epochs", "minutes") and (value or name not in ("chunk", "recompute", "skip_nonfinite"))
+            if name not in ("epochs", "minutes") and (name not in IF_SET or value != self._field_defaults[name])
         )
 
     def check(self):
@@ -114,6 +119,8 @@ class Options(NamedTuple):
             if value is not None and (not isinstance(value, Integral) or value < least):
                 raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
         check_bound(self.bound, self.particles)
+        if self.device_data not in DEVICE_DATA:
+            raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
         if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         if not 0 <= self.dropout < 1:
