@@ -104,8 +104,8 @@ def verify_and_time(size, args, with_jax, with_compile):
     with ready_workers(model, size.B, args.workers) as pool:
         others = peers(model, with_jax, with_compile)  # before tinyvrnn changes the weights
         tiny = TinyTrainer(model, pool)
-        ours, contenders = verify.results(tiny, batch := tiny.batch(x, eps)), {}
-        contenders["tinyvrnn"] = Contender(partial(tiny.step, *batch))
+        batch = tiny.batch(x, eps)
+        ours, contenders = verify.results(tiny, batch), {"tinyvrnn": Contender(partial(tiny.step, *batch))}
         for name, peer in others.items():
             batch = peer.trainer.batch(x, eps)
             if verified(name, peer, batch, ours, found):
