@@ -10,8 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+jax.config.update("jax_default_matmul_precision", "highest")  # on a GPU the default is TF32
 SIGMA_MIN = 1e-4
 B1, B2, EPS = 0.9, 0.999, 1e-8
+
+
+def use(device):
+    """Run everything on "cuda" or "cpu". Raises RuntimeError if JAX can't."""
+    jax.config.update("jax_default_device", jax.devices("gpu" if device == "cuda" else device)[0])
+    float(jnp.ones(2) @ jnp.ones(2))
 
 
 def mlp(p, v):

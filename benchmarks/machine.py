@@ -9,12 +9,16 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import tinyvrnn
+from tinyvrnn.arrays.backend import get_backend
 from tinyvrnn.arrays.cpu import available_cores
 
+# set before any library loads CUDA: cuBLAS and cuDNN compute true float32 products, and JAX takes memory as it needs it
+os.environ |= {"NVIDIA_TF32_OVERRIDE": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
-def describe():
+
+def describe(backend="numpy"):
     """{"CPU": ..., "cores": ..., versions}: plain values, for the head of the table and for JSON."""
-    return {
+    return (gpu(get_backend(backend).xp) if backend == "cupy" else {}) | {
         "CPU": cpu_model(),
         "cores": available_cores(),
         "load before": load(),
@@ -38,13 +42,26 @@ def cpu_model():
 
 
 def gpu(cupy):
-    """{"GPU": ..., versions} of the device that CuPy and PyTorch use, from CuPy."""
+    """{"GPU": ..., versions} of the device that all libraries use, from CuPy."""
+    if is_double(cupy):
+        return {"GPU": "test double", "CuPy": "test double"}
     runtime = cupy.cuda.runtime
     return {
         "GPU": runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode(),
         "CuPy": cupy.__version__,
         "CUDA of CuPy": str(runtime.runtimeGetVersion()),
+        "newest CUDA of the driver": str(runtime.driverGetVersion()),
     }
+
+
+def is_double(cupy):
+    """Whether this is the tests' double of CuPy, which computes on the CPU."""
+    return getattr(cupy, "is_test_double", False)
+
+
+def peer_device(backend):
+    """Where the peers of a tinyvrnn on `backend` run: "cuda", or "cpu"; a GPU is never compared with a CPU."""
+    return "cuda" if backend == "cupy" and not is_double(get_backend(backend).xp) else "cpu"
 
 
 def load():

@@ -1,23 +1,27 @@
 """Peak memory of training steps, for each size and library in a separate process.
 
-    python benchmarks/memory.py                            the sizes course and music
+    python benchmarks/memory.py                            the sizes course, music and speech
+    python benchmarks/memory.py --backend cupy             device memory, all on one GPU
     python benchmarks/memory.py --one tinyvrnn course      in this process: prints only the MiB
 
-The result is the peak resident memory in MiB during three steps, minus the memory before the first. It excludes
-imports, the model's weights and the batch; it includes gradients, the optimiser's moments and the activations.
+The result is the peak memory in MiB during three steps, minus the memory before the first. It excludes imports, the
+model's weights and the batch; it includes gradients, the optimiser's moments and the activations. On the host it is
+resident memory; on a GPU the bytes of all arrays, as each library's own allocator counts them.
 """
 
 import os
 import resource
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import report
+from machine import peer_device
 from sizes import SIZES, make_batch
 from trainers import LIBRARIES, new_model, new_trainer, ready_workers
 
+from tinyvrnn.arrays.backend import get_backend
 from tinyvrnn.arrays.cpu import give_back_freed_memory
 
 MIB, STEPS = 2**20, 3
@@ -33,32 +37,84 @@ SHOWN_AS = {
 # -------------------------------------------------------------------------------------------------------------- measure
 
 
-def measure(library, name, workers):
-    """The peak in MiB, measured in a fresh process."""
-    command = [sys.executable, __file__, "--one", library, name, "--workers", str(workers)]
-    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+def measure(library, name, args):
+    """The peak in MiB, measured in a fresh process; NaN if JAX fails in it."""
+    options = ["--workers", str(args.workers), "--backend", args.backend]
+    command = [sys.executable, __file__, "--one", library, name, *options]
+    must_run = not library.startswith("jax")  # which may fail on a GPU
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=must_run).stdout or "nan")
 
 
-def peak_of_steps(library, name, workers):
+def peak_of_steps(library, name, args):
     """Bytes by which the peak grows over STEPS steps in this process."""
-    run_steps(library, "tiny", workers)  # loads code and starts threads, which is not part of a step
-    return run_steps(library, name, workers)
+    run_steps(library, "tiny", args)  # loads code and starts threads, which is not part of a step
+    return run_steps(library, name, args)
 
 
-def run_steps(library, name, workers):
+def run_steps(library, name, args):
     """Build a model and a batch, and train. Returns the number of bytes by which training raised the peak."""
     size = SIZES[name]
-    model = new_model(size)
-    with ready_workers(model, size.B, workers) as pool:
+    model = new_model(size, backend=args.backend)
+    with ready_workers(model, size.B, args.workers) as pool:
         trainer = new_trainer(library, model, pool)
         batch = trainer.batch(*make_batch(size))
         if hasattr(trainer, "compile"):
             trainer.compile(*batch)  # exclude the compiler's memory
-        give_back_freed_memory()  # else memory freed by building would hide some of the steps'
-        before = [forget_and_peak(pid) for pid in (os.getpid(), *pool.pids)]
-        for _ in range(STEPS):
-            trainer.step(*batch)
-        return sum(peak(pid) for pid in (os.getpid(), *pool.pids)) - sum(before)
+        kind = library.split()[0] if peer_device(args.backend) == "cuda" else "host"
+        with GROWTH[kind](pool) as growth:
+            for _ in range(STEPS):
+                trainer.step(*batch)
+            return growth()
+
+
+@contextmanager
+def resident_memory(pool):
+    """Context: yields a function that returns the growth of the peak of this process and the workers, in bytes."""
+    give_back_freed_memory()  # else memory freed by building would hide some of the steps'
+    pids = (os.getpid(), *pool.pids)
+    before = sum(map(forget_and_peak, pids))
+    yield lambda: sum(map(peak, pids)) - before
+
+
+@contextmanager
+def memory_of_cupy(_):
+    """As `resident_memory`, of arrays on a GPU. CuPy counts no peak, but calls a hook for each array."""
+
+    class Growth(get_backend("cupy").xp.cuda.MemoryHook):
+        name, now, most = "growth", 0, 0
+
+        def malloc_postprocess(self, mem_size, **_):
+            self.now += mem_size
+            self.most = max(self.most, self.now)
+
+        def free_postprocess(self, mem_size, **_):
+            self.now -= mem_size
+
+    with Growth() as hook:
+        yield lambda: hook.most
+
+
+@contextmanager
+def memory_of_torch(_):
+    """As `resident_memory`, of tensors on a GPU."""
+    from torch import cuda
+
+    cuda.reset_peak_memory_stats()
+    before = cuda.memory_allocated()
+    yield lambda: cuda.max_memory_allocated() - before
+
+
+@contextmanager
+def memory_of_jax(_):
+    """As `resident_memory`, of arrays on a GPU. JAX's peak can't be reset: compiling counts if it takes more."""
+    import jax
+
+    statistics = jax.config.jax_default_device.memory_stats
+    before = statistics()["bytes_in_use"]
+    yield lambda: statistics()["peak_bytes_in_use"] - before
+
+
+GROWTH = {"host": resident_memory, "tinyvrnn": memory_of_cupy, "torch": memory_of_torch, "jax": memory_of_jax}
 
 
 def forget_and_peak(pid):
@@ -83,10 +139,11 @@ def peak(pid):
 # ------------------------------------------------------------------------------------------------------------- printing
 
 
-def benchmark(name, libraries, workers, rounds):
+def benchmark(name, libraries, args):
     """The greatest peak of each library over the rounds, since the overlap of tinyvrnn's slices varies."""
-    found = {library: [measure(library, name, workers) for _ in range(rounds)] for library in libraries}
-    return {"size": name, "workers": workers, "mib": {name: max(each) for name, each in found.items()}, "all": found}
+    found = {library: [measure(library, name, args) for _ in range(args.rounds)] for library in libraries}
+    mib = {name: max(each) for name, each in found.items()}
+    return {"size": name, "workers": args.workers, "backend": args.backend, "mib": mib, "all": found}
 
 
 def columns(result):
@@ -113,22 +170,23 @@ def draw(results, *panels):
 
 
 def main(arguments=None):
-    parser = report.parser(__doc__)
+    parser = report.parser(__doc__, backends=("numpy", "cupy", "strict"))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music", "speech"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, default=3, help="processes for each figure (default 3)")
     parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "SIZE"), help=f"of {', '.join(LIBRARIES)}")
     args = parser.parse_args(arguments)
     if args.one:
-        print(f"{peak_of_steps(*args.one, args.workers) / MIB:.2f}")
+        print(f"{peak_of_steps(*args.one, args) / MIB:.2f}")
         return 0
-    if report.is_missing("torch"):
+    if report.cannot_compare(args.backend):
         return 2
     there = [library for library in LIBRARIES if not library.startswith("jax")]
-    libraries = there if report.is_missing("jax") else LIBRARIES
-    about = report.begin()
-    rounds = 1 if args.quick else args.rounds
-    results = [benchmark(name, libraries, args.workers, rounds) for name in args.sizes]
-    print(f"\nPeak memory of {STEPS} training steps, the greatest of {rounds} process{'es' * (rounds > 1)}.\n")
+    libraries = LIBRARIES if report.has_jax(args.backend) else there
+    about = report.begin(args.backend)
+    args.rounds = 1 if args.quick else args.rounds
+    results = [benchmark(name, libraries, args) for name in args.sizes]
+    processes = f"{args.rounds} process{'es' * (args.rounds > 1)}"
+    print(f"\nPeak memory of {STEPS} training steps, the greatest of {processes}.\n")
     print(report.table([list(columns(result)) for result in results]))
     made = report.figure(len(results), lambda *axes: draw(results, *axes), width=3.6, height=2.4)
     report.save(args.out, "memory", about, args, results, made)

@@ -20,25 +20,29 @@ COLOUR_OF = {  # of a library, in every figure
     "PyTorch": COLOURS[1],
     "PyTorch, 2 threads": COLOURS[1],
     "PyTorch, 1 thread": COLOURS[4],
+    "PyTorch, GPU": COLOURS[1],
+    "PyTorch, nn.GRU": COLOURS[4],
     "PyTorch, batched": COLOURS[4],
     "PyTorch, compiled": COLOURS[3],
     "JAX": COLOURS[2],
 }
 NEEDED = {
-    "torch": 'This benchmark needs PyTorch as the peer: pip install "tinyvrnn[bench]"',
+    "torch": 'This benchmark needs PyTorch: pip install "tinyvrnn[bench]"',
     "jax": 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"',
 }
 
 # -------------------------------------------------------------------------------------------------------------- options
 
 
-def parser(doc, workers=True):
-    """A parser with the common options; doc: the command's docstring."""
+def parser(doc, workers=True, backends=()):
+    """A parser with the common options. doc: the command's docstring; backends: those it runs on, its default first."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         "--quick", action="store_true", help="few and short rounds, to check that it runs; not for quoting"
     )
     made.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"for JSON and figure (default {OUT})")
+    if backends:
+        made.add_argument("--backend", choices=backends, default=backends[0], help="cupy: all libraries on a GPU")
     if workers:
         made.add_argument("--workers", type=worker_count, default="auto", help='slices of a batch: "auto" or N')
     return made
@@ -86,12 +90,43 @@ def is_unusable(backend):
     return False
 
 
+def cannot_compare(backend):
+    """Whether tinyvrnn or PyTorch can't run on a backend's device here; if so, print a sentence."""
+    if is_unusable(backend) or is_missing("torch"):
+        return True
+    import torch
+
+    if missing := machine.peer_device(backend) == "cuda" and not torch.cuda.is_available():
+        print(f"PyTorch {torch.__version__} sees no GPU, and a GPU is not compared with a CPU.", file=sys.stderr)
+    return missing
+
+
+def has_jax(backend):
+    """Whether JAX can run on a backend's device here; if not, print a sentence."""
+    if is_missing("jax"):
+        return False
+    import jax_vrnn
+
+    try:
+        jax_vrnn.use(machine.peer_device(backend))
+    except RuntimeError as error:
+        print(f"JAX can't use the GPU, so its columns are missing: {first_line(error)}", file=sys.stderr)
+        return False
+    return True
+
+
+def first_line(error):
+    """The type and the first line of an exception, which may be a whole page."""
+    first, *_ = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {first[:300]}"
+
+
 # -------------------------------------------------------------------------------------------------------------- results
 
 
 def begin(backend="numpy"):
     """Print the machine and the versions. Returns them."""
-    about = machine.describe() | (machine.gpu(get_backend(backend).xp) if backend == "cupy" else {})
+    about = machine.describe(backend)
     print("\n".join(f"{what}: {value}" for what, value in about.items()), flush=True)
     return about
 
@@ -104,14 +139,19 @@ def table(rows):
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
 
 
-def save(folder, name, about, args, results, figure):
-    """Write NAME.json, with all numbers of all rounds, and NAME.png, and print their paths."""
+def save(folder, name, about, args, results, figure=None):
+    """Write NAME.json, with all numbers of all rounds, and NAME.png, and print their paths.
+
+    The name is followed by that of a backend other than NumPy.
+    """
     given = {key: value for key, value in vars(args).items() if key != "out"}
+    name = "_".join([name, *({given.get("backend", "numpy")} - {"numpy"})])
     folder.mkdir(parents=True, exist_ok=True)
     everything = {"machine": about, "arguments": given, "results": results}
     (folder / f"{name}.json").write_text(json.dumps(everything, indent=2) + "\n")
-    figure.savefig(folder / f"{name}.png")
-    print(f"\nWritten: {folder / name}.json, {folder / name}.png")
+    if figure:
+        figure.savefig(folder / f"{name}.png")
+    print(f"\nWritten: {folder / name}.json{f', {folder / name}.png' if figure else ''}")
 
 
 # -------------------------------------------------------------------------------------------------------------- figures

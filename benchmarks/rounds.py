@@ -6,7 +6,10 @@ from statistics import median, quantiles
 from typing import NamedTuple
 
 import numpy as np
+from machine import peer_device
 from threadpoolctl import ThreadpoolController
+
+from tinyvrnn.arrays.cpu import available_cores
 
 MIN_SECONDS = 1.0  # length of one timing, which repeats the step as training does; its first step has cold caches
 QUICK_SECONDS = 0.05  # with --quick, which only shows that everything runs; not for quoting
@@ -14,6 +17,7 @@ QUIET_SECONDS = 0.05  # pause between timings, because threads of OpenMP and Ope
 LEAST_ROUNDS = 7  # for a median worth quoting
 SGEMM_ROWS = 2048
 SGEMM_FLOP = 2 * SGEMM_ROWS**3
+SGEMMS_ON_A_GPU = 20  # in one call, as one is so short that waiting for its end would count
 
 
 class Contender(NamedTuple):
@@ -65,14 +69,19 @@ def sgemm(threads):
     return run
 
 
-def sgemm_on(backend):
-    """As `sgemm` on a device; the call returns when the product is finished."""
+def large_products(backend):
+    """A function that multiplies large float32 matrices on a Backend and waits for the end, and its arithmetic."""
+    if backend.name == "numpy":
+        return sgemm(available_cores()), SGEMM_FLOP
     a, b = backend.asarray(np.random.default_rng(0).random((2, SGEMM_ROWS, SGEMM_ROWS), dtype=np.float32))
+    out, count = backend.xp.empty_like(a), SGEMMS_ON_A_GPU if peer_device(backend.name) == "cuda" else 1
 
     def run():
-        float((a @ b)[0, 0])
+        for _ in range(count):
+            backend.xp.matmul(a, b, out=out)
+        float(out[0, 0])
 
-    return run
+    return run, count * SGEMM_FLOP
 
 
 def faster(seconds, names):

@@ -1,6 +1,7 @@
 """Times drawing 1,000 sequences of 100 steps from tinyvrnn and from PyTorch, eager, with the same weights.
 
     python benchmarks/sampling.py
+    python benchmarks/sampling.py --backend cupy
     python benchmarks/sampling.py --quick --sizes tiny
 
 First it checks that the parts of a step agree: the prior, the outputs of the likelihood and the next state for the same
@@ -14,11 +15,11 @@ from statistics import median
 import numpy as np
 import report
 import verify
-from rounds import LEAST_ROUNDS, QUICK_SECONDS, SGEMM_FLOP, Contender, faster, ratio, sgemm, time_in_turns
+from rounds import LEAST_ROUNDS, QUICK_SECONDS, Contender, faster, large_products, ratio, time_in_turns
 from sizes import SIZES
 from trainers import new_model, torch_settings
 
-from tinyvrnn.arrays.cpu import available_cores
+from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward, recur_forward
 
 SEQUENCES, STEPS = 1000, 100
@@ -35,10 +36,10 @@ def verify_step(model, net, n=64):
     rng = np.random.default_rng(0)
     h, z = (rng.standard_normal((n, width), dtype=np.float32) for width in (model.h_dim, model.z_dim))
     x = (rng.random((n, model.x_dim)) < 0.5).astype(np.float32)
-    ours = step_of_tinyvrnn(model, h, z, x)
+    ours = step_of_tinyvrnn(model, *map(model.backend.asarray, (h, z, x)))
     with torch.no_grad():
-        theirs = step_of_torch(net, *map(torch.from_numpy, (h, z, x)))
-    apart = {name: verify.distance(ours[name], theirs[name].numpy()) for name in ours}
+        theirs = step_of_torch(net, *(torch.from_numpy(a).to(net.recur.weight_hh.device) for a in (h, z, x)))
+    apart = {name: verify.distance(to_host(ours[name]), theirs[name].cpu().numpy()) for name in ours}
     for name, relative in apart.items():
         verify.check(name, relative, 1e-5, "PyTorch")
     return apart
@@ -79,25 +80,32 @@ def verify_samples(ours, theirs):
 # -------------------------------------------------------------------------------------------------------------- measure
 
 
+def draw_all(sample, n, steps):
+    """Draw and wait: reading a number ends when a device has finished."""
+    float(sample(n, steps)[-1, -1, -1])
+
+
 def benchmark(name, args):
     """All figures of one size as plain values."""
     from torch_vrnn import net_of
 
-    model = new_model(SIZES[name])
+    model = new_model(SIZES[name], backend=args.backend)
     net = net_of(model)
     apart = verify_step(model, net)
     n, steps = (50, 5) if args.quick else (SEQUENCES, STEPS)
-    standard_errors = verify_samples(model.sample(n, steps), net.sample(n, steps).numpy())
+    standard_errors = verify_samples(to_host(model.sample(n, steps)), net.sample(n, steps).cpu().numpy())
     print(f"\n{name}: both compute the same (relative differences: {verify.sentence(apart)})")
     print(f"{name}: the fractions of ones in their samples differ by {standard_errors:.1f} standard errors", flush=True)
-    contenders = {"tinyvrnn": Contender(partial(model.sample, n, steps))}
-    for setting, prepare in torch_settings().items():
-        contenders[f"PyTorch, {setting}"] = Contender(partial(net.sample, n, steps), prepare)
-    seconds = time_in_turns(contenders | {"sgemm": Contender(sgemm(available_cores()))}, args.rounds, args.min_seconds)
-    peak = SGEMM_FLOP / median(seconds.pop("sgemm"))
+    contenders = {"tinyvrnn": Contender(partial(draw_all, model.sample, n, steps))}
+    for setting, prepare in torch_settings(args.backend).items():
+        contenders[f"PyTorch, {setting}"] = Contender(partial(draw_all, net.sample, n, steps), prepare)
+    products, work = large_products(model.backend)
+    seconds = time_in_turns(contenders | {"sgemm": Contender(products)}, args.rounds, args.min_seconds)
+    peak = work / median(seconds.pop("sgemm"))
     best = faster(seconds, [name for name in seconds if name != "tinyvrnn"])
     return {
         "size": name,
+        "backend": args.backend,
         "sequences": n,
         "steps": steps,
         "relative_differences": apart,
@@ -121,7 +129,7 @@ def columns(result):
     yield "products at the peak", "s", f"{result['seconds_at_the_peak']:.3f}"
     yield "ratio", "x", f"{result['ratio']['median']:.2f}"
     yield "quartiles", "x", f"{result['ratio']['low']:.2f} - {result['ratio']['high']:.2f}"
-    yield "target", "x", f"{TARGET:.1f}"
+    yield "target", "x", f"{TARGET:.1f}" if result["backend"] == "numpy" else "-"
 
 
 def draw(results, axes):
@@ -141,15 +149,15 @@ def draw(results, axes):
 
 
 def main(arguments=None):
-    parser = report.parser(__doc__, workers=False)
+    parser = report.parser(__doc__, workers=False, backends=("numpy", "cupy", "strict"))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, help=f"at least {LEAST_ROUNDS} (default 9; --quick: 2)")
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 9)
     args.min_seconds = QUICK_SECONDS if args.quick else 1.0
-    if report.is_missing("torch"):
+    if report.cannot_compare(args.backend):
         return 2
-    about = report.begin()
+    about = report.begin(args.backend)
     results = [benchmark(name, args) for name in args.sizes]
     print(f"\nMedian of {args.rounds} rounds; the ratio is PyTorch's faster setting over tinyvrnn.\n")
     print(report.table([list(columns(result)) for result in results]))

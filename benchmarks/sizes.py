@@ -8,7 +8,7 @@ LAYERS = 2  # hidden layers in phi_x, encoder and decoder; phi_z and prior have 
 
 
 class Size(NamedTuple):
-    """Dimensions of a VRNN and its batch. Hidden layers are as wide as the state: F = H."""
+    """Dimensions of a model and its batch. Hidden layers are as wide as the state: F = H. Z = 0: a plain RNN."""
 
     X: int  # values in a step of a sequence
     H: int  # state
@@ -43,6 +43,12 @@ def make_batch(size, seed=0):
 
 def weights_per_row(X, H, Z, F, L):
     """{network: the number of weights that multiply one row (one step of one sequence) in a forward pass}."""
+    if Z == 0:
+        return {
+            "phi_x": X * F + (L - 1) * F * F,
+            "predict": H * F + (L - 1) * F * F + F * X,
+            "recur": F * 3 * H + H * 3 * H,
+        }
     return {
         "phi_x": X * F + (L - 1) * F * F,
         "phi_z": Z * F,

@@ -2,7 +2,8 @@
 
     python benchmarks/step.py                              the sizes course and music
     python benchmarks/step.py --compile course             against torch.compile too, at course: minutes of compiling
-    python benchmarks/step.py --backend cupy               against PyTorch on the same GPU
+    python benchmarks/step.py --backend cupy               against PyTorch and JAX on the same GPU
+    python benchmarks/step.py --model rnn                  the plain RNN, against nn.GRU too: on a GPU cuDNN's
     python benchmarks/step.py --quick --sizes tiny         check that it runs
 
 First it checks that all compute the same loss and gradients from the same weights, data and noise; then they take
@@ -19,22 +20,9 @@ from tempfile import TemporaryDirectory
 
 import report
 import verify
-from rounds import (
-    LEAST_ROUNDS,
-    MIN_SECONDS,
-    QUICK_SECONDS,
-    SGEMM_FLOP,
-    Contender,
-    faster,
-    ratio,
-    sgemm,
-    sgemm_on,
-    time_in_turns,
-)
+from rounds import LEAST_ROUNDS, MIN_SECONDS, QUICK_SECONDS, Contender, faster, large_products, ratio, time_in_turns
 from sizes import LAYERS, SIZES, make_batch
 from trainers import JaxTrainer, TinyTrainer, TorchTrainer, new_model, ready_workers, torch_settings
-
-from tinyvrnn.arrays.cpu import available_cores
 
 TARGETS = {  # the project's targets: our seconds over a peer's, and the share of the peak
     "course": {"PyTorch": 3.0, "PyTorch, batched": 2.4, "JAX": 1.7, "PyTorch, compiled": 1.5, "tinyvrnn": 0.60},
@@ -43,6 +31,7 @@ TARGETS = {  # the project's targets: our seconds over a peer's, and the share o
 }
 
 ON_A_GPU = {size: {"PyTorch": 2.0, "PyTorch, batched": 1.2} for size in ("course", "music")}
+REQUIRED = ("PyTorch", "PyTorch, batched", "PyTorch, nn.GRU")  # others are left out if they fail
 
 # ----------------------------------------------------------------------------------------------------------- contenders
 
@@ -56,7 +45,8 @@ class Peer:
 
 def peers(model, with_jax, with_compile):
     """{name in messages: Peer}, each with a copy of the model's weights."""
-    torch_peers = {"PyTorch": {}, "PyTorch, batched": {"schedule": "batched"}}
+    batched = "PyTorch, batched" if model.z_dim else "PyTorch, nn.GRU"
+    torch_peers = {"PyTorch": {}, batched: {"schedule": "batched"}}
     if with_compile:
         torch_peers["PyTorch, compiled"] = {"schedule": "batched", "compiled": True}
     settings = torch_settings(model.backend.name)
@@ -84,40 +74,62 @@ def competitors(names):
 
 def benchmark(name, args, with_jax):
     """All results for one size as plain values: seconds, flop, ratios."""
-    size = SIZES[name]
+    size = SIZES[name] if args.model == "vrnn" else SIZES[name]._replace(Z=0)
     measured = verify_and_time(size, args, with_jax, with_compile=name in args.compile)
-    peaks = [SGEMM_FLOP / s for s in measured["seconds"].pop("sgemm")]
+    peaks = measured.pop("peak_flops_per_second")
     return {
         "size": name,
+        "model": args.model,
         "dimensions": size._asdict() | {"F": size.H, "layers": LAYERS},
         "workers": args.workers,
         "backend": args.backend,
         "flops": size.flops,
         "peak_flops_per_second": peaks,
-        "targets": (ON_A_GPU if args.backend == "cupy" else TARGETS).get(name, {}),
+        "targets": targets(args).get(name, {}),
         **measured,
         **summary(measured["seconds"], peaks, size.flops),
     }
 
 
+def targets(args):
+    """The TARGETS of a device, which are of the VRNN."""
+    return {} if args.model == "rnn" else ON_A_GPU if args.backend == "cupy" else TARGETS
+
+
 def verify_and_time(size, args, with_jax, with_compile):
-    """The relative differences from each peer, the compile times, and the seconds of each contender and round."""
+    """Each peer's relative differences, compile times or failure; the seconds of each contender and round; the peak."""
     model, (x, eps) = new_model(size, backend=args.backend), make_batch(size)
-    product = sgemm(available_cores()) if args.backend == "numpy" else sgemm_on(model.backend)
+    products, work = large_products(model.backend)
+    found = {"relative_differences": {}, "compile_seconds": {}, "failures": {}}
     with ready_workers(model, size.B, args.workers) as pool:
         others = peers(model, with_jax, with_compile)  # before tinyvrnn changes the weights
         tiny = TinyTrainer(model, pool)
-        ours, apart, first_call = verify.results(tiny, tiny.batch(x, eps)), {}, {}
-        contenders = {"tinyvrnn": Contender(partial(tiny.step, *tiny.batch(x, eps)))}
+        batch = tiny.batch(x, eps)
+        ours, contenders = verify.results(tiny, batch), {"tinyvrnn": Contender(partial(tiny.step, *batch))}
         for name, peer in others.items():
             batch = peer.trainer.batch(x, eps)
-            first_call |= seconds_of_first_calls(name, peer, batch)
-            apart[name] = verify.compare(ours, verify.results(peer.trainer, batch), name)
-            print(f"{name} computes the same (relative differences: {verify.sentence(apart[name])})", flush=True)
-            step = partial(peer.trainer.step, *batch)
-            contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
-        seconds = time_in_turns(contenders | {"sgemm": Contender(product)}, args.rounds, args.min_seconds)
-    return {"relative_differences": apart, "compile_seconds": first_call, "seconds": seconds}
+            if verified(name, peer, batch, ours, found):
+                step = partial(peer.trainer.step, *batch)
+                contenders |= {setting: Contender(step, prepare) for setting, prepare in peer.settings.items()}
+        seconds = time_in_turns(contenders | {"sgemm": Contender(products)}, args.rounds, args.min_seconds)
+    peaks = [work / s for s in seconds.pop("sgemm")]
+    return found | {"seconds": seconds, "peak_flops_per_second": peaks}
+
+
+def verified(name, peer, batch, ours, found):
+    """Whether a peer computes the same; what it did is noted in `found`, and printed. Exits for one of REQUIRED."""
+    try:
+        found["compile_seconds"] |= seconds_of_first_calls(name, peer, batch)
+        apart = verify.compare(ours, verify.results(peer.trainer, batch), name)
+    except (Exception, SystemExit) as error:  # compilers raise classes of their own
+        if name in REQUIRED:
+            raise
+        found["failures"][name] = report.first_line(error)
+        print(f"{name} is left out: {found['failures'][name]}", flush=True)
+        return False
+    found["relative_differences"][name] = apart
+    print(f"{name} computes the same (relative differences: {verify.sentence(apart)})", flush=True)
+    return True
 
 
 @contextmanager
@@ -169,8 +181,15 @@ def seconds_rows(results):
             yield [
                 ("size", "", result["size"]),
                 ("contender", "", name),
-                ("step", "ms", f"{1e3 * seconds:.1f}"),
+                ("step", "ms", f"{1e3 * seconds:.2f}"),
                 ("compiling", "s", "" if compiling is None else f"{compiling:.0f}"),
+            ]
+        for name in result["failures"]:
+            yield [
+                ("size", "", result["size"]),
+                ("contender", "", name),
+                ("step", "ms", "failed"),
+                ("compiling", "s", ""),
             ]
 
 
@@ -234,7 +253,8 @@ def mark_targets(axes, places, results):
 
 
 def parse(arguments):
-    parser = report.parser(__doc__)
+    parser = report.parser(__doc__, backends=("numpy", "cupy", "strict"))
+    parser.add_argument("--model", choices=["vrnn", "rnn"], default="vrnn", help="rnn: the plain one, on the same data")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["course", "music"], metavar="SIZE")
     parser.add_argument("--rounds", type=report.positive, help=f"at least {LEAST_ROUNDS} (default 11; --quick: 2)")
     parser.add_argument(
@@ -245,22 +265,21 @@ def parse(arguments):
         metavar="SIZE",
         help="torch.compile of the batched schedule too",
     )
-    parser.add_argument(
-        "--backend", choices=["numpy", "cupy", "strict"], default="numpy", help="cupy: all on a GPU, without JAX"
-    )
     args = parser.parse_args(arguments)
     report.check_rounds(parser, args, LEAST_ROUNDS, 11)
     if missing := sorted(set(args.compile) - set(args.sizes)):
         parser.error(f"--compile {' '.join(missing)}: name that size in --sizes, too.")
+    if args.model == "rnn" and args.compile:
+        parser.error("--compile is for the VRNN: torch.compile leaves nn.GRU as it is.")
     args.min_seconds = QUICK_SECONDS if args.quick else MIN_SECONDS
     return args
 
 
 def main(arguments=None):
     args = parse(arguments)
-    if report.is_unusable(args.backend) or report.is_missing("torch"):
+    if report.cannot_compare(args.backend):
         return 2
-    with_jax = args.backend == "numpy" and not report.is_missing("jax")
+    with_jax = args.model == "vrnn" and report.has_jax(args.backend)
     about, results = report.begin(args.backend), []
     with nothing_compiled_before():
         for name in args.sizes:
@@ -269,7 +288,7 @@ def main(arguments=None):
     print(f"\nOne training step, median of {args.rounds} rounds.\n\n{report.table(list(seconds_rows(results)))}")
     print(f"\nThe peer's seconds over tinyvrnn's, its faster setting.\n\n{report.table(list(ratio_rows(results)))}")
     print(f"\nMatrix products.\n\n{report.table(list(peak_rows(results)))}")
-    name = "step" if args.backend == "numpy" else f"step_{args.backend}"
+    name = "step" if args.model == "vrnn" else "step_rnn"
     report.save(args.out, name, about, args, results, report.figure(2, lambda *axes: draw(results, *axes)))
     return 0
 

@@ -1,4 +1,4 @@
-"""The peer in PyTorch: the same VRNN in two schedules, in idiomatic PyTorch.
+"""The peers in PyTorch: the same VRNN, and the same RNN, in two schedules, in idiomatic PyTorch.
 
 `loss_in_loop` has everything in the loop over time, as VRNNs are usually written. `loss_batched` is tinyvrnn's
 schedule, with only the sequential part in the loop. Both use autograd. The network takes its weights from a tinyvrnn
@@ -8,6 +8,7 @@ model, so that the ELBOs can be compared before anything is timed.
 import math
 
 import torch
+from machine import peer_device
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import views
 
 SIGMA_MIN = 1e-4
+torch.backends.cudnn.allow_tf32 = False  # its default is True, unlike that of matrix products
 
 
 def mlp(widths):
@@ -24,19 +26,12 @@ def mlp(widths):
     return nn.Sequential(*layers)
 
 
-class TorchVRNN(nn.Module):
-    """Eq. 5, 6, 7, 9 and 11 with nn.Linear and nn.GRUCell. likelihood: "bernoulli" or "gaussian"."""
+class TorchModel(nn.Module):
+    """The losses of both models. likelihood: "bernoulli" or "gaussian"."""
 
-    def __init__(self, x_dim, h_dim, z_dim, features, layers, likelihood="bernoulli"):
+    def __init__(self, h_dim, likelihood):
         super().__init__()
-        hidden = [features] * layers
-        self.h_dim, self.z_dim, self.likelihood = h_dim, z_dim, likelihood
-        self.phi_x, self.phi_z = mlp([x_dim, *hidden]), mlp([z_dim, features])
-        self.prior, self.prior_out = mlp([h_dim, features]), nn.Linear(features, 2 * z_dim)
-        self.infer, self.infer_out = mlp([features + h_dim, *hidden]), nn.Linear(features, 2 * z_dim)
-        self.generate = mlp([features + h_dim, *hidden])
-        self.generate_out = nn.Linear(features, x_dim if likelihood == "bernoulli" else 2 * x_dim)
-        self.recur = nn.GRUCell(2 * features, h_dim)
+        self.h_dim, self.likelihood = h_dim, likelihood
 
     def loss_in_loop(self, x, eps, mask=None):
         """Minus the ELBO, mean over the batch. Arguments as in `elbos_in_loop`."""
@@ -44,6 +39,27 @@ class TorchVRNN(nn.Module):
 
     def loss_batched(self, x, eps, mask=None):
         return -self.elbos_batched(x, eps, mask).mean()
+
+    def log_p(self, x, outputs):
+        """log p(x) of each row, summed over the last axis."""
+        if self.likelihood == "bernoulli":
+            return -F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(-1)
+        mu, sigma = gaussian(outputs)
+        return -(0.5 * ((x - mu) / sigma) ** 2 + torch.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+class TorchVRNN(TorchModel):
+    """Eq. 5, 6, 7, 9 and 11 with nn.Linear and nn.GRUCell."""
+
+    def __init__(self, x_dim, h_dim, z_dim, features, layers, likelihood="bernoulli"):
+        super().__init__(h_dim, likelihood)
+        hidden = [features] * layers
+        self.phi_x, self.phi_z = mlp([x_dim, *hidden]), mlp([z_dim, features])
+        self.prior, self.prior_out = mlp([h_dim, features]), nn.Linear(features, 2 * z_dim)
+        self.infer, self.infer_out = mlp([features + h_dim, *hidden]), nn.Linear(features, 2 * z_dim)
+        self.generate = mlp([features + h_dim, *hidden])
+        self.generate_out = nn.Linear(features, x_dim if likelihood == "bernoulli" else 2 * x_dim)
+        self.recur = nn.GRUCell(2 * features, h_dim)
 
     def elbos_in_loop(self, x, eps, mask=None):
         """The ELBO of each sequence, (B,). x (T, B, X), eps (T, B, Z); mask (T, B): 1 in real steps, None: all are."""
@@ -86,13 +102,6 @@ class TorchVRNN(nn.Module):
             h = gru_gates(torch.addmm(x_recur_t, phi_z, W_recur), torch.addmm(cell.bias_hh, h, U), h)
         return [torch.stack(steps) for steps in zip(*kept)]
 
-    def log_p(self, x, outputs):
-        """log p(x) of each row, summed over the last axis."""
-        if self.likelihood == "bernoulli":
-            return -F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(-1)
-        mu, sigma = gaussian(outputs)
-        return -(0.5 * ((x - mu) / sigma) ** 2 + torch.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(-1)
-
     @torch.no_grad()
     def sample(self, n, steps):
         """n sequences (steps, n, X), drawn by Eq. 8 with PyTorch's random numbers."""
@@ -122,6 +131,32 @@ class TorchVRNN(nn.Module):
         return torch.addcmul(mu, sigma, torch.randn_like(mu))
 
 
+class TorchRNN(TorchModel):
+    """Eq. 1 and 2. The batched schedule is one call of nn.GRU, on a GPU cuDNN's. eps is (T, B, 0) and not read."""
+
+    def __init__(self, x_dim, h_dim, features, layers, likelihood="bernoulli"):
+        super().__init__(h_dim, likelihood)
+        hidden = [features] * layers
+        self.phi_x, self.recur = mlp([x_dim, *hidden]), nn.GRU(features, h_dim)
+        self.predict = mlp([h_dim, *hidden])
+        self.predict_out = nn.Linear(features, x_dim if likelihood == "bernoulli" else 2 * x_dim)
+
+    def elbos_in_loop(self, x, eps, mask=None):
+        """log p(x) of each sequence, (B,). x (T, B, X); mask (T, B): 1 in real steps, None: all are."""
+        h, total, weights = x.new_zeros(x.shape[1], self.h_dim), 0.0, tuple(self.recur.parameters())
+        for t, x_t in enumerate(x):
+            term = self.log_p(x_t, self.predict_out(self.predict(h)))
+            h = torch.gru_cell(self.phi_x(x_t), h, *weights)
+            total = total + (term if mask is None else term * mask[t])
+        return total
+
+    def elbos_batched(self, x, eps, mask=None):
+        h, _ = self.recur(self.phi_x(x[:-1]))
+        h = torch.cat([h.new_zeros(1, *h.shape[1:]), h])
+        terms = self.log_p(x, self.predict_out(self.predict(h)))
+        return (terms if mask is None else terms * mask).sum(0)
+
+
 def gaussian(o):
     mu, s = o.chunk(2, -1)
     return mu, F.softplus(s) + SIGMA_MIN
@@ -141,33 +176,35 @@ def gru_gates(a, g, h):
 
 
 def net_of(model):
-    """A TorchVRNN, on the CPU, with the sizes and a copy of the weights of a tinyvrnn model."""
-    net = TorchVRNN(model.x_dim, model.h_dim, model.z_dim, model.features, model.layers, model.likelihood.name)
+    """A TorchVRNN or TorchRNN with the sizes and a copy of the weights of a tinyvrnn model, on the GPU if it is."""
+    sizes = [getattr(model, name) for name in model.sizes]
+    net = (TorchVRNN if model.z_dim else TorchRNN)(*sizes, model.likelihood.name)
     copy_weights(views(to_host(model.theta), model.shapes), net)
-    return net
+    return net.to(peer_device(model.backend.name))
 
 
 @torch.no_grad()
 def copy_weights(params, net):
-    """Fill a TorchVRNN with the weights of a tinyvrnn model, given as host arrays."""
+    """Fill a net with the weights of a tinyvrnn model, given as host arrays."""
     for name, parameter in _tinyvrnn_names(net):
         group, leaf = name.split(".")
         parameter.copy_(torch.tensor(params[group][leaf].T))
 
 
 def named_gradients(net):
-    """{"prior.W1": gradient, ...} of a TorchVRNN, with the names and orientation of tinyvrnn."""
+    """{"prior.W1": gradient, ...} of a net, with the names and orientation of tinyvrnn."""
     return {name: parameter.grad.cpu().numpy().T for name, parameter in _tinyvrnn_names(net)}
 
 
 def _tinyvrnn_names(net):
     """Every parameter with its name in tinyvrnn, which stores the transposed matrices."""
-    for group in ("phi_x", "phi_z", "prior", "infer", "generate"):
-        linears = [layer for layer in getattr(net, group) if isinstance(layer, nn.Linear)]
+    for group, layers in net.named_children():
+        if not isinstance(layers, nn.Sequential):
+            continue
+        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         for i, linear in enumerate(linears, start=1):
             yield from ((f"{group}.W{i}", linear.weight), (f"{group}.b{i}", linear.bias))
         if hasattr(net, f"{group}_out"):
             out = getattr(net, f"{group}_out")
             yield from ((f"{group}.W_out", out.weight), (f"{group}.b_out", out.bias))
-    yield from (("recur.W", net.recur.weight_ih), ("recur.b", net.recur.bias_ih))
-    yield from (("recur.U", net.recur.weight_hh), ("recur.c", net.recur.bias_hh))
+    yield from zip(("recur.W", "recur.U", "recur.b", "recur.c"), net.recur.parameters())

@@ -5,12 +5,13 @@ All trainers have the same methods: `batch` converts host arrays to the library'
 that a process with one library does not hold the memory of another.
 """
 
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
+from machine import peer_device
 from sizes import LAYERS
 
-from tinyvrnn import VRNN
+from tinyvrnn import RNN, VRNN
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.models.batch import Batch, Objective
@@ -21,10 +22,10 @@ LR, MAX_NORM = 1e-3, 50.0
 LIBRARIES = ("tinyvrnn", "torch loop", "torch batched", "jax loop", "jax batched")
 
 
-def new_model(size, seed=0, backend="numpy"):
-    """A tinyvrnn model with non-zero biases, so that swapped biases show in the loss."""
-    options = {"features": size.H, "layers": LAYERS, "likelihood": "bernoulli", "seed": seed, "backend": backend}
-    model = VRNN(size.X, size.H, size.Z, **options)
+def new_model(size, seed=0, **options):
+    """A tinyvrnn VRNN, or RNN where Z = 0, with non-zero biases, so that swapped biases show in the loss."""
+    options |= {"features": size.H, "layers": LAYERS, "likelihood": "bernoulli", "seed": seed}
+    model = VRNN(size.X, size.H, size.Z, **options) if size.Z else RNN(size.X, size.H, **options)
     rng = np.random.default_rng(seed)
     for _, leaf in leaves(model.params):
         if leaf.ndim == 1:
@@ -51,8 +52,12 @@ class TinyTrainer:
     """tinyvrnn as in its training loop: the batch split over workers, a flat gradient, a flat Adam."""
 
     def __init__(self, model, workers, lr=LR):
-        self.model, self.workers = model, workers
-        self.optimiser = Adam(model.theta, lr=lr)
+        self.model, self.workers, self.lr = model, workers, lr
+
+    @cached_property
+    def optimiser(self):
+        """Adam; the other libraries allocate its moments in the first step, too."""
+        return Adam(self.model.theta, lr=self.lr)
 
     def batch(self, x, eps, lengths=None):
         """Transfer x (T, B, X) and eps (T, B, Z) from the host; lengths (B,), or None for all T, stay there."""
@@ -73,18 +78,18 @@ class TinyTrainer:
 
     def elbos(self, x, lengths, eps):
         """The ELBO of each sequence, (B,), without gradient."""
-        return self.model.parts(x, lengths, eps).elbo
+        return to_host(self.model.parts(x, lengths, eps).elbo)
 
 
 class TorchTrainer:
-    """PyTorch, eager, in the schedule "loop" or "batched", or with `torch.compile`; on the GPU of a model on cupy."""
+    """PyTorch, eager, in the schedule "loop" or "batched", or with `torch.compile`; on the GPU if the model is."""
 
     def __init__(self, model, schedule="loop", lr=LR, compiled=False):
         import torch
         from torch_vrnn import net_of
 
-        self.device = "cuda" if model.backend.name == "cupy" else "cpu"
-        self.net = net_of(model).to(self.device)
+        self.device = peer_device(model.backend.name)
+        self.net = net_of(model)
         self.loss = self.net.loss_in_loop if schedule == "loop" else self.net.loss_batched
         self.loss = torch.compile(self.loss) if compiled else self.loss
         self.elbos_of = self.net.elbos_in_loop if schedule == "loop" else self.net.elbos_batched
@@ -130,12 +135,13 @@ class TorchTrainer:
 
 
 class JaxTrainer:
-    """JAX: the whole step one jitted function, in the schedule "loop" or "batched"."""
+    """JAX: the whole step one jitted function, in the schedule "loop" or "batched"; on the GPU if the model is."""
 
     def __init__(self, model, schedule="loop", lr=LR):
         import jax_vrnn
 
-        self.params, self.state = jax_vrnn.copied(model.params), None
+        jax_vrnn.use(peer_device(model.backend.name))
+        self.params, self.state = jax_vrnn.copied(views(to_host(model.theta), model.shapes)), None
         self.loss = jax_vrnn.loss_in_loop if schedule == "loop" else jax_vrnn.loss_batched
         self._step = jax_vrnn.training_step(self.loss, lr, MAX_NORM)
 
@@ -182,14 +188,14 @@ def torch_default_threads():
 
 
 def torch_settings(backend="numpy"):
-    """{"2 threads": function that sets it, ...}: PyTorch's own choice of threads, and one. On a GPU that is no matter.
+    """{"2 threads": function that sets it, ...}: PyTorch's own choice of threads, and one. On a GPU: {"GPU": ...}.
 
     Small products can lose more by a second thread than they gain. The number is a setting of the whole process, so
     each timing sets its own.
     """
     import torch
 
-    if backend == "cupy":
+    if peer_device(backend) == "cuda":
         return {"GPU": lambda: None}
     counts = sorted({torch_default_threads(), 1}, reverse=True)
     return {f"{n} thread{'s' * (n > 1)}": partial(torch.set_num_threads, n) for n in counts}

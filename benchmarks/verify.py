@@ -43,7 +43,7 @@ def distance(a, b):
 def check(what, relative, tolerance, peer):
     if not relative <= tolerance:
         raise SystemExit(
-            f"tinyvrnn and {peer} do not compute the same, so nothing is timed: {what.replace('_', ' ')} differs by "
+            f"{peer} does not compute what tinyvrnn does and is not timed: the {what.replace('_', ' ')} differs by "
             f"{relative:.1e} relative, allowed is {tolerance:.0e}."
         )
 

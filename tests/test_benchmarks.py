@@ -23,7 +23,9 @@ COMMANDS = {
     "scaling": ["--quick", "--size", "tiny"],
     "breakdown": ["--quick", "--sizes", "tiny"],
     "memory": ["--quick", "--sizes", "tiny"],
+    "launches": ["--sizes", "tiny"],
 }
+BACKENDS = ["strict"]  # on which the commands for a device run here
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
 
@@ -46,12 +48,13 @@ def run(command, *arguments, without=()):
     )
 
 
-def run_to_end(command, folder, without=()):
-    """Its standard output, its JSON, and its standard error."""
-    done = run(command, *COMMANDS[command], "--out", str(folder), without=without)
+def run_to_end(command, folder, *options, without=(), name=None):
+    """Its standard output, its JSON, and its standard error. name: of the files, if not the command's."""
+    done = run(command, *COMMANDS[command], *options, "--out", str(folder), without=without)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (folder / f"{command}.png").read_bytes().startswith(b"\x89PNG")
-    return done.stdout, json.loads((folder / f"{command}.json").read_text()), done.stderr
+    if command != "launches":
+        assert (folder / f"{name or command}.png").read_bytes().startswith(b"\x89PNG")
+    return done.stdout, json.loads((folder / f"{name or command}.json").read_text()), done.stderr
 
 
 # ---- the commands --------------------------------------------------------------------------------
@@ -61,7 +64,7 @@ def run_to_end(command, folder, without=()):
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["step", "memory", "scaling", "breakdown"])
 def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp_path):
     out, written, _ = run_to_end(command, tmp_path / "new")
     assert written["machine"]["PyTorch"] in out and written["machine"]["JAX"] in out
@@ -80,18 +83,51 @@ def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(
 
 @needs_torch
 @pytest.mark.slow
-def test_a_step_on_a_device_is_timed_against_pytorch_alone(tmp_path):
-    """On strict instead of a GPU: the batch is transferred before anything is timed, and the results are the same."""
-    done = run("step", "--quick", "--sizes", "tiny", "--backend", "strict", "--out", str(tmp_path))
-    assert done.returncode == 0 and "PyTorch, batched computes the same" in done.stdout, done.stderr
-    (result,) = json.loads((tmp_path / "step_strict.json").read_text())["results"]
-    assert result["backend"] == "strict" and set(result["ratios"]) == {"PyTorch", "PyTorch, batched"}
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("command", ["step", "time_to_elbo", "sampling", "memory"])
+def test_a_command_runs_on_a_device(command, backend, tmp_path):
+    """On a double of a GPU: arrays are transferred, and the results agree with the peers'."""
+    options = ["--backend", backend, *(["--model", "rnn"] if command == "step" else [])]
+    name = f"{'step_rnn' if command == 'step' else command}_{backend}"
+    out, written, _ = run_to_end(command, tmp_path, *options, name=name)
+    assert command == "memory" or "the same (relative differences" in out
+    assert written["results"][0]["backend"] == backend
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_launches_of_a_step_are_counted_without_a_peer(backend, tmp_path):
+    options, name = ["--backend", backend], f"launches_{backend}"
+    out, written, _ = run_to_end("launches", tmp_path, *options, without=["torch", "jax"], name=name)
+    assert all(f" {n} | {n} " in out for n in (22, 25, 5))  # as tests/test_kernels.py
+    assert all(result["measured"] == result["predicted"] for result in written["results"])
+
+
+def test_what_a_trace_of_a_gpu_counts(benchmarks):
+    from launches import counted_in
+
+    copies = ["HtoD (Pageable -> Device)", "DtoH (Device -> Pageable)", "DtoD (Device -> Device)"]
+    events = [{"cat": "gpu_memcpy", "name": f"Memcpy {what}"} for what in copies]
+    events += [{"cat": cat, "name": ""} for cat in ("kernel", "kernel", "gpu_memset", "cuda_runtime", "cpu_op")]
+    found = counted_in([*events, {"ph": "M", "name": "process_name"}])
+    assert found == {"kernels": 2, "fills": 1, "copies": 1, "to device": 1, "to host": 1}
 
 
 def test_without_a_gpu_the_step_on_cupy_is_refused_in_one_sentence():
     done = run("step", "--quick", "--backend", "cupy", without=["cupy"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith('backend="cupy" needs CuPy') and done.stderr.count("\n") == 1
+
+
+@needs_torch
+def test_a_gpu_is_not_compared_with_a_pytorch_on_the_cpu(benchmarks, monkeypatch, capsys):
+    import machine
+    import report
+
+    monkeypatch.setattr(machine, "peer_device", lambda backend: "cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert report.cannot_compare("strict")
+    assert "sees no GPU, and a GPU is not compared with a CPU.\n" in capsys.readouterr().err
 
 
 def test_scaling_needs_no_peer(tmp_path):
@@ -116,11 +152,11 @@ def test_the_breakdown_needs_no_peer_and_counts_each_product(tmp_path, benchmark
         assert work["weight gradients"] == pytest.approx(2 * T * B * forward)
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"scaling", "breakdown"}))
+@pytest.mark.parametrize("command", ["memory", "sampling", "step", "time_to_elbo"])
 def test_without_torch_a_command_says_what_it_needs(command):
     done = run(command, "--quick", without=["torch"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'This benchmark needs PyTorch as the peer: pip install "tinyvrnn[bench]"\n'
+    assert done.stderr == 'This benchmark needs PyTorch: pip install "tinyvrnn[bench]"\n'
 
 
 @pytest.mark.parametrize("command", ["step", "sampling"])
@@ -139,16 +175,18 @@ def test_a_size_to_compile_must_be_one_that_is_timed():
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("schedule", ["loop", "batched"])
-def test_pytorch_trains_the_same_with_ragged_batches(benchmarks, schedule, likelihood):
+@pytest.mark.parametrize("Z", [2, 0])
+def test_pytorch_trains_the_same_with_ragged_batches(benchmarks, Z, schedule, likelihood):
     """Against the model itself, with padding that is not zero, so a forgotten mask would show."""
     pytest.importorskip("torch")
     from trainers import TorchTrainer
 
-    from tinyvrnn import VRNN
+    from tinyvrnn import RNN, VRNN
     from tinyvrnn.arrays.params import leaves, views
 
-    model, rng = VRNN(3, 5, 2, features=5, likelihood=likelihood, seed=1), np.random.default_rng(0)
-    x, eps = (rng.random((6, 4, 3)) < 0.5).astype("float32"), rng.standard_normal((6, 4, 2), dtype="float32")
+    options, rng = {"features": 5, "likelihood": likelihood, "seed": 1}, np.random.default_rng(0)
+    model = VRNN(3, 5, Z, **options) if Z else RNN(3, 5, **options)
+    x, eps = (rng.random((6, 4, 3)) < 0.5).astype("float32"), rng.standard_normal((6, 4, Z), dtype="float32")
     lengths = np.array([6, 1, 4, 2])
     loss, grads, parts = model.loss_and_grads(x, lengths, eps)
     peer = TorchTrainer(model, schedule)
@@ -169,8 +207,23 @@ def test_a_peer_that_computes_something_else_is_not_timed(benchmarks, wrong):
     for value in (1.01, np.nan):
         changed = {"prior.W1": np.ones(3), "prior.b1": np.array([1, 1, value])}
         other = right._replace(**{wrong: changed if wrong == "grads" else getattr(right, wrong) * value})
-        with pytest.raises(SystemExit, match="do not compute the same, so nothing is timed"):
+        with pytest.raises(SystemExit, match="PyTorch does not compute what tinyvrnn does and is not timed: the "):
             verify.compare(right, other, "PyTorch")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no compiler\nand much more"), SystemExit("another loss")])
+def test_a_peer_that_fails_is_left_out_and_a_required_one_ends_the_command(benchmarks, error):
+    import step
+
+    class Broken:
+        def loss_and_grads(self):
+            raise error
+
+    peer, found = step.Peer(Broken(), {}), {"compile_seconds": {}, "failures": {}}
+    assert not step.verified("JAX, loop", peer, (), None, found)
+    assert found["failures"] == {"JAX, loop": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+    with pytest.raises(type(error)):
+        step.verified("PyTorch, batched", peer, (), None, found)
 
 
 # ---- the count of arithmetic ---------------------------------------------------------------------
@@ -190,16 +243,19 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_count_of_flops_is_what_a_step_multiplies(benchmarks, counted, layers):
+@pytest.mark.parametrize("Z", [3, 0])
+def test_the_count_of_flops_is_what_a_step_multiplies(benchmarks, counted, Z, layers):
     from sizes import flops
 
-    from tinyvrnn import VRNN
+    from tinyvrnn import RNN, VRNN
 
-    X, H, Z, F, B, T = 7, 5, 3, 11, 4, 6
-    model, rng = VRNN(X, H, Z, features=F, layers=layers), np.random.default_rng(0)
+    X, H, F, B, T = 7, 5, 11, 4, 6
+    options, rng = {"features": F, "layers": layers}, np.random.default_rng(0)
+    model = VRNN(X, H, Z, **options) if Z else RNN(X, H, **options)
     x, eps = rng.integers(0, 2, (T, B, X)).astype("float32"), rng.standard_normal((T, B, Z), dtype="float32")
     model.loss_and_grads(x, eps=eps)
-    assert sum(counted) == flops(X, H, Z, F, layers, B, T)
+    of_x = 0 if Z else 2 * T * B * X * F  # the RNN also forms the gradient of x, which nobody needs
+    assert sum(counted) == flops(X, H, Z, F, layers, B, T) + of_x
 
 
 def test_the_count_of_flops_of_sampling_is_what_a_sample_multiplies(benchmarks, counted):
