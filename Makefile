@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gradcheck data pictures clean
+.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gpu gpu-double gpu-wheels gradcheck data pictures clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -50,6 +50,17 @@ format: .venv/installed-test  ## mend style
 
 bench: .venv/installed-bench  ## time a training step against PyTorch and JAX (fetches both)
 	$(BIN)/python benchmarks/step.py
+
+gpu:  ## tests, checks and benchmarks on a GPU, into build/gpu/; uses PYTHON as it is (docs/gpu.md)
+	$(PYTHON) scripts/gpu.py $(STAGES)
+
+gpu-double: .venv/installed-test  ## the same on a test double of CuPy, without a GPU
+	$(BIN)/python scripts/gpu.py --double $(STAGES)
+
+gpu-wheels:  ## fetch the pure-Python packages that a GPU machine without a network may lack
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.11 -d build/gpu-wheels \
+		autograd defusedxml execnet filelock hypothesis platformdirs pytest pytest-timeout pytest-xdist \
+		sortedcontainers threadpoolctl tomli-w tqdm
 
 gradcheck: .venv/installed  ## numeric check of every backward pass
 	$(BIN)/tinyvrnn gradcheck

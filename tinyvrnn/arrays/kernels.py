@@ -9,8 +9,8 @@ runs as written. With CuPy's it becomes one `ElementwiseKernel`, since on a devi
 (docs/decisions.md). On strict the function runs on the host arrays and counts as one launch. `tests/test_kernels.py`
 compiles each operation and compares it with the function.
 
-Arrays broadcast and share one dtype, T. Inputs are read before outputs are written, so an output may share memory with
-an input, and the operation may read an output's old value. `ru[r u]` is an array whose columns are blocks; the
+Arrays broadcast and share one dtype, T. An output may be one of the inputs, in the same order of elements, if the
+operation does not read that input after it has written the output; it may read an output's old value. `ru[r u]` is an array whose columns are blocks; the
 operation gets them as views `ru_r` and `ru_u`. An input of None counts as 0. Outputs without blocks may be omitted, all
 together: then they are allocated. A function may use its inputs as scratch space if its docstring says so.
 """

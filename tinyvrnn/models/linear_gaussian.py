@@ -307,4 +307,6 @@ def table(x=None, a=0.9, q=0.5, r=0.5):
 
 
 def _repeated(lengths, n):
-    return None if lengths is None else np.repeat(np.asarray(lengths), n)
+    if lengths is not None and not isinstance(lengths, (list, tuple)):
+        lengths = to_host(lengths)
+    return None if lengths is None else np.repeat(lengths, n)

@@ -1,0 +1,174 @@
+"""All that a machine with a GPU can tell in one go: tests, checks, launches and speed, into build/gpu/ (docs/gpu.md).
+
+    make gpu                                  every stage, in under 20 minutes
+    make gpu STAGES="gradcheck parity"        some; results of earlier stages stay
+    make gpu-double                           on the test double of CuPy, without a GPU
+
+Nothing is installed. What the machine lacks is taken from the wheels in build/gpu-wheels, if there are any. Each stage
+is a process with a time limit. One that fails does not stop the others; then the exit code is 1.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-wheels"
+DOUBLE = ROOT / "tests" / "double"
+NEEDED = "numpy matplotlib pillow defusedxml filelock platformdirs threadpoolctl tomli-w tqdm".split()
+NEEDED_BY_TESTS = "pytest pytest-timeout pytest-xdist hypothesis autograd scipy".split()
+ON_DEVICE = re.compile(r"checks\.(DEVICE|BACKENDS|on_device)|cupy_backend")
+SHOWN = 45  # lines of a stage's output in the report
+
+
+class Stage(NamedTuple):
+    """A part of the run. needs: a library without which it is left out on the double."""
+
+    command: list
+    minutes: float
+    needs: str | None = None
+
+
+def suite():
+    """The tests that run on a device, by name of file, since others import what a GPU machine may lack."""
+    files = [p for p in sorted((ROOT / "tests").glob("test_*.py")) if ON_DEVICE.search(p.read_text(encoding="utf-8"))]
+    processes = str(min(8, os.cpu_count() or 1))
+    marks = ["-m", "device and not slow", "-W", "default::DeprecationWarning", "-n", processes, "--dist", "loadgroup"]
+    return [sys.executable, "-m", "pytest", "-q", *marks, *map(str, files)]
+
+
+def benchmark(name, *options, minutes, double=False, peer="torch"):
+    """A command of benchmarks/; on the double quick and small."""
+    size = [] if name in ("parity", "time_to_elbo") else ["--sizes", "tiny"]
+    small = [*size, "--quick"] if double else options
+    program = ROOT / "benchmarks" / f"{name}.py"
+    return Stage([sys.executable, str(program), "--backend", "cupy", *small], minutes, peer)
+
+
+def stages(double, out=OUT):
+    """{name: Stage}, in the order of their worth."""
+    check = [
+        sys.executable,
+        "-m",
+        "tinyvrnn",
+        "gradcheck",
+        "--backend",
+        "cupy",
+        *(["--model", "vae"] if double else []),
+    ]
+
+    def measured(name, *options, minutes=3, **more):
+        return benchmark(name, *options, minutes=minutes, double=double, **more)
+
+    made = {
+        "gradcheck": Stage(check, 4),
+        "parity": measured("parity", peer=None),
+        "launches": measured("launches", "--sizes", "course", "music", peer=None),
+        "suite": Stage(suite(), 8),
+        "step": measured("step", "--sizes", "course", "music", "speech", "--rounds", "7", minutes=6),
+        "memory": measured("memory", "--rounds", "1"),
+        "rnn": measured("step", "--model", "rnn", "--rounds", "7"),
+        "sampling": measured("sampling", "--rounds", "7", minutes=2),
+        "elbo": measured("time_to_elbo", "--rounds", "1", minutes=4),
+        "compile": measured("step", "--sizes", "course", "--compile", "course", "--rounds", "7", minutes=5),
+    }
+    for name, stage in made.items():
+        if "benchmarks" in stage.command[1]:
+            stage.command.extend(["--out", str(out / name)])
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------------- environment
+
+
+def missing(packages):
+    """The packages that this Python does not have."""
+    found = []
+    for package in packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            found.append(package)
+    return found
+
+
+def unpacked_wheels(names, site):
+    """The folder `site` with the packages `names` of build/gpu-wheels, which are pure Python: unpacked is installed."""
+    for wheel in WHEELS.glob("*.whl"):
+        if wheel.name.partition("-")[0].lower().replace("_", "-") in names:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+    return site
+
+
+def environment(double, out):
+    """The variables of every stage."""
+    site = unpacked_wheels(missing([*NEEDED, *NEEDED_BY_TESTS]), out / "site")
+    paths = [ROOT, site, *([DOUBLE] if double else [])]
+    inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    path = os.pathsep.join([*map(str, paths), *inherited])
+    return os.environ | {"PYTHONPATH": path, "TINYVRNN_TEST_DEVICE": "cupy", "PYTHONUNBUFFERED": "1"}
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+
+def run(stage, variables, log):
+    """Run a stage, with its output in the file `log`. Returns its result, a dict."""
+    start = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            options = {"stdout": file, "stderr": subprocess.STDOUT, "cwd": ROOT, "env": variables}
+            code = subprocess.run(stage.command, timeout=60 * stage.minutes, **options).returncode
+            outcome = "ok" if code == 0 else f"FAILED with exit code {code}"
+        except subprocess.TimeoutExpired:
+            outcome = f"FAILED: over its limit of {stage.minutes:g} minutes"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {"outcome": outcome, "seconds": round(time.monotonic() - start, 1), "output": lines[-SHOWN:]}
+
+
+def write_report(results, out):
+    """results.json and report.md, after each stage, so that a run that is stopped leaves what it has."""
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    lines = ["# tinyvrnn on a GPU", "", "| stage | outcome | seconds |", "|---|---|---|"]
+    lines += [f"| {name} | {result['outcome']} | {result['seconds']} |" for name, result in results.items()]
+    for name, result in results.items():
+        lines += ["", f"## {name}", "", "```", *result["output"], "```"]
+    (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(stages(False))} (default: all)")
+    parser.add_argument("--double", action="store_true", help="on the test double of CuPy, quick and small")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results (default build/gpu)")
+    args = parser.parse_args(arguments)
+    known = stages(args.double, args.out)
+    if wrong := sorted(set(args.stages) - set(known)):
+        parser.error(f"unknown stage {wrong[0]}: choose from {', '.join(known)}.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    variables, kept = environment(args.double, args.out), args.out / "results.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if args.stages and kept.exists() else {}
+    chosen = args.stages or list(known)
+    for name in chosen:
+        print(f"{name} ...", end=" ", flush=True)
+        if args.double and known[name].needs and missing([known[name].needs]):
+            results[name] = {"outcome": f"left out: needs {known[name].needs}", "seconds": 0.0, "output": []}
+        else:
+            results[name] = run(known[name], variables, args.out / f"{name}.log")
+        print(results[name]["outcome"], f"({results[name]['seconds']} s)", flush=True)
+        write_report(results, args.out)
+    print(f"Written: {args.out / 'report.md'}")
+    return int(any(results[name]["outcome"].startswith("FAILED") for name in chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
