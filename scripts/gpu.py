@@ -23,8 +23,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 OUT, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-wheels"
 DOUBLE = ROOT / "tests" / "double"
-NEEDED = "numpy matplotlib pillow defusedxml filelock platformdirs threadpoolctl tomli-w tqdm".split()
-NEEDED_BY_TESTS = "pytest pytest-timeout pytest-xdist hypothesis autograd scipy".split()
 ON_DEVICE = re.compile(r"checks\.(DEVICE|BACKENDS|on_device)|cupy_backend")
 SHOWN = 45  # lines of a stage's output in the report
 
@@ -89,21 +87,19 @@ def stages(double, out=OUT):
 # ---------------------------------------------------------------------------------------------------------- environment
 
 
-def missing(packages):
-    """The packages that this Python does not have."""
-    found = []
-    for package in packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
-            found.append(package)
-    return found
+def is_missing(package):
+    """Whether this Python lacks a package."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return True
+    return False
 
 
-def unpacked_wheels(names, site):
-    """The folder `site` with the packages `names` of build/gpu-wheels, which are pure Python: unpacked is installed."""
+def unpacked_wheels(site):
+    """The folder `site` with each wheel whose package is missing. They are pure Python: to unpack is to install."""
     for wheel in WHEELS.glob("*.whl"):
-        if wheel.name.partition("-")[0].lower().replace("_", "-") in names:
+        if is_missing(wheel.name.partition("-")[0]):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(site)
     return site
@@ -111,8 +107,7 @@ def unpacked_wheels(names, site):
 
 def environment(double, out):
     """The variables of every stage."""
-    site = unpacked_wheels(missing([*NEEDED, *NEEDED_BY_TESTS]), out / "site")
-    paths = [ROOT, site, *([DOUBLE] if double else [])]
+    paths = [ROOT, unpacked_wheels(out / "site"), *([DOUBLE] if double else [])]
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     path = os.pathsep.join([*map(str, paths), *inherited])
     return os.environ | {"PYTHONPATH": path, "TINYVRNN_TEST_DEVICE": "cupy", "PYTHONUNBUFFERED": "1"}
@@ -160,7 +155,7 @@ def main(arguments=None):
     chosen = args.stages or list(known)
     for name in chosen:
         print(f"{name} ...", end=" ", flush=True)
-        if args.double and known[name].needs and missing([known[name].needs]):
+        if args.double and known[name].needs and is_missing(known[name].needs):
             results[name] = {"outcome": f"left out: needs {known[name].needs}", "seconds": 0.0, "output": []}
         else:
             results[name] = run(known[name], variables, args.out / f"{name}.log")

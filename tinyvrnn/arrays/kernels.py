@@ -10,9 +10,10 @@ runs as written. With CuPy's it becomes one `ElementwiseKernel`, since on a devi
 compiles each operation and compares it with the function.
 
 Arrays broadcast and share one dtype, T. An output may be one of the inputs, in the same order of elements, if the
-operation does not read that input after it has written the output; it may read an output's old value. `ru[r u]` is an array whose columns are blocks; the
-operation gets them as views `ru_r` and `ru_u`. An input of None counts as 0. Outputs without blocks may be omitted, all
-together: then they are allocated. A function may use its inputs as scratch space if its docstring says so.
+operation does not read that input after it has written the output; it may read an output's old value. `ru[r u]` is an
+array whose columns are blocks; the operation gets them as views `ru_r` and `ru_u`. An input of None counts as 0.
+Outputs without blocks may be omitted, all together: then they are allocated. A function may use its inputs as scratch
+space if its docstring says so.
 """
 
 import re

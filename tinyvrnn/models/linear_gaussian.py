@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import backend_of, get_backend, namespace
+from tinyvrnn.arrays.backend import backend_of, get_backend, namespace, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
 from tinyvrnn.errors import ConfigError, DataError, unknown_name
