@@ -15,14 +15,12 @@ import tinyvrnn as tv
 
 HERE = Path(__file__).parent
 REFUSED = """
-
     a + h|h + a|a - h|a * h|h / a|a @ h|h @ a|a < h|h == a|a & h|a + [1, 2]|a + None|xp.exp(h)|xp.maximum(a, h)
     xp.maximum(h, a)|xp.where(a > 0, a, h)|xp.exp(a, out=h)|xp.matmul(a, h)|xp.stack([a, h])|xp.concatenate([a, h])
     np.asarray(a)|np.array([a, a])|h.__setitem__(..., a)|h[i]|a.__iadd__(h)|a.__setitem__(..., h)|len(a[0, 0])
     iter(a[0, 0])|hash(a)|range(a[0, 0])|float(a)|bool(a)|a + "x"
 """
 SAME = """
-
     a + 2|2 - a|a * 2.0|a * np.float32(2)|np.float32(2) * a|a * np.float64(2)|a / b|a ** 2|a @ b|-a|abs(a)|a < b
     a == b|~(a < b)|(a < b) & (b < 3)|a.sum()|a.sum(axis=0)|a.sum(axis=0, dtype="float64")|a.mean()|a.max(axis=-1)
     (a > 1).sum()|xp.where(a > 1, a, 0)|xp.where(a > 1, 0, 1)|xp.exp(a)|xp.log1p(a)|xp.stack([a, b])
