@@ -58,9 +58,9 @@ gpu-double: .venv/installed-test  ## the same on a test double of CuPy, without 
 	$(BIN)/python scripts/gpu.py --double $(STAGES)
 
 gpu-wheels:  ## fetch the pure-Python packages that a GPU machine without a network may lack
-	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.11 -d build/gpu-wheels \
-		autograd defusedxml execnet filelock hypothesis platformdirs pytest pytest-timeout pytest-xdist \
-		sortedcontainers threadpoolctl tomli-w tqdm
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --platform any --implementation py --abi none \
+		--python-version 3.11 -d build/gpu-wheels autograd defusedxml execnet filelock iniconfig packaging \
+		platformdirs pluggy pygments pytest pytest-timeout pytest-xdist threadpoolctl tomli-w tqdm
 
 gradcheck: .venv/installed  ## numeric check of every backward pass
 	$(BIN)/tinyvrnn gradcheck

@@ -27,7 +27,7 @@ def gpu():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_every_stage_runs_on_the_double(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, "--double", "--out", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + (tmp_path / "report.md").read_text()
