@@ -161,7 +161,7 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 
 # %% [markdown]
 # > **Function** `tinyvrnn.models.schedule.sequence_backward` · **held by**
-# > `tests/test_schedule.py::test_numpy_and_strict_give_the_same_bits`
+# > `tests/test_schedule.py::test_a_device_gives_the_numbers_of_numpy`
 #
 # Both backends get the same noise `eps`: two random generators on two machines would give two different results, and
 # there would be nothing to compare. Training works the same way: each number of `eps` depends only on its position
