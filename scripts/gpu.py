@@ -17,6 +17,7 @@ import sys
 import time
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT, WHEELS = ROOT / "build" / "gpu", ROOT / "build" / "gpu-wheels"
 DOUBLE = ROOT / "tests" / "double"
 ON_DEVICE = re.compile(r"checks\.(DEVICE|BACKENDS|on_device)|cupy_backend")
-PATIENCE = 4  # the double is slower than a GPU, and other tests may run beside it
 SHOWN = 45  # lines of a stage's output in the report
 
 
@@ -44,39 +44,39 @@ def suite():
     return [sys.executable, "-m", "pytest", "-q", *marks, *map(str, files)]
 
 
-def benchmark(name, *options, minutes, double=False, peer="torch"):
-    """A command of benchmarks/; on the double quick and small."""
-    size = {"parity": [], "time_to_elbo": ["--size", "tiny"]}.get(name, ["--sizes", "tiny"])
-    small = [*size, "--quick"] if double else options
+def benchmark(name, *options, minutes=3.0, peer="torch"):
+    """A command of benchmarks/."""
     program = ROOT / "benchmarks" / f"{name}.py"
-    return Stage([sys.executable, str(program), "--backend", "cupy", *small], minutes, peer)
+    return Stage([sys.executable, str(program), "--backend", "cupy", *options], minutes, peer)
+
+
+def on_the_double(stage):
+    """The stage quick and small, with patience: the double is slower than a GPU, and other tests may run beside it."""
+    small = ["tiny" if word in ("course", "music", "speech") else word for word in stage.command]
+    quick = ["--quick"] if "benchmarks" in stage.command[1] else []
+    return stage._replace(command=[word for word, _ in groupby(small)] + quick, minutes=4 * stage.minutes)
 
 
 def stages(double, out=OUT):
     """{name: Stage}, in the order of their worth."""
     check = [sys.executable, "-m", "tinyvrnn", "gradcheck", "--backend", "cupy", "--model", "vae" if double else "vrnn"]
-
-    def measured(name, *options, minutes=3, **more):
-        return benchmark(name, *options, minutes=minutes, double=double, **more)
-
+    all_sizes = ("--sizes", "course", "music", "speech")
     made = {
         "gradcheck": Stage(check, 4),
-        "parity": measured("parity", peer=None),
-        "launches": measured("launches", "--sizes", "course", "music", peer=None),
+        "parity": benchmark("parity", peer=None),
+        "launches": benchmark("launches", *all_sizes[:3], peer=None),
         "suite": Stage(suite(), 8),
-        "step": measured("step", "--sizes", "course", "music", "speech", "--rounds", "7", minutes=6),
-        "memory": measured("memory", "--rounds", "1"),
-        "rnn": measured("step", "--model", "rnn", "--rounds", "7"),
-        "sampling": measured("sampling", "--rounds", "7", minutes=2),
-        "elbo": measured("time_to_elbo", "--rounds", "1", minutes=4),
-        "compile": measured("step", "--sizes", "course", "--compile", "course", "--rounds", "7", minutes=5),
+        "step": benchmark("step", *all_sizes, "--rounds", "7", minutes=6),
+        "memory": benchmark("memory", *all_sizes, "--rounds", "1"),
+        "rnn": benchmark("step", "--model", "rnn", *all_sizes[:3], "--rounds", "7"),
+        "sampling": benchmark("sampling", *all_sizes[:2], "--rounds", "7", minutes=2),
+        "elbo": benchmark("time_to_elbo", "--size", "course", "--rounds", "2", minutes=4),
+        "compile": benchmark("step", *all_sizes[:2], "--compile", "course", "--rounds", "7", minutes=5),
     }
     for name, stage in made.items():
         if "benchmarks" in stage.command[1]:
             stage.command.extend(["--out", str(out / name)])
-        if double:
-            made[name] = stage._replace(minutes=PATIENCE * stage.minutes)
-    return made
+    return {name: on_the_double(stage) for name, stage in made.items()} if double else made
 
 
 # ---------------------------------------------------------------------------------------------------------- environment
