@@ -139,8 +139,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(stages(False))} (default: all)")
     parser.add_argument("--double", action="store_true", help="on the test double of CuPy, quick and small")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results (default build/gpu)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default build/gpu, or build/gpu-double)")
     args = parser.parse_args(arguments)
+    args.out = args.out or (OUT.with_name("gpu-double") if args.double else OUT)
     known = stages(args.double, args.out)
     if wrong := sorted(set(args.stages) - set(known)):
         parser.error(f"unknown stage {wrong[0]}: choose from {', '.join(known)}.")
