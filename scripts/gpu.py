@@ -3,6 +3,7 @@
     make gpu                                  every stage, in under 20 minutes
     make gpu STAGES="gradcheck parity"        some; results of earlier stages stay
     make gpu-double                           on the test double of CuPy, without a GPU
+    python scripts/gpu.py --strict            on the backend strict, without a GPU
 
 Nothing is installed. What the machine lacks is taken from the wheels in build/gpu-wheels, if there are any. Each stage
 is a process with a time limit. One that fails does not stop the others; then the exit code is 1.
@@ -50,16 +51,17 @@ def benchmark(name, *options, minutes=3.0, peer="torch"):
     return Stage([sys.executable, str(program), "--backend", "cupy", *options], minutes, peer)
 
 
-def on_the_double(stage):
+def without_a_gpu(stage, backend):
     """The stage quick and small, with patience: the double is slower than a GPU, and other tests may run beside it."""
-    small = ["tiny" if word in ("course", "music", "speech") else word for word in stage.command]
+    words = dict.fromkeys(("course", "music", "speech"), "tiny") | {"cupy": backend}
+    small = [words.get(word, word) for word in stage.command]
     quick = ["--quick"] if "benchmarks" in stage.command[1] else []
     return stage._replace(command=[word for word, _ in groupby(small)] + quick, minutes=4 * stage.minutes)
 
 
-def stages(double, out=OUT):
+def stages(backend="cupy", quick=False, out=OUT):
     """{name: Stage}, in the order of their worth."""
-    check = [sys.executable, "-m", "tinyvrnn", "gradcheck", "--backend", "cupy", "--model", "vae" if double else "vrnn"]
+    check = [sys.executable, "-m", "tinyvrnn", "gradcheck", "--backend", "cupy", "--model", "vae" if quick else "vrnn"]
     all_sizes = ("--sizes", "course", "music", "speech")
     made = {
         "gradcheck": Stage(check, 4),
@@ -76,7 +78,7 @@ def stages(double, out=OUT):
     for name, stage in made.items():
         if "benchmarks" in stage.command[1]:
             stage.command.extend(["--out", str(out / name)])
-    return {name: on_the_double(stage) for name, stage in made.items()} if double else made
+    return {name: without_a_gpu(stage, backend) for name, stage in made.items()} if quick else made
 
 
 # ---------------------------------------------------------------------------------------------------------- environment
@@ -100,12 +102,12 @@ def unpacked_wheels(site):
     return site
 
 
-def environment(double, out):
+def environment(backend, double, out):
     """The variables of every stage."""
     paths = [ROOT, unpacked_wheels(out / "site"), *([DOUBLE] if double else [])]
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     path = os.pathsep.join([*map(str, paths), *inherited])
-    return os.environ | {"PYTHONPATH": path, "TINYVRNN_TEST_DEVICE": "cupy", "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"PYTHONPATH": path, "TINYVRNN_TEST_DEVICE": backend, "PYTHONUNBUFFERED": "1"}
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
@@ -137,21 +139,24 @@ def write_report(results, out):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(stages(False))} (default: all)")
-    parser.add_argument("--double", action="store_true", help="on the test double of CuPy, quick and small")
-    parser.add_argument("--out", type=Path, help="folder of the results (default build/gpu, or build/gpu-double)")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(stages())} (default: all)")
+    on = parser.add_mutually_exclusive_group()
+    on.add_argument("--double", action="store_true", help="on the test double of CuPy, quick and small")
+    on.add_argument("--strict", action="store_true", help="on the backend strict, quick and small")
+    parser.add_argument("--out", type=Path, help="folder of the results (default build/gpu, gpu-double or gpu-strict)")
     args = parser.parse_args(arguments)
-    args.out = args.out or (OUT.with_name("gpu-double") if args.double else OUT)
-    known = stages(args.double, args.out)
+    backend, quick = "strict" if args.strict else "cupy", args.double or args.strict
+    args.out = args.out or OUT.with_name(f"gpu-{'strict' if args.strict else 'double'}" if quick else "gpu")
+    known = stages(backend, quick, args.out)
     if wrong := sorted(set(args.stages) - set(known)):
         parser.error(f"unknown stage {wrong[0]}: choose from {', '.join(known)}.")
     args.out.mkdir(parents=True, exist_ok=True)
-    variables, kept = environment(args.double, args.out), args.out / "results.json"
+    variables, kept = environment(backend, args.double, args.out), args.out / "results.json"
     results = json.loads(kept.read_text(encoding="utf-8")) if args.stages and kept.exists() else {}
     chosen = args.stages or list(known)
     for name in chosen:
         print(f"{name} ...", end=" ", flush=True)
-        if args.double and known[name].needs and is_missing(known[name].needs):
+        if quick and known[name].needs and is_missing(known[name].needs):
             results[name] = {"outcome": f"left out: needs {known[name].needs}", "seconds": 0.0, "output": []}
         else:
             results[name] = run(known[name], variables, args.out / f"{name}.log")

@@ -68,7 +68,7 @@ def test_wheels_are_unpacked_for_what_is_missing_only(gpu, tmp_path, monkeypatch
         with zipfile.ZipFile(tmp_path / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
             wheel.writestr(f"{name}/__init__.py", "")
     monkeypatch.setattr(gpu, "is_missing", lambda package: package == "tomli_w")
-    variables = gpu.environment(True, tmp_path / "out")
+    variables = gpu.environment("cupy", True, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out" / "site").iterdir()] == ["tomli_w"]
     paths = variables["PYTHONPATH"].split(":")
     assert paths[:3] == [str(ROOT), str(tmp_path / "out" / "site"), str(ROOT / "tests" / "double")]
