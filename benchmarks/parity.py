@@ -15,6 +15,7 @@ import report
 import tinyvrnn as tv
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.gradcheck import rel_error
 
 BOUNDS = {  # relative to the largest entry
     "noise": {"float32": 1e-5, "float64": 1e-13},
@@ -35,8 +36,7 @@ T, B = 12, 10
 
 def difference(found, expected):
     """The largest difference relative to the largest entry."""
-    found, expected = to_host(found), to_host(expected)
-    return float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+    return float(rel_error(to_host(found), to_host(expected)))
 
 
 def noises(backend, dtype):

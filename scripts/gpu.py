@@ -1,6 +1,6 @@
 """All that a machine with a GPU can tell in one go: tests, checks, launches and speed, into build/gpu/ (docs/gpu.md).
 
-    make gpu                                  every stage, in under 20 minutes
+    make gpu                                  every stage
     make gpu STAGES="gradcheck parity"        some; results of earlier stages stay
     make gpu-double                           on the test double of CuPy, without a GPU
     python scripts/gpu.py --strict            on the backend strict, without a GPU

@@ -59,8 +59,8 @@ def train(a):
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
     with Run(folder, a.overwrite, a.resume) as run:
-        fits = {wanted: keeps_on_device(model, data, wanted) for wanted in ("yes", "auto")}
-        too_large = options.device_data == "auto" and fits["yes"] and not fits["auto"]
+        wanted = model.backend.name != "numpy" and options.device_data != "no"
+        too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"

@@ -272,10 +272,10 @@ def with_noise(model, batch, options, step):
 
 def keeps_on_device(model, data, wanted):
     """Whether the train and valid splits stay on a device; wanted: "yes", "no" or "auto", if a quarter holds them."""
-    if model.backend.name == "numpy" or wanted != "auto":
-        return model.backend.name != "numpy" and wanted == "yes"
+    if model.backend.name == "numpy" or wanted == "no":
+        return False
     size = (data.train.steps + data.valid.steps) * model.x_dim * model.theta.dtype.itemsize
-    return size <= free_memory(model.backend) / 4
+    return wanted == "yes" or size <= free_memory(model.backend) / 4
 
 
 def on_device(model, sequences):
