@@ -116,7 +116,7 @@ def write(folder, moments, is_empty):
     """The writer: saves the first state, then the second. Watched from the second on, or from the first (is_empty)."""
     model, data, state = setting()
     with Run(folder, resume=True) as run:
-        run.start(model, data, Options(epochs=9), State(model, Adam(model.theta)))
+        run.start(model, data, Options(epochs=9, batch=2), State(model, Adam(model.theta)))
         if is_empty:
             watch(moments)
         run.keep(state)
@@ -136,7 +136,7 @@ def found(folder):
             own = {"old": model.theta, "new": model.theta + 1}
             seen["checkpoint"] = next(name for name, value in own.items() if (theta == value).all())
         again = State(model, Adam(model.theta.copy()))
-        run.start(model, data, Options(epochs=9), again)
+        run.start(model, data, Options(epochs=9, batch=2), again)
         seen["resume"] = ("nothing", "old", "new")[again.epoch]
         assert (again.optimiser.m == again.epoch).all() and len(again.records) == again.epoch
     left = [path.name for path in folder.glob(".*")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn.io import files
 from tinyvrnn.runs import checkpoint
 
 
@@ -105,6 +106,16 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, model):
         tv.save(model, tmp_path / "taken")
 
 
+def test_a_temporary_file_is_a_new_one(tmp_path, model, monkeypatch):
+    """Whatever has its name already, such as a link to another file, is neither written nor removed."""
+    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0")
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / f".{checkpoint.FILE}.0.part").symlink_to(tmp_path / "precious")
+    with pytest.raises(tv.CheckpointError, match="File exists"):
+        tv.save(model, tmp_path)
+    assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / f".{checkpoint.FILE}.0.part").is_symlink()
+
+
 def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
     path = tv.save(model, tmp_path)
     (tmp_path / "plain").write_text("")
@@ -123,6 +134,8 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
         lambda m: m.update(data=["vowels"]),
         lambda m: m.update(steps=0),
         lambda m: m.update(steps=1.5),
+        lambda m: m.update(steps=2**60),
+        lambda m: m.update(steps=2**31),
         lambda m: m.update(step="5"),
         lambda m: m["config"].update(dtype="float64"),
         lambda m: m["config"].update(x_dim=4),
@@ -142,12 +155,28 @@ def test_the_longest_and_the_shortest_that_a_run_can_say_come_back(tmp_path, mod
     assert tv.load(tmp_path).medium == model.medium and checkpoint.read(tmp_path)[0]["steps"] == 1
 
 
-@pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", 0.0), ("std", np.nan)])
+@pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", 0.0), ("std", np.nan), ("std", np.inf)])
 def test_a_scale_that_is_none_is_refused(tmp_path, model, name, value):
     """Samples are taken back to it."""
     getattr(model, name)[1] = value
     tv.save(model, tmp_path)
-    with pytest.raises(tv.CheckpointError, match="its metadata has invalid values"):
+    with pytest.raises(tv.CheckpointError, match="its weights or metadata have invalid values"):
+        tv.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, model, value):
+    tv.save(model, tmp_path, step=1)
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+    good = model.theta[0]
+    model.theta[0] = value
+    with pytest.raises(tv.CheckpointError, match="The weights hold nan or inf, so they are not saved"):
+        tv.save(model, tmp_path, step=2)
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+    model.theta[0] = good
+    manifest, arrays = checkpoint.read(tmp_path)
+    checkpoint.write(tmp_path / checkpoint.FILE, manifest, arrays | {"theta": np.full_like(model.theta, value)})
+    with pytest.raises(tv.CheckpointError, match="its weights or metadata have invalid values"):
         tv.load(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import resource
@@ -32,7 +33,6 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.io import files
 from tinyvrnn.models import MODELS
 from tinyvrnn.runs import checkpoint
-from tinyvrnn.runs import run as run_folder
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training import loop
 from tinyvrnn.training.options import Options
@@ -225,9 +225,7 @@ def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_a_single_number_that_changed_is_other_data(split, tmp_path, monkeypatch):
-    """In memory all numbers enter the fingerprint; of a memory-mapped set those of some sequences."""
-    monkeypatch.setattr(run_folder, "FINGERPRINTED", 1)
+def test_a_single_number_that_changed_is_other_data(split, tmp_path):
     splits = {name: list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")}
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), small_data("gaussian"), tmp_path, 4)
@@ -314,6 +312,16 @@ def test_options_that_one_of_two_versions_does_not_know_are_no_agreement(change,
         lambda m: m["counts"].update(step=-1),
         lambda m: m["counts"].update(stale=1.0),
         lambda m: m["counts"].update(skipped=True),
+        *(lambda m, name=n: m["counts"].update({name: 10**6}) for n, k in COUNTS.items() if k is int),
+        *(lambda m, name=n: m["counts"].update({name: 2**60}) for n, k in (COUNTS | {"k": int}).items() if k is int),
+        lambda m: m["counts"].update(epoch=0, step=0, batch=0, best_step=0, stale=0),
+        lambda m: m["counts"].update(best=math.nan),
+        lambda m: m["counts"].update(best=math.inf),
+        lambda m: m["counts"].update(seconds=math.inf),
+        lambda m: m["counts"].update(seconds=math.nan),
+        lambda m: m["counts"].update(totals=[0.0, 0.0, math.nan]),
+        lambda m: m["counts"]["records"][0].update(lr=math.inf),
+        lambda m: m["counts"]["records"][0]["valid"].update(elbo=math.nan),
         lambda m: m["counts"].update(best="1"),
         lambda m: m["counts"].update(k=None),
         lambda m: m["counts"].update(totals=[0.0, 0.0]),
@@ -334,17 +342,44 @@ def test_a_state_that_no_run_has_saved_is_refused(change, tmp_path):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("name, value", [(n, v) for n in VECTORS for v in (math.nan, math.inf)] + [("v", -1.0)])
+def test_vectors_that_no_run_has_saved_are_refused(name, value, tmp_path):
+    stopped_and_changed(tmp_path, lambda manifest, arrays: arrays[name].__setitem__(-1, value))
+    with pytest.raises(tv.CheckpointError, match="resume.npz is damaged: its weights or metadata"):
+        train(small_model(), small_data("gaussian"), tmp_path, resume=True)
+
+
+def test_weights_that_are_not_finite_do_not_replace_the_last_save(tmp_path, monkeypatch):
+    """They come from a last step before the minute's save; the next batch reports them."""
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0)
+    own = loop._Training._keep
+
+    def keep(training):
+        if training.state.step == 4:
+            training.model.theta[:] = math.nan
+        own(training)
+
+    monkeypatch.setattr(loop._Training, "_keep", keep)
+    with pytest.raises(tv.DivergedError, match="at step 4 .*the last save in .* is intact"):
+        train(small_model(), small_data("gaussian"), tmp_path)
+    monkeypatch.setattr(loop._Training, "_keep", own)
+    again, whole = small_model(), small_model()
+    records = train(again, small_data("gaussian"), tmp_path, resume=True)
+    assert_same_run(again, records, whole, train(whole, small_data("gaussian")))
+
+
 def test_a_state_at_its_limits_goes_on(tmp_path):
     """Counts of 0, a norm that is not a number, integers in records, and more records than 1 MiB."""
     long = [record_of(epoch) | {"grad_norm": None} for epoch in range(1, 7001)]
-    changes = {"stale": 0, "skipped": 0, "best_step": 0, "records": long}
+    changes = {"stale": 0, "skipped": 0, "best_step": 0, "best": -math.inf, "records": long}
+    changes |= {"epoch": 7000, "step": 21_001, "batch": 1, "seen": 22}
     stopped_and_changed(tmp_path, lambda manifest, arrays: manifest["counts"].update(changes))
-    assert len(train(small_model(), small_data("gaussian"), tmp_path, resume=True)) == 7003
+    assert len(train(small_model(), small_data("gaussian"), tmp_path, resume=True, epochs=7002)) == 7002
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     stopped_and_changed(tmp_path, lambda manifest, arrays: arrays.update(v=arrays["v"][:1]))
-    with pytest.raises(tv.CheckpointError, match="its weights are not those of its model"):
+    with pytest.raises(tv.CheckpointError, match="its weights or counts are not those of this model and data"):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
 
 
@@ -369,13 +404,13 @@ def test_the_checkpoint_holds_the_best_weights_also_where_a_run_goes_on_from_oth
         model = small_model()
         state = loop.State(model, loop.Adam(model.theta))
         with Run(tmp_path, resume=resume) as run:
-            run.start(model, data, Options(epochs=9), state)
+            run.start(model, data, Options(epochs=9, batch=8), state)
             if not resume:
                 one_more_epoch(state)
                 run.keep(state)
                 best, before = model.theta.copy(), file.stat().st_mtime_ns
                 state.vectors["theta"] *= 2
-                state.step += 1
+                state.step, state.batch = state.step + 1, 1
                 run.keep(state)
                 assert file.stat().st_mtime_ns == before
     assert (model.theta == 2 * best).all() and (tv.load(tmp_path).theta == best).all()
@@ -621,7 +656,7 @@ def assert_the_old_is_whole(run, state, epoch=1):
 def test_a_full_disk_keeps_the_old_and_says_so(kept, monkeypatch):
     run, state = kept
     one_more_epoch(state)
-    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)
     with pytest.raises(tv.CheckpointError, match="resume.npz: No space left on device; the last save is intact"):
         run.keep(state)
     assert_the_old_is_whole(run, state)
@@ -712,7 +747,7 @@ def test_a_picture_is_whole_or_not_there_and_says_so(kept, monkeypatch):
         run.picture("curves.png", figure)
     assert imread(run.folder / "curves.png").shape == (100, 50, 4)
     before = (run.folder / "curves.png").read_bytes()
-    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)
     says = f"Cannot write curves.png into {run.folder}: No space left on device; the weights and records are intact.$"
     with pytest.raises(tv.CheckpointError, match=says):
         run.picture("curves.png", figure)

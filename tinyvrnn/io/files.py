@@ -1,15 +1,18 @@
 """Atomic writes, and a lock for read-modify-write."""
 
 import os
+import secrets
 
 from filelock import FileLock
 
 
 def write_atomically(path, write):
     """Call write(file) on a temporary file beside `path`, flush it to disk, and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # tempfile's would be readable by its owner only
+    # tempfile's would be readable by its owner only; "x" never writes through a file or link that is there already
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    file = open(temporary, "xb")
     try:
-        with open(temporary, "wb") as file:
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

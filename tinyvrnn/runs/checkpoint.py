@@ -62,13 +62,17 @@ def save(
     Raises
     ------
     CheckpointError
-        Writing fails; a previous checkpoint then stays intact.
+        The weights are not all finite, or writing fails; a previous checkpoint then stays intact.
     """
     arrays = {
         "theta": to_host(model.theta if theta is None else theta),
         "mean": np.asarray(model.mean),
         "std": np.asarray(model.std),
     }
+    if not are_finite(arrays["theta"]):
+        raise CheckpointError(
+            f"The weights hold nan or inf, so they are not saved in {folder}: train with a smaller learning rate."
+        )
     manifest = {
         "model": model.name,
         "config": model.config,
@@ -186,7 +190,9 @@ def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
     if not intact:
         raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
     if not plain:
-        raise CheckpointError(f"{path} is damaged: its metadata has invalid values; train again or restore a copy.")
+        raise CheckpointError(
+            f"{path} is damaged: its weights or metadata have invalid values; train again or restore a copy."
+        )
     return manifest, arrays
 
 
@@ -200,20 +206,25 @@ def _read(archive, members, name):
 
 def _is_plain(manifest, arrays):
     """Whether types and values are those that `save` writes, so that later code can rely on them."""
-    medium, steps = manifest["medium"], manifest["steps"]
+    medium, steps, x_dim = manifest["medium"], manifest["steps"], arrays["mean"].size
     return (
         isinstance(manifest["units"], str)
         and isinstance(manifest["data"], str | None)
         and type(manifest["step"]) is int
-        and (steps is None or type(steps) is int and steps >= 1)
+        and (steps is None or type(steps) is int and 1 <= steps * x_dim <= npz.MEMORY)
         and isinstance(medium, dict)
         and all(
             type(medium[key]) is kind and 0 < medium[key] < 2**31
             for key, kind in MEDIA.get(medium.get("name"), {}).items()
         )
-        and all(array.dtype.kind == "f" for array in arrays.values())
-        and bool(np.isfinite(arrays["mean"]).all() and (arrays["std"] > 0).all())
+        and are_finite(*arrays.values())
+        and bool((arrays["std"] > 0).all())
     )
+
+
+def are_finite(*arrays):
+    """Whether all arrays hold floating-point numbers, all of them finite."""
+    return all(array.dtype.kind == "f" and bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _describe(array):

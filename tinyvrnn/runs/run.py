@@ -7,6 +7,7 @@ and a resumed run rewrites it. So the process can be killed at any moment.
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from contextlib import contextmanager, suppress
@@ -18,7 +19,6 @@ import numpy as np
 import tomli_w
 from filelock import SoftFileLock, Timeout
 
-from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.errors import CheckpointError
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.runs import checkpoint
@@ -34,7 +34,6 @@ FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
 BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100,000 epochs
-FINGERPRINTED = 100  # sequences of a memory-mapped split whose values enter its fingerprint
 
 
 class Run:
@@ -178,13 +177,8 @@ class Run:
     def _restore(self, state):
         """Restore `state` from resume.npz, if the run has the same model, data and options."""
         path, kinds = self.folder / RESUME, {name: vector.shape for name, vector in state.vectors.items()}
-        manifest, arrays = checkpoint.read_file(
-            path,
-            ("config", "counts"),
-            (*VECTORS, "mean", "std"),
-            lambda manifest, arrays: isinstance(manifest["config"], dict) and are_counts(manifest["counts"]),
-            biggest=BIGGEST_RECORDS,
-        )
+        names = (*VECTORS, "mean", "std")
+        manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, _is_plain, BIGGEST_RECORDS)
         old, new = _flat(manifest["config"]), _flat(json.loads(json.dumps(self.config)))
         same_moments = all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std"))
         if any(old.get(f"data.{name}") != new[f"data.{name}"] for name in ("sequences", "sha256")) or not same_moments:
@@ -193,9 +187,17 @@ class Run:
                 "data or has changed since: give the original data, or choose another folder (--out)."
             )
         self._check_same(old, new)
-        if any(arrays[name].shape != shape for name, shape in kinds.items()):
-            raise CheckpointError(f"{path} is damaged: its weights are not those of its model; restore a copy.")
+        if any(arrays[name].shape != shape for name, shape in kinds.items()) or not self._reaches(manifest["counts"]):
+            raise CheckpointError(
+                f"{path} is damaged: its weights or counts are not those of this model and data; restore a copy."
+            )
         state.restore(arrays, manifest["counts"])
+
+    def _reaches(self, counts):
+        """Whether a run on this data can have reached these counts."""
+        batches = math.ceil(len(self.data.train) / self.config["training"]["batch"])
+        in_epoch = counts["seen"] <= len(self.data.train) and counts["batch"] < batches
+        return in_epoch and counts["step"] <= counts["epoch"] * batches + counts["batch"]
 
     def _check_same(self, old, new):
         """Raise CheckpointError for the first difference between two configurations that is not in MAY_CHANGE."""
@@ -259,6 +261,16 @@ class Run:
             raise CheckpointError(f"{str(error).removesuffix('.')}{advice}.") from error
 
 
+def _is_plain(manifest, arrays):
+    """Whether types and values are those that `keep` writes."""
+    return (
+        isinstance(manifest["config"], dict)
+        and are_counts(manifest["counts"])
+        and checkpoint.are_finite(*arrays.values())
+        and bool((arrays["v"] >= 0).all())
+    )
+
+
 def config(model, data, options):
     """The contents of config.toml, plain values: everything that determines a run."""
     return {
@@ -276,13 +288,11 @@ def config(model, data, options):
 
 
 def _fingerprint(data):
-    """sha256 of the lengths and values of all splits; for a memory-mapped split, of some of its sequences."""
+    """sha256 of the lengths and values of all splits."""
     digest = hashlib.sha256()
     for sequences in (data.train, data.valid, data.test):
-        some = np.linspace(0, len(sequences) - 1, min(FINGERPRINTED, len(sequences))).astype(int)
-        values = [sequences[i] for i in some] if isinstance(sequences, Mapped) else [sequences.values]
-        for array in (sequences.lengths, *values):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (sequences.lengths, *(part.values for _, part in sequences.parts())):
+            digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 

@@ -247,9 +247,9 @@ class _Training:
         }
 
     def _keep(self):
-        """Save the run's state."""
+        """Save the run's state, unless its weights are not finite: the next batch then names the cause."""
         self.state.seconds, self.saved_at = self.clock.seconds, time.perf_counter()
-        if self.run:
+        if self.run and self.model.backend.xp.isfinite(self.model.theta).all():
             self.run.keep(self.state)
 
     def _stop_if_asked(self):

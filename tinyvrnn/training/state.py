@@ -8,6 +8,7 @@ import math
 
 from tinyvrnn.arrays.backend import to_host
 
+MOST = 2**53  # the integers up to it are exact in JSON and in float64
 VECTORS = ("theta", "m", "v", "best_theta")
 COUNTS = {  # name -> type
     **dict.fromkeys(("step", "epoch", "batch", "seen", "best_step", "stale", "skipped"), int),
@@ -19,8 +20,12 @@ def are_counts(counts):
     """Whether counts have the types and values that `State.saved` returns, so that later code can rely on them."""
     return (
         all(type(counts[name]) is kind for name, kind in (COUNTS | {"k": int, "totals": list}).items())
-        and all(counts[name] >= 0 for name, kind in COUNTS.items() if kind is int)
+        and all(0 <= counts[name] <= MOST for name, kind in (COUNTS | {"k": int}).items() if kind is int)
+        and max(counts["best_step"], counts["skipped"], counts["batch"]) <= counts["step"]
+        and counts["stale"] <= counts["epoch"] == len(counts["records"]) <= counts["step"]
         and [type(total) for total in counts["totals"]] == [float] * 3
+        and all(map(math.isfinite, (counts["seconds"], *counts["totals"])))
+        and (counts["best"] == -math.inf or math.isfinite(counts["best"]))
         and all(_is_record(record) for record in counts["records"])
     )
 
@@ -28,7 +33,7 @@ def are_counts(counts):
 def _is_record(record):
     groups = [record, record["train"], record["valid"]]
     numbers = [value for group in groups for name, value in group.items() if name not in ("train", "valid")]
-    are_numbers = all(number is None or type(number) in (int, float) for number in numbers)
+    are_numbers = all(n is None or type(n) in (int, float) and math.isfinite(n) for n in numbers)
     return are_numbers and {"epoch", "step", "seconds"} <= set(record)
 
 
