@@ -11,6 +11,7 @@ from damage import refused
 
 import tinyvrnn.data.load as load
 from tinyvrnn.data import SPLITS, Data, Sequences, check_suits, embedded, load_data, read_sequences
+from tinyvrnn.data.readers import at_random, content
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import DataError
 
@@ -67,7 +68,7 @@ def test_npy_cube_is_split_80_10_10_and_always_the_same(save):
 
 def test_the_split_is_that_of_the_first_release():
     """The split must not change with NumPy's version, or a model would be tested on training data."""
-    assert np.flatnonzero(load._split(20, None, "") == 2).tolist() == [15, 17]
+    assert np.flatnonzero(at_random(20, "") == 2).tolist() == [15, 17]
 
 
 def test_three_sequences_are_enough(save):
@@ -406,3 +407,12 @@ def test_mistake_in_an_archive(save, arrays, message):
 def test_splits_of_different_dimension_in_memory():
     with pytest.raises(DataError, match=r"mine: the numbers in each step differ \(train 2, valid 1, test 2\)"):
         Data.from_sequences("mine", CUBE, CUBE[..., :1], CUBE)
+
+
+def test_a_folder_of_too_many_files_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "MOST_FILES", 3)
+    for i in range(3):
+        (tmp_path / f"{i}.csv").write_text("1\n2\n")
+    assert len(read_sequences(tmp_path)) == 3
+    (tmp_path / "more.txt").touch()
+    refused(tmp_path, "holds more than 3 files: give the folder of the data alone")

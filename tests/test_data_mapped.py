@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -137,18 +138,20 @@ def test_a_run_on_a_mapped_file_is_that_on_the_same_in_memory(tmp_path, large, m
     assert records[0]["valid"]["elbo"] == pytest.approx(records[1]["valid"]["elbo"], rel=1e-5)
 
 
-def test_a_mapped_file_is_told_from_another_by_lengths_and_some_sequences(tmp_path, large, monkeypatch):
-    """Of three fingerprinted sequences the first, a middle one and the last; of fewer all."""
-    monkeypatch.setattr(runs_folder, "FINGERPRINTED", 3)
-
+def test_any_changed_value_of_a_mapped_file_changes_its_fingerprint(tmp_path, large):
     def digest(**changes):
         return runs_folder._fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
 
     data, expected = load_data(save(tmp_path, FORMS["splits"]), standardise=False), hashlib.sha256()
-    for own, looked_at in ((data.train, (0, 9, 19)), (data.valid, (0, 2, 4)), (data.test, (0, 2, 4))):
-        for array in (own.lengths, *(own[i] for i in looked_at)):
+    for own in (data.train, data.valid, data.test):
+        for array in (own.lengths, own.values):
             expected.update(np.ascontiguousarray(array).tobytes())
-    assert isinstance(data.train, Mapped) and digest() == expected.hexdigest()
+    genuine = digest()
+    assert isinstance(data.train, Mapped) and genuine == expected.hexdigest()
+    for i in range(20):
+        changed = CUBE[:20].copy()
+        changed[i, 0, 0] += 1
+        assert digest(train=changed) != genuine
     assert digest(train=CUBE[:1], train_lengths=[3]) != digest(train=CUBE[:1], train_lengths=[4])
 
 
@@ -182,6 +185,49 @@ def test_an_archive_that_was_changed_is_unpacked_again(tmp_path, large):
     os.utime(path, ns=(10**9, 10**9))
     assert path.stat().st_size == size
     np.testing.assert_array_equal(load_data(path, False).train.values, before + 1)
+
+
+def test_an_archive_that_was_changed_with_equal_size_and_time_too(tmp_path, large):
+    path = save(tmp_path, FORMS["values"])
+    before, times = load_data(path, False).train.values, path.stat()
+    save(tmp_path, FORMS["values"] | {"values": ROWS + 1})
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    np.testing.assert_array_equal(load_data(path, False).train.values, before + 1)
+    assert len(unpacked(tmp_path)) == 3, "the older version is removed"
+
+
+def unpacked(tmp_path):
+    """The arrays in the cache, and whatever else an unpacking could leave there."""
+    return [path for path in (tmp_path / "cache").rglob("*") if path.suffix != ".lock" and path.is_file()]
+
+
+def test_what_a_killed_unpacking_left_is_cleared(tmp_path, large, monkeypatch):
+    path, forked = save(tmp_path, FORMS["values"]), os.fork()
+    if forked == 0:  # the child is killed in the middle of the second array
+        monkeypatch.setattr(arrays, "_unpack", lambda *_: unpacked(tmp_path) and os.kill(os.getpid(), signal.SIGKILL))
+        load_data(path)
+        os._exit(0)
+    assert os.waitpid(forked, 0)[1] == signal.SIGKILL
+    left = unpacked(tmp_path)
+    assert left
+    np.savez(tmp_path / "other.npz", **FORMS["values"])
+    load_data(tmp_path / "other.npz")
+    assert len(unpacked(tmp_path)) == 3 and not set(left) & set(unpacked(tmp_path))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+def test_an_unpacking_that_fails_leaves_nothing(tmp_path, large, monkeypatch, stop):
+    path = save(tmp_path, FORMS["values"])
+
+    def fail(*_):
+        if len(unpacked(tmp_path)) == 2:  # one array and the beginning of another
+            raise stop
+
+    monkeypatch.setattr(arrays, "_unpack", fail)
+    with pytest.raises((DataError, KeyboardInterrupt, MemoryError)):
+        load_data(path)
+    assert not unpacked(tmp_path)
 
 
 def test_a_compressed_archive_too(tmp_path, large):
@@ -221,12 +267,15 @@ def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
         ({"x": CUBE, "lengths": [0] + [5] * 29}, "x of mine.npz: sequence 0 has length 0"),
         ({"x": CUBE, "lengths": [8] + [5] * 29}, "at most 7 steps, but the lengths"),
         ({"values": ROWS, "lengths": LENGTHS[1:]}, "mine.npz: the lengths add up to"),
+        ({"x": CUBE, "split": np.full(30, 3)}, r"mine.npz: split holds \[3\], but only 0"),
+        ({"x": CUBE * np.nan}, "x of mine.npz: sequence 0, step 0, dimension 0 .* holds nan"),
         ({"a": CUBE}, r"mine.npz holds \['a'\], but x"),
         ({"train": CUBE, "valid": CUBE, "test": CUBE[..., :2]}, r"differ \(train 3, valid 3, test 2\)"),
     ],
 )
 def test_mistakes_in_a_large_file(tmp_path, large, form, message):
     refused(save(tmp_path, form), message)
+    assert not unpacked(tmp_path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -4,9 +4,12 @@ A file of more than LARGE bytes is memory-mapped. A large .npz is first unpacked
 compressed array can't be read from the middle.
 """
 
+import glob
 import hashlib
+import os
 import shutil
 import zipfile
+from contextlib import nullcontext, suppress
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +20,7 @@ from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
 from tinyvrnn.errors import DataError
 from tinyvrnn.io import npz
-from tinyvrnn.io.files import write_atomically
+from tinyvrnn.io.files import one_at_a_time, write_atomically
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
 STEPS_AT_ONCE = 2**22
@@ -29,7 +32,15 @@ FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and
 
 def read(path):
     """Content of a .npy or .npz in a form that `load_data` documents. Raises DataError, one sentence, for any other."""
-    arrays, name = _arrays(path), path.name
+    try:
+        return _content(_arrays(path), path.name)
+    except DataError:
+        with suppress(DataError):  # there is no cache
+            _forget(path)  # a refused archive leaves nothing in it
+        raise
+
+
+def _content(arrays, name):
     _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
         return of_three_splits(_three_splits(arrays, name), medium=_sound(arrays, name))
@@ -41,6 +52,10 @@ def read(path):
     else:
         raise DataError(f"{name} holds {sorted(arrays)}, but {FORM} are needed")
     split, labels = (_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
+    if split is not None and not np.isin(split, (0, 1, 2)).all():
+        raise DataError(
+            f"{name}: split holds {sorted(set(split.tolist()))}, but only 0 (train), 1 (valid) and 2 (test) are allowed"
+        )
     return Content(whole, split, labels, _sound(arrays, name))
 
 
@@ -116,27 +131,61 @@ def _members(archive, path):
 
 
 def _unpacked(archive, members, path):
-    """name -> path of a .npy in the cache, for each array of a .npz; missing ones are written."""
-    about = path.stat()
-    key = hashlib.sha256(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = cache_folder() / "unpacked" / f"{path.stem}-{key}"
+    """name -> path of a .npy in the cache, for each array of a .npz, which is unpacked unless it is there already."""
     for member in members.values():
         npz.read_header(archive.open(member), member.file_size)  # check all headers before writing anything
+    folder = _cache() / f"{_key(path)}-{_version(members, path)}"
     files = {name: folder / f"{name}.npy" for name in members}  # known names only: never a path out of the archive
-    missing = [name for name, file in files.items() if not _is_whole(file, members[name].file_size)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        needed, free = sum(members[name].file_size for name in missing), shutil.disk_usage(folder).free
-        if needed > free:
-            raise DataError(
-                f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
-                f"set {CACHE} to another folder, or save its largest array as a .npy"
-            )
-        for name in tqdm(missing, desc=f"unpacking {path.name} into {folder}, once", disable=not missing):
-            write_atomically(files[name], lambda file, m=members[name]: _unpack(archive, m, file))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if _are_whole(files, members) else one_at_a_time(folder.parent):
+            if not _are_whole(files, members):  # another process may have unpacked it meanwhile
+                _unpack_into(folder, archive, members, path)
     except OSError as error:
         raise DataError(f"can't write {folder}: {error.strerror or error}: set {CACHE} to a writable folder") from error
     return files
+
+
+def _unpack_into(folder, archive, members, path):
+    """Write all members, or nothing; remove older versions of this archive, and what a killed process left."""
+    part = folder.with_name(".part")  # only one process unpacks at a time
+    shutil.rmtree(part, ignore_errors=True)
+    _forget(path)
+    needed, free = sum(member.file_size for member in members.values()), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise DataError(
+            f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
+            f"set {CACHE} to another folder, or save its largest array as a .npy"
+        )
+    try:
+        part.mkdir()
+        for name in tqdm(members, desc=f"unpacking {path.name} into {folder}, once"):
+            write_atomically(part / f"{name}.npy", lambda file, m=members[name]: _unpack(archive, m, file))
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _cache():
+    return cache_folder() / "unpacked"
+
+
+def _key(path):
+    """The beginning of the names of the folders of an archive in the cache."""
+    return f"{path.stem}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+
+
+def _version(members, path):
+    """A digest that differs where the archive has changed, even with the same size and time: of its checksums."""
+    sums = [(name, member.file_size, member.CRC) for name, member in sorted(members.items())]
+    about = path.stat()
+    return hashlib.sha256(f"{sums} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
+
+
+def _forget(path):
+    """Remove all versions of an archive from the cache."""
+    for folder in _cache().glob(f"{glob.escape(_key(path))}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(archive, member, file):
@@ -146,8 +195,8 @@ def _unpack(archive, member, file):
         raise ValueError(f"{member.filename} is shorter than its header says")
 
 
-def _is_whole(path, size):
-    return path.is_file() and path.stat().st_size == size
+def _are_whole(files, members):
+    return all(f.is_file() and f.stat().st_size == members[name].file_size for name, f in files.items())
 
 
 def _three_splits(arrays, name):
