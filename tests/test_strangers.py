@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from hypothesis import strategies as st
 
 import tinyvrnn as tv
 from tinyvrnn import cli
-from tinyvrnn.data import read_sequences
+from tinyvrnn.data import read_sequences, readers
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays
 from tinyvrnn.errors import DataError
@@ -373,6 +374,7 @@ def test_a_large_file_with_a_wrong_byte(tmp_path, monkeypatch, capsys, form):
             found = read_sequences(path)
         except DataError as error:
             targets.assert_one_sentence(error)
+            assert not [*(tmp_path / "cache").rglob("*.npy")]
         else:
             assert form == "npy" or np.array_equal(found.values, genuine)
 
@@ -424,11 +426,35 @@ def test_a_name_in_an_archive_is_no_path(tmp_path, monkeypatch, name, large):
     member = targets.make_npy()
     (tmp_path / "a" / "a.npz").write_bytes(archive([("x.npy", member), (name, member)]))
     assert np.array_equal(read_sequences(tmp_path / "a" / "a.npz").values, targets.CUBE.reshape(-1, 2))
-    files = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    files = {p.name for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"}
     assert files == {"a.npz"} | ({"x.npy"} if not large else set())
     assert not {p for p in tmp_path.rglob("x.npy")} - {p for p in (tmp_path / "cache" / "unpacked").rglob("x.npy")}
     (tmp_path / "a" / "a.npz").write_bytes(archive([(name, member)]))
     refused(tmp_path / "a" / "a.npz", "a.npz holds .*x'?., but x")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "name",
+    ["/", "{}", "{}/home", "{}/pipe", "{}/loop", "/dev/zero", "//server/share", "\\\\server\\share", "", ".", "~", "in"]
+    + ["{}/gone.npz", "a\0b", "/" + 5000 * "a", "{}/in/../..", "/proc/self/environ"],
+)
+def test_data_that_a_stranger_named_is_not_searched(tmp_path, monkeypatch, capsys, name):
+    """`evaluate` reads the data that the checkpoint names, without which it asks for --data."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("home/me", "in"):
+        (tmp_path / folder).mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "pipe").symlink_to(tmp_path / "pipe.npz")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    tv.save(tv.VRNN(2, 2, 1, likelihood="gaussian", layers=1), tmp_path / "run", data=name.format(tmp_path))
+    monkeypatch.setattr(readers, "read", lambda path: pytest.fail(f"{path} is read"))
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"tinyvrnn: .*/run says that it was trained on .*: name a set, file or folder with --data\.\n", error
+    )
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tinyvrnn import bounds, course
 from tinyvrnn import data as data_room
 from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
-from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
+from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
@@ -82,15 +82,21 @@ def evaluate(a):
     """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    source = a.data or manifest["data"]
+    trained_on = recorded_source(manifest["data"], a.run_folder)
+    source = a.data or trained_on
     if source is None:
-        raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
+        found = (
+            "does not say what it was trained on"
+            if manifest["data"] is None
+            else (f"says that it was trained on {manifest['data']!a:.200}, which is not here or not safe to search")
+        )
+        raise DataError(f"{a.run_folder} {found}: name a set, file or folder with --data.")
     whole = a.data is not None and a.split is None and a.data not in NAMES
     data = None if whole else load_data(source, standardise=False)
     name, split, sequences = _to_score(source, data, a.split or "test", model)
     check_suits(sequences, model.likelihood)
     result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
-    trained_on = data if data is not None and source == manifest["data"] else manifest["data"]
+    trained_on = data if data is not None and source == trained_on else trained_on
     result["baselines"] = report.baselines_of(model, trained_on, sequences)
     text = report.evaluation_text(result) + report.baselines_text(result["baselines"])
     print(json.dumps(result) if a.json else text)

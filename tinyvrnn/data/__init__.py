@@ -24,6 +24,7 @@ from tinyvrnn.data.load import (
     load_data,
     read_like,
     read_sequences,
+    recorded_source,
 )
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
@@ -48,5 +49,6 @@ __all__ = [
     "check_rate",
     "read_like",
     "read_sequences",
+    "recorded_source",
     "standardised",
 ]

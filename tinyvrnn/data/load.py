@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -279,7 +281,7 @@ def load_data(
     whole, kind = content.sequences, kind or card.kind
     if card.threshold is not None:
         whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
-    split = _split(len(whole), content.split, path.name)
+    split = at_random(len(whole), path.name) if content.split is None else content.split
     members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
     for s, index in members.items():
         if len(index) == 0:
@@ -298,6 +300,25 @@ def load_data(
         scale=scale or (content.scale if kind == "pen" else None),
     )
     return replace(data, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve()))
+
+
+def recorded_source(name, run_folder):
+    """The set, file or folder that a checkpoint names, or None where it cannot be read or should not be searched.
+
+    Anyone can have written the name: it is followed only to a regular file of this machine with a known ending, or to a
+    folder that contains neither this run nor the home folder, as / and /home do.
+    """
+    if name is None or name in NAMES:
+        return name
+    if not os.path.isabs(name) or name.startswith(("//", "\\\\")):  # of another machine
+        return None
+    with suppress(OSError, ValueError, RuntimeError):  # a null character, a loop of links
+        path, inside = Path(name).resolve(), (Path(run_folder).resolve(), Path(os.path.expanduser("~")).resolve())
+        if path.is_file() and path.suffix.lower() in readers.ENDINGS:
+            return name
+        if path.is_dir() and not any(other.is_relative_to(path) for other in inside):
+            return name
+    return None
 
 
 def read_sequences(path):
@@ -389,14 +410,3 @@ def _path(name_or_path):
             f"(there are {', '.join(NAMES)}, or give the path of {readers.FORMS})"
         )
     return path
-
-
-def _split(n, split, name):
-    """(N,) 0 train, 1 valid, 2 test: the given split, checked, or a fixed random one."""
-    if split is None:
-        return at_random(n, name)
-    if not np.isin(split, (0, 1, 2)).all():
-        raise DataError(
-            f"{name}: split holds {sorted(set(split.tolist()))}, but only 0 (train), 1 (valid) and 2 (test) are allowed"
-        )
-    return split

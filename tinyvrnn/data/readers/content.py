@@ -1,5 +1,6 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from tinyvrnn.data.sequences import Sequences, permutation
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
 
+MOST_FILES = 1_000_000  # in a folder that is searched
 SPLITS = ("train", "valid", "test")
 
 
@@ -77,9 +79,12 @@ def at_random(n, name, what="sequence"):
 def files_of(folder, endings):
     """The files below a folder with one of the endings, without hidden ones, in a fixed order."""
     try:
-        paths = [p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file()]
+        found = list(islice(folder.rglob("*"), MOST_FILES + 1))
+        paths = [p for p in found if p.suffix.lower() in endings and p.is_file()]
     except OSError as error:
         raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
+    if len(found) > MOST_FILES:
+        raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
     below = {p: p.relative_to(folder).parts for p in paths}
     return sorted((p for p in paths if not any(part.startswith(".") for part in below[p])), key=below.get)
 
