@@ -91,6 +91,9 @@ FAULTS = {
         "pass",
         "test_register -k refused",
     ),
+    "gradcheck/arguments.py": Fault(
+        "a function with two answers passes", "if first != second:", "if first is None:", "test_gradcheck -k answers"
+    ),
     "gradcheck/all_pairs.py": Fault(
         "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
     ),

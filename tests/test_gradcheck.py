@@ -6,6 +6,8 @@ refuses what is right, changes what it checks, or does not say where the error i
 
 import re
 
+import autograd
+import autograd.numpy as anp
 import checks
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import views
 from tinyvrnn.errors import GradientError
 from tinyvrnn.gradcheck import all_pairs, check_model, check_pair, compare, numerical_gradient, rel_error
+from tinyvrnn.models import MODELS
 from tinyvrnn.nn.linear import linear_backward, linear_forward
 
 
@@ -90,10 +93,106 @@ def test_numerical_gradient_of_a_scalar_array():
     assert numerical_gradient(lambda v: v**3, np.array(2.0)) == pytest.approx(12)
 
 
-@pytest.mark.parametrize("x", [np.ones(2, "float32"), np.ones(2, "float16"), np.ones(2, int), [1.0, 2.0]], ids=repr)
-def test_numerical_gradient_refuses_all_but_float64(x):
-    with pytest.raises(GradientError, match=f"float64 arrays, got {getattr(x, 'dtype', 'list')}:"):
+def read_only():
+    x = np.ones(2)
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    "x, says",
+    [
+        (np.ones(2, "float32"), "float64 arrays, got float32: x cannot be checked; it has too few digits"),
+        (np.ones(2, "float16"), "float64 arrays, got float16: x cannot be checked; it has too few digits"),
+        (np.ones(2, int), r"float64 arrays, got int64: .* convert it with np.asarray\(x, dtype=float\)"),
+        (np.ones(2, bool), r"float64 arrays, got bool: .* convert it with np.asarray"),
+        (np.ones(2, complex), "float64 arrays, got complex128: .* real and its imaginary part as two inputs"),
+        (np.ones(2, object), r"float64 arrays, got object: .* convert it"),
+        ([1.0, 2.0], r"float64 arrays, got list: .* convert it with np.asarray\(x, dtype=float\)"),
+        (1.0, "float64 arrays, got float: .* convert it"),
+        (None, "float64 arrays, got NoneType: .* convert it"),
+        (np.ones((0, 3)), r"x is empty, of shape \(0, 3\), so there is nothing to check"),
+        (read_only(), r"x is read-only, but each entry must be moved alone: give a copy"),
+        (
+            np.lib.stride_tricks.as_strided(np.ones(1), (3,), (0,)),
+            "x holds the same entry several times, .* give a copy",
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else type(v).__name__,
+)
+def test_what_cannot_be_moved_is_refused_with_the_way_out(x, says):
+    with pytest.raises(GradientError, match=says):
         numerical_gradient(lambda v: v.sum(), x)
+
+
+@pytest.mark.parametrize("make", [lambda x: x.T, lambda x: x[::2], lambda x: x[:, ::-1], np.asfortranarray])
+def test_any_layout_of_memory_is_checked(make):
+    x = make(checks.rng().standard_normal((4, 3)))
+    checks.assert_close(numerical_gradient(lambda v: (v**2).sum(), x), 2 * x, 1e-9, "gradient")
+
+
+@pytest.mark.parametrize(
+    "value, says",
+    [
+        (np.ones(2), r"must return one real number, got shape \(2,\)"),
+        (None, "must return one real number, got NoneType"),
+        (1j, "must return one real number, got complex"),
+        ("a", "must return one real number, got str"),
+        (np.nan, "The function is nan where"),
+        (np.inf, "The function is inf where"),
+    ],
+)
+def test_a_function_must_return_one_finite_number(value, says):
+    with pytest.raises(GradientError, match=says):
+        numerical_gradient(lambda v: value, np.ones(2))
+
+
+def test_a_function_may_return_any_kind_of_one_number():
+    for make in (float, np.float32, np.array, lambda v: np.array([v]), lambda v: 3, lambda v: True):
+        assert numerical_gradient(lambda v: make(0.0), np.ones(2)).tolist() == [0, 0]  # noqa: B023
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_x_is_put_back_whatever_ends_the_function(stop):
+    x, calls = checks.rng().standard_normal(5), []
+
+    def f(v):
+        calls.append(0)
+        if len(calls) == 7:
+            raise stop
+        return v.sum()
+
+    before = x.copy()
+    with pytest.raises(stop):
+        numerical_gradient(f, x)
+    assert (x == before).all()
+
+
+def test_a_function_that_writes_into_x_is_caught_and_x_put_back():
+    def f(v):
+        v *= 2
+        return v.sum()
+
+    x = checks.rng().standard_normal(5)
+    before = x.copy()
+    with pytest.raises(GradientError, match="The function changed its argument x"):
+        numerical_gradient(f, x)
+    assert (x == before).all()
+
+
+def test_a_function_with_two_answers_is_caught():
+    noise = np.random.default_rng(0)
+    with pytest.raises(
+        GradientError, match="Two calls of the function with the same x returned .* draw its noise once"
+    ):
+        numerical_gradient(lambda v: v.sum() + noise.standard_normal(), np.ones(2))
+
+
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
+def test_the_step_is_relative_to_large_entries(size):
+    """And is divided by the distance of the two points as they were rounded."""
+    x = size * np.array([1.0, -0.3])
+    checks.assert_close(numerical_gradient(lambda v: (v**2).sum() + v[0], x), 2 * x + [1, 0], 1e-9, "gradient")
 
 
 # ---- check_pair ----------------------------------------------------------------------------------
@@ -273,6 +372,166 @@ def test_small_model_is_ragged_and_has_random_biases():
     assert x.shape[:2] == eps.shape[:2]
 
 
+@pytest.mark.parametrize("each", [False, True])
+def test_only_each_finds_a_mistake_in_an_entry_that_is_small_beside_its_leaf(each):
+    slope = np.array([1e6, 1.0, 1e-3])
+
+    def check(wrong):
+        return check_pair(
+            lambda x: ((slope * x).sum(), None),
+            lambda cache, dy: slope * wrong * dy,
+            None,
+            np.ones(3),
+            tol=1e-5,
+            each=each,
+        )
+
+    check(np.ones(3))
+    if not each:
+        check(np.array([1, 1, 2]))
+        return
+    with pytest.raises(GradientError, match=r"input 0\[2\].* of the entry"):
+        check(np.array([1, 1, 2]))
+
+
+def test_a_gradient_within_the_rounding_of_the_function_is_not_called_wrong():
+    """1e9 + 1e-9 x has no digit of its slope left; the note says that nothing is decided."""
+    (row,) = check_pair(lambda x: (1e9 + 1e-9 * x, None), lambda cache, dy: 1e-9 * dy, None, np.ones(2))
+    assert row.note == "2 within rounding"
+
+
+def relu(x):
+    return np.maximum(x, 0), x
+
+
+@pytest.mark.parametrize("x", [[0.0, 1.0], [3e-6, -3e-6], [1e-7, -1.0]], ids=str)
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_a_kink_is_noted_and_any_slope_between_its_sides_is_right(x, at_zero):
+    (row,) = check_pair(relu, lambda x, dy: dy * np.where(x == 0, at_zero, x > 0), None, np.array(x))
+    is_central = at_zero == 0.5 and 0.0 in x  # which is the central difference of a rectifier at 0
+    assert row.rel_error < 1e-7 and ("at a kink" in row.note) != is_central
+
+
+@pytest.mark.parametrize("x", [[0.0, 1.0], [3e-6, -3e-6], [0.0, 0.0]], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [lambda x, dy: 1.001 * dy * (x > 0), lambda x, dy: dy * (x > 0) + 1e-3, lambda x, dy: -dy]
+)
+def test_a_kink_hides_no_mistake(x, wrong):
+    x = np.array(x)
+    with pytest.raises(GradientError, match="analytic"):
+        check_pair(relu, wrong, None, x)
+
+
+def test_a_jump_is_no_kink():
+    with pytest.raises(GradientError, match="analytic -?0, numeric"):
+        check_pair(lambda x: (x + (x > 0), x), lambda x, dy: 0 * dy, None, np.zeros(1))
+
+
+@pytest.mark.parametrize("model", ["vrnn", "vrnn-i", "rnn", "vae"])
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+def test_a_fresh_model_is_not_accused_and_left_as_it_was(model, backend):
+    """Its biases are 0, so with h_0 = 0 the prior's rectifiers are at their kinks at the first step."""
+    model, x, eps = fresh(model, backend=backend)
+    before = to_host(model.theta).copy()
+    rows = check_model(model, x, None, eps)
+    assert (to_host(model.theta) == before).all() and all(row.rel_error < 1e-6 for row in rows)
+
+
+def fresh(name="vrnn", likelihood="bernoulli", **options):
+    sizes = {"x_dim": 2, "h_dim": 2, "z_dim": 1, "features": 2, "layers": 1}
+    kind = MODELS[name]
+    sizes = {size: n for size, n in sizes.items() if size in kind.sizes}
+    model, rng = kind(**sizes, likelihood=likelihood, dtype="float64", **options), checks.rng()
+    return model, rng.random((2, 2, 2)).round(), rng.standard_normal((2, 2, 1)) if model.z_dim else None
+
+
+def test_a_kink_of_a_fresh_model_hides_no_mistake(monkeypatch):
+    """Of 1e-4 in any leaf: the check beside the kinks finds it."""
+    model, x, eps = fresh()
+    assert any("at a kink" in row.note for row in check_model(model, x, None, eps))
+    right = type(model)._flat
+    for group, shapes in model.shapes.items():
+        for leaf in shapes:
+
+            def wrong(named, group=group, leaf=leaf):
+                return right(model, named | {group: named[group] | {leaf: named[group][leaf] + 1e-4}})
+
+            monkeypatch.setattr(model, "_flat", wrong)
+            with pytest.raises(GradientError, match=re.escape(f"{group}.{leaf}")):
+                check_model(model, x, None, eps)
+
+
+def test_a_model_without_its_noise_is_refused_by_name():
+    model, x, _ = fresh()
+    with pytest.raises(GradientError, match="eps is None, so each call would draw other noise: give eps"):
+        check_model(model, x)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        lambda x: (x, x),
+        lambda x: (x[:3], x[1:4]),
+        lambda x: (x, x.reshape(2, 2).T.ravel("F")[:1]),
+    ],
+)
+def test_arguments_that_share_memory_are_refused(inputs):
+    first, second = inputs(np.ones(4))
+    with pytest.raises(GradientError, match="input 0 and input 1 share memory, but must be moved alone"):
+        check_pair(lambda a, b: (a.sum() * b.sum(), None), None, None, first, second)
+
+
+def test_a_forward_that_writes_into_an_argument_is_caught():
+    def forward(p, x):
+        x -= x.mean()
+        return linear_forward(p, x)
+
+    p, x = linear()
+    before = x.copy()
+    with pytest.raises(GradientError, match="forward changed its argument input 0"):
+        check_pair(forward, linear_backward, p, x)
+    assert (x == before).all()
+
+
+def test_a_gradient_of_few_digits_is_named():
+    with pytest.raises(GradientError, match="input 0: the gradient has dtype float32, its array float64"):
+        check_pair(lambda x: (x * x, x), lambda x, dy: (2 * x * dy).astype("float32"), None, np.ones(3))
+
+
+SCALARS = {  # autograd's own functions of an array (3, 4), with derivatives that are not written here
+    "sum of exp": lambda n, x: n.sum(n.exp(x)),
+    "log-sum-exp": lambda n, x: n.sum(n.log(n.sum(n.exp(x), axis=1))),
+    "tanh of a product": lambda n, x: n.sum(n.tanh(n.dot(x, x.T))),
+    "norm": lambda n, x: n.sqrt(n.sum(x**2)),
+    "softplus": lambda n, x: n.sum(n.logaddexp(0, 30 * x)),
+    "rectifiers": lambda n, x: n.sum(n.maximum(x, 0) * x[::-1]),
+    "absolute values": lambda n, x: n.sum(n.abs(x)) ** 2,
+    "sin of large numbers": lambda n, x: n.sum(n.sin(100 * x)) / 100,
+    "fourth power": lambda n, x: n.mean(x**4) * 1e6,
+    "tiny": lambda n, x: 1e-12 * n.sum(n.cos(x)),
+    "constant": lambda n, x: 0.0 * n.sum(x),
+    "one entry": lambda n, x: x[1, 2] * x[0, 0],
+}
+
+
+@pytest.mark.parametrize("name", SCALARS)
+@pytest.mark.parametrize("each", [False, True])
+def test_verdicts_are_those_on_gradients_of_another_library(name, each):
+    """Right ones pass; with any one entry wrong by a thousandth of the largest, they do not."""
+    f, x = SCALARS[name], checks.rng().standard_normal((3, 4))
+    right = autograd.grad(lambda v: f(anp, v))(x)
+
+    def check(gradient):
+        return check_pair(lambda v: (f(np, v), None), lambda cache, dy: gradient * dy, None, x, each=each, tol=1e-6)
+
+    assert each or not check(right)[0].note  # entries of 1e-9 are within rounding
+    for index in np.ndindex(x.shape):
+        wrong = right.copy()
+        wrong[index] += 1e-3 * (np.abs(right).max() or 1)
+        with pytest.raises(GradientError, match=re.escape(f"input 0{list(index)}")):
+            check(wrong)
+
+
 def test_an_input_without_a_gradient_is_a_failure():
     with pytest.raises(GradientError, match="expected"):
         check_pair(lambda a, b: (a * b, None), lambda cache, d: (None, None), None, np.ones(3), np.ones(3))
@@ -335,11 +594,11 @@ class Cubic:
 def test_check_model_asks_with_what_it_is_given_and_steps_as_told():
     model = Cubic()
     rows = check_model(model, "x", "lengths", "eps", 0.5, tol=1.0, h=0.1, factor=4.0)
-    assert set(model.asked) == {("x", "lengths", "eps", 0.5)} and len(model.asked) == 1 + 2 * 3
+    assert set(model.asked) == {("x", "lengths", "eps", 0.5)} and len(model.asked) == 1 + 2 * 3 + 3 * 2
     assert [row.leaf for row in rows] == ["a.W", "a.b"]
     assert rows[0].analytic == 6 * model.theta[rows[0].index] ** 2 and rows[1].analytic == 1.5
-    for row in rows:
-        assert row.numeric - row.analytic == pytest.approx(0.02, rel=1e-9)
+    for row, step in zip(rows, (0.2, 0.1)):  # relative to an entry larger than 1
+        assert row.numeric - row.analytic == pytest.approx(2 * step**2, rel=1e-9)
     model = Cubic()
     assert all(row.rel_error < 1e-9 for row in check_model(model, "x"))
     assert set(model.asked) == {("x", None, None, 1.0)}

@@ -109,6 +109,9 @@ assert 1e-7 < best < 1e-3 and min(two_sided) < 1e-9 < min(one_sided) * 10
 # %%
 tv.course.show(tv.gradcheck.numerical_gradient)
 
+# %%
+tv.course.show(tv.gradcheck.numeric.slope)
+
 # %% [markdown]
 # > **Function** `tinyvrnn.gradcheck.numerical_gradient` · **held by**
 # > `tests/test_gradcheck.py::test_numerical_gradient_of_known_functions`

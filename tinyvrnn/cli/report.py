@@ -130,7 +130,7 @@ def _print_rows(name, rows_of):
     try:
         for row in rows_of():
             numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
-            print(f"{name:<30}{row.leaf:<20}{numbers}")
+            print(f"{name:<30}{row.leaf:<20}{numbers}   {row.note}".rstrip())
     except GradientError as error:
         print(f"{name:<30}FAILED: {error}")
         return False

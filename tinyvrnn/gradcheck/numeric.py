@@ -7,6 +7,8 @@ by sigma^2 in both and it still passes. docs/testing.md lists the independent ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
+from tinyvrnn.gradcheck.arguments import number, require_apart, require_checkable, require_function, watching
 from tinyvrnn.models.base import Model
 
 
@@ -31,7 +34,9 @@ class Row(NamedTuple):
     analytic, numeric : float
         Its two gradients.
     rel_error : float
-        Of the whole leaf, see `rel_error`.
+        Of the whole leaf, see `rel_error`, without the entries of the note.
+    note : str
+        Which entries a difference could not decide: at a kink (of a rectifier) or within the rounding of the function.
     """
 
     leaf: str
@@ -39,6 +44,7 @@ class Row(NamedTuple):
     analytic: float
     numeric: float
     rel_error: float
+    note: str = ""
 
 
 def rel_error(a: ArrayLike, b: ArrayLike) -> float:
@@ -69,17 +75,21 @@ def rel_error(a: ArrayLike, b: ArrayLike) -> float:
     return float(difference / size) if difference > 0 else float(difference)
 
 
-def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5) -> Array:
-    """df/dx_i = (f(x + h e_i) - f(x - h e_i)) / 2h for every entry of x; the error is O(h^2) + O(1e-16 |f| / h).
+def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5, name: str = "x") -> Array:
+    """df/dx_i = (f(x + h_i e_i) - f(x - h_i e_i)) / 2 h_i for every entry of x, with h_i = h max(1, |x_i|).
+
+    The error is O(h^2) + O(1e-16 |f| / h).
 
     Parameters
     ----------
     f : callable
-        x -> a scalar.
+        x -> a scalar, the same in each call.
     x : array of float64
-        On any backend; its entries are changed in place and restored.
+        On any backend; its entries are changed in place and restored, also where f raises.
     h : float
-        Half the distance of the two points.
+        Half the distance of the two points, relative to entries larger than 1.
+    name : str
+        Of x, for messages.
 
     Returns
     -------
@@ -89,19 +99,29 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5) -> 
     Raises
     ------
     GradientError
-        x has another dtype: float32 has too few digits for a difference.
+        x is not a writable array of float64 with entries of their own, or f returns anything but one finite number,
+        gives two answers, or writes into x.
     """
-    _require_float64(x)
+    require_checkable(name, x)
+    require_function(f, x, name)
     gradient = namespace(x).zeros_like(x)
     for index in np.ndindex(x.shape):
-        centre = float(x[index])
-        x[index] = centre + h
-        above = float(f(x))
-        x[index] = centre - h
-        below = float(f(x))
-        x[index] = centre
-        gradient[index] = (above - below) / (2 * h)
+        gradient[index] = slope(f, x, index, h, h)
     return gradient
+
+
+def slope(f, x, index, up, down):
+    """The slope of f between x + up e_i and x - down e_i, with both distances relative to an entry larger than 1."""
+    centre = float(x[index])
+    above, below = centre + up * max(1.0, abs(centre)), centre - down * max(1.0, abs(centre))
+    try:
+        x[index] = above
+        f_above = number(f, x)
+        x[index] = below
+        f_below = number(f, x)
+    finally:
+        x[index] = centre
+    return (f_above - f_below) / (above - below)  # the distance as it was rounded
 
 
 def check_pair(
@@ -112,6 +132,7 @@ def check_pair(
     seed: int = 0,
     tol: float = 1e-7,
     h: float = 1e-5,
+    each: bool = False,
 ) -> list[Row]:
     """Check every gradient that `backward` returns, with random upstream gradients of all outputs.
 
@@ -131,6 +152,8 @@ def check_pair(
         Largest relative error allowed, see `rel_error`.
     h : float
         As in `numerical_gradient`.
+    each : bool
+        Compare each entry by its own size, instead of the size of its leaf's largest entry.
 
     Returns
     -------
@@ -140,28 +163,25 @@ def check_pair(
     Raises
     ------
     GradientError
-        A gradient is wrong (the message names leaf, index and both values), missing or of a wrong shape, or `backward`
-        changes its arguments or returns something else on a second call.
+        A gradient is wrong (the message names leaf, index and both values), missing or of a wrong shape; `forward` or
+        `backward` changes its arguments or returns something else on a second call; or an argument cannot be checked,
+        as in `numerical_gradient`, or shares memory with another.
     """
-    run_forward = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
-    run_backward = (lambda c, g: backward(p, c, *g)) if p else (lambda c, g: (backward(c, *g), {}))
-    outputs, cache = run_forward()
-    upstream = _random_like(_as_tuple(outputs), seed)
     arguments = {f"input {i}": x for i, x in enumerate(inputs)} | dict(p or {})
-    watched = arguments | {f"doutput {i}": g for i, g in enumerate(upstream)}
-    before = {name: to_host(array).copy() for name, array in watched.items()}
+    require_apart(arguments)
+    run = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
 
-    gradients = _named_gradients(*run_backward(cache, upstream), arguments)
-    again = _named_gradients(*run_backward(cache, upstream), arguments)
-    _require_pure(before, watched, gradients, again)
+    def gradients():
+        with watching("forward", arguments):
+            outputs, cache = run()
+        upstream = _random_like(_as_tuple(outputs), seed)
+        with watching("backward", arguments | {f"doutput {i}": g for i, g in enumerate(upstream)}):
+            first, again = (backward(p, cache, *upstream) if p else (backward(cache, *upstream), {}) for _ in range(2))
+            first, again = _named_gradients(*first, arguments), _named_gradients(*again, arguments)
+        _require_same(first, again)
+        return lambda _: sum(float((g * y).sum()) for g, y in zip(upstream, _as_tuple(run()[0]))), first
 
-    def objective(_):
-        return sum(float((g * y).sum()) for g, y in zip(upstream, _as_tuple(run_forward()[0])))
-
-    return [
-        compare(name, gradients[name], numerical_gradient(objective, array, h), tol)
-        for name, array in arguments.items()
-    ]
+    return _check_arrays(arguments, gradients, Demands(tol, h, each))
 
 
 def check_model(
@@ -172,9 +192,13 @@ def check_model(
     beta: float = 1.0,
     tol: float = 1e-6,
     h: float = 1e-5,
+    each: bool = False,
     **options: Any,
 ) -> list[Row]:
     """Check the gradient of a model's loss for every entry of every leaf.
+
+    Zero biases put rectifiers on their kinks, where a difference cannot decide. If any entry is at one, all are checked
+    once more with weights moved by about 0.01, which are restored.
 
     Parameters
     ----------
@@ -183,13 +207,15 @@ def check_model(
     x, lengths : array (T, B, X), integers (B,)
         As in `VRNN.loss_and_grads`.
     eps : array (T, B, Z)
-        Required, since otherwise each call would draw its own.
+        Required for a model with latents, since otherwise each call would draw its own.
     beta : float
         Weight of the KL.
     tol : float
         Largest relative error allowed, see `rel_error`.
     h : float
         As in `numerical_gradient`.
+    each : bool
+        Compare each entry by its own size, instead of the size of its leaf's largest entry.
     **options : various
         Other arguments of `VRNN.loss_and_grads`, such as bound.
 
@@ -201,39 +227,120 @@ def check_model(
     Raises
     ------
     GradientError
-        A gradient is wrong; the message names leaf, index and both values. Also for a model of another dtype.
+        A gradient is wrong; the message names leaf, index and both values. Also for a model of another dtype, and for
+        a loss that differs from call to call.
     DataError, ConfigError
         As `VRNN.loss_and_grads`.
     """
-    _, grads, _ = model.loss_and_grads(x, lengths, eps, beta, **options)
-    analytic = dict(leaves(views(grads, model.shapes)))
-    rows = []
-    for name, leaf in leaves(model.params):
-        numeric = numerical_gradient(lambda _: model.loss_and_grads(x, lengths, eps, beta, **options)[0], leaf, h)
-        rows.append(compare(name, analytic[name], numeric, tol))
+    if eps is None and getattr(model, "z_dim", 0):
+        raise GradientError("eps is None, so each call would draw other noise: give eps (T, B, Z), drawn once.")
+
+    def loss(_):
+        return model.loss_and_grads(x, lengths, eps, beta, **options)[0]
+
+    def gradients():
+        _, grads, _ = model.loss_and_grads(x, lengths, eps, beta, **options)
+        return loss, dict(leaves(views(grads, model.shapes)))
+
+    return _check_arrays(dict(leaves(model.params)), gradients, Demands(tol, h, each))
+
+
+class Demands(NamedTuple):
+    """How exact a gradient must be: `tol` and `each` as in `check_pair`; h: the step of the differences."""
+
+    tol: float
+    h: float
+    each: bool = False
+
+
+def _check_arrays(arrays, gradients, demands):
+    """Rows of named arrays; gradients() -> a function of them, as `numerical_gradient` takes it, and name -> gradient.
+
+    Where an entry is at a kink, which a difference cannot decide, all are checked once more beside it.
+    """
+    rows = _check_here(arrays, *gradients(), demands)
+    if any("kink" in row.note for row in rows):
+        with _moved(arrays.values()):
+            _check_here(arrays, *gradients(), demands, moved=True)
     return rows
 
 
-def compare(leaf, analytic, numeric, tol):
-    """The Row of the worst entry. Raises GradientError if the shapes differ or the relative error is not below tol."""
+@contextmanager
+def _moved(arrays, distance=0.01):
+    """Context: the arrays are moved at random by about `distance`, and restored."""
+    rng, kept = generator(0, "move"), [(array, array.copy()) for array in arrays]
+    try:
+        for array, _ in kept:
+            array += distance * backend_of(array).asarray(np.asarray(rng.standard_normal(array.shape)))
+        yield
+    finally:
+        for array, before in kept:
+            array[...] = before
+
+
+def _check_here(arrays, f, gradients, demands, moved=False):
+    rows = []
+    for name, x in arrays.items():
+        numeric = numerical_gradient(f, x, demands.h, name)
+        scale = 10 * np.finfo(float).eps * abs(number(f, x)) / demands.h
+        rounding = scale / np.maximum(1, np.abs(to_host(x)))
+        is_kink = partial(_is_kink, f, x, demands.h, moved)
+        rows.append(compare(name, gradients[name], numeric, demands.tol, demands.each, rounding, is_kink))
+    return rows
+
+
+def compare(leaf, analytic, numeric, tol, each=False, rounding=0.0, is_kink=lambda *_: False):
+    """The Row of the worst entry. Raises GradientError if shapes or dtypes differ, or the relative error reaches tol.
+
+    rounding: the error of `numeric` by rounding, a scalar or an array like it. is_kink: whether a kink of the function
+    explains the difference at an entry.
+    """
     analytic, numeric = to_host(analytic), to_host(numeric)
     if analytic.shape != numeric.shape:
         raise GradientError(f"{leaf}: the gradient has shape {analytic.shape}, its array {numeric.shape}.")
-    worst = np.unravel_index(np.argmax(np.nan_to_num(np.abs(analytic - numeric), nan=np.inf)), analytic.shape)
-    index = tuple(int(i) for i in worst)
-    row = Row(leaf, index, float(analytic[worst]), float(numeric[worst]), rel_error(analytic, numeric))
-    if not row.rel_error < tol:
-        raise GradientError(
-            f"{leaf}{list(index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}, "
-            f"relative error {row.rel_error:.2e} of the leaf, more than {tol:g}."
-        )
-    return row
+    if analytic.dtype != np.float64:
+        raise GradientError(f"{leaf}: the gradient has dtype {analytic.dtype}, its array float64.")
+    error = np.nan_to_num(np.abs(analytic - numeric), nan=np.inf)
+    size = np.nan_to_num(np.maximum(np.abs(analytic), np.abs(numeric)), nan=np.inf)
+    size = size if each else np.full_like(size, size.max())
+    relative = np.divide(error, size, out=error.copy(), where=np.isfinite(error) & (size > 0))
+    differ, rounded = ~(relative < tol) & (error > 0), error <= rounding
+
+    def row(index, note=""):
+        return Row(leaf, index, float(analytic[index]), float(numeric[index]), float(relative[index]), note)
+
+    kinks = np.zeros_like(differ)
+    for index in sorted(zip(*map(np.ndarray.tolist, np.nonzero(differ & ~rounded))), key=lambda i: -relative[i]):
+        if not is_kink(index, analytic[index], numeric[index]):
+            raise GradientError(_difference(row(index), tol, "entry" if each else "leaf"))
+        kinks[index] = True
+    relative[kinks | (differ & rounded)] = 0
+    notes = {"at a kink": int(kinks.sum()), "within rounding": int((differ & rounded).sum())}
+    worst = np.unravel_index(np.argmax(relative), relative.shape)
+    return row(tuple(map(int, worst)), ", ".join(f"{n} {what}" for what, n in notes.items() if n))
 
 
-def _require_float64(x):
-    dtype = getattr(x, "dtype", type(x).__name__)
-    if dtype != np.float64:
-        raise GradientError(f"A numeric check needs float64 arrays, got {dtype}: float32 has too few digits.")
+def _difference(row, tol, of):
+    return (
+        f"{row.leaf}{list(row.index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}, "
+        f"relative error {row.rel_error:.2e} of the {of}, more than {tol:g}."
+    )
+
+
+def _is_kink(f, x, h, moved, index, analytic, numeric):
+    """Whether f has a kink within h of an entry, which explains the difference.
+
+    moved: the analytic slope must also be that of a side, or between the sides. With several rectifiers at their kinks
+    it need not be, as their derivative there is 0 by convention.
+    """
+    near = h / 10
+    if abs(slope(f, x, index, near, near) - analytic) < abs(numeric - analytic) / 4:
+        return True  # it is not at the entry, but near
+    wide = abs(slope(f, x, index, h, 0) - slope(f, x, index, 0, h))
+    low, high = sorted((slope(f, x, index, near, 0), slope(f, x, index, 0, near)))
+    slack = (high - low) / 100
+    stays = wide / 2 < high - low < wide * 2  # it shrinks with h where f is smooth, and grows at a jump
+    return stays and (not moved or low - slack <= analytic <= high + slack)
 
 
 def _as_tuple(value):
@@ -254,10 +361,7 @@ def _named_gradients(dinputs, grads, arguments):
     return gradients
 
 
-def _require_pure(before, watched, gradients, again):
-    for name, array in watched.items():
-        if not np.array_equal(to_host(array), before[name]):
-            raise GradientError(f"backward changed its argument {name}: it must not write to its arguments.")
+def _require_same(gradients, again):
     for name, gradient in gradients.items():
         if not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
             raise GradientError(f"backward called twice returned two different gradients of {name}.")
