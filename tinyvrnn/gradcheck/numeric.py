@@ -198,7 +198,7 @@ def check_model(
     """Check the gradient of a model's loss for every entry of every leaf.
 
     Zero biases put rectifiers on their kinks, where a difference cannot decide. If any entry is at one, all are checked
-    once more with weights moved by about 0.01, which are restored.
+    again with weights moved by about 0.01 to either side, which are restored.
 
     Parameters
     ----------
@@ -256,17 +256,22 @@ class Demands(NamedTuple):
 def _check_arrays(arrays, gradients, demands):
     """Rows of named arrays; gradients() -> a function of them, as `numerical_gradient` takes it, and name -> gradient.
 
-    Where an entry is at a kink, which a difference cannot decide, all are checked once more beside it.
+    Where an entry is at a kink, which a difference cannot decide, all are checked on both sides of it.
     """
     rows = _check_here(arrays, *gradients(), demands)
     if any("kink" in row.note for row in rows):
-        with _moved(arrays.values()):
-            _check_here(arrays, *gradients(), demands, moved=True)
+        for side in (-1, 1):
+            try:
+                with _moved(arrays.values(), 0.01 * side):
+                    _check_here(arrays, *gradients(), demands, moved=True)
+            except GradientError:  # another kink may be there, but a mistake is everywhere
+                with _moved(arrays.values(), 0.02 * side):
+                    _check_here(arrays, *gradients(), demands, moved=True)
     return rows
 
 
 @contextmanager
-def _moved(arrays, distance=0.01):
+def _moved(arrays, distance):
     """Context: the arrays are moved at random by about `distance`, and restored."""
     rng, kept = generator(0, "move"), [(array, array.copy()) for array in arrays]
     try:
@@ -311,7 +316,8 @@ def compare(leaf, analytic, numeric, tol, each=False, rounding=0.0, is_kink=lamb
 
     kinks = np.zeros_like(differ)
     for index in sorted(zip(*map(np.ndarray.tolist, np.nonzero(differ & ~rounded))), key=lambda i: -relative[i]):
-        if not is_kink(index, analytic[index], numeric[index]):
+        allowed = tol * size[index] + 10 * np.broadcast_to(rounding, size.shape)[index]
+        if not is_kink(index, analytic[index], numeric[index], allowed):
             raise GradientError(_difference(row(index), tol, "entry" if each else "leaf"))
         kinks[index] = True
     relative[kinks | (differ & rounded)] = 0
@@ -327,20 +333,20 @@ def _difference(row, tol, of):
     )
 
 
-def _is_kink(f, x, h, moved, index, analytic, numeric):
-    """Whether f has a kink within h of an entry, which explains the difference.
+def _is_kink(f, x, h, moved, index, analytic, numeric, allowed):
+    """Whether a kink of f within h of an entry explains the difference.
 
     moved: the analytic slope must also be that of a side, or between the sides. With several rectifiers at their kinks
-    it need not be, as their derivative there is 0 by convention.
+    it need not be, as their derivative there is 0 by convention. allowed: the largest difference without a kink.
     """
-    near = h / 10
-    if abs(slope(f, x, index, near, near) - analytic) < abs(numeric - analytic) / 4:
+    near, difference = h / 10, abs(numeric - analytic)
+    off = abs(slope(f, x, index, near, near) - analytic)
+    if off < (allowed if moved else difference / 4):
         return True  # it is not at the entry, but near
-    wide = abs(slope(f, x, index, h, 0) - slope(f, x, index, 0, h))
-    low, high = sorted((slope(f, x, index, near, 0), slope(f, x, index, 0, near)))
-    slack = (high - low) / 100
-    stays = wide / 2 < high - low < wide * 2  # it shrinks with h where f is smooth, and grows at a jump
-    return stays and (not moved or low - slack <= analytic <= high + slack)
+    right, left = slope(f, x, index, near, 0), slope(f, x, index, 0, near)
+    step = right - left - (slope(f, x, index, h, 0) - slope(f, x, index, 0, h)) / 10  # 0 where f is smooth
+    low, high = min(left, right) - abs(step) / 100, max(left, right) + abs(step) / 100
+    return abs(step) > difference / 10 and (not moved or difference < 2 * abs(step) and low <= analytic <= high)
 
 
 def _as_tuple(value):
