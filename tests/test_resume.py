@@ -566,26 +566,34 @@ def kills(folder, every):
     return json.loads(done.stdout)
 
 
-def assert_nothing_is_lost(results):
-    """The old or the new state; nothing only in a folder that was empty."""
+STATES = {  # way of writing -> the runs that `evaluate` and --resume may find
+    "fresh": [(None, None), ("A1", "A1")],
+    "resume": [("A1", "A1"), ("A1", "A2"), ("A2", "A2")],  # the checkpoint may be older, but of the same run
+    "overwrite": [("A1", "A1"), ("B1", "B1")],
+    "overwrite within the first epoch": [("A1", "A1"), (None, "B0")],
+    "pictures": [("A1", "A1")],
+}
+
+
+def assert_the_old_or_the_new(results):
     for result in results:
-        seen, was_empty = result["found"], result["folder was empty"]
-        assert seen["resume"] in (("nothing", "old", "new") if was_empty else ("old", "new")), result
-        assert seen.get("checkpoint", "nothing") in (("nothing", "old", "new") if was_empty else ("old", "new")), result
-    assert {tuple(result["found"].values()) for result in results} >= {("old", "old"), ("old", "new")}
+        assert tuple(result["found"]) in STATES[result["way"]], result
+    assert {result["way"] for result in results} == set(STATES)
 
 
-def test_a_kill_while_writing_loses_nothing(tmp_path):
-    assert_nothing_is_lost(kills(tmp_path, every=23))
+def test_a_kill_or_a_full_disk_while_writing_leaves_the_old_or_the_new(tmp_path):
+    assert_the_old_or_the_new(kills(tmp_path, every=97))
 
 
 @pytest.mark.slow
-def test_no_kill_while_writing_loses_anything(tmp_path):
-    """Before, within and after each write, flush, fsync and rename of every file of a run."""
+def test_no_kill_while_writing_mixes_or_loses_anything(tmp_path):
+    """Before, within and after each write, flush, fsync, rename, making and removing, in each way to write a run."""
     results = kills(tmp_path, every=1)
-    assert_nothing_is_lost(results)
-    assert len(results) > 800 and {result["moment"].split()[1] for result in results} == {
-        "open", "write", "flush", "fsync", "rename"
+    assert_the_old_or_the_new(results)
+    found = {(result["way"], *result["found"]) for result in results}
+    assert found == {(way, *state) for way, states in STATES.items() for state in states}
+    assert len(results) > 2000 and {result["moment"].split()[1] for result in results} == {
+        "open", "write", "flush", "fsync", "replace", "mkdir", "rmdir", "unlink"
     }  # fmt: skip
 
 
