@@ -25,7 +25,7 @@ WRITING, WRITTEN = ".writing", ".written"  # new files of a folder: incomplete; 
 
 
 def replace_together(folder, names, write):
-    """Replace the files `names` of a folder, all at one moment, by those that write(new folder) makes; `settle` next."""
+    """Replace the files `names` of a folder, all at one moment, by those that write(new folder) makes; `settle` it."""
     new = folder / WRITING
     shutil.rmtree(new, ignore_errors=True)
     try:
