@@ -2,18 +2,23 @@
 
     python tests/kills.py FOLDER [EVERY]
 
-A first run of the writer counts its steps: opening, each write, flush, fsync, rename, each with a moment before and
-after it, and one in the middle of each write. Then, for each moment, a fork of this process writes and is killed there
-with SIGKILL.
-EVERY: try only every EVERY-th moment. Prints JSON: for each moment its name and the state found, "old" or "new".
+For each way of writing in WAYS, a first run of the writer counts its steps: opening, each write, flush, fsync, rename,
+and each making or removing of a file or folder, each with a moment before and after it, and one in the middle of each
+write. Then, for each moment, a fork of this process writes and is killed there with SIGKILL; at every fifth, another
+meets a full disk.
+EVERY: try only every EVERY-th moment. Prints JSON: for each moment its name and the runs found: by `evaluate`, by
+`--resume`, and in config.toml and metrics.jsonl. A run is "A1" (the run A after one epoch), "A2", "B1", "B0" or null.
 """
 
+import errno
 import json
 import os
 import shutil
 import signal
 import sys
+import tomllib
 import traceback
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +27,28 @@ import tinyvrnn as tv
 from runs import record_of
 from tinyvrnn.io import files
 from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs import run as run_room
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training.optim import Adam
 from tinyvrnn.training.options import Options
 from tinyvrnn.training.state import State
 
+SEEDS = {"A": 1, "B": 2}
+PICTURES = {"A": "curves.png", "B": "samples.png"}
+DATA = tv.Data.from_sequences("small", *(np.random.default_rng(n).random((n, 3, 2)).round() for n in (6, 2, 3)))
+
 
 class Moments:
-    """Counts the moments of a writer, and kills its process at number `fatal` (None: never)."""
+    """Counts the moments of a writer; at number `fatal` (None: never) its process is killed, or its disk is full."""
 
-    def __init__(self, fatal=None):
-        self.fatal, self.names = fatal, []
+    def __init__(self, fatal=None, full=False):
+        self.fatal, self.full, self.names = fatal, full, []
 
     def pass_by(self, name):
         self.names.append(name)
         if len(self.names) - 1 == self.fatal:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, name, function):
@@ -78,28 +90,21 @@ class WatchedFile:
 
 
 def watch(moments):
-    """Insert the moments into the one function that writes files, for the rest of the process."""
+    """Insert the moments into all that writes a run's files, for the rest of the process."""
 
     def watched_open(*arguments):
         return WatchedFile(moments.around("open", open)(*arguments), moments)
 
-    class WatchedOs:
-        fsync = staticmethod(moments.around("fsync", os.fsync))
-        replace = staticmethod(moments.around("rename", os.replace))
-        getpid = staticmethod(os.getpid)
-
-    files.open, files.os = watched_open, WatchedOs
+    files.open = run_room.open = watched_open
+    for name in ("fsync", "replace", "mkdir", "rmdir", "unlink"):
+        setattr(os, name, moments.around(name, getattr(os, name)))
 
 
-def setting():
-    """A model, data, and a state after one epoch (old); `advance` turns it into the state after two (new)."""
-    rng = np.random.default_rng(0)
-    data = tv.Data.from_sequences("small", *(rng.random((n, 3, 2)).round() for n in (6, 2, 2)))
-    model = tv.VRNN(2, 3, 2, layers=1, seed=1)
-    model.mean, model.std = data.mean, data.std
-    state = State(model, Adam(model.theta))
-    advance(state)
-    return model, data, state
+def setting(name):
+    """The model of a run, its data, and its state before the first epoch."""
+    model = tv.VRNN(2, 3, 2, layers=1, seed=SEEDS[name])
+    model.mean, model.std = DATA.mean, DATA.std
+    return model, DATA, State(model, Adam(model.theta))
 
 
 def advance(state):
@@ -112,55 +117,127 @@ def advance(state):
     state.score(float(state.epoch))
 
 
-def write(folder, moments, is_empty):
-    """The writer: saves the first state, then the second. Watched from the second on, or from the first (is_empty)."""
-    model, data, state = setting()
-    with Run(folder, resume=True) as run:
-        run.start(model, data, Options(epochs=9, batch=2), State(model, Adam(model.theta)))
-        if is_empty:
-            watch(moments)
-        run.keep(state)
-        advance(state)
-        if not is_empty:
-            watch(moments)
-        run.keep(state)
+def write(folder, name, epochs, moments=None, picture=False, **how):
+    """Enter a run, save it after each of its epochs (0: before the first), and draw. moments: from its start."""
+    model, data, state = setting(name)
+    if moments:
+        watch(moments)
+    with Run(folder, **how) as run:
+        run.start(model, data, Options(epochs=9, batch=2), state)
+        for epoch in epochs:
+            while state.epoch < epoch:
+                advance(state)
+            run.keep(state)
+        if picture:
+            run.picture(PICTURES[name], Drawing())
+
+
+class Drawing:
+    """What `Run.picture` takes."""
+
+    def savefig(self, file, format):
+        file.write(b"a picture")
+
+
+WAYS = {  # name -> what the folder holds, and what is watched: arguments of `write`
+    "fresh": ({}, {"name": "A", "epochs": (1,)}),
+    "resume": ({"name": "A", "epochs": (1,), "picture": True}, {"name": "A", "epochs": (2,), "resume": True}),
+    "overwrite": ({"name": "A", "epochs": (1,), "picture": True}, {"name": "B", "epochs": (1,), "overwrite": True}),
+    "overwrite within the first epoch": (
+        {"name": "A", "epochs": (1,), "picture": True},
+        {"name": "B", "epochs": (0,), "overwrite": True},
+    ),
+    "pictures": ({"name": "A", "epochs": (1,)}, {"name": "A", "epochs": (), "resume": True, "picture": True}),
+}
 
 
 def found(folder):
-    """The content of each file of a run: "old", "new" or "nothing"; raises for anything else."""
-    model, data, state = setting()
-    seen = {}
-    with Run(folder, resume=True) as run:  # a stale lock, and half-written files
-        if (folder / checkpoint.FILE).exists():
-            theta = tv.load(folder).theta
-            own = {"old": model.theta, "new": model.theta + 1}
-            seen["checkpoint"] = next(name for name, value in own.items() if (theta == value).all())
-        again = State(model, Adam(model.theta.copy()))
-        run.start(model, data, Options(epochs=9, batch=2), again)
-        seen["resume"] = ("nothing", "old", "new")[again.epoch]
-        assert (again.optimiser.m == again.epoch).all() and len(again.records) == again.epoch
+    """The runs that a folder holds, as a list of one name or None for each reader; raises for anything else."""
+    scored = by_theta(folder)
+    resumed = resume(folder)
+    assert by_theta(folder) in (scored, resumed)  # --resume writes the checkpoint anew
     left = [path.name for path in folder.glob(".*")]
     assert not left, f"left behind: {left}"
-    return seen
+    return [scored, resumed]
+
+
+def by_theta(folder):
+    """The run of the weights that `evaluate` and `sample` read."""
+    try:
+        _, arrays = checkpoint.read(folder)
+    except tv.CheckpointError as error:
+        assert "There is no checkpoint.npz" in str(error), error
+        return None
+    return next(run for run, theta in thetas().items() if np.allclose(arrays["theta"], theta))
+
+
+@cache
+def thetas():
+    """The weights of all runs."""
+    return {f"{name}{epoch}": setting(name)[0].theta + epoch for name in SEEDS for epoch in (1, 2)}
+
+
+def resume(folder):
+    """The run that --resume continues. Its other files must belong to it."""
+    name = "B" if _refuses_a(folder) else "A"
+    model, data, state = setting(name)
+    pictures = {path.name for path in folder.glob("*.png")}
+    with Run(folder, resume=True) as run:
+        began = run.can_go_on
+        if began:
+            assert tomllib.loads((folder / "config.toml").read_text())["model"]["seed"] == SEEDS[name]
+        assert pictures <= {PICTURES[name]}
+        run.start(model, data, Options(epochs=9, batch=2), state)
+        assert (state.optimiser.m == state.epoch).all() and len(state.records) == state.epoch
+        assert not began or len((folder / "metrics.jsonl").read_text().splitlines()) == state.epoch
+    return f"{name}{state.epoch}" if began else None
+
+
+def _refuses_a(folder):
+    try:
+        with Run(folder, resume=True) as run:
+            if run.can_go_on:
+                run._started, run.keep = False, lambda state: None
+                run.start(*setting("A")[:2], Options(epochs=9, batch=2), setting("A")[2])
+    except tv.CheckpointError as error:
+        assert "holds a run with seed = 2, which can't be resumed with 1" in str(error), error
+        return True
+    return False
 
 
 def main(folder, every=1):
     results = []
-    for is_empty in (False, True):
-        assert in_a_fork(count, folder, is_empty) == 0
+    for way, (before, watched) in WAYS.items():
+        assert in_a_fork(count, folder, before, watched) == 0
         for i, name in list(enumerate(json.loads((folder / "names.json").read_text())))[::every]:
-            status = in_a_fork(write, folder / "run", Moments(i), is_empty)
-            assert status == signal.SIGKILL, f"moment {i} was not reached"
-            results.append({"moment": name, "folder was empty": is_empty, "found": found(folder / "run")})
-            shutil.rmtree(folder / "run", ignore_errors=True)
+            for full in (False, True) if i // every % 5 == 0 else (False,):
+                run = prepared(folder / "run", before)
+                status = in_a_fork(attempt, run, watched, Moments(i, full))
+                assert status == (0 if full else signal.SIGKILL), f"moment {i} was not reached"
+                results.append({"way": way, "moment": name, "full disk": full, "found": found(run)})
     print(json.dumps(results))
 
 
-def count(folder, is_empty):
+def prepared(folder, before):
+    """A folder with the run of `before`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if before:
+        write(folder, **before)
+    return folder
+
+
+def attempt(folder, watched, moments):
+    """Write; a full disk must be one sentence."""
+    try:
+        write(folder, moments=moments, **watched)
+    except tv.CheckpointError as error:
+        assert moments.full and "No space left on device" in str(error), error
+
+
+def count(folder, before, watched):
     """Write the names of all moments of a writer that is not killed."""
     moments = Moments()
-    write(folder / "run", moments, is_empty)
-    shutil.rmtree(folder / "run")
+    write(prepared(folder / "run", before), moments=moments, **watched)
     (folder / "names.json").write_text(json.dumps(moments.names))
 
 

@@ -9,16 +9,18 @@ commands.py, and its name, function and options in options.py. A mistake of the 
 error and exit code 2, a failed gradient check in exit code 1.
 """
 
+import signal
 import sys
 import warnings
 
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
 from tinyvrnn.errors import TinyvrnnError, out_of_memory
+from tinyvrnn.io.streams import Steady
 
 
 def main(argv=None):
-    """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
+    """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake, 128 + the number of a signal."""
     arguments = parser().parse_args(argv)
     arguments.given = sys.argv[1:] if argv is None else argv
     try:
@@ -35,8 +37,9 @@ def main(argv=None):
     except OSError as error:
         print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt as interrupt:
-        print(f"tinyvrnn: Interrupted; {str(interrupt) or 'what was written so far is whole'}.", file=sys.stderr)
-        return 130
+        why = str(interrupt) or "what was written so far is whole"
+        print(f"tinyvrnn: Interrupted; {why}.", file=Steady(sys.stderr), flush=True)
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
     return 2
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shlex
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, reco
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
+from tinyvrnn.io.streams import Steady
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
@@ -58,7 +60,8 @@ def train(a):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with Run(folder, a.overwrite, a.resume) as run:
+    out, err = redirect_stdout(Steady(sys.stdout)), redirect_stderr(Steady(sys.stderr))
+    with out, err, Run(folder, a.overwrite, a.resume) as run:
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
@@ -67,9 +70,9 @@ def train(a):
             print(f"{folder} holds {what}", flush=True)
         try:
             records = train_model(model, data, live, on_epoch, run, **options._asdict())
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if run.has_kept:
-                raise KeyboardInterrupt(f"saved in {folder}; resume with: {_command_to_go_on(a)}") from None
+                interrupt.args = (f"saved in {folder}; resume with: {_command_to_go_on(a)}",)
             raise
         if not records:
             raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")

@@ -7,6 +7,7 @@ intact checkpoint exists at any moment.
 import hashlib
 import json
 import zipfile
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
-from tinyvrnn.io.files import write_atomically
+from tinyvrnn.io.files import located, write_atomically
 from tinyvrnn.models import MODELS
 from tinyvrnn.models.base import Model
 from tinyvrnn.nn.cells import CELLS
@@ -158,10 +159,12 @@ def _check_registered(config, folder):
 
 def read(folder):
     """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, with each array checked against its hash."""
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
-    return read_file(path, NEEDED, ARRAYS, _is_plain)
+    for _ in range(2):  # a training may move the file to its place meanwhile
+        path = located(Path(folder), FILE)
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                return read_file(path, NEEDED, ARRAYS, _is_plain)
+    raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
 
 
 def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
@@ -181,7 +184,7 @@ def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in names)
             manifest = {name: manifest[name] for name in needed}
             plain = is_plain(manifest, arrays)
-    except (TinyvrnnError, MemoryError):
+    except (TinyvrnnError, MemoryError, FileNotFoundError):
         raise
     except PermissionError as error:
         raise CheckpointError(f"{path} can't be read: ask for permission to read it.") from error

@@ -1,26 +1,31 @@
 """A run folder: config.toml, metrics.jsonl, checkpoint.npz, resume.npz and the pictures of one training run.
 
 checkpoint.npz holds the best weights so far. resume.npz holds the state of the run, from which it can be resumed,
-including those weights and all records. Files are replaced atomically, except metrics.jsonl: lines are appended to it,
-and a resumed run rewrites it. So the process can be killed at any moment.
+including those weights and all records. The first save of a run replaces all files of the folder at one moment. Later
+saves replace each file atomically, except metrics.jsonl, to which lines are appended. So the process can be killed at
+any moment.
 """
 
 import hashlib
 import json
 import math
 import os
+import platform
+import secrets
+import shutil
 import warnings
 from contextlib import contextmanager, suppress
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
-from filelock import SoftFileLock, Timeout
+from filelock import FileLock, Timeout
 
 from tinyvrnn.errors import CheckpointError
-from tinyvrnn.io.files import write_atomically
+from tinyvrnn.io.files import WRITING, replace_together, settle, write_atomically
 from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
@@ -33,6 +38,8 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
+WAIT = 0.5  # seconds for another process to leave the folder
+TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
 BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100,000 epochs
 
 
@@ -67,31 +74,18 @@ class Run:
 
     def __init__(self, folder: str | PathLike[str], overwrite: bool = False, resume: bool = False) -> None:
         self.folder, self.overwrite, self.resume = Path(folder).absolute(), overwrite, resume
-        self._lock = SoftFileLock(self.folder / LOCK, thread_local=False)
-        self._started = self.has_kept = False
+        self._depth, self._started, self.has_kept = 0, False, False
 
     def __enter__(self) -> "Run":
-        first = not self._lock.is_locked  # the command line enters it around `train`, to draw pictures afterwards
-        if first:
-            self._was_there = self.folder.exists()
-            if self._was_there and not self.folder.is_dir():
-                raise CheckpointError(f"{self.folder} is a file, but a folder is needed: choose another (--out).")
-        with self._explained("Cannot write a run into"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-        if first:
-            try:
-                self._look_around()
-            except BaseException:
-                self.__exit__()
-                raise
+        if self._depth == 0:  # the command line enters it around `train`, to draw pictures afterwards
+            self._open()
+        self._depth += 1
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.release()
-        if not self._lock.is_locked and not self._was_there:
-            with suppress(OSError):
-                self.folder.rmdir()  # fails unless it is empty
+        self._depth -= 1
+        if self._depth == 0:
+            self._close()
 
     @property
     def can_go_on(self) -> bool:
@@ -116,18 +110,19 @@ class Run:
 
         Raises CheckpointError if writing fails; the previous save then stays intact.
         """
-        with self._explained("Cannot continue writing into", f"; {WHOLE}"):
+        advice = WHOLE if self.has_kept else "what it held before is intact"
+        with self._explained("Cannot continue writing into", f"; {advice}"):
             self._hold_lock()
             if self.has_kept and not (self.folder / CONFIG).exists():
                 warnings.warn(f"{self.folder} was removed while it was in use: it is created again", stacklevel=2)
                 self.has_kept = False
-            if not self.has_kept:
-                self._begin()
-            arrays, counts = state.saved()
-            moments = {"mean": np.asarray(self.data.mean), "std": np.asarray(self.data.std)}
-            checkpoint.write(self.folder / RESUME, {"config": self.config, "counts": counts}, arrays | moments)
-            self._keep_best(state)
-            self._keep_records(state.records)
+            if self.has_kept:
+                self._write(state, self.folder)
+                return
+            replace_together(self.folder, FILES, partial(self._begin, state))
+        self.has_kept = True
+        with self._explained("Cannot continue writing into", f"; {WHOLE}"):
+            settle(self.folder)
 
     def picture(self, name: str, figure: "Figure") -> None:
         """Write a figure as folder/name.
@@ -147,32 +142,25 @@ class Run:
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
             write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
 
-    def _begin(self):
-        """Write config.toml and remove the pictures of an older run; its other files are replaced later."""
+    def _begin(self, state, folder):
+        """Write all files of the run into a new folder."""
         text = tomli_w.dumps(_without_none(self.config)).encode()
-        write_atomically(self.folder / CONFIG, lambda file: file.write(text))
-        for name in PICTURES:
-            (self.folder / name).unlink(missing_ok=True)
-        self.has_kept, self._best_step, self._recorded = True, None, None
+        write_atomically(folder / CONFIG, lambda file: file.write(text))
+        self._best_step = self._recorded = 0
+        self._write(state, folder)
 
-    def _keep_best(self, state):
-        if state.best_step == 0:  # remove the checkpoint of an older run
-            (self.folder / checkpoint.FILE).unlink(missing_ok=True)
-        elif state.best_step != self._best_step:
+    def _write(self, state, folder):
+        """Write resume.npz, the checkpoint if there are new best weights, and the new lines of metrics.jsonl."""
+        arrays, counts = state.saved()
+        moments = {"mean": np.asarray(self.data.mean), "std": np.asarray(self.data.std)}
+        checkpoint.write(folder / RESUME, {"config": self.config, "counts": counts}, arrays | moments)
+        if state.best_step != self._best_step:
             best, longest = state.vectors["best_theta"], self.data.train.max_steps
-            checkpoint.save(self.model, self.folder, state.best_step, self.data.origin, longest, theta=best)
-        self._best_step = state.best_step
-
-    def _keep_records(self, records):
-        """Append lines to metrics.jsonl. The first call rewrites it, as a killed run may have written more lines."""
-        path = self.folder / METRICS
-        lines = "".join(json.dumps(record) + "\n" for record in records[self._recorded :]).encode()
-        if self._recorded is None:
-            write_atomically(path, lambda file: file.write(lines))
-        else:
-            with open(path, "ab") as file:
-                file.write(lines)
-        self._recorded = len(records)
+            checkpoint.save(self.model, folder, state.best_step, self.data.origin, longest, theta=best)
+            self._best_step = state.best_step
+        with open(folder / METRICS, "ab") as file:
+            file.write("".join(json.dumps(record) + "\n" for record in state.records[self._recorded :]).encode())
+        self._recorded = len(state.records)
 
     def _restore(self, state):
         """Restore `state` from resume.npz, if the run has the same model, data and options."""
@@ -209,34 +197,76 @@ class Run:
                     f"resumed with {new.get(name)!s:.80}: give the original value, or choose another folder (--out)."
                 )
 
-    def _take_lock(self):
-        try:
-            self._lock.acquire(timeout=3)  # enough to detect the stale lock of a killed process
-        except Timeout:
-            pid, *more = [*self._marker(), "", ""][:2]
-            is_ours = pid == str(os.getpid())
-            other = f"the process {pid} on {more[0]}" if pid else "an unknown process"
-            who = "another Run of this process" if is_ours else other
-            raise CheckpointError(
-                f"{self.folder} is in use by {who}: wait until it ends, choose another folder (--out), or delete "
-                f"{self.folder / LOCK} if that process no longer exists."
-            ) from None
+    def _open(self):
+        """Create and lock the folder. Raises CheckpointError if it can't be used."""
+        self._was_there = self.folder.exists()
+        if self._was_there and not self.folder.is_dir():
+            raise CheckpointError(f"{self.folder} is a file, but a folder is needed: choose another (--out).")
+        with self._explained("Cannot write a run into"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._take_lock()
+                self._look_around()
+            except BaseException:
+                self._close()
+                raise
 
-    def _marker(self):
-        """The lines of the lock file: process id, host, start of the process."""
+    def _close(self):
+        if self._holds_lock():  # a process that waits for the lock notices that its file is gone
+            with suppress(OSError):
+                (self.folder / LOCK).unlink()
+        self._lock.release(force=True)
+        if not self._was_there:
+            with suppress(OSError):
+                self.folder.rmdir()  # fails unless it is empty
+
+    def _take_lock(self):
+        """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
+        self._lock = FileLock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
+        try:
+            self._lock.acquire(timeout=WAIT)
+        except Timeout:
+            raise CheckpointError(
+                f"{self.folder} is in use by {self._holder()}: wait until it ends, or choose another folder (--out)."
+            ) from None
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write a run into {self.folder} because of its {LOCK}: {error.strerror or error}; choose "
+                "another folder (--out)."
+            ) from error
+
+    def _sign(self, file):
+        """Write into the lock file who holds it, for `_holder` in another process."""
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n{platform.node()}\n{TOKEN}\n".encode())
+        os.fsync(file)
+        self._locked = os.fstat(file)
+
+    def _holder(self):
+        """Who holds the lock, in words, as far as its file says so."""
+        with suppress(OSError, ValueError):
+            pid, host, token = (self.folder / LOCK).read_text().splitlines()
+            if (pid, host) != (str(os.getpid()), platform.node()):
+                return f"the process {int(pid)} on {host:.80}"
+            if token == TOKEN:
+                return "another Run of this process"
+        return "another process"
+
+    def _holds_lock(self):
         with suppress(OSError):
-            return (self.folder / LOCK).read_text(errors="replace").splitlines()
-        return []
+            return self._lock.is_locked and os.path.samestat(os.stat(self.folder / LOCK), self._locked)
+        return False
 
     def _hold_lock(self):
-        """Take the lock again if the folder was removed. Raises CheckpointError if another process has it."""
-        if not self._lock.is_lock_held_by_us:
+        """Take the lock again if its file was removed. Raises CheckpointError if another process has it."""
+        if not self._holds_lock():
             self._lock.release(force=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
 
     def _look_around(self):
-        """Refuse a folder that holds another run, and remove the temporary files of a killed process."""
+        """Refuse a folder that holds another run; finish or remove what a killed process was writing."""
+        settle(self.folder)
         taken = [name for name in FILES if (self.folder / name).exists()]
         if taken and not self.overwrite and not self.resume:
             raise CheckpointError(
@@ -248,7 +278,8 @@ class Run:
                 f"{self.folder} holds a run that can't be resumed, as it has no {RESUME}: choose another folder "
                 "(--out), or give --overwrite (overwrite=True) to start again."
             )
-        for part in (*self.folder.glob(".*.part"), *self.folder.glob(f"{LOCK}.*")):
+        shutil.rmtree(self.folder / WRITING, ignore_errors=True)
+        for part in self.folder.glob(".*.part"):
             part.unlink(missing_ok=True)
 
     @contextmanager

@@ -7,7 +7,7 @@ state.py        the state of a run between two batches, from which it can be res
 parallel.py     a batch split over workers, and the sum of their gradients
 worker.py       a process that computes gradients of the same model
 diagnosis.py    the cause of a loss that is not finite
-interrupt.py    Ctrl-C between two batches
+interrupt.py    Ctrl-C and SIGTERM between two batches
 
 Imports bounds/ and the rooms below. To add an option: options.py, the loop, where its help text stands beside it.
 """

@@ -1,29 +1,58 @@
-"""Defers Ctrl-C to the end of a batch, where the run can be saved."""
+"""Defers Ctrl-C, and the signals of a job scheduler, to the end of a batch, where the run can be saved."""
 
 import signal
 import sys
 import threading
+from contextlib import suppress
+
+from tinyvrnn.io.streams import Steady
+
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    DEFAULTS[signal.SIGHUP] = signal.SIG_DFL
+TASKS = ("asyncio", "ipykernel")  # their handlers cancel a task, which has no effect before the training ends
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal, of this number, stopped the training."""
+
+    def __init__(self, message, number):
+        super().__init__(message)
+        self.number = number
 
 
 class Interrupt:
-    """Context: the first Ctrl-C sets `noted`, so the loop can stop after a batch; a second one interrupts at once."""
+    """Context: the first signal sets `noted`, so the loop can stop after a batch; Ctrl-C after it interrupts at once.
+
+    A signal that is ignored, as under nohup, or that a user's program handles is left as it is.
+    """
 
     def __init__(self):
         self.noted = False
+        self.awaited, self.before = "this batch", {}
 
     def __enter__(self):
-        is_main = threading.current_thread() is threading.main_thread()  # only this thread receives signals
-        self.before = signal.getsignal(signal.SIGINT) if is_main else None
-        if self.before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._note)
+        if threading.current_thread() is threading.main_thread():  # only this thread receives signals
+            for number, default in DEFAULTS.items():
+                if _may_be_replaced(handler := signal.getsignal(number), default):
+                    self.before[number] = handler
+                    signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception):
-        if self.before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
-    def _note(self, *signal_and_frame):
-        if self.noted:
+    def _note(self, number, frame):
+        if self.noted and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.noted = True
-        print("Stopping after this batch; press Ctrl-C again to stop at once.", file=sys.stderr)
+        self.noted = self.noted or number
+        is_ours = number == signal.SIGINT
+        more = "; press Ctrl-C again to stop at once" if is_ours else f", as {signal.Signals(number).name} asks"
+        with suppress(RuntimeError):  # it interrupted another print
+            print(f"Stopping after {self.awaited}{more}.", file=Steady(sys.stderr), flush=True)
+
+
+def _may_be_replaced(handler, default):
+    module = getattr(getattr(handler, "func", handler), "__module__", "")
+    return handler == default or str(module).startswith(TASKS)

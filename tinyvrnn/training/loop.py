@@ -1,6 +1,7 @@
 """The training loop: batches, noise, gradient, clip, Adam; each epoch the validation ELBO; the best weights win."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,10 +17,11 @@ from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, Resident, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
+from tinyvrnn.io.streams import Steady
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Batch, check_x, rows
 from tinyvrnn.training.diagnosis import diagnose
-from tinyvrnn.training.interrupt import Interrupt
+from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import make_options
 from tinyvrnn.training.parallel import Workers, split_for
@@ -76,7 +78,7 @@ def train(
     CheckpointError
         The run's folder cannot be used.
     KeyboardInterrupt
-        After Ctrl-C, between two batches.
+        After Ctrl-C, SIGTERM or SIGHUP, between two batches.
     """
     options = make_options(options)
     _check_fit(model, data)
@@ -138,7 +140,8 @@ class _Training:
     def run_epochs(self, progress, on_epoch):
         """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
-        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
+        screen = Steady(sys.stderr)
+        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True, file=screen) as self.bar:
             while not self.clock.over() and state.stale < options.patience:
                 record = self._epoch()
                 state.records.append(record)
@@ -224,9 +227,11 @@ class _Training:
         """The record of an epoch, plain values: one line of metrics.jsonl."""
         options, state, model, data = self.options, self.state, self.model, self.data
         state.epoch += 1
+        self.interrupt.awaited = "the validation"
         valid, score = evaluate_elbo(model, data.valid, chunk=options.chunk_to_evaluate(data.valid)), {}
         if options.bound != "elbo":
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
+        self.interrupt.awaited = "this batch"
         self._check_epoch(score.get(options.score, valid.elbo_per_sequence))
         elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
         norm = float(norm)
@@ -254,7 +259,7 @@ class _Training:
 
     def _stop_if_asked(self):
         if self.interrupt.noted:
-            raise KeyboardInterrupt(f"after step {self.state.step}{self._saved()}")
+            raise Interrupted(f"after step {self.state.step}{self._saved()}", self.interrupt.noted)
 
 
 def with_noise(model, batch, options, step):
