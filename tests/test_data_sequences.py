@@ -139,7 +139,7 @@ def test_the_smaller_batch_does_not_always_hold_the_longest():
 
 
 def test_batch_size_must_be_positive():
-    with pytest.raises(ConfigError, match="batch size of 0, but at least 1"):
+    with pytest.raises(ConfigError, match="batch_size must be a whole number of at least 1, got 0"):
         batches(ragged([1]), 0)
 
 
@@ -158,7 +158,7 @@ REFUSED = {
     "complex": (VALUES * 1j, [4], "type complex128, but real numbers"),
     "text": (VALUES.astype(str), [4], "type <U32, but real numbers"),
     "object": (VALUES.astype(object), [4], "type object, but real numbers"),
-    "nested": ([[1, 2], [3]], [2], "nested lists of unequal lengths"),
+    "nested": ([[1, 2], [3]], [2], "parts of unequal lengths"),
 }
 
 
@@ -184,7 +184,7 @@ def test_values_that_are_not_finite_in_float32_are_placed(value):
         ([np.ones((2, 3)), np.ones((2, 4))], r"sequence 1 has shape \(2, 4\) and sequence 0 \(2, 3\)"),
         ([np.ones(3)], r"sequence 0 has shape \(3,\)"),
         ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1 has length 0"),
-        ([np.ones((2, 1)), ["a"]], "sequence 1 of the sequences: got values of type <U1"),
+        ([np.ones((2, 1)), ["a"]], "sequence 1 of the sequences has values of type <U1"),
     ],
 )
 def test_from_list_refuses(arrays, message):

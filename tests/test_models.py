@@ -341,7 +341,7 @@ def test_a_device_draws_all_sequences_at_once(monkeypatch):
     model, step, sizes = tv.VRNN(3, 4, 2, backend="strict"), sampling.sample_step, []
     monkeypatch.setattr(sampling, "sample_step", lambda *a: sizes.append(len(a[2])) or step(*a))
     monkeypatch.setattr(tv.backend, "free_pools", lambda _: None)  # strict has none
-    model.backend = model.backend._replace(name="cupy")
+    vars(model)["backend"] = model.backend._replace(name="cupy")
     monkeypatch.setattr(
         noise, "kernel_of", lambda draw, xp: lambda *words_and_out: words_and_out[-1].fill(0) or words_and_out[-1]
     )
@@ -415,7 +415,7 @@ def test_noise_that_is_not_given_is_that_of_its_address(model, dtype):
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_no_array_of_three_axes_is_refused_by_name(model):
     model, *_ = checks.small("gaussian", model=model)
-    for wrong, says in (([[[0.5] * 4]], "got list"), (np.zeros(4), r"got \(4,\)"), (None, "got NoneType")):
+    for wrong, says in (([0.5] * 9, r"got \(9,\)"), (np.zeros(4), r"got \(4,\)"), (None, "got NoneType")):
         with pytest.raises(tv.DataError, match=rf"Expected x of shape \(T, B, 4\).*{says}"):
             model.elbo(wrong)
         with pytest.raises(tv.DataError, match=says):
@@ -526,10 +526,10 @@ def test_shapes_that_do_not_fit_are_refused_by_name(model):
     for shape in ((5, 4, 3), (5, 4, 5), (0, 4, 4), (5, 0, 4), (5, 4, 4, 1)):
         with pytest.raises(tv.DataError, match=r"Expected x of shape \(T, B, 4\)"):
             model.loss_and_grads(np.zeros(shape), None, np.zeros((*shape[:2], model.z_dim)))
-    for wrong, says in ((eps[:4], r"got \(4, 4, "), (eps.tolist(), "got list")):
+    for wrong, says in ((eps[:4], r"got \(4, 4, "), (eps[:4].tolist(), r"got \(4, 4, ")):
         with pytest.raises(tv.DataError, match=rf"Expected eps of shape \(5, 4, {model.z_dim}\) .* {says}"):
             model.loss_and_grads(x, lengths, wrong)
-    for wrong, says in ((x[:4], r"got \(4, 4, 4\)"), (x.tolist(), "got list")):
+    for wrong, says in ((x[:4], r"got \(4, 4, 4\)"), (x[:4].tolist(), r"got \(4, 4, 4\)")):
         with pytest.raises(tv.DataError, match=rf"Expected input_mask of shape \(5, 4, 4\) as x, {says}"):
             model.loss_and_grads(x, lengths, eps, input_mask=wrong)
 
@@ -573,20 +573,18 @@ def test_values_that_can_not_be_reckoned_with_are_refused_on_either_side(model):
         with pytest.raises(tv.DataError, match=says):
             model.elbo(wrong)
     for wrong in (x.astype(complex), x.astype("U8"), x.astype(object)):
-        with pytest.raises(tv.DataError, match="x must hold real numbers"):
+        with pytest.raises(tv.DataError, match="x has values of type .* real numbers are needed"):
             model.elbo(wrong)
     for same in (x.astype("float16"), np.round(x).astype(int), np.round(x).astype("uint8"), x > 0.5):
         assert np.isfinite(model.elbo(same)).all()
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_other_dtypes_are_refused_by_name_and_a_list_with_noise_too(model):
-    model, x, _, eps = checks.small("gaussian", model=model)
+def test_other_dtypes_are_refused_by_name(model):
+    model, *_ = checks.small("gaussian", model=model)
     for wrong in ("float16", "int32", "float128", int, None):
         with pytest.raises(tv.ConfigError, match=rf'dtype must be "float32" or "float64", got {wrong!r}'):
             type(model)(**(model.config | {"dtype": wrong}))
-    with pytest.raises(tv.DataError, match=r"Expected x of shape \(T, B, 4\) with T, B >= 1, got list"):
-        model.loss_and_grads(x.tolist(), None, eps)
 
 
 @pytest.mark.parametrize("options", [{"model": name} for name in MODELS] + [{"posterior": "smoothing"}], ids=str)

@@ -5,6 +5,8 @@ depends on the memory layout, a write into an argument, a dtype that turns float
 a sequence that is none.
 """
 
+from decimal import Decimal
+
 import checks
 import numpy as np
 import plain
@@ -80,7 +82,7 @@ def has_state(model):
 
 def calls_of(model):
     """name -> function of (the arrays of given_of, lengths): everything that takes a user's arrays."""
-    on_device = model.backend.asarray
+    on_device = (lambda state: state) if model.backend.name == "numpy" else model.backend.asarray
     calls = {
         "loss_and_grads": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], 0.7),
         "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], input_mask=a["keep"]),
@@ -252,23 +254,172 @@ def test_sequences_of_any_layout_have_the_bounds_of_plain_ones(options, layout):
     assert own == pytest.approx(plainly, rel=1e-6)
 
 
+# ---- containers ----------------------------------------------------------------------------------
+
+
+class With:
+    """An object that has an array behind one protocol only, as a tensor or a table of another library does."""
+
+    def __init__(self, a, *names):
+        self.a, self.names = a, names
+
+    def __getattr__(self, name):
+        if name not in self.names:
+            raise AttributeError(name)
+        return getattr(self.a, name)
+
+
+class Table(With):
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.a, dtype)
+
+    def __iter__(self):  # as a pandas.DataFrame: the names of its columns
+        return iter("abc")
+
+
+class Exported(With):
+    def __dlpack__(self, **options):
+        return self.a.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.a.__dlpack_device__()
+
+
+class Quiet(np.ndarray):
+    """A subclass that finds nothing wrong with its numbers."""
+
+    def min(self, *arguments, **options):
+        return np.float32(0)
+
+    max = __lt__ = __gt__ = min
+
+
+class WithGradient:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.\nUse another call.")
+
+
+CONTAINERS = {
+    "list": np.ndarray.tolist,
+    "list of arrays": list,
+    "tuple of lists": lambda a: tuple(a.tolist()),
+    "__array__": Table,
+    "__array_interface__": lambda a: With(a, "__array_interface__"),
+    "__dlpack__": Exported,
+    "memoryview": lambda a: memoryview(np.ascontiguousarray(a)),
+    "masked, none of it": np.ma.array,
+    "subclass": lambda a: a.view(Quiet),
+}
+in_containers = pytest.mark.parametrize("contain", CONTAINERS.values(), ids=CONTAINERS)
+
+
+def contained(contain, arrays):
+    """The arrays in containers, but an empty eps, whose shape a list cannot tell, and a state, which is on a device."""
+    return {name: a if a.size == 0 or name == "state" else contain(a) for name, a in arrays.items()}
+
+
+@in_containers
+@pytest.mark.parametrize("options", [{}, {"model": "rnn"}, {"model": "vae"}], ids=str)
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+def test_numbers_in_any_container_are_those_numbers(contain, options, backend):
+    model, arrays, lengths = given_of("gaussian", backend, **options)
+    for name, call in calls_of(model).items():
+        assert bits(call(contained(contain, arrays), contain(lengths))) == bits(call(arrays, lengths)), name
+
+
+BAD = {  # name -> dtype, value
+    "NaN": ("float32", np.nan),
+    "infinity": ("float64", -np.inf),
+    "complex": ("complex64", 1j),
+    "text": ("U8", "1"),
+    "object": (object, Decimal(1)),
+    "date": ("datetime64[s]", 0),
+    "above 1": ("float32", 1.5),
+}
+
+
+def takers(model, arrays, lengths):
+    """name -> (function, what it is given of x (T, B, X), whether it minds 1.5): all that takes a user's numbers."""
+    calls = {name: (lambda x, f=f: f(arrays | {"x": x}, lengths), None, True) for name, f in calls_of(model).items()}
+    own = {"theta": model.theta.size, "mean": model.x_dim, "std": model.x_dim}
+    for name, size in own.items():
+        calls[name] = (lambda x, name=name: setattr(model, name, x), size, False)
+    generate = model.params["generate"]
+    calls["a leaf"] = (lambda x: generate.update(b1=x), generate["b1"].size, False)
+    return calls | {
+        "evaluate_elbo": (lambda x: bounds.evaluate_elbo(model, x), "N, T, X", True),
+        "evaluate": (lambda x: bounds.evaluate(model, x, "iwae", 2), "N, T, X", True),
+        "pad": (tv.pad, "N, T, X", False),
+        "Data": (lambda x: tv.Data.from_sequences("mine", arrays["x"], x, arrays["x"]), "N, T, X", False),
+        "standardise": (lambda x: tv.Data.from_sequences(*["mine"] + [arrays["x"]] * 3, (x, np.ones(4))), 4, False),
+        "Sequences": (lambda x: tv.Sequences(x, [5] * 4), "steps, X", False),
+    }
+
+
+def laid_out(x, size):
+    """Numbers of x (T, B, X) that begin with x[0, 0], in another shape."""
+    if size == "N, T, X":
+        return np.ascontiguousarray(x.swapaxes(0, 1))
+    if size == "steps, X":
+        return x.reshape(-1, x.shape[2])
+    return x if size is None else np.resize(x, size)
+
+
+@in_containers
+@pytest.mark.parametrize("dtype, value", BAD.values(), ids=BAD)
+def test_bad_numbers_are_found_in_any_container(contain, dtype, value):
+    model, arrays, lengths = given_of("bernoulli")
+    bad = np.zeros(arrays["x"].shape, dtype)
+    bad[0, 0, 0] = value
+    before = to_host(model.theta).tobytes()
+    for name, (call, size, minds) in takers(model, arrays, lengths).items():
+        try:
+            given = contain(laid_out(bad, size))
+        except ValueError:  # no buffer can hold dates
+            continue
+        if minds or value != 1.5:
+            with pytest.raises(tv.TinyvrnnError) as raised:
+                call(given)
+            assert "\n" not in str(raised.value), name
+    assert to_host(model.theta).tobytes() == before
+
+
+@pytest.mark.parametrize("name", ["x", "eps", "keep", "particles", "uniforms", "state", "lengths"])
+def test_what_has_no_numbers_to_read_is_refused_in_one_sentence(name):
+    """A masked value, also in a list, a tensor with a gradient, an object with nothing but a length and items."""
+    model, arrays, lengths = given_of("gaussian")
+    calls, a = calls_of(model), lengths if name == "lengths" else arrays[name]
+    by_name = {"keep": "keep", "particles": "train iwae", "uniforms": "train fivo", "state": "chunk"}
+    masked = np.ma.array(a, mask=np.zeros(a.shape, bool))
+    masked[-1:] = np.ma.masked
+    for wrong, says in (
+        (masked, "a masked array, whose mask would be ignored"),
+        (list(masked), "a masked array, whose mask would be ignored"),
+        (WithGradient(), "WithGradient that cannot be read as an array .*requires grad"),
+        (tv.Sequences.from_list([np.ones((2, 1))] * 3), "Sequences that cannot be read as an array"),
+        ([[1.0], [1.0, 2.0]], "parts of unequal lengths"),
+    ):
+        given = (arrays, wrong) if name == "lengths" else (arrays | {name: wrong}, lengths)
+        with pytest.raises(tv.DataError, match=says) as raised:
+            calls[by_name.get(name, "loss_and_grads")](*given)
+        assert "\n" not in str(raised.value)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 X = np.full((5, 4, 4), 0.5, "float32")
 REFUSED = {
-    "a list": (X.tolist(), None, "Expected x of shape"),
     "nothing": (None, None, "Expected x of shape"),
     "one sequence": (X[:, 0], None, "Expected x of shape"),
     "four axes": (X[None], None, "Expected x of shape"),
     "no steps": (X[:0], None, "Expected x of shape"),
     "no sequences": (X[:, :0], None, "Expected x of shape"),
     "another width": (X[..., :3], None, "Expected x of shape"),
-    "batch first, lengths of it": (X.swapaxes(0, 1), [5, 5, 5, 5], "Expected lengths of shape"),
+    "batch first, lengths of it": (X.swapaxes(0, 1), [5, 1, 1, 1], "batch-first.*swapaxes"),
     "complex": (X * 1j, None, "real numbers"),
     "objects": (X.astype(object), None, "real numbers"),
     "text": (X.astype(str), None, "real numbers"),
     "dates": (np.zeros(X.shape, "datetime64[s]"), None, "real numbers"),
-    "masked": (np.ma.masked_greater(X, 0.7), None, "masked array"),
     "NaN": (np.where(X == X.max(), np.nan, X), None, "NaN or infinite"),
     "too large for float32": (X.astype("float64") * 1e300, None, "standardise"),
     "a length of 0": (X, [5, 0, 1, 1], "Expected lengths"),

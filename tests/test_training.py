@@ -228,6 +228,7 @@ def test_cuts_follow_each_other_and_cover_all(count, parts):
         (128, "auto", 400, "numpy", (1, 3)),
         (128, 2, 400, "numpy", (2, 1)),
         (31, 5, 8, "numpy", (5, 1)),
+        (31, 5000, 8, "numpy", (31, 1)),
         (128, "auto", 8, "strict", (1, 1)),
         (128, 4, 8, "strict", (1, 1)),
     ],
@@ -241,9 +242,13 @@ def test_a_batch_is_split_by_cores_rows_and_size_unless_told(monkeypatch, batch,
         assert parallel.split_for(model, batch, workers) == (1, 3)
 
 
-def test_one_slice_needs_no_worker_and_each_more_one():
+@pytest.mark.parametrize("cores, processes", [(1, 0), (2, 1), (3, 2), (64, 2)])
+def test_as_many_workers_as_slices_but_no_more_than_cores(monkeypatch, cores, processes):
+    monkeypatch.setattr(parallel, "available_cores", lambda: cores)
+    monkeypatch.setattr(parallel.worker, "hire", lambda: SimpleNamespace(ended=True))
+    monkeypatch.setattr(parallel.worker, "dismiss", lambda other: None)
     with Workers(1) as alone, Workers(3) as workers:
-        assert alone._others == [] and len(workers._others) == 2  # the caller is the third
+        assert alone._others == [] and len(workers._others) == processes  # the caller is one of them
         assert alone.split == (1, 1) and workers.split == (3, 1)
     assert workers._others == []
 

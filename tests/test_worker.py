@@ -20,8 +20,14 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn.models.batch import Batch, Objective
-from tinyvrnn.training import worker
+from tinyvrnn.training import parallel, worker
 from tinyvrnn.training.parallel import Workers
+
+
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch):
+    """As many processes as the tests ask for, on any machine."""
+    monkeypatch.setattr(parallel, "available_cores", lambda: 4)
 
 
 @pytest.fixture
@@ -279,16 +285,22 @@ def test_workers_give_the_same_bits_when_one_is_killed(moment):
         assert loss == expected[0] and (grads == expected[1]).all() and (parts.elbo == expected[2].elbo).all()
 
 
-def test_all_slices_but_the_first_are_computed_elsewhere(monkeypatch):
-    """Otherwise all tests above would pass with workers that never work."""
+@pytest.mark.parametrize("cores, slices_here", [(4, 1), (2, 2), (1, 3)])
+def test_the_slices_for_other_cores_are_computed_there(monkeypatch, cores, slices_here):
+    """Otherwise all tests above would pass with workers that never work. The bits are those of three slices."""
     model, here = vrnn(), []
     x, lengths, eps = batch(model)
+    with Workers(3) as workers:
+        expected = workers.gradient(model, Batch(x, lengths, eps), Objective())
+    monkeypatch.setattr(parallel, "available_cores", lambda: cores)
     with Workers(3) as workers:
         workers.wait(model)
         own = type(model).gradient
         monkeypatch.setattr(tv.VRNN, "gradient", lambda self, batch, *a: here.append(batch.x) or own(self, batch, *a))
-        workers.gradient(model, Batch(x, lengths, eps), Objective())
-    assert [a.shape[1] for a in here] == [2]
+        found = workers.gradient(model, Batch(x, lengths, eps), Objective())
+        few = workers.gradient(model, Batch(x[:, :1], lengths[:1], eps[:, :1]), Objective())
+    assert [a.shape[1] for a in here] == [2] * slices_here + [1]
+    assert found.loss == expected.loss and (found.grads == expected.grads).all() and np.isfinite(few.loss)
 
 
 def test_a_worker_rests_after_a_training_and_serves_the_next():
@@ -319,7 +331,7 @@ def test_a_forked_process_leaves_the_workers_of_its_parent_alone():
         pytest.skip("needs os.fork")
     code = """if True:
         import os, warnings
-        from tinyvrnn.training import worker
+        from tinyvrnn.training import parallel, worker
         warnings.simplefilter("ignore")  # Python warns of a fork with threads, here BLAS's
         worker.dismiss(worker.hire())
         pid = os.fork()

@@ -2,7 +2,10 @@
 
 import difflib
 import traceback
+from numbers import Integral
 from pathlib import Path
+
+SIZE = 63  # bits of the largest size that a 64-bit machine can count
 
 
 class TinyvrnnError(Exception):
@@ -37,6 +40,14 @@ def out_of_memory(error):
     """The message for a MemoryError; those of NumPy and CuPy state the size that was asked for."""
     what = str(error).rstrip(".") or "Out of memory"
     return f"{what}: use a smaller model, --batch or -n, fewer --particles, --chunk, --recompute or --device-data no."
+
+
+def check_whole(name, value, least=1, bits=SIZE):
+    """Raise ConfigError unless `value` is a whole number from `least` to 2**bits - 1."""
+    if isinstance(value, Integral) and abs(value) >= 2**bits:  # it can have too many digits to print
+        raise ConfigError(f"{name} must be a whole number from {least} to 2**{bits} - 1, got one beyond it.")
+    if not isinstance(value, Integral) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
 
 
 def unknown_name(kind, name, known, otherwise=""):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
+from numbers import Number
 from traceback import clear_frames
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
-from tinyvrnn.errors import BackendError, TinyvrnnError, out_of_memory
+from tinyvrnn.errors import BackendError, DataError, TinyvrnnError, out_of_memory
 
 # includes names from strict.py and cpu.py that users reach as `tv.backend`
 __all__ = [
@@ -121,10 +122,8 @@ def backend_of(array):
     """The Backend of an array. Raises BackendError for anything that is not an array."""
     if isinstance(array, (np.ndarray, np.generic)):
         return _NUMPY
-    if isinstance(array, StrictArray):
-        return _STRICT
-    if type(array).__module__.partition(".")[0] == "cupy":
-        return _cupy_backend()
+    if _on_device(array):
+        return _STRICT if isinstance(array, StrictArray) else _cupy_backend()
     raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: convert it first.")
 
 
@@ -157,6 +156,46 @@ def to_host(array: Array) -> Array:
         It is not an array.
     """
     return backend_of(array).to_host(array)
+
+
+def as_array(value, name):
+    """`value` as numpy.ndarray of real numbers, whatever contains them; None and a device array as they are.
+
+    Lists, tensors, tables and all other objects with a buffer, `__array__` or `__dlpack__` are converted first, so that
+    no check misses their numbers. Raises DataError for what cannot be converted, masked values and other dtypes.
+    """
+    if value is None or _on_device(value):
+        return value
+    if _is_masked(value):
+        raise DataError(f"{name} is a masked array, whose mask would be ignored: remove or replace the masked values.")
+    try:
+        array = _converted(value)
+    except Exception as error:  # each library raises its own classes
+        parts = isinstance(value, list | tuple) and isinstance(error, ValueError)
+        why = "parts of unequal lengths" if parts else str(error).strip().split("\n")[0].rstrip(".")
+        what = f"{name} is a {type(value).__name__} that cannot be read as an array ({why})"
+        raise DataError(f"{what}: convert it to a NumPy array first.") from error
+    if array.dtype.kind not in "buif":
+        what = f"{name} has values of type {array.dtype}, but real numbers are needed"
+        raise DataError(f"{what}: convert them with .astype('float32').")
+    return array
+
+
+def _converted(value):
+    """A NumPy array; an object that is only a sequence, such as Sequences, has no axes to rely on and is no array."""
+    if isinstance(value, list | tuple | Number) or hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return np.asarray(value)
+    return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(memoryview(value))
+
+
+def _is_masked(value):
+    if isinstance(value, list | tuple):
+        return any(_is_masked(part) for part in value if isinstance(part, list | tuple | np.ma.MaskedArray))
+    return isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
+
+
+def _on_device(value):
+    return isinstance(value, StrictArray) or type(value).__module__.partition(".")[0] == "cupy"
 
 
 @contextmanager

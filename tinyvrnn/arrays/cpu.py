@@ -6,7 +6,10 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from threading import Lock
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tinyvrnn.errors import SIZE, ConfigError
 
 
 def keep_freed_memory():
@@ -56,7 +59,27 @@ def one_blas_thread():
 
 def available_cores():
     """The number of cores this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_memory(numbers, dtype, what):
+    """Raise ConfigError if so many numbers of a dtype take more memory than this machine has. what: needs them."""
+    size, memory = numbers * np.dtype(dtype).itemsize, _memory()
+    if size > memory:
+        raise ConfigError(
+            f"{what} would need {size / 2**30:,.3g} GiB, and this machine has {memory / 2**30:,.3g} GiB of memory: "
+            "use smaller numbers."
+        )
+
+
+@cache
+def _memory():
+    """Bytes of memory of this machine; where the system does not tell, the largest 64-bit size."""
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 2**SIZE - 1
 
 
 _limiting = Lock()

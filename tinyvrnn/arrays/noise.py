@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import zlib
 from functools import cache
-from numbers import Integral
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from tinyvrnn.arrays.backend import Array, Backend, get_backend
+from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.arrays.strict import counted_as_one_launch
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import check_whole
 
 # Philox 4x64 with 10 rounds; as in NumPy, the counter is incremented before each block of four words
 PREAMBLE = """
@@ -106,15 +107,9 @@ def uniform(shape, dtype, seed, stream, step=0, backend=None, first=0):
     return UNIFORM.draw(shape, dtype, key_of(seed, stream), step, first, backend)
 
 
-def check_seed(seed):
-    """Raise ConfigError unless the seed is a whole number from 0 to 2**64 - 1."""
-    if not (isinstance(seed, Integral) and 0 <= seed < 2**64):
-        raise ConfigError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}.")
-
-
 def key_of(seed, stream):
     """The key of Philox, two words."""
-    check_seed(seed)
+    check_whole("seed", seed, 0, bits=64)
     return np.array([seed, zlib.crc32(stream.encode())], dtype=np.uint64)
 
 
@@ -135,6 +130,7 @@ class Draw(NamedTuple):
 
     def draw(self, shape, dtype, key, step, first, backend):
         backend = get_backend("numpy") if backend is None else backend
+        check_memory(prod(shape), dtype, f"Random numbers of shape {tuple(shape)}")
         out = backend.xp.empty(shape, dtype=dtype)
         if backend.name == "cupy":
             return kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(first), out)

@@ -7,8 +7,11 @@ are then each one operation on one vector.
 
 from math import prod
 
-from tinyvrnn.arrays.backend import get_backend, namespace
+import numpy as np
+
+from tinyvrnn.arrays.backend import as_array, backend_of, get_backend, namespace
 from tinyvrnn.arrays.noise import generator
+from tinyvrnn.errors import BackendError, ConfigError
 
 
 class Group(dict):
@@ -27,6 +30,77 @@ class Group(dict):
     def copy(self):
         """A Group of the same leaves."""
         return Group(self, self.cell)
+
+
+class Fixed(dict):
+    """Named arrays, or groups of them, to which assigning copies numbers; no name can be added or removed.
+
+    So `params["prior"]["b1"] = b` changes theta, of which it is a view. A copy is a plain dict, or a Group.
+    """
+
+    name = "params"
+
+    def __setitem__(self, key, value):
+        self.update({key: value})
+
+    def update(self, *other, **named):
+        """Assign each entry of another dict, or none of them if one does not fit."""
+        pairs = [pair for key, value in dict(*other, **named).items() for pair in self._pairs(key, value)]
+        for own, value in pairs:
+            own[...] = value
+
+    def __ior__(self, other):
+        self.update(other)
+        return self
+
+    def _pairs(self, key, value):
+        """[(an array, the numbers to copy into it)] for an entry and its new value."""
+        if key not in self:
+            raise ConfigError(f'{self.name} has no "{key}": it has {", ".join(self) or "nothing"}.')
+        own, name = self[key], f'{self.name}["{key}"]'
+        if value is own:  # after an operation in place
+            return []
+        if not isinstance(own, dict):
+            return [(own, fitting(value, own, name))]
+        if not isinstance(value, dict) or value.keys() != own.keys():
+            raise ConfigError(f"{name} can only be replaced by a dict of {', '.join(own) or 'nothing'}.")
+        return [pair for leaf in own for pair in own._pairs(leaf, value[leaf])]
+
+    def _refuse(self, *arguments):
+        raise ConfigError(f"{self.name} are views of theta, and none can be removed or added: assign numbers to one.")
+
+    __delitem__ = pop = popitem = clear = setdefault = _refuse
+
+    def __reduce_ex__(self, protocol):
+        return like(self, dict(self)).__reduce_ex__(protocol)
+
+
+class FixedGroup(Fixed, Group):
+    """Fixed, for the leaves of a Group."""
+
+
+def fixed(params):
+    """Named views of a vector as Fixed dicts."""
+    whole = Fixed({})
+    for name, group in params.items():
+        own = FixedGroup(group, group.cell) if isinstance(group, Group) else Fixed(group)
+        own.name = f'{whole.name}["{name}"]'
+        dict.__setitem__(whole, name, own)
+    return whole
+
+
+def fitting(value, own, name):
+    """A copy of `value` as numbers for the array `own`. Raises a TinyvrnnError if it does not fit."""
+    value, backend = as_array(value, name), backend_of(own)
+    if getattr(value, "shape", None) != own.shape:
+        raise ConfigError(f"{name} has shape {own.shape}, got {getattr(value, 'shape', value)}: give as many numbers.")
+    if backend_of(value).name not in (backend.name, "numpy"):
+        raise BackendError(f"{name} is on {backend.name}, got an array on {backend_of(value).name}: use to_host(a).")
+    with np.errstate(over="ignore"):
+        value = backend.asarray(value).astype(own.dtype)
+    if not backend.xp.isfinite(value).all():
+        raise ConfigError(f"{name} must hold finite numbers of {own.dtype}, got NaN or infinity.")
+    return value
 
 
 def like(group, named):

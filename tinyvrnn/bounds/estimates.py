@@ -5,9 +5,10 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import Array, namespace
+from tinyvrnn.arrays.backend import Array, as_array, namespace
+from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.errors import DataError
-from tinyvrnn.models.batch import check_bound
+from tinyvrnn.models.batch import check_bound, shape_of
 from tinyvrnn.models.linear_gaussian import LinearGaussian
 from tinyvrnn.models.particles import log_mean_exp
 from tinyvrnn.models.vrnn import VRNN
@@ -56,8 +57,8 @@ def iwae(
     ----------
     Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
     """
-    check_bound("iwae", particles, model)
-    _require_three_axes(x)
+    x, lengths = _checked("iwae", model, x, lengths, particles)
+    check_memory(x.shape[1] * particles, model.dtype, f"{particles:,} weights of {x.shape[1]} sequences")
     at_once = max(1, ROWS_AT_ONCE // (x.shape[0] * x.shape[1]))
     log_w = [
         model.log_weights(x, lengths, particle_noise(model, x, range(k, min(k + at_once, particles)), seed, stream))
@@ -100,8 +101,9 @@ def fivo(
     ----------
     Maddison et al., 2017, arXiv:1705.09279.
     """
-    check_bound("fivo", particles, model)
-    _require_three_axes(x)
+    x, lengths = _checked("fivo", model, x, lengths, particles)
+    size = max(x.shape[0] * x.shape[1] * max(1, model.z_dim), particles)  # resampling compares each with each
+    check_memory(size * particles, model.dtype, f"{particles:,} particles of {x.shape[1]} sequences")
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
     eps = particle_noise(model, x, range(particles), seed, stream)
     uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
@@ -121,7 +123,10 @@ def particle_noise(model, x, numbers, seed, stream):
     )
 
 
-def _require_three_axes(x):
-    if getattr(x, "ndim", None) != 3:
-        shape = getattr(x, "shape", type(x).__name__)
-        raise DataError(f"Expected x of shape (T, B, X), got {shape}: see tinyvrnn.data.pad.")
+def _checked(bound, model, x, lengths, particles):
+    """x and lengths as arrays; `validate` checks the numbers in them."""
+    check_bound(bound, particles, model)
+    x = as_array(x, "x")
+    if getattr(x, "ndim", None) != 3 or 0 in x.shape:
+        raise DataError(f"Expected x of shape (T, B, X), got {shape_of(x)}: see tinyvrnn.data.pad.")
+    return x, as_array(lengths, "lengths")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,8 @@ from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, numbers_of, to_host
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.data.sequences import as_sequences
+from tinyvrnn.errors import check_whole
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import check_bound
 from tinyvrnn.models.linear_gaussian import LinearGaussian
@@ -108,8 +108,9 @@ def evaluate_elbo(
     DataError
         The sequences do not fit the model.
     """
-    if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
-        raise ConfigError(f"chunk must be a whole number of at least 1, got {chunk!r}.")
+    sequences = as_sequences(sequences)
+    if chunk is not None:
+        check_whole("chunk", chunk)
     elbo = kl = log_likelihood = squares = 0.0
     with device_memory(model.backend):
         for number, index in enumerate(in_order_of_length(sequences, batch_size)):
@@ -188,8 +189,8 @@ def evaluate(
     """
     check_bound(bound, particles)
     estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]
-    if not isinstance(repeats, Integral) or repeats < 2:
-        raise ConfigError(f"repeats must be a whole number of at least 2, got {repeats!r}.")
+    check_whole("repeats", repeats, least=2)
+    sequences = as_sequences(sequences)
     found = []
     with device_memory(model.backend):
         for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):

@@ -9,7 +9,7 @@ from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
 from tinyvrnn.data import FORMS, NAMES, SCALES
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import unknown_name
+from tinyvrnn.errors import SIZE, unknown_name
 from tinyvrnn.models import MODELS, POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.runs.run import MAY_CHANGE
@@ -141,7 +141,7 @@ def _evaluate_options(p):
     about = "compute N steps at once and carry the state on: the same ELBO in less memory, for very long sequences"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)
     p.add_argument("--bound", type=_one_of("bound", bounds), default="elbo", help=" | ".join(bounds))
-    about = f"draws of z in iwae and fivo (default {commands.PARTICLES_TO_EVALUATE})"
+    about = f"draws of z in iwae and fivo; fivo is iwae up to 2 (default {commands.PARTICLES_TO_EVALUATE})"
     p.add_argument("--particles", type=_positive, metavar="K", help=about)
 
 
@@ -181,10 +181,10 @@ def _one_of(kind, known):
 
 
 def _number_or_word(text):
-    return int(text) if text.isdecimal() else text
+    return int(text[:4300]) if text.isdecimal() else text
 
 
 def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    if not text.isdecimal() or not 1 <= int(text[:4300]) < 2**SIZE:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 2**{SIZE} - 1, got {text:.40}")
     return int(text)

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from tinyvrnn.course.exercises import EXERCISES
-from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.io.files import write_atomically
 
 SECONDS, CELLS = 120, 5  # limit for one cell; the limit for a notebook is CELLS times as long
@@ -24,8 +24,7 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS):
     remark. Raises DataError if there are no notebooks or the original has no checks, ConfigError if the report can't be
     written.
     """
-    if seconds < 1:
-        raise ConfigError(f"--seconds is {seconds}: a cell needs at least 1.")
+    check_whole("--seconds", seconds, bits=20)
     name, rows, numbers = Path(handed_out).name, [], list(_checks_handed_out(handed_out))
     students = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] not in "._")
     if not any((path / name).is_file() for path in students):

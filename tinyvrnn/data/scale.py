@@ -5,8 +5,9 @@ Dividing a number by s adds ln s to its log-density: log p(x / s) = log p(x) + l
 
 import numpy as np
 
+from tinyvrnn.arrays.backend import as_array
 from tinyvrnn.data.mapped import Mapped
-from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.data.sequences import Sequences, real_array
 from tinyvrnn.errors import DataError, unknown_name
 
 SCALES = ("one", "authors", "axes")  # of a pen's (dx, dy), see `_pen_moments`
@@ -123,20 +124,25 @@ def _pen_moments(train, scale):
 
 
 def _columns(standardise, x_dim):
-    """`standardise` as (X,) booleans if it is a sequence of booleans, else None."""
-    if not isinstance(standardise, (tuple, list, np.ndarray)) or np.ndim(standardise[0]) > 0:
+    """`standardise` as (X,) booleans, or None if it is no such thing: None, a boolean or a pair of moments."""
+    if standardise is None or isinstance(standardise, bool):
         return None
-    columns = np.asarray(standardise)
+    if isinstance(standardise, tuple | list) and len(standardise) == 2 and not isinstance(standardise[0], bool | np.bool_):
+        return None
+    columns = as_array(standardise, "standardise")
+    if columns.ndim == 2 and len(columns) == 2:
+        return None
     if columns.dtype != bool or columns.shape != (x_dim,):
         raise DataError(
-            f"got standardise={standardise!r:.60}, but this data has {x_dim} numbers in each step: "
+            f"got standardise={columns.tolist()!r:.60}, but this data has {x_dim} numbers in each step: "
             "give True or False for each"
         )
     return columns
 
 
 def _given_moments(pair, x_dim):
-    mean, std = (np.asarray(moment, dtype=np.float64) for moment in pair)
+    names = "the mean to standardise by", "the standard deviation to standardise by"
+    mean, std = (real_array(moment, name).astype(np.float64) for moment, name in zip(pair, names))
     if mean.shape != (x_dim,) or std.shape != (x_dim,):
         raise DataError(
             f"got a mean {mean.shape} and a standard deviation {std.shape} to standardise by, but this data has "

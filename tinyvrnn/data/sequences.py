@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from tinyvrnn.arrays.backend import Array, backend_of
+from tinyvrnn.arrays.backend import Array, as_array, backend_of
 from tinyvrnn.arrays.noise import generator
-from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.errors import DataError, check_whole
 
 NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
@@ -88,6 +88,8 @@ class Sequences:
         DataError
             The list is empty, or the arrays do not fit together.
         """
+        if not isinstance(arrays, list | tuple | Iterator):
+            arrays = as_array(arrays, where)  # iterating a table or a matrix would give something else than its rows
         real: list[Array] = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
         if not real:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
@@ -278,8 +280,7 @@ def in_order_of_length(sequences, batch_size):
 
 
 def _checked(batch_size):
-    if batch_size < 1:
-        raise ConfigError(f"got a batch size of {batch_size}, but at least 1 is needed")
+    check_whole("batch_size", batch_size)
     return batch_size
 
 
@@ -323,24 +324,14 @@ def check_same_dimension(name, splits):
 
 
 def real_array(values, where):
-    """An array of real numbers; booleans become 0 and 1. Raises DataError for any other dtype."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise DataError(f"{where}: got a masked array, whose mask would be ignored: remove the masked values")
-    try:
-        values = np.asarray(values)
-    except ValueError:
-        raise DataError(f"{where}: got nested lists of unequal lengths, but an array (T, X) is needed") from None
-    if values.dtype.kind not in "buif":
-        raise DataError(
-            f"{where}: got values of type {values.dtype}, but real numbers are needed: "
-            "convert them with .astype('float32')"
-        )
+    """An array of real numbers; booleans become 0 and 1. Raises DataError for whatever is none."""
+    values = as_array(values, where)
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
 def integer_array(values, where):
     """(N,) int64. Raises DataError for another shape or dtype, and for numbers too large for int64."""
-    values = np.asarray(values)
+    values = as_array(values, where)
     if values.ndim != 1 or values.size and values.dtype.kind not in "ui":
         raise DataError(f"{where}: got an array {values.shape} of {values.dtype}, but (N,) integers are needed")
     if values.size and values.max() > np.iinfo(np.int64).max:

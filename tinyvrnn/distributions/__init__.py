@@ -12,13 +12,12 @@ an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, how_to_register, unknown_name
 
 COMPONENTS = 20  # of a mixture, as in the paper
 BASELINES = ("real", "binary", "categorical", "pen")
@@ -90,6 +89,16 @@ class Likelihood(NamedTuple):
     example: Callable = lambda x: x
     components: int | None = None
 
+    def is_registered(self):
+        """Whether `get_likelihood` finds the same functions by this name."""
+        own = {"head_shapes": None, "components": None}  # of a mixture
+        known = LIKELIHOODS.get(self.name)
+        return known is not None and known._replace(**own) == self._replace(**own)
+
+    def __reduce__(self):
+        """By name where possible, since the functions of some cannot be pickled."""
+        return (get_likelihood, (self.name, self.components)) if self.is_registered() else (type(self), tuple(self))
+
 
 def get_likelihood(name, components=COMPONENTS):
     """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
@@ -100,8 +109,7 @@ def get_likelihood(name, components=COMPONENTS):
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:
         return likelihood
-    if not isinstance(components, Integral) or components < 1:
-        raise ConfigError(f"components must be a whole number of at least 1, got {components!r}.")
+    check_whole("components", components)
     shapes = partial(likelihood.head_shapes, components=int(components))
     return likelihood._replace(head_shapes=shapes, components=int(components))
 

@@ -7,18 +7,19 @@ A model defines the shapes of its parameters (`_shapes`), the terms of its bound
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
+from copy import deepcopy
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import Array, Backend, device_memory, get_backend
-from tinyvrnn.arrays.cpu import one_blas_thread
-from tinyvrnn.arrays.params import initialise, size, views
+from tinyvrnn.arrays.backend import Array, Backend, as_array, device_memory, get_backend, to_host
+from tinyvrnn.arrays.cpu import check_memory, one_blas_thread
+from tinyvrnn.arrays.params import fitting, fixed, initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
     Batch,
@@ -32,6 +33,10 @@ from tinyvrnn.models.batch import (
     validate,
 )
 from tinyvrnn.nn.cells import cell_of
+
+LAYERS = 1000  # at most; a deeper network of this kind has never been trained
+FIXED = ("params", "shapes", "config", "backend", "dtype", "seed", "z_dim")  # attributes, as all sizes and choices
+_drawing = Lock()
 
 
 class Model:
@@ -83,16 +88,46 @@ class Model:
         self._check_sizes()
         self.likelihood = get_likelihood(likelihood, components)
         self.backend = get_backend(backend)
-        self.shapes = self._shapes()
+        shapes = self._shapes()
+        check_memory(size(shapes), "float64", f"A model of {size(shapes):,} parameters")  # as they are drawn
         with device_memory(self.backend):
-            self._theta = initialise(self.shapes, seed, self.backend.name, dtype)
-        self.params = views(self._theta, self.shapes)
+            self._theta = initialise(shapes, seed, self.backend.name, dtype)
+        self.shapes, self.params = shapes, fixed(views(self._theta, shapes))
         for group in self.params.values():
             if "U" in group:
                 cell_of(group).initialise(group)
         self.mean, self.std = np.zeros(self.x_dim), np.ones(self.x_dim)  # of standardised training data
         self.units, self.medium = "nats", {}  # of that data too
         self._draws = 0
+
+    def __setattr__(self, name, value):
+        """Check what a user replaces: moments are copied, and whatever the parameters were made for is refused."""
+        own, what = vars(self), f"{name} of a {self.name}"
+        if name in ("mean", "std"):
+            value = fitting(value, np.zeros(self.x_dim), what)
+            if name == "std" and not (value > 0).all():
+                raise ConfigError(f"{what} must hold positive numbers.")
+        elif name in ("units", "medium"):
+            if not isinstance(value, kind := str if name == "units" else dict):
+                raise ConfigError(f"{what} must be a {kind.__name__}, got {type(value).__name__}.")
+            value = deepcopy(value)
+        elif name == "likelihood" and name in own and getattr(value, "name", None) != self.likelihood.name:
+            raise ConfigError(f"{what} must be a record named {self.likelihood.name}: make another model.")
+        elif "params" in own and name in (*FIXED, *self.sizes, *self.choices):
+            raise ConfigError(f"{name} of a {self.name} cannot be replaced: make another model.")
+        super().__setattr__(name, value)
+
+    def __getstate__(self):
+        """What pickle and copy take: no views, and host arrays."""
+        state = {name: value for name, value in vars(self).items() if name not in ("params", "shapes")}
+        return state | {"backend": self.backend.name, "_theta": to_host(self._theta)}
+
+    def __setstate__(self, state):
+        state = deepcopy(state)  # copy.copy hands over the state itself
+        backend = get_backend(state["backend"])
+        vars(self).update(state | {"backend": backend, "_theta": backend.asarray(np.array(state["_theta"]))})
+        shapes = self._shapes()
+        vars(self).update(shapes=shapes, params=fixed(views(self._theta, shapes)))
 
     @property
     def theta(self) -> Array:
@@ -107,17 +142,15 @@ class Model:
 
         Raises
         ------
-        ConfigError
-            An array of another shape is assigned.
+        ConfigError, BackendError
+            An array of another shape or backend, or without finite real numbers, is assigned.
         """
         return self._theta
 
     @theta.setter
     def theta(self, value: Array) -> None:
-        if getattr(value, "shape", None) != self._theta.shape:
-            raise ConfigError(f"theta has shape {self._theta.shape}, got {shape_of(value)}.")
         with device_memory(self.backend):
-            self._theta[...] = self.backend.asarray(value, dtype=self.dtype)
+            self._theta[...] = fitting(value, self._theta, "theta")
 
     @property
     def config(self):
@@ -400,25 +433,28 @@ class Model:
         DataError
             The prime does not fit the model.
         """
-        for name, value in (("n", n), ("steps", steps)):
-            if not isinstance(value, Integral) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        noise.check_seed(seed)
+        check_whole("n", n)
+        check_whole("steps", steps)
+        check_whole("seed", seed, 0, bits=64)
+        check_memory(n * steps * self.x_dim, self.dtype, f"{n:,} sequences of {steps:,} steps")
         with device_memory(self.backend), one_blas_thread():
             if prime is None:
                 return self._sample(n, steps, seed, None)
-            given = validate(self, self._batch(prime, None, self._draw_eps(prime, "prime", seed)), Objective())
+            batch = self._batch(as_array(prime, "prime"))
+            given = validate(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
             x = self._sample(given.x.shape[1], steps, seed, given)
             return self.backend.xp.concatenate([given.x, x])
 
     def _batch(self, *fields):
-        return Batch(*fields)
+        return Batch.of(*fields)
 
     def _forward(self, x, lengths, eps, state=None):
         """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""
-        eps = self._draw_eps(x, "elbo", 0) if eps is None else eps
+        batch = self._batch(x, lengths, eps, None, None, state)
+        if eps is None:
+            batch = batch._replace(eps=self._draw_eps(batch.x, "elbo", 0))
         with one_blas_thread():
-            batch = validate(self, self._batch(x, lengths, eps, None, None, state), Objective())
+            batch = validate(self, batch, Objective())
             return *self._forward_terms(batch), batch
 
     def _last_state(self, cache):
@@ -428,10 +464,11 @@ class Model:
         """The Batch with noise of its own for each call."""
         check_objective(self, objective)
         particles = () if objective.bound == "elbo" else (objective.particles,)
-        eps, uniforms = self._draw_eps(batch.x, "loss_and_grads", self._draws, *particles), None
-        if particles:
-            uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", self._draws, self.backend)
-        self._draws += 1
+        with _drawing:  # no two threads draw the same noise
+            eps, uniforms = self._draw_eps(batch.x, "loss_and_grads", self._draws, *particles), None
+            if particles:
+                uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", self._draws, self.backend)
+            self._draws += 1
         return batch._replace(eps=eps, uniforms=uniforms)
 
     def _draw_eps(self, x, stream, step, *particles):
@@ -449,9 +486,9 @@ class Model:
 
     def _check_sizes(self):
         for name in self.sizes:
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
+            check_whole(name, getattr(self, name))
+        if self.layers > LAYERS:
+            raise ConfigError(f"layers must be at most {LAYERS}, got {self.layers}: no deeper model can be trained.")
 
 
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))

@@ -4,13 +4,13 @@
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
 """
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
-from tinyvrnn.errors import ConfigError, DataError, unknown_name
+from tinyvrnn.arrays.backend import Array, as_array, backend_of, namespace, to_host
+from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
@@ -33,6 +33,11 @@ class Batch(NamedTuple):
     input_mask: Any = None
     state: Any = None
     mask: Any = None
+
+    @classmethod
+    def of(cls, *fields):
+        """A Batch of what a user gave, each field an array whatever contains its numbers. Raises DataError."""
+        return cls(*(as_array(value, name) for name, value in zip(cls._fields, fields)))
 
     @property
     def x_in(self):
@@ -188,8 +193,7 @@ def check_bound(bound, particles=1, model=None):
         raise ConfigError(unknown_name("bound", bound, BOUNDS))
     if model is not None and bound not in model.bounds:
         raise ConfigError(f"{bound} weighs draws of a VRNN, and this model is of kind {model.name}: leave bound out.")
-    if not isinstance(particles, Integral) or particles < 1:
-        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
+    check_whole("particles", particles)
 
 
 def check_can_be_cut(model, option, bound="elbo"):
@@ -208,11 +212,11 @@ def check_x(x, x_dim, lengths, likelihood):
         raise DataError(
             f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
         )
-    if isinstance(x, np.ma.MaskedArray):
-        raise DataError("x is a masked array, whose mask would be ignored: give lengths in its place, and x.filled(0).")
     T, B, _ = x.shape
     if lengths is not None:
-        lengths = np.asarray(lengths) if isinstance(lengths, (list, tuple)) else to_host(lengths)
+        lengths = to_host(as_array(lengths, "lengths"))
+        if T != B and lengths.shape == (T,) and lengths.max() <= B:
+            raise DataError(f"x {x.shape} looks batch-first, as lengths are {T} up to {B}: use np.swapaxes(x, 0, 1).")
         if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     # Device arrays were checked when they were read; checking them here would synchronise the device.
@@ -244,8 +248,6 @@ def _check_arrays(model, batch, objective):
 
 
 def _check_values(x, likelihood):
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"x must hold real numbers, got {x.dtype}: convert it with .astype('float32').")
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
         raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")

@@ -19,9 +19,9 @@ import numpy as np
 from tinyvrnn.arrays.backend import backend_of, get_backend, namespace, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
-from tinyvrnn.errors import ConfigError, DataError, unknown_name
+from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import stepwise
-from tinyvrnn.models.batch import BOUNDS, BoundTerms, bound_terms, copies
+from tinyvrnn.models.batch import BOUNDS, BoundTerms, bound_terms, check_x, copies
 from tinyvrnn.models.particles import filter_forward
 
 
@@ -197,6 +197,7 @@ class LinearGaussian:
     name, bounds = "linear-gaussian", BOUNDS
     x_dim = z_dim = h_dim = 1
     dtype, units, equations = "float64", "nats", LINEAR
+    likelihood = LIKELIHOODS["gaussian"]
     backend = get_backend("numpy")  # for drawn noise; computations use the backend of x
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
@@ -207,17 +208,13 @@ class LinearGaussian:
         if posterior not in POSTERIORS:
             raise ConfigError(unknown_name("posterior", posterior, POSTERIORS))
         self.a, self.q, self.r, self.posterior = float(a), float(q), float(r), posterior
-        self.likelihood = LIKELIHOODS["gaussian"]
 
     def __repr__(self):
         return f"LinearGaussian(a={self.a:g}, q={self.q:g}, r={self.r:g}, posterior={self.posterior!r})"
 
     def chain(self, x, lengths=None):
-        """The Chain for x (T, B, 1); steps from lengths[b] on are unobserved. Raises DataError for another shape."""
-        if getattr(x, "ndim", None) != 3 or x.shape[-1] != 1 or 0 in x.shape:
-            raise DataError(
-                f"Expected x of shape (T, B, 1) with T, B >= 1, got {getattr(x, 'shape', type(x).__name__)}."
-            )
+        """The Chain for x (T, B, 1); steps from lengths[b] on are unobserved. Raises DataError as a VRNN does."""
+        lengths = check_x(x, 1, lengths, self.likelihood)
         one = namespace(x).ones_like(x)
         a, q, info = self.a * one, self.q * one, one / self.r
         a[0], q[0] = 0, 1

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from numpy.typing import ArrayLike, DTypeLike
 
 from tinyvrnn.arrays import noise
-from tinyvrnn.arrays.backend import Array, namespace
+from tinyvrnn.arrays.backend import Array, as_array, namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,
@@ -104,14 +104,12 @@ class VAE(Model):
         DataError
             An array does not fit the model.
         """
+        x = as_array(x, "x")
         mean = super().reconstruct(x, lengths, eps)
         return mean[0] if x.ndim == 2 else mean
 
-    def _draw_eps(self, x, stream, step):
-        return super()._draw_eps(_with_steps(x), stream, step)
-
     def _batch(self, *fields):
-        batch = Batch(*fields)
+        batch = Batch.of(*fields)
         x, eps, input_mask = (_with_steps(a) for a in (batch.x, batch.eps, batch.input_mask))
         return batch._replace(x=x, eps=eps, input_mask=input_mask)
 

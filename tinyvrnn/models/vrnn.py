@@ -109,7 +109,7 @@ class VRNN(Model):
             An array does not fit the model, or eps is missing.
         """
         with one_blas_thread():
-            batch = validate(self, Batch(x, lengths, eps), Objective("iwae"))
+            batch = validate(self, self._batch(x, lengths, eps), Objective("iwae"))
             return importance_forward(self.params, *_particles(batch), self.likelihood)[1].log_w
 
     def particle_filter(
@@ -141,7 +141,7 @@ class VRNN(Model):
             An array does not fit the model, or eps or uniforms is missing.
         """
         with one_blas_thread():
-            batch = validate(self, Batch(x, lengths, eps, uniforms), Objective("fivo"))
+            batch = validate(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
             return filter_forward(self.params, *_particles(batch), batch.uniforms, self.likelihood)[0]
 
     def _particle_gradient(self, batch, bound, beta):

@@ -129,8 +129,8 @@ def restore(manifest, arrays, folder, backend=None):
     """The model described by the results of `read`. folder: for messages."""
     try:
         kind, config, theta = MODELS[manifest["model"]], manifest["config"], arrays["theta"]
-        expected = kind.parameters(config, most=theta.size), config["x_dim"], config["x_dim"], config["dtype"]
-        fits = (*(arrays[name].size for name in ARRAYS), theta.dtype.name) == expected
+        moments, expected = (config["x_dim"],), (kind.parameters(config, most=theta.size),)
+        fits = [arrays[name].shape for name in ARRAYS] == [expected, moments, moments] and theta.dtype == config["dtype"]
         model = kind(**config, backend=backend) if fits else None
     except (BackendError, MemoryError):
         raise
@@ -142,7 +142,7 @@ def restore(manifest, arrays, folder, backend=None):
             f"{folder} holds {theta.size} parameters that are not those of its model: train again, restore a "
             "copy, or register the cell and likelihood as they were."
         )
-    model.theta = theta
+    model.theta[...] = model.backend.asarray(theta)  # unchecked, as they were saved
     model.mean, model.std = arrays["mean"], arrays["std"]
     model.units, model.medium = manifest["units"], manifest["medium"]
     return model

@@ -1,19 +1,27 @@
 """The options of a training run, and the recipe that suits a set of data."""
 
 import math
+import sys
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Real
 from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
-from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective
 
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data")  # described only if not the default
+LARGEST = sys.float_info.max
+POSITIVE = (lambda value: 0 < value <= LARGEST), "a positive number"
+NUMBERS = {  # option -> whether a number is valid, and what is
+    "dropout": ((lambda value: 0 <= value < 1), "a number from 0 to below 1"),
+    "weight_decay": ((lambda value: 0 <= value <= LARGEST), "a number of at least 0"),
+    **dict.fromkeys(("minutes", "lr", "clip"), POSITIVE),
+}
 PARTICLES = 8  # the command's default for bounds that take several
 
 
@@ -74,7 +82,7 @@ class Options(NamedTuple):
     bound: Annotated[str, About(f"the objective, and the criterion for the best weights: {' | '.join(BOUNDS)}")] = (
         "elbo"
     )
-    particles: Annotated[int, About("draws of z in iwae and fivo", "K", f"{PARTICLES}")] = 1
+    particles: Annotated[int, About("draws of z in iwae and fivo; fivo is iwae up to 2", "K", f"{PARTICLES}")] = 1
     chunk: Annotated[
         int | None, About("truncated backpropagation: an optimiser's step after each N steps, state carried on", "N")
     ] = None
@@ -115,22 +123,20 @@ class Options(NamedTuple):
         if self.epochs is None and self.minutes is None:
             raise ConfigError("Set how long to train: give epochs or minutes.")
         for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite"):
-            value, least = getattr(self, name), 0 if name in ("warmup", "skip_nonfinite") else 1
-            if value is not None and (not isinstance(value, Integral) or value < least):
-                raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least=0 if name in ("warmup", "skip_nonfinite") else 1)
+        check_whole("seed", self.seed, 0, bits=64)
         check_bound(self.bound, self.particles)
         if self.device_data not in DEVICE_DATA:
             raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
-        if self.workers != "auto" and (not isinstance(self.workers, Integral) or self.workers < 1):
+        if isinstance(self.workers, str) and self.workers != "auto":
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be a number from 0 to below 1, got {self.dropout!r}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}.")
-        for name in ("minutes", "lr", "clip"):
+        if self.workers != "auto":
+            check_whole("workers", self.workers)
+        for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):
-                raise ConfigError(f"{name} must be a positive number, got {value!r}.")
+            if not (isinstance(value, Real) and is_valid(value) or value is None and name == "minutes"):
+                raise ConfigError(f"{name} must be {needed}, got {value!r}.")
 
     def check_for(self, model):
         """Raises ConfigError where `model` cannot be trained with these options."""

@@ -5,6 +5,7 @@ were available.
 """
 
 from contextlib import suppress
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -34,21 +35,21 @@ def split_for(model, batch, workers):
     if model.backend.name != "numpy":
         return Split(1)
     if workers != "auto":
-        return Split(workers)
+        return Split(min(workers, batch))
     if model.theta.size >= LARGE:
         return Split(1, blas_threads=cores)
     return Split(max(1, min(cores, batch // LEAST_SLICE)))
 
 
 class Workers:
-    """Computes the gradient of slices of a batch at the same time: one here, each other in a process of its own.
+    """Computes the gradient of slices of a batch at the same time: here, and in processes for the other cores.
 
     Use as a context manager. split: a Split, or a number of slices.
     """
 
     def __init__(self, split):
         self.split = split if isinstance(split, Split) else Split(split)
-        self._others = [worker.hire() for _ in range(self.split.slices - 1)]
+        self._others = [worker.hire() for _ in range(min(self.split.slices, available_cores()) - 1)]
 
     def __enter__(self):
         return self
@@ -76,10 +77,11 @@ class Workers:
             blas_threads(self.split.blas_threads),
             np.errstate(over="ignore", invalid="ignore"),
         ):  # callers check the loss
-            asked = [other.ask(model, part, objective) for other, part in zip(self._others, parts[1:])]
+            asked = [other.ask(model, part, objective) and other for other, part in zip(self._others, parts[1:])]
             results = [model.gradient(parts[0], objective)]
-            for other, is_asked, part in zip(self._others, asked, parts[1:]):  # a dead worker's slice is computed here
-                results.append((is_asked and _answer_of(other)) or model.gradient(part, objective))
+            # computed here: the slice of a dead worker, and all slices beyond the cores
+            for other, part in zip_longest(asked, parts[1:]):
+                results.append((other and _answer_of(other)) or model.gradient(part, objective))
         return combine(results, [s.stop - s.start for s in slices])
 
 

@@ -228,7 +228,7 @@ def _make(plan):
 
 def _answer(model, shared, batch, objective):
     """(False, the Gradient without its grads, which are in the shared memory), or (True, the exception)."""
-    model.theta = shared.theta
+    model.theta[...] = shared.theta  # unchecked: the caller checks the loss
     try:
         with np.errstate(all="ignore"):  # the caller checks the loss
             result = model.gradient(batch, objective)
