@@ -388,7 +388,7 @@ def full(monkeypatch):
     def fill(model=None):
         monkeypatch.setattr(backend, "_STRICT", backend._STRICT._replace(asarray=asarray))
         if model is not None:
-            model.backend = get_backend("strict")
+            vars(model)["backend"] = get_backend("strict")
 
     return fill
 

@@ -411,14 +411,14 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["train", "digits8", "--lr", "nan"], "lr must be a positive number"),
         (["train", "digits8", "--workers", "many"], "workers must be"),
         (["train", "digits8", "--workers", "²"], "workers must be"),
-        (["sample", "nowhere", "--out", "x.png", "--steps", "x"], "whole number of at least 1"),
+        (["sample", "nowhere", "--out", "x.png", "--steps", "x"], "whole number from 1 to"),
         (["train", "digits8", "--seed", "-1"], "seed must be"),
         (["train", "digits8", "--epochs", "1", "--minutes", "1"], "not allowed with"),
         (["train"], "required: DATA"),
         (["evaluate", "nowhere"], "no checkpoint.npz in nowhere"),
         (["evaluate", "nowhere", "--split", "tset"], 'did you mean "test"'),
         (["sample", "nowhere", "--out", "x.jpg"], "must end in .png, .npz, .gif, .mid or .wav"),
-        (["sample", "nowhere", "--out", "x.png", "-n", "0"], "at least 1"),
+        (["sample", "nowhere", "--out", "x.png", "-n", "0"], "whole number from 1 to"),
         (["train", "digits8", "--bound", "iwea"], 'did you mean "iwae"'),
         (["train", "digits8", "--device-data", "maybe"], 'Unknown device_data "maybe": known are yes, no, auto.'),
         (["train", "digits8", "--particles", "3"], "leave --particles out"),
@@ -618,3 +618,41 @@ def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
 
     monkeypatch.setattr(cli.commands.checkpoint, "read", fail)
     assert refused("evaluate", run) == "tinyvrnn: somewhere: No space left on device.\n"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e20", str(2**63), "9" * 5000, "nan", "inf", "1e-320"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"train digits8 {option} {{value}}" for option in ("--epochs", "--batch", "--bound iwae --particles")),
+        *(
+            f"train digits8 {option} {{value}}"
+            for option in ("--hidden", "--latent", "--layers", "--chunk", "--patience")
+        ),
+        *(f"evaluate {{run}} --bound iwae {option} {{value}}" for option in ("--particles",)),
+        *(f"evaluate {{run}} {option} {{value}}" for option in ("--chunk",)),
+        *(f"sample {{run}} --out {{out}} {option} {{value}}" for option in ("-n", "--steps")),
+    ],
+)
+def test_no_count_beyond_64_bits_is_taken(command, value, run, tmp_path, refused):
+    words = command.format(run=run, out=tmp_path / "x.npz", value=value).split()
+    assert re.search("must be|invalid", refused(*words)) and not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "command, says",
+    [
+        ("train digits8 --hidden 1000000000", "A model of [0-9,]+ parameters would need .* GiB, and this machine has"),
+        ("train digits8 --latent 1000000000000", "A model of [0-9,]+ parameters would need"),
+        ("train digits8 --layers 100000", "layers must be at most 1000"),
+        ("sample {run} --out {out} -n 1000000000000", "1,000,000,000,000 sequences of 8 steps would need"),
+        ("sample {run} --out {out} --steps 1000000000000", "16 sequences of 1,000,000,000,000 steps would need"),
+        ("evaluate {run} --bound iwae --particles 1000000000000", "1,000,000,000,000 weights of .* would need"),
+        ("evaluate {run} --bound fivo --particles 1000000000000", "1,000,000,000,000 particles of .* would need"),
+        ("train digits8 --seed " + str(2**64), "seed must be a whole number from 0 to"),
+        ("train digits8 --minutes nan", "minutes must be a positive number"),
+        ("train digits8 --minutes inf", "minutes must be a positive number"),
+    ],
+)
+def test_more_than_the_machine_holds_is_refused_with_the_limit(command, says, run, tmp_path, refused):
+    assert re.search(says, refused(*command.format(run=run, out=tmp_path / "x.npz").split()))

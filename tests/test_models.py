@@ -5,7 +5,11 @@ of a VAE that depend on each other, a KL from another prior, lost gradients, pad
 model.
 """
 
+import copy
+import multiprocessing
+import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import checks
 import numpy as np
@@ -614,3 +618,110 @@ def test_a_vae_takes_a_dropout_mask_of_single_steps():
     mask = 2.0 * (checks.rng().random(x.shape) < 0.5)
     one = model.loss_and_grads(x[0], None, eps[0], input_mask=mask[0])
     assert one[0] == model.loss_and_grads(x[:1], None, eps[:1], input_mask=mask[:1])[0]
+
+
+# ---- what a user can replace, and copies ---------------------------------------------------------
+
+
+def a_model(backend="numpy", **options):
+    model = tv.VRNN(2, 3, 2, likelihood="gmm", components=2, layers=1, backend=backend, **options)
+    model.mean, model.std, model.units, model.medium = [1.0, 2.0], [2.0, 3.0], "nats", {"name": "ink"}
+    return model
+
+
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+@pytest.mark.parametrize(
+    "assign",
+    [
+        lambda model, b: model.params["prior"].__setitem__("b1", b),
+        lambda model, b: model.params["prior"].update(b1=b),
+        lambda model, b: model.params.update(prior=dict(model.params["prior"]) | {"b1": b}),
+        lambda model, b: model.params.__ior__({"prior": dict(model.params["prior"]) | {"b1": b}}),
+        lambda model, b: model.params.__setitem__("prior", dict(model.params["prior"]) | {"b1": b}),
+        lambda model, b: model.params["prior"]["b1"].__setitem__(slice(None), b),
+    ],
+)
+def test_an_assigned_leaf_stays_a_part_of_theta(assign, backend):
+    model = a_model(backend)
+    b = model.backend.asarray(np.arange(3, dtype="float32"))
+    before = to_host(model.theta).copy()
+    assign(model, b)
+    after = to_host(model.theta)
+    assert (to_host(model.params["prior"]["b1"]) == [0, 1, 2]).all() and (before != after).sum() == 2
+    model.theta[...] = 0
+    assert not to_host(model.params["prior"]["b1"]).any(), "and a view of it"
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            lambda m: m.params["prior"].__setitem__("b1", np.ones(4)),
+            r'params\["prior"\]\["b1"\] has shape \(3,\), got \(4,\)',
+        ),
+        (lambda m: m.params["prior"].__setitem__("b1", 1.0), r"has shape \(3,\), got \(\)"),
+        (lambda m: m.params["prior"].__setitem__("b1", np.ones(3) * 1j), "has values of type complex128"),
+        (lambda m: m.params["prior"].__setitem__("b1", [np.nan] * 3), "must hold finite numbers"),
+        (lambda m: m.params["prior"].__setitem__("b1", [1e300] * 3), "must hold finite numbers of float32"),
+        (lambda m: m.params["prior"].__setitem__("b9", np.ones(3)), r'params\["prior"\] has no "b9": it has W1, b1'),
+        (lambda m: m.params.__setitem__("prior", np.ones(3)), r'params\["prior"\] can only be replaced by a dict of'),
+        (lambda m: m.params.__setitem__("prior", {"W1": 0}), r'params\["prior"\] can only be replaced by a dict of'),
+        (lambda m: m.params["prior"].pop("b1"), "are views of theta, and none can be removed or added"),
+        (lambda m: m.params["prior"].__delitem__("b1"), "are views of theta"),
+        (lambda m: m.params.clear(), "are views of theta"),
+        (lambda m: m.params.popitem(), "are views of theta"),
+        (lambda m: m.params.setdefault("other", {}), "are views of theta"),
+        (lambda m: setattr(m, "params", {}), "params of a vrnn cannot be replaced"),
+        (lambda m: setattr(m, "h_dim", 5), "h_dim of a vrnn cannot be replaced"),
+        (lambda m: setattr(m, "dtype", "float64"), "dtype of a vrnn cannot be replaced"),
+        (lambda m: setattr(m, "backend", None), "backend of a vrnn cannot be replaced"),
+        (lambda m: setattr(m, "theta", m.theta[:-1]), "theta has shape"),
+        (lambda m: setattr(m, "theta", m.theta * np.float32(np.nan)), "theta must hold finite numbers"),
+        (lambda m: setattr(m, "mean", [1.0]), r"mean of a vrnn has shape \(2,\), got \(1,\)"),
+        (lambda m: setattr(m, "std", [1.0, 0.0]), "std of a vrnn must hold positive numbers"),
+        (lambda m: setattr(m, "units", 3), "units of a vrnn must be a str, got int"),
+        (lambda m: setattr(m, "medium", "ink"), "medium of a vrnn must be a dict, got str"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(change, says):
+    model = a_model()
+    before = model.theta.copy()
+    with pytest.raises(tv.TinyvrnnError, match=says):
+        change(model)
+    assert (model.theta == before).all() and model.params["prior"]["b1"].base is not None
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_copy_is_the_same_model_and_shares_nothing(copied, backend, kind, likelihood):
+    sizes = {"x_dim": 3, "h_dim": 3, "z_dim": 2, "features": 2, "layers": 1}
+    sizes = {name: size for name, size in sizes.items() if name in MODELS[kind].sizes}
+    model = MODELS[kind](**sizes, likelihood=likelihood, components=2, backend=backend, seed=4)
+    model.mean, model.medium = [1.0, 2.0, 3.0], {"name": "ink"}
+    again = copied(model)
+    assert type(again) is type(model) and again.config == model.config and repr(again) == repr(model)
+    assert again.backend is model.backend and (again.mean == model.mean).all() and again.medium == model.medium
+    x = np.tile(np.float32([0, 0, 1]), (2, 2, 1))
+    eps = np.ones((2, 2, model.z_dim), "float32") if model.z_dim else None
+    first, second = (m.loss_and_grads(x, None, eps) for m in (model, again))
+    assert float(first[0]) == float(second[0]) and (to_host(first[1]) == to_host(second[1])).all()
+    again.theta[...] = 0
+    again.mean[...], again.medium["name"] = 0, "sound"
+    assert to_host(model.theta).any() and model.mean.all() and model.medium == {"name": "ink"}
+
+
+def test_a_model_goes_to_another_process():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        again = pool.submit(copy.copy, a_model()).result()
+    assert (again.theta == a_model().theta).all()
+
+
+def test_threads_without_eps_draw_different_noise():
+    model = tv.VRNN(2, 3, 2, likelihood="gaussian", layers=1)
+    x = np.ones((3, 2, 2), "float32")
+    with ThreadPoolExecutor(4) as pool:
+        losses = [float(result[0]) for result in pool.map(lambda _: model.loss_and_grads(x), range(40))]
+    again = tv.VRNN(2, 3, 2, likelihood="gaussian", layers=1)
+    assert len(set(losses)) == 40 and sorted(losses) == sorted(float(again.loss_and_grads(x)[0]) for _ in range(40))

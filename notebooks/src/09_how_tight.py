@@ -686,7 +686,8 @@ assert slopes.max() < 2 * slopes.min() and 6 < 70 / (needed[-1] - needed[3]) < 7
 #
 # equal ones: the **effective sample size**. It is $K$ for equal shares, and 1 if one particle has everything. When it
 # falls below $K / 2$, we *resample*: each of the $K$ slots chooses an **ancestor**, particle $k$ with probability $\bar
-# w_k$, and continues from its state. The mean weight so far is recorded, and all weights are reset to 1.
+# w_k$, and continues from its state. The mean weight so far is recorded, and all weights are reset to 1. (Two particles
+# are worth at least 1, so with $K = 2$ nothing is ever resampled.)
 #
 # > **Function** `tinyvrnn.models.particles.choose` · **held by**
 # > `tests/test_bounds.py::test_a_sequence_is_resampled_below_half_its_particles_and_while_it_lasts`

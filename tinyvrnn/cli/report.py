@@ -5,6 +5,7 @@ import math
 from tinyvrnn import bounds, data
 from tinyvrnn.errors import DataError, GradientError
 from tinyvrnn.models import linear_gaussian
+from tinyvrnn.models.batch import no_resampling
 from tinyvrnn.runs import plots
 
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
@@ -87,6 +88,7 @@ def evaluation_text(r):
     if bound == "elbo":
         lines.append(f"    log-likelihood  {r['log_likelihood_per_sequence']:12.4f} per sequence")
         lines.append(f"    KL              {r['kl_per_sequence']:12.4f} per sequence")
+    lines[1] += no_resampling(bound.partition("-")[0], r.get("particles", 0))
     draws = f", {r['standard_error_draws']:.4f} over draws of z" if "standard_error_draws" in r else ""
     return "\n".join([*lines, f"    standard error{of_bound} per sequence: {error}{draws}"])
 

@@ -125,9 +125,10 @@ def _pen_moments(train, scale):
 
 def _columns(standardise, x_dim):
     """`standardise` as (X,) booleans, or None if it is no such thing: None, a boolean or a pair of moments."""
+    is_pair = isinstance(standardise, tuple | list) and len(standardise) == 2
     if standardise is None or isinstance(standardise, bool):
         return None
-    if isinstance(standardise, tuple | list) and len(standardise) == 2 and not isinstance(standardise[0], bool | np.bool_):
+    if is_pair and not isinstance(standardise[0], bool | np.bool_):
         return None
     columns = as_array(standardise, "standardise")
     if columns.ndim == 2 and len(columns) == 2:

@@ -196,6 +196,11 @@ def check_bound(bound, particles=1, model=None):
     check_whole("particles", particles)
 
 
+def no_resampling(bound, particles):
+    """A remark, or nothing: up to two particles are never worth fewer than half of them, so FIVO never resamples."""
+    return f" (equal to iwae-{particles})" if bound == "fivo" and particles <= 2 else ""
+
+
 def check_can_be_cut(model, option, bound="elbo"):
     """Raises ConfigError where `model` cannot be computed in pieces of the steps, as `option` asks."""
     if not model.has_state:

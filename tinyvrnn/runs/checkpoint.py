@@ -130,7 +130,8 @@ def restore(manifest, arrays, folder, backend=None):
     try:
         kind, config, theta = MODELS[manifest["model"]], manifest["config"], arrays["theta"]
         moments, expected = (config["x_dim"],), (kind.parameters(config, most=theta.size),)
-        fits = [arrays[name].shape for name in ARRAYS] == [expected, moments, moments] and theta.dtype == config["dtype"]
+        same_shapes = [arrays[name].shape for name in ARRAYS] == [expected, moments, moments]
+        fits = same_shapes and theta.dtype == config["dtype"]
         model = kind(**config, backend=backend) if fits else None
     except (BackendError, MemoryError):
         raise

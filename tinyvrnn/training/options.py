@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple, get_args, get_type_hints
 import numpy as np
 
 from tinyvrnn.errors import ConfigError, check_whole, unknown_name
-from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective
+from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
@@ -103,7 +103,7 @@ class Options(NamedTuple):
 
     def score_name(self, model):
         """The name of the score in text: ELBO, iwae-8, or log p(x)."""
-        return model.bound_name if self.bound == "elbo" else self.score
+        return model.bound_name if self.bound == "elbo" else self.score + no_resampling(self.bound, self.particles)
 
     def chunk_to_evaluate(self, sequences):
         """Steps of `sequences` to evaluate at once (None: all): evaluation saves memory where training does."""
