@@ -12,37 +12,49 @@ error and exit code 2, a failed gradient check in exit code 1.
 import signal
 import sys
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
-from tinyvrnn.errors import TinyvrnnError, out_of_memory
-from tinyvrnn.io.streams import Steady
+from tinyvrnn.errors import TinyvrnnError, out_of_memory, shown
+from tinyvrnn.io.streams import Steady, open_missing
 
 
 def main(argv=None):
     """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake, 128 + the number of a signal."""
+    open_missing()
+    with redirect_stdout(Steady(sys.stdout)) as out, redirect_stderr(Steady(sys.stderr)) as err:
+        try:
+            code = _command(argv)
+        finally:
+            out.flush()
+            err.flush()
+        if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
+            return code
+        _say(f"standard output: {out.error.strerror}; what was printed is lost, all else is done")
+    return code or 2
+
+
+def _command(argv):
     arguments = parser().parse_args(argv)
     arguments.given = sys.argv[1:] if argv is None else argv
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show
+            warnings.showwarning = lambda message, *where: _say(message)
             commands.load_plugin(arguments)
             return arguments.run(arguments) or 0
     except TinyvrnnError as error:
-        print(f"tinyvrnn: {error}", file=sys.stderr)
+        _say(error)
     except MemoryError as error:
-        print(f"tinyvrnn: {out_of_memory(error)}", file=sys.stderr)
-    except BrokenPipeError:
-        return 141 if arguments.run is commands.train else 0  # as a shell says of SIGPIPE: the training did not end
+        _say(out_of_memory(error))
     except OSError as error:
-        print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
+        _say(f"{error.filename or 'Reading or writing'}: {error.strerror or error}")
     except KeyboardInterrupt as interrupt:
-        why = str(interrupt) or "what was written so far is whole"
-        print(f"tinyvrnn: Interrupted; {why}.", file=Steady(sys.stderr), flush=True)
+        _say(f"Interrupted; {str(interrupt) or 'what was written so far is whole'}")
         return 128 + getattr(interrupt, "number", signal.SIGINT)
     return 2
 
 
-def _show(message, *where):
-    """A warning as a person reads it."""
-    print(f"tinyvrnn: {message}.", file=sys.stderr)
+def _say(message):
+    """Print an error or a warning as one line, a sentence."""
+    print(f"tinyvrnn: {shown(message).removesuffix('.')}.", file=sys.stderr, flush=True)

@@ -11,8 +11,8 @@ import warnings
 from pathlib import Path
 
 from tinyvrnn.course.exercises import EXERCISES
-from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.io.files import write_atomically
+from tinyvrnn.errors import ConfigError, DataError, shown
+from tinyvrnn.io.files import given_path, write_atomically
 
 SECONDS, CELLS = 120, 5  # limit for one cell; the limit for a notebook is CELLS times as long
 
@@ -26,22 +26,23 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS):
     """
     if seconds < 1:
         raise ConfigError(f"--seconds is {seconds}: a cell needs at least 1.")
-    name, rows, numbers = Path(handed_out).name, [], list(_checks_handed_out(handed_out))
-    students = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] not in "._")
-    if not any((path / name).is_file() for path in students):
+    folder, handed_out, report = given_path(folder), given_path(handed_out), given_path(report)
+    name, rows, numbers = handed_out.name, [], list(_checks_handed_out(handed_out))
+    students = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    if not any(os.path.isfile(path / name) for path in students):
         raise DataError(f"No */{name} in {folder}: each student needs a folder with that notebook in it.")
-    _require_writable(Path(report))
+    _require_writable(report)
     most = sum(EXERCISES[number].points for number in numbers)
     for path in students:
         points, remark = _points_and_remark(path / name, handed_out, seconds)
-        total = sum(points.values())
-        rows.append({"student": path.name} | points | {"total": total, "of": most, "remark": remark})
-        yield path.name, total, most, remark
+        student, total, remark = shown(path.name), sum(points.values()), shown(remark)
+        rows.append({"student": student} | points | {"total": total, "of": most, "remark": remark})
+        yield student, total, most, remark
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(Path(report), lambda file: file.write(table.getvalue().encode()))
+    write_atomically(report, lambda file: file.write(table.getvalue().encode()))
 
 
 def grade_notebook(submitted, handed_out, seconds=SECONDS):
@@ -192,8 +193,8 @@ def _read(path):
 
 
 def _require_writable(report):
-    if report.is_dir() or not os.access(report.parent, os.W_OK):
-        raise ConfigError(f"{report} cannot be written: give --out a file in an existing folder.")
+    if report.is_dir() or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
+        raise ConfigError(f"{report} cannot be written: give --out a .csv in an existing folder.")
 
 
 def _jupyter():

@@ -22,6 +22,7 @@ from tinyvrnn.data.load import (
     check_suits,
     embedded,
     load_data,
+    name_of,
     read_like,
     read_sequences,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "in_order_of_length",
     "in_unit_interval",
     "load_data",
+    "name_of",
     "pad",
     "check_rate",
     "read_like",

@@ -3,8 +3,35 @@
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from filelock import FileLock
+
+from tinyvrnn.errors import ConfigError
+
+
+def given_path(given, kind=ConfigError):
+    """The Path that a person gave, with ~ expanded. Raises `kind`, one sentence, if no file or folder can have it."""
+    try:
+        path = Path(os.fsdecode(given)).expanduser()
+        reason = "" if os.fsdecode(given) else "it is empty"
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, a path through a file, a loop of links
+        reason = error.strerror
+    except RuntimeError:
+        reason = "no home folder is known for its ~; write it in full, or set HOME"
+    except (TypeError, ValueError) as error:  # no path, or with characters that no path can have
+        reason = str(error)
+    if reason:
+        raise kind(f"The path {str(given)!r:.200} can't be used: {reason}.")
+    return path
+
+
+def is_within(path, place):
+    """Whether `path` is the file or folder `place`, which exists, or lies in it."""
+    return any(one.exists() and one.samefile(place) for one in (path, *path.resolve().parents))
 
 
 def write_atomically(path, write):
@@ -25,7 +52,7 @@ WRITING, WRITTEN = ".writing", ".written"  # new files of a folder: incomplete; 
 
 
 def replace_together(folder, names, write):
-    """Replace the files `names` of a folder, all at one moment, by those that write(new folder) makes; `settle` next."""
+    """Replace the files `names` of a folder, all at one moment, by those that write(new folder) makes; `settle` it."""
     new = folder / WRITING
     shutil.rmtree(new, ignore_errors=True)
     try:

@@ -17,7 +17,7 @@ from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
-from tinyvrnn.io.files import located, write_atomically
+from tinyvrnn.io.files import given_path, located, write_atomically
 from tinyvrnn.models import MODELS
 from tinyvrnn.models.base import Model
 from tinyvrnn.nn.cells import CELLS
@@ -79,7 +79,7 @@ def save(
         "steps": steps,
         "step": step,
     }
-    path = Path(folder) / FILE
+    path = given_path(folder, CheckpointError) / FILE
     write(path, manifest, arrays)
     return path
 
@@ -156,7 +156,7 @@ def _check_registered(config, folder):
 def read(folder):
     """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, with each array checked against its hash."""
     for _ in range(2):  # a training may move the file to its place meanwhile
-        path = located(Path(folder), FILE)
+        path = located(given_path(folder, CheckpointError), FILE)
         with suppress(FileNotFoundError):
             if path.is_file():
                 return read_file(path, NEEDED, ARRAYS, _is_plain)

@@ -9,15 +9,15 @@ import shutil
 import zipfile
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import write_atomically
+from tinyvrnn.io.streams import bar
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
 STEPS_AT_ONCE = 2**22
@@ -118,7 +118,8 @@ def _members(archive, path):
 def _unpacked(archive, members, path):
     """name -> path of a .npy in the cache, for each array of a .npz; missing ones are written."""
     about = path.stat()
-    key = hashlib.sha256(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
+    version = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}".encode(errors="backslashreplace")
+    key = hashlib.sha256(version).hexdigest()[:16]
     folder = cache_folder() / "unpacked" / f"{path.stem}-{key}"
     for member in members.values():
         npz.read_header(archive.open(member), member.file_size)  # check all headers before writing anything
@@ -132,7 +133,7 @@ def _unpacked(archive, members, path):
                 f"{path.name} needs {needed:,} bytes to be unpacked in {folder}, but {free:,} are free: "
                 f"set {CACHE} to another folder, or save its largest array as a .npy"
             )
-        for name in tqdm(missing, desc=f"unpacking {path.name} into {folder}, once", disable=not missing):
+        for name in bar(missing, desc=shown(f"unpacking {path.name} into {folder}, once"), disable=not missing):
             write_atomically(files[name], lambda file, m=members[name]: _unpack(archive, m, file))
     except OSError as error:
         raise DataError(f"can't write {folder}: {error.strerror or error}: set {CACHE} to a writable folder") from error
