@@ -41,6 +41,7 @@ def _command(argv):
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *where: _say(message)
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
             commands.load_plugin(arguments)
             return arguments.run(arguments) or 0
     except TinyvrnnError as error:

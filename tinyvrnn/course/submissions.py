@@ -32,6 +32,7 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS):
     if not any(os.path.isfile(path / name) for path in students):
         raise DataError(f"No */{name} in {folder}: each student needs a folder with that notebook in it.")
     _require_writable(report)
+    _require_kernel()
     most = sum(EXERCISES[number].points for number in numbers)
     for path in students:
         points, remark = _points_and_remark(path / name, handed_out, seconds)
@@ -103,6 +104,7 @@ def _execute(notebook, seconds):
         warnings.simplefilter("ignore")
         client = client_class(
             notebook,
+            kernel_name="python3",  # the one named in a notebook may exist on its author's machine only
             timeout_func=time_left,
             interrupt_on_timeout=True,
             error_on_timeout={"ename": "Interrupted", "evalue": "", "traceback": []},
@@ -195,6 +197,17 @@ def _read(path):
 def _require_writable(report):
     if report.is_dir() or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
         raise ConfigError(f"{report} cannot be written: give --out a .csv in an existing folder.")
+
+
+def _require_kernel():
+    """Raise ConfigError if not even an empty notebook runs, for which all students would get 0 points."""
+    _, nbformat = _jupyter()
+    try:
+        stopped = _execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("0")]), SECONDS)
+    except Exception as error:  # no home folder, no space, a damaged installation
+        stopped = _first_line(error).rstrip(".")
+    if stopped:
+        raise ConfigError(f"This machine can't run notebooks, not even an empty one: {stopped}.")
 
 
 def _jupyter():

@@ -21,7 +21,7 @@ def given_path(given, kind=ConfigError):
     except OSError as error:  # a name that is too long, a path through a file, a loop of links
         reason = error.strerror
     except RuntimeError:
-        reason = "no home folder is known for its ~; write it in full, or set HOME"
+        reason = "no home folder is known for its ~; write it in full, begin a name with ./~, or set HOME"
     except (TypeError, ValueError) as error:  # no path, or with characters that no path can have
         reason = str(error)
     if reason:

@@ -27,9 +27,12 @@ class Steady:
     def flush(self):
         self._try(lambda: self._stream.flush())
 
+    def isatty(self):
+        return bool(self._try(lambda: self._stream.isatty()))
+
     def _try(self, act):
         try:
-            act()
+            return act()
         except OSError as error:  # also drop the text that it still holds, which would fail again when Python ends
             self.error = self.error or error
             with suppress(OSError), open(os.devnull, "w") as nowhere:
