@@ -83,7 +83,7 @@ def evaluate(a):
     """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    source = a.data or manifest["data"]
+    source = manifest["data"] if a.data is None else a.data
     if source is None:
         raise DataError(f"{a.run_folder} does not say what it was trained on: name a set or file with --data.")
     whole = a.data is not None and a.split is None and a.data not in NAMES
@@ -100,7 +100,7 @@ def evaluate(a):
 def sample(a):
     """Writes sequences drawn from a run's model, or continued ones, on the scale of the data."""
     out = given_path(a.out)
-    export.check_out(out, export.WRITERS, a.prime and given_path(a.prime))
+    export.check_out(out, export.WRITERS, None if a.prime is None else given_path(a.prime))
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)

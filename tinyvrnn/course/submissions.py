@@ -195,7 +195,8 @@ def _read(path):
 
 
 def _require_writable(report):
-    if report.is_dir() or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
+    other = report.exists() and not report.is_file()
+    if other or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
         raise ConfigError(f"{report} cannot be written: give --out a .csv in an existing folder.")
 
 

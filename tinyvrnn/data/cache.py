@@ -14,6 +14,9 @@ def cache_folder():
         return given_path(os.environ[CACHE], DataError)
     try:
         from platformdirs import user_cache_path
+
+        return given_path(user_cache_path("tinyvrnn"), DataError)
     except ImportError:
         raise DataError(f"the cache needs platformdirs: pip install platformdirs, or set {CACHE} to a folder") from None
-    return given_path(user_cache_path("tinyvrnn"), DataError)
+    except RuntimeError:
+        raise DataError(f"the cache needs a home folder, and none is known: set {CACHE} to a folder") from None
