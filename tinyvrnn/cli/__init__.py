@@ -12,47 +12,43 @@ error and exit code 2, a failed gradient check in exit code 1.
 import signal
 import sys
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
 
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
 from tinyvrnn.errors import TinyvrnnError, out_of_memory, shown
-from tinyvrnn.io.streams import Steady, open_missing
+from tinyvrnn.io.streams import steady_streams
 
 
 def main(argv=None):
     """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake, 128 + the number of a signal."""
-    open_missing()
-    with redirect_stdout(Steady(sys.stdout)) as out, redirect_stderr(Steady(sys.stderr)) as err:
+    with steady_streams() as out:
+        arguments = parser().parse_args(argv)
+        arguments.given = sys.argv[1:] if argv is None else argv
         try:
-            code = _command(argv)
-        finally:
-            out.flush()
-            err.flush()
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *where: _say(message)
+                warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
+                commands.load_plugin(arguments)
+                code = arguments.run(arguments) or 0
+        except (TinyvrnnError, MemoryError, OSError, KeyboardInterrupt) as error:
+            code = _explain(error)
+        out.flush()
         if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
             return code
         _say(f"standard output: {out.error.strerror}; what was printed is lost, all else is done")
-    return code or 2
+        return code or 2
 
 
-def _command(argv):
-    arguments = parser().parse_args(argv)
-    arguments.given = sys.argv[1:] if argv is None else argv
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *where: _say(message)
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
-            commands.load_plugin(arguments)
-            return arguments.run(arguments) or 0
-    except TinyvrnnError as error:
-        _say(error)
-    except MemoryError as error:
-        _say(out_of_memory(error))
-    except OSError as error:
-        _say(f"{error.filename or 'Reading or writing'}: {error.strerror or error}")
-    except KeyboardInterrupt as interrupt:
-        _say(f"Interrupted; {str(interrupt) or 'what was written so far is whole'}")
-        return 128 + getattr(interrupt, "number", signal.SIGINT)
+def _explain(error):
+    """Print one sentence on an error. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        _say(f"Interrupted; {str(error) or 'what was written so far is whole'}")
+        return 128 + getattr(error, "number", signal.SIGINT)
+    if isinstance(error, MemoryError):
+        error = out_of_memory(error)
+    elif isinstance(error, OSError):
+        error = f"{error.filename or 'Reading or writing'}: {error.strerror or error}"
+    _say(error)
     return 2
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
 from tqdm import tqdm
 
@@ -41,15 +41,22 @@ class Steady:
             pass
 
 
-def open_missing():
-    """Open the null device for each standard stream that the process was started without.
+@contextmanager
+def steady_streams():
+    """Context: standard output and error are Steady; its value is the first. A missing stream becomes the null device.
 
-    Otherwise the next files that are opened would take their numbers, and what C code prints would end in those files.
+    Otherwise the next files that are opened would take its number, and what C code prints would end in those files.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
             os.set_inheritable(getattr(sys, name).fileno(), True)
+    with redirect_stdout(Steady(sys.stdout)) as out, redirect_stderr(Steady(sys.stderr)) as err:
+        try:
+            yield out
+        finally:
+            out.flush()
+            err.flush()
 
 
 def bar(items=None, **options):
