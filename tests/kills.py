@@ -118,7 +118,7 @@ def advance(state):
 
 
 def write(folder, name, epochs, moments=None, picture=False, **how):
-    """Enter a run, save it after each of its epochs (0: before the first), and draw. moments: watched from the start."""
+    """Enter a run, save it after each of its epochs (0: before the first), and draw. moments: from its start."""
     model, data, state = setting(name)
     if moments:
         watch(moments)

@@ -1,6 +1,7 @@
 """The command line: what it writes and prints, and one sentence with exit code 2 for a mistake."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -559,6 +560,11 @@ def test_interrupting_leaves_what_was_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli.commands, "train_model", interrupted)
     assert cli.main(["train", "digits8", "--out", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "tinyvrnn: Interrupted; what was written so far is whole.\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        assert cli.main(["train", "digits8", "--out", str(tmp_path / "run")]) == 130
 
 
 DIVERGES = ["--hidden", "4", "--latent", "2", "--epochs", "1", "--lr", "1e30"]

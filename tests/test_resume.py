@@ -1,8 +1,13 @@
 """Runs survive interruptions: a resumed run gives the same bits, files are intact, one process writes at a time."""
 
+import asyncio
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import pty
 import random
 import resource
 import shutil
@@ -10,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +26,13 @@ from pathlib import Path
 import checks
 import numpy as np
 import pytest
-from filelock import SoftFileLock, Timeout
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import tinyvrnn as tv
 from runs import OPTIONS, record_of, small_data, small_model
+from tinyvrnn import cli
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.io import files
@@ -443,6 +449,23 @@ def test_overwriting_takes_away_what_the_old_run_left(tmp_path):
     assert (manifest["counts"]["epoch"], manifest["counts"]["batch"]) == (0, 1)
 
 
+@pytest.mark.parametrize("epochs", [1, 0])
+def test_a_run_whose_files_are_not_in_their_places_yet_is_read(epochs, tmp_path, monkeypatch):
+    """Saved after an epoch, or within the first; --resume then moves them."""
+    train(small_model(), small_data("gaussian"), tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_folder, "settle", lambda folder: None)
+        train(small_model(seed=5), small_data("gaussian"), tmp_path, stop=2 if epochs else 0, overwrite=True)
+    for _ in range(2):
+        if epochs:
+            assert checkpoint.read(tmp_path)[0]["config"]["seed"] == 5
+        else:
+            with pytest.raises(tv.CheckpointError, match="There is no checkpoint.npz"):
+                tv.load(tmp_path)
+        with Run(tmp_path, resume=True):
+            assert not (tmp_path / ".written").exists()
+
+
 def test_a_damaged_state_is_one_sentence(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), small_data("gaussian"), tmp_path, 4)
@@ -458,40 +481,123 @@ def test_an_older_runs_folder_can_not_go_on(tmp_path):
         train(small_model(), small_data("gaussian"), tmp_path, resume=True)
 
 
-# ---- Ctrl-C --------------------------------------------------------------------------------------
+# ---- signals -------------------------------------------------------------------------------------
+
+SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+numbers = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 
 
-def test_ctrl_c_waits_for_the_end_of_a_batch_and_a_second_one_does_not(capsys):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup removes it
+@pytest.fixture
+def handled():
+    """handled(number, handler) sets a handler for the test; they begin as Python sets them, without nohup."""
+    before = {number: signal.signal(number, handler) for number, handler in SIGNALS.items()}
+    yield signal.signal
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def kill_me(number):
+    """Send a signal to this process, whose handler may raise."""
+    os.kill(os.getpid(), number)
+    for _ in range(100):
+        time.sleep(0.001)
+
+
+@numbers
+@pytest.mark.usefixtures("handled")
+def test_a_signal_waits_for_the_end_of_a_batch_and_ctrl_c_after_it_does_not(number, capsys):
+    """A scheduler may send its signal to the process and to its group."""
     with loop.Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.noted
+        kill_me(number)
+        assert interrupt.noted == number
+        if number != signal.SIGINT:
+            kill_me(number)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-    assert capsys.readouterr().err == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
+            kill_me(signal.SIGINT)
+    assert {number: signal.getsignal(number) for number in SIGNALS} == SIGNALS
+    more = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else f", as {number.name} asks"
+    assert set(capsys.readouterr().err.splitlines()) == {f"Stopping after this batch{more}."}
 
 
+@numbers
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *given: None], ids=["ignored", "own"])
-def test_a_ctrl_c_that_is_not_pythons_own_is_left_as_it_is(handler):
-    """nohup ignores the signal; a user's program may handle it."""
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with loop.Interrupt() as interrupt:
-            assert signal.getsignal(signal.SIGINT) is handler
-            os.kill(os.getpid(), signal.SIGINT)
-            assert not interrupt.noted
-        assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_a_signal_that_is_ignored_or_handled_is_left_as_it_is(number, handler, handled):
+    """nohup ignores SIGHUP, and a shell SIGINT of a job in the background."""
+    handled(number, handler)
+    with loop.Interrupt() as interrupt:
+        assert signal.getsignal(number) is handler
+        kill_me(number)
+        assert not interrupt.noted
+    assert signal.getsignal(number) is handler
 
 
-def test_another_thread_trains_without_signals():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def interrupted_after(number, batches):
+    """The process gets a signal within a batch, after so many others."""
+    own, count = loop._Training._batch, [0]
+
+    def batch(self, *given):
+        count[0] += 1
+        if count[0] == batches + 1:
+            kill_me(number)
+        return own(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Training, "_batch", batch)
+        yield
+
+
+@pytest.mark.usefixtures("handled")
+def test_the_first_ctrl_c_counts_under_asyncio(tmp_path):
+    async def work():
+        train(small_model(), small_data("gaussian"), tmp_path)
+
+    with interrupted_after(signal.SIGINT, 4), pytest.raises(KeyboardInterrupt, match="^after step 5;"):
+        asyncio.run(work())
+    assert Run(tmp_path).can_go_on
+
+
+def test_the_first_ctrl_c_counts_in_a_cell_that_awaits(handled):
+    """ipykernel's handler, which notes that it shall cancel the cell."""
+
+    def handle_sigint(*given): ...
+
+    handle_sigint.__module__ = "ipykernel.ipkernel"
+    handled(signal.SIGINT, handle_sigint)
+    with loop.Interrupt() as interrupt:
+        kill_me(signal.SIGINT)
+    assert interrupt.noted and signal.getsignal(signal.SIGINT) is handle_sigint
+
+
+@pytest.mark.usefixtures("handled")
+def test_ctrl_c_in_the_validation_says_that_it_waits_for_that(tmp_path, monkeypatch, capsys):
+    own = loop.evaluate_elbo
+
+    def evaluate(*given, **options):
+        kill_me(signal.SIGINT)
+        return own(*given, **options)
+
+    monkeypatch.setattr(loop, "evaluate_elbo", evaluate)
+    with pytest.raises(KeyboardInterrupt, match="^after step 3;"):
+        train(small_model(), small_data("gaussian"), tmp_path)
+    assert capsys.readouterr().err.startswith("Stopping after the validation; press Ctrl-C again")
+
+
+@numbers
+@pytest.mark.usefixtures("handled")
+def test_a_signal_that_stops_the_command_is_in_its_exit_code(number, tmp_path, capsys):
+    with interrupted_after(number, 2):
+        assert cli.main([*COMMAND[3:], "--workers", "1", "--out", str(tmp_path)]) == 128 + number
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Stopping after this batch") and f"saved in {tmp_path}; resume with: tinyvrnn" in last
+    with pytest.raises(tv.CheckpointError, match="already holds a run .config.toml, metrics.jsonl, resume.npz.:"):
+        Run(tmp_path).__enter__()
+
+
+def test_another_thread_trains_without_signals(handled):
     with ThreadPoolExecutor(1) as pool:
         records = pool.submit(train, small_model(), small_data("gaussian"), epochs=1).result()
-    assert len(records) == 1 and signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert len(records) == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 COMMAND = [sys.executable, "-m", "tinyvrnn", "train", "digits8", "--hidden", "16", "--latent", "2", "--epochs", "20"]
@@ -516,18 +622,66 @@ def wait_for(process, line):
     raise AssertionError(process.stderr.read())
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    assert finish(start(tmp_path / "whole")) == 0
-    process = start(tmp_path / "run")
-    wait_for(process, "epoch 1")  # of 20; a busy machine may finish some more
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130 and err.startswith("Stopping after this batch") and err.count("\n") == 2
-    assert (
-        err.endswith(f"--workers 1 --out {tmp_path}/run --resume.\n") and "resume with: tinyvrnn train digits8" in err
-    )
-    assert finish(start(tmp_path / "run", "--resume")) == 0
+def test_each_signal_saves_and_says_how_to_go_on(tmp_path, monkeypatch):
+    """One after the other; the run then equals one that was never stopped."""
+    monkeypatch.setattr(cli.report, "draw_pictures", lambda *given: None)  # takes seconds
+    longer = ["--workers", "1", "--epochs", "40", "--out"]
+    assert cli.main([*COMMAND[3:], *longer, str(tmp_path / "whole")]) == 0
+    for number in SIGNALS:
+        process = start(tmp_path / "run", "--epochs", "40", "--resume")
+        wait_for(process, "epoch ")  # a busy machine may finish some more
+        process.send_signal(number)
+        out, err = process.communicate()
+        assert process.returncode == 128 + number and err.startswith("Stopping after this batch"), err
+        assert "resume with: tinyvrnn train digits8" in err and err.count("\n") == 2
+        assert err.endswith(f"--workers 1 --out {tmp_path}/run --epochs 40 --resume.\n")
+    assert cli.main([*COMMAND[3:], *longer, str(tmp_path / "run"), "--resume"]) == 0
     assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number, both", [(None, False), (signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_output_that_breaks_stops_no_training_and_hides_no_save(number, both, tmp_path):
+    """As in `tinyvrnn train | tee log`, where Ctrl-C or something else ends tee; both: with 2>&1."""
+    reader, writer = os.pipe()
+    words = [*COMMAND, "--workers", "1", "--out", str(tmp_path), "--epochs", "500" if number else "5"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    err = writer if both else subprocess.PIPE
+    process = subprocess.Popen(words, stdout=writer, stderr=err, text=True, env=environment)
+    os.close(writer)
+    with open(reader) as pipe:
+        next(line for line in pipe if line.startswith("epoch 1:"))
+    if number:
+        process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == (128 + number if number else 0), err
+    assert both or (f"saved in {tmp_path}; resume with" in err if number else err == "")
+    assert Run(tmp_path).can_go_on and (number or (tmp_path / "samples.png").exists())
+
+
+def test_a_terminal_that_is_closed_saves(tmp_path):
+    """With the bar, which is drawn on it, and the SIGHUP that the system sends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(COMMAND[0], [*COMMAND, "--workers", "1", "--out", str(tmp_path), "--epochs", "500"])
+    termios.tcsetwinsize(terminal, (24, 80))
+    while not Run(tmp_path).can_go_on:
+        os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+
+
+@pytest.mark.parametrize("stream", ["broken", "closed", None])
+@pytest.mark.usefixtures("handled")
+def test_bar_and_message_of_a_training_need_no_stream(stream, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as broken:
+        if stream == "closed":
+            broken.close()
+        monkeypatch.setattr(sys, "stderr", broken if stream else None)
+        assert len(train(small_model(), small_data("gaussian"), progress=True)) == 4
+        with interrupted_after(signal.SIGTERM, 4), pytest.raises(KeyboardInterrupt, match="after step 5"):
+            train(small_model(), small_data("gaussian"), progress=True)
 
 
 def assert_same_checkpoints(folder, other):
@@ -582,7 +736,7 @@ def assert_the_old_or_the_new(results):
 
 
 def test_a_kill_or_a_full_disk_while_writing_leaves_the_old_or_the_new(tmp_path):
-    assert_the_old_or_the_new(kills(tmp_path, every=97))
+    assert_the_old_or_the_new(kills(tmp_path, every=61))
 
 
 @pytest.mark.slow
@@ -638,6 +792,15 @@ def test_a_full_disk_keeps_the_old_and_says_so(kept, monkeypatch):
     assert_the_old_is_whole(run, state, epoch=2)
 
 
+def test_a_full_disk_keeps_the_run_that_was_to_be_overwritten_and_says_so(tmp_path, monkeypatch):
+    train(small_model(), small_data("gaussian"), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(files, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)
+    with pytest.raises(tv.CheckpointError, match="No space left on device; what it held before is intact.$"):
+        train(small_model(seed=5), small_data("gaussian"), tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_disk_that_fills_within_a_file_keeps_the_old(kept):
     run, state = kept
     one_more_epoch(state)
@@ -669,7 +832,7 @@ def test_a_folder_that_turns_read_only_keeps_the_old():
                 assert_the_old_is_whole(run, state)
                 run.folder.chmod(0o755)
             run.folder.chmod(0o555)
-            with pytest.raises(tv.CheckpointError, match="Cannot write a run into .*: Permission denied"):
+            with pytest.raises(tv.CheckpointError, match="Cannot write a run into .*: Permission denied; choose"):
                 Run(run.folder, resume=True).__enter__()
             run.folder.chmod(0o755)
 
@@ -763,43 +926,100 @@ def test_a_lock_that_was_removed_is_taken_again(removed, tmp_path):
     assert not (run.folder / ".lock").exists() and run.can_go_on
 
 
-@pytest.mark.parametrize("marker, says", [("", "an unknown process"), ("7\nnode-3\n1\n", "the process 7 on node-3")])
-def test_a_lock_of_nobody_here_says_what_to_delete(marker, says, tmp_path):
-    (tmp_path / ".lock").write_text(marker)
-    with pytest.raises(
-        tv.CheckpointError, match=f"in use by {says}: .* or delete .*/.lock if that process no longer exists"
-    ):
-        Run(tmp_path).__enter__()
+HOST, HERE = platform.node(), f"{os.getpid()}\n{platform.node()}\n"
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["", "7\nnode-3\n1\n", f"{HERE}123\n", f"{HERE}{run_folder.TOKEN}\n", "\0\xff" * 99],
+    ids=["empty", "another host", "another container", "this process", "rubbish"],
+)
+def test_a_lock_file_that_was_left_is_no_lock(left, tmp_path):
+    """Also of an earlier container on this host, where a process had the same number."""
+    (tmp_path / ".lock").write_text(left)
+    with Run(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f"{HERE}{run_folder.TOKEN}\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "marker, says",
     [
-        (None, "an unknown process"),
-        (b"\xff\xfe\n", "the process \ufffd\ufffd on :"),
-        (f"{os.getpid()}\nhere\n".encode(), "another Run of this process:"),
+        (b"", "another process"),
+        (b"\xff\xfe\n\n\n", "another process"),
+        (b"one\nnode-3\n1\n", "another process"),
+        (b"7\nnode-3\n1\n", "the process 7 on node-3"),
+        (f"{HERE}1\n".encode(), "another process"),
+        (f"1{HERE}1\n".encode(), f"the process 1{os.getpid()} on {HOST}"),
     ],
-    ids=["none", "rubbish", "own"],
+    ids=["empty", "rubbish", "no number", "another host", "another container", "this host"],
 )
 def test_whatever_a_lock_holds_is_said_in_a_sentence(marker, says, tmp_path, monkeypatch):
-    """Also if it is removed just before it is read."""
+    """The file may belong to a container, which has its own numbers of processes."""
+    monkeypatch.setattr(run_folder, "WAIT", 0)
+    (tmp_path / ".lock").write_bytes(marker)
+    with open(tmp_path / ".lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(tv.CheckpointError, match=f"in use by {says}: wait until it ends, or choose another folder"):
+            Run(tmp_path).__enter__()
+    with Run(tmp_path):
+        pass
 
-    def refuse(self, timeout):
-        raise Timeout(self.lock_file)
 
-    monkeypatch.setattr(SoftFileLock, "acquire", refuse)
-    if marker is not None:
-        (tmp_path / ".lock").write_bytes(marker)
-    with pytest.raises(tv.CheckpointError, match=f"in use by {says}"):
+def test_another_run_of_this_process_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "WAIT", 0)
+    with Run(tmp_path), pytest.raises(tv.CheckpointError, match="is in use by another Run of this process: wait"):
         Run(tmp_path).__enter__()
 
 
+@pytest.mark.parametrize(
+    "code, says", [(errno.ENOLCK, "No locks available"), (errno.ENOSYS, "Function not implemented"), (None, "director")]
+)
+def test_a_folder_that_cannot_be_locked_is_refused(code, says, tmp_path, monkeypatch):
+    """A network's file system may have no locks. None: .lock is a folder."""
+    if code is None:
+        (tmp_path / "run" / ".lock").mkdir(parents=True)
+    else:
+        monkeypatch.setattr(fcntl, "flock", lambda *given: (_ for _ in ()).throw(OSError(code, os.strerror(code))))
+    with pytest.raises(tv.CheckpointError, match=f"Cannot write a run into .*/run because of its .lock: .*{says}"):
+        Run(tmp_path / "run").__enter__()
+    assert code is None or not (tmp_path / "run" / "checkpoint.npz").exists()
+
+
+def test_a_child_neither_keeps_nor_takes_away_the_lock(tmp_path, monkeypatch):
+    """A process of `multiprocessing` that was forked within a Run, and one that was started there, outlive it."""
+    monkeypatch.setattr(run_folder, "WAIT", 0)
+    ready, told = os.pipe()
+    if (parent := os.fork()) == 0:
+        try:
+            run = Run(tmp_path / "run").__enter__()
+            if (child := os.fork()) == 0:
+                run.__exit__()
+            else:
+                os.write(told, b"%d %d\n" % (child, subprocess.Popen(["sleep", "20"]).pid))
+            time.sleep(20)
+        finally:
+            os._exit(1)
+    os.close(told)
+    with open(ready) as pipe:
+        children = [int(pid) for pid in pipe.readline().split()]
+    time.sleep(0.1)  # the child leaves the Run
+    with pytest.raises(tv.CheckpointError, match=f"in use by the process {parent} on "):
+        Run(tmp_path / "run").__enter__()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    with Run(tmp_path / "run"):
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)  # fails if it has ended
+
+
 def test_what_a_dead_process_was_writing_is_cleared_and_nothing_else(tmp_path, monkeypatch):
-    for name in (".resume.npz.1a.part", ".lock.1a", ".mine", "my.part"):
+    for name in (".resume.npz.1a.part", ".writing/.resume.npz.1a.part", ".mine", "my.part"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with Run(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".mine", "my.part"]
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "gone"])  # in the moment before it was removed
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "gone"] * (pattern != "*"))  # just removed
     with Run(tmp_path):
         pass
 
@@ -815,15 +1035,6 @@ def test_a_folder_that_another_process_took_after_its_removal_is_left_to_it(kept
     assert (run.folder / "config.toml").read_bytes() == config
     other.kill()
     finish(other)
-
-
-def test_a_lock_that_a_killed_process_left_is_no_lock(tmp_path):
-    process = start(tmp_path / "run")
-    wait_for(process, "epoch 2")
-    process.kill()
-    finish(process)
-    assert (tmp_path / "run" / ".lock").exists()
-    assert finish(start(tmp_path / "run", "--resume")) == 0
 
 
 def test_a_folder_is_free_again_after_a_run_and_after_a_mistake(tmp_path):

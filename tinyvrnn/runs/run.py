@@ -37,6 +37,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
+WAIT = 0.5  # seconds for another process to leave the folder
 TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
 BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100,000 epochs
 FINGERPRINTED = 100  # sequences of a memory-mapped split whose values enter its fingerprint
@@ -222,7 +223,7 @@ class Run:
         """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
         self._lock = FileLock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
         try:
-            self._lock.acquire(timeout=1)
+            self._lock.acquire(timeout=WAIT)
         except Timeout:
             raise CheckpointError(
                 f"{self.folder} is in use by {self._holder()}: wait until it ends, or choose another folder (--out)."
