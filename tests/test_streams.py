@@ -132,7 +132,7 @@ def test_what_is_lost_on_standard_output_is_said(monkeypatch, capsys):
 )
 def test_a_real_training_goes_on_without_its_streams(streams, code, tmp_path):
     command = ["bash", "-c", f'"$@" {streams}; exit ${{PIPESTATUS[0]}}', "bash", *TRAIN]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": ""}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == code and done.stderr.count("\n") == (code == 2), done.stderr
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == list(FILES)

@@ -30,8 +30,9 @@ def given_path(given, kind=ConfigError):
 
 
 def is_within(path, place):
-    """Whether `path` is the file or folder `place`, which exists, or lies in it."""
-    return any(one.exists() and one.samefile(place) for one in (path, *path.resolve().parents))
+    """Whether `path` is the file or folder `place`, or lies in it."""
+    there = [one for one in (path, *path.resolve().parents) if one.exists() and os.path.exists(place)]
+    return any(one.samefile(place) for one in there)
 
 
 def write_atomically(path, write):
