@@ -48,8 +48,8 @@ FAULTS = {
     "arrays/strict.py": Fault("transfers to the host aren't counted", "transfers.to_host += 1", "pass", "test_backend"),
     "cli/__init__.py": Fault(
         "a user's mistake is a success",
-        "    return 2\n\n\ndef _show(",
-        "    return 0\n\n\ndef _show(",
+        "    return 2\n\n\ndef _say(",
+        "    return 0\n\n\ndef _say(",
         "test_cli -k one_sentence",
     ),
     "cli/commands.py": Fault(
@@ -81,6 +81,12 @@ FAULTS = {
         "for k in range(len(names)))",
         "for k in reversed(range(len(names))))",
         "test_kernels",
+    ),
+    "io/streams.py": Fault(
+        "a broken stream breaks again when Python ends",
+        "os.dup2(nowhere.fileno(), self._stream.fileno())",
+        "pass",
+        "test_streams",
     ),
     "one_page.py": Fault(
         "a variance for a standard deviation", "mu_z + sigma_z * eps[t]", "mu_z + sigma_z**2 * eps[t]", "test_one_page"

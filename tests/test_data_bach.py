@@ -138,7 +138,7 @@ def test_without_music21_there_is_one_sentence(command, monkeypatch, capsys):
     assert cli.main(command) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "tinyvrnn: bach needs music21, which is not installed: pip install 'tinyvrnn[music]'\n"
+    assert err == "tinyvrnn: bach needs music21, which is not installed: pip install 'tinyvrnn[music]'.\n"
 
 
 def test_the_cache_is_where_the_variable_says_or_the_users_own(monkeypatch, tmp_path):

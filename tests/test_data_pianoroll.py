@@ -250,7 +250,8 @@ def test_without_scipy_there_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "scipy", None)
     assert cli.main(["train", str(tmp_path / "roll.mat")]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err == "tinyvrnn: a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'\n"
+    assert out == ""
+    assert err == "tinyvrnn: a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'.\n"
 
 
 def test_a_roll_that_may_not_be_read(tmp_path, monkeypatch):

@@ -183,7 +183,6 @@ def test_a_sample_rate_that_is_none_is_refused(tmp_path, rate):
 @pytest.mark.parametrize(
     "ending, medium, words",
     [
-        (".jpg", {}, "must end in .png, .npz, .gif, .mid or .wav"),
         (".gif", {}, "is for ink, but this run's data are plain numbers: use .png or .npz"),
         (".mid", {"name": "ink"}, "is for piano roll, but this run's data are ink"),
         (".wav", {"name": "piano roll"}, "is for sound"),

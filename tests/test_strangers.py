@@ -436,7 +436,7 @@ def test_a_name_in_an_archive_is_no_path(tmp_path, monkeypatch, name, large):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "name",
-    ["/", "{}", "{}/home", "{}/pipe", "{}/loop", "/dev/zero", "//server/share", "\\\\server\\share", "", ".", "~", "in"]
+    ["/", "{}", "{}/home", "{}/pipe", "{}/loop", "/dev/zero", "//server/share", "\\\\server\\share", "", ".", "~"]
     + ["{}/gone.npz", "a\0b", "/" + 5000 * "a", "{}/in/../..", "/proc/self/environ"],
 )
 def test_data_that_a_stranger_named_is_not_searched(tmp_path, monkeypatch, capsys, name):

@@ -128,7 +128,7 @@ def test_what_a_notebook_does_harms_no_other_and_brings_no_points(place, capsys)
         ([NAME, "empty"], f"No */{NAME} in empty"),
         ([NAME, "submissions", "--out", "nowhere/grades.csv"], "nowhere/grades.csv cannot be written"),
         ([NAME, "submissions", "--out", "empty"], "empty cannot be written"),
-        ([NAME, "submissions", "--seconds", "0"], "--seconds is 0"),
+        ([NAME, "submissions", "--seconds", "0"], "--seconds must be"),
     ],
 )
 def test_a_mistake_of_the_instructors_is_one_sentence_and_leaves_nothing(arguments, said, place, capsys, tmp_path):

@@ -11,6 +11,9 @@ SIZE = 63  # bits of the largest size that a 64-bit machine can count
 class TinyvrnnError(Exception):
     """Base of all errors that a user can fix; the command line prints the message and exits with code 2."""
 
+    def __str__(self):
+        return shown(super().__str__())
+
 
 class DataError(TinyvrnnError, ValueError):
     """A data set, file or array that cannot be used as sequences."""
@@ -34,6 +37,14 @@ class DivergedError(TinyvrnnError, ArithmeticError):
 
 class GradientError(TinyvrnnError, AssertionError):
     """An analytic gradient that differs from the numeric one; names leaf, index and both numbers."""
+
+
+def shown(text):
+    """A text of unknown origin, such as the name of a file, with escapes for what a terminal could act on.
+
+    These are control characters, other unprintable ones, and bytes that are not valid in the system's encoding.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def out_of_memory(error):

@@ -164,7 +164,7 @@ def as_array(value, name):
     Lists, tensors, tables and all other objects with a buffer, `__array__` or `__dlpack__` are converted first, so that
     no check misses their numbers. Raises DataError for what cannot be converted, masked values and other dtypes.
     """
-    if value is None or _on_device(value):
+    if value is None or type(value) is np.ndarray and value.dtype.kind in "buif" or _on_device(value):
         return value
     if _is_masked(value):
         raise DataError(f"{name} is a masked array, whose mask would be ignored: remove or replace the masked values.")

@@ -15,34 +15,43 @@ import warnings
 
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
-from tinyvrnn.errors import TinyvrnnError, out_of_memory
-from tinyvrnn.io.streams import Steady
+from tinyvrnn.errors import TinyvrnnError, out_of_memory, shown
+from tinyvrnn.io.streams import steady_streams
 
 
 def main(argv=None):
     """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake, 128 + the number of a signal."""
-    arguments = parser().parse_args(argv)
-    arguments.given = sys.argv[1:] if argv is None else argv
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show
-            commands.load_plugin(arguments)
-            return arguments.run(arguments) or 0
-    except TinyvrnnError as error:
-        print(f"tinyvrnn: {error}", file=sys.stderr)
-    except MemoryError as error:
-        print(f"tinyvrnn: {out_of_memory(error)}", file=sys.stderr)
-    except BrokenPipeError:
-        return 141 if arguments.run is commands.train else 0  # as a shell says of SIGPIPE: the training did not end
-    except OSError as error:
-        print(f"tinyvrnn: {error.filename or 'Reading or writing'}: {error.strerror or error}.", file=sys.stderr)
-    except KeyboardInterrupt as interrupt:
-        why = str(interrupt) or "what was written so far is whole"
-        print(f"tinyvrnn: Interrupted; {why}.", file=Steady(sys.stderr), flush=True)
-        return 128 + getattr(interrupt, "number", signal.SIGINT)
+    with steady_streams() as out:
+        arguments = parser().parse_args(argv)
+        arguments.given = sys.argv[1:] if argv is None else argv
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *where: _say(message)
+                warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
+                commands.load_plugin(arguments)
+                code = arguments.run(arguments) or 0
+        except (TinyvrnnError, MemoryError, OSError, KeyboardInterrupt) as error:
+            code = _explain(error)
+        out.flush()
+        if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
+            return code
+        _say(f"standard output: {out.error.strerror}; what was printed is lost, all else is done")
+        return code or 2
+
+
+def _explain(error):
+    """Print one sentence on an error. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        _say(f"Interrupted; {str(error) or 'what was written so far is whole'}")
+        return 128 + getattr(error, "number", signal.SIGINT)
+    if isinstance(error, MemoryError):
+        error = out_of_memory(error)
+    elif isinstance(error, OSError):
+        error = f"{error.filename or 'Reading or writing'}: {error.strerror or error}"
+    _say(error)
     return 2
 
 
-def _show(message, *where):
-    """A warning as a person reads it."""
-    print(f"tinyvrnn: {message}.", file=sys.stderr)
+def _say(message):
+    """Print an error or a warning as one line, a sentence."""
+    print(f"tinyvrnn: {shown(message).removesuffix('.')}.", file=sys.stderr, flush=True)

@@ -4,9 +4,7 @@ import importlib.util
 import json
 import shlex
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from pathlib import Path
 
 from tinyvrnn import bounds, course
 from tinyvrnn import data as data_room
@@ -14,9 +12,9 @@ from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
-from tinyvrnn.io.streams import Steady
+from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
@@ -30,8 +28,9 @@ PARTICLES_TO_EVALUATE = 64
 def load_plugin(a):
     """Runs the file of --plugin, which registers likelihoods and cells, then checks the names that were given."""
     if getattr(a, "plugin", None) is not None:
-        spec = importlib.util.spec_from_file_location(f"plugin_{Path(a.plugin).stem}", a.plugin)
-        if spec is None or not Path(a.plugin).is_file():
+        path = given_path(a.plugin)
+        spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
+        if spec is None or not path.is_file():
             raise ConfigError(f"--plugin must name a .py file that exists, got {a.plugin}.")
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
         try:
@@ -53,21 +52,20 @@ def train(a):
     options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
     options.check_for(model)
-    folder, live = Path(a.out or f"runs/{data.name}"), sys.stderr.isatty()
+    folder, live = given_path(f"runs/{data.name}" if a.out is None else a.out), sys.stderr.isatty()
 
     def on_epoch(record, is_best):
         if not live:  # a log file cannot show a progress bar
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    out, err = redirect_stdout(Steady(sys.stdout)), redirect_stderr(Steady(sys.stderr))
-    with out, err, Run(folder, a.overwrite, a.resume) as run:
+    with Run(folder, a.overwrite, a.resume) as run:
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
-            print(f"{folder} holds {what}", flush=True)
+            print(f"{shown(folder)} holds {what}", flush=True)
         try:
             records = train_model(model, data, live, on_epoch, run, **options._asdict())
         except KeyboardInterrupt as interrupt:
@@ -78,7 +76,7 @@ def train(a):
             raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
         report.print_training(model, data, records, options)
         report.draw_pictures(run, model, data, records)
-        print(f"wrote {folder}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
+        print(f"wrote {shown(folder)}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
 
 
 def evaluate(a):
@@ -86,7 +84,7 @@ def evaluate(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     trained_on = recorded_source(manifest["data"], a.run_folder)
-    source = a.data or trained_on
+    source = trained_on if a.data is None else a.data
     if source is None:
         found = (
             "does not say what it was trained on"
@@ -107,8 +105,8 @@ def evaluate(a):
 
 def sample(a):
     """Writes sequences drawn from a run's model, or continued ones, on the scale of the data."""
-    out = Path(a.out)
-    export.check_ending(out)
+    out = given_path(a.out)
+    export.check_out(out, export.WRITERS, None if a.prime is None else given_path(a.prime))
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
@@ -118,7 +116,7 @@ def sample(a):
     x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
     raw = (x * model.std + model.mean).astype("float32")
     export.write_samples(out, raw, model.medium, model.likelihood.binary)
-    print(f"wrote {a.out}: {x.shape[1]} sequences of {x.shape[0]} steps")
+    print(f"wrote {shown(out)}: {x.shape[1]} sequences of {x.shape[0]} steps")
 
 
 def gradcheck(a):
@@ -135,13 +133,13 @@ def gradcheck(a):
 
 def exact(a):
     """Prints or draws the bounds of a linear VRNN next to its exact log p(x)."""
-    if a.out is not None and Path(a.out).suffix != ".png":
-        raise ConfigError(f"--out must end in .png, got {a.out}.")
+    if a.out is not None:
+        export.check_out(out := given_path(a.out), [".png"])
     rows = linear_gaussian.table()
     print(json.dumps(report.exact_json(rows)) if a.json else report.exact_text(rows))
     if a.out is not None:
-        export.write_figure(Path(a.out), plots.gaps(rows))
-        print(f"wrote {a.out}", file=sys.stderr if a.json else sys.stdout)
+        export.write_figure(out, plots.gaps(rows))
+        print(f"wrote {shown(out)}", file=sys.stderr if a.json else sys.stdout)
 
 
 def data_sets(a):
@@ -168,7 +166,7 @@ def course_grade(a):
     """Grades a folder of submissions."""
     for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
-    print(f"wrote {a.out}")
+    print(f"wrote {shown(a.out)}")
 
 
 # ---- the parts -----------------------------------------------------------------------------------
@@ -238,14 +236,14 @@ def _evaluation(a, model, sequences):
         raise ConfigError(f"--chunk is for the bound elbo, got {a.bound}: leave one out.")
     else:
         result = bounds.evaluate(model, sequences, a.bound, particles)._asdict()
-    return result | {"units": model.units, "model": model.name}
+    return result | {"units": shown(model.units), "model": model.name}
 
 
 def _to_score(source, data, split, model):
     """The name, split and sequences to evaluate, on the model's scale; without data, all of a user's file."""
     if data is None:
-        path, sequences = Path(source), read_like(source, model.medium)
-        return path.name if path.is_dir() else path.stem, "all", _on_scale(sequences, model, source)
+        sequences = read_like(source, model.medium)
+        return data_room.name_of(given_path(source)), "all", _on_scale(sequences, model, source)
     data_room.check_rate(data.medium, model.medium, source)
     return data.name, split, _on_scale(data.split(split), model, source)
 

@@ -9,7 +9,7 @@ from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
 from tinyvrnn.data import FORMS, NAMES, SCALES
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import SIZE, unknown_name
+from tinyvrnn.errors import SIZE, shown, unknown_name
 from tinyvrnn.models import MODELS, POSTERIORS
 from tinyvrnn.nn.cells import CELLS
 from tinyvrnn.runs.run import MAY_CHANGE
@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))
 
     def error(self, message):
-        print(f"tinyvrnn: {message}; see `{self.prog} --help`.", file=sys.stderr)
+        print(f"tinyvrnn: {shown(message)}; see `{self.prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
 
 

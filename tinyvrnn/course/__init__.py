@@ -26,7 +26,7 @@ from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
 from tinyvrnn.course.grader import Passed, grade
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.course.source import show
-from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.errors import ConfigError, shown, unknown_name
 
 __all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "check", "explore", "show", "status"]
 
@@ -82,7 +82,7 @@ def status():
             bar = "■" * len(done) + "□" * (len(numbers) - len(done))
             lines.append(f"{notebook} {title:<34} {bar:<6} {len(done)} of {len(numbers)}   left: {left}")
     total = sum(bool(known.get(number, {}).get("passed")) for number in EXERCISES)
-    return "\n".join([*lines, f"{total} of {len(EXERCISES)} exercises passed; kept in {progress.path()}"])
+    return "\n".join([*lines, f"{total} of {len(EXERCISES)} exercises passed; kept in {shown(progress.path())}"])
 
 
 tampering.remember()

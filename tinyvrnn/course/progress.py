@@ -2,21 +2,21 @@
 
 import json
 import os
-from pathlib import Path
 
-from tinyvrnn.io.files import one_at_a_time, write_atomically
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.io.files import given_path, one_at_a_time, write_atomically
 
 
 def path():
-    """Path of the progress file."""
-    return Path(os.environ.get("TINYVRNN_HOME") or Path.home() / ".tinyvrnn") / "course.json"
+    """Path of the progress file. Raises ConfigError if there is no home folder."""
+    return given_path(os.environ.get("TINYVRNN_HOME") or "~/.tinyvrnn") / "course.json"
 
 
 def read():
     """{"07.2": {"passed": bool, "tries": int}, ...}; empty if there is no valid file."""
     try:
         entries = json.loads(path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # also a ConfigError
         return {}
     valid = isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
     return entries if valid else {}
@@ -29,7 +29,7 @@ def record(number, passed):
         with one_at_a_time(path()):  # two notebooks at once could lose a try or a pass
             known = _counted(read(), number, passed)
             write_atomically(path(), lambda file: file.write(json.dumps(known, indent=1, sort_keys=True).encode()))
-    except OSError:
+    except (OSError, ConfigError):
         pass
 
 

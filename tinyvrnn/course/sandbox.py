@@ -12,6 +12,7 @@ import warnings
 from tinyvrnn import gradcheck, one_page
 from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
+from tinyvrnn.io.streams import Steady
 
 SECONDS, CHARACTERS = 20, 2000  # limits of one call: run time and printed characters
 NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
@@ -65,7 +66,7 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
     """
     box = {}
     thread = threading.Thread(target=_call, args=(box, function, arguments, _codes(forbidden)), daemon=True)
-    with contextlib.redirect_stdout(_Brief(sys.stdout)):
+    with contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
         thread.start()
         thread.join(seconds)
     if thread.is_alive():

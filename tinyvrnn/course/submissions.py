@@ -11,8 +11,8 @@ import warnings
 from pathlib import Path
 
 from tinyvrnn.course.exercises import EXERCISES
-from tinyvrnn.errors import ConfigError, DataError, check_whole
-from tinyvrnn.io.files import write_atomically
+from tinyvrnn.errors import ConfigError, DataError, check_whole, shown
+from tinyvrnn.io.files import given_path, write_atomically
 
 SECONDS, CELLS = 120, 5  # limit for one cell; the limit for a notebook is CELLS times as long
 
@@ -25,22 +25,24 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS):
     written.
     """
     check_whole("--seconds", seconds, bits=20)
-    name, rows, numbers = Path(handed_out).name, [], list(_checks_handed_out(handed_out))
-    students = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] not in "._")
-    if not any((path / name).is_file() for path in students):
+    folder, handed_out, report = given_path(folder), given_path(handed_out), given_path(report)
+    name, rows, numbers = handed_out.name, [], list(_checks_handed_out(handed_out))
+    students = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    if not any(os.path.isfile(path / name) for path in students):
         raise DataError(f"No */{name} in {folder}: each student needs a folder with that notebook in it.")
-    _require_writable(Path(report))
+    _require_writable(report)
+    _require_kernel()
     most = sum(EXERCISES[number].points for number in numbers)
     for path in students:
         points, remark = _points_and_remark(path / name, handed_out, seconds)
-        total = sum(points.values())
-        rows.append({"student": path.name} | points | {"total": total, "of": most, "remark": remark})
-        yield path.name, total, most, remark
+        student, total, remark = shown(path.name), sum(points.values()), shown(remark)
+        rows.append({"student": student} | points | {"total": total, "of": most, "remark": remark})
+        yield student, total, most, remark
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(Path(report), lambda file: file.write(table.getvalue().encode()))
+    write_atomically(report, lambda file: file.write(table.getvalue().encode()))
 
 
 def grade_notebook(submitted, handed_out, seconds=SECONDS):
@@ -101,6 +103,7 @@ def _execute(notebook, seconds):
         warnings.simplefilter("ignore")
         client = client_class(
             notebook,
+            kernel_name="python3",  # the one named in a notebook may exist on its author's machine only
             timeout_func=time_left,
             interrupt_on_timeout=True,
             error_on_timeout={"ename": "Interrupted", "evalue": "", "traceback": []},
@@ -191,8 +194,20 @@ def _read(path):
 
 
 def _require_writable(report):
-    if report.is_dir() or not os.access(report.parent, os.W_OK):
-        raise ConfigError(f"{report} cannot be written: give --out a file in an existing folder.")
+    other = report.exists() and not report.is_file()
+    if other or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
+        raise ConfigError(f"{report} cannot be written: give --out a .csv in an existing folder.")
+
+
+def _require_kernel():
+    """Raise ConfigError if not even an empty notebook runs, for which all students would get 0 points."""
+    _, nbformat = _jupyter()
+    try:
+        stopped = _execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("0")]), SECONDS)
+    except Exception as error:  # no home folder, no space, a damaged installation
+        stopped = _first_line(error).rstrip(".")
+    if stopped:
+        raise ConfigError(f"This machine can't run notebooks, not even an empty one: {stopped}.")
 
 
 def _jupyter():

@@ -6,13 +6,13 @@ Their selection and split differ from ours, so results are close to published on
 """
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.sequences import permutation
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io.files import write_atomically
+from tinyvrnn.io.streams import bar
 
 LOWEST, KEYS = 21, 88  # MIDI note of a piano's lowest key (A0), and its number of keys
 TONIC = {"major": 0, "minor": 9}  # pitch classes of C and A, to which the chorales are transposed
@@ -37,7 +37,7 @@ def cached():
 def build(music21, paths):
     """Arrays of the four-part scores among `paths`: values, lengths, split (0 train, 1 valid, 2 test; 60 / 20 / 20)."""
     rolls = {}
-    for path in tqdm(paths, desc=f"reading Bach's chorales into {cache_folder()}, once", unit="score"):
+    for path in bar(paths, desc=f"reading Bach's chorales into {shown(cache_folder())}, once", unit="score"):
         score = music21.converter.parse(path)
         if len(score.parts) == 4:
             roll = piano_roll(score)

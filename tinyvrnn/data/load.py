@@ -19,7 +19,8 @@ from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, refuse
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
+from tinyvrnn.io.files import given_path
 
 FOLDER = Path(__file__).parent / "embedded"
 RAW = "nats of raw data"
@@ -167,6 +168,7 @@ class Data:
         DataError
             The splits do not fit together, or an option does not fit them.
         """
+        name, source = shown(name), shown(source)
         by_split = {"train": train, "valid": valid, "test": test}
         splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
@@ -275,7 +277,6 @@ def load_data(
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
     content = readers.read(path)
-    name = path.resolve().name if path.is_dir() else path.stem
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -288,7 +289,7 @@ def load_data(
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
     data = Data.from_sequences(
-        name,
+        name_of(path),
         *(whole[index] for index in members.values()),
         standardise=standardise,
         units=card.units,
@@ -310,7 +311,7 @@ def recorded_source(name, run_folder):
     """
     if name is None or name in NAMES:
         return name
-    if not os.path.isabs(name) or name.startswith(("//", "\\\\")):  # of another machine
+    if name.startswith(("//", "\\\\")):  # of another machine
         return None
     with suppress(OSError, ValueError, RuntimeError):  # a null character, a loop of links
         path, inside = Path(name).resolve(), (Path(run_folder).resolve(), Path(os.path.expanduser("~")).resolve())
@@ -321,14 +322,20 @@ def recorded_source(name, run_folder):
     return None
 
 
+def name_of(path):
+    """The name of the data in a file or folder, which also becomes the name of the run's folder."""
+    name = path.resolve().name if path.is_dir() else path.stem
+    return shown(name) if name.strip(".") else "data"  # of "...npy" the stem is "..", which is another folder
+
+
 def read_sequences(path):
     """All sequences of a file or folder in one of load_data's formats, raw, from all splits."""
-    return readers.read(Path(path).expanduser()).sequences
+    return readers.read(given_path(path, DataError)).sequences
 
 
 def read_like(path, medium):
     """As `read_sequences`, for a model of this medium. Also raises DataError for sound of another sample rate."""
-    content = readers.read(Path(path).expanduser())
+    content = readers.read(given_path(path, DataError))
     check_rate(content.medium, medium, path)
     return content.sequences
 
@@ -402,7 +409,7 @@ def _path_of_a_set(name):
 
 def _path(name_or_path):
     """The path of a user's file or folder. A bare word that does not exist is treated as a misspelt name."""
-    path = Path(name_or_path).expanduser()
+    path = given_path(name_or_path, DataError)
     if not path.exists() and path.suffix not in readers.ENDINGS and path.name == str(name_or_path):
         near = difflib.get_close_matches(str(name_or_path), NAMES, n=1, cutoff=0.0)[0]
         raise DataError(

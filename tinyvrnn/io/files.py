@@ -4,8 +4,36 @@ import os
 import secrets
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from filelock import FileLock
+
+from tinyvrnn.errors import ConfigError
+
+
+def given_path(given, kind=ConfigError):
+    """The Path that a person gave, with ~ expanded. Raises `kind`, one sentence, if no file or folder can have it."""
+    try:
+        path = Path(os.fsdecode(given)).expanduser()
+        reason = "" if os.fsdecode(given) else "it is empty"
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, a path through a file, a loop of links
+        reason = error.strerror
+    except RuntimeError:
+        reason = "no home folder is known for its ~; write it in full, begin a name with ./~, or set HOME"
+    except (TypeError, ValueError) as error:  # no path, or with characters that no path can have
+        reason = str(error)
+    if reason:
+        raise kind(f"The path {str(given)!r:.200} can't be used: {reason}.")
+    return path
+
+
+def is_within(path, place):
+    """Whether `path` is the file or folder `place`, or lies in it."""
+    there = [one for one in (path, *path.resolve().parents) if one.exists() and os.path.exists(place)]
+    return any(one.samefile(place) for one in there)
 
 
 def write_atomically(path, write):

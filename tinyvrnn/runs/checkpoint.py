@@ -17,7 +17,7 @@ from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
-from tinyvrnn.io.files import located, write_atomically
+from tinyvrnn.io.files import given_path, located, write_atomically
 from tinyvrnn.models import MODELS
 from tinyvrnn.models.base import Model
 from tinyvrnn.nn.cells import CELLS
@@ -83,7 +83,7 @@ def save(
         "steps": steps,
         "step": step,
     }
-    path = Path(folder) / FILE
+    path = given_path(folder, CheckpointError) / FILE
     write(path, manifest, arrays)
     return path
 
@@ -131,7 +131,7 @@ def restore(manifest, arrays, folder, backend=None):
         kind, config, theta = MODELS[manifest["model"]], manifest["config"], arrays["theta"]
         moments, expected = (config["x_dim"],), (kind.parameters(config, most=theta.size),)
         same_shapes = [arrays[name].shape for name in ARRAYS] == [expected, moments, moments]
-        fits = same_shapes and theta.dtype == config["dtype"]
+        fits = same_shapes and theta.dtype.name == config["dtype"]
         model = kind(**config, backend=backend) if fits else None
     except (BackendError, MemoryError):
         raise
@@ -161,7 +161,7 @@ def _check_registered(config, folder):
 def read(folder):
     """(manifest, {"theta", "mean", "std"}) of the checkpoint in `folder`, with each array checked against its hash."""
     for _ in range(2):  # a training may move the file to its place meanwhile
-        path = located(Path(folder), FILE)
+        path = located(given_path(folder, CheckpointError), FILE)
         with suppress(FileNotFoundError):
             if path.is_file():
                 return read_file(path, NEEDED, ARRAYS, _is_plain)

@@ -9,8 +9,9 @@ import wave
 import numpy as np
 
 from tinyvrnn.errors import CheckpointError, ConfigError
-from tinyvrnn.io.files import write_atomically
-from tinyvrnn.runs import plots
+from tinyvrnn.io.files import is_within, write_atomically
+from tinyvrnn.runs import checkpoint, plots
+from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
@@ -24,7 +25,7 @@ def write_samples(path, x, medium, binary):
     Raises ConfigError for an ending that does not fit the medium, CheckpointError if writing fails.
     """
     check_ending(path, medium)
-    _write(path, lambda file: WRITERS[path.suffix](file, x, medium, binary))
+    _write(path, lambda file: WRITERS[path.suffix.lower()](file, x, medium, binary))
 
 
 def write_figure(path, figure):
@@ -40,13 +41,24 @@ def _write(path, write):
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def check_ending(path, medium=None):
-    """Raise ConfigError for an unknown ending, or one that does not fit the medium, if that is given."""
-    if path.suffix not in WRITERS:
-        *endings, last = WRITERS
-        raise ConfigError(f"--out must end in {', '.join(endings)} or {last}, got {path}.")
-    needed = NEEDED.get(path.suffix)
-    if medium is not None and needed not in (None, medium.get("name")):
+def check_out(path, endings, source=None):
+    """Raise ConfigError for another ending, or if writing `path` would change a run, or the data in the path `source`.
+
+    Any other file may be replaced.
+    """
+    if path.suffix.lower() not in endings or not path.stem.strip("."):
+        *others, last = endings
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise ConfigError(f"--out must be a name that ends in {listed}, got {path}.")
+    is_run = any((path.parent / name).exists() for name in (checkpoint.FILE, RESUME))
+    if path.name.lower() in FILES and is_run or source is not None and is_within(path, source):
+        raise ConfigError(f"--out {path} would write into a run or the data: choose another file.")
+
+
+def check_ending(path, medium):
+    """Raise ConfigError for an ending that does not fit the medium."""
+    needed = NEEDED.get(path.suffix.lower())
+    if needed not in (None, medium.get("name")):
         is_now = medium.get("name", "plain numbers")
         raise ConfigError(f"{path.suffix} is for {needed}, but this run's data are {is_now}: use .png or .npz.")
 

@@ -161,7 +161,7 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
         for axes in grid[n:]:
             axes.axis("off")
         figure.supxlabel("step", fontsize=9)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
     return figure
 
 
@@ -180,7 +180,7 @@ def _ink_figure(sequences, title, columns, size):
     axes.set(xlim=(0, CELL * columns), ylim=(CELL * rows, 0), aspect="equal")
     axes.axis("off")
     lines = axes.add_collection(LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
     paths = [np.cumsum(x[:, :2], axis=0, dtype=np.float64) for x in sequences]
     reach = np.array([np.abs(path).max() for path in paths])
     common = 1.15 * np.median(reach) or 1.0
@@ -211,7 +211,7 @@ def _grid(rows, columns, binary, title):
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
     return figure, grid
 
 

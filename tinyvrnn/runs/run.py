@@ -17,15 +17,14 @@ import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
-from tinyvrnn.errors import CheckpointError
-from tinyvrnn.io.files import WRITING, replace_together, settle, write_atomically
+from tinyvrnn.errors import CheckpointError, shown
+from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
 from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
@@ -73,7 +72,7 @@ class Run:
     """
 
     def __init__(self, folder: str | PathLike[str], overwrite: bool = False, resume: bool = False) -> None:
-        self.folder, self.overwrite, self.resume = Path(folder).absolute(), overwrite, resume
+        self.folder, self.overwrite, self.resume = given_path(folder, CheckpointError).absolute(), overwrite, resume
         self._depth, self._started, self.has_kept = 0, False, False
 
     def __enter__(self) -> "Run":
@@ -100,6 +99,8 @@ class Run:
         """
         if self._started:
             raise CheckpointError(f"This Run of {self.folder} has been used for a training already: make another Run.")
+        if os.path.isabs(data.origin or "") and any(is_within(self.folder / name, data.origin) for name in FILES):
+            raise CheckpointError(f"{self.folder} would write into the data, {data.origin}: choose another (--out).")
         self._started, self.model, self.data, self.config = True, model, data, config(model, data, options)
         if self.resume and self.can_go_on:
             self._restore(state)
@@ -307,7 +308,7 @@ def config(model, data, options):
     return {
         "tinyvrnn": __version__,
         "data": {
-            "source": data.origin or data.name,
+            "source": shown(data.origin or data.name),
             "units": data.units,
             "scale": data.scale,
             "sequences": [len(data.split(name)) for name in ("train", "valid", "test")],

@@ -1,7 +1,6 @@
 """The training loop: batches, noise, gradient, clip, Adam; each epoch the validation ELBO; the best weights win."""
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of_slow_float64
@@ -17,7 +15,7 @@ from tinyvrnn.arrays.params import matrices
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, Resident, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
-from tinyvrnn.io.streams import Steady
+from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Batch, check_x, rows
 from tinyvrnn.training.diagnosis import diagnose
@@ -140,8 +138,7 @@ class _Training:
     def run_epochs(self, progress, on_epoch):
         """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
-        screen = Steady(sys.stderr)
-        with tqdm(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True, file=screen) as self.bar:
+        with bar(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
             while not self.clock.over() and state.stale < options.patience:
                 record = self._epoch()
                 state.records.append(record)

@@ -12,15 +12,15 @@ import zipfile
 from contextlib import nullcontext, suppress
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import one_at_a_time, write_atomically
+from tinyvrnn.io.streams import bar
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
 STEPS_AT_ONCE = 2**22
@@ -159,7 +159,7 @@ def _unpack_into(folder, archive, members, path):
         )
     try:
         part.mkdir()
-        for name in tqdm(members, desc=f"unpacking {path.name} into {folder}, once"):
+        for name in bar(members, desc=shown(f"unpacking {path.name} into {folder}, once")):
             write_atomically(part / f"{name}.npy", lambda file, m=members[name]: _unpack(archive, m, file))
         os.replace(part, folder)
     finally:

@@ -4,13 +4,13 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io.npz import MEMORY
+from tinyvrnn.io.streams import bar
 
 MOST_FILES = 1_000_000  # in a folder that is searched
 SPLITS = ("train", "valid", "test")
@@ -91,7 +91,7 @@ def files_of(folder, endings):
 
 def progress(files, name):
     """The files, with a progress bar if reading takes more than two seconds. A context: its end removes the bar."""
-    return tqdm(files, desc=f"reading {name}", unit="file", delay=2, leave=False)
+    return bar(files, desc=f"reading {shown(name)}", unit="file", delay=2, leave=False)
 
 
 def split_by_folder(folder, files):
