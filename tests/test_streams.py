@@ -110,7 +110,8 @@ def test_a_stream_that_breaks_ends_no_training_and_loses_no_marks(kind, which, s
                 patch.setattr(sys, name, make())
             assert cli.main(arguments) == (code if "stdout" in which else 0)
             for name in which if kind.startswith("none") else ():
-                getattr(sys, name).close()
+                with getattr(sys, name) as stream:
+                    assert stream.name == os.devnull and os.get_inheritable(stream.fileno()), "its number is not taken"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(set(FILES) - set(PICTURES))
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
     assert [(row["student"], row["total"]) for row in marks()] == [("ada", "2"), ("bob", "2")]

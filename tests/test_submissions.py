@@ -72,7 +72,9 @@ DEVIATION = 'prediction = {"deviation"}'
 
 @pytest.mark.timeout(300)
 def test_the_table_has_every_student_with_points_and_what_went_wrong(place, capsys, tmp_path):
-    place("ada", notebook(RIGHT, DEVIATION))
+    ada = notebook(RIGHT, DEVIATION)
+    ada.metadata["kernelspec"] = {"name": "of-ada", "display_name": "Only on ada's machine"}
+    place("ada", ada)
     place("bob", notebook(WRONG, DEVIATION, extra=["1 / 0"]))
     place("cid", None)
     place("dan", "{\n")
