@@ -48,8 +48,8 @@ FAULTS = {
     "arrays/strict.py": Fault("transfers to the host aren't counted", "transfers.to_host += 1", "pass", "test_backend"),
     "cli/__init__.py": Fault(
         "a user's mistake is a success",
-        "    return 2\n\n\ndef _show(",
-        "    return 0\n\n\ndef _show(",
+        "    return 2\n\n\ndef _say(",
+        "    return 0\n\n\ndef _say(",
         "test_cli -k one_sentence",
     ),
     "cli/commands.py": Fault(
@@ -69,6 +69,12 @@ FAULTS = {
     ),
     "runs/export.py": Fault(
         "keys an octave too high", "note=int(key) + lowest", "note=int(key) + lowest + 12", "test_export"
+    ),
+    "io/streams.py": Fault(
+        "a stream that breaks ends the command",
+        "        except OSError as error:",
+        "        except ConnectionError as error:",
+        "test_streams -k breaks_ends",
     ),
     "io/files.py": Fault(
         "the file is there before it is whole",
