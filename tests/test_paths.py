@@ -5,7 +5,6 @@ run, a prime or data that are overwritten; an ending in capitals that is refused
 another folder.
 """
 
-import pwd
 import shutil
 import sys
 
@@ -132,7 +131,7 @@ def homeless(monkeypatch):
 
     for name in ("HOME", "XDG_CACHE_HOME", "TINYVRNN_HOME", CACHE):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", unknown)
 
 
 def test_the_folders_of_the_environment_are_expanded(place, monkeypatch):
