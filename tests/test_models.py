@@ -712,6 +712,15 @@ def test_a_copy_is_the_same_model_and_shares_nothing(copied, backend, kind, like
     assert to_host(model.theta).any() and model.mean.all() and model.medium == {"name": "ink"}
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda params: pickle.loads(pickle.dumps(params))])
+def test_a_copy_of_the_parameters_is_a_plain_dict_of_its_own(copied):
+    model = a_model()
+    params, before = copied(model.params), model.theta.copy()
+    params["prior"]["more"] = params["prior"].pop("b1")
+    params["prior"]["W1"] += 1
+    assert type(params) is dict and (model.theta == before).all() and "b1" in model.params["prior"]
+
+
 def test_a_model_goes_to_another_process():
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         again = pool.submit(copy.copy, a_model()).result()

@@ -71,12 +71,14 @@ class Fixed(dict):
 
     __delitem__ = pop = popitem = clear = setdefault = _refuse
 
-    def __reduce_ex__(self, protocol):
-        return like(self, dict(self)).__reduce_ex__(protocol)
+    def __reduce__(self):
+        return dict, (dict(self),)
 
 
 class FixedGroup(Fixed, Group):
     """Fixed, for the leaves of a Group."""
+
+    __reduce__ = Group.__reduce__
 
 
 def fixed(params):
