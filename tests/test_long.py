@@ -78,7 +78,7 @@ def test_parts_of_chunks_add_up_to_those_of_the_whole(options):
 
 def test_parts_of_chunks_refuse_the_state_of_others_and_a_posterior_that_sees_the_whole():
     model, x, lengths, eps = checks.small("gaussian", B=3)
-    for wrong in (np.zeros((4, 5)), np.zeros((3, 4)), [[0.0] * 5] * 3):
+    for wrong in (np.zeros((4, 5)), np.zeros((3, 4)), [[0.0] * 4] * 3):
         with pytest.raises(tv.DataError, match="Expected the state of 3 sequences"):
             model.chunk_parts(x, lengths, eps, wrong)
     model, *given = checks.small("gaussian", posterior="smoothing")

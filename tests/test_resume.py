@@ -776,6 +776,7 @@ def test_a_kill_or_a_full_disk_while_writing_leaves_the_old_or_the_new(tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_kill_while_writing_mixes_or_loses_anything(tmp_path):
     """Before, within and after each write, flush, fsync, rename, making and removing, in each way to write a run."""
     results = kills(tmp_path, every=1)

@@ -197,7 +197,6 @@ class LinearGaussian:
     name, bounds = "linear-gaussian", BOUNDS
     x_dim = z_dim = h_dim = 1
     dtype, units, equations = "float64", "nats", LINEAR
-    likelihood = LIKELIHOODS["gaussian"]
     backend = get_backend("numpy")  # for drawn noise; computations use the backend of x
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
@@ -208,6 +207,7 @@ class LinearGaussian:
         if posterior not in POSTERIORS:
             raise ConfigError(unknown_name("posterior", posterior, POSTERIORS))
         self.a, self.q, self.r, self.posterior = float(a), float(q), float(r), posterior
+        self.likelihood = LIKELIHOODS["gaussian"]
 
     def __repr__(self):
         return f"LinearGaussian(a={self.a:g}, q={self.q:g}, r={self.r:g}, posterior={self.posterior!r})"

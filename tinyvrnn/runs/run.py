@@ -323,8 +323,9 @@ def _fingerprint(data):
     """sha256 of the lengths and values of all splits."""
     digest = hashlib.sha256()
     for sequences in (data.train, data.valid, data.test):
-        for array in (sequences.lengths, *(part.values for _, part in sequences.parts())):
-            digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(sequences.lengths))
+        for _, part in sequences.parts():
+            digest.update(np.ascontiguousarray(part.values))
     return digest.hexdigest()
 
 
