@@ -88,12 +88,6 @@ FAULTS = {
         "for k in reversed(range(len(names))))",
         "test_kernels",
     ),
-    "io/streams.py": Fault(
-        "a broken stream breaks again when Python ends",
-        "os.dup2(nowhere.fileno(), self._stream.fileno())",
-        "pass",
-        "test_streams",
-    ),
     "one_page.py": Fault(
         "a variance for a standard deviation", "mu_z + sigma_z * eps[t]", "mu_z + sigma_z**2 * eps[t]", "test_one_page"
     ),
