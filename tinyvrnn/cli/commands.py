@@ -86,11 +86,9 @@ def evaluate(a):
     trained_on = recorded_source(manifest["data"], a.run_folder)
     source = trained_on if a.data is None else a.data
     if source is None:
-        found = (
-            "does not say what it was trained on"
-            if manifest["data"] is None
-            else (f"says that it was trained on {manifest['data']!a:.200}, which is not here or not safe to search")
-        )
+        found = f"says that it was trained on {manifest['data']!a:.200}, which is not here or not safe to search"
+        if manifest["data"] is None:
+            found = "does not say what it was trained on"
         raise DataError(f"{a.run_folder} {found}: name a set, file or folder with --data.")
     whole = a.data is not None and a.split is None and a.data not in NAMES
     data = None if whole else load_data(source, standardise=False)

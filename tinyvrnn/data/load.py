@@ -314,7 +314,7 @@ def recorded_source(name, run_folder):
     if name.startswith(("//", "\\\\")):  # of another machine
         return None
     with suppress(OSError, ValueError, RuntimeError):  # a null character, a loop of links
-        path, inside = Path(name).resolve(), (Path(run_folder).resolve(), Path(os.path.expanduser("~")).resolve())
+        path, inside = Path(name).resolve(), (given_path(run_folder).resolve(), Path(os.path.expanduser("~")).resolve())
         if path.is_file() and path.suffix.lower() in readers.ENDINGS:
             return name
         if path.is_dir() and not any(other.is_relative_to(path) for other in inside):

@@ -314,10 +314,9 @@ def compare(leaf, analytic, numeric, tol, each=False, rounding=0.0, is_kink=lamb
     def row(index, note=""):
         return Row(leaf, index, float(analytic[index]), float(numeric[index]), float(relative[index]), note)
 
-    kinks = np.zeros_like(differ)
+    kinks, allowed = np.zeros_like(differ), tol * size + 10 * rounding
     for index in sorted(zip(*map(np.ndarray.tolist, np.nonzero(differ & ~rounded))), key=lambda i: -relative[i]):
-        allowed = tol * size[index] + 10 * np.broadcast_to(rounding, size.shape)[index]
-        if not is_kink(index, analytic[index], numeric[index], allowed):
+        if not is_kink(index, analytic[index], numeric[index], allowed[index]):
             raise GradientError(_difference(row(index), tol, "entry" if each else "leaf"))
         kinks[index] = True
     relative[kinks | (differ & rounded)] = 0
