@@ -1,58 +1,75 @@
 """What a numeric check demands of its arrays and functions; each refusal is one sentence with the way out."""
 
-import math
 from contextlib import contextmanager
-from itertools import combinations
 
 import numpy as np
 
 from tinyvrnn.arrays.backend import backend_of, to_host
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import GradientError
 
 
 def number(f, x):
-    """f(x) as a float. Raises GradientError if it is not one finite number."""
+    """f(x) as a float. Raises GradientError for anything but one float64 number."""
     value = f(x)
-    try:
-        result = float(value.reshape(()) if hasattr(value, "reshape") else value)
-    except (TypeError, ValueError):
-        what = f"shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
-        raise GradientError(f"The function must return one real number, got {what}: return a sum or a mean.") from None
-    if not math.isfinite(result):
-        raise GradientError(f"The function is {result} where its gradient is checked, or a step h beside it: move x.")
-    return result
+    shape, kind = getattr(value, "shape", ()), str(getattr(value, "dtype", type(value).__name__))
+    if int(np.prod(shape)) != 1:
+        raise GradientError(f"The function must return one number, got an array of shape {shape}: return a sum.")
+    if kind not in ("float", "float64"):
+        raise GradientError(f"The function must return one number of float64, got {kind}: return a float64 sum.")
+    return float(value.reshape(()) if shape else value)
 
 
-def require_checkable(name, x):
-    """Raise GradientError, one sentence, for an array whose entries cannot be moved one by one."""
-    dtype = getattr(x, "dtype", type(x).__name__)
+def require_movable(arrays):
+    """Raise GradientError for named arrays whose entries cannot be moved one by one, by small steps."""
+    for name, x in arrays.items():
+        problem = _problem(x)
+        if problem:
+            raise GradientError(f"A numeric check needs float64 arrays, and {name} {problem}.")
+    for name, x in arrays.items():
+        marks = generator(0, "marks").standard_normal(x.shape)  # all different
+        with put_back(arrays) as before:
+            x[...] = backend_of(x).asarray(marks)
+            changed = [other for other, y in arrays.items() if not np.array_equal(to_host(y), before[other])]
+            repeats = not np.array_equal(to_host(x), marks)
+        if repeats:
+            raise GradientError(f"Entries of {name} share memory, but each must be moved alone: give a copy.")
+        if changed != [name]:
+            shared = " and ".join(other for other in arrays if other in changed)
+            raise GradientError(f"{shared} share memory, but must be moved alone: give copies.")
+
+
+def _problem(x):
+    """Why x cannot be moved, as the end of a sentence, or None."""
+    dtype, kind = getattr(x, "dtype", None), type(x).__name__
+    if isinstance(x, dict):
+        return "is a dict: check its arrays one at a time, or as p, a dict of arrays without further dicts"
+    if dtype is None or isinstance(x, np.generic):
+        return f"is of type {kind}: convert it with np.array(..., dtype='float64')"
+    if dtype.kind == "c":
+        return f"is {dtype}: check its real and its imaginary part as two inputs"
+    if dtype.kind == "f" and dtype != np.float64:
+        best = np.finfo(dtype).eps ** (2 / 3)  # where the rounding and the truncation of a difference are equal
+        return f"is {dtype}, whose differences agree to about {best:.0e} at best: convert it with .astype('float64')"
     if dtype != np.float64:
-        kind = getattr(dtype, "kind", "")
-        advice = {
-            "f": "it has too few digits for a difference, so convert it with .astype(float)",
-            "c": "check its real and its imaginary part as two inputs",
-        }
-        what = advice.get(kind, f"convert it with np.asarray({name.replace(' ', '_')}, dtype=float)")
-        raise GradientError(f"A numeric check needs float64 arrays, got {dtype}: {name} cannot be checked; {what}.")
+        return f"is {dtype}, which has no small steps: convert it with .astype('float64')"
     if x.size == 0:
-        raise GradientError(f"{name} is empty, of shape {x.shape}, so there is nothing to check: give it entries.")
-    repeats = any(stride == 0 and n > 1 for stride, n in zip(getattr(x, "strides", ()), x.shape))
-    if repeats or not getattr(getattr(x, "flags", None), "writeable", True):
-        why = "holds the same entry several times" if repeats else "is read-only"
-        raise GradientError(f"{name} {why}, but each entry must be moved alone: give a copy.")
-
-
-def require_apart(arguments):
-    for (first, x), (second, y) in combinations(arguments.items(), 2):
-        on_host = isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
-        if x is y or on_host and np.shares_memory(x, y):
-            raise GradientError(f"{first} and {second} share memory, but must be moved alone: give copies.")
+        return f"is empty, of shape {x.shape}, so there is nothing to check: give it entries"
+    if not np.isfinite(to_host(x)).all():
+        return "holds NaN or infinity: give finite numbers"
+    try:
+        x[...] = x
+    except ValueError:  # NumPy's, for memory that is read-only
+        return "is read-only, as a broadcast array is: give a copy"
+    return None
 
 
 def require_function(f, x, name):
-    """Raise GradientError if f writes into x, or has two values there."""
+    """Raise GradientError if f writes into x, or is not finite there, or has two values there."""
     with watching("The function", {name: x}):
         first, second = number(f, x), number(f, x)
+    if not np.isfinite(first):
+        raise GradientError(f"The function is {first} where its gradient is checked: choose another {name}.")
     if first != second:
         raise GradientError(
             f"Two calls of the function with the same {name} returned {first:.10g} and {second:.10g}: draw its "
@@ -61,11 +78,21 @@ def require_function(f, x, name):
 
 
 @contextmanager
-def watching(who, arguments):
-    """Context: raises GradientError, and restores the argument, if one of the named arrays has changed at its end."""
-    before = {name: to_host(array).copy() for name, array in arguments.items()}
-    yield
-    for name, array in arguments.items():
-        if not np.array_equal(to_host(array), before[name], equal_nan=True):
+def put_back(arrays):
+    """Context: named arrays hold the same numbers at its end, however it ends. Yields these numbers, on the host."""
+    before = {name: to_host(array).copy() for name, array in arrays.items()}
+    try:
+        yield before
+    finally:
+        for name, array in arrays.items():
             array[...] = backend_of(array).asarray(before[name])
-            raise GradientError(f"{who} changed its argument {name}: it must not write to its arguments.")
+
+
+@contextmanager
+def watching(who, arguments):
+    """Context: raises GradientError if one of the named arrays has changed at its end, and puts them back."""
+    with put_back(arguments) as before:
+        yield
+        changed = [name for name, array in arguments.items() if not np.array_equal(to_host(array), before[name])]
+    if changed:
+        raise GradientError(f"{who} changed its argument {changed[0]}: it must not write to its arguments.")

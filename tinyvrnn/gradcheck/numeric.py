@@ -2,13 +2,18 @@
 
 A gradient check proves that a backward pass matches its forward pass, not that the forward pass is right: replace sigma
 by sigma^2 in both and it still passes. docs/testing.md lists the independent checks of the forward passes.
+
+`numerical_gradient` is the whole idea. Where it differs from the analytic gradient, the fault can be that of its step:
+too long, too short, or across a kink. So such an entry gets a `second_look` before it is called wrong.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +23,7 @@ from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
-from tinyvrnn.gradcheck.arguments import number, require_apart, require_checkable, require_function, watching
+from tinyvrnn.gradcheck.arguments import number, put_back, require_function, require_movable, watching
 from tinyvrnn.models.base import Model
 
 
@@ -36,7 +41,8 @@ class Row(NamedTuple):
     rel_error : float
         Of the whole leaf, see `rel_error`, without the entries of the note.
     note : str
-        Which entries a difference could not decide: at a kink (of a rectifier) or within the rounding of the function.
+        How many entries do not count: at a kink (of a rectifier), or undecided, since the error of the difference is
+        as large as what it differs by; "" if none.
     """
 
     leaf: str
@@ -45,6 +51,9 @@ class Row(NamedTuple):
     numeric: float
     rel_error: float
     note: str = ""
+
+
+KINK, BESIDE = "at a kink", ", so checked beside it too"  # in a note
 
 
 def rel_error(a: ArrayLike, b: ArrayLike) -> float:
@@ -94,7 +103,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5, nam
     Returns
     -------
     array shaped like x
-        The gradient.
+        The gradient; NaN where f is not finite beside x.
 
     Raises
     ------
@@ -102,11 +111,14 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5, nam
         x is not a writable array of float64 with entries of their own, or f returns anything but one finite number,
         gives two answers, or writes into x.
     """
-    require_checkable(name, x)
+    if not 1e-9 <= h <= 1:
+        raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
+    require_movable({name: x})
     require_function(f, x, name)
     gradient = namespace(x).zeros_like(x)
-    for index in np.ndindex(x.shape):
-        gradient[index] = slope(f, x, index, h, h)
+    with watching("The function", {name: x}), np.errstate(all="ignore"):  # a step can leave the domain of f
+        for index in np.ndindex(x.shape):
+            gradient[index] = slope(f, x, index, h, h)
     return gradient
 
 
@@ -114,14 +126,70 @@ def slope(f, x, index, up, down):
     """The slope of f between x + up e_i and x - down e_i, with both distances relative to an entry larger than 1."""
     centre = float(x[index])
     above, below = centre + up * max(1.0, abs(centre)), centre - down * max(1.0, abs(centre))
-    try:
-        x[index] = above
-        f_above = number(f, x)
-        x[index] = below
-        f_below = number(f, x)
-    finally:
-        x[index] = centre
+    x[index] = above
+    f_above = number(f, x)
+    x[index] = below
+    f_below = number(f, x)
+    x[index] = centre
     return (f_above - f_below) / (above - below)  # the distance as it was rounded
+
+
+def second_look(f, x, index, h):
+    """df/dx_i from the best of several steps around h; how far it can be off; whether x_i is at a kink.
+
+    A longer step rounds less, a shorter one truncates less: the best agrees most closely with the next shorter one.
+    """
+    size, rounding = min(abs(float(x[index])), 1.0), 16 * np.finfo(float).eps * abs(number(f, x))
+    scales = (1.0, size) if 1e-100 < size < 1e-2 else (1.0,)  # of log(x) at a small x, relative steps are the good ones
+    with put_back({"x": x}), np.errstate(all="ignore"):  # long steps can leave the domain of f
+        steps = [[scale * h * 10.0**k for k in range(4, -7, -1)] for scale in scales]
+        looks = [[_look(f, x, index, step, rounding) for step in series] for series in steps]
+    return min(map(_best, looks), key=lambda result: result[1])
+
+
+def _best(looks):
+    """As `second_look`, from looks with shorter and shorter steps."""
+    doubts = [2 * abs(long.slope - short.slope) + long.error for long, short in pairwise(looks)]
+    best = _smallest([np.inf if short.slope == 0 else doubt for short, doubt in zip(looks[1:], doubts)])
+    size, doubt = abs(looks[best].slope), doubts[best]
+    still = next(
+        (look for look in looks if look.slope == 0), None
+    )  # in shorter steps f can stand still by its rounding
+    if still and not doubt < size / 100:
+        if size > 1e8 * still.error:  # no rounding is that large: x_i is on a flat piece
+            best = _smallest(doubts)
+            doubt = doubts[best]
+        else:
+            doubt = max(doubt, size)
+    return looks[best].slope, doubt, _is_kink(looks, best)
+
+
+def _smallest(doubts):
+    return int(np.argmin(np.nan_to_num(doubts, nan=np.inf)))
+
+
+class _Look(NamedTuple):
+    """slope: with one step. error: of it, by rounding. gap: from the slope on the left to the one on the right."""
+
+    slope: float
+    error: float
+    gap: float
+
+
+def _look(f, x, index, step, rounding):
+    right, left = slope(f, x, index, step, 0.0), slope(f, x, index, 0.0, step)
+    return _Look(slope(f, x, index, step, step), rounding / (step * max(1.0, abs(float(x[index])))), right - left)
+
+
+def _is_kink(looks, best):
+    """Whether the slopes to both sides differ by more than curvature and rounding, and by the same at three steps.
+
+    The gap is c + f'' h at a kink of size c. Two steps give c; a smooth f leaves h^3 of it, and rounding 1/h.
+    """
+    jumps = [((10 * short.gap - long.gap) / 9, 4 * short.error) for long, short in pairwise(looks)]
+    clear = [jump if abs(jump) > rounding else 0.0 for jump, rounding in jumps]
+    near_best = list(pairwise(clear))[max(best - 2, 0) : best + 1]
+    return any(a * b > 0 and abs(a - b) < abs(a + b) / 20 for a, b in near_best)
 
 
 def check_pair(
@@ -163,23 +231,30 @@ def check_pair(
     Raises
     ------
     GradientError
-        A gradient is wrong (the message names leaf, index and both values), missing or of a wrong shape; `forward` or
-        `backward` changes its arguments or returns something else on a second call; or an argument cannot be checked,
-        as in `numerical_gradient`, or shares memory with another.
+        A gradient is wrong (the message names leaf, index and both values), missing or of a wrong shape, or a
+        difference cannot decide any of its entries; `forward` or `backward` changes its arguments or returns something
+        else on a second call; or an argument cannot be checked, as in `numerical_gradient`, or shares memory with
+        another.
     """
+    if not isinstance(p, Mapping | None):
+        raise GradientError(
+            f"p must be a dict of arrays or None, got {type(p).__name__}: give None and then the inputs."
+        )
     arguments = {f"input {i}": x for i, x in enumerate(inputs)} | dict(p or {})
-    require_apart(arguments)
-    run = (lambda: forward(p, *inputs)) if p else (lambda: forward(*inputs))
+    require_movable(arguments)
+
+    def run():
+        return _outputs_and_cache(forward(p, *inputs) if p else forward(*inputs))
 
     def gradients():
         with watching("forward", arguments):
             outputs, cache = run()
-        upstream = _random_like(_as_tuple(outputs), seed)
+        upstream = _random_like(outputs, seed)
         with watching("backward", arguments | {f"doutput {i}": g for i, g in enumerate(upstream)}):
-            first, again = (backward(p, cache, *upstream) if p else (backward(cache, *upstream), {}) for _ in range(2))
-            first, again = _named_gradients(*first, arguments), _named_gradients(*again, arguments)
+            results = [backward(p, cache, *upstream) if p else (backward(cache, *upstream), {}) for _ in range(2)]
+        first, again = (_named_gradients(result, arguments) for result in results)
         _require_same(first, again)
-        return lambda _: sum(float((g * y).sum()) for g, y in zip(upstream, _as_tuple(run()[0]))), first
+        return lambda _: sum((float((g * y).sum()) for g, y in zip(upstream, run()[0])), start=0.0), first
 
     return _check_arrays(arguments, gradients, Demands(tol, h, each))
 
@@ -198,7 +273,7 @@ def check_model(
     """Check the gradient of a model's loss for every entry of every leaf.
 
     Zero biases put rectifiers on their kinks, where a difference cannot decide. If any entry is at one, all are checked
-    again with weights moved by about 0.01 to either side, which are restored.
+    once more with these biases moved by up to 0.1, and weights by up to 1%, which are put back.
 
     Parameters
     ----------
@@ -227,11 +302,13 @@ def check_model(
     Raises
     ------
     GradientError
-        A gradient is wrong; the message names leaf, index and both values. Also for a model of another dtype, and for
-        a loss that differs from call to call.
+        A gradient is wrong (the message names leaf, index and both values), or a difference cannot decide any of its
+        entries. Also for a model of another dtype, and for a loss that differs from call to call.
     DataError, ConfigError
         As `VRNN.loss_and_grads`.
     """
+    if getattr(model, "dtype", "float64") != "float64":
+        raise GradientError(f"A numeric check needs a float64 model, got {model.dtype}: copy its theta into one.")
     if eps is None and getattr(model, "z_dim", 0):
         raise GradientError("eps is None, so each call would draw other noise: give eps (T, B, Z), drawn once.")
 
@@ -256,73 +333,92 @@ class Demands(NamedTuple):
 def _check_arrays(arrays, gradients, demands):
     """Rows of named arrays; gradients() -> a function of them, as `numerical_gradient` takes it, and name -> gradient.
 
-    Where an entry is at a kink, which a difference cannot decide, all are checked on both sides of it.
+    Where an entry is at a kink, which a difference cannot decide, or no entry of an array was decided, all are checked
+    once more on two sides of that point.
     """
+    if not demands.tol > 0:
+        raise GradientError(f"The tolerance tol must be above 0, got {demands.tol!r}: 1e-6 suits most functions.")
     rows = _check_here(arrays, *gradients(), demands)
-    if any("kink" in row.note for row in rows):
-        for side in (-1, 1):
-            try:
-                with _moved(arrays.values(), 0.01 * side):
-                    _check_here(arrays, *gradients(), demands, moved=True)
-            except GradientError:  # another kink may be there, but a mistake is everywhere
-                with _moved(arrays.values(), 0.02 * side):
-                    _check_here(arrays, *gradients(), demands, moved=True)
+    if any(_is_open(row) for row in rows):
+        for side in (1, -1):  # a rectifier that is off on one is on on the other
+            with _moved(arrays, side):
+                beside = _check_here(arrays, *gradients(), demands)
+            rows = [_decided(*pair) if _is_open(pair[0]) else pair[0] for pair in zip(rows, beside)]
+    for row in rows:
+        if np.isnan(row.rel_error):
+            raise GradientError(f"{row.leaf}: cannot decide any entry ({row.note}): check at another point or scale.")
     return rows
+
+
+def _is_open(row):
+    return KINK in row.note or bool(np.isnan(row.rel_error))
+
+
+def _decided(row, beside):
+    """The row of a leaf that was also checked beside its point; that second row, if the first decided nothing."""
+    note = row.note.removesuffix(BESIDE) + BESIDE
+    return (beside if np.isnan(row.rel_error) else row)._replace(note=note)
 
 
 @contextmanager
-def _moved(arrays, distance):
-    """Context: the arrays are moved at random by about `distance`, and restored."""
-    rng, kept = generator(0, "move"), [(array, array.copy()) for array in arrays]
-    try:
-        for array, _ in kept:
-            array += distance * backend_of(array).asarray(np.asarray(rng.standard_normal(array.shape)))
+def _moved(arrays, side):
+    """Context: named arrays are moved at random, by up to 1% or, from 0, by up to 0.1, to side 1 or -1, and back."""
+    rng = generator(0, "move")
+    with put_back(arrays) as before:
+        for name, x in arrays.items():
+            most = side * np.where(before[name] == 0, 0.1, 0.01 * before[name])
+            x += backend_of(x).asarray(most * rng.uniform(-1, 1, x.shape))
         yield
-    finally:
-        for array, before in kept:
-            array[...] = before
 
 
-def _check_here(arrays, f, gradients, demands, moved=False):
+def _check_here(arrays, f, gradients, demands):
     rows = []
     for name, x in arrays.items():
+        look = partial(second_look, f, x, h=demands.h)
         numeric = numerical_gradient(f, x, demands.h, name)
-        scale = 10 * np.finfo(float).eps * abs(number(f, x)) / demands.h
-        rounding = scale / np.maximum(1, np.abs(to_host(x)))
-        is_kink = partial(_is_kink, f, x, demands.h, moved)
-        rows.append(compare(name, gradients[name], numeric, demands.tol, demands.each, rounding, is_kink))
+        rows.append(compare(name, gradients[name], numeric, demands.tol, demands.each, look))
     return rows
 
 
-def compare(leaf, analytic, numeric, tol, each=False, rounding=0.0, is_kink=lambda *_: False):
+def compare(leaf, analytic, numeric, tol, each=False, look=None):
     """The Row of the worst entry. Raises GradientError if shapes or dtypes differ, or the relative error reaches tol.
 
-    rounding: the error of `numeric` by rounding, a scalar or an array like it. is_kink: whether a kink of the function
-    explains the difference at an entry.
+    look(index): a `second_look` at an entry that differs. Entries that it cannot decide do not count.
     """
-    analytic, numeric = to_host(analytic), to_host(numeric)
+    analytic, numeric = to_host(analytic), to_host(numeric).copy()
     if analytic.shape != numeric.shape:
         raise GradientError(f"{leaf}: the gradient has shape {analytic.shape}, its array {numeric.shape}.")
     if analytic.dtype != np.float64:
         raise GradientError(f"{leaf}: the gradient has dtype {analytic.dtype}, its array float64.")
-    error = np.nan_to_num(np.abs(analytic - numeric), nan=np.inf)
-    size = np.nan_to_num(np.maximum(np.abs(analytic), np.abs(numeric)), nan=np.inf)
-    size = size if each else np.full_like(size, size.max())
-    relative = np.divide(error, size, out=error.copy(), where=np.isfinite(error) & (size > 0))
-    differ, rounded = ~(relative < tol) & (error > 0), error <= rounding
+    counts, looks, notes = np.ones(analytic.shape, bool), {}, Counter()
+    while not (row := _worst(leaf, analytic, numeric, counts, each)).rel_error < tol and counts.any():
+        if look and row.index not in looks:
+            numeric[row.index], *looks[row.index] = look(row.index)
+        else:
+            notes[_doubt(row, *looks.get(row.index, (0.0, False)), tol, each)] += 1
+            counts[row.index] = False
+    error = row.rel_error if counts.any() else np.nan
+    return row._replace(rel_error=error, note=", ".join(f"{n} {what}" for what, n in notes.items()))
 
-    def row(index, note=""):
-        return Row(leaf, index, float(analytic[index]), float(numeric[index]), float(relative[index]), note)
 
-    kinks, allowed = np.zeros_like(differ), tol * size + 10 * rounding
-    for index in sorted(zip(*map(np.ndarray.tolist, np.nonzero(differ & ~rounded))), key=lambda i: -relative[i]):
-        if not is_kink(index, analytic[index], numeric[index], allowed[index]):
-            raise GradientError(_difference(row(index), tol, "entry" if each else "leaf"))
-        kinks[index] = True
-    relative[kinks | (differ & rounded)] = 0
-    notes = {"at a kink": int(kinks.sum()), "within rounding": int((differ & rounded).sum())}
-    worst = np.unravel_index(np.argmax(relative), relative.shape)
-    return row(tuple(map(int, worst)), ", ".join(f"{n} {what}" for what, n in notes.items() if n))
+def _worst(leaf, analytic, numeric, counts, each):
+    """The Row of the entry that differs most, among those that count."""
+    with np.errstate(invalid="ignore"):
+        error, size = abs(analytic - numeric), np.fmax(abs(analytic), abs(numeric))
+        size = size if each else np.max(size, where=counts & ~np.isnan(size), initial=0.0)
+        relative = np.divide(error, size, out=np.zeros_like(numeric), where=counts & (error != 0))
+    relative = np.nan_to_num(relative, nan=np.inf)
+    index = tuple(map(int, np.unravel_index(np.argmax(relative), relative.shape)))
+    return Row(leaf, index, float(analytic[index]), float(numeric[index]), float(relative[index]))
+
+
+def _doubt(row, error, kink, tol, each):
+    """Why a difference cannot decide an entry. Raises GradientError if it can, since the entry then is wrong."""
+    if np.isfinite(row.analytic) and kink:
+        return KINK
+    if np.isfinite(row.analytic) and not abs(row.analytic - row.numeric) > error:
+        return "undecided"
+    raise GradientError(_difference(row, tol, "entry" if each else "leaf"))
 
 
 def _difference(row, tol, of):
@@ -330,22 +426,6 @@ def _difference(row, tol, of):
         f"{row.leaf}{list(row.index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}, "
         f"relative error {row.rel_error:.2e} of the {of}, more than {tol:g}."
     )
-
-
-def _is_kink(f, x, h, moved, index, analytic, numeric, allowed):
-    """Whether a kink of f within h of an entry explains the difference.
-
-    moved: the analytic slope must also be that of a side, or between the sides. With several rectifiers at their kinks
-    it need not be, as their derivative there is 0 by convention. allowed: the largest difference without a kink.
-    """
-    near, difference = h / 10, abs(numeric - analytic)
-    off = abs(slope(f, x, index, near, near) - analytic)
-    if off < (allowed if moved else difference / 4):
-        return True  # it is not at the entry, but near
-    right, left = slope(f, x, index, near, 0), slope(f, x, index, 0, near)
-    step = right - left - (slope(f, x, index, h, 0) - slope(f, x, index, 0, h)) / 10  # 0 where f is smooth
-    low, high = min(left, right) - abs(step) / 100, max(left, right) + abs(step) / 100
-    return abs(step) > difference / 10 and (not moved or difference < 2 * abs(step) and low <= analytic <= high)
 
 
 def _as_tuple(value):
@@ -357,12 +437,28 @@ def _random_like(arrays, seed):
     return tuple(backend_of(a).asarray(np.asarray(rng.standard_normal(a.shape))) for a in arrays)
 
 
-def _named_gradients(dinputs, grads, arguments):
+def _outputs_and_cache(result):
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise GradientError(f"forward must return (outputs, cache), got {type(result).__name__}.")
+    outputs = tuple(np.float64(y) if type(y) is float else y for y in _as_tuple(result[0]))
+    for k, y in enumerate(outputs):
+        kind = getattr(y, "dtype", type(y).__name__)
+        if kind != np.float64:
+            raise GradientError(f"forward returned {kind} as output {k}, expected float64, as its arguments are.")
+    return outputs, result[1]
+
+
+def _named_gradients(result, arguments):
     """{"input 0": dx_0, ..., "W": dW, ...}."""
-    gradients = {f"input {i}": d for i, d in enumerate(_as_tuple(dinputs))} | dict(grads)
+    if not isinstance(result, (tuple, list)) or len(result) != 2 or not isinstance(result[1], Mapping):
+        raise GradientError(f"backward must return (dinputs, grads) with a dict grads, got {type(result).__name__}.")
+    gradients = {f"input {i}": d for i, d in enumerate(_as_tuple(result[0]))} | dict(result[1])
     gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     if gradients.keys() != arguments.keys():
         raise GradientError(f"backward returned gradients of {sorted(gradients)}, expected {sorted(arguments)}.")
+    for name, gradient in gradients.items():
+        if not hasattr(gradient, "dtype"):
+            raise GradientError(f"{name}: the gradient is of type {type(gradient).__name__}, expected an array.")
     return gradients
 
 
