@@ -458,6 +458,19 @@ def test_a_kink_hides_no_mistake(x, wrong):
         check_pair(relu, wrong, None, x)
 
 
+@pytest.mark.parametrize(
+    "check, says",
+    [
+        (lambda: check_model(None, np.ones((2, 1, 2))), "Expected a model, got NoneType"),
+        (lambda: check_pair(relu, 3, None, np.ones(2)), "backward must be a function, got int"),
+        (lambda: numerical_gradient(None, np.ones(2)), "f must be a function, got NoneType"),
+    ],
+)
+def test_what_is_no_model_or_function_is_refused(check, says):
+    with pytest.raises(GradientError, match=says):
+        check()
+
+
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_mistake_that_is_0_on_one_side_of_a_kink_is_found_on_the_other(side):
     with pytest.raises(GradientError, match="analytic"):

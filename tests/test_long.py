@@ -247,6 +247,9 @@ def test_a_state_of_other_sequences_is_refused():
     *_, state = model.chunk_loss_and_grads(x, None, eps)
     with pytest.raises(tv.DataError, match=r"Expected the state of 4 sequences, got one of shape \(3, 10\)"):
         model.chunk_loss_and_grads(x, None, eps, state=state[1:])
+    state[0, 0] = np.nan
+    with pytest.raises(tv.DataError, match="state holds NaN"):
+        model.chunk_loss_and_grads(x, None, eps, state=state)
 
 
 def test_workers_hand_back_the_states_of_all_slices():

@@ -538,6 +538,19 @@ def test_shapes_that_do_not_fit_are_refused_by_name(model):
             model.loss_and_grads(x, lengths, eps, input_mask=wrong)
 
 
+@pytest.mark.parametrize("model, name", [*((model, "input_mask") for model in MODELS), ("vrnn", "eps"), ("vae", "eps")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_beside_the_data_must_be_finite(model, name, value):
+    model, x, lengths, eps = checks.small("gaussian", model=model)
+    arrays = {"eps": eps, "input_mask": np.ones(x.shape)}
+    arrays[name][-1, int(np.argmin(lengths))] = value  # of eps, the padding does not count
+    if name == "eps":
+        assert np.isfinite(model.loss_and_grads(x, lengths, **arrays)[0])
+        eps[0, 0] = value
+    with pytest.raises(tv.DataError, match=f"{name} holds NaN or infinite values"):
+        model.loss_and_grads(x, lengths, **arrays)
+
+
 def test_parts_of_float32_are_summed_with_all_digits():
     log_p = np.array([[2.0**24], [1], [1], [9]], "float32")
     mask = np.array([[1], [1], [1], [0]], "float32")

@@ -168,7 +168,7 @@ def test_without_a_home_folder_only_what_needs_it_is_refused(capsys):
         ["sample", "run", "--prime", "x.npz", "--out", "run/../x.npz"],
         ["sample", "run", "--prime", "csv", "--out", "csv/new.npz"],
         ["train", "csv", *QUICK, "--out", "csv"],
-        ["train", "csv", *QUICK, "--out", "csv/train/new"],
+        ["train", "csv", *QUICK, "--out", "csv/train/new/deep"],
         ["train", "link", *QUICK, "--out", "csv/new"],
         ["train", "run/resume.npz", *QUICK, "--out", "run", "--overwrite"],
         ["course", "grade", NAME, "class", "--out", NAME],

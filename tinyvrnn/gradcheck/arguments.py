@@ -20,6 +20,14 @@ def number(f, x):
     return float(value.reshape(()) if shape else value)
 
 
+def require_callable(**functions):
+    for name, function in functions.items():
+        if not callable(function):
+            raise GradientError(
+                f"{name} must be a function, got {type(function).__name__}: give it without calling it."
+            )
+
+
 def require_movable(arrays):
     """Raise GradientError for named arrays whose entries cannot be moved one by one, by small steps."""
     for name, x in arrays.items():

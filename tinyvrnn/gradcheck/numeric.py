@@ -23,7 +23,7 @@ from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
-from tinyvrnn.gradcheck.arguments import number, put_back, require_function, require_movable, watching
+from tinyvrnn.gradcheck.arguments import number, put_back, require_callable, require_function, require_movable, watching
 from tinyvrnn.models.base import Model
 
 
@@ -111,6 +111,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5, nam
         x is not a writable array of float64 with entries of their own, or f returns anything but one finite number,
         gives two answers, or writes into x.
     """
+    require_callable(f=f)
     if not 1e-9 <= h <= 1:
         raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
     require_movable({name: x})
@@ -236,6 +237,7 @@ def check_pair(
         else on a second call; or an argument cannot be checked, as in `numerical_gradient`, or shares memory with
         another.
     """
+    require_callable(forward=forward, backward=backward)
     if not isinstance(p, Mapping | None):
         raise GradientError(
             f"p must be a dict of arrays or None, got {type(p).__name__}: give None and then the inputs."
@@ -307,6 +309,8 @@ def check_model(
     DataError, ConfigError
         As `VRNN.loss_and_grads`.
     """
+    if not hasattr(model, "loss_and_grads"):
+        raise GradientError(f"Expected a model, got {type(model).__name__}: a pair of functions goes to check_pair.")
     if getattr(model, "dtype", "float64") != "float64":
         raise GradientError(f"A numeric check needs a float64 model, got {model.dtype}: copy its theta into one.")
     if eps is None and getattr(model, "z_dim", 0):

@@ -174,6 +174,11 @@ def validate(model, batch, objective):
         real = xp.arange(T)[:, None] < model.backend.asarray(lengths)
         x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
         mask = real.astype(model.dtype)
+    for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
+        if (
+            isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max())
+        ):  # on a device: would synchronise
+            raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
 
 

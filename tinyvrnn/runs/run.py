@@ -200,8 +200,8 @@ class Run:
 
     def _open(self):
         """Create and lock the folder. Raises CheckpointError if it can't be used."""
-        self._was_there = self.folder.exists()
-        if self._was_there and not self.folder.is_dir():
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} is a file, but a folder is needed: choose another (--out).")
         with self._explained("Cannot write a run into"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -217,9 +217,9 @@ class Run:
             with suppress(OSError):
                 (self.folder / LOCK).unlink()
         self._lock.release(force=True)
-        if not self._was_there:
-            with suppress(OSError):
-                self.folder.rmdir()  # fails unless it is empty
+        with suppress(OSError):
+            for path in self._made:
+                path.rmdir()  # fails unless it is empty
 
     def _take_lock(self):
         """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
