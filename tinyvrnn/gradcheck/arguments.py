@@ -72,8 +72,12 @@ def _problem(x):
     return None
 
 
-def require_function(f, x, name):
-    """Raise GradientError if f writes into x, or is not finite there, or has two values there."""
+def require_checkable(f, x, name, h):
+    """Raise GradientError if x cannot be moved by h, or f writes into x, or is not finite there, or has two values."""
+    require_callable(f=f)
+    if not 1e-9 <= h <= 1:
+        raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
+    require_movable({name: x})
     with watching("The function", {name: x}):
         first, second = number(f, x), number(f, x)
     if not np.isfinite(first):

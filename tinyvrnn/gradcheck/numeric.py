@@ -23,7 +23,14 @@ from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.errors import GradientError
-from tinyvrnn.gradcheck.arguments import number, put_back, require_callable, require_function, require_movable, watching
+from tinyvrnn.gradcheck.arguments import (
+    number,
+    put_back,
+    require_callable,
+    require_checkable,
+    require_movable,
+    watching,
+)
 from tinyvrnn.models.base import Model
 
 
@@ -111,11 +118,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-5, nam
         x is not a writable array of float64 with entries of their own, or f returns anything but one finite number,
         gives two answers, or writes into x.
     """
-    require_callable(f=f)
-    if not 1e-9 <= h <= 1:
-        raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
-    require_movable({name: x})
-    require_function(f, x, name)
+    require_checkable(f, x, name, h)
     gradient = namespace(x).zeros_like(x)
     with watching("The function", {name: x}), np.errstate(all="ignore"):  # a step can leave the domain of f
         for index in np.ndindex(x.shape):
