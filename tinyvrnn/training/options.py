@@ -129,10 +129,7 @@ class Options(NamedTuple):
         check_bound(self.bound, self.particles)
         if self.device_data not in DEVICE_DATA:
             raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
-        if isinstance(self.workers, str) and self.workers != "auto":
-            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
-        if self.workers != "auto":
-            check_whole("workers", self.workers)
+        check_workers(self.workers)
         for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
             if not (isinstance(value, Real) and is_valid(value) or value is None and name == "minutes"):
@@ -148,6 +145,14 @@ class Options(NamedTuple):
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
         return Objective(self.bound, self.particles, beta, self.recompute)
+
+
+def check_workers(workers):
+    """Raises ConfigError for anything but "auto" and a whole number."""
+    if isinstance(workers, str) and workers != "auto":
+        raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {workers!r}.')
+    if workers != "auto":
+        check_whole("workers", workers)
 
 
 def described(name):

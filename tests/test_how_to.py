@@ -1,0 +1,80 @@
+"""The code of docs/how_to.md does what its section says.
+
+Catches: a section whose code no longer runs, and a training loop of a user's own that computes something else than
+`train`.
+"""
+
+import re
+from pathlib import Path
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from runs import small_model
+from tinyvrnn.training import parallel
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "how_to.md").read_text(encoding="utf-8")
+
+
+def run(section, old="", new=""):
+    """The names that the Python of a section leaves behind; `old` in its text is replaced first."""
+    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    code, names = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), {}
+    assert old in code
+    exec(compile(code.replace(old, new), section, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loop_of_ones_own_has_the_weights_of_train_bit_for_bit(workers):
+    found = run("Write your own training loop", "Workers()", f"Workers({workers})")["model"]
+    data = tv.load_data("digits8")
+    model = tv.VRNN(x_dim=data.x_dim, h_dim=16, z_dim=4)
+    tv.train(model, data, progress=False, epochs=2, workers=workers)
+    assert (found.theta == model.theta).all()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-5)])
+@pytest.mark.parametrize("model", sorted(tv.models.MODELS))
+@pytest.mark.parametrize("workers", ["auto", 3])
+def test_workers_return_what_the_model_returns(workers, model, dtype, tolerance, backend, monkeypatch):
+    """With each argument of `loss_and_grads`, and with fresh noise, which both draw alike."""
+    monkeypatch.setattr(parallel, "LEAST_SLICE", 2)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
+    ours, x, lengths, _ = checks.small("gaussian", backend, model=model, dtype=dtype, B=6)
+    theirs, draw = checks.small("gaussian", backend, model=model, dtype=dtype, B=6)[0], np.random.default_rng(0)
+    options = {"beta": 0.5, "input_mask": 2.0 * (draw.random(x.shape) < 0.5)}
+    if "iwae" in ours.bounds:
+        options |= {"bound": "iwae", "particles": 3}
+    with tv.Workers(workers) as pool:
+        for given in ({}, options):
+            loss, grads, terms = pool.loss_and_grads(ours, x, lengths, **given)
+            expected = theirs.loss_and_grads(x, lengths, **given)
+            assert type(grads) is type(expected[1]) and grads.dtype == dtype and len(pool._others) <= 1
+            for one, other in zip((loss, grads, *terms), (*expected[:2], *expected[2])):
+                checks.assert_close(tv.to_host(one), tv.to_host(other), tolerance, workers)
+
+
+@pytest.mark.parametrize(
+    "call, error",
+    [
+        (lambda model, x: tv.Workers("many"), 'workers must be "auto" or a whole number of at least 1'),
+        (lambda model, x: tv.Workers(0), "workers must be"),
+        (lambda model, x: tv.Workers(2).loss_and_grads(model, x[0]), r"Expected x of shape \(T, B, 3\)"),
+        (lambda model, x: tv.Workers(2).loss_and_grads(model, x, [9, 1]), "Expected lengths of shape"),
+        (lambda model, x: tv.Workers(2).loss_and_grads(model, None), r"Expected x of shape \(T, B, 3\)"),
+        (lambda model, x: tv.Workers(2).loss_and_grads(model, x, beta="1"), "beta must be a finite number"),
+        (lambda model, x: tv.clip_by_global_norm(model.theta.copy(), 0), "max_norm must be a positive number, got 0"),
+        (lambda model, x: tv.clip_by_global_norm(model.theta.copy(), np.nan), "max_norm must be a positive number"),
+        (lambda model, x: tv.Adam(model.theta).step(model.theta, x), "Expected theta and grads"),
+        (lambda model, x: tv.Adam(model.theta).step(model.theta, 1.0), "Expected theta and grads .* float"),
+    ],
+)
+def test_a_mistake_in_a_loop_is_one_sentence(call, error, monkeypatch):
+    monkeypatch.setattr(parallel.worker, "hire", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr(parallel, "available_cores", lambda: 1)
+    with pytest.raises(tv.TinyvrnnError, match=error):
+        call(small_model(), np.zeros((4, 2, 3), "float32"))
