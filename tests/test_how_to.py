@@ -5,6 +5,7 @@ Catches: a section whose code no longer runs, and a training loop of a user's ow
 """
 
 import re
+import shlex
 from pathlib import Path
 
 import checks
@@ -13,15 +14,22 @@ import pytest
 
 import tinyvrnn as tv
 from runs import small_model
+from tinyvrnn import cli
+from tinyvrnn.cli import report
 from tinyvrnn.training import parallel
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "how_to.md").read_text(encoding="utf-8")
 
 
+def blocks(section):
+    """(language, text) of each fenced block of a section."""
+    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 def run(section, old="", new=""):
     """The names that the Python of a section leaves behind; `old` in its text is replaced first."""
-    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
-    code, names = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), {}
+    code, names = "\n".join(text for language, text in blocks(section) if language == "python"), {}
     assert old in code
     exec(compile(code.replace(old, new), section, "exec"), names)
     return names
@@ -32,8 +40,21 @@ def test_a_loop_of_ones_own_has_the_weights_of_train_bit_for_bit(workers):
     found = run("Write your own training loop", "Workers()", f"Workers({workers})")["model"]
     data = tv.load_data("digits8")
     model = tv.VRNN(x_dim=data.x_dim, h_dim=16, z_dim=4)
-    tv.train(model, data, progress=False, epochs=2, workers=workers)
+    tv.train(model, data, progress=False, epochs=2, workers=workers, lr_schedule="constant")
     assert (found.theta == model.theta).all()
+
+
+@pytest.mark.parametrize("section", re.findall(r"^## (.*)$", PAGE, re.MULTILINE))
+def test_the_commands_and_the_python_of_a_section_run_in_their_order(section, tmp_path, monkeypatch):
+    """With smaller models than the page's, and without pictures, which take seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "draw_pictures", lambda *_: None)
+    for language, code in blocks(section):
+        if language == "sh":
+            commands = [shlex.split(line)[1:] for line in code.splitlines()]
+            assert all(cli.main([*words, "--hidden", "8", "--latent", "2"]) == 0 for words in commands)
+        elif "import torch" not in code or pytest.importorskip("torch"):
+            exec(compile(code, section, "exec"), {})
 
 
 @pytest.mark.parametrize("backend", ["numpy", "strict"])

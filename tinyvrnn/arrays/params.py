@@ -145,6 +145,13 @@ def matrices(vector, shapes):
     return is_weight
 
 
+def set_to_zero(vector, shapes, groups):
+    """Set the entries of some groups of a flat vector to 0."""
+    for group in groups:
+        for leaf in views(vector, shapes)[group].values():
+            leaf[...] = 0
+
+
 def initialise(shapes, seed, backend="numpy", dtype="float32"):
     """Initial theta, a flat vector on the backend: W ~ N(0, 2 / (rows + columns)) (Glorot and Bengio, 2010), biases 0.
 
