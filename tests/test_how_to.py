@@ -16,9 +16,11 @@ import tinyvrnn as tv
 from runs import small_model
 from tinyvrnn import cli
 from tinyvrnn.cli import report
+from tinyvrnn.nn import gru
 from tinyvrnn.training import parallel
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "how_to.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "how_to.md").read_text(encoding="utf-8")
 
 
 def blocks(section):
@@ -49,12 +51,26 @@ def test_the_commands_and_the_python_of_a_section_run_in_their_order(section, tm
     """With smaller models than the page's, and without pictures, which take seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "draw_pictures", lambda *_: None)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    names = {}
     for language, code in blocks(section):
         if language == "sh":
             commands = [shlex.split(line)[1:] for line in code.splitlines()]
             assert all(cli.main([*words, "--hidden", "8", "--latent", "2"]) == 0 for words in commands)
         elif "import torch" not in code or pytest.importorskip("torch"):
-            exec(compile(code, section, "exec"), {})
+            exec(compile(code, section, "exec"), names)
+
+
+def test_weights_from_keras_give_the_step_of_keras():
+    """With reset_after=True: blocks update, reset, new; bias (2, 3H) of the input and of the state."""
+    draw = np.random.default_rng(0)
+    kernel, recurrent, bias = (draw.standard_normal(shape) for shape in ((4, 9), (3, 9), (2, 9)))
+    x, h = draw.standard_normal((5, 4)), draw.standard_normal((5, 3))
+    (x_u, x_r, x_n), (h_u, h_r, h_n) = (np.split(a, 3, axis=1) for a in (x @ kernel + bias[0], h @ recurrent + bias[1]))
+    u, r = (1 / (1 + np.exp(-a)) for a in (x_u + h_u, x_r + h_r))
+    expected = u * h + (1 - u) * np.tanh(x_n + r * h_n)
+    p = run("Take weights from another VRNN")["from_keras"](kernel, recurrent, bias)
+    checks.assert_close(gru.gru_forward(p, x, h)[0], expected, 1e-12, "h'")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "strict"])

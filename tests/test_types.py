@@ -58,6 +58,7 @@ others: list[tv.Model] = [tv.VRNNI(3, 8, 2), tv.RNN(3, 8), tv.VAE(3, 2)]
 assert_type(model.theta, Array)
 model.theta = 0.5 * model.theta
 assert_type(model.params["phi_x"]["W1"], Array)
+named: dict[str, Array] = dict(tv.params.leaves(model.params))
 loss, grads, terms = model.loss_and_grads(x, [4, 2], beta=0.5, bound="iwae", particles=4)
 assert_type(loss, Array)
 assert_type(grads, Array)
