@@ -147,7 +147,10 @@ class Options(NamedTuple):
             raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
         if not isinstance(self.freeze, str | None):
             raise ConfigError(f'freeze must be the names of groups in one text, "prior,phi_z", got {self.freeze!r}.')
-        check_workers(self.workers)
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
+        if self.workers != "auto":
+            check_whole("workers", self.workers)
         self._check_schedule()
         for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
@@ -160,16 +163,15 @@ class Options(NamedTuple):
         given = (self.lr_every, self.lr_factor) != (None, Options().lr_factor)
         if (self.lr_every is None) if self.lr_schedule == "step" else given:
             raise ConfigError(
-                "lr_every and lr_factor are for lr_schedule step, which needs lr_every: give all or none."
+                "lr_schedule step needs lr_every, and only it takes lr_every and lr_factor: give all or none."
             )
 
     def check_for(self, model):
         """Raises ConfigError where `model` cannot be trained with these options."""
         for group in self.frozen:
             if group not in model.params:
-                raise ConfigError(
-                    f'freeze names "{group}", but the groups of a {model.name} are {", ".join(model.params)}.'
-                )
+                known = ", ".join(model.params)
+                raise ConfigError(f'freeze names "{group}", but the groups of a {model.name} are {known}.')
         check_bound(self.bound, self.particles, model)
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)
@@ -178,14 +180,6 @@ class Options(NamedTuple):
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
         return Objective(self.bound, self.particles, beta, self.recompute)
-
-
-def check_workers(workers):
-    """Raises ConfigError for anything but "auto" and a whole number."""
-    if isinstance(workers, str) and workers != "auto":
-        raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {workers!r}.')
-    if workers != "auto":
-        check_whole("workers", workers)
 
 
 def described(name):

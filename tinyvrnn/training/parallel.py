@@ -16,7 +16,7 @@ from tinyvrnn.arrays.cpu import available_cores, blas_threads
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BoundTerms, Gradient, Objective, validate
 from tinyvrnn.training import worker
-from tinyvrnn.training.options import check_workers
+from tinyvrnn.training.options import Options
 
 LARGE = 2_500_000  # parameters; docs/performance.md
 LEAST_SLICE = 32  # sequences
@@ -64,7 +64,7 @@ class Workers:
 
     def __init__(self, workers: "int | str | Split" = "auto") -> None:
         self.workers, cores = getattr(workers, "slices", workers), available_cores()
-        check_workers(self.workers)
+        Options(epochs=1, workers=self.workers).check()
         self.split = workers if isinstance(workers, Split) else Split(cores if workers == "auto" else workers)
         self._others = [worker.hire() for _ in range(min(self.split.slices, cores) - 1)]
 
