@@ -186,17 +186,17 @@ def net_of(model):
 @torch.no_grad()
 def copy_weights(params, net):
     """Fill a net with the weights of a tinyvrnn model, given as host arrays."""
-    for name, parameter in _tinyvrnn_names(net):
+    for name, parameter in tinyvrnn_names(net):
         group, leaf = name.split(".")
         parameter.copy_(torch.tensor(params[group][leaf].T))
 
 
 def named_gradients(net):
     """{"prior.W1": gradient, ...} of a net, with the names and orientation of tinyvrnn."""
-    return {name: parameter.grad.cpu().numpy().T for name, parameter in _tinyvrnn_names(net)}
+    return {name: parameter.grad.cpu().numpy().T for name, parameter in tinyvrnn_names(net)}
 
 
-def _tinyvrnn_names(net):
+def tinyvrnn_names(net):
     """Every parameter with its name in tinyvrnn, which stores the transposed matrices."""
     for group, layers in net.named_children():
         if not isinstance(layers, nn.Sequential):

@@ -42,7 +42,7 @@ from tinyvrnn.runs import checkpoint
 from tinyvrnn.runs import run as run_folder
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training import loop
-from tinyvrnn.training.options import Options
+from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import COUNTS, VECTORS
 
 
@@ -110,6 +110,8 @@ def test_a_run_goes_on_bit_for_bit(name, likelihood, workers, tmp_path):
         {"recompute": True},
         {"dropout": 0.3, "weight_decay": 0.5},
         {"patience": 1, "lr": 0.5},
+        {"freeze": "prior,phi_x", "lr_schedule": "constant"},
+        {"lr_schedule": "step", "lr_every": 1, "lr_factor": 0.5},
     ],
     ids=str,
 )
@@ -205,6 +207,11 @@ def test_a_long_epoch_is_saved_within(seconds, moments, tmp_path, monkeypatch):
         ({"model": {"seed": 3}}, "a run with seed = 0, which can't be resumed with 3"),
         ({"options": {"batch": 9}}, "a run with batch = 8, which can't be resumed with 9"),
         ({"options": {"seed": 9}}, "a run with seed = 0, which can't be resumed with 9"),
+        ({"options": {"freeze": "prior"}}, "a run with freeze = None, which can't be resumed with prior"),
+        (
+            {"options": {"lr_schedule": "constant"}},
+            "a run with lr_schedule = cosine, which can't be resumed with constant",
+        ),
     ],
 )
 def test_another_run_does_not_go_on_here(change, says, tmp_path):
@@ -261,6 +268,7 @@ def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_pat
             m["config"].update(tinyvrnn="0.0.1"),
             m["config"]["data"].update(source="elsewhere.npz"),
             m["config"]["model"].update(backend="strict"),
+            [m["config"]["training"].pop(name) for name in NEW],
         ),
     )
     assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), whole, records)

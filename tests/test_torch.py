@@ -10,6 +10,7 @@ import pytest
 
 from tinyvrnn.distributions import bernoulli, gaussian
 from tinyvrnn.nn import gru, lstm
+from tinyvrnn.training.optim import Adam
 
 torch = pytest.importorskip("torch")
 
@@ -96,3 +97,18 @@ def test_bernoulli_log_density_and_its_gradient_equal_torch():
     checks.assert_close(
         bernoulli.bernoulli_log_density_backward(cache, np.ones(6))[1], logits.grad.numpy(), 1e-13, "da"
     )
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_equals_torch_on_a_parameter_that_shares_theta(decay, dtype, tolerance):
+    model, draw = checks.small(dtype=dtype)[0], checks.rng()
+    ours, theta = model.theta.copy(), torch.nn.Parameter(torch.from_numpy(model.theta))
+    adam = Adam(ours, lr=0.01, decay=np.full_like(ours, decay))
+    theirs = torch.optim.AdamW([theta], lr=0.01, weight_decay=decay)
+    for _ in range(20):
+        grads = draw.standard_normal(ours.shape).astype(dtype)
+        adam.step(ours, grads)
+        theta.grad = torch.from_numpy(grads)
+        theirs.step()
+    checks.assert_close(model.theta, ours, tolerance, "theta")

@@ -20,6 +20,7 @@ from tinyvrnn.arrays import backend as seam
 from tinyvrnn.arrays import strict
 from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.arrays.cpu import one_blas_thread
+from tinyvrnn.arrays.params import views
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import batches, pad, sequences
 from tinyvrnn.data.mapped import Mapped
@@ -185,6 +186,58 @@ def test_the_rate_falls_along_half_a_cosine(digits8):
         rates.append(clock.lr())
     expected = [0.2 * (1 + math.cos(math.pi * step / 1437)) for step in steps]
     np.testing.assert_allclose(rates, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"lr_schedule": "constant"}, [0.4] * 5),
+        ({"lr_schedule": "step", "lr_every": 2}, [0.4, 0.4, 0.04, 0.04, 0.004]),
+        ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 0.5}, [0.4, 0.2, 0.1, 0.05, 0.025]),
+        ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 1}, [0.4] * 5),
+    ],
+    ids=str,
+)
+def test_a_rate_that_is_constant_or_falls_in_steps(options, expected):
+    records = tv.train(small_model(), small_data("gaussian"), progress=False, epochs=5, batch=8, lr=0.4, **options)
+    assert [record["lr"] for record in records] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numpy", checks.DEVICE])
+@pytest.mark.parametrize(
+    "name, freeze", [("vrnn", "prior, recur"), ("vrnn-i", "phi_z"), ("rnn", "recur"), ("vae", "encode")]
+)
+def test_frozen_groups_stay_and_only_the_others_have_a_gradient(name, freeze, backend, monkeypatch):
+    """Neither Adam nor decay moves them; a gradient in them, even NaN, changes neither norm nor other groups."""
+    frozen, own = freeze.split(", "), Workers.gradient
+
+    def spoilt(*arguments):
+        result = own(*arguments)
+        next(iter(views(result.grads, model.shapes)[frozen[0]].values()))[...] = np.nan
+        return result
+
+    thetas = []
+    for spoil in (False, True):
+        model = small_model(name, backend=backend)
+        before = {group: {leaf: to_host(a).copy() for leaf, a in own.items()} for group, own in model.params.items()}
+        if spoil:
+            monkeypatch.setattr(Workers, "gradient", spoilt)
+        tv.train(
+            model,
+            small_data("gaussian"),
+            False,
+            epochs=1,
+            batch=8,
+            clip=0.1,
+            weight_decay=0.5,
+            workers=1,
+            freeze=freeze,
+        )
+        thetas.append(to_host(model.theta).copy())
+        for group, leaves_before in before.items():
+            same = [(to_host(model.params[group][leaf]) == a).all() for leaf, a in leaves_before.items()]
+            assert all(same) if group in frozen else not any(same), group
+    assert (thetas[0] == thetas[1]).all()
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-5)])
@@ -568,6 +621,16 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
         ({"epochs": 1, "workers": 0}, "workers must be"),
         ({"epochs": 1, "workers": "all"}, "workers must be"),
         ({"epochs": 1, "weight_decay": math.inf}, "weight_decay must be"),
+        ({"lr_schedule": "linear"}, 'Unknown lr_schedule "linear": known are cosine, constant, step'),
+        ({"lr_schedule": "step"}, "lr_schedule step needs lr_every, and only it takes lr_every and lr_factor"),
+        ({"lr_schedule": "step", "lr_every": 0}, "lr_every must be a whole number of at least 1, got 0"),
+        ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 1.1}, "lr_factor must be a number above 0 and up to 1"),
+        ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 0}, "lr_factor must be a number above 0 and up to 1"),
+        ({"lr_schedule": "constant", "lr_every": 1}, "only it takes lr_every and lr_factor"),
+        ({"lr_factor": 0.5}, "only it takes lr_every and lr_factor"),
+        ({"freeze": ["prior"]}, "freeze must be the names of groups in one text"),
+        ({"freeze": "prior,priors"}, 'freeze names "priors", but the groups of a vrnn are phi_x, phi_z, prior, '),
+        ({"freeze": ""}, 'freeze names "", but the groups of a vrnn are'),
         ({"epochs": None, "minutes": None}, "give epochs or minutes"),
         ({"epochs": None}, "give epochs or minutes"),
         ({"epohcs": 1}, 'Unknown training option "epohcs": did you mean "epochs"'),

@@ -58,6 +58,7 @@ others: list[tv.Model] = [tv.VRNNI(3, 8, 2), tv.RNN(3, 8), tv.VAE(3, 2)]
 assert_type(model.theta, Array)
 model.theta = 0.5 * model.theta
 assert_type(model.params["phi_x"]["W1"], Array)
+named: dict[str, Array] = dict(tv.params.leaves(model.params))
 loss, grads, terms = model.loss_and_grads(x, [4, 2], beta=0.5, bound="iwae", particles=4)
 assert_type(loss, Array)
 assert_type(grads, Array)
@@ -82,8 +83,13 @@ assert_type(tv.Data.from_sequences("mine", [x[0]], data.valid, x, medium={}), tv
 assert_type(tv.Sequences.from_list([x[0], x[1]]), tv.Sequences)
 assert_type(tv.pad([[[1.0, 2.0]], x[0]]), tuple[Array, Array])
 assert_type(data.train.padded([0, 1], "float32"), tuple[Array, Array])
-for batch, lengths, index in tv.data.batches(data.train, 16, seed=0):
-    assert_type(batch, Array)
+adam = tv.Adam(model.theta, lr=1e-3)
+with tv.Workers(2) as workers:
+    for batch, lengths, index in tv.batches(data.train, 16, seed=0):
+        loss, grads, terms = workers.loss_and_grads(model, batch, lengths, beta=0.5)
+        assert_type(terms, tv.BoundTerms)
+        assert_type(tv.clip_by_global_norm(grads, 50), Array)
+        adam.step(model.theta, grads)
 assert_type(tv.data.baselines(data, "valid"), dict[str, float])
 with tv.Run(Path("runs"), resume=True) as run:
     records = tv.train(model, data, on_epoch=lambda record, is_best: print(record), run=run, epochs=2, lr=1e-3)

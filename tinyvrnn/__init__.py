@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvrnn import bounds, data, distributions, gradcheck, models, nn
 from tinyvrnn.arrays import backend, noise, params
 from tinyvrnn.arrays.backend import to_host
-from tinyvrnn.data import Data, Sequences, load_data, pad
+from tinyvrnn.data import Data, Sequences, batches, load_data, pad
 from tinyvrnn.distributions import Likelihood
 from tinyvrnn.errors import (
     BackendError,
@@ -30,7 +30,9 @@ from tinyvrnn.nn.cells import Cell
 from tinyvrnn.runs.checkpoint import load, save
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training.loop import train
+from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import Options
+from tinyvrnn.training.parallel import Workers
 from tinyvrnn.version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ __all__ = [
     "VAE",
     "VRNN",
     "VRNNI",
+    "Adam",
     "__version__",
     "BackendError",
     "Cell",
@@ -58,8 +61,11 @@ __all__ = [
     "Run",
     "Sequences",
     "TinyvrnnError",
+    "Workers",
     "backend",
+    "batches",
     "bounds",
+    "clip_by_global_norm",
     "course",
     "data",
     "distributions",

@@ -5,11 +5,12 @@ the other. Gradients have the same layout. Adam, clipping, a norm, a checkpoint,
 are then each one operation on one vector.
 """
 
+from collections.abc import Iterator, Mapping
 from math import prod
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import as_array, backend_of, get_backend, namespace
+from tinyvrnn.arrays.backend import Array, as_array, backend_of, get_backend, namespace
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import BackendError, ConfigError
 
@@ -130,8 +131,19 @@ def views(vector, shapes):
     return named
 
 
-def leaves(params):
-    """Iterate over pairs ("prior.W1", array) in the order of the flat vector."""
+def leaves(params: Mapping[str, Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
+    """Iterate over named parameters, in the order of the flat vector.
+
+    Parameters
+    ----------
+    params : dict of dict
+        `model.params`.
+
+    Returns
+    -------
+    iterator of (name, array)
+        Pairs such as ("prior.W1", array).
+    """
     for group, named in params.items():
         for leaf, array in named.items():
             yield f"{group}.{leaf}", array
@@ -143,6 +155,13 @@ def matrices(vector, shapes):
     for _, leaf in leaves(views(is_weight, shapes)):
         leaf[...] = leaf.ndim > 1
     return is_weight
+
+
+def set_to_zero(vector, shapes, groups):
+    """Set the entries of some groups of a flat vector to 0."""
+    for group in groups:
+        for leaf in views(vector, shapes)[group].values():
+            leaf[...] = 0
 
 
 def initialise(shapes, seed, backend="numpy", dtype="float32"):

@@ -246,7 +246,7 @@ class Model:
         """
         batch = self._batch(x, lengths, eps, uniforms, input_mask)
         objective = Objective(bound, particles, beta, recompute)
-        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
+        return self.gradient(self._with_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
         self,
@@ -287,7 +287,7 @@ class Model:
         check_can_be_cut(self, "chunk")
         batch = self._batch(x, lengths, eps, None, input_mask, state)
         objective = Objective(beta=beta, recompute=recompute)
-        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
+        return self.gradient(self._with_noise(batch, objective), objective)
 
     def gradient(self, batch, objective):
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
@@ -460,8 +460,10 @@ class Model:
     def _last_state(self, cache):
         return cache.loop.state[-1].copy() if self.has_state else None
 
-    def _with_fresh_noise(self, batch, objective):
-        """The Batch with noise of its own for each call."""
+    def _with_noise(self, batch, objective):
+        """The Batch; if it has no noise, with noise of its own for each call."""
+        if batch.eps is not None:
+            return batch
         check_objective(self, objective)
         particles = () if objective.bound == "elbo" else (objective.particles,)
         with _drawing:  # no two threads draw the same noise

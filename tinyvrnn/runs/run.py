@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from tinyvrnn.errors import CheckpointError, shown
 from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
 from tinyvrnn.runs import checkpoint
+from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
 
@@ -169,6 +170,7 @@ class Run:
         names = (*VECTORS, "mean", "std")
         manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, _is_plain, BIGGEST_RECORDS)
         old, new = _flat(manifest["config"]), _flat(json.loads(json.dumps(self.config)))
+        old = {f"training.{name}": Options._field_defaults[name] for name in NEW} | old
         same_moments = all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std"))
         if any(old.get(f"data.{name}") != new[f"data.{name}"] for name in ("sequences", "sha256")) or not same_moments:
             raise CheckpointError(

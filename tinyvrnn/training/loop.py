@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of_slow_float64
-from tinyvrnn.arrays.params import matrices
+from tinyvrnn.arrays.params import matrices, set_to_zero
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, Resident, batches, check_suits
 from tinyvrnn.errors import DataError, DivergedError
@@ -114,7 +114,10 @@ class _Clock:
         return self.progress() >= 1.0
 
     def lr(self):
-        return self.options.lr * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        options = self.options
+        if options.lr_schedule == "cosine":
+            return options.lr * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        return options.lr * options.lr_factor ** (self.state.epoch // options.lr_every if options.lr_every else 0)
 
     def beta(self):
         """The weight of the KL: rises linearly over the warm-up's epochs, then 1."""
@@ -128,6 +131,8 @@ class _Training:
     def __init__(self, model, data, options, run, workers, interrupt):
         self.model, self.options, self.run, self.workers, self.interrupt = model, options, run, workers, interrupt
         decay = options.weight_decay * matrices(model.theta, model.shapes) if options.weight_decay else None
+        if decay is not None:
+            set_to_zero(decay, model.shapes, options.frozen)
         self.state = State(model, Adam(model.theta, decay=decay))
         if run:
             run.start(model, data, options, self.state)
@@ -179,6 +184,7 @@ class _Training:
         for chunk, before in batch.chunks(options.chunk):  # one, or with `chunk` several, whose state is carried on
             chunk = chunk._replace(state=rows(rnn_state, before))
             loss, grads, terms, rnn_state = self.workers.gradient(model, chunk, objective)
+            set_to_zero(grads, model.shapes, options.frozen)
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
                 self._leave_out(batch, objective, index)

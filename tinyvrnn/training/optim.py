@@ -1,19 +1,42 @@
 """Clipping and Adam on the flat vectors of gradients and parameters."""
 
+from numbers import Real
+
 import numpy as np
 
-from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.backend import Array, namespace
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.kernels import fused
+from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.models.batch import shape_of
 
 BLOCK = 2**17  # parameters; a pass over whole vectors would be limited by main memory
 
 
-def clip_by_global_norm(grads, max_norm):
-    """Scale grads in place to a norm of at most max_norm (Pascanu et al., 2013). Returns the old norm, 0-d.
+def clip_by_global_norm(grads: Array, max_norm: float) -> Array:
+    """Scale grads in place to a norm of at most max_norm (Pascanu et al., 2013).
 
     Call it before the optimiser's step: clipping afterwards has no effect.
+
+    Parameters
+    ----------
+    grads : array (P,)
+        From `loss_and_grads`.
+    max_norm : float
+        Positive.
+
+    Returns
+    -------
+    0-d array
+        The norm before.
+
+    Raises
+    ------
+    ConfigError
+        max_norm is not a positive number.
     """
+    if not (isinstance(max_norm, Real) and max_norm > 0):
+        raise ConfigError(f"max_norm must be a positive number, got {max_norm!r}.")
     norm = global_norm(grads)
     scale_down(norm, max_norm, grads)
     return norm
@@ -43,11 +66,28 @@ class Adam:
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  theta -= lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps)
 
-    decay (P,) or None: also theta -= lr decay theta, decoupled from the adaptive step, in which dividing by v would
-    weaken it (AdamW; Loshchilov and Hutter, 2019, arXiv:1711.05101).
+    Parameters
+    ----------
+    theta : array (P,)
+        The vector that is to be trained, such as `model.theta`; only its shape, dtype and backend are read.
+    lr : float
+        The learning rate.
+    b1, b2, eps : float
+        As in the formula.
+    decay : array (P,), optional
+        Also theta -= lr decay theta, decoupled from the adaptive step, in which dividing by v would weaken it (AdamW;
+        Loshchilov and Hutter, 2019, arXiv:1711.05101).
     """
 
-    def __init__(self, theta, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, decay=None):
+    def __init__(
+        self,
+        theta: Array,
+        lr: float = 1e-3,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        eps: float = 1e-8,
+        decay: Array | None = None,
+    ) -> None:
         xp = namespace(theta)
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
         self.decay = decay
@@ -56,8 +96,23 @@ class Adam:
         block = BLOCK if isinstance(theta, np.ndarray) else theta.size
         self.blocks = [slice(start, start + block) for start in range(0, theta.size, block)]
 
-    def step(self, theta, grads, lr=None):
-        """One step with the gradients `grads` (P,); lr overrides the learning rate for this step."""
+    def step(self, theta: Array, grads: Array, lr: float | None = None) -> None:
+        """Change theta in place by one step.
+
+        Parameters
+        ----------
+        theta, grads : array (P,)
+            The vector and its gradient.
+        lr : float, optional
+            Overrides the learning rate for this step.
+
+        Raises
+        ------
+        DataError
+            theta or grads has another shape than the vector that this Adam was made for.
+        """
+        if not shape_of(theta) == shape_of(grads) == self.m.shape:
+            raise DataError(f"Expected theta and grads {self.m.shape}, got {shape_of(theta)} and {shape_of(grads)}.")
         self.k += 1
         lr = self.lr if lr is None else lr
         step_size, correction = lr / (1 - self.b1**self.k), 1 - self.b2**self.k

@@ -14,11 +14,14 @@ from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_c
 
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
-IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data")  # described only if not the default
+LR_SCHEDULES = ("cosine", "constant", "step")
+NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor")  # a run without them had their defaults
+IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
 LARGEST = sys.float_info.max
 POSITIVE = (lambda value: 0 < value <= LARGEST), "a positive number"
 NUMBERS = {  # option -> whether a number is valid, and what is
     "dropout": ((lambda value: 0 <= value < 1), "a number from 0 to below 1"),
+    "lr_factor": ((lambda value: 0 < value <= 1), "a number above 0 and up to 1"),
     "weight_decay": ((lambda value: 0 <= value <= LARGEST), "a number of at least 0"),
     **dict.fromkeys(("minutes", "lr", "clip"), POSITIVE),
 }
@@ -67,7 +70,7 @@ class Options(NamedTuple):
     epochs: Annotated[int | None, About("passes over the training split; with minutes, as many as fit")] = None
     minutes: Annotated[float | None, About("train for this long")] = None
     batch: Annotated[int, About("sequences in a batch")] = 64
-    lr: Annotated[float, About("Adam's learning rate at the start, decaying to 0 as half a cosine")] = 2e-3
+    lr: Annotated[float, About("Adam's learning rate at the start")] = 2e-3
     warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to 1")] = 0
     clip: Annotated[float, About("greatest norm of a gradient, in nats per sequence per unit of theta")] = 50.0
     dropout: Annotated[
@@ -95,6 +98,19 @@ class Options(NamedTuple):
     device_data: Annotated[
         str, About(f"keep the training and validation data on the GPU: {' | '.join(DEVICE_DATA)}, by size")
     ] = "auto"
+    freeze: Annotated[
+        str | None, About("groups of parameters that are not trained, such as prior,phi_z", "GROUP,...")
+    ] = None
+    lr_schedule: Annotated[
+        str, About("cosine: the learning rate falls to 0 as half a cosine; constant; step: see lr_every")
+    ] = "cosine"
+    lr_every: Annotated[int | None, About("with the schedule step: lr times lr_factor after each N epochs", "N")] = None
+    lr_factor: Annotated[float, About("of the schedule step")] = 0.1
+
+    @property
+    def frozen(self):
+        """The names of the frozen groups."""
+        return [] if self.freeze is None else [name.strip() for name in self.freeze.split(",")]
 
     @property
     def score(self):
@@ -122,24 +138,40 @@ class Options(NamedTuple):
         """Raises ConfigError for an invalid value."""
         if self.epochs is None and self.minutes is None:
             raise ConfigError("Set how long to train: give epochs or minutes.")
-        for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite"):
+        for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite", "lr_every"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least=0 if name in ("warmup", "skip_nonfinite") else 1)
         check_whole("seed", self.seed, 0, bits=64)
         check_bound(self.bound, self.particles)
         if self.device_data not in DEVICE_DATA:
             raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
+        if not isinstance(self.freeze, str | None):
+            raise ConfigError(f'freeze must be the names of groups in one text, "prior,phi_z", got {self.freeze!r}.')
         if isinstance(self.workers, str) and self.workers != "auto":
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         if self.workers != "auto":
             check_whole("workers", self.workers)
+        self._check_schedule()
         for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
             if not (isinstance(value, Real) and is_valid(value) or value is None and name == "minutes"):
                 raise ConfigError(f"{name} must be {needed}, got {value!r}.")
 
+    def _check_schedule(self):
+        if self.lr_schedule not in LR_SCHEDULES:
+            raise ConfigError(unknown_name("lr_schedule", self.lr_schedule, LR_SCHEDULES))
+        given = (self.lr_every, self.lr_factor) != (None, Options().lr_factor)
+        if (self.lr_every is None) if self.lr_schedule == "step" else given:
+            raise ConfigError(
+                "lr_schedule step needs lr_every, and only it takes lr_every and lr_factor: give all or none."
+            )
+
     def check_for(self, model):
         """Raises ConfigError where `model` cannot be trained with these options."""
+        for group in self.frozen:
+            if group not in model.params:
+                known = ", ".join(model.params)
+                raise ConfigError(f'freeze names "{group}", but the groups of a {model.name} are {known}.')
         check_bound(self.bound, self.particles, model)
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)

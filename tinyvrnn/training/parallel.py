@@ -9,10 +9,14 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from tinyvrnn.arrays.backend import Array
 from tinyvrnn.arrays.cpu import available_cores, blas_threads
-from tinyvrnn.models.batch import BoundTerms, Gradient
+from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import BoundTerms, Gradient, Objective, validate
 from tinyvrnn.training import worker
+from tinyvrnn.training.options import Options
 
 LARGE = 2_500_000  # parameters; docs/performance.md
 LEAST_SLICE = 32  # sequences
@@ -44,17 +48,30 @@ def split_for(model, batch, workers):
 class Workers:
     """Computes the gradient of slices of a batch at the same time: here, and in processes for the other cores.
 
-    Use as a context manager. split: a Split, or a number of slices.
+    Use as a context manager; it starts one process fewer than slices or cores, whichever are fewer. A model on a GPU,
+    or with a likelihood, cell or methods of your own, is computed here.
+
+    Parameters
+    ----------
+    workers : int or "auto"
+        Slices of a batch, as `train` takes them; auto goes by cores, sequences and the size of the model.
+
+    Raises
+    ------
+    ConfigError
+        workers is neither.
     """
 
-    def __init__(self, split):
-        self.split = split if isinstance(split, Split) else Split(split)
-        self._others = [worker.hire() for _ in range(min(self.split.slices, available_cores()) - 1)]
+    def __init__(self, workers: "int | str | Split" = "auto") -> None:
+        self.workers, cores = getattr(workers, "slices", workers), available_cores()
+        Options(epochs=1, workers=self.workers).check()
+        self.split = workers if isinstance(workers, Split) else Split(cores if workers == "auto" else workers)
+        self._others = [worker.hire() for _ in range(min(self.split.slices, cores) - 1)]
 
-    def __enter__(self):
+    def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         for other in self._others:
             worker.dismiss(other)
         self._others = []
@@ -68,6 +85,46 @@ class Workers:
         """Waits until all others are ready for `model`."""
         for other in self._others:
             other.wait(model)
+
+    def loss_and_grads(
+        self,
+        model: Model,
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        beta: float = 1.0,
+        bound: str = "elbo",
+        particles: int = 1,
+        uniforms: Array | None = None,
+        recompute: bool = False,
+        input_mask: Array | None = None,
+    ) -> tuple[Array, Array, BoundTerms]:
+        """What `model.loss_and_grads` returns, up to rounding, with the speed of `train`.
+
+        Parameters
+        ----------
+        model : VRNN, VRNNI, RNN or VAE
+            Its weights may change between two calls.
+        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask : various
+            As in `model.loss_and_grads`.
+
+        Returns
+        -------
+        loss, grads, terms : 0-d array, array (P,), BoundTerms
+            As from `model.loss_and_grads`.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        ConfigError
+            beta, bound, particles or recompute are not possible for it.
+        """
+        batch = model._batch(x, lengths, eps, uniforms, input_mask)
+        objective = Objective(bound, particles, beta, recompute)
+        batch = validate(model, model._with_noise(batch, objective), objective)  # before it is sliced
+        self.split = split_for(model, batch.x.shape[1], self.workers)
+        return self.gradient(model, batch._replace(mask=None), objective)[:3]
 
     def gradient(self, model, batch, objective):
         """The Gradient of a Batch, as `model.gradient` computes it."""
