@@ -1,7 +1,8 @@
 """What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
-(`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
+(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`) and how
+it samples (`_sample`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from tinyvrnn.models.batch import (
     Batch,
     BoundTerms,
     Gradient,
+    Inference,
     Objective,
     bound_terms,
     check_can_be_cut,
     check_objective,
+    inference,
     shape_of,
     validate,
 )
@@ -353,6 +356,28 @@ class Model:
         """
         log_p, kl, _, batch = self._forward(x, lengths, eps)
         return bound_terms(log_p, kl, batch.mask)
+
+    def infer(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Inference:
+        """The latent variables and the terms of the bound, step by step.
+
+        Parameters
+        ----------
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+            As in `elbo`.
+
+        Returns
+        -------
+        Inference
+            (T, B, .) each; `elbo` of a sequence is the sum of its steps. Without latent variables Z is 0.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        """
+        log_p, kl, cache, batch = self._forward(x, lengths, eps)
+        with one_blas_thread():
+            return inference(self._latents(cache), log_p, kl, batch.mask)
 
     def chunk_parts(
         self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, state: Array | None = None

@@ -117,6 +117,34 @@ class BoundTerms(NamedTuple):
         return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
 
 
+class Inference(NamedTuple):
+    """What a model makes of each step of a batch; everything is 0 in the padding.
+
+    Attributes
+    ----------
+    mu_z, sigma_z : array (T, B, Z)
+        Mean and standard deviation of the posterior of z_t (Eq. 9).
+    mu_0, sigma_0 : array (T, B, Z)
+        Those of the prior (Eq. 5).
+    z : array (T, B, Z)
+        The draw of the posterior.
+    h : array (T, B, H)
+        h_t, the state after step t (Eq. 7); a VAE has none, H = 0.
+    log_p, kl, elbo : array (T, B)
+        The terms of Eq. 11 and log_p - kl, nats per step.
+    """
+
+    mu_z: Array
+    sigma_z: Array
+    mu_0: Array
+    sigma_0: Array
+    z: Array
+    h: Array
+    log_p: Array
+    kl: Array
+    elbo: Array
+
+
 class Gradient(NamedTuple):
     """loss: minus the objective, nats per sequence; grads: flat like theta; terms of the ELBO; state after the end."""
 
@@ -130,6 +158,11 @@ def bound_terms(log_p, kl, mask):
     """BoundTerms of log_p, kl (T, B): sums over the real steps, in float64, as float32 loses digits over many steps."""
     log_likelihood, kl = ((term * mask).sum(axis=0, dtype="float64").astype(mask.dtype) for term in (log_p, kl))
     return BoundTerms(log_likelihood - kl, kl, log_likelihood)
+
+
+def inference(latents, log_p, kl, mask):
+    """Inference of mu_z, sigma_z, mu_0, sigma_0, z and h (T, B, .), and log_p, kl (T, B)."""
+    return Inference(*(a * mask[..., None] for a in latents), *(term * mask for term in (log_p, kl, log_p - kl)))
 
 
 def rows(state, index):

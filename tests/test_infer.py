@@ -1,0 +1,116 @@
+"""`infer`: the latents and the terms of every step are those of the equations, and sum to the ELBO.
+
+Catches: a moment of the wrong distribution, h a step too early, the memory of an LSTM for its h, a mean for the draw,
+padding that is not 0, another noise than `elbo`'s, and a set whose sequences come back in another order.
+"""
+
+import checks
+import numpy as np
+import pytest
+
+import tinyvrnn as tv
+from tinyvrnn import one_page
+from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.distributions.gaussian import gaussian_kl_forward
+from tinyvrnn.models import equations, stepwise
+from tinyvrnn.models import linear_gaussian as lg
+from tinyvrnn.nn.cells import h_of
+
+VARIANTS = {
+    "gru": {},
+    "lstm": {"cell": "lstm"},
+    "smoothing": {"posterior": "smoothing", "cell": "lstm"},
+    "vrnn-i": {"model": "vrnn-i"},
+    "vae": {"model": "vae"},
+    "rnn": {"model": "rnn", "cell": "lstm"},
+}
+every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+
+
+def literal(model, x, mask, eps):
+    """mu_z, sigma_z, mu_0, sigma_0, z, h of every step, in a loop of the equations."""
+    p, T, rows = model.params, len(x), []
+    if model.name == "vae":
+        (mu, sigma), _ = equations.encode_forward(p["encode"], x)
+        return mu, sigma, 0 * mu, 0 * mu + 1, mu + sigma * eps, mu[..., :0]
+    state = np.zeros((x.shape[1], 2 * model.h_dim if model.cell == "lstm" else model.h_dim), x.dtype)
+    aheads = stepwise.ahead_forward(p, x, mask)[0] if "backward" in p else [None] * T
+    for x_t, ahead, eps_t in zip(x, aheads, eps):
+        phi_x, h = equations.features_forward(p["phi_x"], x_t)[0], h_of(p["recur"], state)
+        if model.name == "rnn":
+            state, _ = equations.remember_forward(p["recur"], phi_x, state)
+            rows.append((*[eps_t] * 5, h_of(p["recur"], state)))
+            continue
+        (mu_0, sigma_0), _ = equations.prior_forward(p["prior"], h)
+        (mu_z, sigma_z), _ = equations.infer_forward(p["infer"], phi_x if ahead is None else ahead, h)
+        z = mu_z + sigma_z * eps_t
+        state, _ = equations.recur_forward(p["recur"], phi_x, equations.features_forward(p["phi_z"], z)[0], state)
+        rows.append((mu_z, sigma_z, mu_0 + 0 * mu_z, sigma_0 + 0 * mu_z, z, h_of(p["recur"], state)))
+    return [np.stack(steps) for steps in zip(*rows)]
+
+
+@every
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+def test_every_array_is_that_of_the_equations_and_the_steps_sum_to_the_elbo(options, dtype, backend):
+    model, x, lengths, eps = checks.small("gaussian", backend, dtype=dtype, **options)
+    host = checks.small("gaussian", dtype=dtype, **options)[0]
+    mask = (np.arange(len(x))[:, None] < lengths).astype(dtype)
+    found = tv.Inference(*map(to_host, model.infer(x, lengths, eps)))
+    for name, wanted in zip(found._fields, literal(host, x, mask, eps)):
+        checks.assert_close(getattr(found, name), wanted * mask[..., None], TOLERANCE[dtype], name)
+    assert {a.dtype for a in found} == {np.dtype(dtype)}
+    for name, part in model.parts(x, lengths, eps)._asdict().items():
+        steps = getattr(found, {"log_likelihood": "log_p"}.get(name, name))
+        checks.assert_close(steps.sum(axis=0), to_host(part), TOLERANCE[dtype], name)
+        assert not steps[mask == 0].any()
+    if model.z_dim:
+        kl, _ = gaussian_kl_forward(*(a + (mask == 0)[..., None] for a in found[:4]))
+        checks.assert_close(found.kl, kl, TOLERANCE[dtype], "KL of the moments")
+
+
+@every
+def test_without_noise_two_calls_agree_with_each_other_and_with_elbo(options):
+    model, x, lengths, _ = checks.small("gaussian", **options)
+    first, second = model.infer(x, lengths), model.infer(x, lengths)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second))
+    checks.assert_close(first.elbo.sum(axis=0), model.elbo(x, lengths), 1e-12, "ELBO")
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_the_page_for_a_newcomer_finds_the_same_steps(likelihood):
+    model, x, _, eps = checks.small(likelihood)
+    found, (log_p, kl, (_, ys, *_)) = model.infer(x, None, eps), one_page.forward(model.params, x, eps, likelihood)
+    moments = [moment for group in ("infer", "prior") for moment in one_page.gaussian(ys[group][-1])[:2]]
+    wanted = (*moments, ys["phi_z"][0], log_p, kl, log_p - kl)
+    for name, array in zip([name for name in found._fields if name != "h"], wanted):
+        checks.assert_close(getattr(found, name), array, 1e-12, name)
+    checks.assert_close(found.h[:-1], ys["recur"][1][1:], 1e-12, "h_t is what step t + 1 reads")
+
+
+def test_one_step_of_a_vae_can_be_given_alone():
+    model, x, _, eps = checks.small("gaussian", model="vae")
+    for whole, step in zip(model.infer(x, None, eps), model.infer(x[1], None, eps[1])):
+        assert np.array_equal(whole[1:2], step)
+
+
+@pytest.mark.parametrize("posterior", lg.POSTERIORS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+def test_the_linear_gaussian_model_infers_its_smoothed_moments(posterior, backend):
+    x, lengths = checks.rng(0).standard_normal((6, 3, 1)), np.array([6, 2, 4])
+    model = lg.LinearGaussian(0.8, 0.4, 0.7, posterior)
+    on = get_backend(backend).asarray
+    exact = tv.Inference(*map(to_host, model.infer(on(x), lengths)))
+    checks.assert_close(exact.elbo.sum(axis=0), to_host(model.elbo(on(x), lengths)), 1e-12, "ELBO")
+    eps = checks.rng(1).standard_normal((6, 3, 1))
+    drawn = tv.Inference(*map(to_host, model.infer(on(x), lengths, on(eps))))
+    checks.assert_close(drawn.elbo.sum(axis=0), to_host(model.elbo(on(x), lengths, on(eps))), 1e-12, "ELBO")
+    checks.assert_close(drawn.z, drawn.mu_z + drawn.sigma_z * eps, 1e-12, "z")
+    assert np.array_equal(drawn.z, drawn.h) and not drawn.sigma_0[2:, 1].any()
+    if posterior == "smoothing":  # E z_t under the true posterior
+        chain = model.chain(x, lengths)
+        mean, _ = lg.rts_smoother(chain, lg.kalman_filter(chain, x))
+        real = np.arange(6)[:, None] < lengths
+        checks.assert_close(exact.z, mean * real[..., None], 1e-12, "smoothed mean")
+        checks.assert_close(exact.elbo.sum(axis=0), model.log_prob(x, lengths), 1e-12, "log p(x)")
