@@ -4,14 +4,21 @@ Catches: a moment of the wrong distribution, h a step too early, the memory of a
 padding that is not 0, another noise than `elbo`'s, and a set whose sequences come back in another order.
 """
 
+import json
+
 import checks
 import numpy as np
 import pytest
 
+import runs
 import tinyvrnn as tv
-from tinyvrnn import one_page
+from tinyvrnn import cli, one_page
+from tinyvrnn.arrays import cpu
 from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.bounds.evaluation import infer_all
+from tinyvrnn.data import read_sequences
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward
+from tinyvrnn.errors import ConfigError
 from tinyvrnn.models import equations, stepwise
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.nn.cells import h_of
@@ -114,3 +121,75 @@ def test_the_linear_gaussian_model_infers_its_smoothed_moments(posterior, backen
         real = np.arange(6)[:, None] < lengths
         checks.assert_close(exact.z, mean * real[..., None], 1e-12, "smoothed mean")
         checks.assert_close(exact.elbo.sum(axis=0), model.log_prob(x, lengths), 1e-12, "log p(x)")
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["vrnn", "rnn", "vae"])
+def run(request, tmp_path_factory):
+    """The folder of a run on raw data of another scale, and those data, sequences of 1 to 6 steps, as a file."""
+    folder, draw = tmp_path_factory.mktemp("runs"), checks.rng(3)
+    lengths = draw.integers(1, 7, 150)
+    lengths[:140:7] = 6
+    np.savez(folder / "mine.npz", values=100 + 5 * draw.standard_normal((lengths.sum(), 3)), lengths=lengths)
+    model = runs.small_model(request.param, seed=1)
+    model.mean, model.std = np.full(3, 100.0), np.full(3, 5.0)
+    tv.save(model, folder / "run", data=str(folder / "mine.npz"))
+    return folder
+
+
+def infer(*words):
+    return cli.main(["infer", *map(str, words)])
+
+
+@pytest.mark.parametrize("words, split", [((), "test"), (("--split", "train"), "train"), (("--data",), "all")])
+def test_the_command_writes_each_sequence_in_the_order_of_the_data(run, words, split, capsys):
+    path, out, raw = run / "mine.npz", run / "new" / "latents.npz", tv.load_data(run / "mine.npz", standardise=False)
+    words = [*words, path] if words == ("--data",) else words
+    assert infer(run / "run", *words, "--out", out) == 0
+    message = capsys.readouterr().out
+    assert message.startswith(f"wrote {out}: mu_z, ") and f"; mine, {split} split, " in message
+    assert cli.main(["evaluate", str(run / "run"), *map(str, words), "--json"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)
+    sequences, model = read_sequences(path) if split == "all" else raw.split(split), tv.load(run / "run")
+    with np.load(out) as file:
+        found = dict(file)
+    assert set(found) == {*tv.Inference._fields, "lengths"}
+    assert np.array_equal(found["lengths"], sequences.lengths)
+    checks.assert_close(found["elbo"].sum(axis=1).mean(), evaluation["elbo_per_sequence"], 1e-5, "ELBO")
+    for i, (x, n) in enumerate(zip(sequences, sequences.lengths)):  # alone, with the same noise
+        mu, sigma, z = (found[name][i, :n] for name in ("mu_z", "sigma_z", "z"))
+        alone = model.infer(((x - 100) / 5)[:, None], None, ((z - mu) / sigma)[:, None])
+        for name, array in alone._asdict().items():
+            checks.assert_close(found[name][i, :n], array[:, 0], 1e-4, name)
+            assert not found[name][i, n:].any()
+
+
+@pytest.mark.parametrize(
+    "out, words, message",
+    [
+        ("latents.csv", (), "must be a name that ends in .npz"),
+        ("mine.npz", (), "would write into a run or the data"),
+        ("mine.npz", ("--data", "mine.npz"), "would write into a run or the data"),
+        ("run/checkpoint.npz", (), "would write into a run or the data"),
+        ("latents.npz", ("--data", "nothing.npz"), "nothing.npz"),
+        ("latents.npz", ("--data", "wide.npy"), "has 4 values a step, the model takes 3"),
+        ("mine.npz/latents.npz", (), "can't be used"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_nothing_is_written(run, out, words, message, capsys, monkeypatch):
+    monkeypatch.chdir(run)
+    np.save("wide.npy", np.zeros((2, 3, 4)))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert infer("run", *words, "--out", out) == 2
+    printed, said = capsys.readouterr()
+    assert message in said and said.count("\n") == 1 and not printed
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_result_beyond_the_memory_is_refused(run, monkeypatch):
+    model, sequences = tv.load(run / "run"), tv.load_data(run / "mine.npz").train
+    monkeypatch.setattr(cpu, "_memory", lambda: 20_000)
+    with pytest.raises(ConfigError, match="120 sequences of 6 steps would need .* GiB"):
+        infer_all(model, sequences)
