@@ -4,7 +4,10 @@ Catches: a moment of the wrong distribution, h a step too early, the memory of a
 padding that is not 0, another noise than `elbo`'s, and a set whose sequences come back in another order.
 """
 
+import importlib.util
 import json
+import re
+from pathlib import Path
 
 import checks
 import numpy as np
@@ -23,6 +26,7 @@ from tinyvrnn.models import equations, stepwise
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.nn.cells import h_of
 
+ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = {
     "gru": {},
     "lstm": {"cell": "lstm"},
@@ -193,3 +197,65 @@ def test_a_result_beyond_the_memory_is_refused(run, monkeypatch):
     monkeypatch.setattr(cpu, "_memory", lambda: 20_000)
     with pytest.raises(ConfigError, match="120 sequences of 6 steps would need .* GiB"):
         infer_all(model, sequences)
+
+
+# ---- docs/how_to.md and its script -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vowels(tmp_path_factory):
+    """A folder with runs/vowels, an untrained model."""
+    folder, data = tmp_path_factory.mktemp("how_to"), tv.load_data("vowels")
+    model = tv.VRNN(12, 6, 2, likelihood="gaussian")
+    model.mean, model.std = data.mean, data.std
+    tv.save(model, folder / "runs" / "vowels", data="vowels")
+    return folder
+
+
+def test_the_python_of_the_how_to_runs(vowels, monkeypatch, capsys):
+    text, namespace = (ROOT / "docs" / "how_to.md").read_text(encoding="utf-8"), {}
+    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")}
+    monkeypatch.chdir(vowels)
+    for title in ("What does the model infer at each step?", "Which sequences, and which steps, are unusual?"):
+        for code in re.findall(r"^```python\n(.*?)^```$", sections[title], re.MULTILINE | re.DOTALL):
+            exec(code, namespace)
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    assert all(re.fullmatch(r"sequence \d+: \S+ nats a step, most at step \d+", line) for line in lines)
+    worst = [float(line.split(": ")[1].split()[0]) for line in lines]
+    assert worst == sorted(worst, reverse=True) and len(worst) == 5
+
+
+@pytest.fixture(scope="module")
+def anomalies():
+    spec = importlib.util.spec_from_file_location("anomalies", ROOT / "scripts" / "anomalies.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+
+def test_the_auroc_is_the_share_of_pairs_in_the_right_order(anomalies):
+    draw = checks.rng(0)
+    score, bad = draw.integers(0, 9, 60).astype(float), draw.random(60) < 0.3
+    pairs = [(a > b) + (a == b) / 2 for a in score[bad] for b in score[~bad]]
+    assert anomalies.auroc(score, bad) == pytest.approx(np.mean(pairs), rel=1e-12)
+
+
+def test_anomalies_are_where_they_are_said_to_be(anomalies):
+    clean = tv.load_data("vowels").test
+    for kind in anomalies.KINDS.values():
+        sequences, bad = anomalies.planted(clean, kind)
+        changed = (sequences.values != clean.values).any(axis=1)
+        assert np.array_equal(sequences.lengths, clean.lengths) and not (changed & ~bad).any()
+        for i, (start, stop) in enumerate(zip(clean.offsets, clean.offsets[1:])):
+            assert bad[start:stop].any() == (i % 2 == 0)
+            assert bad[start:stop].sum() in (0, 1, anomalies.N)
+
+
+def test_the_script_prints_the_table_of_the_how_to_and_draws_its_picture(anomalies, vowels, capsys):
+    anomalies.main([str(vowels / "runs" / "vowels"), "--out", str(vowels / "a.png")])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()[2:]]
+    page = (ROOT / "docs" / "how_to.md").read_text(encoding="utf-8")
+    for what, name, *values in rows:
+        assert f"| {what} | VRNN |" in page and all(0 <= float(value) <= 1 for value in values)
+        if name == "AR(1)":  # it depends on no training
+            assert f"| | AR(1) | {' | '.join(values)} |" in page
+    assert len(rows) == 2 * len(anomalies.KINDS) and (vowels / "a.png").stat().st_size > 10_000
