@@ -15,13 +15,13 @@ import pytest
 
 import runs
 import tinyvrnn as tv
-from tinyvrnn import cli, one_page
+from tinyvrnn import bounds, cli, one_page
 from tinyvrnn.arrays import cpu
 from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.data import read_sequences
 from tinyvrnn.distributions.gaussian import gaussian_kl_forward
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models import equations, stepwise
 from tinyvrnn.models import linear_gaussian as lg
 from tinyvrnn.nn.cells import h_of
@@ -35,6 +35,11 @@ VARIANTS = {
     "vae": {"model": "vae"},
     "rnn": {"model": "rnn", "cell": "lstm"},
 }
+TITLES = (
+    "What does the model infer at each step?",
+    "Which sequences, and which steps, are unusual?",
+    "My data are raw: how do they get onto the model's scale?",
+)
 every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
@@ -199,6 +204,95 @@ def test_a_result_beyond_the_memory_is_refused(run, monkeypatch):
         infer_all(model, sequences)
 
 
+# ---- the scale of the training data ------------------------------------------------------------------
+
+SCALES = {"large": (300.0, 20.0), "shifted": (5.0, 1.0), "small": (0.0, 0.05), "small, shifted": (1.0, 0.2)}
+CALLS = {
+    "elbo": lambda model, x: model.elbo(x, [5, 3, 4, 1]),
+    "infer": lambda model, x: model.infer(x, [5, 3, 4, 1]),
+    "reconstruct": lambda model, x: model.reconstruct(x, [5, 3, 4, 1]),
+    "chunk_parts": lambda model, x: model.chunk_parts(x, [5, 3, 4, 1]),
+    "sample": lambda model, x: model.sample(steps=1, prime=x),
+    "iwae": lambda model, x: bounds.iwae(model, x, [5, 3, 4, 1], 2),
+    "fivo": lambda model, x: bounds.fivo(model, x, [5, 3, 4, 1], 2),
+}
+WARNING = r"far from the standardised training data .* raw data need model\.standardise\(x\)"
+
+
+def scaled(mean, std, **options):
+    """A model of data of a mean and standard deviation, and such data, on the model's scale and raw."""
+    model, x, _, _ = checks.small("gaussian", **options)
+    model.mean, model.std = np.full(model.x_dim, mean), np.full(model.x_dim, std)
+    x = checks.rng(1).standard_normal(x.shape)
+    return model, x, std * x + mean
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+def test_raw_data_of_any_scale_are_noticed_and_standardised_data_are_not(scale, call, backend):
+    model, x, raw = scaled(*scale, backend=backend, dtype="float32")
+    call(model, x)  # a warning is an error in the tests
+    call(model, model.standardise(raw))
+    with pytest.warns(UserWarning, match=WARNING) as warned:
+        call(model, raw.astype("float32"))
+    assert len(warned) == 1
+
+
+@every
+def test_every_model_notices_raw_data(options):
+    model, x, raw = scaled(300, 20, **options)
+    model.infer(x)
+    with pytest.warns(UserWarning, match=WARNING):
+        model.infer(raw)
+
+
+def test_data_of_a_model_without_a_scale_are_taken_as_they_are():
+    model, _, raw = scaled(0.0, 1.0)
+    model.infer(300 * raw)
+
+
+@pytest.mark.parametrize("silence", [0.0, 0.001])
+def test_silence_padding_and_one_outlier_are_no_other_scale(silence):
+    model, x, _ = scaled(0.0, 0.05)
+    model.elbo(np.full_like(x, silence))
+    x[3:, 0], x[1, 1, 2] = 1e6, 30  # padding, and a value that an anomaly could have
+    model.elbo(x, [3, 5, 5, 5])
+
+
+def test_raw_data_are_noticed_among_much_padding():
+    model, _, raw = scaled(*SCALES["small, shifted"], T=30, B=8)
+    with pytest.warns(UserWarning, match=WARNING):
+        model.elbo(raw, [30, *[1] * 7])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+def test_standardise_does_what_was_done_to_the_training_data(dtype, backend):
+    arrays = [1e6 + checks.rng(i).standard_normal((3, 9, 4)) for i in range(3)]
+    data, model = tv.Data.from_sequences("far", *arrays), checks.small("gaussian", backend, dtype=dtype)[0]
+    model.mean, model.std = data.mean, data.std
+    raw = arrays[2].swapaxes(0, 1)
+    for x in (raw, raw.tolist(), get_backend(backend).asarray(raw), raw[0]):
+        found = model.standardise(x)
+        wanted = tv.pad(data.test, "float64")[0]
+        checks.assert_close(to_host(found), wanted if np.ndim(x) == 3 else wanted[0], 1e-6, "x")
+        assert found.dtype == dtype and type(found) is type(model.theta)
+    for wrong in (raw[..., :3], 3.0, np.zeros(0)):
+        with pytest.raises(DataError, match=r"Expected x of shape \(\.\.\., 4\) to standardise, got"):
+            model.standardise(wrong)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_warns_once_of_data_on_another_scale(run, capsys):
+    np.save(run / "other.npy", 1e5 * checks.rng(0).standard_normal((300, 2, 3)))
+    assert infer(run / "run", "--out", run / "latents.npz") == 0
+    assert capsys.readouterr().err == ""
+    assert infer(run / "run", "--data", run / "other.npy", "--out", run / "latents.npz") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("tinyvrnn: These data are far from the standardised") and said.count("\n") == 1
+
+
 # ---- docs/how_to.md and its script -----------------------------------------------------------------
 
 
@@ -216,10 +310,10 @@ def test_the_python_of_the_how_to_runs(vowels, monkeypatch, capsys):
     text, namespace = (ROOT / "docs" / "how_to.md").read_text(encoding="utf-8"), {}
     sections = {part.partition("\n")[0]: part for part in text.split("\n## ")}
     monkeypatch.chdir(vowels)
-    for title in ("What does the model infer at each step?", "Which sequences, and which steps, are unusual?"):
+    for title in TITLES:
         for code in re.findall(r"^```python\n(.*?)^```$", sections[title], re.MULTILINE | re.DOTALL):
             exec(code, namespace)
-    lines = capsys.readouterr().out.splitlines()[-5:]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sequence")]
     assert all(re.fullmatch(r"sequence \d+: \S+ nats a step, most at step \d+", line) for line in lines)
     worst = [float(line.split(": ")[1].split()[0]) for line in lines]
     assert worst == sorted(worst, reverse=True) and len(worst) == 5

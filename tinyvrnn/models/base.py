@@ -34,6 +34,7 @@ from tinyvrnn.models.batch import (
     inference,
     shape_of,
     validate,
+    validate_on_scale,
 )
 from tinyvrnn.nn.cells import cell_of
 
@@ -314,6 +315,30 @@ class Model:
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
         return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
+    def standardise(self, x: Array) -> Array:
+        """Raw data on the scale of the training data: (x - mean) / std.
+
+        Parameters
+        ----------
+        x : array (..., X)
+            In the units of the data that the model was trained on, before they were standardised.
+
+        Returns
+        -------
+        array, shaped like x
+            On the model's backend and in its dtype, as `elbo` and all other calls need it.
+
+        Raises
+        ------
+        DataError
+            x has another number of values in a step.
+        """
+        x = as_array(x, "x")
+        if shape_of(x)[-1:] != (self.x_dim,):
+            raise DataError(f"Expected x of shape (..., {self.x_dim}) to standardise, got {shape_of(x)}.")
+        x, mean, std = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, self.std))
+        return self.to_array((x - mean) / std)
+
     def elbo(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
         """One-draw estimate of the ELBO (Eq. 11) of each sequence; for an RNN log p(x) itself.
 
@@ -466,7 +491,7 @@ class Model:
             if prime is None:
                 return self._sample(n, steps, seed, None)
             batch = self._batch(as_array(prime, "prime"))
-            given = validate(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
+            given = validate_on_scale(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
             x = self._sample(given.x.shape[1], steps, seed, given)
             return self.backend.xp.concatenate([given.x, x])
 
@@ -479,7 +504,7 @@ class Model:
         if eps is None:
             batch = batch._replace(eps=self._draw_eps(batch.x, "elbo", 0))
         with one_blas_thread():
-            batch = validate(self, batch, Objective())
+            batch = validate_on_scale(self, batch, Objective())
             return *self._forward_terms(batch), batch
 
     def _last_state(self, cache):

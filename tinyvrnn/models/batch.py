@@ -4,6 +4,7 @@
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
 """
 
+import warnings
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
+FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
 X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
 
 
@@ -208,6 +210,28 @@ def validate(model, batch, objective):
         x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
         mask = real.astype(model.dtype)
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
+
+
+def validate_on_scale(model, batch, objective):
+    """As `validate`, for a trained model; warns if x does not look standardised as the training data were."""
+    batch = validate(model, batch, objective)
+    if (model.mean.any() or (model.std != 1).any()) and _looks_raw(model, batch):
+        what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
+        warnings.warn(f"{what}: in Python, raw data need model.standardise(x)", stacklevel=4)
+    return batch
+
+
+def _looks_raw(model, batch):
+    """Whether x is beyond FAR, or has the moments of raw training data, which explain it a nat a number better."""
+    mean, std = (model.to_array(moment) for moment in (model.mean, model.std))
+    numbers = float(batch.mask.sum(dtype="float64")) * model.x_dim
+    with np.errstate(over="ignore"):
+        given, as_raw = (
+            float((a * a * batch.mask[..., None]).sum(dtype="float64")) / numbers
+            for a in (batch.x, (batch.x - mean) / std)
+        )
+    nats = (given - as_raw) / 2 - np.log(model.std).mean()  # log N(x; mean, std^2) - log N(x; 0, 1)
+    return given > FAR**2 or (1 / 4 < as_raw < 4 and nats > 1)
 
 
 def check_objective(model, objective):

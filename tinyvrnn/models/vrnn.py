@@ -16,7 +16,7 @@ from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate
+from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import ancestral_sample, state_after
@@ -110,7 +110,7 @@ class VRNN(Model):
             An array does not fit the model, or eps is missing.
         """
         with one_blas_thread():
-            batch = validate(self, self._batch(x, lengths, eps), Objective("iwae"))
+            batch = validate_on_scale(self, self._batch(x, lengths, eps), Objective("iwae"))
             return importance_forward(self.params, *_particles(batch), self.likelihood)[1].log_w
 
     def particle_filter(
@@ -142,7 +142,7 @@ class VRNN(Model):
             An array does not fit the model, or eps or uniforms is missing.
         """
         with one_blas_thread():
-            batch = validate(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
+            batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
             return filter_forward(self.params, *_particles(batch), batch.uniforms, self.likelihood)[0]
 
     def _particle_gradient(self, batch, bound, beta):
