@@ -276,7 +276,7 @@ def test_standardise_does_what_was_done_to_the_training_data(dtype, backend):
     for x in (raw, raw.tolist(), get_backend(backend).asarray(raw), raw[0]):
         found = model.standardise(x)
         wanted = tv.pad(data.test, "float64")[0]
-        checks.assert_close(to_host(found), wanted if np.ndim(x) == 3 else wanted[0], 1e-6, "x")
+        checks.assert_close(to_host(found), wanted if found.ndim == 3 else wanted[0], 1e-6, "x")
         assert found.dtype == dtype and type(found) is type(model.theta)
     for wrong in (raw[..., :3], 3.0, np.zeros(0)):
         with pytest.raises(DataError, match=r"Expected x of shape \(\.\.\., 4\) to standardise, got"):
