@@ -110,6 +110,7 @@ def test_baselines_are_on_the_scale_of_the_model(tmp_path, capsys):
         assert re.search(rf"{re.escape(name)} +{value:.2f}\n", out)
 
 
+@pytest.mark.filterwarnings("default:These data are far from")
 def test_evaluate_on_another_set_uses_the_models_own_scale(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name, scale in (("a", 1.0), ("b", 100.0)):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinyvrnn.data import Data, Sequences, baselines, load_data
+from tinyvrnn.data.baselines import autoregressive_steps
 from tinyvrnn.errors import ConfigError
 
 
@@ -76,16 +77,18 @@ def test_gaussian_baseline(real):
 
 
 def test_autoregressive_baseline_is_least_squares(real):
-    expected = 0.0
+    expected = [np.zeros(len(x)) for x in real.test]
     for j in range(2):
         column = np.concatenate([s[:, j] for s in real.train])
         before, now = (np.concatenate([s[a : len(s) + b, j] for s in real.train]) for a, b in ((0, -1), (1, 0)))
         a, c = np.linalg.lstsq(np.stack([before, np.ones_like(before)], axis=1), now, rcond=None)[0]
         s = np.sqrt(np.mean((now - a * before - c) ** 2))
-        for x in real.test:
-            expected += log_normal(x[0, j], column.mean(), column.std())
-            expected += sum(log_normal(x[t, j], a * x[t - 1, j] + c, s) for t in range(1, len(x)))
-    assert baselines(real)["AR(1)"] == pytest.approx(expected / 2, rel=1e-10)
+        for x, log_p in zip(real.test, expected):
+            log_p[0] += log_normal(x[0, j], column.mean(), column.std())
+            log_p[1:] += [log_normal(x[t, j], a * x[t - 1, j] + c, s) for t in range(1, len(x))]
+    steps = np.concatenate(expected)
+    assert autoregressive_steps(real.train)(real.test) == pytest.approx(steps, rel=1e-10)
+    assert baselines(real)["AR(1)"] == pytest.approx(steps.sum() / 2, rel=1e-10)
 
 
 def test_with_single_steps_memory_is_worth_nothing():

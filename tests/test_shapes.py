@@ -88,6 +88,8 @@ def calls_of(model):
         "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], input_mask=a["keep"]),
         "elbo": lambda a, n: (model.elbo(a["x"], n),),
         "parts": lambda a, n: model.parts(a["x"], n, a["eps"]),
+        "standardise": lambda a, n: (model.standardise(a["x"]),),
+        "infer": lambda a, n: model.infer(a["x"], n, a["eps"]),
         "reconstruct": lambda a, n: (model.reconstruct(a["x"], n, a["eps"]),),
         "sample": lambda a, n: (model.sample(steps=2, prime=a["x"]),),
     }

@@ -9,12 +9,13 @@ import numpy as np
 
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, numbers_of, to_host
+from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
 from tinyvrnn.data.sequences import as_sequences
 from tinyvrnn.errors import check_whole
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import check_bound
+from tinyvrnn.models.batch import Inference, check_bound
 from tinyvrnn.models.linear_gaussian import LinearGaussian
 
 
@@ -125,11 +126,34 @@ def evaluate_elbo(
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
 
 
+def infer_all(model, sequences, batch_size=128, seed=0):
+    """The Inference of all sequences, with the draws of `evaluate_elbo`: (N, T, .) each, on the host, in their order.
+
+    Memory grows with the result and with a batch.
+    """
+    sequences = as_sequences(sequences)
+    size, whole = (len(sequences), sequences.max_steps), None
+    with device_memory(model.backend):
+        for number, index in enumerate(in_order_of_length(sequences, batch_size)):
+            found = model.infer(*_drawn(model, sequences, index, (seed, "evaluate", number)))
+            if whole is None:
+                numbers = sum(math.prod(a.shape[2:]) for a in found)
+                check_memory(math.prod(size) * numbers, model.dtype, f"{size[0]:,} sequences of {size[1]:,} steps")
+                whole = Inference(*(np.zeros((*size, *a.shape[2:]), model.dtype) for a in found))
+            for array, a in zip(whole, found):
+                array[index, : len(a)] = to_host(a).swapaxes(0, 1)
+    return whole
+
+
+def _drawn(model, sequences, index, address):
+    """x (T, B, X), lengths (B,) and eps (T, B, Z) of the sequences `index`."""
+    x, lengths = sequences.padded(index, model.dtype)
+    return x, lengths, noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
+
+
 def _whole(model, sequences, index, address):
     """ELBO, KL and log-likelihood of the sequences `index`, (B,) each, on the host."""
-    x, lengths = sequences.padded(index, model.dtype)
-    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
-    return [to_host(part) for part in model.parts(x, lengths, eps)]
+    return [to_host(part) for part in model.parts(*_drawn(model, sequences, index, address))]
 
 
 def _chunks(model, sequences, index, address, chunk):

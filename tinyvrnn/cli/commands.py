@@ -8,6 +8,7 @@ from functools import partial
 
 from tinyvrnn import bounds, course
 from tinyvrnn import data as data_room
+from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
@@ -81,24 +82,24 @@ def train(a):
 
 def evaluate(a):
     """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
-    manifest, arrays = checkpoint.read(a.run_folder)
-    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    trained_on = recorded_source(manifest["data"], a.run_folder)
-    source = trained_on if a.data is None else a.data
-    if source is None:
-        found = f"says that it was trained on {manifest['data']!a:.200}, which is not here or not safe to search"
-        if manifest["data"] is None:
-            found = "does not say what it was trained on"
-        raise DataError(f"{a.run_folder} {found}: name a set, file or folder with --data.")
-    whole = a.data is not None and a.split is None and a.data not in NAMES
-    data = None if whole else load_data(source, standardise=False)
-    name, split, sequences = _to_score(source, data, a.split or "test", model)
-    check_suits(sequences, model.likelihood)
+    model, trained_on, source = _model_and_source(a)
+    data, name, split, sequences = _to_score(a, source, model)
     result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
     trained_on = data if data is not None and source == trained_on else trained_on
     result["baselines"] = report.baselines_of(model, trained_on, sequences)
     text = report.evaluation_text(result) + report.baselines_text(result["baselines"])
     print(json.dumps(result) if a.json else text)
+
+
+def infer(a):
+    """Writes the latent variables of a run's model, and the terms of its ELBO, for every step of a split or a file."""
+    model, _, source = _model_and_source(a)
+    export.check_out(out := given_path(a.out), [".npz"], None if source in NAMES else given_path(source))
+    _, name, split, sequences = _to_score(a, source, model)
+    found = infer_all(model, sequences)
+    export.write_npz(out, lengths=sequences.lengths, **found._asdict())
+    N, T = found.elbo.shape
+    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name}, {split} split, {N} sequences of up to {T} steps")
 
 
 def sample(a):
@@ -237,13 +238,32 @@ def _evaluation(a, model, sequences):
     return result | {"units": shown(model.units), "model": model.name}
 
 
-def _to_score(source, data, split, model):
-    """The name, split and sequences to evaluate, on the model's scale; without data, all of a user's file."""
-    if data is None:
+def _model_and_source(a):
+    """A run's model, the name or path of its training data (None: unknown), and of the data to use."""
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    trained_on = recorded_source(manifest["data"], a.run_folder)
+    source = trained_on if a.data is None else a.data
+    if source is None:
+        found = f"says that it was trained on {manifest['data']!a:.200}, which is not here or not safe to search"
+        if manifest["data"] is None:
+            found = "does not say what it was trained on"
+        raise DataError(f"{a.run_folder} {found}: name a set, file or folder with --data.")
+    return model, trained_on, source
+
+
+def _to_score(a, source, model):
+    """The raw Data, and name, split and sequences to use, on the model's scale; no Data but all of a user's file."""
+    if a.data is not None and a.split is None and a.data not in NAMES:
+        data, name, split = None, data_room.name_of(given_path(source)), "all"
         sequences = read_like(source, model.medium)
-        return data_room.name_of(given_path(source)), "all", _on_scale(sequences, model, source)
-    data_room.check_rate(data.medium, model.medium, source)
-    return data.name, split, _on_scale(data.split(split), model, source)
+    else:
+        data, split = load_data(source, standardise=False), a.split or "test"
+        name, sequences = data.name, data.split(split)
+        data_room.check_rate(data.medium, model.medium, source)
+    sequences = _on_scale(sequences, model, source)
+    check_suits(sequences, model.likelihood)
+    return data, name, split, sequences
 
 
 def _on_scale(sequences, model, source):

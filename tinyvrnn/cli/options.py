@@ -49,6 +49,10 @@ def parser():
     _train_options(_command(room, "train", commands.train, "train a model and write a run folder", BACKENDS))
     about = "the ELBO or another bound of a run on a data set"
     _evaluate_options(_command(room, "evaluate", commands.evaluate, about, BACKENDS))
+    about = "write posterior, prior, z, h and the terms of the ELBO of every step"
+    p = _command(room, "infer", commands.infer, about, BACKENDS)
+    _data_options(p)
+    p.add_argument("--out", required=True, metavar="FILE.npz", help="arrays (N, T, .), 0 after the end, and lengths")
     about = "draw sequences from a run's model, or continue given ones"
     _sample_options(_command(room, "sample", commands.sample, about, BACKENDS))
     about = "numeric check of every pair and of the whole bound"
@@ -132,11 +136,15 @@ def _add_training_option(p, name):
     p.add_argument(flag, type=_number_or_word if len(kinds) > 1 else kinds[0], metavar=about.metavar, help=text)
 
 
-def _evaluate_options(p):
-    bounds = (*BOUNDS, "exact")
+def _data_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
+
+
+def _evaluate_options(p):
+    bounds = (*BOUNDS, "exact")
+    _data_options(p)
     p.add_argument("--json", action="store_true", help="print one JSON object")
     about = "compute N steps at once and carry the state on: the same ELBO in less memory, for very long sequences"
     p.add_argument("--chunk", type=_positive, metavar="N", help=about)

@@ -100,15 +100,21 @@ def autoregressive(train, other):
     Setting the derivatives of the training log-likelihood to 0 gives a = cov(x_t, x_{t-1}) / var(x_{t-1}), and s^2 is
     the mean squared residual. The first step uses the marginal density.
     """
+    log_p = autoregressive_steps(train)
+    return _total(other, lambda part: log_p(part).sum()) / len(other)
+
+
+def autoregressive_steps(train):
+    """The function of Sequences in memory that gives the terms of `autoregressive`, nats for each step, (steps,)."""
     mu, sigma = _moments(train)
     a, intercept, s = _regress(train, mu, sigma)
 
     def log_p(part):
-        now, before = _pairs(part)
-        first = part.values[part.offsets[:-1]]
-        return _log_normal(first, mu, sigma).sum() + _log_normal(now, intercept + a * before, s).sum()
+        x, first = part.values.astype(np.float64), part.time()[:, None] == 0
+        expected = np.where(first, mu, intercept + a * np.roll(x, 1, axis=0))
+        return _log_normal(x, expected, np.where(first, sigma, s)).sum(axis=1)
 
-    return _total(other, log_p) / len(other)
+    return log_p
 
 
 def _of_a_pen(of_steps, of_lifts):

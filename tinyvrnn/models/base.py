@@ -1,7 +1,8 @@
 """What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
-(`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
+(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`) and how
+it samples (`_sample`).
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from tinyvrnn.models.batch import (
     Batch,
     BoundTerms,
     Gradient,
+    Inference,
     Objective,
     bound_terms,
     check_can_be_cut,
     check_objective,
+    inference,
     shape_of,
     validate,
+    validate_on_scale,
 )
 from tinyvrnn.nn.cells import cell_of
 
@@ -311,6 +315,30 @@ class Model:
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
         return self.backend.xp.ascontiguousarray(self.backend.asarray(a, dtype=self.dtype))
 
+    def standardise(self, x: Array) -> Array:
+        """Raw data on the scale of the training data: (x - mean) / std.
+
+        Parameters
+        ----------
+        x : array (..., X)
+            In the units of the data that the model was trained on, before they were standardised.
+
+        Returns
+        -------
+        array, shaped like x
+            On the model's backend and in its dtype, as `elbo` and all other calls need it.
+
+        Raises
+        ------
+        DataError
+            x has another number of values in a step.
+        """
+        x = as_array(x, "x")
+        if shape_of(x)[-1:] != (self.x_dim,):
+            raise DataError(f"Expected x of shape (..., {self.x_dim}) to standardise, got {shape_of(x)}.")
+        x, mean, std = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, self.std))
+        return self.to_array((x - mean) / std)
+
     def elbo(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
         """One-draw estimate of the ELBO (Eq. 11) of each sequence; for an RNN log p(x) itself.
 
@@ -353,6 +381,28 @@ class Model:
         """
         log_p, kl, _, batch = self._forward(x, lengths, eps)
         return bound_terms(log_p, kl, batch.mask)
+
+    def infer(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Inference:
+        """The latent variables and the terms of the bound, step by step.
+
+        Parameters
+        ----------
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+            As in `elbo`.
+
+        Returns
+        -------
+        Inference
+            (T, B, .) each; `elbo` of a sequence is the sum of its steps. Without latent variables Z is 0.
+
+        Raises
+        ------
+        DataError
+            An array does not fit the model.
+        """
+        log_p, kl, cache, batch = self._forward(x, lengths, eps)
+        with one_blas_thread():
+            return inference(self._latents(cache), log_p, kl, batch.mask)
 
     def chunk_parts(
         self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, state: Array | None = None
@@ -441,7 +491,7 @@ class Model:
             if prime is None:
                 return self._sample(n, steps, seed, None)
             batch = self._batch(as_array(prime, "prime"))
-            given = validate(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
+            given = validate_on_scale(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
             x = self._sample(given.x.shape[1], steps, seed, given)
             return self.backend.xp.concatenate([given.x, x])
 
@@ -454,7 +504,7 @@ class Model:
         if eps is None:
             batch = batch._replace(eps=self._draw_eps(batch.x, "elbo", 0))
         with one_blas_thread():
-            batch = validate(self, batch, Objective())
+            batch = validate_on_scale(self, batch, Objective())
             return *self._forward_terms(batch), batch
 
     def _last_state(self, cache):

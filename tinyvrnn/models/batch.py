@@ -4,6 +4,7 @@
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
 """
 
+import warnings
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
+FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
 X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
 
 
@@ -117,6 +119,34 @@ class BoundTerms(NamedTuple):
         return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
 
 
+class Inference(NamedTuple):
+    """What a model makes of each step of a batch; everything is 0 in the padding.
+
+    Attributes
+    ----------
+    mu_z, sigma_z : array (T, B, Z)
+        Mean and standard deviation of the posterior of z_t (Eq. 9).
+    mu_0, sigma_0 : array (T, B, Z)
+        Those of the prior (Eq. 5).
+    z : array (T, B, Z)
+        The draw of the posterior.
+    h : array (T, B, H)
+        h_t, the state after step t (Eq. 7); a VAE has none, H = 0.
+    log_p, kl, elbo : array (T, B)
+        The terms of Eq. 11 and log_p - kl, nats per step.
+    """
+
+    mu_z: Array
+    sigma_z: Array
+    mu_0: Array
+    sigma_0: Array
+    z: Array
+    h: Array
+    log_p: Array
+    kl: Array
+    elbo: Array
+
+
 class Gradient(NamedTuple):
     """loss: minus the objective, nats per sequence; grads: flat like theta; terms of the ELBO; state after the end."""
 
@@ -130,6 +160,11 @@ def bound_terms(log_p, kl, mask):
     """BoundTerms of log_p, kl (T, B): sums over the real steps, in float64, as float32 loses digits over many steps."""
     log_likelihood, kl = ((term * mask).sum(axis=0, dtype="float64").astype(mask.dtype) for term in (log_p, kl))
     return BoundTerms(log_likelihood - kl, kl, log_likelihood)
+
+
+def inference(latents, log_p, kl, mask):
+    """Inference of mu_z, sigma_z, mu_0, sigma_0, z and h (T, B, .), and log_p, kl (T, B)."""
+    return Inference(*(a * mask[..., None] for a in latents), *(term * mask for term in (log_p, kl, log_p - kl)))
 
 
 def rows(state, index):
@@ -180,6 +215,28 @@ def validate(model, batch, objective):
         ):  # on a device: would synchronise
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
+
+
+def validate_on_scale(model, batch, objective):
+    """As `validate`, for a trained model; warns if x does not look standardised as the training data were."""
+    batch = validate(model, batch, objective)
+    if (model.mean.any() or (model.std != 1).any()) and _looks_raw(model, batch):
+        what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
+        warnings.warn(f"{what}: in Python, raw data need model.standardise(x)", stacklevel=4)
+    return batch
+
+
+def _looks_raw(model, batch):
+    """Whether x is beyond FAR, or has the moments of raw training data, which explain it a nat a number better."""
+    mean, std = (model.to_array(moment) for moment in (model.mean, model.std))
+    numbers = float(batch.mask.sum(dtype="float64")) * model.x_dim
+    with np.errstate(over="ignore"):
+        given, as_raw = (
+            float((a * a * batch.mask[..., None]).sum(dtype="float64")) / numbers
+            for a in (batch.x, (batch.x - mean) / std)
+        )
+    nats = (given - as_raw) / 2 - np.log(model.std).mean()  # log N(x; mean, std^2) - log N(x; 0, 1)
+    return given > FAR**2 or (1 / 4 < as_raw < 4 and nats > 1)
 
 
 def check_objective(model, objective):

@@ -21,7 +21,7 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import stepwise
-from tinyvrnn.models.batch import BOUNDS, BoundTerms, bound_terms, check_x, copies
+from tinyvrnn.models.batch import BOUNDS, Inference, bound_terms, check_x, copies, inference
 from tinyvrnn.models.particles import filter_forward
 
 
@@ -173,13 +173,14 @@ POSTERIORS = {
 
 
 def _head(p, phi_x, h):
-    return p["A"] * h + p["K"] * phi_x + p["c"], p["sigma"]
+    moments = p["A"] * h + p["K"] * phi_x + p["c"], p["sigma"]
+    return moments, moments  # nothing goes backward: the caches are what `LinearGaussian.infer` returns
 
 
 LINEAR = stepwise.Equations(
-    features_forward=lambda p, v: (v, None),
-    prior_forward=lambda p, h: (_head(p, 0, h), None),  # Eq. 5
-    infer_forward=lambda p, phi_x, h: (_head(p, phi_x, h), None),  # Eq. 9
+    features_forward=lambda p, v: (v, v),
+    prior_forward=lambda p, h: _head(p, 0, h),  # Eq. 5
+    infer_forward=_head,  # Eq. 9
     generate_forward=lambda p, phi_z, h, likelihood: ((phi_z, p["sigma"]), None),  # Eq. 6
     recur_forward=lambda p, phi_x, phi_z, h: (phi_z, None),  # Eq. 7
     state_dim=lambda params: 1,
@@ -238,18 +239,23 @@ class LinearGaussian:
             "recur": {},
         }
 
-    def parts(self, x, lengths=None, eps=None):
-        """The terms of Eq. 11 for each sequence, by `stepwise.sequence_forward`. Returns BoundTerms, (B,) each.
+    def infer(self, x, lengths=None, eps=None):
+        """The Inference of x (T, B, 1), with h_t = z_t, by `stepwise.sequence_forward`.
 
         eps (T, B, 1): the noise of one draw; None: the exact expectation over the noise, see `exact_noise`.
         """
         if eps is not None:
-            return self._parts(x, lengths, backend_of(x).asarray(eps))
-        B, points = x.shape[1], backend_of(x).asarray(exact_noise(len(x)))
+            return self._infer(x, lengths, backend_of(x).asarray(eps))
+        (T, B, _), points = x.shape, backend_of(x).asarray(exact_noise(len(x)))
         n = points.shape[1]
         noise = namespace(x).concatenate([points] * B, axis=1)
-        each = self._parts(copies(x, n), _repeated(lengths, n), noise)
-        return BoundTerms(*(term.reshape(B, n).mean(axis=1) for term in each))
+        each = self._infer(copies(x, n), _repeated(lengths, n), noise)
+        return Inference(*(a.reshape(T, B, n, *a.shape[2:]).mean(axis=2) for a in each))
+
+    def parts(self, x, lengths=None, eps=None):
+        """The terms of Eq. 11 for each sequence, the sums of `infer`. Returns BoundTerms, (B,) each."""
+        found = self.infer(x, lengths, eps)
+        return bound_terms(found.log_p, found.kl, namespace(x).ones_like(found.kl))
 
     def elbo(self, x, lengths=None, eps=None):
         """The ELBO of each sequence, (B,), nats per sequence: exact without eps, from one draw with it."""
@@ -270,10 +276,11 @@ class LinearGaussian:
         params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
         return filter_forward(params, wide, eps, mask, backend.asarray(uniforms), self.likelihood, LINEAR)[0]
 
-    def _parts(self, x, lengths, eps):
+    def _infer(self, x, lengths, eps):
         mask = self.chain(x, lengths).info[..., 0] > 0
-        log_p, kl, _ = stepwise.sequence_forward(self.bind(x, lengths), x, eps, self.likelihood, LINEAR)
-        return bound_terms(log_p, kl, mask.astype(log_p.dtype))
+        log_p, kl, caches = stepwise.sequence_forward(self.bind(x, lengths), x, eps, self.likelihood, LINEAR)
+        steps = ((*infer, *prior, z, z) for _, prior, infer, _, z, *_ in caches)
+        return inference(map(namespace(x).stack, zip(*steps)), log_p, kl, mask.astype(log_p.dtype))
 
 
 def exact_noise(T):

@@ -108,6 +108,10 @@ class RNN(Model):
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
 
+    def _latents(self, cache):
+        h = cache.loop.h[1:]
+        return *[h[..., :0]] * 5, h
+
     def _sample(self, n, steps, seed, prime):
         """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
         state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)

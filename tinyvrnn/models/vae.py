@@ -122,6 +122,11 @@ class VAE(Model):
     def _outputs(self, cache):
         return decode_forward(self.params["decode"], cache.z, self.likelihood)[0]
 
+    def _latents(self, cache):
+        (mu_z, sigma_z), _ = encode_forward(self.params["encode"], *cache.encode.mlp.inputs)
+        xp = self.backend.xp
+        return mu_z, sigma_z, xp.zeros_like(mu_z), xp.ones_like(mu_z), cache.z, mu_z[..., :0]
+
     def _sample(self, n, steps, seed, prime):
         """z ~ N(0, I), x ~ p(x | z), afresh at each step: a prime tells it nothing."""
         xs = []

@@ -12,11 +12,12 @@ from tinyvrnn.arrays.backend import Array
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
+from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate
-from tinyvrnn.models.equations import features_forward, generate_forward
+from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
+from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import ancestral_sample, state_after
 from tinyvrnn.nn.cells import cell_shapes, state_width
@@ -109,7 +110,7 @@ class VRNN(Model):
             An array does not fit the model, or eps is missing.
         """
         with one_blas_thread():
-            batch = validate(self, self._batch(x, lengths, eps), Objective("iwae"))
+            batch = validate_on_scale(self, self._batch(x, lengths, eps), Objective("iwae"))
             return importance_forward(self.params, *_particles(batch), self.likelihood)[1].log_w
 
     def particle_filter(
@@ -141,7 +142,7 @@ class VRNN(Model):
             An array does not fit the model, or eps or uniforms is missing.
         """
         with one_blas_thread():
-            batch = validate(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
+            batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
             return filter_forward(self.params, *_particles(batch), batch.uniforms, self.likelihood)[0]
 
     def _particle_gradient(self, batch, bound, beta):
@@ -186,6 +187,13 @@ class VRNN(Model):
 
     def _outputs(self, cache):
         return generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)[0]
+
+    def _latents(self, cache):
+        loop = cache.loop
+        mu_z, s = split(loop.o)
+        zeros = self.backend.xp.zeros_like(mu_z)  # the VRNN-I's prior is (T, B, 1)
+        prior = (zeros + moment for moment in prior_forward(self.params["prior"], loop.h[:-1])[0])
+        return mu_z, sigma_of(s), *prior, loop.z, loop.h[1:]
 
     def _sample(self, n, steps, seed, prime):
         """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""

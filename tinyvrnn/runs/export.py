@@ -33,6 +33,11 @@ def write_figure(path, figure):
     _write(path, lambda file: figure.savefig(file, format="png"))
 
 
+def write_npz(path, **arrays):
+    """Write arrays to `path`, a .npz. Raises CheckpointError if writing fails."""
+    _write(path, lambda file: np.savez(file, **arrays))
+
+
 def _write(path, write):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
