@@ -1,7 +1,8 @@
 """What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
-(`_backward_terms`), the distribution that it reconstructs from (`_outputs`) and how it samples (`_sample`).
+(`_backward_terms`), the distribution that it reconstructs from (`_outputs`), a step of sampling (`_sample_step`) and
+the state after a prime (`_state_at_end`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from tinyvrnn.models.batch import (
     shape_of,
     validate,
 )
-from tinyvrnn.nn.cells import cell_of
+from tinyvrnn.models.sampling import ancestral_sample
+from tinyvrnn.nn.cells import cell_of, state_width
 
 LAYERS = 1000  # at most; a deeper network of this kind has never been trained
 FIXED = ("params", "shapes", "config", "backend", "dtype", "seed", "z_dim")  # attributes, as all sizes and choices
@@ -407,43 +409,68 @@ class Model:
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
-    def sample(self, n: int = 16, steps: int = 28, seed: int = 0, prime: Array | None = None) -> Array:
+    def sample(
+        self,
+        n: int | None = None,
+        steps: int = 28,
+        seed: int = 0,
+        prime: Array | None = None,
+        temperature: float = 1.0,
+        mean: bool = False,
+    ) -> Array:
         """Sequences drawn from the model, or continuations of given ones.
 
         Parameters
         ----------
-        n : int
-            Number of sequences, without a prime.
+        n : int, optional
+            Number of sequences; of draws for each prime. None: 16; one for each prime.
         steps : int
             Steps to draw.
         seed : int
             The same seed gives the same sequences.
-        prime : array (T0, n, X), optional
+        prime : array (T0, B, X), optional
             Sequences to continue, all of T0 steps.
+        temperature : float
+            tau scales the standard deviation of each latent and each Gaussian output; a Bernoulli's logits and those of
+            categories and components are divided by it: (tau sigma_0, tau sigma_x, a / tau).
+        mean : bool
+            Return the mean of the distribution that each x_t is drawn from in its place. The draw is fed back.
 
         Returns
         -------
-        array (steps, n, X), or (T0 + steps, n, X) with a prime
-            On the scale of the training data as standardised; it begins with the prime.
+        array (steps, n, X), or (T0 + steps, B n, X) with a prime
+            On the scale of the training data as standardised; it begins with the prime. Draw k of prime b is sequence
+            b n + k.
 
         Raises
         ------
         ConfigError
-            n, steps or seed is invalid.
+            n, steps, seed or temperature is invalid, or the likelihood has no temperature.
         DataError
             The prime does not fit the model.
         """
+        n = (16 if prime is None else 1) if n is None else n
         check_whole("n", n)
+        prime = None if prime is None else as_array(prime, "prime")
+        x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
+        return x if given is None else self.backend.xp.concatenate([given.x, x])
+
+    def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
+        """n draws (steps, B n, X) after each x (T, B, X), and the Batch of their x; x None: (steps, n, X), and None."""
         check_whole("steps", steps)
         check_whole("seed", seed, 0, bits=64)
-        check_memory(n * steps * self.x_dim, self.dtype, f"{n:,} sequences of {steps:,} steps")
         with device_memory(self.backend), one_blas_thread():
-            if prime is None:
-                return self._sample(n, steps, seed, None)
-            batch = self._batch(as_array(prime, "prime"))
-            given = validate(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
-            x = self._sample(given.x.shape[1], steps, seed, given)
-            return self.backend.xp.concatenate([given.x, x])
+            given, count = None, n
+            if x is not None:
+                batch = self._batch(x, lengths)
+                eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
+                given = validate(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps).widened()
+                count = given.x.shape[1]
+            check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
+            width = state_width(self.params["recur"]) if self.has_state else 0
+            state = self.backend.xp.zeros((count, width), dtype=self.dtype)
+            state = state if given is None else self._state_at_end(given._replace(state=state))
+            return ancestral_sample(self, state, steps, seed, temperature, mean), given
 
     def _batch(self, *fields):
         return Batch.of(*fields)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from numpy.typing import DTypeLike
 
-from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.models.base import Model
@@ -108,12 +107,19 @@ class RNN(Model):
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
 
-    def _sample(self, n, steps, seed, prime):
-        """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
-        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
-        if prime is not None:
-            state = self._state_after(prime)
-        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+    def _state_at_end(self, batch):
+        phi_x, _ = features_forward(self.params["phi_x"], batch.x)
+        states = loop_forward(self.params["recur"], phi_x, batch.state).state
+        xp = self.backend.xp
+        return states[batch.mask.sum(axis=0).astype("int64"), xp.arange(states.shape[1])]
+
+    @staticmethod
+    def _sample_step(params, likelihood, state, eps, v):
+        """x_t (n, X), drawn from Eq. 2, the outputs that it is drawn from, and the state that has read it (Eq. 1)."""
+        outputs, _ = predict_forward(params["predict"], h_of(params["recur"], state), likelihood)
+        x = likelihood.sample(v, *outputs)
+        phi_x, _ = features_forward(params["phi_x"], x)
+        return x, outputs, remember_forward(params["recur"], phi_x, state)[0]
 
 
 # ---- all steps at once ---------------------------------------------------------------------------
@@ -183,18 +189,3 @@ def literal_backward(params, caches, dlog_p, likelihood):
         dh += dh_predict
         total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
     return total
-
-
-# ---- sampling ------------------------------------------------------------------------------------
-
-
-def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), each x_t drawn from Eq. 2 and fed back (Eq. 1), from a state (n, S H) on. Noise is addressed."""
-    xs = []
-    for t in range(steps):
-        outputs, _ = predict_forward(params["predict"], h_of(params["recur"], state), likelihood)
-        v = likelihood.noise(noise.generator(seed, "sample x", t), (state.shape[0], x_dim), dtype)
-        xs.append(likelihood.sample(backend.asarray(v), *outputs))
-        phi_x, _ = features_forward(params["phi_x"], xs[-1])
-        state, _ = remember_forward(params["recur"], phi_x, state)
-    return backend.xp.stack(xs)

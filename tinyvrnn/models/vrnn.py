@@ -18,8 +18,8 @@ from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate
 from tinyvrnn.models.equations import features_forward, generate_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
-from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.cells import cell_shapes, state_width
+from tinyvrnn.models.sampling import sample_step, state_after
+from tinyvrnn.nn.cells import cell_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
 POSTERIORS = ("filtering", "smoothing")
@@ -66,6 +66,7 @@ class VRNN(Model):
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
     choices = ("cell", "posterior")
+    _sample_step = staticmethod(sample_step)
 
     def __init__(
         self,
@@ -187,12 +188,8 @@ class VRNN(Model):
     def _outputs(self, cache):
         return generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)[0]
 
-    def _sample(self, n, steps, seed, prime):
-        """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""
-        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
-        if prime is not None:
-            state = state_after(self.params, prime.x, prime.eps, state)
-        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+    def _state_at_end(self, batch):
+        return state_after(self.params, batch.x, batch.eps, batch.state, batch.mask)
 
 
 class VRNNI(VRNN):
