@@ -2,7 +2,7 @@
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
 (`_backward_terms`), the distribution that it reconstructs from (`_outputs`), a step of sampling (`_sample_step`) and
-the state after a prime (`_state_at_end`).
+the states after a prime (`_states_at_end`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tinyvrnn.models.batch import (
     bound_terms,
     check_can_be_cut,
     check_objective,
+    copies,
     shape_of,
     validate,
 )
@@ -453,10 +454,48 @@ class Model:
         check_whole("n", n)
         prime = None if prime is None else as_array(prime, "prime")
         x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
-        return x if given is None else self.backend.xp.concatenate([given.x, x])
+        return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
+
+    def forecast(
+        self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+    ) -> Array:
+        """Draws of what follows each sequence, from p(x_{t+1}, ..., x_{t+steps} | x_<=t) with t its length.
+
+        The latents of the past are drawn from the posterior (Eq. 9), anew for each draw, those of the future from the
+        prior (Eq. 5).
+
+        Parameters
+        ----------
+        x, lengths : array (T, B, X), integers (B,)
+            As in `elbo`: on the scale of the training data as standardised.
+        steps : int
+            Steps to forecast.
+        draws : int
+            K, futures of each sequence.
+        seed : int
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        array (K, steps, B, X)
+            In raw units: on the scale of the data before they were standardised (`mean`, `std`).
+
+        Raises
+        ------
+        ConfigError
+            steps, draws or seed is invalid.
+        DataError
+            x or lengths do not fit the model.
+        """
+        check_whole("draws", draws)
+        drawn, _ = self._continued(x, lengths, draws, steps, seed)
+        return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
+
+    def _in_raw_units(self, x):
+        return x * self.to_array(self.std) + self.to_array(self.mean)
 
     def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
-        """n draws (steps, B n, X) after each x (T, B, X), and the Batch of their x; x None: (steps, n, X), and None."""
+        """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
         check_whole("steps", steps)
         check_whole("seed", seed, 0, bits=64)
         with device_memory(self.backend), one_blas_thread():
@@ -464,13 +503,15 @@ class Model:
             if x is not None:
                 batch = self._batch(x, lengths)
                 eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
-                given = validate(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps).widened()
-                count = given.x.shape[1]
+                given = validate(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
+                count = n * given.x.shape[1]
             check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
-            width = state_width(self.params["recur"]) if self.has_state else 0
-            state = self.backend.xp.zeros((count, width), dtype=self.dtype)
-            state = state if given is None else self._state_at_end(given._replace(state=state))
+            state = self._no_state(count) if given is None else self._states_at_end(given)
             return ancestral_sample(self, state, steps, seed, temperature, mean), given
+
+    def _no_state(self, n):
+        width = state_width(self.params["recur"]) if self.has_state else 0
+        return self.backend.xp.zeros((n, width), dtype=self.dtype)
 
     def _batch(self, *fields):
         return Batch.of(*fields)

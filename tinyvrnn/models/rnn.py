@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import (
     features_backward,
     features_forward,
@@ -107,11 +108,11 @@ class RNN(Model):
     def _outputs(self, cache):
         return predict_forward(self.params["predict"], cache.loop.h[:-1], self.likelihood)[0]
 
-    def _state_at_end(self, batch):
+    def _states_at_end(self, batch):
+        """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
         phi_x, _ = features_forward(self.params["phi_x"], batch.x)
-        states = loop_forward(self.params["recur"], phi_x, batch.state).state
-        xp = self.backend.xp
-        return states[batch.mask.sum(axis=0).astype("int64"), xp.arange(states.shape[1])]
+        states, ends = loop_forward(self.params["recur"], phi_x).state, batch.mask.sum(axis=0).astype("int64")
+        return copies(states[ends, self.backend.xp.arange(len(ends))][None], batch.eps.shape[2])[0]
 
     @staticmethod
     def _sample_step(params, likelihood, state, eps, v):

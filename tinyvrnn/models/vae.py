@@ -121,8 +121,8 @@ class VAE(Model):
     def _outputs(self, cache):
         return decode_forward(self.params["decode"], cache.z, self.likelihood)[0]
 
-    def _state_at_end(self, batch):
-        return batch.state  # (B, 0): a prime tells it nothing
+    def _states_at_end(self, batch):
+        return self._no_state(batch.eps.shape[1] * batch.eps.shape[2])  # a prime tells it nothing
 
     @staticmethod
     def _sample_step(params, likelihood, state, eps, v):

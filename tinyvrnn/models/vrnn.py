@@ -188,8 +188,10 @@ class VRNN(Model):
     def _outputs(self, cache):
         return generate_forward(self.params["generate"], cache.loop.phi_z, cache.loop.h[:-1], self.likelihood)[0]
 
-    def _state_at_end(self, batch):
-        return state_after(self.params, batch.x, batch.eps, batch.state, batch.mask)
+    def _states_at_end(self, batch):
+        """The state (B K, S H) at the end of each sequence, for each of K draws of its latents, eps (T, B, K, Z)."""
+        wide = batch.widened()
+        return state_after(self.params, wide.x, wide.eps, self._no_state(wide.x.shape[1]), wide.mask)
 
 
 class VRNNI(VRNN):
