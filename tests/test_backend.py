@@ -415,7 +415,7 @@ def test_out_of_memory_on_a_device_is_one_sentence(call, full, tmp_path):
     with pytest.raises(BackendError) as error:
         call(model, data, tmp_path)
     message = str(error.value)
-    assert message.startswith(f"{OUT_OF_MEMORY}: use a smaller model, --batch or -n, fewer --particles, --chunk,")
+    assert message.startswith(f"{OUT_OF_MEMORY}: use a smaller model, --batch, -n or --draws, fewer --particles,")
     assert message.endswith(" or --device-data no.") and "\n" not in message and ". " not in message
 
 

@@ -527,7 +527,7 @@ def test_out_of_memory_without_a_size_is_said_too(refused, run, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(cli.commands.checkpoint, "read", fail)
-    assert refused("evaluate", run).startswith("tinyvrnn: Out of memory: use a smaller model, --batch or -n,")
+    assert refused("evaluate", run).startswith("tinyvrnn: Out of memory: use a smaller model, --batch, -n or --draws,")
 
 
 @pytest.mark.usefixtures("strict_too")

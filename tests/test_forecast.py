@@ -4,15 +4,23 @@ Catches: a sequence that continues from the padding, draws that share the latent
 draws that are paired with another sequence, standardised numbers called raw, bands drawn around another sequence.
 """
 
+import re
+from pathlib import Path
+
 import checks
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 import tinyvrnn as tv
+from tinyvrnn import cli, data
 from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.data import read_sequences
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.models import MODELS
+from tinyvrnn.runs import plots
 
+ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = [*({"model": model} for model in MODELS), {"posterior": "smoothing"}, {"cell": "lstm", "model": "rnn"}]
 
 
@@ -89,3 +97,95 @@ def test_a_forecast_of_nothing_is_refused(given, says):
     m, x, *_ = checks.small("gaussian")
     with pytest.raises(tv.TinyvrnnError, match=says):
         m.forecast(**({"x": x, "steps": 2} | given))
+
+
+# ---- the fan chart and the command ---------------------------------------------------------------
+
+
+def test_a_fan_is_that_of_its_sequence_and_value():
+    past = [100 * b + np.arange(3.0 * b + 1)[:, None] * [1, -1] for b in range(4)]
+    draws = checks.rng().random((50, 3, 4, 2))
+    figure = plots.fan(past, draws)
+    for place, axes in enumerate(figure.axes):
+        i, j = divmod(place, 2)
+        lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+        assert np.array_equal(lines["given"], [*zip(range(-3 * i, 1), past[i][:, j])])
+        for label, shares in (("50%", (0.25, 0.75)), ("90%", (0.05, 0.95)), ("median", 0.5)):
+            levels = np.atleast_2d(np.quantile(draws[:, :, i, j], shares, axis=0))
+            band = [c for c in axes.collections if c.get_label() == label]
+            drawn = band[0].get_paths()[0].vertices if band else lines["median"]
+            expected = {(0, past[i][-1, j]), *((t + 1, level) for row in levels for t, level in enumerate(row))}
+            assert {tuple(point) for point in drawn.tolist()} == expected, label
+    assert len(figure.axes) == 6 and figure.axes[2].get_ylabel() == "sequence 2 of 4"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with the run of a model of real numbers with moments of their own, and sequences of unequal lengths."""
+    folder = tmp_path_factory.mktemp("forecast")
+    model, *_ = checks.small("gaussian", dtype="float32")
+    model.mean, model.std = np.array([5.0, -3, 0, 1000]), np.array([1.0, 2, 3, 10])
+    tv.save(model, folder / "run")
+    np.savez(folder / "x.npz", values=checks.rng().normal(model.mean, model.std, (9, 4)), lengths=[2, 1, 6])
+    return folder
+
+
+def test_the_command_writes_the_draws_of_the_model(run, capsys, monkeypatch):
+    given = ["forecast", str(run / "run"), "--prime", str(run / "x.npz"), "--steps", "4", "--seed", "3"]
+    assert cli.main([*given, "--draws", "7", "--out", str(run / "new" / "draws.npz")]) == 0
+    assert capsys.readouterr().out.endswith("draws.npz: 4 steps after 3 sequences, 7 draws of each\n")
+    model, raw = tv.load(run / "run"), read_sequences(run / "x.npz")
+    x, lengths = tv.pad(data.standardised(raw, model.mean, model.std, "x"))
+    draws = np.load(run / "new" / "draws.npz")["draws"]
+    assert np.array_equal(draws, model.forecast(x, 4, 7, lengths, seed=3)) and draws.shape == (7, 4, 3, 4)
+    seen, fan = [], plots.fan
+    monkeypatch.setattr(plots, "fan", lambda *what: seen.append(what) or fan(*what, rows=1, columns=1))
+    assert cli.main([*given, "--out", str(run / "fan.PNG")]) == 0
+    assert imread(run / "fan.PNG", format="png")[..., :3].std() > 0.05
+    ((past, draws),) = seen
+    assert [sequence.tolist() for sequence in past] == [sequence.tolist() for sequence in raw]
+    assert np.array_equal(draws, model.forecast(x, 4, 100, lengths, seed=3))
+
+
+@pytest.mark.parametrize(
+    "likelihood, arguments, says",
+    [
+        ("bernoulli", ["--steps", "1", "--out", "x.png"], "likelihood bernoulli draws 0s and 1s: use .npz, or `sample"),
+        ("gaussian", ["--steps", "1", "--out", "x.gif"], "--out must be a name that ends in .png or .npz, got"),
+        ("gaussian", ["--steps", "0", "--out", "x.png"], "--steps: must be a whole number from 1 to"),
+        ("gaussian", ["--steps", "1", "--draws", "no", "--out", "x.png"], "--draws: must be a whole number from 1 to"),
+        ("gaussian", ["--steps", "1", "--seed", "-1", "--out", "x.png"], "seed must be"),
+        ("gaussian", ["--steps", "9" * 15, "--out", "x.npz"], "sequences of 999,999,999,999,999 steps"),
+        ("gaussian", ["--out", "x.png"], "required: --steps"),
+        ("pen", ["--steps", "1", "--out", "x.png"], "has 4 values a step, the model takes 3"),
+    ],
+)
+def test_a_forecast_that_cannot_be_is_one_sentence(likelihood, arguments, says, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tv.save(checks.small(likelihood)[0], "run")
+    try:
+        code = cli.main(["forecast", "run", "--prime", str(run / "x.npz"), *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert code == 2 and out == "" and says in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    """With an untrained model; the command continues what it saves."""
+    page = (ROOT / "docs" / "how_to.md").read_text(encoding="utf-8").split("\n## What comes next? (forecast)\n")[1]
+    code = re.findall(r"^```python\n(.*?)^```$", page.split("\n## ")[0], re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    vowels = tv.load_data("vowels")
+    model = tv.VRNN(12, 4, 2, likelihood="gaussian")
+    model.mean, model.std = vowels.mean, vowels.std
+    tv.save(model, "runs/vowels")
+    space, fewer = {}, "\n".join(code).replace("x, steps, 400, known", "x, steps, 20, known")
+    exec(compile(fewer, "how_to.md", "exec"), space)
+    assert capsys.readouterr().out.count("% interval: [0.") == 2
+    raw = tv.load_data("vowels", standardise=False).test
+    np.testing.assert_allclose(read_sequences("past.npz")[2], raw[2][: len(raw[2]) // 2], atol=1e-5)
+    assert space["draws"].shape == (20, 3, 370, 12) and space["drawn"].shape == (13, 20, 12)
+    assert space["means"].shape == (13, 2, 12) and space["calm"][5:].std() < space["drawn"][5:].std()
+    assert cli.main(["forecast", "runs/vowels", "--prime", "past.npz", "--steps", "8", "--out", "draws.npz"]) == 0

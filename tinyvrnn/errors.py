@@ -50,7 +50,8 @@ def shown(text):
 def out_of_memory(error):
     """The message for a MemoryError; those of NumPy and CuPy state the size that was asked for."""
     what = str(error).rstrip(".") or "Out of memory"
-    return f"{what}: use a smaller model, --batch or -n, fewer --particles, --chunk, --recompute or --device-data no."
+    less = "a smaller model, --batch, -n or --draws, fewer --particles, --chunk, --recompute or --device-data no"
+    return f"{what}: use {less}."
 
 
 def check_whole(name, value, least=1, bits=SIZE):

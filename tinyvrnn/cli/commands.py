@@ -117,6 +117,20 @@ def sample(a):
     print(f"wrote {shown(out)}: {x.shape[1]} sequences of {x.shape[0]} steps")
 
 
+def forecast(a):
+    """Writes draws of what follows the sequences of a file, or a fan chart of them, on the scale of the data."""
+    out = given_path(a.out)
+    export.check_out(out, export.FORECASTS, given_path(a.prime))
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    export.check_fan(out, model.likelihood)
+    past = read_like(a.prime, model.medium)
+    x, lengths = data_room.pad(_on_scale(past, model, a.prime))
+    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
+    export.write_forecast(out, past, draws)
+    print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
+
+
 def gradcheck(a):
     """Checks every pair, and the whole bound with each likelihood and each registered cell. Returns the exit code."""
     checks = {name: partial(all_pairs.check, name, a.backend, a.seed) for name in all_pairs.PAIRS}

@@ -466,12 +466,14 @@ class Model:
 
         Parameters
         ----------
-        x, lengths : array (T, B, X), integers (B,)
+        x : array (T, B, X)
             As in `elbo`: on the scale of the training data as standardised.
         steps : int
             Steps to forecast.
         draws : int
             K, futures of each sequence.
+        lengths : integers (B,), optional
+            Real steps of each sequence, after which it continues. None: all have T.
         seed : int
             The same seed gives the same draws.
 
