@@ -78,6 +78,13 @@ def test_intervals_cover_data_from_the_model_itself_as_often_as_they_say(make):
         assert abs(covered - share) < 3.5 * np.sqrt(share * (1 - share) / n), f"{share:.0%} covers {covered:.1%}"
 
 
+def test_numbers_of_any_whole_type_do():
+    m, x, *_ = checks.small("gaussian")
+    assert m.forecast(x, np.uint8(3), np.uint8(200)).shape == (200, 3, 4, 4)
+    assert m.forecast(x, True, True).shape == (1, 1, 4, 4)
+    assert m.sample(np.int8(100), prime=x).shape == (33, 400, 4)
+
+
 @pytest.mark.parametrize(
     "given, says",
     [
@@ -90,6 +97,8 @@ def test_intervals_cover_data_from_the_model_itself_as_often_as_they_say(make):
         ({"x": np.zeros((5, 4, 2))}, r"x of shape \(T, B, 4\)"),
         ({"x": np.full((5, 4, 4), np.nan)}, "x holds NaN"),
         ({"steps": 10**15}, "sequences of 1,000,000,000,000,000 steps"),
+        ({"draws": 10**15}, r"Random numbers of shape \(5, 4, 1000000000000000, 2\) would need"),
+        ({"draws": 2.0}, "draws must be a whole number of at least 1, got 2.0"),
     ],
     ids=str,
 )

@@ -55,11 +55,12 @@ def out_of_memory(error):
 
 
 def check_whole(name, value, least=1, bits=SIZE):
-    """Raise ConfigError unless `value` is a whole number from `least` to 2**bits - 1."""
+    """`value` as an int. Raises ConfigError unless it is a whole number from `least` to 2**bits - 1."""
     if isinstance(value, Integral) and abs(value) >= 2**bits:  # it can have too many digits to print
         raise ConfigError(f"{name} must be a whole number from {least} to 2**{bits} - 1, got one beyond it.")
     if not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return int(value)
 
 
 def unknown_name(kind, name, known, otherwise=""):

@@ -450,8 +450,7 @@ class Model:
         DataError
             The prime does not fit the model.
         """
-        n = (16 if prime is None else 1) if n is None else n
-        check_whole("n", n)
+        n = check_whole("n", (16 if prime is None else 1) if n is None else n)
         prime = None if prime is None else as_array(prime, "prime")
         x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
         return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
@@ -489,7 +488,7 @@ class Model:
         DataError
             x or lengths do not fit the model.
         """
-        check_whole("draws", draws)
+        draws, steps = check_whole("draws", draws), check_whole("steps", steps)
         drawn, _ = self._continued(x, lengths, draws, steps, seed)
         return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
@@ -498,7 +497,7 @@ class Model:
 
     def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
         """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
-        check_whole("steps", steps)
+        steps = check_whole("steps", steps)
         check_whole("seed", seed, 0, bits=64)
         with device_memory(self.backend), one_blas_thread():
             given, count = None, n
