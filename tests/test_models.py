@@ -502,8 +502,8 @@ def test_a_sample_is_28_steps_of_16_sequences_with_seed_0_unless_told(model):
     model, *_ = checks.small("gaussian", model=model)
     assert model.sample().shape == (28, 16, 4)
     assert np.array_equal(model.sample(), model.sample(16, 28, 0)) and model.sample(1, 1).shape == (1, 1, 4)
-    for name in ("n", "steps"):
-        for wrong in (0, -3, 1.5, 2.0, "4", None):
+    for name, also in (("n", []), ("steps", [None])):  # n=None is the default
+        for wrong in (0, -3, 1.5, 2.0, "4", *also):
             with pytest.raises(tv.ConfigError, match=f"^{name} must be a whole number of at least 1, got {wrong!r}"):
                 model.sample(**{name: wrong})
 

@@ -452,8 +452,9 @@ class Model:
         """
         n = check_whole("n", (16 if prime is None else 1) if n is None else n)
         prime = None if prime is None else as_array(prime, "prime")
-        x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
-        return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
+        with device_memory(self.backend), one_blas_thread():
+            x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
+            return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
 
     def forecast(
         self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
@@ -489,8 +490,9 @@ class Model:
             x or lengths do not fit the model.
         """
         draws, steps = check_whole("draws", draws), check_whole("steps", steps)
-        drawn, _ = self._continued(x, lengths, draws, steps, seed)
-        return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
+        with device_memory(self.backend), one_blas_thread():
+            drawn, _ = self._continued(x, lengths, draws, steps, seed)
+            return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
     def _in_raw_units(self, x):
         return x * self.to_array(self.std) + self.to_array(self.mean)
@@ -499,16 +501,15 @@ class Model:
         """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
         steps = check_whole("steps", steps)
         check_whole("seed", seed, 0, bits=64)
-        with device_memory(self.backend), one_blas_thread():
-            given, count = None, n
-            if x is not None:
-                batch = self._batch(x, lengths)
-                eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
-                given = validate(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
-                count = n * given.x.shape[1]
-            check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
-            state = self._no_state(count) if given is None else self._states_at_end(given)
-            return ancestral_sample(self, state, steps, seed, temperature, mean), given
+        given, count = None, n
+        if x is not None:
+            batch = self._batch(x, lengths)
+            eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
+            given = validate(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
+            count = n * given.x.shape[1]
+        check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
+        state = self._no_state(count) if given is None else self._states_at_end(given)
+        return ancestral_sample(self, state, steps, seed, temperature, mean), given
 
     def _no_state(self, n):
         width = state_width(self.params["recur"]) if self.has_state else 0
