@@ -12,6 +12,7 @@ an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,8 @@ class Likelihood(NamedTuple):
         Turns numbers in [0, 1] into valid data, for the gradient checks.
     components : int, optional
         K of a mixture.
+    tempered : function, optional
+        (tau, *outputs) -> outputs at the temperature tau, see `at_temperature`. None: `sample` takes no temperature.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Likelihood(NamedTuple):
     x_dim: int | None = None
     example: Callable = lambda x: x
     components: int | None = None
+    tempered: Callable | None = None
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""
@@ -112,6 +116,29 @@ def get_likelihood(name, components=COMPONENTS):
     check_whole("components", components)
     shapes = partial(likelihood.head_shapes, components=int(components))
     return likelihood._replace(head_shapes=shapes, components=int(components))
+
+
+def at_temperature(likelihood, tau):
+    """The Likelihood whose standard deviations are scaled by tau, and whose logits are divided by it.
+
+        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)
+
+    Gaussian: mu, sigma; Bernoulli: a; categorical: logits; mixture: logits, mu, sigma; pen: as a mixture, with a of
+    pen-up. A pen's correlations stay. Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without
+    `tempered`.
+    """
+    if not isinstance(tau, Real) or not 1e-3 <= tau <= 1e3:
+        raise ConfigError(f"temperature must be a number from 0.001 to 1000, got {tau!r}.")
+    if tau == 1:
+        return likelihood
+    if likelihood.tempered is None:
+        raise ConfigError(f"The likelihood {likelihood.name} has no temperature: add `tempered` to its record.")
+
+    def head_forward(p, y):
+        outputs, cache = likelihood.head_forward(p, y)
+        return likelihood.tempered(float(tau), *outputs), cache  # a NumPy scalar promotes float32
+
+    return likelihood._replace(head_forward=head_forward)
 
 
 def completed(likelihood):
@@ -195,6 +222,7 @@ LIKELIHOODS = {
         standardise=False,
         baselines="binary",
         binary=True,
+        tempered=lambda tau, a: (a / tau,),
     ),
     "gaussian": Likelihood(
         "gaussian",
@@ -208,6 +236,7 @@ LIKELIHOODS = {
         noise=_normal,
         misfits=_nothing,
         needs="",
+        tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
     "gmm": Likelihood(
         "gmm",
@@ -222,6 +251,7 @@ LIKELIHOODS = {
         misfits=_nothing,
         needs="",
         components=COMPONENTS,
+        tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
     ),
     "categorical": Likelihood(
         "categorical",
@@ -239,6 +269,7 @@ LIKELIHOODS = {
         baselines="categorical",
         binary=True,
         example=_one_hot,
+        tempered=lambda tau, logits: (logits / tau,),
     ),
     "pen": Likelihood(
         "pen",
@@ -257,6 +288,7 @@ LIKELIHOODS = {
         x_dim=3,
         example=_with_whole_lifts,
         components=COMPONENTS,
+        tempered=lambda tau, logits, mu, sigma, rho, a: (logits / tau, mu, tau * sigma, rho, a / tau),
     ),
 }
 BUILT_IN = tuple(LIKELIHOODS)

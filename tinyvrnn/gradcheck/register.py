@@ -162,6 +162,9 @@ def _check_arrays_of_likelihood(likelihood, head):
         **{f"gradient of output {k}": (d, output.shape) for k, (d, output) in enumerate(zip(doutputs, outputs))},
         "gradient of y": (likelihood.head_backward(p, head_cache, *doutputs)[0], y.shape),
     }
+    if likelihood.tempered is not None:
+        at = zip(likelihood.tempered(0.5, *outputs), outputs, strict=True)
+        found |= {f"tempered output {k}": (warm, output.shape) for k, (warm, output) in enumerate(at)}
     _check_arrays(f"likelihood {likelihood.name}", found)
 
 

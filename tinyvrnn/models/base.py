@@ -1,8 +1,8 @@
 """What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
-(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`) and how
-it samples (`_sample`).
+(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`), a step
+of sampling (`_sample_step`) and the states after a prime (`_states_at_end`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from tinyvrnn.models.batch import (
     bound_terms,
     check_can_be_cut,
     check_objective,
+    copies,
     inference,
     shape_of,
     validate,
     validate_on_scale,
 )
-from tinyvrnn.nn.cells import cell_of
+from tinyvrnn.models.sampling import ancestral_sample
+from tinyvrnn.nn.cells import cell_of, state_width
 
 LAYERS = 1000  # at most; a deeper network of this kind has never been trained
 FIXED = ("params", "shapes", "config", "backend", "dtype", "seed", "z_dim")  # attributes, as all sizes and choices
@@ -250,7 +252,7 @@ class Model:
         """
         batch = self._batch(x, lengths, eps, uniforms, input_mask)
         objective = Objective(bound, particles, beta, recompute)
-        return self.gradient(self._with_noise(batch, objective), objective)[:3]
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
         self,
@@ -291,7 +293,7 @@ class Model:
         check_can_be_cut(self, "chunk")
         batch = self._batch(x, lengths, eps, None, input_mask, state)
         objective = Objective(beta=beta, recompute=recompute)
-        return self.gradient(self._with_noise(batch, objective), objective)
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
 
     def gradient(self, batch, objective):
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
@@ -457,43 +459,110 @@ class Model:
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
-    def sample(self, n: int = 16, steps: int = 28, seed: int = 0, prime: Array | None = None) -> Array:
+    def sample(
+        self,
+        n: int | None = None,
+        steps: int = 28,
+        seed: int = 0,
+        prime: Array | None = None,
+        temperature: float = 1.0,
+        mean: bool = False,
+    ) -> Array:
         """Sequences drawn from the model, or continuations of given ones.
 
         Parameters
         ----------
-        n : int
-            Number of sequences, without a prime.
+        n : int, optional
+            Number of sequences; of draws for each prime. None: 16; one for each prime.
         steps : int
             Steps to draw.
         seed : int
             The same seed gives the same sequences.
-        prime : array (T0, n, X), optional
+        prime : array (T0, B, X), optional
             Sequences to continue, all of T0 steps.
+        temperature : float
+            tau scales the standard deviation of each latent and each Gaussian output; a Bernoulli's logits and those of
+            categories and components are divided by it: (tau sigma_0, tau sigma_x, a / tau).
+        mean : bool
+            Return the mean of the distribution that each x_t is drawn from in its place. The draw is fed back.
 
         Returns
         -------
-        array (steps, n, X), or (T0 + steps, n, X) with a prime
-            On the scale of the training data as standardised; it begins with the prime.
+        array (steps, n, X), or (T0 + steps, B n, X) with a prime
+            On the scale of the training data as standardised; it begins with the prime. Draw k of prime b is sequence
+            b n + k.
 
         Raises
         ------
         ConfigError
-            n, steps or seed is invalid.
+            n, steps, seed or temperature is invalid, or the likelihood has no temperature.
         DataError
             The prime does not fit the model.
         """
-        check_whole("n", n)
-        check_whole("steps", steps)
-        check_whole("seed", seed, 0, bits=64)
-        check_memory(n * steps * self.x_dim, self.dtype, f"{n:,} sequences of {steps:,} steps")
+        n = check_whole("n", (16 if prime is None else 1) if n is None else n)
+        prime = None if prime is None else as_array(prime, "prime")
         with device_memory(self.backend), one_blas_thread():
-            if prime is None:
-                return self._sample(n, steps, seed, None)
-            batch = self._batch(as_array(prime, "prime"))
-            given = validate_on_scale(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
-            x = self._sample(given.x.shape[1], steps, seed, given)
-            return self.backend.xp.concatenate([given.x, x])
+            x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
+            return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
+
+    def forecast(
+        self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+    ) -> Array:
+        """Draws of what follows each sequence, from p(x_{t+1}, ..., x_{t+steps} | x_<=t) with t its length.
+
+        The latents of the past are drawn from the posterior (Eq. 9), anew for each draw, those of the future from the
+        prior (Eq. 5).
+
+        Parameters
+        ----------
+        x : array (T, B, X)
+            As in `elbo`: on the scale of the training data as standardised.
+        steps : int
+            Steps to forecast.
+        draws : int
+            K, futures of each sequence.
+        lengths : integers (B,), optional
+            Real steps of each sequence, after which it continues. None: all have T.
+        seed : int
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        array (K, steps, B, X)
+            In raw units: on the scale of the data before they were standardised (`mean`, `std`).
+
+        Raises
+        ------
+        ConfigError
+            steps, draws or seed is invalid.
+        DataError
+            x or lengths do not fit the model.
+        """
+        draws, steps = check_whole("draws", draws), check_whole("steps", steps)
+        with device_memory(self.backend), one_blas_thread():
+            drawn, _ = self._continued(x, lengths, draws, steps, seed)
+            return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
+
+    def _in_raw_units(self, x):
+        return x * self.to_array(self.std) + self.to_array(self.mean)
+
+    def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
+        """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
+        steps = check_whole("steps", steps)
+        check_whole("seed", seed, 0, bits=64)
+        given, count = None, n
+        if x is not None:
+            batch = self._batch(x, lengths)
+            eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
+            given = validate_on_scale(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
+            count = n * given.x.shape[1]
+        check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
+        state = self._no_state(count) if given is None else self._states_at_end(given)
+        return ancestral_sample(self, state, steps, seed, temperature, mean), given
+
+    def _no_state(self, n):
+        width = state_width(self.params["recur"]) if self.has_state else 0
+        return self.backend.xp.zeros((n, width), dtype=self.dtype)
 
     def _batch(self, *fields):
         return Batch.of(*fields)
@@ -510,10 +579,8 @@ class Model:
     def _last_state(self, cache):
         return cache.loop.state[-1].copy() if self.has_state else None
 
-    def _with_noise(self, batch, objective):
-        """The Batch; if it has no noise, with noise of its own for each call."""
-        if batch.eps is not None:
-            return batch
+    def _with_fresh_noise(self, batch, objective):
+        """The Batch with noise of its own for each call."""
         check_objective(self, objective)
         particles = () if objective.bound == "elbo" else (objective.particles,)
         with _drawing:  # no two threads draw the same noise

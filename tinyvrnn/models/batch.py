@@ -198,10 +198,8 @@ def validate(model, batch, objective):
     check_objective(model, objective)
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
     _check_arrays(model, batch, objective)
-    x, eps, uniforms, input_mask = (
-        None if a is None else model.to_array(a)
-        for a in (batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask)
-    )
+    given = batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask
+    x, eps, uniforms, input_mask = (None if a is None else model.to_array(a) for a in given)
     xp, (T, B, _) = model.backend.xp, x.shape
     if lengths is None or (lengths == T).all():
         mask = xp.ones((T, B), dtype=model.dtype)
@@ -209,10 +207,9 @@ def validate(model, batch, objective):
         real = xp.arange(T)[:, None] < model.backend.asarray(lengths)
         x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
         mask = real.astype(model.dtype)
+    # Arrays on a device are not looked at, as that would synchronise it.
     for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
-        if (
-            isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max())
-        ):  # on a device: would synchronise
+        if isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max()):
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
 

@@ -19,8 +19,8 @@ from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
-from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.cells import cell_shapes, state_width
+from tinyvrnn.models.sampling import sample_step, state_after
+from tinyvrnn.nn.cells import cell_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
 POSTERIORS = ("filtering", "smoothing")
@@ -67,6 +67,7 @@ class VRNN(Model):
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
     choices = ("cell", "posterior")
+    _sample_step = staticmethod(sample_step)
 
     def __init__(
         self,
@@ -195,12 +196,10 @@ class VRNN(Model):
         prior = (zeros + moment for moment in prior_forward(self.params["prior"], loop.h[:-1])[0])
         return mu_z, sigma_of(s), *prior, loop.z, loop.h[1:]
 
-    def _sample(self, n, steps, seed, prime):
-        """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""
-        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
-        if prime is not None:
-            state = state_after(self.params, prime.x, prime.eps, state)
-        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+    def _states_at_end(self, batch):
+        """The state (B K, S H) at the end of each sequence, for each of K draws of its latents, eps (T, B, K, Z)."""
+        wide = batch.widened()
+        return state_after(self.params, wide.x, wide.eps, self._no_state(wide.x.shape[1]), wide.mask)
 
 
 class VRNNI(VRNN):

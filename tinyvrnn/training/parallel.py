@@ -122,7 +122,8 @@ class Workers:
         """
         batch = model._batch(x, lengths, eps, uniforms, input_mask)
         objective = Objective(bound, particles, beta, recompute)
-        batch = validate(model, model._with_noise(batch, objective), objective)  # before it is sliced
+        batch = batch if eps is not None else model._with_fresh_noise(batch, objective)
+        batch = validate(model, batch, objective)  # before it is sliced
         self.split = split_for(model, batch.x.shape[1], self.workers)
         return self.gradient(model, batch._replace(mask=None), objective)[:3]
 
