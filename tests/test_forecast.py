@@ -31,7 +31,7 @@ VARIANTS = [*({"model": model} for model in MODELS), {"posterior": "smoothing"},
 def test_draws_are_in_raw_units_and_padding_is_nothing(options, likelihood, dtype, backend):
     m, x, lengths, _ = checks.small(likelihood, backend, dtype=dtype, **options)
     drawn = m.forecast(x, 2, 3, lengths)
-    assert drawn.shape == (3, 2, *x.shape[1:]) and drawn.dtype == dtype
+    assert drawn.shape == (3, 2, *x.shape[1:]) and drawn.dtype == "float64"
     assert tv.backend.backend_of(drawn) == m.backend
     x = x.copy()
     x[np.arange(len(x))[:, None] >= lengths] = np.nan
@@ -93,6 +93,7 @@ def test_numbers_of_any_whole_type_do():
         ({"seed": -1}, "seed must be"),
         ({"lengths": [1, 2]}, r"lengths of shape \(4,\), whole numbers from 1 to 5"),
         ({"lengths": [1, 2, 3, 6]}, r"lengths of shape \(4,\), whole numbers from 1 to 5"),
+        ({"x": None}, r"x of shape \(T, B, 4\), got NoneType: sample draws without a past"),
         ({"x": np.zeros((5, 4))}, r"x of shape \(T, B, 4\)"),
         ({"x": np.zeros((5, 4, 2))}, r"x of shape \(T, B, 4\)"),
         ({"x": np.full((5, 4, 4), np.nan)}, "x holds NaN"),

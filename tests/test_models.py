@@ -589,10 +589,9 @@ def test_shapes_that_do_not_fit_are_refused_by_name(model):
 def test_numbers_beside_the_data_must_be_finite(model, name, value):
     model, x, lengths, eps = checks.small("gaussian", model=model)
     arrays = {"eps": eps, "input_mask": np.ones(x.shape)}
-    arrays[name][-1, int(np.argmin(lengths))] = value  # of eps, the padding does not count
-    if name == "eps":
-        assert np.isfinite(model.loss_and_grads(x, lengths, **arrays)[0])
-        eps[0, 0] = value
+    arrays[name][-1, int(np.argmin(lengths))] = value  # the padding does not count
+    assert np.isfinite(model.loss_and_grads(x, lengths, **arrays)[0])
+    arrays[name][0, 0] = value
     with pytest.raises(tv.DataError, match=f"{name} holds NaN or infinite values"):
         model.loss_and_grads(x, lengths, **arrays)
 

@@ -99,7 +99,7 @@ def infer(a):
     found = infer_all(model, sequences)
     export.write_npz(out, lengths=sequences.lengths, **found._asdict())
     N, T = found.elbo.shape
-    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name}, {split} split, {N} sequences of up to {T} steps")
+    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {N} sequences of up to {T} steps")
 
 
 def sample(a):

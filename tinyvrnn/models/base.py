@@ -511,7 +511,7 @@ class Model:
         """Draws of what follows each sequence, from p(x_{t+1}, ..., x_{t+steps} | x_<=t) with t its length.
 
         The latents of the past are drawn from the posterior (Eq. 9), anew for each draw, those of the future from the
-        prior (Eq. 5).
+        prior (Eq. 5). A VAE has no memory: its forecast does not depend on x.
 
         Parameters
         ----------
@@ -528,7 +528,7 @@ class Model:
 
         Returns
         -------
-        array (K, steps, B, X)
+        array (K, steps, B, X) of float64
             In raw units: on the scale of the data before they were standardised (`mean`, `std`).
 
         Raises
@@ -539,12 +539,15 @@ class Model:
             x or lengths do not fit the model.
         """
         draws, steps = check_whole("draws", draws), check_whole("steps", steps)
+        if x is None:
+            raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got NoneType: sample draws without a past.")
         with device_memory(self.backend), one_blas_thread():
             drawn, _ = self._continued(x, lengths, draws, steps, seed)
             return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
     def _in_raw_units(self, x):
-        return x * self.to_array(self.std) + self.to_array(self.mean)
+        asarray = self.backend.asarray
+        return x.astype("float64") * asarray(self.std) + asarray(self.mean)  # a mean can be large beside its std
 
     def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
         """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""

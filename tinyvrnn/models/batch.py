@@ -4,6 +4,7 @@
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
 """
 
+import sys
 import warnings
 from numbers import Real
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
+RAW = "in Python, raw data need model.standardise(x); a command standardises them itself"
+TWICE = "they look standardised twice: commands and model.standardise(x) need raw data"
 FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
 X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
 
@@ -205,11 +208,14 @@ def validate(model, batch, objective):
         mask = xp.ones((T, B), dtype=model.dtype)
     else:
         real = xp.arange(T)[:, None] < model.backend.asarray(lengths)
-        x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
+        x, eps, uniforms, input_mask = (
+            None if a is None else xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0)
+            for a in (x, eps, uniforms, input_mask)
+        )
         mask = real.astype(model.dtype)
     # Arrays on a device are not looked at, as that would synchronise it.
     for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
-        if isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max()):
+        if isinstance(a, np.ndarray) and a.size and not np.isfinite((a.min(), a.max())).all():
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
 
@@ -217,23 +223,43 @@ def validate(model, batch, objective):
 def validate_on_scale(model, batch, objective):
     """As `validate`, for a trained model; warns if x does not look standardised as the training data were."""
     batch = validate(model, batch, objective)
-    if (model.mean.any() or (model.std != 1).any()) and _looks_raw(model, batch):
-        what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
-        warnings.warn(f"{what}: in Python, raw data need model.standardise(x)", stacklevel=4)
+    if model.mean.any() or (model.std != 1).any():
+        found = _other_scale(model, batch)
+        if found:
+            what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
+            warnings.warn(f"{what}: {found}", stacklevel=_level_of_caller())
     return batch
 
 
-def _looks_raw(model, batch):
-    """Whether x is beyond FAR, or has the moments of raw training data, which explain it a nat a number better."""
-    mean, std = (model.to_array(moment) for moment in (model.mean, model.std))
-    numbers = float(batch.mask.sum(dtype="float64")) * model.x_dim
-    with np.errstate(over="ignore"):
-        given, as_raw = (
-            float((a * a * batch.mask[..., None]).sum(dtype="float64")) / numbers
-            for a in (batch.x, (batch.x - mean) / std)
-        )
-    nats = (given - as_raw) / 2 - np.log(model.std).mean()  # log N(x; mean, std^2) - log N(x; 0, 1)
-    return given > FAR**2 or (1 / 4 < as_raw < 4 and nats > 1)
+def _other_scale(model, batch):
+    """What to do about x that is beyond FAR, or raw, or standardised twice; None if it looks right.
+
+    Raw, and twice: the moments of such data explain x a nat a number better than those of the training data.
+    """
+    mask, x = (to_host(a).astype("float64") for a in (batch.mask[..., None], batch.x))
+    steps, total, squares = mask.sum(), (x * mask).sum(axis=(0, 1)), (x * x * mask).sum(axis=(0, 1))
+
+    def mean_square(scale, shift):
+        """Of scale x + shift."""
+        return float((scale**2 * squares + 2 * scale * shift * total + steps * shift**2).mean() / steps)
+
+    mean, std = model.mean, model.std
+    given, log_std = mean_square(1.0, 0.0), float(np.log(std).mean())
+    for after, gain, advice in (
+        (mean_square(1 / std, -mean / std), -log_std, RAW),
+        (mean_square(std, mean), log_std, TWICE),
+    ):
+        if 1 / 4 < after < 4 and (given - after) / 2 + gain > 1:  # log-densities of a normal distribution
+            return advice
+    return RAW if given > FAR**2 else None
+
+
+def _level_of_caller():
+    """The stacklevel, for the function that calls this, of the first caller outside the package."""
+    level = 1
+    while sys._getframe(level).f_globals.get("__name__", "").startswith("tinyvrnn.") and sys._getframe(level).f_back:
+        level += 1
+    return level
 
 
 def check_objective(model, objective):

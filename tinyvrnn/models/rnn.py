@@ -110,7 +110,8 @@ class RNN(Model):
 
     def _latents(self, cache):
         h = cache.loop.h[1:]
-        return *[h[..., :0]] * 5, h
+        none = h[..., :0]
+        return none, none, none, none, none, h
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""

@@ -15,6 +15,7 @@ from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.cpu import available_cores
 from tinyvrnn.distributions import at_temperature
 from tinyvrnn.distributions.gaussian import reparameterise_forward
+from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
@@ -87,18 +88,23 @@ def in_threads(count):
 
 
 def state_after(params, x, eps, state, mask=None):
-    """The state after a prefix x (T, B, X), with z from the posterior (Eq. 9). eps (T, B, Z); state: before the prefix.
+    """The state (B K, S H) after a prefix x (T, B, X), for K draws of its z from the posterior (Eq. 9).
 
-    mask (T, B): 1 in the real steps (None: all are real); in the padding the state stays as it is. A smoothing
-    posterior conditions on the whole prefix, and on nothing after it.
+    eps (T, B K, Z), the draws of a sequence side by side; state (B K, S H): before the prefix. mask (T, B): 1 in the
+    real steps (None: all are real); in the padding the state stays as it is. A smoothing posterior conditions on the
+    whole prefix, and on nothing after it.
     """
     ahead, _ = of_sequence_forward(params, x, mask)
+
+    def widened(a):
+        return copies(a[None], eps.shape[1] // x.shape[1])[0]
+
     for t, (x_t, eps_t) in enumerate(zip(x, eps)):
         phi_x, _ = features_forward(params["phi_x"], x_t)
-        infer_in = phi_x if ahead is None else ahead[t]
+        infer_in = widened(phi_x if ahead is None else ahead[t])
         (mu_z, sigma_z), _ = infer_forward(params["infer"], infer_in, h_of(params["recur"], state))
         z, _ = reparameterise_forward(mu_z, sigma_z, eps_t)
         phi_z, _ = features_forward(params["phi_z"], z)
-        moved, _ = recur_forward(params["recur"], phi_x, phi_z, state)
-        state = moved if mask is None else namespace(x).where(mask[t][:, None] > 0, moved, state)
+        moved, _ = recur_forward(params["recur"], widened(phi_x), phi_z, state)
+        state = moved if mask is None else namespace(x).where(widened(mask[t])[:, None] > 0, moved, state)
     return state

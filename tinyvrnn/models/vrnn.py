@@ -198,8 +198,9 @@ class VRNN(Model):
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, for each of K draws of its latents, eps (T, B, K, Z)."""
-        wide = batch.widened()
-        return state_after(self.params, wide.x, wide.eps, self._no_state(wide.x.shape[1]), wide.mask)
+        T = int(batch.mask.sum(axis=0).max())  # the longest
+        eps = batch.eps[:T].reshape(T, -1, self.z_dim)
+        return state_after(self.params, batch.x[:T], eps, self._no_state(eps.shape[1]), batch.mask[:T])
 
 
 class VRNNI(VRNN):

@@ -100,7 +100,7 @@ def fan(past, draws, rows=3, columns=4):
     """
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)
-    levels = np.quantile(draws, (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+    levels = np.quantile(draws[:, :, :rows, :columns], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
     with rc_context(STYLE):
         figure = Figure(figsize=(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey="col", squeeze=False)
