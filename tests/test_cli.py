@@ -249,6 +249,7 @@ def test_sample_draws_a_picture(run, tmp_path):
     assert imread(tmp_path / "new" / "s.png")[..., :3].std() > 0.05
 
 
+@pytest.mark.slow
 def test_gradcheck_prints_every_leaf(capsys):
     assert cli.main(["gradcheck"]) == 0
     out = capsys.readouterr().out
@@ -256,6 +257,7 @@ def test_gradcheck_prints_every_leaf(capsys):
 
 
 @pytest.mark.parametrize("model, whole", [("rnn", "log p(x), Eq. 2, pen"), ("vae", "ELBO, Eq. 3, gmm")])
+@pytest.mark.slow
 def test_gradcheck_of_another_model(model, whole, monkeypatch, capsys):
     monkeypatch.setattr(all_pairs, "PAIRS", {})
     assert cli.main(["gradcheck", "--model", model]) == 0
@@ -543,6 +545,7 @@ def test_out_of_memory_without_a_size_is_said_too(refused, run, monkeypatch):
     ],
     ids=["fits", "too large", "yes", "no", "numpy"],
 )
+@pytest.mark.slow
 def test_train_says_where_the_data_are_if_that_is_not_the_usual(free, more, says, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tv.backend, "STRICT_FREE", free)
     out = ["--out", str(tmp_path / "run")]

@@ -566,6 +566,7 @@ def test_an_evaluation_gives_its_memory_back(score, monkeypatch):
     assert found == [before]
 
 
+@pytest.mark.slow
 def test_training_in_float64_on_a_slow_device_is_warned_about_and_goes_on(monkeypatch):
     device = SimpleNamespace(attributes={"SingleToDoublePrecisionPerfRatio": 64})
     monkeypatch.setattr(strict.strict_namespace, "cuda", SimpleNamespace(Device=lambda: device), raising=False)

@@ -254,12 +254,14 @@ def found_by_mypy(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("mypy")
+@pytest.mark.slow
 def test_a_script_that_uses_the_names_rightly_passes_mypy(found_by_mypy):
     lines = RIGHT.splitlines()
     assert not [(lines[number - 1], code) for number, code in sorted(found_by_mypy["right.py"])]
 
 
 @pytest.mark.xdist_group("mypy")
+@pytest.mark.slow
 def test_mypy_finds_every_wrong_use_and_no_other(found_by_mypy):
     expected = {
         (number, line.partition("  # ")[2]) for number, line in enumerate(WRONG.splitlines(), 1) if "  # " in line
