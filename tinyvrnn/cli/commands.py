@@ -112,8 +112,8 @@ def sample(a):
     prime = None if a.prime is None else _prime(a.prime, model)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
-    x = model.backend.to_host(model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean))
-    raw = (x * model.std + model.mean).astype("float32")
+    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
+    raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
     export.write_samples(out, raw, model.medium, model.likelihood.binary)
     print(f"wrote {shown(out)}: {x.shape[1]} sequences of {x.shape[0]} steps")
 

@@ -543,9 +543,10 @@ class Model:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got NoneType: sample draws without a past.")
         with device_memory(self.backend), one_blas_thread():
             drawn, _ = self._continued(x, lengths, draws, steps, seed)
-            return self._in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
+            return self.in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
-    def _in_raw_units(self, x):
+    def in_raw_units(self, x):
+        """x on the scale of the data before they were standardised, in float64."""
         asarray = self.backend.asarray
         return x.astype("float64") * asarray(self.std) + asarray(self.mean)  # a mean can be large beside its std
 
