@@ -53,7 +53,7 @@ def _samples(path):
     if not content.startswith(BEGINNINGS):
         raise DataError(f"{name} is not a sound in .wav, .flac, .ogg, .opus or .sph and may be damaged: {TO_PCM}")
     plain = content.startswith(b"RIFF") and _code(content, name) == PCM
-    samples, rate, full_scale = (_plain if plain else _by_soundfile)(content, name)
+    samples, rate, full_scale = _plain(content, name) if plain else _by_soundfile(content, path)
     if not 1 <= rate <= 2**31 - 1:
         raise DataError(f"{name} has an impossible rate of {rate} samples a second: fix its header")
     return samples, rate, full_scale
@@ -106,8 +106,9 @@ def _integers(stored, width):
     return np.frombuffer(stored, f"<i{width}").astype(f"=i{width}")
 
 
-def _by_soundfile(content, name):
+def _by_soundfile(content, path):
     """Samples (n,) as int16, int32 or float32, the rate and full scale of any other coding."""
+    name = path.name
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: its C library is missing
@@ -116,7 +117,7 @@ def _by_soundfile(content, name):
             f"{TO_PCM}"
         ) from None
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as sound:
+        with soundfile.SoundFile(path) as sound:  # not the bytes: its callbacks would print errors
             _check_form(sound.channels, sound.frames, name)
             bits = BITS.get(sound.subtype)
             dtype = np.dtype(("int16" if bits <= 16 else "int32") if bits else "float32")
@@ -124,9 +125,10 @@ def _by_soundfile(content, name):
     except DataError:
         raise
     except Exception as error:  # of soundfile, or of Python while it reads a damaged file
-        raise DataError(f"{name} can't be read and may be damaged or of an unknown coding: {TO_PCM}") from error
+        how = "unpack it with `sph2pipe -p -f wav IN OUT.wav`" if content.startswith(b"NIST_1A") else TO_PCM
+        raise DataError(f"{name} can't be read and may be damaged or of an unknown coding: {how}") from error
     if not _is_whole(content, sound.frames, len(samples)):
-        raise DataError(f"{name} was truncated: it holds only {len(samples)} of its samples")
+        raise DataError(f"{name} holds {len(samples)} samples, but its header says otherwise: it was truncated")
     if bits is None:
         return samples, sound.samplerate, 1.0
     return samples >> (8 * dtype.itemsize - bits), sound.samplerate, 2 ** (bits - 1)
