@@ -195,9 +195,10 @@ def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(words) == 2
         assert (
-            "a.wav has 8000 samples a second, but the model was trained on 16000: resample it"
-            in capsys.readouterr().err
+            "a.wav has 8000 samples a second, but the model was trained on 16000: convert it" in capsys.readouterr().err
         )
+    assert cli.main(["evaluate", run, "--data", str(write_form(tmp_path / "a.wav", "WAV", "FLOAT"))]) == 2
+    assert "a.wav has 1 as its full scale, but the model was trained on 32768: convert it" in capsys.readouterr().err
     for name in "bcd":
         write_wav(tmp_path / "slow" / f"{name}.wav", rate=8000)
     assert cli.main(["evaluate", run, "--data", str(tmp_path / "slow"), "--split", "test"]) == 2

@@ -265,7 +265,8 @@ def load_data(
     standardise, kind, scale : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
-        Of a model that shall read the data, or {"steps_per_quarter": n} for MIDI. Text is read with its alphabet.
+        That of the model which will get the data: text is read with its alphabet, MIDI in its steps. For MIDI also
+        {"steps_per_quarter": n}.
 
     Returns
     -------
@@ -342,13 +343,12 @@ def read_like(path, medium):
 
 
 def _content(path, medium):
-    """Content of a path, read for `medium`. Raises DataError for sound of another sample rate."""
+    """Content of a path, read for `medium`. Raises DataError for sound of another sample rate or full scale."""
     content = readers.read(path, medium)
-    found, needed = content.medium or {}, medium or {}
-    if found.keys() & needed.keys() & {"rate"} and found["rate"] != needed["rate"]:  # a step would last another time
-        raise DataError(
-            f"{path} has {found['rate']} samples a second, but the model was trained on {needed['rate']}: resample it."
-        )
+    for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
+        found, needed = ((m or {}).get(key) for m in (content.medium, medium))
+        if found and needed and found != needed:
+            raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
     return content
 
 
