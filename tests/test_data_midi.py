@@ -72,10 +72,10 @@ def test_samples_play_at_the_speed_of_the_files(tmp_path, capsys):
     assert cli.main(["train", songs, *small, "--step", "12", "--out", run]) == 0
     assert tv.load(run).medium["steps_per_quarter"] == 3
     prime = str(write_midi(tmp_path / "prime.mid", [(0, 2, 60), (2, 5, 61)]))
-    for words in (["evaluate", run], ["evaluate", run, "--data", songs], ["evaluate", run, "--data", prime]):
+    for words, steps in (([], 29), (["--data", songs], 4 * 29), (["--data", prime], 15)):
         capsys.readouterr()
-        assert cli.main(words) == 0
-        assert "3 steps a quarter note" in capsys.readouterr().out
+        assert cli.main(["evaluate", run, *words]) == 0
+        assert f" {steps} steps; nats; piano rolls, 3 steps a quarter note" in capsys.readouterr().out
     assert cli.main(["sample", run, "--prime", prime, "--steps", "1", "--out", out]) == 0
     primed = read_sequences(out)[0]  # in sixteenths
     assert primed[:20, 60 - 21].tolist() == [1] * 8 + [0] * 12 and primed[:20, 61 - 21].tolist() == [0] * 8 + [1] * 12
