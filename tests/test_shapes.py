@@ -86,6 +86,7 @@ def calls_of(model):
     calls = {
         "loss_and_grads": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], 0.7),
         "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], input_mask=a["keep"]),
+        "observed": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], observed=a["keep"] > 0),
         "elbo": lambda a, n: (model.elbo(a["x"], n),),
         "parts": lambda a, n: model.parts(a["x"], n, a["eps"]),
         "standardise": lambda a, n: (model.standardise(a["x"]),),

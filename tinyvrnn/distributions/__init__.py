@@ -5,11 +5,13 @@ bernoulli.py     independent Bernoulli variables
 categorical.py   one-hot symbols
 mixture.py       the mixture of Gaussians, "gmm"
 pen.py           handwriting, (dx, dy, pen-up)
+observed.py      the log-density of the observed entries, for any of them
 
 Imports errors.py, arrays/ and nn/ only. To add a likelihood: a module with a head, a log-density, a sampler and a mean,
 an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in docs/derivations/.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -68,6 +70,9 @@ class Likelihood(NamedTuple):
         Turns numbers in [0, 1] into valid data, for the gradient checks.
     components : int, optional
         K of a mixture.
+    neutral : tuple, optional
+        A number for each output with which an entry x_j = 0 adds 0 to log p, or None for an output that belongs to no
+        entry. It is put in for missing entries. None: a step with a missing entry is not scored.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Likelihood(NamedTuple):
     x_dim: int | None = None
     example: Callable = lambda x: x
     components: int | None = None
+    neutral: tuple | None = None
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""
@@ -179,6 +185,9 @@ def _nothing(x):
     return np.zeros(x.shape, dtype=bool)
 
 
+_DENSITY_1 = math.exp(-gaussian.HALF_LOG_2PI)  # the standard deviation with which N(0; 0, sigma^2) is 1
+
+
 LIKELIHOODS = {
     "bernoulli": Likelihood(
         "bernoulli",
@@ -195,6 +204,7 @@ LIKELIHOODS = {
         standardise=False,
         baselines="binary",
         binary=True,
+        neutral=(-1e4,),  # softplus(-1e4) is 0
     ),
     "gaussian": Likelihood(
         "gaussian",
@@ -208,6 +218,7 @@ LIKELIHOODS = {
         noise=_normal,
         misfits=_nothing,
         needs="",
+        neutral=(0.0, _DENSITY_1),
     ),
     "gmm": Likelihood(
         "gmm",
@@ -222,6 +233,7 @@ LIKELIHOODS = {
         misfits=_nothing,
         needs="",
         components=COMPONENTS,
+        neutral=(None, 0.0, _DENSITY_1),
     ),
     "categorical": Likelihood(
         "categorical",

@@ -20,6 +20,7 @@ from tinyvrnn.arrays.backend import Array, Backend, as_array, device_memory, get
 from tinyvrnn.arrays.cpu import check_memory, one_blas_thread
 from tinyvrnn.arrays.params import fitting, fixed, initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
+from tinyvrnn.distributions.observed import observed_only
 from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
@@ -206,6 +207,7 @@ class Model:
         uniforms: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[Array, Array, BoundTerms]:
         """The negative bound and its gradient, by the hand-written backward pass.
 
@@ -231,6 +233,10 @@ class Model:
             Compute the same gradient in memory that grows as sqrt(T), for about a fifth more time.
         input_mask : array (T, B, X), optional
             Dropout mask on the networks' input. The bound scores x itself.
+        observed : array (T, B, X), optional
+            1 or True where x is observed, 0 or False where it is missing, whatever x holds there. The networks read 0
+            in place of a missing entry, and only observed entries are scored: log p(observed x given observed).
+            "pen" and "categorical" score whole steps. None: all are observed.
 
         Returns
         -------
@@ -244,11 +250,11 @@ class Model:
         Raises
         ------
         DataError
-            x, lengths, eps, uniforms or input_mask do not fit the model.
+            x, lengths, eps, uniforms, input_mask or observed do not fit the model.
         ConfigError
             beta, bound, particles or recompute are not possible for it.
         """
-        batch = self._batch(x, lengths, eps, uniforms, input_mask)
+        batch = self._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute)
         return self.gradient(self._with_noise(batch, objective), objective)[:3]
 
@@ -261,6 +267,7 @@ class Model:
         state: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[Array, Array, BoundTerms, Array]:
         """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
@@ -271,7 +278,7 @@ class Model:
         state : array (B, S H), optional
             Returned by the call for the previous chunk of the SAME sequences; S is 1 for a GRU, 2 for an LSTM. None:
             their first chunk. No gradient flows back through it.
-        recompute, input_mask : bool, array (T, B, X)
+        recompute, input_mask, observed : bool, array (T, B, X), array (T, B, X)
             As in `loss_and_grads`.
 
         Returns
@@ -289,7 +296,7 @@ class Model:
             An array does not fit the model, or the state is of another number of sequences.
         """
         check_can_be_cut(self, "chunk")
-        batch = self._batch(x, lengths, eps, None, input_mask, state)
+        batch = self._batch(x, lengths, eps, None, input_mask, observed, state)
         objective = Objective(beta=beta, recompute=recompute)
         return self.gradient(self._with_noise(batch, objective), objective)
 
@@ -297,19 +304,28 @@ class Model:
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
         with one_blas_thread():
             batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
+            model = self.scoring(batch)
             if objective.bound != "elbo":
-                return self._particle_gradient(batch, objective.bound, beta)
+                return model._particle_gradient(batch, objective.bound, beta)
             weight = batch.mask / batch.mask.shape[1]
             if objective.recompute:
-                log_p, kl, grads, state = recomputation.terms_and_grads(self, batch, -weight, beta * weight)
+                log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, -weight, beta * weight)
             else:
-                log_p, kl, cache = self._forward_terms(batch)
+                log_p, kl, cache = model._forward_terms(batch)
                 state = self._last_state(cache)
-                _, named = self._backward_terms(cache, -weight, beta * weight)
+                _, named = model._backward_terms(cache, -weight, beta * weight)
                 del cache  # before another vector of theta's size is made
                 grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
             return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
+
+    def scoring(self, batch):
+        """This model; for a batch with gaps a twin with the same weights that scores the observed entries only."""
+        if batch.observed is None:
+            return self
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), likelihood=observed_only(self.likelihood))
+        return twin
 
     def to_array(self, a):
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
@@ -339,7 +355,9 @@ class Model:
         x, mean, std = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, self.std))
         return self.to_array((x - mean) / std)
 
-    def elbo(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def elbo(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """One-draw estimate of the ELBO (Eq. 11) of each sequence; for an RNN log p(x) itself.
 
         Parameters
@@ -348,6 +366,8 @@ class Model:
             As in `loss_and_grads`.
         eps : array (T, B, Z), optional
             Standard normal noise. None: the same noise in every call, so that two calls compare.
+        observed : array (T, B, X), optional
+            As in `loss_and_grads`.
 
         Returns
         -------
@@ -359,14 +379,16 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        return self.parts(x, lengths, eps).elbo
+        return self.parts(x, lengths, eps, observed).elbo
 
-    def parts(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> BoundTerms:
+    def parts(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> BoundTerms:
         """As `elbo`, with its two terms.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -379,15 +401,17 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        log_p, kl, _, batch = self._forward(x, lengths, eps)
+        log_p, kl, _, batch = self._forward(x, lengths, eps, observed)
         return bound_terms(log_p, kl, batch.mask)
 
-    def infer(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Inference:
+    def infer(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Inference:
         """The latent variables and the terms of the bound, step by step.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -400,12 +424,17 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        log_p, kl, cache, batch = self._forward(x, lengths, eps)
+        log_p, kl, cache, batch = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
             return inference(self._latents(cache), log_p, kl, batch.mask)
 
     def chunk_parts(
-        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, state: Array | None = None
+        self,
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        state: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[BoundTerms, Array | None]:
         """As `parts`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
@@ -415,6 +444,8 @@ class Model:
             As in `elbo`, for the T steps of the chunk.
         state : array (B, S H), optional
             As in `chunk_loss_and_grads`; None for a model without one.
+        observed : array (T, B, X), optional
+            As in `loss_and_grads`.
 
         Returns
         -------
@@ -432,7 +463,7 @@ class Model:
         """
         if self.has_state:
             check_can_be_cut(self, "chunk")
-        log_p, kl, cache, batch = self._forward(x, lengths, eps, state)
+        log_p, kl, cache, batch = self._forward(x, lengths, eps, observed, state)
         return bound_terms(log_p, kl, batch.mask), self._last_state(cache)
 
     def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
@@ -498,14 +529,14 @@ class Model:
     def _batch(self, *fields):
         return Batch.of(*fields)
 
-    def _forward(self, x, lengths, eps, state=None):
+    def _forward(self, x, lengths, eps, observed=None, state=None):
         """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""
-        batch = self._batch(x, lengths, eps, None, None, state)
+        batch = self._batch(x, lengths, eps, None, None, observed, state)
         if eps is None:
             batch = batch._replace(eps=self._draw_eps(batch.x, "elbo", 0))
         with one_blas_thread():
             batch = validate_on_scale(self, batch, Objective())
-            return *self._forward_terms(batch), batch
+            return *self.scoring(batch)._forward_terms(batch), batch
 
     def _last_state(self, cache):
         return cache.loop.state[-1].copy() if self.has_state else None

@@ -24,8 +24,9 @@ class Batch(NamedTuple):
 
     x (T, B, X): the data. lengths (B,): real steps of each sequence, on the host; None: all T. eps (T, B, Z), or
     (T, B, K, Z) for K particles: standard normal noise. uniforms (T, B): for resampling particles.
-    input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. state (B, S H): before the
-    first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
+    input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. observed (T, B, X): 0 at the
+    missing entries, where `validate` makes x NaN; None: none is missing. state (B, S H): before the first step; None:
+    zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
     """
 
     x: Any
@@ -33,6 +34,7 @@ class Batch(NamedTuple):
     eps: Any = None
     uniforms: Any = None
     input_mask: Any = None
+    observed: Any = None
     state: Any = None
     mask: Any = None
 
@@ -43,25 +45,23 @@ class Batch(NamedTuple):
 
     @property
     def x_in(self):
-        """The networks' input, (T, B, X): x with dropout."""
-        return self.x if self.input_mask is None else self.x * self.input_mask
+        """The networks' input, (T, B, X): x with 0 at the missing entries, and with dropout."""
+        x = self.x if self.observed is None else namespace(self.x).where(self.observed, self.x, 0)
+        return x if self.input_mask is None else x * self.input_mask
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
         x, lengths, *others, state, mask = self
-        eps, uniforms, input_mask, mask = (None if a is None else a[s] for a in (*others, mask))
+        *others, mask = (None if a is None else a[s] for a in (*others, mask))
         lengths = None if lengths is None else np.clip(lengths - s.start, 0, s.stop - s.start)
-        return Batch(x[s], lengths, eps, uniforms, input_mask, state, mask)
+        return Batch(x[s], lengths, *others, state, mask)
 
     def sequences(self, index):
         """The batch of some sequences: a slice or host indices. It is cut to the longest of them."""
         T = len(self.x) if self.lengths is None else self.lengths[index].max()
-        x, eps, uniforms, input_mask, mask = (
-            None if a is None else _columns(a[:T], index)
-            for a in (self.x, self.eps, self.uniforms, self.input_mask, self.mask)
-        )
-        lengths = None if self.lengths is None else self.lengths[index]
-        return Batch(x, lengths, eps, uniforms, input_mask, rows(self.state, index), mask)
+        x, lengths, *others, state, mask = self
+        x, *others, mask = (None if a is None else _columns(a[:T], index) for a in (x, *others, mask))
+        return Batch(x, None if lengths is None else lengths[index], *others, rows(state, index), mask)
 
     def chunks(self, size):
         """Yield (chunk, before) for each `size` steps: the sequences that still run, and their rows in the last chunk.
@@ -79,9 +79,11 @@ class Batch(NamedTuple):
     def widened(self):
         """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
         T, B, K, Z = self.eps.shape
-        x, input_mask, mask = (None if a is None else copies(a, K) for a in (self.x, self.input_mask, self.mask))
+        x, input_mask, observed, mask = (
+            None if a is None else copies(a, K) for a in (self.x, self.input_mask, self.observed, self.mask)
+        )
         lengths = None if self.lengths is None else np.repeat(self.lengths, K)
-        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, input_mask, None, mask)
+        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, input_mask, observed, None, mask)
 
 
 class Objective(NamedTuple):
@@ -191,12 +193,13 @@ def _columns(a, index):
 
 
 def validate(model, batch, objective):
-    """The Batch on the model's backend and in its dtype, with its mask; zeros stand in the padding.
+    """The Batch on the model's backend and in its dtype, with its mask; zeros stand in the padding, NaN in gaps.
 
     Raises ConfigError for an objective that the model does not have, DataError for arrays that do not fit it.
     """
     check_objective(model, objective)
-    lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
+    batch = _without_gaps(batch, model.likelihood)
+    lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood, batch.observed)
     _check_arrays(model, batch, objective)
     x, eps, uniforms, input_mask = (
         None if a is None else model.to_array(a)
@@ -214,7 +217,24 @@ def validate(model, batch, objective):
             isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max())
         ):  # on a device: would synchronise
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
-    return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
+    observed = None if batch.observed is None else model.backend.asarray(batch.observed)
+    x = x if observed is None else xp.where(observed, x, np.nan)
+    return Batch(x, lengths, eps, uniforms, input_mask, observed, batch.state, mask)
+
+
+def _without_gaps(batch, likelihood):
+    """The Batch with 0 at the missing entries of x, and `observed` as booleans: of whole steps without `neutral`."""
+    x, observed = batch.x, batch.observed
+    if observed is None or not hasattr(x, "shape"):
+        return batch
+    if shape_of(observed) != x.shape:
+        raise DataError(f"Expected observed of shape {x.shape} as x, got {shape_of(observed)}.")
+    if isinstance(observed, np.ndarray) and not ((observed == 0) | (observed == 1)).all():
+        raise DataError("observed holds other values than 0, missing, and 1, observed: give these or booleans.")
+    observed = (to_host(observed) if isinstance(x, np.ndarray) else backend_of(x).asarray(observed)) != 0
+    if likelihood.neutral is None:
+        observed = observed & observed.all(axis=-1, keepdims=True)
+    return batch._replace(x=namespace(x).where(observed, x, 0), observed=observed)
 
 
 def validate_on_scale(model, batch, objective):
@@ -229,11 +249,11 @@ def validate_on_scale(model, batch, objective):
 def _looks_raw(model, batch):
     """Whether x is beyond FAR, or has the moments of raw training data, which explain it a nat a number better."""
     mean, std = (model.to_array(moment) for moment in (model.mean, model.std))
-    numbers = float(batch.mask.sum(dtype="float64")) * model.x_dim
+    seen = batch.mask[..., None] if batch.observed is None else batch.mask[..., None] * batch.observed
+    numbers = max(1.0, float(seen.sum(dtype="float64")) * model.x_dim / seen.shape[-1])
     with np.errstate(over="ignore"):
         given, as_raw = (
-            float((a * a * batch.mask[..., None]).sum(dtype="float64")) / numbers
-            for a in (batch.x, (batch.x - mean) / std)
+            float((a * a * seen).sum(dtype="float64")) / numbers for a in (batch.x_in, (batch.x_in - mean) / std)
         )
     nats = (given - as_raw) / 2 - np.log(model.std).mean()  # log N(x; mean, std^2) - log N(x; 0, 1)
     return given > FAR**2 or (1 / 4 < as_raw < 4 and nats > 1)
@@ -273,7 +293,7 @@ def check_can_be_cut(model, option, bound="elbo"):
         raise ConfigError(f"{option} is for the bound elbo, got {bound}: leave one out.")
 
 
-def check_x(x, x_dim, lengths, likelihood):
+def check_x(x, x_dim, lengths, likelihood, observed=None):
     """Raises DataError for data that the model cannot read. Returns lengths as a host array, or None."""
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
         raise DataError(
@@ -288,7 +308,8 @@ def check_x(x, x_dim, lengths, likelihood):
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     # Device arrays were checked when they were read; checking them here would synchronise the device.
     if isinstance(x, np.ndarray):
-        _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
+        real = slice(None) if lengths is None else np.arange(T)[:, None] < lengths
+        _check_values(x[real], likelihood, True if observed is None else observed[real])
     return lengths
 
 
@@ -314,11 +335,13 @@ def _check_arrays(model, batch, objective):
         raise DataError(f"Expected the state of {B} sequences, got one of shape {shape_of(batch.state)}.")
 
 
-def _check_values(x, likelihood):
+def _check_values(x, likelihood, observed):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
-    bad = likelihood.misfits(x)
+        raise DataError(
+            "x holds NaN or infinite values in its real steps: remove or replace them, or mark them by observed."
+        )
+    bad = likelihood.misfits(x) & observed
     if bad.any():
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")

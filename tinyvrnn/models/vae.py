@@ -110,8 +110,8 @@ class VAE(Model):
 
     def _batch(self, *fields):
         batch = Batch.of(*fields)
-        x, eps, input_mask = (_with_steps(a) for a in (batch.x, batch.eps, batch.input_mask))
-        return batch._replace(x=x, eps=eps, input_mask=input_mask)
+        arrays = ("x", "eps", "input_mask", "observed")
+        return batch._replace(**{name: _with_steps(getattr(batch, name)) for name in arrays})
 
     def _forward_terms(self, batch):
         return terms_forward(self.params, batch.x, batch.eps, self.likelihood, batch.x_in)

@@ -98,6 +98,7 @@ class Workers:
         uniforms: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[Array, Array, BoundTerms]:
         """What `model.loss_and_grads` returns, up to rounding, with the speed of `train`.
 
@@ -105,7 +106,7 @@ class Workers:
         ----------
         model : VRNN, VRNNI, RNN or VAE
             Its weights may change between two calls.
-        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask : various
+        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask, observed : various
             As in `model.loss_and_grads`.
 
         Returns
@@ -120,7 +121,7 @@ class Workers:
         ConfigError
             beta, bound, particles or recompute are not possible for it.
         """
-        batch = model._batch(x, lengths, eps, uniforms, input_mask)
+        batch = model._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute)
         batch = validate(model, model._with_noise(batch, objective), objective)  # before it is sliced
         self.split = split_for(model, batch.x.shape[1], self.workers)
