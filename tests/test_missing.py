@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn import bounds
+from tinyvrnn import bounds, cli
 from tinyvrnn.arrays.backend import to_host
+from tinyvrnn.data.readers import arrays
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.distributions.observed import observed_only
 from tinyvrnn.models import linear_gaussian as lg
@@ -331,3 +332,175 @@ def test_neutral_outputs_of_a_likelihood_of_your_own_are_checked(neutral):
     ):
         tv.register_likelihood(own)
     assert "mine" not in LIKELIHOODS
+
+
+# ---- NaN in files --------------------------------------------------------------------------------
+
+
+def file_with_gaps(path, kind="npz", low=0.0):
+    """A file of 30 sequences of 6 steps of 3 numbers, a quarter NaN; the first column of the last step always is."""
+    x = low + 3 * checks.rng(8).standard_normal((30, 6, 3)).cumsum(axis=1)
+    x[checks.rng(9).random(x.shape) < 0.25] = np.nan
+    x[:, -1, 0] = np.nan
+    if kind == "csv":
+        path = path / "tables"
+        path.mkdir()
+        for i, one in enumerate(x):
+            np.savetxt(path / f"{i:02}.csv", one, delimiter=",")
+        return path, x
+    path = path / f"gaps.{kind}"
+    (np.savez if kind == "npz" else np.save)(path, **({"x": x} if kind == "npz" else {"arr": x}))
+    return path, x
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "csv", "mapped"])
+def test_nan_in_a_file_is_refused_unless_it_marks_missing_values(kind, tmp_path, monkeypatch):
+    if kind == "mapped":
+        monkeypatch.setattr(arrays, "LARGE", 0)
+    path, x = file_with_gaps(tmp_path, "npy" if kind == "mapped" else kind)
+    with pytest.raises(tv.DataError, match=r"holds nan, but .*, or give --missing nan \(missing=\"nan\"\)"):
+        tv.load_data(path)
+    with pytest.raises(tv.DataError, match="missing"):
+        tv.load_data(path, missing="zero")
+    raw, data = (tv.load_data(path, standardise, missing="nan") for standardise in (False, True))
+    assert np.isnan(raw.train.values).any() and data.kind == "real"
+    np.testing.assert_allclose(data.mean, np.nanmean(raw.train.values, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(data.std, np.nanstd(raw.train.values, axis=0), rtol=1e-12)
+    expected = (raw.train.values - data.mean) / data.std
+    np.testing.assert_allclose(data.train.values, expected, rtol=1e-6)
+    assert np.isnan(data.test[:2].columns(slice(0, 1)).values).any()
+    one, _ = tv.pad(data.valid)
+    assert np.isnan(one).any()
+
+
+def test_a_column_without_any_value_and_infinity():
+    x = np.zeros((5, 2, 2))
+    x[..., 0] = np.nan
+    x[..., 1] = np.arange(10).reshape(5, 2)
+    data = tv.Data.from_sequences("mine", x, x, x, True, missing="nan")
+    assert data.mean.tolist() == [0, 4.5] and data.std[0] == 1 and np.isnan(data.train.values[:, 0]).all()
+    x[0, 0, 1] = np.inf
+    with pytest.raises(tv.DataError, match="holds inf"):
+        tv.Data.from_sequences("mine", x, x, x, True, missing="nan")
+    with pytest.raises(tv.DataError, match="holds nan"):
+        tv.Data.from_sequences("mine", np.full((2, 2, 2), np.nan), x, x)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_data_with_gaps_train_and_score(likelihood):
+    """Training lowers the loss; each evaluation is the sum of what the model says of each batch."""
+    _, x, *_ = checks.small(likelihood, B=24)
+    x = np.where(checks.rng(5).random(x.shape) < 0.8, x, np.nan).swapaxes(0, 1)
+    sets = x[:16], x[16:20], x[20:]
+    data = tv.Data.from_sequences("mine", *sets, standardise=False, missing="nan")
+    model = tv.VRNN(x.shape[-1], 6, 2, likelihood=likelihood, components=2, dtype="float64")
+    records = tv.train(model, data, epochs=3, batch=8, lr=1e-2, progress=False)
+    assert records[-1]["train"]["elbo"] > records[0]["train"]["elbo"]
+    whole = bounds.evaluate_elbo(model, data.test)
+    assert bounds.evaluate_elbo(model, data.test, chunk=2)[0] == pytest.approx(whole[0], rel=1e-12)
+    one, lengths = tv.pad(data.test, dtype="float64")
+    eps = tv.noise.standard_normal((*one.shape[:2], 2), "float64", 0, "evaluate", 0)
+    expected = model.elbo(one, lengths, eps, ~np.isnan(one))
+    assert whole.elbo_per_sequence == pytest.approx(expected.mean(), rel=1e-12)
+    for bound in ("elbo", "iwae", "fivo"):
+        assert np.isfinite(bounds.evaluate(model, data.test, bound, 2).per_sequence)
+    with pytest.raises(tv.DataError, match="baselines cannot score missing entries"):
+        tv.data.baselines(data)
+
+
+def test_the_commands_take_gaps(tmp_path, capsys):
+    path, _ = file_with_gaps(tmp_path)
+    run, out = tmp_path / "run", tmp_path / "found.npz"
+    words = ["train", str(path), "--epochs", "1", "--hidden", "4", "--latent", "2", "--out", str(run)]
+    assert cli.main(words) == 2
+    assert "or give --missing nan" in capsys.readouterr().err and not run.exists()
+    assert cli.main([*words, "--missing", "nan"]) == 0
+    assert "baselines cannot score missing entries" in capsys.readouterr().err
+    for more in ([], ["--data", str(path)]):
+        assert cli.main(["evaluate", str(run), *more]) == 2
+        assert "or give --missing nan" in capsys.readouterr().err
+        for bound in ("elbo", "fivo"):
+            assert cli.main(["evaluate", str(run), "--missing", "nan", "--bound", bound, *more]) == 0
+        assert "nan" not in capsys.readouterr().out
+    assert cli.main(["infer", str(run), "--missing", "nan", "--out", str(out)]) == 0
+    with np.load(out) as found:
+        assert all(np.isfinite(a).all() for a in found.values())
+
+
+# ---- imputing ------------------------------------------------------------------------------------
+
+
+@every
+def test_draws_of_missing_entries_have_the_moments_of_the_equations(likelihood, options):
+    """The mean over draws, by a loop over components given the observed entries, at each entry of `reconstruct`."""
+    model, x, lengths, _, observed = gappy(likelihood, **options)
+    made = model.impute(np.where(observed, x, np.nan), observed, 3, lengths, seed=4)
+    assert made.draws.shape == (3, *x.shape) and made.mean.shape == x.shape
+    real = np.arange(len(x))[:, None] < lengths
+    kept = (observed == 1) & real[..., None]
+    for a in (made.mean, *made.draws):
+        assert np.array_equal(a[kept], x[kept]) and np.isfinite(a).all() and not a[~real].any()
+    again = model.impute(x, observed > 0, 3, lengths, seed=4)
+    assert np.array_equal(again.draws, made.draws) and np.array_equal(again.mean, made.mean)
+    other = model.impute(x, observed, 3, lengths, seed=5)
+    assert not np.array_equal(other.draws, made.draws)
+    if likelihood not in ENTRYWISE:
+        return
+    expected, seen = 0, observed.astype(bool)
+    for k in range(3):
+        eps = model._draw_eps(x, "impute 4", k)
+        filled = np.where(seen, x, 0)
+        outputs = model._outputs(model._forward(filled, lengths, eps)[2])
+        mean = outputs[0].copy()
+        if likelihood == "bernoulli":
+            mean = 1 / (1 + np.exp(-outputs[0]))
+        if likelihood == "gmm":
+            logits, mu, sigma = outputs
+            mean = np.empty(x.shape)
+            for at in np.ndindex(x.shape[:2]):
+                w = np.exp(logits[at])
+                for j in np.flatnonzero(seen[at]):
+                    w = w * np.exp(-0.5 * ((x[at][j] - mu[at][:, j]) / sigma[at][:, j]) ** 2) / sigma[at][:, j]
+                mean[at] = w / w.sum() @ mu[at]
+        expected = expected + mean / 3
+    gaps = ~kept & real[..., None]
+    checks.assert_close(made.mean[gaps], expected[gaps], 1e-10, "mean")
+
+
+@pytest.mark.parametrize("backend", checks.BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_draws_have_the_mean_and_the_quantiles(backend, dtype):
+    model, x, lengths, _, observed = gappy("gmm", backend, dtype=dtype)
+    made = model.impute(x, model.backend.asarray(observed), 400, lengths)
+    draws = to_host(made.draws).astype("float64")
+    assert made.draws.dtype == dtype and made.mean.dtype == dtype
+    error = draws.std(axis=0) / 20
+    assert (abs(draws.mean(axis=0) - to_host(made.mean)) < 5 * error + 1e-6).all()
+    low, high = made.quantiles(0.05, 0.95)
+    assert np.array_equal(high, np.quantile(to_host(made.draws), 0.95, axis=0)) and (low <= high).all()
+
+
+def test_a_smoothing_posterior_imputes_with_what_comes_later():
+    for posterior, changes in (("filtering", False), ("smoothing", True)):
+        model, x, *_ = gappy(posterior=posterior)
+        observed, other = np.ones_like(x), x.copy()
+        observed[1], other[3] = 0, 5
+        means = [model.impute(a, observed, 2).mean[1] for a in (x, other)]
+        assert np.array_equal(*means) != changes
+
+
+def test_a_mistake_in_impute_is_one_sentence():
+    model, x, lengths, _, observed = gappy()
+    for draws in (0, 1.5, "9"):
+        with pytest.raises(tv.ConfigError, match="draws must be a whole number"):
+            model.impute(x, observed, draws)
+    with pytest.raises(tv.ConfigError, match="seed must be"):
+        model.impute(x, observed, seed=-1)
+    with pytest.raises(tv.DataError, match="impute needs observed"):
+        model.impute(x, None)
+    with pytest.raises(tv.DataError, match="Expected x of shape"):
+        model.impute(None, observed)
+    with pytest.raises(tv.DataError, match="Expected observed of shape"):
+        model.impute(x, observed[:2])
+    with pytest.raises(tv.ConfigError, match="memory"):
+        model.impute(x, observed, 10**12)

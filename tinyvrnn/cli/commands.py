@@ -48,7 +48,7 @@ def load_plugin(a):
 
 def train(a):
     """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
-    data, likelihood = _load_for(a.data, a.likelihood, a.scale)
+    data, likelihood = _load_for(a.data, a.likelihood, a.scale, a.missing)
     check_suits(data, likelihood)
     options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
@@ -171,9 +171,9 @@ def course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _load_for(source, name, scale=None):
+def _load_for(source, name, scale=None, missing=None):
     """The data, prepared for the likelihood, and the likelihood; name None: chosen by the data."""
-    raw = load_data(source, standardise=False)
+    raw = load_data(source, standardise=False, missing=missing)
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         name = "pen" if raw.kind == "pen" else name
@@ -256,9 +256,9 @@ def _to_score(a, source, model):
     """The raw Data, and name, split and sequences to use, on the model's scale; no Data but all of a user's file."""
     if a.data is not None and a.split is None and a.data not in NAMES:
         data, name, split = None, data_room.name_of(given_path(source)), "all"
-        sequences = read_like(source, model.medium)
+        sequences = read_like(source, model.medium, a.missing)
     else:
-        data, split = load_data(source, standardise=False), a.split or "test"
+        data, split = load_data(source, standardise=False, missing=a.missing), a.split or "test"
         name, sequences = data.name, data.split(split)
         data_room.check_rate(data.medium, model.medium, source)
     sequences = _on_scale(sequences, model, source)

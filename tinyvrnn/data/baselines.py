@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.data.sequences import Sequences, has_gaps
+from tinyvrnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tinyvrnn.data.load import Data
@@ -40,7 +40,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     ConfigError
         The kind is unknown.
     DataError
-        The split is unknown.
+        The split is unknown, or an entry is missing.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
@@ -55,6 +55,10 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
     other = data.split(split) if isinstance(split, str) else split
+    if has_gaps(data.train) or has_gaps(other):
+        raise DataError(
+            "baselines cannot score missing entries, so none is given: use data without NaN to compare with them"
+        )
     return {name: log_p(data.train, other) for name, log_p in fits[kind].items()}
 
 

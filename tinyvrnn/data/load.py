@@ -18,7 +18,7 @@ from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
-from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, refuse
+from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io.files import given_path
 
@@ -133,6 +133,7 @@ class Data:
         kind: str | None = None,
         medium: dict[str, Any] | None = None,
         scale: str | None = None,
+        missing: str | None = None,
     ) -> Data:
         """Make Data from three splits in memory.
 
@@ -157,6 +158,8 @@ class Data:
             See `tinyvrnn.runs.export`. With {"name": "sound", ...} all columns share one mean and standard deviation.
         scale : "one", "authors" or "axes", optional
             For a pen, see `tinyvrnn.data.scale`; None: "one".
+        missing : "nan", optional
+            NaN marks missing entries, which the mean and standard deviation leave out. None: NaN is refused.
 
         Returns
         -------
@@ -170,7 +173,8 @@ class Data:
         """
         name, source = shown(name), shown(source)
         by_split = {"train": train, "valid": valid, "test": test}
-        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
+        with missing_values(missing):
+            splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
         check_scale(scale, kind, name)
         if kind == "pen":
@@ -246,6 +250,7 @@ def load_data(
     standardise: bool | ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     kind: str | None = None,
     scale: str | None = None,
+    missing: str | None = None,
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
@@ -261,7 +266,7 @@ def load_data(
     ----------
     name_or_path : str or path
         "digits", "digits8", "strokes", "vowels", "bach" (which needs music21), or a file or folder.
-    standardise, kind, scale : optional
+    standardise, kind, scale, missing : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
 
     Returns
@@ -276,7 +281,8 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
-    content = readers.read(path)
+    with missing_values(missing):
+        content = readers.read(path)
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -333,9 +339,13 @@ def read_sequences(path):
     return readers.read(given_path(path, DataError)).sequences
 
 
-def read_like(path, medium):
-    """As `read_sequences`, for a model of this medium. Also raises DataError for sound of another sample rate."""
-    content = readers.read(given_path(path, DataError))
+def read_like(path, medium, missing=None):
+    """As `read_sequences`, for a model of this medium; missing as in `load_data`.
+
+    Also raises DataError for sound of another sample rate.
+    """
+    with missing_values(missing):
+        content = readers.read(given_path(path, DataError))
     check_rate(content.medium, medium, path)
     return content.sequences
 
@@ -354,7 +364,12 @@ def embedded():
 
 def check_suits(data, likelihood):
     """Raise DataError, with the place, if Data or Sequences hold a value that the likelihood cannot score."""
-    misfits, needed = likelihood.misfits, likelihood.needs
+    needed = likelihood.needs
+
+    def misfits(values):
+        x, observed = likelihood.without_gaps(values, ~np.isnan(values))
+        return likelihood.misfits(x) & observed
+
     if isinstance(data, Data):
         for s in SPLITS:
             _check_values(data.split(s), misfits, needed, f"the {s} split of {data.name}")
@@ -386,7 +401,7 @@ def _check_pen(splits, name):
 
 
 def _is_no_pen(values):
-    return (values != 0) & (values != 1) & [False, False, True]
+    return (values != 0) & (values != 1) & ~np.isnan(values) & [False, False, True]
 
 
 def _summary(name, card):

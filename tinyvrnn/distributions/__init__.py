@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.errors import ConfigError, check_whole, how_to_register, unknown_name
 
@@ -94,6 +95,13 @@ class Likelihood(NamedTuple):
     example: Callable = lambda x: x
     components: int | None = None
     neutral: tuple | None = None
+
+    def without_gaps(self, x, observed):
+        """x with 0 at the missing entries, and observed (..., X) as bool: of whole steps without `neutral`."""
+        observed = observed != 0
+        if self.neutral is None:
+            observed = observed & observed.all(axis=-1, keepdims=True)
+        return namespace(x).where(observed, x, 0), observed
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""

@@ -7,6 +7,7 @@ it samples (`_sample`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from threading import Lock
@@ -20,13 +21,14 @@ from tinyvrnn.arrays.backend import Array, Backend, as_array, device_memory, get
 from tinyvrnn.arrays.cpu import check_memory, one_blas_thread
 from tinyvrnn.arrays.params import fitting, fixed, initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
-from tinyvrnn.distributions.observed import observed_only
+from tinyvrnn.distributions.observed import observed_only, outputs_given
 from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
     Batch,
     BoundTerms,
     Gradient,
+    Imputation,
     Inference,
     Objective,
     bound_terms,
@@ -466,12 +468,14 @@ class Model:
         log_p, kl, cache, batch = self._forward(x, lengths, eps, observed, state)
         return bound_terms(log_p, kl, batch.mask), self._last_state(cache)
 
-    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def reconstruct(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """E[x_t | z_<=t, x_<t], with z drawn from the posterior: what the latents keep of x.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -484,9 +488,58 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        _, _, cache, _ = self._forward(x, lengths, eps)
+        _, _, cache, _ = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
+
+    def impute(
+        self, x: Array, observed: Array, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+    ) -> Imputation:
+        """Draws of the missing entries: z from the posterior given the observed ones, then x from p(x_t | ...).
+
+        A filtering posterior knows the observed entries up to step t, a smoothing one all of them.
+
+        Parameters
+        ----------
+        x, observed, lengths : array (T, B, X), array (T, B, X), integers (B,)
+            As in `loss_and_grads`.
+        draws : int
+            K.
+        seed : int
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        Imputation
+            Mean and draws, on the scale of x.
+
+        Raises
+        ------
+        ConfigError
+            draws or seed is invalid.
+        DataError
+            An array does not fit the model, or observed is missing.
+        """
+        check_whole("draws", draws)
+        check_whole("seed", seed, 0, bits=64)
+        x, observed = self._batch(x).x, as_array(observed, "observed")
+        if observed is None:
+            raise DataError("impute needs observed, 0 or False where x is missing.")
+        shape = getattr(x, "shape", ())
+        check_memory(draws * math.prod(shape), self.dtype, f"{draws:,} draws of x {shape}")
+        found, mean = [], 0
+        for k in range(draws):
+            _, _, cache, batch = self._forward(x, lengths, self._draw_eps(x, f"impute {seed}", k), observed)
+            v = self.likelihood.noise(noise.generator(self.seed, f"impute x {seed}", k), batch.x.shape, self.dtype)
+            with one_blas_thread():
+                outputs = outputs_given(self.likelihood, batch.x, self._outputs(cache))
+                found.append(self.likelihood.sample(self.backend.asarray(v), *outputs))
+                mean = mean + self.likelihood.mean(*outputs) / draws
+        xp, kept = self.backend.xp, self._batch(observed).x
+        kept = self.backend.asarray(kept) != 0
+        filled = (xp.where(kept, self.to_array(x), a) * batch.mask[..., None] for a in (mean, *found))
+        mean, *found = filled
+        return Imputation(mean, xp.stack(found))
 
     def sample(self, n: int = 16, steps: int = 28, seed: int = 0, prime: Array | None = None) -> Array:
         """Sequences drawn from the model, or continuations of given ones.

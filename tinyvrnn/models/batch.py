@@ -149,6 +149,37 @@ class Inference(NamedTuple):
     elbo: Array
 
 
+class Imputation(NamedTuple):
+    """Draws of the missing entries of a batch; observed entries are as given, and the padding is 0.
+
+    Attributes
+    ----------
+    mean : array (T, B, X)
+        Mean over the draws of z of E[x_t | z_<=t, observed x_<=t].
+    draws : array (K, T, B, X)
+        K draws of x.
+    """
+
+    mean: Array
+    draws: Array
+
+    def quantiles(self, *q: float) -> Array:
+        """Quantiles of each entry over the draws.
+
+        Parameters
+        ----------
+        *q : float
+            From 0 to 1: 0.05 and 0.95 are the ends of the central 90% interval.
+
+        Returns
+        -------
+        numpy.ndarray (len(q), T, B, X)
+            On the host.
+        """
+        draws = to_host(self.draws)
+        return np.quantile(draws, q, axis=0).astype(draws.dtype)
+
+
 class Gradient(NamedTuple):
     """loss: minus the objective, nats per sequence; grads: flat like theta; terms of the ELBO; state after the end."""
 
@@ -198,7 +229,8 @@ def validate(model, batch, objective):
     Raises ConfigError for an objective that the model does not have, DataError for arrays that do not fit it.
     """
     check_objective(model, objective)
-    batch = _without_gaps(batch, model.likelihood)
+    if batch.observed is not None:
+        batch = _without_gaps(batch, model.likelihood)
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood, batch.observed)
     _check_arrays(model, batch, objective)
     x, eps, uniforms, input_mask = (
@@ -217,24 +249,24 @@ def validate(model, batch, objective):
             isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max())
         ):  # on a device: would synchronise
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
-    observed = None if batch.observed is None else model.backend.asarray(batch.observed)
-    x = x if observed is None else xp.where(observed, x, np.nan)
-    return Batch(x, lengths, eps, uniforms, input_mask, observed, batch.state, mask)
+    if batch.observed is not None:
+        batch = batch._replace(observed=model.backend.asarray(batch.observed))
+        x = xp.where(batch.observed, x, np.nan)
+    return Batch(x, lengths, eps, uniforms, input_mask, batch.observed, batch.state, mask)
 
 
 def _without_gaps(batch, likelihood):
-    """The Batch with 0 at the missing entries of x, and `observed` as booleans: of whole steps without `neutral`."""
+    """The Batch with 0 at the missing entries of x, and `observed` as booleans."""
     x, observed = batch.x, batch.observed
-    if observed is None or not hasattr(x, "shape"):
+    if not hasattr(x, "shape"):
         return batch
     if shape_of(observed) != x.shape:
         raise DataError(f"Expected observed of shape {x.shape} as x, got {shape_of(observed)}.")
     if isinstance(observed, np.ndarray) and not ((observed == 0) | (observed == 1)).all():
         raise DataError("observed holds other values than 0, missing, and 1, observed: give these or booleans.")
-    observed = (to_host(observed) if isinstance(x, np.ndarray) else backend_of(x).asarray(observed)) != 0
-    if likelihood.neutral is None:
-        observed = observed & observed.all(axis=-1, keepdims=True)
-    return batch._replace(x=namespace(x).where(observed, x, 0), observed=observed)
+    observed = to_host(observed) if isinstance(x, np.ndarray) else backend_of(x).asarray(observed)
+    x, observed = likelihood.without_gaps(x, observed)
+    return batch._replace(x=x, observed=observed)
 
 
 def validate_on_scale(model, batch, objective):

@@ -86,12 +86,14 @@ class VAE(Model):
             "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
         }
 
-    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def reconstruct(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """E[x | z], with z drawn from q(z | x).
 
         Parameters
         ----------
-        x, lengths, eps : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z)
+        x, lengths, eps, observed : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z), array as x
             As in `elbo`.
 
         Returns
@@ -105,7 +107,7 @@ class VAE(Model):
             An array does not fit the model.
         """
         x = as_array(x, "x")
-        mean = super().reconstruct(x, lengths, eps)
+        mean = super().reconstruct(x, lengths, eps, observed)
         return mean[0] if x.ndim == 2 else mean
 
     def _batch(self, *fields):
