@@ -6,6 +6,8 @@ partly observed step of a likelihood that scores whole steps.
 """
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import checks
 import numpy as np
@@ -504,3 +506,25 @@ def test_a_mistake_in_impute_is_one_sentence():
         model.impute(x, observed[:2])
     with pytest.raises(tv.ConfigError, match="memory"):
         model.impute(x, observed, 10**12)
+
+
+def test_the_script_fills_gaps_and_prints_a_row_for_each(capsys, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "scripts")
+    import imputation
+
+    x = np.array([[np.nan, 1.0], [2, np.nan], [np.nan, 5], [6, np.nan]])
+    assert imputation.last_value(x).tolist() == [[0, 1], [2, 1], [2, 5], [6, 5]]
+    assert imputation.linear(x).tolist() == [[2, 1], [2, 3], [4, 5], [6, 5]]
+    assert imputation.linear(x * np.nan).tolist() == np.zeros((4, 2)).tolist()
+    monkeypatch.setattr(imputation, "DRAWS", 2)
+    monkeypatch.setattr(imputation, "COPIES", 1)
+    monkeypatch.setattr(imputation, "SHARES", (0.3,))
+    small = tv.load_data("vowels", standardise=True)
+    small = replace(small, train=small.train[:16], valid=small.valid[:8], test=small.test[:8])
+    monkeypatch.setattr(tv, "load_data", lambda *_, **__: small)
+    imputation.main(["--epochs", "1", "--out", str(tmp_path / "a.png")])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[1] for row in rows[2:]] == [
+        "last value", "linear interpolation", "VRNN, filtering", "VRNN, smoothing",
+    ]  # fmt: skip
+    assert (tmp_path / "a.png").stat().st_size > 0

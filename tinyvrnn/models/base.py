@@ -501,10 +501,12 @@ class Model:
 
         Parameters
         ----------
-        x, observed, lengths : array (T, B, X), array (T, B, X), integers (B,)
+        x, observed : array (T, B, X), array (T, B, X)
             As in `loss_and_grads`.
         draws : int
             K.
+        lengths : integers (B,), optional
+            As in `loss_and_grads`.
         seed : int
             The same seed gives the same draws.
 
