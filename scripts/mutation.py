@@ -52,11 +52,11 @@ ROOMS = {
     "distributions": Room("distributions/*.py", "equations distributions pairs schedule autograd register", PAIRS),
     "models": Room(
         "models/*.py",
-        "equations schedule models linear_gaussian long variants bounds autograd regularise",
+        "equations schedule models linear_gaussian long variants bounds autograd regularise infer forecast",
         QUICK + " and (not plain_rewrite or gaussian or particles_equal)",
     ),
     "noise": Room("arrays/noise.py", "noise", "not wrong_kernel"),
-    "bounds": Room("bounds/*.py", "bounds load", QUICK + " and not at_once_are_each and not lost_between"),
+    "bounds": Room("bounds/*.py", "bounds load infer", QUICK + " and not at_once_are_each and not lost_between"),
     "gradcheck": Room("gradcheck/numeric.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py training/worker.py", "training extremes worker", STEP),
     "runs": Room(
@@ -69,8 +69,8 @@ ROOMS = {
 }
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
-    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds gradcheck training "
-    "checkpoint diagnosis resume worker",
+    "equations distributions pairs schedule linear_gaussian models variants long regularise bounds infer forecast "
+    "gradcheck training checkpoint diagnosis resume worker",
     f"{QUICK} and not plain_rewrite and {RUNS} or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
     "not strict or test_training and options",
     "*__mutmut_46",

@@ -21,7 +21,7 @@ from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
+from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
 from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
@@ -439,7 +439,7 @@ def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, *
 
 def particles_of(model, x, lengths, eps):
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))
+    return model._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))[0][1:]
 
 
 def choices_of(model, x, lengths, eps, uniforms):
@@ -763,34 +763,42 @@ def draw_x(likelihood, draw, *outputs):
     return np.concatenate([mu + np.einsum("nij,nj->ni", root, draw.standard_normal(mu.shape)), pen], axis=1)
 
 
-def draw_plainly(model, n, steps, draw):
-    """x (steps, n, X) by Eq. 8, with the functions of plain.py and NumPy's noise."""
+def tempered(likelihood, tau, *outputs):
+    """outputs of plain.py: standard deviations times tau, logits divided by it, everything else as it is."""
+    roles = {"gaussian": "ms", "bernoulli": "a", "categorical": "a", "gmm": "ams", "pen": "amsra"}[likelihood]
+    factors = {"m": 1, "r": 1, "s": tau, "a": 1 / tau}
+    return [factors[role] * output for role, output in zip(roles, outputs, strict=True)]
+
+
+def draw_plainly(model, n, steps, draw, tau=1.0):
+    """x (steps, n, X) by Eq. 8 at the temperature tau, with the functions of plain.py and NumPy's noise."""
     p, name, xs = host_params(model), model.likelihood.name, []
     if model.name == "vae":
-        z = draw.standard_normal((steps, n, model.z_dim))
-        return np.stack([draw_x(name, draw, *plain.decoded(p, name, z_t)) for z_t in z])
+        z = tau * draw.standard_normal((steps, n, model.z_dim))
+        return np.stack([draw_x(name, draw, *tempered(name, tau, *plain.decoded(p, name, z_t))) for z_t in z])
     state = np.zeros((n, 1)) + plain.no_state(p["recur"])
     for _ in range(steps):
         h = plain.seen(p["recur"], state)
         if model.name == "rnn":
             v = plain.hidden(p["predict"], h)
-            xs.append(draw_x(name, draw, *plain.outputs(p["predict"], name, v)))
+            xs.append(draw_x(name, draw, *tempered(name, tau, *plain.outputs(p["predict"], name, v))))
             state = plain.recur(p["recur"], plain.hidden(p["phi_x"], xs[-1]), state)
             continue
-        noise = draw.standard_normal((n, model.z_dim))
+        noise = tau * draw.standard_normal((n, model.z_dim))
         mu_0, sigma_0 = plain.prior(p, h, noise)
         phi_z = plain.hidden(p["phi_z"], mu_0 + sigma_0 * noise)
         v = plain.hidden(p["generate"], np.concatenate([phi_z, h], axis=1))
-        x = draw_x(name, draw, *plain.outputs(p["generate"], name, v))
+        x = draw_x(name, draw, *tempered(name, tau, *plain.outputs(p["generate"], name, v)))
         xs.append(x)
         state = plain.recur(p["recur"], np.concatenate([plain.hidden(p["phi_x"], x), phi_z], axis=1), state)
     return np.stack(xs)
 
 
-def sample_moments(likelihood="bernoulli", n=40_000, steps=3, **options):
+def sample_moments(likelihood="bernoulli", n=40_000, steps=3, tau=1.0, **options):
     """Means, squares and products of consecutive steps of samples equal those of draws by plain.py."""
     model, *_ = small(likelihood, scale=0.8, **options)
-    ours, theirs = model.sample(n=n, steps=steps, seed=3), draw_plainly(model, n, steps, rng(5))
+    ours = model.sample(n=n, steps=steps, seed=3, temperature=tau)
+    theirs = draw_plainly(model, n, steps, rng(5), tau)
     for name, moment in (
         ("x_t", lambda x: x),
         ("x_t^2", lambda x: x * x),

@@ -402,11 +402,12 @@ def full(monkeypatch):
         lambda model, data, folder: tv.bounds.evaluate(model, data.test, "iwae", 2),
         lambda model, data, folder: model.sample(2, 3),
         lambda model, data, folder: model.sample(2, 3, prime=np.zeros((2, 1, 4), "float32")),
+        lambda model, data, folder: model.forecast(np.zeros((2, 1, 4), "float32"), 3, 2),
         lambda model, data, folder: setattr(model, "theta", to_host(model.theta)),
         lambda model, data, folder: tv.load(folder, backend="strict"),
         lambda model, data, folder: tv.VRNN(4, 3, 2, backend="strict"),
     ],
-    ids="train train_no elbo iwae sample prime theta load create".split(),
+    ids="train train_no elbo iwae sample prime forecast theta load create".split(),
 )
 def test_out_of_memory_on_a_device_is_one_sentence(call, full, tmp_path):
     model, data = checks.small(backend="strict", dtype="float32")[0], checks.toy_data()
@@ -415,7 +416,7 @@ def test_out_of_memory_on_a_device_is_one_sentence(call, full, tmp_path):
     with pytest.raises(BackendError) as error:
         call(model, data, tmp_path)
     message = str(error.value)
-    assert message.startswith(f"{OUT_OF_MEMORY}: use a smaller model, --batch or -n, fewer --particles, --chunk,")
+    assert message.startswith(f"{OUT_OF_MEMORY}: use a smaller model, --batch, -n or --draws, fewer --particles,")
     assert message.endswith(" or --device-data no.") and "\n" not in message and ". " not in message
 
 

@@ -80,6 +80,7 @@ def test_a_run_twice_gives_the_same_bits(name, workers):
     assert digest(name, workers) == digest(name, workers)
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bits():
     """With another hash seed for strings and another limit of BLAS threads."""
     first = in_a_fresh_process("1", "1")

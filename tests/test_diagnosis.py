@@ -82,9 +82,9 @@ def test_particles_are_counted_as_the_sequences_they_are_of(bound):
 @pytest.mark.parametrize(
     "name, eps, values, says",
     [
-        ("vrnn", np.inf, {}, "z at step t = 2 of sequence 12 of the"),
+        ("vrnn", 3e38, {"infer__b_out": 10.0}, "z at step t = 2 of sequence 12 of the"),
         ("vrnn", 1e10, {"phi_z__W1": HUGE}, "phi_z at step t = 2 of sequence 12 of the"),
-        ("vae", np.inf, {}, "z of Eq. 4 at step t = 2 of sequence 12 of the"),
+        ("vae", 3e38, {"encode__b_out": 10.0}, "z of Eq. 4 at step t = 2 of sequence 12 of the"),
     ],
 )
 def test_noise_that_is_too_large_is_found_in_what_it_is_added_to(name, eps, values, says):

@@ -141,6 +141,7 @@ def command(*arguments):
 
 
 @pytest.mark.skipif(checks.DEVICE == "cupy", reason="the double stands beside the GPU's own module")
+@pytest.mark.slow
 def test_a_run_on_the_device_goes_on_and_is_read_on_the_host(tmp_path, cupy_backend):
     run, small = tmp_path / "run", ("--hidden", 8, "--latent", 2, "--epochs", 1, "--device-data", "yes")
     assert command("train", "digits8", "--out", run, "--backend", "cupy", *small)[0] == 0

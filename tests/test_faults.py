@@ -38,6 +38,7 @@ def test_a_text_that_is_gone_is_said():
         plant_faults.faulty("", fault, "errors.py")
 
 
+@pytest.mark.slow
 def test_a_fault_that_no_test_sees_is_said(monkeypatch, capsys):
     """A changed comment is no fault: the script must not report a failing test."""
     harmless = plant_faults.Fault("harmless", '"""Atomic writes', '"""The files that', "test_data_table")
@@ -46,6 +47,7 @@ def test_a_fault_that_no_test_sees_is_said(monkeypatch, capsys):
     assert "GREEN" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fault_that_a_test_sees_is_found(capsys):
     assert plant_faults.main(["course/progress.py"]) == 0
     out = capsys.readouterr().out

@@ -5,6 +5,7 @@ refuses what is right, changes what it checks, or does not say where the error i
 """
 
 import re
+from types import SimpleNamespace
 
 import autograd
 import autograd.numpy as anp
@@ -12,6 +13,7 @@ import checks
 import numpy as np
 import pytest
 
+import tinyvrnn as tv
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import views
@@ -463,7 +465,11 @@ def test_a_kink_hides_no_mistake(x, wrong):
     [
         (lambda: check_model(None, np.ones((2, 1, 2))), "Expected a model, got NoneType"),
         (lambda: check_pair(relu, 3, None, np.ones(2)), "backward must be a function, got int"),
+        (lambda: check_model(tv.VRNN, np.ones((2, 1, 2))), "Expected a model, got type"),
         (lambda: numerical_gradient(None, np.ones(2)), "f must be a function, got NoneType"),
+        (lambda: numerical_gradient(relu, np.ones(2), h="a"), "The step h must be between"),
+        (lambda: check_pair(relu, relu, None, np.ones(2), tol="a"), "The tolerance tol must be above 0"),
+        (lambda: numerical_gradient(relu, SimpleNamespace(dtype="torch.float64")), "x is of type SimpleNamespace"),
     ],
 )
 def test_what_is_no_model_or_function_is_refused(check, says):

@@ -47,7 +47,8 @@ def test_a_loop_of_ones_own_has_the_weights_of_train_bit_for_bit(workers):
     assert (found.theta == model.theta).all()
 
 
-SECTIONS = [title for title in re.findall(r"^## (.*)$", PAGE, re.MULTILINE) if title not in TITLES]
+ELSEWHERE = [*TITLES, "What comes next? (forecast)"]  # run by tests/test_infer.py and tests/test_forecast.py
+SECTIONS = [title for title in re.findall(r"^## (.*)$", PAGE, re.MULTILINE) if title not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -114,6 +115,12 @@ def test_workers_return_what_the_model_returns(workers, model, dtype, tolerance,
         (lambda model, x: tv.clip_by_global_norm(model.theta.copy(), np.nan), "max_norm must be a positive number"),
         (lambda model, x: tv.Adam(model.theta).step(model.theta, x), "Expected theta and grads"),
         (lambda model, x: tv.Adam(model.theta).step(model.theta, 1.0), "Expected theta and grads .* float"),
+        (lambda model, x: tv.Workers(2).loss_and_grads(x, model), "Expected a model and then x, got ndarray"),
+        (lambda model, x: tv.Adam(model.theta, lr=-1), "lr must be a number from 0 to below inf, got -1"),
+        (lambda model, x: tv.Adam(model.theta, b1=1), "b1 must be a number from 0 to below 1, got 1"),
+        (lambda model, x: tv.Adam(model.theta, decay=0.1), r"decay must be an array of shape \(\d+,\), as theta"),
+        (lambda model, x: tv.Adam(model.theta).step(model.theta, model.theta, lr=np.nan), "lr must be a number"),
+        (lambda model, x: tv.batches(None, 2), "got NoneType, but a list of arrays"),
     ],
 )
 def test_a_mistake_in_a_loop_is_one_sentence(call, error, monkeypatch):

@@ -158,7 +158,7 @@ def test_the_command_writes_each_sequence_in_the_order_of_the_data(run, words, s
     words = [*words, path] if words == ("--data",) else words
     assert infer(run / "run", *words, "--out", out) == 0
     message = capsys.readouterr().out
-    assert message.startswith(f"wrote {out}: mu_z, ") and f"; mine, {split} split, " in message
+    assert message.startswith(f"wrote {out}: mu_z, ") and f"; mine ({split}), " in message
     assert cli.main(["evaluate", str(run / "run"), *map(str, words), "--json"]) == 0
     evaluation = json.loads(capsys.readouterr().out)
     sequences, model = read_sequences(path) if split == "all" else raw.split(split), tv.load(run / "run")
@@ -217,6 +217,7 @@ CALLS = {
     "fivo": lambda model, x: bounds.fivo(model, x, [5, 3, 4, 1], 2),
 }
 WARNING = r"far from the standardised training data .* raw data need model\.standardise\(x\)"
+TWICE = r"far from the standardised training data .* look standardised twice"
 
 
 def scaled(mean, std, **options):
@@ -237,6 +238,22 @@ def test_raw_data_of_any_scale_are_noticed_and_standardised_data_are_not(scale, 
     with pytest.warns(UserWarning, match=WARNING) as warned:
         call(model, raw.astype("float32"))
     assert len(warned) == 1
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_data_that_were_standardised_twice_are_noticed(scale):
+    model, x, _ = scaled(*scale)
+    with pytest.warns(UserWarning, match=TWICE):
+        model.elbo(model.standardise(x))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("call", [tv.VRNN.infer, tv.VRNN.elbo, lambda model, x: tv.bounds.iwae(model, x, particles=2)])
+def test_each_line_that_gives_raw_data_is_warned_itself(call):
+    model, _, raw = scaled(300, 20)
+    with pytest.warns(UserWarning, match=WARNING) as warned:
+        call(model, raw)
+    assert warned[0].filename == __file__
 
 
 @every

@@ -99,6 +99,7 @@ def lines_of(run):
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
+@pytest.mark.slow
 def test_three_runs_at_once_are_each_the_run_alone(tmp_path):
     runs_at_once(tmp_path, 3, epochs=1, sequences=60)
 

@@ -173,6 +173,53 @@ def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(model, likelihoo
     checks.sample_moments(likelihood, model=model)
 
 
+@every
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("tau", [0.5, 1.6])
+def test_a_temperature_scales_standard_deviations_and_divides_logits(model, likelihood, tau):
+    checks.sample_moments(likelihood, n=10_000, tau=tau, model=model)
+
+
+@every
+@pytest.mark.parametrize("model", MODELS)
+def test_means_are_those_of_the_distributions_that_the_draws_come_from(model, likelihood):
+    """What a draw adds to its mean has the mean 0, whatever was drawn before."""
+    m, *_ = checks.small(likelihood, model=model)
+    x, mean = (m.sample(20_000, 3, seed=2, temperature=1.5, mean=wanted) for wanted in (False, True))
+    new = x - mean
+    for what, a in (("x_t - E[x_t]", new), ("(x_t - E[x_t]) x_{t-1}", new[1:] * x[:-1])):
+        away = np.abs(a.mean(axis=1)) / np.maximum(a.std(axis=1) / np.sqrt(a.shape[1]), 1e-12)
+        assert away.max() < 4.5 and new.std() > 0.1, f"{what}: {away.max():.1f} standard errors away from 0"
+
+
+@pytest.mark.parametrize("model", ["vrnn", "rnn"])
+def test_means_are_returned_and_draws_are_fed_back(model):
+    coins, prime = checks.coin_that_stays(model), np.array([[[1.0], [0.0]]])
+    x, mean = coins.sample(50, 4, seed=1), coins.sample(50, 4, seed=1, mean=True)
+    assert (mean[0] == 0.5).all() and np.abs(mean[1:] - x[:1]).max() < 1e-12 and 0 < x[0].mean() < 1
+    checks.assert_close(coins.sample(None, 4, prime=prime, mean=True), np.tile(prime, (5, 1, 1)), 1e-12, "mean")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{"temperature": np.float64(0.5)}, {"mean": True}], ids=str)
+@pytest.mark.parametrize("model", MODELS)
+def test_draws_for_each_prime_stand_side_by_side(model, dtype, options, backend):
+    m, x, *_ = checks.small("gmm", backend, dtype=dtype, model=model)
+    found = m.sample(3, 2, prime=x, **options)
+    assert tv.backend.backend_of(found) == m.backend and found.dtype == dtype
+    found = to_host(found)
+    assert found.shape == (len(x) + 2, 3 * x.shape[1], x.shape[2])
+    assert np.array_equal(found[: len(x)], np.repeat(x, 3, axis=1)), "each prime three times"
+    assert len(np.unique(found[len(x), :, 0])) == (1 if model == "rnn" and "mean" in options else 3) * x.shape[1]
+
+
+@pytest.mark.parametrize("tau", [0, -1.0, 2000, np.nan, np.inf, "hot", None])
+def test_a_temperature_that_is_no_positive_number_is_refused(tau):
+    with pytest.raises(tv.ConfigError, match=r"temperature must be a number from 0.001 to 1000, got"):
+        tv.RNN(3, 4).sample(2, 2, temperature=tau)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_kl_of_an_rnn_is_zero_and_a_number_of_the_models_dtype(dtype):
     model, x, lengths, _ = checks.small("gaussian", model="rnn", dtype=dtype)
@@ -303,7 +350,8 @@ def test_many_sequences_in_parts_are_those_drawn_at_once(options, primed, monkey
     found = []
     for rows in (sampling.ROWS, n):
         monkeypatch.setattr(sampling, "ROWS", rows)
-        found.append(model.sample(n, 2 * sampling.STRETCH + 3, seed=5, prime=prime if primed else None))
+        given = {"prime": prime} if primed else {"n": n}
+        found.append(model.sample(steps=2 * sampling.STRETCH + 3, seed=5, **given))
     np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-12)
     assert found[0].std() > 0.1
 
@@ -330,7 +378,7 @@ def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(m
         sizes.append({len(state), len(eps), len(v)})
         return step(params, likelihood, state, eps, v)
 
-    monkeypatch.setattr(sampling, "sample_step", spy)
+    monkeypatch.setattr(tv.VRNN, "_sample_step", staticmethod(spy))
     monkeypatch.setattr(sampling, "available_cores", lambda: 3)
     tv.VRNN(3, 4, 2).sample(sampling.ROWS, 2)
     assert pools == [] and threads == {threading.main_thread()}
@@ -343,7 +391,8 @@ def test_parts_are_drawn_by_as_many_threads_as_there_are_cores_and_one_by_none(m
 
 def test_a_device_draws_all_sequences_at_once(monkeypatch):
     model, step, sizes = tv.VRNN(3, 4, 2, backend="strict"), sampling.sample_step, []
-    monkeypatch.setattr(sampling, "sample_step", lambda *a: sizes.append(len(a[2])) or step(*a))
+    spy = staticmethod(lambda *a: sizes.append(len(a[2])) or step(*a))
+    monkeypatch.setattr(tv.VRNN, "_sample_step", spy)
     monkeypatch.setattr(tv.backend, "free_pools", lambda _: None)  # strict has none
     vars(model)["backend"] = model.backend._replace(name="cupy")
     monkeypatch.setattr(
@@ -383,15 +432,12 @@ def test_a_sample_takes_its_noise_from_its_address_in_the_dtype_of_the_model(mod
 
     monkeypatch.setattr(noise, "standard_normal", spy)
     model.likelihood = model.likelihood._replace(noise=spy_of_x)
-    primed = [((5, 3, model.z_dim), dtype, 3, "prime", 7)]
-    for prime in (None, x[:, :3]):
+    for prime, expected in ((None, []), (x[:, :2], [((5, 2, 3, model.z_dim), dtype, 3, "prime", 7)])):
         asked.clear()
-        sample = model.sample(n=3, steps=2, seed=7, prime=prime)
-        assert sample.dtype == dtype and sample.shape == ((0 if prime is None else 5) + 2, 3, model.x_dim)
-        expected = [] if prime is None else primed
+        sample, n = model.sample(n=3, steps=2, seed=7, prime=prime), 3 if prime is None else 6
+        assert sample.dtype == dtype and sample.shape == ((0 if prime is None else 5) + 2, n, model.x_dim)
         for t in range(2):
-            expected = expected + ([((3, 2), dtype, 7, "sample z", t)] if model.z_dim else [])
-            expected.append(((3, model.x_dim), dtype, 7, t))
+            expected = [*expected, ((n, model.z_dim), dtype, 7, "sample z", t), ((n, model.x_dim), dtype, 7, t)]
         assert asked == expected
 
 
@@ -456,8 +502,8 @@ def test_a_sample_is_28_steps_of_16_sequences_with_seed_0_unless_told(model):
     model, *_ = checks.small("gaussian", model=model)
     assert model.sample().shape == (28, 16, 4)
     assert np.array_equal(model.sample(), model.sample(16, 28, 0)) and model.sample(1, 1).shape == (1, 1, 4)
-    for name in ("n", "steps"):
-        for wrong in (0, -3, 1.5, 2.0, "4", None):
+    for name, also in (("n", []), ("steps", [None])):  # n=None is the default
+        for wrong in (0, -3, 1.5, 2.0, "4", *also):
             with pytest.raises(tv.ConfigError, match=f"^{name} must be a whole number of at least 1, got {wrong!r}"):
                 model.sample(**{name: wrong})
 
@@ -543,10 +589,9 @@ def test_shapes_that_do_not_fit_are_refused_by_name(model):
 def test_numbers_beside_the_data_must_be_finite(model, name, value):
     model, x, lengths, eps = checks.small("gaussian", model=model)
     arrays = {"eps": eps, "input_mask": np.ones(x.shape)}
-    arrays[name][-1, int(np.argmin(lengths))] = value  # of eps, the padding does not count
-    if name == "eps":
-        assert np.isfinite(model.loss_and_grads(x, lengths, **arrays)[0])
-        eps[0, 0] = value
+    arrays[name][-1, int(np.argmin(lengths))] = value  # the padding does not count
+    assert np.isfinite(model.loss_and_grads(x, lengths, **arrays)[0])
+    arrays[name][0, 0] = value
     with pytest.raises(tv.DataError, match=f"{name} holds NaN or infinite values"):
         model.loss_and_grads(x, lengths, **arrays)
 

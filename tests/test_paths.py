@@ -51,6 +51,9 @@ COMMANDS = {  # PATH: what is given; the name of something suitable in `place`, 
     "sample RUN": (["sample", "PATH", "--out", "new.npz"], "run"),
     "sample --out": (["sample", "run", "--out", "PATH"], "new.npz"),
     "sample --prime": (["sample", "run", "--prime", "PATH", "--steps", "1", "--out", "new.npz"], "x.npy"),
+    "forecast RUN": (["forecast", "PATH", "--prime", "x.npy", "--steps", "1", "--out", "new.npz"], "run"),
+    "forecast --prime": (["forecast", "run", "--prime", "PATH", "--steps", "1", "--out", "new.npz"], "x.npy"),
+    "forecast --out": (["forecast", "run", "--prime", "x.npy", "--steps", "1", "--out", "PATH"], "new.npz"),
     "exact --out": (["exact", "--out", "PATH"], "new.png"),
     "course grade NOTEBOOK": (["course", "grade", "PATH", "class"], NAME),
     "course grade FOLDER": (["course", "grade", NAME, "PATH"], "class"),
@@ -167,6 +170,8 @@ def test_without_a_home_folder_only_what_needs_it_is_refused(capsys):
         ["sample", "run", "--prime", "x.npz", "--out", "x.npz"],
         ["sample", "run", "--prime", "x.npz", "--out", "run/../x.npz"],
         ["sample", "run", "--prime", "csv", "--out", "csv/new.npz"],
+        ["forecast", "run", "--prime", "csv", "--steps", "1", "--out", "csv/new.npz"],
+        ["forecast", "run", "--prime", "csv", "--steps", "1", "--out", "run/curves.png"],
         ["train", "csv", *QUICK, "--out", "csv"],
         ["train", "csv", *QUICK, "--out", "csv/train/new/deep"],
         ["train", "link", *QUICK, "--out", "csv/new"],
@@ -209,7 +214,7 @@ def test_an_ending_counts_in_any_case(name, place):
 @pytest.mark.parametrize("name", [".png", "..png", "...npz", "a.png ", "a.png.", "a", "png", "a.jpg", ".", "..", "run"])
 def test_a_name_without_a_stem_or_an_ending_is_refused(name, place, capsys):
     before = sorted(place.rglob("*"))
-    for command in (["sample", "run"], ["exact"]):
+    for command in (["sample", "run"], ["exact"], ["forecast", "run", "--prime", "x.npy", "--steps", "1"]):
         assert cli.main([*command, "--out", name]) == 2
         err = capsys.readouterr().err
         assert err.startswith("tinyvrnn: --out must be a name that ends in .png") and err.count("\n") == 1

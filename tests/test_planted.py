@@ -456,18 +456,11 @@ def sequence_backward_into_its_arguments(params, cache, dlog_p, dkl, likelihood)
     return grads
 
 
-def means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
+def means_fed_back(params, likelihood, h, eps, v):
     """Samples are returned, but their mean is fed to the next step."""
-    rng, xs = checks.rng(seed), []
-    for _ in range(steps):
-        (mu_0, sigma_0), _ = sampling.prior_forward(params["prior"], h)
-        z = mu_0 + sigma_0 * rng.standard_normal(mu_0.shape)
-        phi_z, _ = sampling.features_forward(params["phi_z"], z)
-        outputs, _ = sampling.generate_forward(params["generate"], phi_z, h, likelihood)
-        xs.append(likelihood.sample(likelihood.noise(rng, (len(h), x_dim), dtype), *outputs))
-        phi_x, _ = sampling.features_forward(params["phi_x"], likelihood.mean(*outputs))
-        h, _ = sampling.recur_forward(params["recur"], phi_x, phi_z, h)
-    return np.stack(xs)
+    x, outputs, _ = sampling.sample_step(params, likelihood, h, eps, v)
+    same = likelihood._replace(sample=lambda v, *outputs: likelihood.mean(*outputs))
+    return x, outputs, sampling.sample_step(params, same, h, eps, v)[2]
 
 
 def prior_without_noise(mu, sigma, eps):
@@ -520,14 +513,10 @@ def rnn_truncated(p, c, dh, dstate=None):
     return (np.concatenate(dphi_xs), None), total
 
 
-def rnn_means_fed_back(params, h, steps, seed, likelihood, backend, x_dim, dtype):
-    draw, xs = checks.rng(seed), []
-    for _ in range(steps):
-        outputs, _ = rnn.predict_forward(params["predict"], h, likelihood)
-        xs.append(likelihood.sample(likelihood.noise(draw, (len(h), x_dim), dtype), *outputs))
-        phi_x, _ = rnn.features_forward(params["phi_x"], likelihood.mean(*outputs))
-        h, _ = rnn.remember_forward(params["recur"], phi_x, h)
-    return np.stack(xs)
+def rnn_means_fed_back(params, likelihood, h, eps, v, step=rnn.RNN._sample_step):
+    x, outputs, _ = step(params, likelihood, h, eps, v)
+    same = likelihood._replace(sample=lambda v, *outputs: likelihood.mean(*outputs))
+    return x, outputs, step(params, same, h, eps, v)[2]
 
 
 def prior_twice_as_wide(p, h, right=equations.prior_forward):
@@ -938,7 +927,7 @@ PLANTED = [
     ("RNN truncated after one step", replace(rnn_loop_backward, rnn_truncated), checks.rnn_equals_its_literal_steps),
     (
         "RNN that is fed its means",
-        replace(rnn.ancestral_sample, rnn_means_fed_back),
+        method(rnn.RNN, "_sample_step", staticmethod(rnn_means_fed_back)),
         partial(checks.samples_are_fed_back, model="rnn"),
     ),
     ("VAE that draws nothing", replace(vae_forward, vae_of_the_mean), checks.vae_elbo_lies_below_the_evidence),
@@ -1061,7 +1050,11 @@ PLANTED = [
         replace(sequence_backward, sequence_backward_into_its_arguments),
         checks.sequence_backward_is_pure,
     ),
-    ("decoder means fed back", replace(sampling.ancestral_sample, means_fed_back), checks.samples_are_fed_back),
+    (
+        "decoder means fed back",
+        method(VRNN, "_sample_step", staticmethod(means_fed_back)),
+        checks.samples_are_fed_back,
+    ),
     (
         "the same latent noise in every step",
         method(noise, "standard_normal", the_same_latent_noise_in_every_step),

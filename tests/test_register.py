@@ -334,7 +334,9 @@ def test_every_way_through_a_model_knows_the_cell(page):
         model.theta = theta + sign * h * direction
         losses.append(model.loss_and_grads(x, **given)[0])
     checks.assert_close((losses[0] - losses[1]) / (2 * h), slope, 1e-6, "slope of fivo")
-    assert model.sample(3, 4, prime=model.sample(3, 2)).shape == (6, 3, 4)
+    assert model.sample(2, 4, prime=model.sample(3, 2)).shape == (6, 6, 4)
+    with pytest.raises(tv.ConfigError, match="laplace has no temperature: add `tempered` to its record"):
+        model.sample(temperature=0.5)
 
 
 @pytest.mark.parametrize("dtype, tol", [("float64", 1e-12), ("float32", 1e-4)])
@@ -410,6 +412,7 @@ def along_axis_1(x, mu, b):
         ({"misfits": lambda x: x < 1}, "makes values that its misfits refuses"),
         ({"mean": lambda mu, b: mu[..., 0]}, "a mean of shape"),
         ({"sample": lambda u, mu, b: mu * np.float64(2)}, "a sample of dtype float64"),
+        ({"tempered": lambda tau, mu, b: (mu, np.float64(tau) * b)}, "a tempered output 1 of dtype float64"),
         (
             {"log_density_forward": along_axis_1},
             r"a log p of shape \(2, 4\), but \(2, 3\) is expected",

@@ -666,6 +666,7 @@ def wait_for(process, line):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_each_signal_saves_and_says_how_to_go_on(tmp_path, monkeypatch):
     """One after the other; the run then equals one that was never stopped."""
     monkeypatch.setattr(cli.report, "draw_pictures", lambda *given: None)  # takes seconds

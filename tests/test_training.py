@@ -566,6 +566,7 @@ def test_an_evaluation_gives_its_memory_back(score, monkeypatch):
     assert found == [before]
 
 
+@pytest.mark.slow
 def test_training_in_float64_on_a_slow_device_is_warned_about_and_goes_on(monkeypatch):
     device = SimpleNamespace(attributes={"SingleToDoublePrecisionPerfRatio": 64})
     monkeypatch.setattr(strict.strict_namespace, "cuda", SimpleNamespace(Device=lambda: device), raising=False)
@@ -622,15 +623,15 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
         ({"epochs": 1, "workers": "all"}, "workers must be"),
         ({"epochs": 1, "weight_decay": math.inf}, "weight_decay must be"),
         ({"lr_schedule": "linear"}, 'Unknown lr_schedule "linear": known are cosine, constant, step'),
-        ({"lr_schedule": "step"}, "lr_schedule step needs lr_every, and only it takes lr_every and lr_factor"),
+        ({"lr_schedule": "step"}, "lr_schedule step needs lr_every, the epochs"),
         ({"lr_schedule": "step", "lr_every": 0}, "lr_every must be a whole number of at least 1, got 0"),
         ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 1.1}, "lr_factor must be a number above 0 and up to 1"),
         ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 0}, "lr_factor must be a number above 0 and up to 1"),
-        ({"lr_schedule": "constant", "lr_every": 1}, "only it takes lr_every and lr_factor"),
-        ({"lr_factor": 0.5}, "only it takes lr_every and lr_factor"),
+        ({"lr_schedule": "constant", "lr_every": 1}, "lr_every and lr_factor are for lr_schedule step, not"),
+        ({"lr_factor": 0.5}, "lr_every and lr_factor are for lr_schedule step, not"),
         ({"freeze": ["prior"]}, "freeze must be the names of groups in one text"),
-        ({"freeze": "prior,priors"}, 'freeze names "priors", but the groups of a vrnn are phi_x, phi_z, prior, '),
-        ({"freeze": ""}, 'freeze names "", but the groups of a vrnn are'),
+        ({"freeze": "prior,priors"}, 'freeze names "priors", but the groups of this vrnn are phi_x, phi_z, prior, '),
+        ({"freeze": ""}, 'freeze names "", but the groups of this vrnn are'),
         ({"epochs": None, "minutes": None}, "give epochs or minutes"),
         ({"epochs": None}, "give epochs or minutes"),
         ({"epohcs": 1}, 'Unknown training option "epohcs": did you mean "epochs"'),

@@ -75,6 +75,7 @@ assert_type(model.infer(x).mu_z, Array)
 assert_type(model.chunk_parts(x, state=state), tuple[tv.BoundTerms, Array | None])
 assert_type(model.reconstruct(x), Array)
 assert_type(model.sample(4, steps=8, prime=x), Array)
+assert_type(model.forecast(x, 3, lengths=[4, 2]), Array)
 eps = tv.noise.standard_normal((4, 2, 8, 2), "float32", seed=0, stream="mine", backend=tv.backend.get_backend())
 assert_type(eps, Array)
 assert_type(model.log_weights(x, eps=eps), Array)
@@ -253,12 +254,14 @@ def found_by_mypy(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("mypy")
+@pytest.mark.slow
 def test_a_script_that_uses_the_names_rightly_passes_mypy(found_by_mypy):
     lines = RIGHT.splitlines()
     assert not [(lines[number - 1], code) for number, code in sorted(found_by_mypy["right.py"])]
 
 
 @pytest.mark.xdist_group("mypy")
+@pytest.mark.slow
 def test_mypy_finds_every_wrong_use_and_no_other(found_by_mypy):
     expected = {
         (number, line.partition("  # ")[2]) for number, line in enumerate(WRONG.splitlines(), 1) if "  # " in line

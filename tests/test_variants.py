@@ -242,10 +242,12 @@ def test_two_posteriors_of_one_model_estimate_the_same_evidence(n=40_000):
 
 @every
 def test_the_state_after_a_prime_is_that_of_the_posterior(options):
-    m, x, _, eps = checks.small("gaussian", **options)
-    loop = schedule.sequence_forward(m.params, x, eps, m.likelihood)[2].loop
-    found = sampling.state_after(m.params, x, eps, np.zeros_like(loop.state[0]))
-    checks.assert_close(found, loop.state[-1], 1e-13, "state")
+    m, x, lengths, eps = checks.small("gaussian", **options)
+    mask = (np.arange(len(x))[:, None] < lengths).astype(float)
+    for given, ends in ((None, len(x)), (mask, lengths)):
+        loop = schedule.sequence_forward(m.params, x, eps, m.likelihood, mask=given)[2].loop
+        found = sampling.state_after(m.params, x, eps, np.zeros_like(loop.state[0]), given)
+        checks.assert_close(found, loop.state[ends, np.arange(x.shape[1])], 1e-13, "state")
 
 
 @pytest.mark.parametrize("model", ["vrnn", "vrnn-i"])

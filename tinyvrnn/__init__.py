@@ -22,7 +22,7 @@ from tinyvrnn.errors import (
 )
 from tinyvrnn.gradcheck.register import register_cell, register_likelihood
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BoundTerms, Imputation, Inference
+from tinyvrnn.models.batch import BoundTerms, Inference
 from tinyvrnn.models.rnn import RNN
 from tinyvrnn.models.vae import VAE
 from tinyvrnn.models.vrnn import VRNN, VRNNI
@@ -55,7 +55,6 @@ __all__ = [
     "DataError",
     "DivergedError",
     "GradientError",
-    "Imputation",
     "Inference",
     "Likelihood",
     "Model",

@@ -50,15 +50,17 @@ def shown(text):
 def out_of_memory(error):
     """The message for a MemoryError; those of NumPy and CuPy state the size that was asked for."""
     what = str(error).rstrip(".") or "Out of memory"
-    return f"{what}: use a smaller model, --batch or -n, fewer --particles, --chunk, --recompute or --device-data no."
+    less = "a smaller model, --batch, -n or --draws, fewer --particles, --chunk, --recompute or --device-data no"
+    return f"{what}: use {less}."
 
 
 def check_whole(name, value, least=1, bits=SIZE):
-    """Raise ConfigError unless `value` is a whole number from `least` to 2**bits - 1."""
+    """`value` as an int. Raises ConfigError unless it is a whole number from `least` to 2**bits - 1."""
     if isinstance(value, Integral) and abs(value) >= 2**bits:  # it can have too many digits to print
         raise ConfigError(f"{name} must be a whole number from {least} to 2**{bits} - 1, got one beyond it.")
     if not isinstance(value, Integral) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return int(value)
 
 
 def unknown_name(kind, name, known, otherwise=""):

@@ -159,8 +159,9 @@ def matrices(vector, shapes):
 
 def set_to_zero(vector, shapes, groups):
     """Set the entries of some groups of a flat vector to 0."""
+    named = views(vector, shapes)
     for group in groups:
-        for leaf in views(vector, shapes)[group].values():
+        for leaf in named[group].values():
             leaf[...] = 0
 
 

@@ -1,4 +1,4 @@
-"""The command: tinyvrnn train | evaluate | infer | sample | gradcheck | exact | data | course.
+"""The command: tinyvrnn train | evaluate | infer | sample | forecast | gradcheck | exact | data | course.
 
 options.py      the parser: one table of a model's options; those of training come from `training.Options`
 commands.py     one function for each command: it reads the options, calls the package and prints

@@ -99,7 +99,7 @@ def infer(a):
     found = infer_all(model, sequences)
     export.write_npz(out, lengths=sequences.lengths, **found._asdict())
     N, T = found.elbo.shape
-    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name}, {split} split, {N} sequences of up to {T} steps")
+    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {N} sequences of up to {T} steps")
 
 
 def sample(a):
@@ -109,13 +109,27 @@ def sample(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    prime = None if a.prime is None else _prime(a.prime, model, a.n)
+    prime = None if a.prime is None else _prime(a.prime, model)
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
-    x = model.backend.to_host(model.sample(a.n or 16, steps, a.seed, prime))
-    raw = (x * model.std + model.mean).astype("float32")
+    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
+    raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
     export.write_samples(out, raw, model.medium, model.likelihood.binary)
     print(f"wrote {shown(out)}: {x.shape[1]} sequences of {x.shape[0]} steps")
+
+
+def forecast(a):
+    """Writes draws of what follows the sequences of a file, or a fan chart of them, on the scale of the data."""
+    out = given_path(a.out)
+    export.check_out(out, export.FORECASTS, given_path(a.prime))
+    manifest, arrays = checkpoint.read(a.run_folder)
+    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    export.check_fan(out, model.likelihood)
+    past = read_like(a.prime, model.medium)
+    x, lengths = data_room.pad(_on_scale(past, model, a.prime))
+    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
+    export.write_forecast(out, past, draws)
+    print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
 
 
 def gradcheck(a):
@@ -273,12 +287,9 @@ def _on_scale(sequences, model, source):
     return data_room.standardised(sequences, model.mean, model.std, source)
 
 
-def _prime(path, model, n):
-    """The first n (None: all) sequences of a file as x (T0, n, X), in the model's units."""
-    sequences = read_like(path, model.medium)
-    if n is not None and n > len(sequences):
-        raise DataError(f"{path} holds {len(sequences)} sequences, fewer than the {n} of -n: leave -n out.")
-    sequences = _on_scale(sequences[:n], model, path)
+def _prime(path, model):
+    """The sequences of a file as x (T0, B, X), in the model's units."""
+    sequences = _on_scale(read_like(path, model.medium), model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return data_room.pad(sequences)[0]

@@ -56,6 +56,8 @@ def parser():
     p.add_argument("--out", required=True, metavar="FILE.npz", help="arrays (N, T, .), 0 after the end, and lengths")
     about = "draw sequences from a run's model, or continue given ones"
     _sample_options(_command(room, "sample", commands.sample, about, BACKENDS))
+    about = "draw what follows given sequences, and chart it"
+    _forecast_options(_command(room, "forecast", commands.forecast, about, BACKENDS))
     about = "numeric check of every pair and of the whole bound"
     _gradcheck_options(_command(room, "gradcheck", commands.gradcheck, about, (*BACKENDS, "strict")))
     p = _command(room, "exact", commands.exact, "the bound of a linear VRNN next to its exact log p(x)")
@@ -163,11 +165,23 @@ def _evaluate_options(p):
 
 def _sample_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
-    p.add_argument("-n", type=_positive, help="how many sequences (default: 16, or all of --prime)")
+    p.add_argument("-n", type=_positive, help="how many sequences (default 16); draws for each of --prime (default 1)")
     p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
+    about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
+    p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
+    p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
     p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
+
+
+def _forecast_options(p):
+    p.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    p.add_argument("--prime", required=True, metavar="FILE", help="file or folder of sequences, of any lengths")
+    p.add_argument("--steps", required=True, type=_positive, help="steps to forecast")
+    p.add_argument("--draws", type=_positive, default=100, help="futures of each sequence (default 100)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", required=True, help="FILE.png, a fan chart, or .npz, draws (K, steps, N, X)")
 
 
 def _gradcheck_options(p):

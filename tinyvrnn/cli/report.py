@@ -1,7 +1,6 @@
 """What the commands print and draw: baselines, evaluations, gradient checks, pictures of a run."""
 
 import math
-import sys
 
 from tinyvrnn import bounds, data
 from tinyvrnn.data.sequences import observed_in
@@ -32,11 +31,7 @@ def baselines_of(model, trained_on, sequences):
 def _baselines(likelihood, fitted_on, sequences):
     """{} if the likelihood has no baselines."""
     kind = likelihood.baselines
-    try:
-        return {} if kind is None else data.baselines(fitted_on, sequences, kind)
-    except DataError as error:  # of missing entries
-        print(f"tinyvrnn: {error}.", file=sys.stderr)
-        return {}
+    return {} if kind is None else data.baselines(fitted_on, sequences, kind)
 
 
 def kind_of(likelihood):

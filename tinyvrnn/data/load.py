@@ -340,10 +340,7 @@ def read_sequences(path):
 
 
 def read_like(path, medium, missing=None):
-    """As `read_sequences`, for a model of this medium; missing as in `load_data`.
-
-    Also raises DataError for sound of another sample rate.
-    """
+    """As `read_sequences`, for a model of this medium, else DataError; missing as in `load_data`."""
     with missing_values(missing):
         content = readers.read(given_path(path, DataError))
     check_rate(content.medium, medium, path)
@@ -366,9 +363,8 @@ def check_suits(data, likelihood):
     """Raise DataError, with the place, if Data or Sequences hold a value that the likelihood cannot score."""
     needed = likelihood.needs
 
-    def misfits(values):
-        x, observed = likelihood.without_gaps(values, ~np.isnan(values))
-        return likelihood.misfits(x) & observed
+    def misfits(x):
+        return likelihood.misfits(likelihood.without_gaps(x, ~np.isnan(x))[0])
 
     if isinstance(data, Data):
         for s in SPLITS:

@@ -3,8 +3,6 @@
 Dividing a number by s adds ln s to its log-density: log p(x / s) = log p(x) + ln s.
 """
 
-from functools import partial
-
 import numpy as np
 
 from tinyvrnn.arrays.backend import as_array
@@ -79,23 +77,18 @@ def check_scale(scale, kind, name):
 
 def _mean(sequences, of):
     """The mean over all steps of of(values (steps, X)), without missing entries, summed in float64."""
-    sums = [(np.nansum(a, axis=0, dtype=np.float64), len(a) - np.isnan(a).sum(axis=0)) for a in _each(sequences, of)]
+    each = (of(x.values) for _, x in sequences.parts())
+    sums = ((np.nansum(a, axis=0, dtype=np.float64), (~np.isnan(a)).sum(axis=0)) for a in each)
     total, count = (sum(values) for values in zip(*sums))
     return total / np.maximum(count, 1)
-
-
-def _each(sequences, of):
-    return (of(part.values) for _, part in sequences.parts())
 
 
 def _column_moments(train):
     mean = _mean(train, lambda x: x)
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
     # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
-    low, high = (
-        extreme.reduce([*_each(train, partial(extreme.reduce, axis=0))], axis=0) for extreme in (np.fmin, np.fmax)
-    )
-    std[~(low < high)] = 1.0  # or without any observed value
+    low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
+    std[~(np.fmin.reduce(low) < np.fmax.reduce(high))] = 1.0  # or without any observed value
     return mean, std, BY_COLUMN
 
 

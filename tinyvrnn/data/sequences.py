@@ -94,7 +94,10 @@ class Sequences:
             The list is empty, or the arrays do not fit together.
         """
         if not isinstance(arrays, list | tuple | Iterator):
+            given = type(arrays).__name__
             arrays = as_array(arrays, where)  # iterating a table or a matrix would give something else than its rows
+            if getattr(arrays, "ndim", 0) == 0:
+                raise DataError(f"{where}: got {given}, but a list of arrays (T, X) is needed")
         real: list[Array] = [real_array(a, f"sequence {i} of {where}") for i, a in enumerate(arrays)]
         if not real:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
@@ -250,7 +253,7 @@ def batches(
 
     Parameters
     ----------
-    sequences : Sequences
+    sequences : Sequences, or list of arrays (T_i, X)
         The set.
     batch_size : int
         B, at least 1.
@@ -273,7 +276,10 @@ def batches(
     ------
     ConfigError
         The batch size or the seed is invalid.
+    DataError
+        These are no sequences.
     """
+    sequences = as_sequences(sequences)
     if seed is None:
         plan = in_order_of_length(sequences, batch_size)
     else:

@@ -14,6 +14,7 @@ an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in
 import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,8 @@ class Likelihood(NamedTuple):
     neutral : tuple, optional
         A number for each output with which an entry x_j = 0 adds 0 to log p, or None for an output that belongs to no
         entry. It is put in for missing entries. None: a step with a missing entry is not scored.
+    tempered : function, optional
+        (tau, *outputs) -> outputs at the temperature tau, see `at_temperature`. None: `sample` takes no temperature.
     """
 
     name: str
@@ -95,13 +98,15 @@ class Likelihood(NamedTuple):
     example: Callable = lambda x: x
     components: int | None = None
     neutral: tuple | None = None
+    tempered: Callable | None = None
 
     def without_gaps(self, x, observed):
-        """x with 0 at the missing entries, and observed (..., X) as bool: of whole steps without `neutral`."""
-        observed = observed != 0
+        """x with data that it can score at missing entries, and observed (..., X) bool, of whole steps or entries."""
         if self.neutral is None:
             observed = observed & observed.all(axis=-1, keepdims=True)
-        return namespace(x).where(observed, x, 0), observed
+        xp = namespace(x)
+        ramp = xp.zeros(x.shape) + xp.arange(x.shape[-1]) / x.shape[-1]
+        return xp.where(observed, x, self.example(ramp)), observed
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""
@@ -126,6 +131,29 @@ def get_likelihood(name, components=COMPONENTS):
     check_whole("components", components)
     shapes = partial(likelihood.head_shapes, components=int(components))
     return likelihood._replace(head_shapes=shapes, components=int(components))
+
+
+def at_temperature(likelihood, tau):
+    """The Likelihood whose standard deviations are scaled by tau, and whose logits are divided by it.
+
+        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)
+
+    Gaussian: mu, sigma; Bernoulli: a; categorical: logits; mixture: logits, mu, sigma; pen: as a mixture, with a of
+    pen-up. A pen's correlations stay. Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without
+    `tempered`.
+    """
+    if not isinstance(tau, Real) or not 1e-3 <= tau <= 1e3:
+        raise ConfigError(f"temperature must be a number from 0.001 to 1000, got {tau!r}.")
+    if tau == 1:
+        return likelihood
+    if likelihood.tempered is None:
+        raise ConfigError(f"The likelihood {likelihood.name} has no temperature: add `tempered` to its record.")
+
+    def head_forward(p, y):
+        outputs, cache = likelihood.head_forward(p, y)
+        return likelihood.tempered(float(tau), *outputs), cache  # a NumPy scalar promotes float32
+
+    return likelihood._replace(head_forward=head_forward)
 
 
 def completed(likelihood):
@@ -213,6 +241,7 @@ LIKELIHOODS = {
         baselines="binary",
         binary=True,
         neutral=(-1e4,),  # softplus(-1e4) is 0
+        tempered=lambda tau, a: (a / tau,),
     ),
     "gaussian": Likelihood(
         "gaussian",
@@ -227,6 +256,7 @@ LIKELIHOODS = {
         misfits=_nothing,
         needs="",
         neutral=(0.0, _DENSITY_1),
+        tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
     "gmm": Likelihood(
         "gmm",
@@ -242,6 +272,7 @@ LIKELIHOODS = {
         needs="",
         components=COMPONENTS,
         neutral=(None, 0.0, _DENSITY_1),
+        tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
     ),
     "categorical": Likelihood(
         "categorical",
@@ -259,6 +290,7 @@ LIKELIHOODS = {
         baselines="categorical",
         binary=True,
         example=_one_hot,
+        tempered=lambda tau, logits: (logits / tau,),
     ),
     "pen": Likelihood(
         "pen",
@@ -277,6 +309,7 @@ LIKELIHOODS = {
         x_dim=3,
         example=_with_whole_lifts,
         components=COMPONENTS,
+        tempered=lambda tau, logits, mu, sigma, rho, a: (logits / tau, mu, tau * sigma, rho, a / tau),
     ),
 }
 BUILT_IN = tuple(LIKELIHOODS)

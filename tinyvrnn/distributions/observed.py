@@ -14,17 +14,16 @@ from tinyvrnn.distributions.categorical import categorical_mean
 
 def observed_only(likelihood):
     """The Likelihood that scores the entries of x that are not NaN; a step without any has log p = 0."""
-    return likelihood._replace(
-        log_density_forward=partial(score, likelihood),
-        log_density_backward=partial(score_backward, likelihood),
-    )
+    forward, backward = partial(score, likelihood), partial(score_backward, likelihood)
+    return likelihood._replace(log_density_forward=forward, log_density_backward=backward)
 
 
 def score(likelihood, x, *outputs):
     """log p of the observed entries of x (..., X), NaN in the others. Returns nats (...), cache."""
     xp, observed = namespace(x), ~namespace(x).isnan(x)
     neutral = likelihood.neutral or [None] * len(outputs)
-    masks = [None if v is None else _like(observed, output) for v, output in zip(neutral, outputs)]
+    of_components = observed[..., None, :]  # for outputs (..., K, X)
+    masks = [v if v is None else observed if o.ndim == x.ndim else of_components for v, o in zip(neutral, outputs)]
     outputs = [o if m is None else xp.where(m, o, v) for m, o, v in zip(masks, outputs, neutral)]
     log_p, cache = likelihood.log_density_forward(xp.where(observed, x, 0), *outputs)
     scored = observed.any(axis=-1)
@@ -39,18 +38,12 @@ def score_backward(likelihood, cache, dlog_p):
 
 
 def outputs_given(likelihood, x, outputs):
-    """The outputs for the missing entries of x: a mixture's logits become the log of its responsibilities.
+    """The outputs for the missing entries of x, given the others of the step: a mixture's logits become log r.
 
-    By the observed entries of the same step; with d log p / d logits = responsibility - weight.
+    The responsibilities r_k are weight_k + d log p / d logit_k.
     """
-    if likelihood.neutral is None or likelihood.neutral[0] is not None:
+    if likelihood.components is None or likelihood.neutral is None:
         return outputs
-    log_p, cache = score(likelihood, x, *outputs)
-    dlogits = score_backward(likelihood, cache, namespace(x).ones_like(log_p))[1]
-    r = dlogits + categorical_mean(outputs[0])
-    return namespace(x).log(namespace(x).maximum(r, 1e-30)), *outputs[1:]
-
-
-def _like(observed, output):
-    """observed (..., X) with an axis for the components, if the output (..., K, X) has one."""
-    return observed if output.ndim == observed.ndim else observed[..., None, :]
+    xp, (log_p, cache) = namespace(x), score(likelihood, x, *outputs)
+    r = score_backward(likelihood, cache, xp.ones_like(log_p))[1] + categorical_mean(outputs[0])
+    return xp.log(xp.maximum(r, 1e-30)), *outputs[1:]

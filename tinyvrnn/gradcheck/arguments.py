@@ -1,6 +1,7 @@
 """What a numeric check demands of its arrays and functions; each refusal is one sentence with the way out."""
 
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def _problem(x):
     dtype, kind = getattr(x, "dtype", None), type(x).__name__
     if isinstance(x, dict):
         return "is a dict: check its arrays one at a time, or as p, a dict of arrays without further dicts"
-    if dtype is None or isinstance(x, np.generic):
+    if not isinstance(dtype, np.dtype) or isinstance(x, np.generic):
         return f"is of type {kind}: convert it with np.array(..., dtype='float64')"
     if dtype.kind == "c":
         return f"is {dtype}: check its real and its imaginary part as two inputs"
@@ -75,7 +76,7 @@ def _problem(x):
 def require_checkable(f, x, name, h):
     """Raise GradientError if x cannot be moved by h, or f writes into x, or is not finite there, or has two values."""
     require_callable(f=f)
-    if not 1e-9 <= h <= 1:
+    if not (isinstance(h, Real) and 1e-9 <= h <= 1):
         raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
     require_movable({name: x})
     with watching("The function", {name: x}):

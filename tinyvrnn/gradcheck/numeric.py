@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,9 +157,8 @@ def _best(looks):
     doubts = [2 * abs(long.slope - short.slope) + long.error for long, short in pairwise(looks)]
     best = _smallest([np.inf if short.slope == 0 else doubt for short, doubt in zip(looks[1:], doubts)])
     size, doubt = abs(looks[best].slope), doubts[best]
-    still = next(
-        (look for look in looks if look.slope == 0), None
-    )  # in shorter steps f can stand still by its rounding
+    # In shorter steps f can stand still by its rounding.
+    still = next((look for look in looks if look.slope == 0), None)
     if still and not doubt < size / 100:
         if size > 1e8 * still.error:  # no rounding is that large: x_i is on a flat piece
             best = _smallest(doubts)
@@ -312,7 +312,7 @@ def check_model(
     DataError, ConfigError
         As `VRNN.loss_and_grads`.
     """
-    if not hasattr(model, "loss_and_grads"):
+    if isinstance(model, type) or not hasattr(model, "loss_and_grads"):
         raise GradientError(f"Expected a model, got {type(model).__name__}: a pair of functions goes to check_pair.")
     if getattr(model, "dtype", "float64") != "float64":
         raise GradientError(f"A numeric check needs a float64 model, got {model.dtype}: copy its theta into one.")
@@ -343,7 +343,7 @@ def _check_arrays(arrays, gradients, demands):
     Where an entry is at a kink, which a difference cannot decide, or no entry of an array was decided, all are checked
     once more on two sides of that point.
     """
-    if not demands.tol > 0:
+    if not (isinstance(demands.tol, Real) and demands.tol > 0):
         raise GradientError(f"The tolerance tol must be above 0, got {demands.tol!r}: 1e-6 suits most functions.")
     rows = _check_here(arrays, *gradients(), demands)
     if any(_is_open(row) for row in rows):

@@ -152,7 +152,6 @@ def _check_arrays_of_likelihood(likelihood, head):
     if likelihood.misfits(x).any():
         raise ConfigError(f"The example of the likelihood {likelihood.name} makes values that its misfits refuses.")
     x = np.stack([x, x])
-    _check_neutral(likelihood, x, outputs)
     log_p, cache = likelihood.log_density_forward(x, *outputs)
     _, *doutputs = likelihood.log_density_backward(cache, np.ones((2, B), np.float32))
     noise = likelihood.noise(generator(0, "register"), x.shape, "float32")
@@ -163,21 +162,10 @@ def _check_arrays_of_likelihood(likelihood, head):
         **{f"gradient of output {k}": (d, output.shape) for k, (d, output) in enumerate(zip(doutputs, outputs))},
         "gradient of y": (likelihood.head_backward(p, head_cache, *doutputs)[0], y.shape),
     }
+    if likelihood.tempered is not None:
+        at = zip(likelihood.tempered(0.5, *outputs), outputs, strict=True)
+        found |= {f"tempered output {k}": (warm, output.shape) for k, (warm, output) in enumerate(at)}
     _check_arrays(f"likelihood {likelihood.name}", found)
-
-
-def _check_neutral(likelihood, x, outputs):
-    """Raises ConfigError unless a step of missing entries, zeros with the neutral outputs, has log p = 0."""
-    if (neutral := likelihood.neutral) is None:
-        return
-    if isinstance(neutral, tuple) and len(neutral) == len(outputs):
-        blank = [o if v is None else np.full_like(o, v) for v, o in zip(neutral, outputs)]
-        if abs(likelihood.log_density_forward(np.zeros_like(x), *blank)[0]).max() < 1e-5:
-            return
-    raise ConfigError(
-        f"neutral of the likelihood {likelihood.name} must hold a number or None for each of its {len(outputs)} "
-        f"outputs, with which x = 0 has log p = 0, got {neutral!r}."
-    )
 
 
 def _check_misfits(likelihood, x):

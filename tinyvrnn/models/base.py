@@ -1,8 +1,8 @@
 """What all models share: the flat vector of parameters, and the public calls from a bound to a sample.
 
 A model defines the shapes of its parameters (`_shapes`), the terms of its bound (`_forward_terms`) and their gradient
-(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`) and how
-it samples (`_sample`).
+(`_backward_terms`), its latent variables (`_latents`), the distribution that it reconstructs from (`_outputs`), a step
+of sampling (`_sample_step`) and the states after a prime (`_states_at_end`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from tinyvrnn.models.batch import (
     Batch,
     BoundTerms,
     Gradient,
-    Imputation,
     Inference,
     Objective,
     bound_terms,
     check_can_be_cut,
     check_objective,
+    copies,
     inference,
     shape_of,
     validate,
     validate_on_scale,
 )
-from tinyvrnn.nn.cells import cell_of
+from tinyvrnn.models.sampling import ancestral_sample
+from tinyvrnn.nn.cells import cell_of, state_width
 
 LAYERS = 1000  # at most; a deeper network of this kind has never been trained
 FIXED = ("params", "shapes", "config", "backend", "dtype", "seed", "z_dim")  # attributes, as all sizes and choices
@@ -258,7 +259,7 @@ class Model:
         """
         batch = self._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute)
-        return self.gradient(self._with_noise(batch, objective), objective)[:3]
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
         self,
@@ -300,16 +301,15 @@ class Model:
         check_can_be_cut(self, "chunk")
         batch = self._batch(x, lengths, eps, None, input_mask, observed, state)
         objective = Objective(beta=beta, recompute=recompute)
-        return self.gradient(self._with_noise(batch, objective), objective)
+        return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
 
     def gradient(self, batch, objective):
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
         with one_blas_thread():
             batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
-            model = self.scoring(batch)
+            model, weight = self.scoring(batch), batch.mask / batch.mask.shape[1]
             if objective.bound != "elbo":
                 return model._particle_gradient(batch, objective.bound, beta)
-            weight = batch.mask / batch.mask.shape[1]
             if objective.recompute:
                 log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, -weight, beta * weight)
             else:
@@ -322,12 +322,8 @@ class Model:
             return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
 
     def scoring(self, batch):
-        """This model; for a batch with gaps a twin with the same weights that scores the observed entries only."""
-        if batch.observed is None:
-            return self
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self), likelihood=observed_only(self.likelihood))
-        return twin
+        """This model, or for a batch with missing entries one with the same weights that does not score them."""
+        return self if batch.observed is None else twin(self, observed_only(self.likelihood))
 
     def to_array(self, a):
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
@@ -492,19 +488,105 @@ class Model:
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
+    def sample(
+        self,
+        n: int | None = None,
+        steps: int = 28,
+        seed: int = 0,
+        prime: Array | None = None,
+        temperature: float = 1.0,
+        mean: bool = False,
+    ) -> Array:
+        """Sequences drawn from the model, or continuations of given ones.
+
+        Parameters
+        ----------
+        n : int, optional
+            Number of sequences; of draws for each prime. None: 16; one for each prime.
+        steps : int
+            Steps to draw.
+        seed : int
+            The same seed gives the same sequences.
+        prime : array (T0, B, X), optional
+            Sequences to continue, all of T0 steps.
+        temperature : float
+            tau scales the standard deviation of each latent and each Gaussian output; a Bernoulli's logits and those of
+            categories and components are divided by it: (tau sigma_0, tau sigma_x, a / tau).
+        mean : bool
+            Return the mean of the distribution that each x_t is drawn from in its place. The draw is fed back.
+
+        Returns
+        -------
+        array (steps, n, X), or (T0 + steps, B n, X) with a prime
+            On the scale of the training data as standardised; it begins with the prime. Draw k of prime b is sequence
+            b n + k.
+
+        Raises
+        ------
+        ConfigError
+            n, steps, seed or temperature is invalid, or the likelihood has no temperature.
+        DataError
+            The prime does not fit the model.
+        """
+        n = check_whole("n", (16 if prime is None else 1) if n is None else n)
+        prime = None if prime is None else as_array(prime, "prime")
+        with device_memory(self.backend), one_blas_thread():
+            x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
+            return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
+
+    def forecast(
+        self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+    ) -> Array:
+        """Draws of what follows each sequence, from p(x_{t+1}, ..., x_{t+steps} | x_<=t) with t its length.
+
+        The latents of the past are drawn from the posterior (Eq. 9), anew for each draw, those of the future from the
+        prior (Eq. 5). A VAE has no memory: its forecast does not depend on x.
+
+        Parameters
+        ----------
+        x : array (T, B, X)
+            As in `elbo`: on the scale of the training data as standardised.
+        steps : int
+            Steps to forecast.
+        draws : int
+            K, futures of each sequence.
+        lengths : integers (B,), optional
+            Real steps of each sequence, after which it continues. None: all have T.
+        seed : int
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        array (K, steps, B, X) of float64
+            In raw units: on the scale of the data before they were standardised (`mean`, `std`).
+
+        Raises
+        ------
+        ConfigError
+            steps, draws or seed is invalid.
+        DataError
+            x or lengths do not fit the model.
+        """
+        draws, steps = check_whole("draws", draws), check_whole("steps", steps)
+        if x is None:
+            raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got NoneType: sample draws without a past.")
+        with device_memory(self.backend), one_blas_thread():
+            drawn, _ = self._continued(x, lengths, draws, steps, seed)
+            return self.in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
+
     def impute(
         self, x: Array, observed: Array, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
-    ) -> Imputation:
-        """Draws of the missing entries: z from the posterior given the observed ones, then x from p(x_t | ...).
+    ) -> Array:
+        """Draws of the missing entries: z from the posterior (Eq. 9) given the observed ones, x_t from Eq. 6 given z.
 
         A filtering posterior knows the observed entries up to step t, a smoothing one all of them.
 
         Parameters
         ----------
-        x, observed : array (T, B, X), array (T, B, X)
+        x, observed : array (T, B, X)
             As in `loss_and_grads`.
         draws : int
-            K.
+            K, of each missing entry.
         lengths : integers (B,), optional
             As in `loss_and_grads`.
         seed : int
@@ -512,8 +594,9 @@ class Model:
 
         Returns
         -------
-        Imputation
-            Mean and draws, on the scale of x.
+        array (K, T, B, X) of float64
+            In raw units, as `forecast`, with the observed entries as given; the padding is meaningless. "pen" and
+            "categorical" draw whole steps.
 
         Raises
         ------
@@ -522,64 +605,47 @@ class Model:
         DataError
             An array does not fit the model, or observed is missing.
         """
-        check_whole("draws", draws)
+        draws, batch = check_whole("draws", draws), self._batch(x, lengths, None, None, None, observed)
         check_whole("seed", seed, 0, bits=64)
-        x, observed = self._batch(x).x, as_array(observed, "observed")
-        if observed is None:
+        if batch.observed is None:
             raise DataError("impute needs observed, 0 or False where x is missing.")
-        shape = getattr(x, "shape", ())
-        check_memory(draws * math.prod(shape), self.dtype, f"{draws:,} draws of x {shape}")
-        found, mean = [], 0
-        for k in range(draws):
-            _, _, cache, batch = self._forward(x, lengths, self._draw_eps(x, f"impute {seed}", k), observed)
-            v = self.likelihood.noise(noise.generator(self.seed, f"impute x {seed}", k), batch.x.shape, self.dtype)
-            with one_blas_thread():
-                outputs = outputs_given(self.likelihood, batch.x, self._outputs(cache))
-                found.append(self.likelihood.sample(self.backend.asarray(v), *outputs))
-                mean = mean + self.likelihood.mean(*outputs) / draws
-        xp, kept = self.backend.xp, self._batch(observed).x
-        kept = self.backend.asarray(kept) != 0
-        filled = (xp.where(kept, self.to_array(x), a) * batch.mask[..., None] for a in (mean, *found))
-        mean, *found = filled
-        return Imputation(mean, xp.stack(found))
-
-    def sample(self, n: int = 16, steps: int = 28, seed: int = 0, prime: Array | None = None) -> Array:
-        """Sequences drawn from the model, or continuations of given ones.
-
-        Parameters
-        ----------
-        n : int
-            Number of sequences, without a prime.
-        steps : int
-            Steps to draw.
-        seed : int
-            The same seed gives the same sequences.
-        prime : array (T0, n, X), optional
-            Sequences to continue, all of T0 steps.
-
-        Returns
-        -------
-        array (steps, n, X), or (T0 + steps, n, X) with a prime
-            On the scale of the training data as standardised; it begins with the prime.
-
-        Raises
-        ------
-        ConfigError
-            n, steps or seed is invalid.
-        DataError
-            The prime does not fit the model.
-        """
-        check_whole("n", n)
-        check_whole("steps", steps)
-        check_whole("seed", seed, 0, bits=64)
-        check_memory(n * steps * self.x_dim, self.dtype, f"{n:,} sequences of {steps:,} steps")
+        eps = self._draw_eps(batch.x, "impute", seed, draws)
+        check_memory(draws * math.prod(batch.x.shape), "float64", f"{draws:,} draws of x {batch.x.shape}")
         with device_memory(self.backend), one_blas_thread():
-            if prime is None:
-                return self._sample(n, steps, seed, None)
-            batch = self._batch(as_array(prime, "prime"))
-            given = validate_on_scale(self, batch._replace(eps=self._draw_eps(batch.x, "prime", seed)), Objective())
-            x = self._sample(given.x.shape[1], steps, seed, given)
-            return self.backend.xp.concatenate([given.x, x])
+            batch = validate_on_scale(self, batch._replace(eps=eps[:, :, 0]), Objective())
+            each = (batch._replace(eps=self.to_array(eps[:, :, k])) for k in range(draws))
+            return self.in_raw_units(self.backend.xp.stack([self._imputed(b, seed, k) for k, b in enumerate(each)]))
+
+    def _imputed(self, batch, seed, k):
+        """x (T, B, X) with draw k of its missing entries."""
+        _, _, cache = self.scoring(batch)._forward_terms(batch)
+        outputs = outputs_given(self.likelihood, batch.x, self._outputs(cache))
+        v = self.likelihood.noise(noise.generator(seed, "impute x", k), batch.x.shape, self.dtype)
+        drawn = self.likelihood.sample(self.backend.asarray(v), *outputs)
+        return self.backend.xp.where(batch.observed != 0, batch.x, drawn)
+
+    def in_raw_units(self, x):
+        """x on the scale of the data before they were standardised, in float64."""
+        asarray = self.backend.asarray
+        return x.astype("float64") * asarray(self.std) + asarray(self.mean)  # a mean can be large beside its std
+
+    def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
+        """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
+        steps = check_whole("steps", steps)
+        check_whole("seed", seed, 0, bits=64)
+        given, count = None, n
+        if x is not None:
+            batch = self._batch(x, lengths)
+            eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
+            given = validate_on_scale(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
+            count = n * given.x.shape[1]
+        check_memory(count * steps * self.x_dim, self.dtype, f"{count:,} sequences of {steps:,} steps")
+        state = self._no_state(count) if given is None else self._states_at_end(given)
+        return ancestral_sample(self, state, steps, seed, temperature, mean), given
+
+    def _no_state(self, n):
+        width = state_width(self.params["recur"]) if self.has_state else 0
+        return self.backend.xp.zeros((n, width), dtype=self.dtype)
 
     def _batch(self, *fields):
         return Batch.of(*fields)
@@ -596,10 +662,8 @@ class Model:
     def _last_state(self, cache):
         return cache.loop.state[-1].copy() if self.has_state else None
 
-    def _with_noise(self, batch, objective):
-        """The Batch; if it has no noise, with noise of its own for each call."""
-        if batch.eps is not None:
-            return batch
+    def _with_fresh_noise(self, batch, objective):
+        """The Batch with noise of its own for each call."""
         check_objective(self, objective)
         particles = () if objective.bound == "elbo" else (objective.particles,)
         with _drawing:  # no two threads draw the same noise
@@ -627,6 +691,13 @@ class Model:
             check_whole(name, getattr(self, name))
         if self.layers > LAYERS:
             raise ConfigError(f"layers must be at most {LAYERS}, got {self.layers}: no deeper model can be trained.")
+
+
+def twin(model, likelihood):
+    """A model that shares all of this one but its likelihood."""
+    other = object.__new__(type(model))
+    vars(other).update(vars(model), likelihood=likelihood)
+    return other
 
 
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))

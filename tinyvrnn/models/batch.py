@@ -4,6 +4,7 @@
 `validate` checks and converts them at the border: the functions behind it rely on what they are given.
 """
 
+import sys
 import warnings
 from numbers import Real
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
+RAW = "in Python, raw data need model.standardise(x); a command standardises them itself"
+TWICE = "they look standardised twice: commands and model.standardise(x) need raw data"
 FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
 X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
 
@@ -25,8 +28,8 @@ class Batch(NamedTuple):
     x (T, B, X): the data. lengths (B,): real steps of each sequence, on the host; None: all T. eps (T, B, Z), or
     (T, B, K, Z) for K particles: standard normal noise. uniforms (T, B): for resampling particles.
     input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. observed (T, B, X): 0 at the
-    missing entries, where `validate` makes x NaN; None: none is missing. state (B, S H): before the first step; None:
-    zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
+    missing entries, where `validate` makes x NaN and input_mask 0; None: none is missing. state (B, S H): before the
+    first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
     """
 
     x: Any
@@ -45,9 +48,8 @@ class Batch(NamedTuple):
 
     @property
     def x_in(self):
-        """The networks' input, (T, B, X): x with 0 at the missing entries, and with dropout."""
-        x = self.x if self.observed is None else namespace(self.x).where(self.observed, self.x, 0)
-        return x if self.input_mask is None else x * self.input_mask
+        """The networks' input, (T, B, X): x with dropout, and with 0 at the missing entries."""
+        return self.x if self.input_mask is None else _where_not_0(self.input_mask, self.x)
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
@@ -79,11 +81,10 @@ class Batch(NamedTuple):
     def widened(self):
         """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
         T, B, K, Z = self.eps.shape
-        x, input_mask, observed, mask = (
-            None if a is None else copies(a, K) for a in (self.x, self.input_mask, self.observed, self.mask)
-        )
+        given = self.x, self.input_mask, self.observed, self.mask
+        x, *masks, mask = (None if a is None else copies(a, K) for a in given)
         lengths = None if self.lengths is None else np.repeat(self.lengths, K)
-        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, input_mask, observed, None, mask)
+        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, *masks, None, mask)
 
 
 class Objective(NamedTuple):
@@ -149,37 +150,6 @@ class Inference(NamedTuple):
     elbo: Array
 
 
-class Imputation(NamedTuple):
-    """Draws of the missing entries of a batch; observed entries are as given, and the padding is 0.
-
-    Attributes
-    ----------
-    mean : array (T, B, X)
-        Mean over the draws of z of E[x_t | z_<=t, observed x_<=t].
-    draws : array (K, T, B, X)
-        K draws of x.
-    """
-
-    mean: Array
-    draws: Array
-
-    def quantiles(self, *q: float) -> Array:
-        """Quantiles of each entry over the draws.
-
-        Parameters
-        ----------
-        *q : float
-            From 0 to 1: 0.05 and 0.95 are the ends of the central 90% interval.
-
-        Returns
-        -------
-        numpy.ndarray (len(q), T, B, X)
-            On the host.
-        """
-        draws = to_host(self.draws)
-        return np.quantile(draws, q, axis=0).astype(draws.dtype)
-
-
 class Gradient(NamedTuple):
     """loss: minus the objective, nats per sequence; grads: flat like theta; terms of the ELBO; state after the end."""
 
@@ -215,6 +185,11 @@ def copies(a, particles):
     return wide.reshape(T, B * particles, *rest)
 
 
+def _where_not_0(factor, x):
+    """factor x, and 0 where the factor is 0, even if x is NaN."""
+    return namespace(x).where(factor != 0, factor * x, 0)
+
+
 def _columns(a, index):
     index = index if isinstance(index, slice) else backend_of(a).asarray(index)
     return namespace(a).ascontiguousarray(a[:, index])
@@ -224,81 +199,100 @@ def _columns(a, index):
 
 
 def validate(model, batch, objective):
-    """The Batch on the model's backend and in its dtype, with its mask; zeros stand in the padding, NaN in gaps.
+    """The Batch on the model's backend and in its dtype, with its mask; zeros stand in the padding.
 
     Raises ConfigError for an objective that the model does not have, DataError for arrays that do not fit it.
     """
-    check_objective(model, objective)
     if batch.observed is not None:
-        batch = _without_gaps(batch, model.likelihood)
-    lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood, batch.observed)
+        return _validate_with_gaps(model, batch, objective)
+    check_objective(model, objective)
+    lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
     _check_arrays(model, batch, objective)
-    x, eps, uniforms, input_mask = (
-        None if a is None else model.to_array(a)
-        for a in (batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask)
-    )
+    given = batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask
+    x, eps, uniforms, input_mask = (None if a is None else model.to_array(a) for a in given)
     xp, (T, B, _) = model.backend.xp, x.shape
     if lengths is None or (lengths == T).all():
         mask = xp.ones((T, B), dtype=model.dtype)
     else:
         real = xp.arange(T)[:, None] < model.backend.asarray(lengths)
-        x, eps = (xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0) for a in (x, eps))
+        x, eps, uniforms, input_mask = (
+            None if a is None else xp.where(real.reshape(T, B, *[1] * (a.ndim - 2)), a, 0)
+            for a in (x, eps, uniforms, input_mask)
+        )
         mask = real.astype(model.dtype)
+    # Arrays on a device are not looked at, as that would synchronise it.
     for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
-        if (
-            isinstance(a, np.ndarray) and a.size and not np.isfinite(a.min() + a.max())
-        ):  # on a device: would synchronise
+        if isinstance(a, np.ndarray) and a.size and not np.isfinite((a.min(), a.max())).all():
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
-    if batch.observed is not None:
-        batch = batch._replace(observed=model.backend.asarray(batch.observed))
-        x = xp.where(batch.observed, x, np.nan)
-    return Batch(x, lengths, eps, uniforms, input_mask, batch.observed, batch.state, mask)
+    return Batch(x, lengths, eps, uniforms, input_mask, None, batch.state, mask)
 
 
-def _without_gaps(batch, likelihood):
-    """The Batch with 0 at the missing entries of x, and `observed` as booleans."""
-    x, observed = batch.x, batch.observed
-    if not hasattr(x, "shape"):
-        return batch
-    if shape_of(observed) != x.shape:
-        raise DataError(f"Expected observed of shape {x.shape} as x, got {shape_of(observed)}.")
+def _validate_with_gaps(model, batch, objective):
+    """As `validate`, which checks valid data in place of the missing entries; afterwards they are NaN."""
+    x, observed, xp = batch.x, batch.observed, model.backend.xp
+    if shape_of(observed) != shape_of(x):
+        raise DataError(f"Expected observed of shape {shape_of(x)} as x, got {shape_of(observed)}.")
     if isinstance(observed, np.ndarray) and not ((observed == 0) | (observed == 1)).all():
         raise DataError("observed holds other values than 0, missing, and 1, observed: give these or booleans.")
-    observed = to_host(observed) if isinstance(x, np.ndarray) else backend_of(x).asarray(observed)
-    x, observed = likelihood.without_gaps(x, observed)
-    return batch._replace(x=x, observed=observed)
+    observed = backend_of(x).asarray(to_host(observed) if isinstance(x, np.ndarray) else observed) != 0
+    filled, observed = model.likelihood.without_gaps(x, observed)
+    batch = validate(model, batch._replace(x=filled, observed=None), objective)
+    observed = model.to_array(observed)
+    read = observed if batch.input_mask is None else observed * batch.input_mask
+    return batch._replace(x=xp.where(observed != 0, batch.x, np.nan), input_mask=read, observed=observed)
 
 
 def validate_on_scale(model, batch, objective):
     """As `validate`, for a trained model; warns if x does not look standardised as the training data were."""
     batch = validate(model, batch, objective)
-    if (model.mean.any() or (model.std != 1).any()) and _looks_raw(model, batch):
-        what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
-        warnings.warn(f"{what}: in Python, raw data need model.standardise(x)", stacklevel=4)
+    if model.mean.any() or (model.std != 1).any():
+        found = _other_scale(model, batch)
+        if found:
+            what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
+            warnings.warn(f"{what}: {found}", stacklevel=_level_of_caller())
     return batch
 
 
-def _looks_raw(model, batch):
-    """Whether x is beyond FAR, or has the moments of raw training data, which explain it a nat a number better."""
-    mean, std = (model.to_array(moment) for moment in (model.mean, model.std))
-    seen = batch.mask[..., None] if batch.observed is None else batch.mask[..., None] * batch.observed
-    numbers = max(1.0, float(seen.sum(dtype="float64")) * model.x_dim / seen.shape[-1])
-    with np.errstate(over="ignore"):
-        given, as_raw = (
-            float((a * a * seen).sum(dtype="float64")) / numbers for a in (batch.x_in, (batch.x_in - mean) / std)
-        )
-    nats = (given - as_raw) / 2 - np.log(model.std).mean()  # log N(x; mean, std^2) - log N(x; 0, 1)
-    return given > FAR**2 or (1 / 4 < as_raw < 4 and nats > 1)
+def _other_scale(model, batch):
+    """What to do about x that is beyond FAR, or raw, or standardised twice; None if it looks right.
+
+    Raw, and twice: the moments of such data explain x a nat a number better than those of the training data.
+    """
+    mask, x = (to_host(a).astype("float64") for a in (batch.mask[..., None], batch.x))
+    mask = mask * ~np.isnan(x)
+    x = np.where(mask, x, 0)
+    steps, total, squares = mask.sum(axis=(0, 1)), x.sum(axis=(0, 1)), (x * x).sum(axis=(0, 1))
+
+    def mean_square(scale, shift):
+        """Of scale x + shift."""
+        return float((scale**2 * squares + 2 * scale * shift * total + steps * shift**2).sum() / max(1, steps.sum()))
+
+    mean, std = model.mean, model.std
+    given, log_std = mean_square(1.0, 0.0), float(np.log(std).mean())
+    for after, gain, advice in (
+        (mean_square(1 / std, -mean / std), -log_std, RAW),
+        (mean_square(std, mean), log_std, TWICE),
+    ):
+        if 1 / 4 < after < 4 and (given - after) / 2 + gain > 1:  # log-densities of a normal distribution
+            return advice
+    return RAW if given > FAR**2 else None
+
+
+def _level_of_caller():
+    """The stacklevel, for the function that calls this, of the first caller outside the package."""
+    level = 1
+    while sys._getframe(level).f_globals.get("__name__", "").startswith("tinyvrnn.") and sys._getframe(level).f_back:
+        level += 1
+    return level
 
 
 def check_objective(model, objective):
     """Raises ConfigError where `model` cannot be trained on the objective."""
-    bound, particles, beta, recompute = objective
-    check_bound(bound, particles, model)
-    if not isinstance(beta, Real) or not np.isfinite(beta):
-        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
-    if recompute:
-        check_can_be_cut(model, "recompute", bound)
+    check_bound(objective.bound, objective.particles, model)
+    if not isinstance(objective.beta, Real) or not np.isfinite(objective.beta):
+        raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
+    if objective.recompute:
+        check_can_be_cut(model, "recompute", objective.bound)
 
 
 def check_bound(bound, particles=1, model=None):
@@ -325,14 +319,14 @@ def check_can_be_cut(model, option, bound="elbo"):
         raise ConfigError(f"{option} is for the bound elbo, got {bound}: leave one out.")
 
 
-def check_x(x, x_dim, lengths, likelihood, observed=None):
+def check_x(x, x_dim, lengths, likelihood):
     """Raises DataError for data that the model cannot read. Returns lengths as a host array, or None."""
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
         raise DataError(
             f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
         )
-    T, B, _ = x.shape
     if lengths is not None:
+        T, B, _ = x.shape
         lengths = to_host(as_array(lengths, "lengths"))
         if T != B and lengths.shape == (T,) and lengths.max() <= B:
             raise DataError(f"x {x.shape} looks batch-first, as lengths are {T} up to {B}: use np.swapaxes(x, 0, 1).")
@@ -340,8 +334,7 @@ def check_x(x, x_dim, lengths, likelihood, observed=None):
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     # Device arrays were checked when they were read; checking them here would synchronise the device.
     if isinstance(x, np.ndarray):
-        real = slice(None) if lengths is None else np.arange(T)[:, None] < lengths
-        _check_values(x[real], likelihood, True if observed is None else observed[real])
+        _check_values(x if lengths is None else x[np.arange(len(x))[:, None] < lengths], likelihood)
     return lengths
 
 
@@ -367,13 +360,11 @@ def _check_arrays(model, batch, objective):
         raise DataError(f"Expected the state of {B} sequences, got one of shape {shape_of(batch.state)}.")
 
 
-def _check_values(x, likelihood, observed):
+def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        raise DataError(
-            "x holds NaN or infinite values in its real steps: remove or replace them, or mark them by observed."
-        )
-    bad = likelihood.misfits(x) & observed
+        raise DataError("x holds NaN or infinite values in its real steps: replace them, or mark them by observed.")
+    bad = likelihood.misfits(x)
     if bad.any():
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")

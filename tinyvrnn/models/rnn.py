@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from numpy.typing import DTypeLike
 
-from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.models.base import Model
+from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import (
     features_backward,
     features_forward,
@@ -110,14 +110,22 @@ class RNN(Model):
 
     def _latents(self, cache):
         h = cache.loop.h[1:]
-        return *[h[..., :0]] * 5, h
+        none = h[..., :0]
+        return none, none, none, none, none, h
 
-    def _sample(self, n, steps, seed, prime):
-        """Eq. 2 step by step, from h_0 = 0 or from the state after the prime (Eq. 1)."""
-        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
-        if prime is not None:
-            state = self._state_after(prime)
-        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+    def _states_at_end(self, batch):
+        """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
+        phi_x, _ = features_forward(self.params["phi_x"], batch.x)
+        states, ends = loop_forward(self.params["recur"], phi_x).state, batch.mask.sum(axis=0).astype("int64")
+        return copies(states[ends, self.backend.xp.arange(len(ends))][None], batch.eps.shape[2])[0]
+
+    @staticmethod
+    def _sample_step(params, likelihood, state, eps, v):
+        """x_t (n, X), drawn from Eq. 2, the outputs that it is drawn from, and the state that has read it (Eq. 1)."""
+        outputs, _ = predict_forward(params["predict"], h_of(params["recur"], state), likelihood)
+        x = likelihood.sample(v, *outputs)
+        phi_x, _ = features_forward(params["phi_x"], x)
+        return x, outputs, remember_forward(params["recur"], phi_x, state)[0]
 
 
 # ---- all steps at once ---------------------------------------------------------------------------
@@ -187,18 +195,3 @@ def literal_backward(params, caches, dlog_p, likelihood):
         dh += dh_predict
         total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
     return total
-
-
-# ---- sampling ------------------------------------------------------------------------------------
-
-
-def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
-    """x (steps, n, X), each x_t drawn from Eq. 2 and fed back (Eq. 1), from a state (n, S H) on. Noise is addressed."""
-    xs = []
-    for t in range(steps):
-        outputs, _ = predict_forward(params["predict"], h_of(params["recur"], state), likelihood)
-        v = likelihood.noise(noise.generator(seed, "sample x", t), (state.shape[0], x_dim), dtype)
-        xs.append(likelihood.sample(backend.asarray(v), *outputs))
-        phi_x, _ = features_forward(params["phi_x"], xs[-1])
-        state, _ = remember_forward(params["recur"], phi_x, state)
-    return backend.xp.stack(xs)

@@ -1,6 +1,7 @@
 """Ancestral sampling, Eq. 8: p(x_<=T, z_<=T) = prod_t p(x_t | z_<=t, x_<t) p(z_t | x_<t, z_<t), drawn factor by factor.
 
 The sample x_t itself is fed back, never the mean of its distribution: a sequence of means is not a draw of the model.
+The loop is that of all models; `sample_step` is the VRNN's step, and an RNN and a VAE have their own.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,11 @@ from functools import partial
 import numpy as np
 
 from tinyvrnn.arrays import noise
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.cpu import available_cores
+from tinyvrnn.distributions import at_temperature
 from tinyvrnn.distributions.gaussian import reparameterise_forward
+from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 from tinyvrnn.models.lookahead import of_sequence_forward
 from tinyvrnn.nn.cells import h_of
@@ -22,7 +26,10 @@ STRETCH = 10  # steps between two synchronisations of the threads, and so the mo
 
 
 def sample_step(params, likelihood, state, eps, v):
-    """A factor of Eq. 8: x_t (n, X) and the next state (n, S H), from eps (n, Z) and the likelihood's noise v."""
+    """A factor of Eq. 8: x_t (n, X), the outputs that it is drawn from, and the next state (n, S H).
+
+    eps (n, Z): standard normal noise of z_t. v: the likelihood's noise.
+    """
     h = h_of(params["recur"], state)
     (mu_0, sigma_0), _ = prior_forward(params["prior"], h)
     z, _ = reparameterise_forward(mu_0, sigma_0, eps)
@@ -30,35 +37,43 @@ def sample_step(params, likelihood, state, eps, v):
     outputs, _ = generate_forward(params["generate"], phi_z, h, likelihood)
     x = likelihood.sample(v, *outputs)
     phi_x, _ = features_forward(params["phi_x"], x)
-    return x, recur_forward(params["recur"], phi_x, phi_z, state)[0]
+    return x, outputs, recur_forward(params["recur"], phi_x, phi_z, state)[0]
 
 
-def ancestral_sample(params, state, steps, seed, likelihood, backend, x_dim, dtype):
+def ancestral_sample(model, state, steps, seed, temperature=1.0, mean=False):
     """x (steps, n, X), drawn from Eq. 8, starting from a state (n, S H). (seed, stream, step) determines the noise.
 
-    On the host, threads share many sequences: most of a step runs without the interpreter lock.
+    temperature: scales the standard deviations of z and x, see `at_temperature`. mean: return E[x_t | z_<=t, x_<t] in
+    place of each x_t. On the host, threads share many sequences: most of a step runs without the interpreter lock.
     """
-    z_dim, n = params["phi_z"]["W1"].shape[0], state.shape[0]
+    likelihood, backend, n = at_temperature(model.likelihood, temperature), model.backend, len(state)
 
     def noise_of(t):
-        eps = noise.standard_normal((n, z_dim), dtype, seed, "sample z", t, backend)
-        v = likelihood.noise(noise.generator(seed, "sample x", t), (n, x_dim), dtype)
-        return eps, backend.asarray(v)
+        eps = noise.standard_normal((n, model.z_dim), model.dtype, seed, "sample z", t, backend)
+        v = likelihood.noise(noise.generator(seed, "sample x", t), (n, model.x_dim), model.dtype)
+        return float(temperature) * eps, backend.asarray(v)
 
     rows = n if backend.name == "cupy" else ROWS
     parts = [slice(start, start + rows) for start in range(0, n, rows)]
-    x, states = backend.xp.empty((steps, n, x_dim), dtype=dtype), [state[part] for part in parts]
+    x, states = backend.xp.empty((steps, n, model.x_dim), dtype=model.dtype), [state[part] for part in parts]
+    step = partial(model._sample_step, model.params, likelihood)
     with in_threads(len(parts)) as each:
         for start in range(0, steps, STRETCH):
             drawn = [noise_of(t) for t in range(start, min(start + STRETCH, steps))]
-            states = list(each(partial(sample_stretch, params, likelihood, drawn, x[start:]), parts, states))
+            stretch = partial(sample_stretch, step, likelihood.mean if mean else None, drawn, x[start:])
+            states = list(each(stretch, parts, states))
     return x
 
 
-def sample_stretch(params, likelihood, drawn, x, part, state):
-    """Draw x[:, part] for the steps of `drawn`, [(eps, v) of all sequences]. Returns the state after the last step."""
+def sample_stretch(step, mean, drawn, x, part, state):
+    """Draw x[:, part] for the steps of `drawn`, [(eps, v) of all sequences]. Returns the state after the last step.
+
+    mean: a function of a step's outputs whose value replaces the draw in x, or None.
+    """
     for x_t, (eps, v) in zip(x, drawn):
-        x_t[part], state = sample_step(params, likelihood, state, eps[part], v[part])
+        x_t[part], outputs, state = step(state, eps[part], v[part])
+        if mean:
+            x_t[part] = mean(*outputs)
     return state
 
 
@@ -72,17 +87,24 @@ def in_threads(count):
             yield pool.map
 
 
-def state_after(params, x, eps, state):
-    """The state after a prefix x (T, B, X), with z from the posterior (Eq. 9). eps (T, B, Z); state: before the prefix.
+def state_after(params, x, eps, state, mask=None):
+    """The state (B K, S H) after a prefix x (T, B, X), for K draws of its z from the posterior (Eq. 9).
 
-    A smoothing posterior conditions on the whole prefix, and on nothing after it.
+    eps (T, B K, Z), the draws of a sequence side by side; state (B K, S H): before the prefix. mask (T, B): 1 in the
+    real steps (None: all are real); in the padding the state stays as it is. A smoothing posterior conditions on the
+    whole prefix, and on nothing after it.
     """
-    ahead, _ = of_sequence_forward(params, x)
+    ahead, _ = of_sequence_forward(params, x, mask)
+
+    def widened(a):
+        return copies(a[None], eps.shape[1] // x.shape[1])[0]
+
     for t, (x_t, eps_t) in enumerate(zip(x, eps)):
         phi_x, _ = features_forward(params["phi_x"], x_t)
-        infer_in = phi_x if ahead is None else ahead[t]
+        infer_in = widened(phi_x if ahead is None else ahead[t])
         (mu_z, sigma_z), _ = infer_forward(params["infer"], infer_in, h_of(params["recur"], state))
         z, _ = reparameterise_forward(mu_z, sigma_z, eps_t)
         phi_z, _ = features_forward(params["phi_z"], z)
-        state, _ = recur_forward(params["recur"], phi_x, phi_z, state)
+        moved, _ = recur_forward(params["recur"], widened(phi_x), phi_z, state)
+        state = moved if mask is None else namespace(x).where(widened(mask[t])[:, None] > 0, moved, state)
     return state

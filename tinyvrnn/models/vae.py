@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import Array, as_array, namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
@@ -129,15 +128,14 @@ class VAE(Model):
         xp = self.backend.xp
         return mu_z, sigma_z, xp.zeros_like(mu_z), xp.ones_like(mu_z), cache.z, mu_z[..., :0]
 
-    def _sample(self, n, steps, seed, prime):
-        """z ~ N(0, I), x ~ p(x | z), afresh at each step: a prime tells it nothing."""
-        xs = []
-        for t in range(steps):
-            z = noise.standard_normal((n, self.z_dim), self.dtype, seed, "sample z", t, self.backend)
-            outputs, _ = decode_forward(self.params["decode"], z, self.likelihood)
-            v = self.likelihood.noise(noise.generator(seed, "sample x", t), (n, self.x_dim), self.dtype)
-            xs.append(self.likelihood.sample(self.backend.asarray(v), *outputs))
-        return self.backend.xp.stack(xs)
+    def _states_at_end(self, batch):
+        return self._no_state(batch.eps.shape[1] * batch.eps.shape[2])  # a prime tells it nothing
+
+    @staticmethod
+    def _sample_step(params, likelihood, state, eps, v):
+        """x ~ p(x | z) with z = eps ~ N(0, I), afresh at each step, and the outputs that x is drawn from."""
+        outputs, _ = decode_forward(params["decode"], eps, likelihood)
+        return likelihood.sample(v, *outputs), outputs, state
 
 
 def terms_forward(params, x, eps, likelihood, x_in=None):

@@ -16,11 +16,11 @@ from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
+from tinyvrnn.models.batch import BOUNDS, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
-from tinyvrnn.models.sampling import ancestral_sample, state_after
-from tinyvrnn.nn.cells import cell_shapes, state_width
+from tinyvrnn.models.sampling import sample_step, state_after
+from tinyvrnn.nn.cells import cell_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
 POSTERIORS = ("filtering", "smoothing")
@@ -67,6 +67,7 @@ class VRNN(Model):
     name, bounds = "vrnn", BOUNDS
     sizes = ("x_dim", "h_dim", "z_dim", "features", "layers")
     choices = ("cell", "posterior")
+    _sample_step = staticmethod(sample_step)
 
     def __init__(
         self,
@@ -115,8 +116,8 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
+            given, x_in = self._particles(batch)
+            return importance_forward(*given, self.scoring(batch).likelihood, x_in=x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -151,14 +152,14 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
+            given, x_in = self._particles(batch)
+            return filter_forward(*given, batch.uniforms, self.scoring(batch).likelihood, x_in=x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
-        log_p, kl = self._forward_terms(batch._replace(eps=batch.eps[:, :, 0], input_mask=None))[:2]  # frees its cache
-        wide = batch.widened()
-        given, x_in = (self.params, wide.x, wide.eps, batch.mask), wide.x_in
+        first = batch._replace(eps=batch.eps[:, :, 0], input_mask=batch.observed)
+        log_p, kl = self._forward_terms(first)[:2]  # frees its cache
+        given, x_in = self._particles(batch)
         if bound == "iwae":
             backward = importance_backward
             bounds, cache = importance_forward(*given, self.likelihood, beta, x_in)
@@ -168,6 +169,11 @@ class VRNN(Model):
         weight = -self.backend.xp.ones_like(bounds) / len(bounds)
         grads = self._flat(backward(self.params, cache, weight, self.likelihood, beta=beta))
         return Gradient(-self.backend.xp.mean(bounds), grads, bound_terms(log_p, kl, batch.mask))
+
+    def _particles(self, batch):
+        """What both bounds take: params, x (T, B K, X), eps (T, B K, Z) and mask (T, B); and x_in (T, B K, X)."""
+        wide = batch.widened()
+        return (self.params, wide.x, wide.eps, batch.mask), wide.x_in
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)
@@ -204,12 +210,11 @@ class VRNN(Model):
         prior = (zeros + moment for moment in prior_forward(self.params["prior"], loop.h[:-1])[0])
         return mu_z, sigma_of(s), *prior, loop.z, loop.h[1:]
 
-    def _sample(self, n, steps, seed, prime):
-        """Eq. 8, from h_0 = 0 or from the state after the prime (Eq. 9)."""
-        state = self.backend.xp.zeros((n, state_width(self.params["recur"])), dtype=self.dtype)
-        if prime is not None:
-            state = state_after(self.params, prime.x, prime.eps, state)
-        return ancestral_sample(self.params, state, steps, seed, self.likelihood, self.backend, self.x_dim, self.dtype)
+    def _states_at_end(self, batch):
+        """The state (B K, S H) at the end of each sequence, for each of K draws of its latents, eps (T, B, K, Z)."""
+        T = int(batch.mask.sum(axis=0).max())  # the longest
+        eps = batch.eps[:T].reshape(T, -1, self.z_dim)
+        return state_after(self.params, batch.x[:T], eps, self._no_state(eps.shape[1]), batch.mask[:T])
 
 
 class VRNNI(VRNN):
@@ -236,9 +241,3 @@ class VRNNI(VRNN):
 
     def _shapes(self):
         return super()._shapes() | {"prior": {}}
-
-
-def _particles(batch: Batch) -> tuple[Array, Array, Array]:
-    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    wide = batch.widened()
-    return wide.x, wide.eps, batch.mask

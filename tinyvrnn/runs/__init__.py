@@ -1,4 +1,4 @@
-"""The folder of a run (lock, checkpoint, records, pictures), and the files that `tinyvrnn sample` writes.
+"""The folder of a run (lock, checkpoint, records, pictures), and the files that `sample` and `forecast` write.
 
 run.py           Run: the folder of one training run
 checkpoint.py    save and load

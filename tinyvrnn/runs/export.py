@@ -38,6 +38,23 @@ def write_npz(path, **arrays):
     _write(path, lambda file: np.savez(file, **arrays))
 
 
+def write_forecast(path, past, draws):
+    """Write draws (K, steps, B, X) to `path`, an .npz, or as the fan chart that follows past, B arrays (T_b, X)."""
+    if path.suffix.lower() == ".png":
+        write_figure(path, plots.fan(past, draws))
+    else:
+        write_npz(path, draws=draws)
+
+
+def check_fan(path, likelihood):
+    """Raise ConfigError if `path` asks for a fan chart of 0s and 1s, whose bands would say nothing."""
+    if path.suffix.lower() == ".png" and likelihood.binary:
+        raise ConfigError(
+            f"A fan chart is for real numbers, but the likelihood {likelihood.name} draws 0s and 1s: "
+            "use .npz, or `sample --prime`."
+        )
+
+
 def _write(path, write):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +147,7 @@ WRITERS = {
     ".mid": write_midi,
     ".wav": write_sound,
 }
+FORECASTS = (".png", ".npz")
 NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound"}
 
 

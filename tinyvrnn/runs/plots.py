@@ -93,6 +93,40 @@ def samples(x, binary, title="", columns=None, medium=None):
     return figure
 
 
+def fan(past, draws, rows=3, columns=4):
+    """Fan charts of draws (K, steps, B, X) after past, B arrays (T_b, X): their median and 50% and 90% bands.
+
+    A row for each of the first sequences, a column for each of their first values. Step 0 is a sequence's last one.
+    """
+    steps, n, X = draws.shape[1:]
+    rows, columns = min(rows, n), min(columns, X)
+    levels = np.quantile(draws[:, :, :rows, :columns], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey="col", squeeze=False)
+        for i, j in np.ndindex(rows, columns):
+            _draw_fan(grid[i, j], past[i][-max(2 * steps, 10) :, j], levels[:, :, i, j])
+        grid[0, 0].xaxis.get_major_locator().set_params(integer=True)
+        for j, axes in enumerate(grid[0]):
+            axes.set_title(f"value {j + 1} of {X}", fontsize=10)
+        for i, axes in enumerate(grid[:, 0]):
+            axes.set_ylabel(f"sequence {i + 1} of {n}")
+        figure.supxlabel("steps after the end of the given sequence", fontsize=10)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, columnspacing=1)
+    return figure
+
+
+def _draw_fan(axes, known, levels):
+    """The known values (T,), and levels (5, steps) of what follows, which all start from the last known value."""
+    ahead = np.arange(levels.shape[1] + 1)
+    low, lower, median, upper, high = (np.append(known[-1], level) for level in levels)
+    axes.fill_between(ahead, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="90%")
+    axes.fill_between(ahead, lower, upper, color=COLOURS[0], alpha=0.4, linewidth=0, label="50%")
+    axes.plot(ahead, median, color=COLOURS[0], label="median")
+    axes.plot(np.arange(1 - len(known), 1), known, color="black", marker=".", markersize=3, label="given")
+    axes.axvline(0, color="0.7", linewidth=0.8, linestyle=":")
+
+
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
     if medium in ("ink", "piano roll"):

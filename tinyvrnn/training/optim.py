@@ -61,6 +61,11 @@ def global_norm(grads):
     return norm
 
 
+def _check_number(name, value, end):
+    if not (isinstance(value, Real) and 0 <= value < end):
+        raise ConfigError(f"{name} must be a number from 0 to below {end}, got {value!r}.")
+
+
 class Adam:
     """Adam (Kingma and Ba, 2015, arXiv:1412.6980) on one flat vector theta, which `step` changes in place.
 
@@ -77,6 +82,11 @@ class Adam:
     decay : array (P,), optional
         Also theta -= lr decay theta, decoupled from the adaptive step, in which dividing by v would weaken it (AdamW;
         Loshchilov and Hutter, 2019, arXiv:1711.05101).
+
+    Raises
+    ------
+    ConfigError
+        A number is out of range, or decay has another shape than theta.
     """
 
     def __init__(
@@ -89,6 +99,10 @@ class Adam:
         decay: Array | None = None,
     ) -> None:
         xp = namespace(theta)
+        for name, value, end in (("lr", lr, np.inf), ("b1", b1, 1), ("b2", b2, 1), ("eps", eps, np.inf)):
+            _check_number(name, value, end)
+        if decay is not None and shape_of(decay) != theta.shape:
+            raise ConfigError(f"decay must be an array of shape {theta.shape}, as theta, got {shape_of(decay)}.")
         self.lr, self.b1, self.b2, self.eps, self.k = lr, b1, b2, eps, 0
         self.decay = decay
         self.m, self.v = xp.zeros_like(theta), xp.zeros_like(theta)
@@ -110,11 +124,14 @@ class Adam:
         ------
         DataError
             theta or grads has another shape than the vector that this Adam was made for.
+        ConfigError
+            lr is no number of at least 0.
         """
         if not shape_of(theta) == shape_of(grads) == self.m.shape:
             raise DataError(f"Expected theta and grads {self.m.shape}, got {shape_of(theta)} and {shape_of(grads)}.")
-        self.k += 1
         lr = self.lr if lr is None else lr
+        _check_number("lr", lr, np.inf)
+        self.k += 1
         step_size, correction = lr / (1 - self.b1**self.k), 1 - self.b2**self.k
         for block in self.blocks:
             if self.decay is not None:

@@ -102,10 +102,15 @@ class Options(NamedTuple):
         str | None, About("groups of parameters that are not trained, such as prior,phi_z", "GROUP,...")
     ] = None
     lr_schedule: Annotated[
-        str, About("cosine: the learning rate falls to 0 as half a cosine; constant; step: see lr_every")
+        str,
+        About(
+            "cosine: the learning rate falls to 0 as half a cosine; constant; step: falls after each lr_every epochs"
+        ),
     ] = "cosine"
-    lr_every: Annotated[int | None, About("with the schedule step: lr times lr_factor after each N epochs", "N")] = None
-    lr_factor: Annotated[float, About("of the schedule step")] = 0.1
+    lr_every: Annotated[
+        int | None, About("with lr_schedule step: multiply lr by lr_factor after each N epochs", "N")
+    ] = None
+    lr_factor: Annotated[float, About("with lr_schedule step: what lr is multiplied by")] = 0.1
 
     @property
     def frozen(self):
@@ -160,10 +165,11 @@ class Options(NamedTuple):
     def _check_schedule(self):
         if self.lr_schedule not in LR_SCHEDULES:
             raise ConfigError(unknown_name("lr_schedule", self.lr_schedule, LR_SCHEDULES))
-        given = (self.lr_every, self.lr_factor) != (None, Options().lr_factor)
-        if (self.lr_every is None) if self.lr_schedule == "step" else given:
+        if self.lr_schedule == "step" and self.lr_every is None:
+            raise ConfigError("lr_schedule step needs lr_every, the epochs after which the learning rate falls.")
+        if self.lr_schedule != "step" and (self.lr_every, self.lr_factor) != (None, Options().lr_factor):
             raise ConfigError(
-                "lr_schedule step needs lr_every, and only it takes lr_every and lr_factor: give all or none."
+                f"lr_every and lr_factor are for lr_schedule step, not {self.lr_schedule}: leave them out."
             )
 
     def check_for(self, model):
@@ -171,7 +177,7 @@ class Options(NamedTuple):
         for group in self.frozen:
             if group not in model.params:
                 known = ", ".join(model.params)
-                raise ConfigError(f'freeze names "{group}", but the groups of a {model.name} are {known}.')
+                raise ConfigError(f'freeze names "{group}", but the groups of this {model.name} are {known}.')
         check_bound(self.bound, self.particles, model)
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)

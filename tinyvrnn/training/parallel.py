@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array
 from tinyvrnn.arrays.cpu import available_cores, blas_threads
+from tinyvrnn.errors import ConfigError
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BoundTerms, Gradient, Objective, validate
 from tinyvrnn.training import worker
@@ -121,11 +122,14 @@ class Workers:
         ConfigError
             beta, bound, particles or recompute are not possible for it.
         """
+        if not isinstance(model, Model):
+            raise ConfigError(f"Expected a model and then x, got {type(model).__name__}.")
         batch = model._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute)
-        batch = validate(model, model._with_noise(batch, objective), objective)  # before it is sliced
+        batch = batch if eps is not None else model._with_fresh_noise(batch, objective)
+        batch = validate(model, batch, objective)  # before it is sliced
         self.split = split_for(model, batch.x.shape[1], self.workers)
-        return self.gradient(model, batch._replace(mask=None), objective)[:3]
+        return self.gradient(model, batch._replace(mask=None), objective)[:3]  # each slice gets a mask of its own
 
     def gradient(self, model, batch, objective):
         """The Gradient of a Batch, as `model.gradient` computes it."""
