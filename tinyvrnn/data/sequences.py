@@ -196,9 +196,8 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
-        values, lengths = self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index]
-        check_shapes(values, lengths, "the sequences")
-        return Sequences.unchecked(values, lengths)
+        with missing_values("nan"):  # those of the whole set
+            return Sequences(self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index])
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."

@@ -220,9 +220,6 @@ def _nothing(x):
     return np.zeros(x.shape, dtype=bool)
 
 
-_DENSITY_1 = math.exp(-gaussian.HALF_LOG_2PI)  # the standard deviation with which N(0; 0, sigma^2) is 1
-
-
 LIKELIHOODS = {
     "bernoulli": Likelihood(
         "bernoulli",
@@ -254,7 +251,7 @@ LIKELIHOODS = {
         noise=_normal,
         misfits=_nothing,
         needs="",
-        neutral=(0.0, _DENSITY_1),
+        neutral=(0.0, (2 * math.pi) ** -0.5),  # N(0; 0, sigma^2) = 1
         tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
     "gmm": Likelihood(
@@ -270,7 +267,7 @@ LIKELIHOODS = {
         misfits=_nothing,
         needs="",
         components=COMPONENTS,
-        neutral=(None, 0.0, _DENSITY_1),
+        neutral=(None, 0.0, (2 * math.pi) ** -0.5),
         tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
     ),
     "categorical": Likelihood(

@@ -314,16 +314,19 @@ class Model:
                 log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, -weight, beta * weight)
             else:
                 log_p, kl, cache = model._forward_terms(batch)
-                state = self._last_state(cache)
-                _, named = model._backward_terms(cache, -weight, beta * weight)
+                state, (_, named) = self._last_state(cache), model._backward_terms(cache, -weight, beta * weight)
                 del cache  # before another vector of theta's size is made
                 grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
             return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
 
     def scoring(self, batch):
-        """This model, or for a batch with missing entries one with the same weights that does not score them."""
-        return self if batch.observed is None else twin(self, observed_only(self.likelihood))
+        """This model, or for a batch with missing entries a twin with the same weights that does not score them."""
+        if batch.observed is None:
+            return self
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), likelihood=observed_only(self.likelihood))
+        return twin
 
     def to_array(self, a):
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
@@ -360,12 +363,8 @@ class Model:
 
         Parameters
         ----------
-        x, lengths : array (T, B, X), integers (B,)
-            As in `loss_and_grads`.
-        eps : array (T, B, Z), optional
-            Standard normal noise. None: the same noise in every call, so that two calls compare.
-        observed : array (T, B, X), optional
-            As in `loss_and_grads`.
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
+            As in `loss_and_grads`, but without eps the noise is the same in every call, so that two calls compare.
 
         Returns
         -------
@@ -440,10 +439,8 @@ class Model:
         ----------
         x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
             As in `elbo`, for the T steps of the chunk.
-        state : array (B, S H), optional
-            As in `chunk_loss_and_grads`; None for a model without one.
-        observed : array (T, B, X), optional
-            As in `loss_and_grads`.
+        state, observed : array (B, S H), array (T, B, X)
+            As in `chunk_loss_and_grads`; state is None for a model without one.
 
         Returns
         -------
@@ -585,18 +582,14 @@ class Model:
         ----------
         x, observed : array (T, B, X)
             As in `loss_and_grads`.
-        draws : int
-            K, of each missing entry.
-        lengths : integers (B,), optional
-            As in `loss_and_grads`.
-        seed : int
-            The same seed gives the same draws.
+        draws, lengths, seed : int, integers (B,), int
+            As in `forecast`.
 
         Returns
         -------
         array (K, T, B, X) of float64
-            In raw units, as `forecast`, with the observed entries as given; the padding is meaningless. "pen" and
-            "categorical" draw whole steps.
+            x in raw units, with other draws in each of the K; the padding is meaningless. "pen" and "categorical" draw
+            whole steps.
 
         Raises
         ------
@@ -673,11 +666,10 @@ class Model:
             self._draws += 1
         return batch._replace(eps=eps, uniforms=uniforms)
 
-    def _draw_eps(self, x, stream, step, *particles):
+    def _draw_eps(self, x, stream, step, *K):
         if getattr(x, "ndim", None) != 3:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {shape_of(x)}: see tinyvrnn.data.pad.")
-        shape = (*x.shape[:2], *particles, self.z_dim)
-        return noise.standard_normal(shape, self.dtype, self.seed, stream, step, self.backend)
+        return noise.standard_normal((*x.shape[:2], *K, self.z_dim), self.dtype, self.seed, stream, step, self.backend)
 
     def _flat(self, named):
         grads = self.backend.xp.empty(self.theta.shape, dtype=self.theta.dtype)
@@ -691,13 +683,6 @@ class Model:
             check_whole(name, getattr(self, name))
         if self.layers > LAYERS:
             raise ConfigError(f"layers must be at most {LAYERS}, got {self.layers}: no deeper model can be trained.")
-
-
-def twin(model, likelihood):
-    """A model that shares all of this one but its likelihood."""
-    other = object.__new__(type(model))
-    vars(other).update(vars(model), likelihood=likelihood)
-    return other
 
 
 _DTYPES = ("float32", "float64", np.float32, np.float64, np.dtype("float32"), np.dtype("float64"))

@@ -99,10 +99,8 @@ class VRNN(Model):
         ----------
         x, lengths : array (T, B, X), integers (B,)
             As in `loss_and_grads`.
-        eps : array (T, B, K, Z)
-            Standard normal noise of K particles; required.
-        observed : array (T, B, X), optional
-            As in `loss_and_grads`.
+        eps, observed : array (T, B, K, Z), array (T, B, X)
+            Standard normal noise of K particles, which is required; as in `loss_and_grads`.
 
         Returns
         -------
@@ -131,14 +129,10 @@ class VRNN(Model):
 
         Parameters
         ----------
-        x, lengths : array (T, B, X), integers (B,)
-            As in `loss_and_grads`.
-        eps : array (T, B, K, Z)
-            Standard normal noise of K particles; required.
-        uniforms : array (T, B)
-            Numbers in [0, 1) to resample with; required.
-        observed : array (T, B, X), optional
-            As in `loss_and_grads`.
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, K, Z)
+            As in `log_weights`.
+        uniforms, observed : array (T, B), array (T, B, X)
+            Numbers in [0, 1) to resample with, which are required; as in `loss_and_grads`.
 
         Returns
         -------
