@@ -21,7 +21,7 @@ from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise
+from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
 from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.training import loop, optim, parallel
@@ -439,7 +439,7 @@ def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, *
 
 def particles_of(model, x, lengths, eps):
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    return model._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))[0][1:]
+    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))
 
 
 def choices_of(model, x, lengths, eps, uniforms):

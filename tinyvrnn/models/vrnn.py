@@ -16,7 +16,7 @@ from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Gradient, Objective, bound_terms, validate_on_scale
+from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import sample_step, state_after
@@ -114,8 +114,8 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
-            given, x_in = self._particles(batch)
-            return importance_forward(*given, self.scoring(batch).likelihood, x_in=x_in)[1].log_w
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -146,14 +146,15 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
-            given, x_in = self._particles(batch)
-            return filter_forward(*given, batch.uniforms, self.scoring(batch).likelihood, x_in=x_in)[0]
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
         first = batch._replace(eps=batch.eps[:, :, 0], input_mask=batch.observed)
         log_p, kl = self._forward_terms(first)[:2]  # frees its cache
-        given, x_in = self._particles(batch)
+        wide = batch.widened()
+        given, x_in = (self.params, wide.x, wide.eps, batch.mask), wide.x_in
         if bound == "iwae":
             backward = importance_backward
             bounds, cache = importance_forward(*given, self.likelihood, beta, x_in)
@@ -163,11 +164,6 @@ class VRNN(Model):
         weight = -self.backend.xp.ones_like(bounds) / len(bounds)
         grads = self._flat(backward(self.params, cache, weight, self.likelihood, beta=beta))
         return Gradient(-self.backend.xp.mean(bounds), grads, bound_terms(log_p, kl, batch.mask))
-
-    def _particles(self, batch):
-        """What both bounds take: params, x (T, B K, X), eps (T, B K, Z) and mask (T, B); and x_in (T, B K, X)."""
-        wide = batch.widened()
-        return (self.params, wide.x, wide.eps, batch.mask), wide.x_in
 
     def _shapes(self):
         X, H, Z, F, L = (getattr(self, name) for name in self.sizes)
@@ -235,3 +231,9 @@ class VRNNI(VRNN):
 
     def _shapes(self):
         return super()._shapes() | {"prior": {}}
+
+
+def _particles(batch: Batch) -> tuple[Array, Array, Array]:
+    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
+    wide = batch.widened()
+    return wide.x, wide.eps, batch.mask
