@@ -202,7 +202,9 @@ def test_particles_skip_the_same(bound, backend, likelihood, posterior):
     eps = bounds.estimates.particle_noise(model, x, range(K), 0, "particles")
     found = to_host(getattr(bounds, bound)(model, x, lengths, K, observed=observed))
     uniforms = tv.noise.uniform(x.shape[:2], model.dtype, 0, "particles resampled", backend=model.backend)
-    loss, *_ = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, observed=observed)
+    loss, _, terms = model.loss_and_grads(x, lengths, eps, bound=bound, uniforms=uniforms, observed=observed)
+    first = model.backend.xp.ascontiguousarray(eps[:, :, 0])
+    checks.assert_close(to_host(terms.elbo), to_host(model.elbo(x, lengths, first, observed)), 1e-12, "the terms")
     assert -float(loss) == pytest.approx(found.mean(), rel=1e-12)
     if bound == "iwae":
         log_w = [to_host(model.log_weights(x, lengths, eps[:, :, k : k + 1], observed)) for k in range(K)]
