@@ -3,6 +3,7 @@
 import math
 
 from tinyvrnn import bounds, data
+from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.errors import DataError, GradientError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
@@ -63,7 +64,7 @@ def draw_pictures(run, model, trained_on, records):
     """The pictures of a run's folder: the curves, samples, and reconstructions of the first ten test sequences."""
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
-    mean = host(model.reconstruct(x, lengths))
+    mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
     drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
     run.picture("curves.png", plots.curves(records, trained_on.units, exact=model.bound == "exact"))
     title = f"{trained_on.name}: sequences drawn from the model"
