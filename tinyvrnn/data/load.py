@@ -267,11 +267,13 @@ def load_data(
     ----------
     name_or_path : str or path
         "digits", "digits8", "strokes", "vowels", "bach" (which needs music21), or a file or folder.
-    standardise, kind, scale, missing : optional
+    standardise, kind, scale : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
         That of the model which will get the data: text is read with its alphabet, MIDI in its steps. For MIDI also
         {"steps_per_quarter": n}.
+    missing : "nan", optional
+        As in `Data.from_sequences`.
 
     Returns
     -------
