@@ -372,7 +372,9 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
         loss, expected, _ = model.loss_and_grads(x, lengths, eps, beta, bound, uniforms=uniforms)
         checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
         checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
-    with pytest.raises(DataError, match=r"Expected eps of shape \(5, 4, particles, 2\), got \(5, 4, 2\)"):
+    with pytest.raises(
+        DataError, match=r"Expected eps of shape \(5, 4, 1, 2\), axis 2 being the particles, got \(5, 4, 2\)"
+    ):
         model.loss_and_grads(x, lengths, eps[:, :, 0], bound=bound, uniforms=uniforms)
 
 
@@ -481,7 +483,16 @@ def test_mistakes_get_one_sentence():
         (lambda: model.loss_and_grads(x, lengths, bound="fibo", particles=2), ConfigError, 'did you mean "fivo"'),
         (lambda: model.loss_and_grads(x, lengths, eps, bound="ivae"), ConfigError, 'did you mean "iwae"'),
         (lambda: model.loss_and_grads(x, lengths, eps[:, :, 0], bound="iwae"), DataError, "particles"),
+        (lambda: model.loss_and_grads(x, lengths, eps, bound="iwae", particles=9), DataError, r"eps of shape .*, 9, "),
         (lambda: model.loss_and_grads(x, lengths, eps, bound="fivo"), DataError, "uniforms of shape"),
+        *(
+            (
+                lambda u=u: model.loss_and_grads(x, lengths, eps, bound="fivo", uniforms=np.full(x.shape[:2], u)),
+                DataError,
+                r"uniforms holds .*: give numbers from \[0, 1\)",
+            )
+            for u in (-0.1, 1.5)
+        ),
     ]:
         with pytest.raises(error, match=words):
             call()
