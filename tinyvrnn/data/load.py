@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
-from tinyvrnn.data.readers import SPLITS, at_random
+from tinyvrnn.data.readers import SPLITS, at_random, cut
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, refuse
 from tinyvrnn.errors import DataError, shown
@@ -99,6 +99,8 @@ class Data:
         The meaning of the numbers, see `tinyvrnn.runs.export`.
     scale : str or None
         For a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`.
+    notes : tuple of str
+        What reading decided or left out, in sentences.
     origin : str or None
         The name or absolute path from which `load_data` can read it again; None for arrays in memory.
     """
@@ -117,6 +119,7 @@ class Data:
     medium: dict[str, Any]
     scale: str | None = None
     origin: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_sequences(
@@ -191,7 +194,7 @@ class Data:
             mean=mean,
             std=std,
             labels=labels or dict.fromkeys(SPLITS),
-            medium=medium or _medium(kind, splits["train"].x_dim),
+            medium=_medium(kind, splits["train"].x_dim, medium or {}),
             scale=scale,
         )
 
@@ -207,7 +210,7 @@ class Data:
             scale=scale or (self.scale if kind == "pen" else None),
             **about,
         )
-        return replace(data, origin=self.origin)
+        return replace(data, origin=self.origin, notes=self.notes)
 
     @property
     def x_dim(self) -> int:
@@ -238,7 +241,9 @@ class Data:
 
     def __repr__(self):
         splits = "\n".join(f"  {s:<6}{self.split(s)}" for s in SPLITS)
-        return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n  from  {self.source}; licence: {self.licence}"
+        notes = "".join(f"\n  note  {shown(note)}" for note in self.notes)
+        source = f"  from  {self.source}; licence: {self.licence}"
+        return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n{source}{notes}"
 
 
 def load_data(
@@ -247,10 +252,14 @@ def load_data(
     kind: str | None = None,
     scale: str | None = None,
     medium: dict[str, Any] | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    columns: Iterable[str] | None = None,
+    skip_columns: Iterable[str] | None = None,
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
-    A .npy holds (N, T, X). A .npz holds one of
+    A .npy holds (N, T, X), or (T, X), one sequence. A .npz holds one of
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. if sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another;
     x (N, T, X), with lengths (N,) if padded.
@@ -266,6 +275,11 @@ def load_data(
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
         Of a model that shall read the data, or {"steps_per_quarter": n} for MIDI. Text is read with its alphabet.
+    window, stride : int, optional
+        Cut sequences into windows of `window` steps, one every `stride` (default: `window`). Without a split, fewer
+        than three sequences are divided by time, 80 / 10 / 10 per cent, before the cut.
+    columns, skip_columns : list of str, optional
+        Of .csv files with a line of names: read these columns, or all others. They keep the order of the file.
 
     Returns
     -------
@@ -279,7 +293,10 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
-    content = _content(path, medium)
+    about = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
+    content = _content(path, (medium or {}) | {key: value for key, value in about.items() if value is not None})
+    if (columns or skip_columns) and "columns" not in (content.medium or {}):
+        raise DataError(f"columns can be chosen in .csv files whose first line has their names, but not in {path.name}")
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -303,7 +320,9 @@ def load_data(
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
     )
-    return replace(data, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve()))
+    return replace(
+        data, notes=content.notes, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
+    )
 
 
 def recorded_source(name, run_folder):
@@ -337,19 +356,23 @@ def read_sequences(path):
 
 
 def read_like(path, medium):
-    """As `read_sequences`, for a model of this medium."""
-    return _content(given_path(path, DataError), medium).sequences
+    """As `read_sequences`, for a model of this medium; without "window" in it, sequences are not cut."""
+    return _content(given_path(path, DataError), medium, divide=False).sequences
 
 
-def _content(path, medium):
-    """Content of a path, read for `medium`. Raises DataError for sound of another sample rate."""
-    content = readers.read(path, medium)
-    found, needed = content.medium or {}, medium or {}
+def _content(path, medium, divide=True):
+    """Content of a path, read for `medium` and cut into its windows. divide: by time, if there is no split.
+
+    Raises DataError for sound of another sample rate.
+    """
+    content, needed = readers.read(path, medium), medium or {}
+    found = content.medium or {}
     if found.keys() & needed.keys() & {"rate"} and found["rate"] != needed["rate"]:  # a step would last another time
         raise DataError(
             f"{path} has {found['rate']} samples a second, but the model was trained on {needed['rate']}: resample it."
         )
-    return content
+    content = content if divide else content._replace(split=np.zeros(len(content.sequences), np.int64))
+    return cut(content, needed, path.name)
 
 
 def embedded():
@@ -374,11 +397,13 @@ def _check_values(sequences, misfits, needed, where):
             refuse(x, bad, where, needed, first)
 
 
-def _medium(kind, x_dim):
-    """The default medium: ink for a pen, a piano roll for 88 binary columns, else plain numbers."""
+def _medium(kind, x_dim, known):
+    """The medium that is known; by default ink for a pen, a piano roll for 88 binary columns, else plain numbers."""
+    if "name" in known:
+        return known
     if kind == "pen":
-        return {"name": "ink"}
-    return {"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}
+        return {"name": "ink"} | known
+    return ({"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}) | known
 
 
 def _check_pen(splits, name):

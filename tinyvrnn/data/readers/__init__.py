@@ -17,10 +17,10 @@ docs/data.md.
 """
 
 from tinyvrnn.data.readers import arrays, iamondb, midi, pianoroll, sound, table, text
-from tinyvrnn.data.readers.content import SPLITS, Content, at_random, files_of, split_by_folder
+from tinyvrnn.data.readers.content import SPLITS, Content, at_random, cut, files_of, split_by_folder
 from tinyvrnn.errors import DataError
 
-__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "read"]
+__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "cut", "read"]
 
 FILES = {
     ".npy": arrays.read,
@@ -32,6 +32,7 @@ FILES = {
 }
 FOLDERS = dict.fromkeys((".wav", ".sph", ".flac", ".ogg", ".opus"), sound.read) | {
     ".csv": table.read,
+    ".tsv": table.read,
     ".npy": arrays.read_folder,
     ".mid": midi.read,
     ".midi": midi.read,

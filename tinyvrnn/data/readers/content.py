@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.noise import generator
-from tinyvrnn.data.mapped import Mapped
+from tinyvrnn.data.mapped import LONGEST, Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
-from tinyvrnn.errors import DataError, shown
+from tinyvrnn.errors import DataError, check_whole, shown
 from tinyvrnn.io.npz import MEMORY
 from tinyvrnn.io.streams import bar
 
@@ -27,6 +27,7 @@ class Content(NamedTuple):
     scale: for a pen, see `tinyvrnn.data.scale`.
     source: where the data come from, for people.
     units: of a log-likelihood of the data.
+    notes: sentences for people about what was decided or left out.
     """
 
     sequences: Sequences
@@ -37,6 +38,7 @@ class Content(NamedTuple):
     scale: str | None = None
     source: str | None = None
     units: str | None = None
+    notes: tuple = ()
 
 
 def read_bytes(path, times=8):
@@ -69,11 +71,58 @@ def at_random(n, name, what="sequence"):
         raise DataError(
             f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but at least three are needed: "
             "one to train, one to validate, one to test"
+            + ", or --window N (window=N) to cut long ones into windows of N steps"
+            * (what == "sequence")
         )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
     order = permutation(n, generator(0, "split"))
     split[order[:held_out]], split[order[held_out : 2 * held_out]] = 2, 1
     return split
+
+
+def cut(content, medium, name):
+    """Content of windows of medium["window"] steps, one every medium["stride"] steps, if the medium has a window.
+
+    The last window of a sequence may be shorter. The split is made before the cut, so windows of different splits
+    share no step.
+    """
+    whole = content.sequences
+    if "window" in medium:
+        window = check_whole("window", medium["window"])
+        stride = check_whole("stride", medium.get("stride", window))
+        index, start, lengths, split = _windows(content, *(min(n, whole.max_steps) for n in (window, stride)), name)
+        if not isinstance(whole, Mapped) and lengths.sum() * whole.x_dim * whole.dtype.itemsize > MEMORY // 2:
+            raise DataError(f"the windows of {name} overlap too much to fit into memory: give a larger stride")
+        labels = None if content.labels is None else content.labels[index]
+        medium = (content.medium or {}) | {"window": window, "stride": stride}
+        pieces = whole.pieces(index, start, lengths)
+        content = content._replace(sequences=pieces, split=split, labels=labels, medium=medium)
+    elif "stride" in medium:
+        raise DataError("a stride is for windows: give --window N too (window=N)")
+    if isinstance(whole, Mapped) and whole.longest > LONGEST:
+        content.sequences.check(name)
+    return content
+
+
+def _windows(content, window, stride, name):
+    """Sequence, first step, length and split of each window."""
+    index, first, end, split = _before_the_cut(content, name)
+    starts = [np.arange(a, max(b - window, a) + stride, stride) for a, b in zip(first, end)]
+    starts = [t[t < b] for t, b in zip(starts, end)]  # a stride beyond the window can lead past the end
+    own, start = np.repeat(np.arange(len(starts)), [len(t) for t in starts]), np.concatenate(starts)
+    return index[own], start, np.minimum(window, end[own] - start), split[own]
+
+
+def _before_the_cut(content, name):
+    """Sequence, first step, end and split of each span to cut: whole sequences, or fewer than three divided by time."""
+    lengths, n = content.sequences.lengths, len(content.sequences)
+    if content.split is not None or n > 2:
+        split = at_random(n, name) if content.split is None else content.split
+        return np.arange(n), np.zeros(n, np.int64), lengths, split
+    if lengths.min() < 10:
+        raise DataError(f"{name} has {lengths.min()} steps, but at least ten are needed for a split by time")
+    ends = lengths[:, None] * [0, 8, 9, 10] // 10
+    return np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
 
 
 def files_of(folder, endings):
