@@ -196,6 +196,8 @@ def _load_for(a):
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         name = "categorical" if raw.medium.get("name") == "text" else "pen" if raw.kind == "pen" else name
+    if a.likelihood is None:
+        _tell(report.hints(raw))
     likelihood = LIKELIHOODS[name]
     if likelihood.standardise:
         return raw.standardised(bool(likelihood.standardise), report.kind_of(likelihood), scale), likelihood
@@ -279,6 +281,7 @@ def _to_score(a, source, model):
     else:
         data, split = load_data(source, standardise=False, medium=model.medium), a.split or "test"
         name, sequences = data.name, data.split(split)
+        _tell(data.notes)
     sequences = _on_scale(sequences, model, source)
     check_suits(sequences, model.likelihood)
     return data, name, split, sequences
@@ -289,6 +292,11 @@ def _on_scale(sequences, model, source):
     if sequences.x_dim != model.x_dim:
         raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
     return data_room.standardised(sequences, model.mean, model.std, source)
+
+
+def _tell(notes):
+    for note in notes:
+        print(f"tinyvrnn: note: {shown(note)}.", file=sys.stderr, flush=True)
 
 
 def _uncut(medium):

@@ -304,13 +304,19 @@ def load_data(
         whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
     split = at_random(len(whole), path.name) if content.split is None else content.split
     members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
+    notes = list(content.notes)
+    if len(members["test"]) == 0 < len(members["valid"]):
+        members["test"] = members["valid"]
+        notes.append("there is no test split: the sequences of valid are reported in its place")
     for s, index in members.items():
         if len(index) == 0:
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
+    parts = {s: whole[index] for s, index in members.items()}
+    repeated = _repeated(parts) if str(name_or_path) not in NAMES else ()
     data = Data.from_sequences(
         name_of(path),
-        *(whole[index] for index in members.values()),
+        *parts.values(),
         standardise=standardise,
         units=card.units,
         licence=card.licence,
@@ -321,7 +327,7 @@ def load_data(
         scale=scale or (content.scale if kind == "pen" else None),
     )
     return replace(
-        data, notes=content.notes, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
+        data, notes=(*notes, *repeated), origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
     )
 
 
@@ -417,6 +423,15 @@ def _check_pen(splits, name):
 
 def _is_no_pen(values):
     return (values != 0) & (values != 1) & [False, False, True]
+
+
+def _repeated(parts):
+    """A sentence for each split whose sequences are in the training split too."""
+    hashes = {s: np.array([hash(x.tobytes()) for _, part in own.parts() for x in part]) for s, own in parts.items()}
+    for s in SPLITS[1:]:
+        n = np.isin(hashes[s], hashes["train"]).sum()
+        if n:
+            yield f"{n:,} of {len(hashes[s]):,} sequences of {s} are in train too"
 
 
 def _summary(name, card):

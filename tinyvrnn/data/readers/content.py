@@ -1,6 +1,10 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
+import difflib
+import os
+import re
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +18,8 @@ from tinyvrnn.io.streams import bar
 
 MOST_FILES = 1_000_000  # in a folder that is searched
 SPLITS = ("train", "valid", "test")
+SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+RENAME = "name them train, valid and test, or give one folder without such names to split it at random"
 
 
 class Content(NamedTuple):
@@ -126,16 +132,40 @@ def _before_the_cut(content, name):
 
 
 def files_of(folder, endings):
-    """The files below a folder with one of the endings, without hidden ones, in a fixed order."""
+    """The files below a folder with one of the endings, and the others, each in a fixed order, without hidden ones."""
     try:
-        found = list(islice(folder.rglob("*"), MOST_FILES + 1))
-        paths = [p for p in found if p.suffix.lower() in endings and p.is_file()]
+        found = sorted(islice(_walk(folder), MOST_FILES + 1), key=lambda p: p.relative_to(folder).parts)
+        if len(found) > MOST_FILES:
+            raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
+        files = [p for p in found if p.suffix.lower() in endings]
+        for path in files:
+            if not path.is_file():
+                raise DataError(f"{path} is a link that leads nowhere, or no regular file: remove it")
     except OSError as error:
-        raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
-    if len(found) > MOST_FILES:
-        raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
-    below = {p: p.relative_to(folder).parts for p in paths}
-    return sorted((p for p in paths if not any(part.startswith(".") for part in below[p])), key=below.get)
+        raise DataError(f"{error.filename or folder} can't be read: {error.strerror or error}") from error
+    return files, [p for p in found if p.suffix.lower() not in endings]
+
+
+def _walk(folder):
+    """All files below a folder, through links too. Raises OSError, and DataError for a link that leads back."""
+
+    def refuse(error):
+        raise error
+
+    for top, below, files in os.walk(folder, followlinks=True, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        way = Path(top, ".").relative_to(folder).parts
+        above = {os.path.realpath(Path(folder, *way[:depth])) for depth in range(len(way) + 1)}
+        for link in (Path(top, name) for name in below if os.path.islink(Path(top, name))):
+            if os.path.realpath(link) in above:
+                raise DataError(f"{link} is a link to a folder that holds it, and so without end: remove it")
+        yield from (Path(top, name) for name in files if not name.startswith("."))
+
+
+def unused_lists(paths):
+    """A note on files that look like lists of a split, which no reader takes."""
+    lists = [p.name for p in paths if re.search("train|valid|dev|test|split", p.stem, re.I)]
+    return [f"{lists[0]} is not used: {RENAME}"] if lists else []
 
 
 def progress(files, name):
@@ -144,20 +174,34 @@ def progress(files, name):
 
 
 def split_by_folder(folder, files):
-    """(N,) 0 train, 1 valid, 2 test, from subfolders with these names; None without folders train and test.
+    """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    Upper and lower case are the same. Without valid, a tenth of the files in train is used for validation.
+    The folders can be one level down. Without valid, a tenth of the files in train is used for validation. Raises
+    DataError for some of the splits without the others, and for folders whose name is nearly that of a split.
     """
-    first = [p.relative_to(folder).parts[0].lower() if p.parent != folder else "" for p in files]
-    if not {"train", "test"} <= set(first):
+    ways = [p.relative_to(folder).with_suffix("").parts for p in files]
+    levels = [[way[level].lower() if len(way) > level + 1 else "" for way in ways] for level in (0, 1)]
+    stems = [way[-1].lower() for way in ways]
+    names = next((names for names in levels if SPLIT_OF.keys() & set(names)), stems)
+    if names is stems and not set(stems) <= SPLIT_OF.keys():
+        for name in sorted(filter(_is_nearly_a_split, {*levels[0], *levels[1]})):
+            raise DataError(f"{folder} has a folder {name!r:.40}: {RENAME}")
         return None
-    outside = [p for p, name in zip(files, first) if name not in SPLITS]
-    if outside:
+    split = np.array([SPLIT_OF.get(name, -1) for name in names])
+    if not {0} < {*split} - {-1}:
+        raise DataError(f"{folder} has {', '.join(sorted(SPLIT_OF.keys() & set(names)))}, but not all splits: {RENAME}")
+    if split.min() < 0:
         raise DataError(
-            f"{outside[0].relative_to(folder)} is outside {folder.name}/train, valid and test: move or remove it"
+            f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "
+            "move or remove it"
         )
-    split = np.array([SPLITS.index(name) for name in first])
-    if "valid" not in first:
+    if 1 not in split:
         trained = np.flatnonzero(split == 0)
         split[trained[at_random(len(trained), f"{folder.name}/train", "file") == 1]] = 1
     return split
+
+
+def _is_nearly_a_split(name):
+    first = re.split("[^a-z]", name)[0]
+    near = difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8)
+    return any(sorted(first) == sorted(word) for word in SPLIT_OF) or bool(near) and near[0][0] == first[0]
