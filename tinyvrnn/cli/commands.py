@@ -196,7 +196,7 @@ def _load_for(a):
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         name = "categorical" if raw.medium.get("name") == "text" else "pen" if raw.kind == "pen" else name
-    if a.likelihood is None:
+    if a.likelihood is None and "name" not in raw.medium:
         _tell(report.hints(raw))
     likelihood = LIKELIHOODS[name]
     if likelihood.standardise:

@@ -56,10 +56,7 @@ def read(path, medium=None):
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file or folder, but {FORMS} is needed: check the path")
     ending = path.suffix.lower()
-    if ending not in ENDINGS and not foreign.is_array(path):
-        raise foreign.refusal(path, FORMS)
-    if ending in ENDINGS:
-        foreign.check_kind(path)
+    foreign.check_kind(path, ENDINGS, FORMS)
     if ending in FILES or ending not in FOLDERS:
         return FILES.get(ending, arrays.read)(path)
     return _named(f"the file {path.name}", FOLDERS[ending]([path], None, path.name, medium or {}))
@@ -77,32 +74,25 @@ def _read_folder(folder, medium):
         others += [path for path in files if path.suffix.lower() == ".txt"]
         files = [path for path in files if path.suffix.lower() != ".txt"]
     left = [path for path in others if path.suffix.lower() in foreign.LINES]
+    for path in files or left[:1]:
+        foreign.check_kind(path, ENDINGS, FORMS)
     readers = {FOLDERS[path.suffix.lower()] for path in files}
-    if left and not readers:
-        raise foreign.refusal(left[0], FORMS)
     if len(readers) != 1:
         found = "several of them" if readers else "none of them"
         raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
-    for path in files:
-        foreign.check_kind(path)
     content = readers.pop()(files, split_by_folder(folder, files), name, medium)
-    notes = (*content.notes, *unused_lists(others), *_twins(files), *_unread(left))
+    unread = [f"{left[0].name} is not of a form that is read, {len(left)} such files in all"] if left else []
+    notes = (*content.notes, *unread, *unused_lists(others), *_twins(files))
     return _named(f"the folder {name}, {len(files)} files", content._replace(notes=notes))
 
 
 def _twins(files):
-    """A note on files that differ in their endings only, as x.wav and x.WAV.wav."""
+    """A note on files whose names differ in their endings only, as x.wav and x.WAV.wav."""
     known = {}
     for path in files:
         stem = path
         while stem.suffix.lower() in ENDINGS:
             stem = stem.with_suffix("")
         known.setdefault(str(stem).lower(), []).append(path.name)
-    twins = [names for names in known.values() if len(names) > 1]
-    if twins:
-        yield f"{' and '.join(twins[0][:2])} differ in their endings only, as do {len(twins)} names in all"
-
-
-def _unread(paths):
-    if paths:
-        yield f"{len(paths)} files are of a form that is not read, such as {paths[0].name}"
+    twins = [" and ".join(names) for names in known.values() if len(names) > 1]
+    return [f"{twins[0]} are named alike, {len(twins)} such names in all: remove copies"] if twins else []

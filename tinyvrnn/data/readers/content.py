@@ -135,37 +135,34 @@ def files_of(folder, endings):
     """The files below a folder with one of the endings, and the others, each in a fixed order, without hidden ones."""
     try:
         found = sorted(islice(_walk(folder), MOST_FILES + 1), key=lambda p: p.relative_to(folder).parts)
-        if len(found) > MOST_FILES:
-            raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
         files = [p for p in found if p.suffix.lower() in endings]
-        for path in files:
-            if not path.is_file():
-                raise DataError(f"{path} is a link that leads nowhere, or no regular file: remove it")
+        odd = [p for p in files if not p.is_file()]
     except OSError as error:
         raise DataError(f"{error.filename or folder} can't be read: {error.strerror or error}") from error
+    if len(found) > MOST_FILES:
+        raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
+    if odd:
+        raise DataError(f"{odd[0]} is a link that leads nowhere, or no regular file: remove it")
     return files, [p for p in found if p.suffix.lower() not in endings]
 
 
 def _walk(folder):
-    """All files below a folder, through links too. Raises OSError, and DataError for a link that leads back."""
-
-    def refuse(error):
-        raise error
-
-    for top, below, files in os.walk(folder, followlinks=True, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
-        way = Path(top, ".").relative_to(folder).parts
-        above = {os.path.realpath(Path(folder, *way[:depth])) for depth in range(len(way) + 1)}
-        for link in (Path(top, name) for name in below if os.path.islink(Path(top, name))):
-            if os.path.realpath(link) in above:
-                raise DataError(f"{link} is a link to a folder that holds it, and so without end: remove it")
+    """All files below a folder, through links too. Raises OSError, and DataError for a folder that comes twice."""
+    errors, seen = [], set()
+    for top, below, files in os.walk(folder, followlinks=True, onerror=errors.append):
+        if os.path.realpath(top) in seen:
+            raise DataError(f"{top} is, or lies behind, a link to a folder that was read already: remove the link")
+        seen.add(os.path.realpath(top))
+        below[:] = sorted(name for name in below if not name.startswith("."))
         yield from (Path(top, name) for name in files if not name.startswith("."))
+    if errors:
+        raise errors[0]
 
 
 def unused_lists(paths):
     """A note on files that look like lists of a split, which no reader takes."""
     lists = [p.name for p in paths if re.search("train|valid|dev|test|split", p.stem, re.I)]
-    return [f"{lists[0]} is not used: {RENAME}"] if lists else []
+    return [f"{lists[0]} is not used: a split is read from folders named train, valid and test"] if lists else []
 
 
 def progress(files, name):
@@ -189,7 +186,7 @@ def split_by_folder(folder, files):
         return None
     split = np.array([SPLIT_OF.get(name, -1) for name in names])
     if not {0} < {*split} - {-1}:
-        raise DataError(f"{folder} has {', '.join(sorted(SPLIT_OF.keys() & set(names)))}, but not all splits: {RENAME}")
+        raise DataError(f"{folder} has the folders {', '.join(sorted(set(names)))!s:.80}: {RENAME}")
     if split.min() < 0:
         raise DataError(
             f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "

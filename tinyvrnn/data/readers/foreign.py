@@ -3,7 +3,7 @@
 from tinyvrnn.errors import DataError
 
 TABLE = 'pandas.read_{}("NAME").to_csv("STEM.csv", index=False)'
-CONVERSIONS = {  # endings -> line; NAME and STEM are those of the file, KEY is one that only the user knows
+CONVERSIONS = {  # endings -> line, in which NAME and STEM are those of the file, and KEY is for the user to choose
     ".xlsx .xls .ods": TABLE.format("excel"),
     ".parquet": TABLE.format("parquet"),
     ".feather": TABLE.format("feather"),
@@ -16,59 +16,52 @@ CONVERSIONS = {  # endings -> line; NAME and STEM are those of the file, KEY is 
     ".gz": "gunzip NAME",
 }
 LINES = {ending: line for endings, line in CONVERSIONS.items() for ending in endings.split()}
-SOUND = ("sound", ".wav .sph .flac .ogg .opus")
-KINDS = {  # the first bytes of a file -> what it is, and the endings that it may have
-    b"\x93NUMPY": ("an array of NumPy", ".npy .npz"),
-    b"PK\x03\x04": ("a zip archive, as .npz, .xlsx and .zip are", ".npz .npy"),
-    b"\x89HDF": ("HDF5", ".h5"),
-    b"PAR1": ("Parquet", ".parquet"),
-    b"\x1f\x8b": ("packed by gzip", ".gz"),
-    b"\xd0\xcf\x11\xe0": ("a file of Excel", ".xls"),
-    b"MThd": ("MIDI", ".mid .midi"),
-    b"MATLAB": ("a .mat of MATLAB", ".mat"),
-    **dict.fromkeys((b"RIFF", b"fLaC", b"OggS", b"NIST_1A"), SOUND),
-    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), ("a pickle", ".pickle .pkl")),
+ARRAYS, SOUNDS, PICKLES = (".npy", ".npz"), (".wav", ".sph", ".flac", ".ogg", ".opus"), (".pickle", ".pkl")
+STARTS = {  # the first bytes of a file -> the endings that it may have, the first being the likely one
+    b"\x93NUMPY": ARRAYS,
+    b"PK\x03\x04": (".xlsx", ".npz", ".npy"),
+    b"\x89HDF": (".h5",),
+    b"PAR1": (".parquet",),
+    b"\x1f\x8b": (".gz",),
+    b"\xd0\xcf\x11\xe0": (".xls",),
+    b"MThd": (".mid", ".midi"),
+    b"MATLAB": (".mat",),
+    **dict.fromkeys((b"RIFF", b"fLaC", b"OggS", b"NIST_1A"), SOUNDS),
+    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), PICKLES),
 }
-TEXT = ("text", ".csv")  # what is no array but printable
 
 
-def is_array(path):
-    """Whether a file begins as a .npy or a .npz does, whatever its ending."""
-    return _kind(path)[1].startswith((".npy", ".npz"))
+def check_kind(path, endings, forms):
+    """Raise DataError for a file of a form that is not read, or of another one than its ending says.
 
-
-def refusal(path, forms):
-    """The DataError for a file with an ending that no reader has."""
-    line = _line(path, path.suffix.lower())
-    how = f"convert it, for example by `{line}`, to" if line else "save it as"
-    return DataError(f"{path.name} is not of a form that is read: {how} {forms}")
-
-
-def check_kind(path):
-    """Raise DataError for a file of another kind than its ending says."""
-    ending = path.suffix.lower()
-    kind, own = _kind(path, ending in (".npy", ".npz"))
-    if own and ending not in own.split():
-        is_it = own.split()[0]
-        how = (
-            f"convert it, for example by `{_line(path, is_it)}`"
-            if is_it in LINES
-            else f"rename it to {path.stem}{is_it}"
+    endings: those that are read. A .npy or .npz can have any other ending.
+    """
+    ending, likely = path.suffix.lower(), _endings_by_content(path)
+    if ending in LINES:
+        raise DataError(
+            f"{path.name} is not of a form that is read: convert it, for example by `{_line(path)}`, to {forms}"
         )
-        raise DataError(f"{path.name} is {kind}, not what its ending {ending} says: {how}")
+    if likely and ending not in likely and (ending in endings or likely is not ARRAYS):
+        line = _line(path, likely[0])
+        how = f"convert it, for example by `{line}`" if line else f"rename it to {path.stem}{likely[0]}"
+        raise DataError(f"{path.name} seems to be a file of the form {likely[0]} in spite of its ending: {how}")
+    if ending not in endings and likely is not ARRAYS:
+        raise DataError(f"{path.name} is not of a form that is read: save it as {forms}")
 
 
-def _kind(path, binary=False):
-    """What a file is, and its endings, or empty strings. binary: whether text would be wrong."""
+def _endings_by_content(path):
+    """The endings that suit the beginning of a file; () for any."""
     try:
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
-    known = next((kind for begin, kind in KINDS.items() if start.startswith(begin)), None)
-    plain = start.translate(None, b"\t\r\n")
-    return known or (TEXT if binary and plain and plain.isascii() and plain.decode().isprintable() else ("", ""))
+    text = start.translate(None, b"\t\r\n")
+    if path.suffix.lower() in ARRAYS and text and text.isascii() and text.decode().isprintable():
+        return (".csv",)
+    return next((endings for begin, endings in STARTS.items() if start.startswith(begin)), ())
 
 
-def _line(path, ending):
-    return LINES.get(ending, "").replace("NAME", path.name).replace("STEM", path.stem)
+def _line(path, ending=None):
+    """The line that converts a file of this ending, or of its own; empty if none is known."""
+    return LINES.get(ending or path.suffix.lower(), "").replace("NAME", path.name).replace("STEM", path.stem)
