@@ -201,7 +201,7 @@ def test_a_line_that_is_none(folder, text, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ({"trainset": ["a01-000u"]}, "has trainset.txt but no testset_f.txt and no testset_v.txt"),
+        ({"trainset": ["a01-000u"]}, "has trainset.txt but no testset_v.txt"),
         ({"trainset": ["a01-000u"], "testset_v": [], "testset_f": ["b02-013"]}, "the valid split is empty"),
         (
             {"trainset": ["a01-000u"], "testset_v": ["a01-000u"], "testset_f": ["b02-013"]},

@@ -141,12 +141,12 @@ def changed(train):
         (changed([[[60], [60] * 89]]), "step 1 is .* at most 88 notes"),
         (changed([[[60], [20]]]), "sequence 0 of train .*step 1 holds the note 20, but a piano has 21 to 108"),
         (changed([[[109]]]), "holds the note 109"),
-        (changed([[[-1]]]), "holds the note -1, .*a rest is an empty chord"),
+        (changed([[[-2]]]), "holds the note -2, .*a rest is an empty chord, -1 or NaN"),
         (changed([[[10**400]]]), r"holds the note \(1,329 bits\)"),
-        (changed([[[60.0]]]), "holds 60.0, but a MIDI note, a whole number"),
+        (changed([[[60.5]]]), "holds 60.5, but a MIDI note, a whole number"),
         (changed([[[True]]]), "holds True"),
         (changed([[["60"]]]), "holds '60'"),
-        (changed([[[float("nan")]]]), "holds nan"),
+        (changed([[[float("inf")]]]), "holds inf"),
     ],
 )
 def test_what_is_no_roll_is_refused(tmp_path, write, ending, splits, message):

@@ -1,8 +1,13 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
 import difflib
+import hashlib
+import inspect
+import json
 import os
 import re
+import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -10,16 +15,19 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.noise import generator
+from tinyvrnn.data.cache import cache_folder
 from tinyvrnn.data.mapped import LONGEST, Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
 from tinyvrnn.errors import DataError, check_whole, shown
+from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.npz import MEMORY
 from tinyvrnn.io.streams import bar
 
 MOST_FILES = 1_000_000  # in a folder that is searched
+SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
-RENAME = "name them train, valid and test, or give one folder without such names to split it at random"
+RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
 
 
 class Content(NamedTuple):
@@ -157,6 +165,35 @@ def _walk(folder):
         yield from (Path(top, name) for name in files if not name.startswith("."))
     if errors:
         raise errors[0]
+
+
+def parsed(files, name, parse, about=""):
+    """[parse(path) for path in files], each an array and a plain value; kept in the cache if it takes SLOW seconds.
+
+    The key is all that decides the result: the text `about`, the reader's code, the files' names and their bytes.
+    """
+    key = hashlib.sha256(Path(inspect.getfile(parse)).read_bytes() + about.encode())
+    for path in files:
+        key.update(f"{path.name!a} ".encode() + hashlib.sha256(read_bytes(path)).digest())
+    kept, start = _cached(key.hexdigest()), time.monotonic()
+    with suppress(Exception), np.load(kept) as found:  # whatever is not whole is parsed again
+        values, ends, plain = (found[member] for member in ("values", "ends", "plain"))
+        return list(zip(np.split(values, ends[:-1]), json.loads(plain.tobytes()), strict=True))
+    with progress(files, name) as bar:
+        result = [parse(path) for path in bar]
+    if kept is not None and time.monotonic() - start > SLOW and len({x.shape[1:] for x, _ in result}) == 1:
+        arrays, plain = zip(*result)
+        ends, plain = np.cumsum([len(x) for x in arrays]), np.frombuffer(json.dumps(plain).encode(), np.uint8)
+        with suppress(OSError):  # a cache that can't be written only costs time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, lambda file: np.savez(file, values=np.concatenate(arrays), ends=ends, plain=plain))
+    return result
+
+
+def _cached(key):
+    """The path for a key in the cache, or None if there is no cache."""
+    with suppress(DataError):
+        return cache_folder() / "parsed" / f"{key}.npz"
 
 
 def unused_lists(paths):

@@ -12,7 +12,7 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from tinyvrnn.data.readers.content import Content, at_random, files_of, progress, read_bytes, unused_lists
+from tinyvrnn.data.readers.content import Content, at_random, files_of, parsed, read_bytes, unused_lists
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 
@@ -42,8 +42,7 @@ def read(folder):
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
-    with progress(files, name) as bar:
-        sequences = [_steps(path, path.relative_to(folder)) for path in bar]
+    sequences = [x for x, _ in parsed(files, name, lambda path: (_steps(path, path.relative_to(folder)), None))]
     notes = unused_lists([*others, *(p for p in sorted(folder.glob("*.txt")) if p.name not in LISTS)])
     source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
     return Content(

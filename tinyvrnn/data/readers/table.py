@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from tinyvrnn.data.readers.content import Content, progress, read_bytes
+from tinyvrnn.data.readers.content import Content, parsed, read_bytes
 from tinyvrnn.data.sequences import FLOAT32_MAX, Sequences
 from tinyvrnn.errors import DataError
 
@@ -21,8 +21,9 @@ def read(files, split, name, medium):
 
     medium: "columns" in it, names, are read in their order, "skip_columns" are left out; the result's has the columns.
     """
-    with progress(files, name) as bar:
-        first, names, several = zip(*(_table(path, medium) for path in bar))
+    about = str([medium.get(key) for key in ("columns", "skip_columns")])
+    several, heads = zip(*parsed(files, name, lambda path: _table(path, medium), about))
+    first, names = zip(*heads)
     for path, own, values in zip(files, names, several):
         if own != names[0] or values.shape[1] != several[0].shape[1]:
             raise DataError(
@@ -47,7 +48,7 @@ def _notes(head):
 
 
 def _table(path, medium):
-    """First row, names of the columns that are read, or None, and values (T, X) float64.
+    """Values (T, X) float64, and a pair: first row, and names of the columns that are read, or None.
 
     Lines are parsed one by one to save memory.
     """
@@ -62,7 +63,7 @@ def _table(path, medium):
         numbers.extend(_numbers(row, len(first), names, used, f"{path.name}, line {line}"))
     if not numbers:
         raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
-    return first, names and [names[j] for j in used], np.frombuffer(numbers).reshape(-1, len(used))
+    return np.frombuffer(numbers).reshape(-1, len(used)), (first, names and [names[j] for j in used])
 
 
 def _is_head(row, after):
