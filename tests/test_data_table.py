@@ -95,7 +95,10 @@ def test_a_mistake_is_named_with_its_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     "other, message",
     [
-        ("1\n2\n", "10.csv has 1 columns without names, but 00.csv has 2 columns without .*: all files of trips need the same"),
+        (
+            "1\n2\n",
+            "10.csv has 1 columns without names, but 00.csv has 2 columns without .*: all files of trips need the same",
+        ),
         (
             "y,x\n1,2\n",
             "10.csv has the columns 'y, x', but 00.csv has 2 columns without names: all files of trips need the same",

@@ -95,7 +95,7 @@ def _rows(path):
     """Pairs (number of the row's last line, cells). Raises DataError for an empty line between two rows."""
     try:
         text = io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")
-        first = next(iter(text.read(LONGEST).strip().splitlines()), "")
+        first = next(iter(text.read(LONGEST).strip(" \r\n").splitlines()), "")
         text.seek(0)
         between = next((c for c in ";\t" if c in first), ",")
         rows, seen, empty = csv.reader(_lines(text), delimiter=between, strict=True), False, None
