@@ -176,7 +176,7 @@ def parsed(files, name, parse, about=""):
     for path in files:
         key.update(f"{path.name!a} ".encode() + hashlib.sha256(read_bytes(path)).digest())
     kept, start = _cached(key.hexdigest()), time.monotonic()
-    with suppress(Exception), np.load(kept) as found:  # whatever is not whole is parsed again
+    with suppress(Exception), open(kept, "rb") as file, np.load(file) as found:  # whatever is not whole is parsed again
         values, ends, plain = (found[member] for member in ("values", "ends", "plain"))
         return list(zip(np.split(values, ends[:-1]), json.loads(plain.tobytes()), strict=True))
     with progress(files, name) as bar:
