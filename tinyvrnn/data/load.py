@@ -274,12 +274,13 @@ def load_data(
     standardise, kind, scale : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
-        Of a model that shall read the data, or {"steps_per_quarter": n} for MIDI. Text is read with its alphabet.
+        That of the model which will get the data: text is read with its alphabet, MIDI in its steps, tables by the
+        names of its columns. For MIDI also {"steps_per_quarter": n}.
     window, stride : int, optional
         Cut sequences into windows of `window` steps, one every `stride` (default: `window`). Without a split, fewer
         than three sequences are divided by time, 80 / 10 / 10 per cent, before the cut.
     columns, skip_columns : list of str, optional
-        Of .csv files with a line of names: read these columns, or all others. They keep the order of the file.
+        Of .csv files with a line of names: read these columns, in this order, or all others.
 
     Returns
     -------
@@ -369,16 +370,15 @@ def read_like(path, medium):
 def _content(path, medium, divide=True):
     """Content of a path, read for `medium` and cut into its windows. divide: by time, if there is no split.
 
-    Raises DataError for sound of another sample rate.
+    Raises DataError for sound of another sample rate or full scale.
     """
-    content, needed = readers.read(path, medium), medium or {}
-    found = content.medium or {}
-    if found.keys() & needed.keys() & {"rate"} and found["rate"] != needed["rate"]:  # a step would last another time
-        raise DataError(
-            f"{path} has {found['rate']} samples a second, but the model was trained on {needed['rate']}: resample it."
-        )
+    content, medium = readers.read(path, medium), medium or {}
+    for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
+        found, needed = (content.medium or {}).get(key), medium.get(key)
+        if found and needed and found != needed:
+            raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
     content = content if divide else content._replace(split=np.zeros(len(content.sequences), np.int64))
-    return cut(content, needed, path.name)
+    return cut(content, medium, path.name)
 
 
 def embedded():

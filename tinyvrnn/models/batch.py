@@ -78,6 +78,11 @@ class Batch(NamedTuple):
             before = np.flatnonzero(running[self.lengths > start - size])
             yield self.steps(slice(start, start + size)).sequences(np.flatnonzero(running)), before
 
+    @property
+    def particles(self):
+        """K, the draws of z for each sequence."""
+        return self.eps.shape[2] if self.eps.ndim == 4 else 1
+
     def widened(self):
         """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
         T, B, K, Z = self.eps.shape
@@ -327,7 +332,7 @@ def _check_arrays(model, batch, objective):
     else:
         K = objective.particles
         if K == 1 and getattr(batch.eps, "ndim", None) == 4:
-            K = batch.eps.shape[2]  # particles was not given
+            K = batch.particles  # the argument was not given
         expected, named = (T, B, K, model.z_dim), f"{(T, B, K, model.z_dim)}, axis 2 being the particles"
     if getattr(batch.eps, "shape", None) != expected:
         raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")

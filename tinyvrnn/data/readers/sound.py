@@ -1,8 +1,8 @@
 """Sound of one channel, cut into frames of 200 samples, as in the paper.
 
-Python's `wave` reads plain PCM in a .wav; the library soundfile reads FLAC, Ogg, NIST SPHERE (the format of TIMIT and
-other sets of the LDC) and a .wav with any other code in its header, on every version of Python. Samples are the file's
-integers where it holds integers, else floats with a full scale of 1.
+Python's `wave` reads a .wav whose header says plain PCM of 16 bits; the library soundfile reads any other .wav, FLAC,
+Ogg and NIST SPHERE, the format of TIMIT and other sets of the LDC, so that the answer is the same on every version of
+Python. Samples are the file's integers where it holds integers, else floats with a full scale of 1.
 """
 
 import io
@@ -18,7 +18,7 @@ from tinyvrnn.io.npz import MEMORY
 
 FRAME = 200  # samples in a step, as in the paper: 12.5 ms at 16,000 Hz
 UNITS = "nats of raw data, in steps of the samples' integers"
-PCM = 1  # the code of plain PCM in the header of a .wav
+PCM_16 = 1, 16  # the code of the format and the bits of a sample in the header of a .wav
 STREAMED = 2**31 - 2**16  # programs that write to a pipe give the size of a .wav as at least this
 MOST = MEMORY // 32  # samples of a compressed file
 BLOCK = 2**20  # samples read at once: what a header says is not allocated
@@ -52,8 +52,8 @@ def _samples(path):
     content, name = read_bytes(path), path.name
     if not content.startswith(BEGINNINGS):
         raise DataError(f"{name} is not a sound in .wav, .flac, .ogg, .opus or .sph and may be damaged: {TO_PCM}")
-    plain = content.startswith(b"RIFF") and _code(content, name) == PCM
-    samples, rate, full_scale = (_plain if plain else _by_soundfile)(content, name)
+    plain = content.startswith(b"RIFF") and _format(content, name) == PCM_16
+    samples, rate, full_scale = _plain(content, name) if plain else _by_soundfile(content, path)
     if not 1 <= rate <= 2**31 - 1:
         raise DataError(f"{name} has an impossible rate of {rate} samples a second: fix its header")
     return samples, rate, full_scale
@@ -66,57 +66,47 @@ def _check_form(channels, n, name):
         raise DataError(f"{name} has more than {MOST:,} samples, or does not say how many: {TO_PCM}")
 
 
-def _code(content, name):
-    """The code of the format of a .wav. Raises DataError if its samples are not there or were truncated."""
-    at, code = 12, None
+def _format(content, name):
+    """(code, bits) from the header of a .wav. Raises DataError if its samples are not there or were truncated."""
+    at, found = 12, None
     while at + 8 <= len(content):
         kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
-        if kind == b"fmt ":
-            code = int.from_bytes(content[at + 8 : at + 10], "little")
         at += 8
-        if kind == b"data" and code is not None:
+        if kind == b"fmt ":
+            found = tuple(int.from_bytes(content[i : i + 2], "little") for i in (at, at + 14))
+        if kind == b"data" and found:
             if size > len(content) - at and int.from_bytes(content[4:8], "little") < STREAMED:
                 raise DataError(f"{name} holds {len(content) - at} bytes, but its header says {size}: it was truncated")
-            return code
+            return found
         at += size + size % 2
     raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}")
 
 
 def _plain(content, name):
-    """Samples (n,) as int16 or int32, the rate and full scale of plain PCM."""
+    """Samples (n,) as int16, the rate and full scale of plain PCM of 16 bits."""
     try:
         with wave.open(io.BytesIO(content)) as sound:
-            channels, width, rate, n = sound.getparams()[:4]
-            _check_form(channels, 0, name)
-            stored = sound.readframes(n)
-        return _integers(stored[: len(stored) // width * width], width), rate, 2 ** (8 * width - 1)
+            _check_form(sound.getnchannels(), 0, name)
+            stored = sound.readframes(sound.getnframes())
+            return np.frombuffer(stored[: len(stored) // 2 * 2], "<i2").astype(np.int16), sound.getframerate(), 2**15
     except DataError:
         raise
     except Exception as error:  # a damaged file makes wave raise wave.Error, EOFError, RuntimeError, struct.error
         raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}") from error
 
 
-def _integers(stored, width):
-    if width == 1:
-        return np.frombuffer(stored, "u1") - np.int16(128)
-    if width == 3:  # into the upper three of four bytes
-        four = np.zeros((len(stored) // 3, 4), dtype=np.uint8)
-        four[:, 1:] = np.frombuffer(stored, np.uint8).reshape(-1, 3)
-        return four.view("<i4")[:, 0].astype(np.int32) >> 8
-    return np.frombuffer(stored, f"<i{width}").astype(f"=i{width}")
-
-
-def _by_soundfile(content, name):
+def _by_soundfile(content, path):
     """Samples (n,) as int16, int32 or float32, the rate and full scale of any other coding."""
+    name = path.name
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: its C library is missing
         raise DataError(
-            f"{name} is not plain PCM and needs soundfile, which is not installed: pip install 'tinyvrnn[sound]', or "
-            f"{TO_PCM}"
+            f"{name} is not plain PCM of 16 bits and needs soundfile, which is not installed: "
+            f"pip install 'tinyvrnn[sound]', or {TO_PCM}"
         ) from None
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as sound:
+        with soundfile.SoundFile(path) as sound:  # not the bytes: its callbacks would print errors
             _check_form(sound.channels, sound.frames, name)
             bits = BITS.get(sound.subtype)
             dtype = np.dtype(("int16" if bits <= 16 else "int32") if bits else "float32")
@@ -124,9 +114,10 @@ def _by_soundfile(content, name):
     except DataError:
         raise
     except Exception as error:  # of soundfile, or of Python while it reads a damaged file
-        raise DataError(f"{name} can't be read and may be damaged or of an unknown coding: {TO_PCM}") from error
+        how = "unpack it with `sph2pipe -p -f wav IN OUT.wav`" if content.startswith(b"NIST_1A") else TO_PCM
+        raise DataError(f"{name} can't be read and may be damaged or of an unknown coding: {how}") from error
     if not _is_whole(content, sound.frames, len(samples)):
-        raise DataError(f"{name} was truncated: it holds only {len(samples)} of its samples")
+        raise DataError(f"{name} holds {len(samples)} samples, but its header says otherwise: it was truncated")
     if bits is None:
         return samples, sound.samplerate, 1.0
     return samples >> (8 * dtype.itemsize - bits), sound.samplerate, 2 ** (bits - 1)
