@@ -26,7 +26,8 @@ STARTS = {  # the first bytes of a file -> the endings that it may have, the fir
     b"\xd0\xcf\x11\xe0": (".xls",),
     b"MThd": (".mid", ".midi"),
     b"MATLAB": (".mat",),
-    **dict.fromkeys((b"RIFF", b"fLaC", b"OggS", b"NIST_1A"), SOUNDS),
+    b"RIFF": (*SOUNDS, ".mid", ".midi"),  # which can be packed in RIFF too
+    **dict.fromkeys((b"fLaC", b"OggS", b"NIST_1A"), SOUNDS),
     **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), PICKLES),
 }
 
