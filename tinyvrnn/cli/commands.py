@@ -125,7 +125,7 @@ def forecast(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
-    past = read_like(a.prime, _uncut(model.medium))
+    past = read_like(a.prime, model.medium | {"window": None})  # the whole past, not windows of it
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
     export.write_forecast(out, past, draws)
@@ -299,14 +299,9 @@ def _tell(notes):
         print(f"tinyvrnn: note: {shown(note)}.", file=sys.stderr, flush=True)
 
 
-def _uncut(medium):
-    """The medium without windows: what is continued is the end of whole sequences."""
-    return {key: value for key, value in medium.items() if key not in ("window", "stride")}
-
-
 def _prime(path, model):
     """The sequences of a file as x (T0, B, X), in the model's units."""
-    sequences = _on_scale(read_like(path, _uncut(model.medium)), model, path)
+    sequences = _on_scale(read_like(path, model.medium | {"window": None}), model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return data_room.pad(sequences)[0]

@@ -99,10 +99,10 @@ class Data:
         The meaning of the numbers, see `tinyvrnn.runs.export`.
     scale : str or None
         For a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`.
-    notes : tuple of str
-        What reading decided or left out, in sentences.
     origin : str or None
         The name or absolute path from which `load_data` can read it again; None for arrays in memory.
+    notes : tuple of str
+        What reading decided or left out, in sentences.
     """
 
     name: str
@@ -294,6 +294,8 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
+    if stride is not None and window is None:
+        raise DataError("a stride is for windows: give --window N too (window=N)")
     about = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
     content = _content(path, (medium or {}) | {key: value for key, value in about.items() if value is not None})
     if (columns or skip_columns) and "columns" not in (content.medium or {}):

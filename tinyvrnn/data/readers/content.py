@@ -101,7 +101,7 @@ def cut(content, medium, name):
     share no step.
     """
     whole = content.sequences
-    if "window" in medium:
+    if medium.get("window") is not None:
         window = check_whole("window", medium["window"])
         stride = check_whole("stride", medium.get("stride", window))
         index, start, lengths, split = _windows(content, *(min(n, whole.max_steps) for n in (window, stride)), name)
@@ -111,8 +111,6 @@ def cut(content, medium, name):
         medium = (content.medium or {}) | {"window": window, "stride": stride}
         pieces = whole.pieces(index, start, lengths)
         content = content._replace(sequences=pieces, split=split, labels=labels, medium=medium)
-    elif "stride" in medium:
-        raise DataError("a stride is for windows: give --window N too (window=N)")
     if isinstance(whole, Mapped) and whole.longest > LONGEST:
         content.sequences.check(name)
     return content
