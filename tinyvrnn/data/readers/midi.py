@@ -6,6 +6,7 @@ ignored; percussion (channel 10) and notes outside a piano's keys are left out, 
 
 import io
 import re
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,17 +16,16 @@ from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
 
-STEP = 16  # a sixteenth
+STEPS = 4  # in a quarter note
 PERCUSSION = 9  # channel 10, counted from 0
 MESSAGES = 512  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (4 * KEYS)
-LAST = 2**40  # ticks
 ENDLESS = re.compile(rb"[\x80-\xff]{4096}")  # would be read as one number, in quadratic time
 
 
 def read(files, split, name, medium):
     """Content of `files` (paths). medium: may state other steps_per_quarter. Raises DataError for damaged files."""
-    per_quarter, rolls, left_out = medium.get("steps_per_quarter", STEP // 4), [], 0
+    per_quarter, rolls, left_out = medium.get("steps_per_quarter", STEPS), [], 0
     with progress(files, name) as bar:
         for path in bar:
             spans, outside = _spans(path, per_quarter)
@@ -58,7 +58,7 @@ def _spans(path, per_quarter):
         raise DataError(f"{path.name} is not valid MIDI and may be damaged or truncated: export it again") from error
     if file.type not in (0, 1) or file.ticks_per_beat < 1:
         raise DataError(f"{path.name} has independent tracks, or time in seconds: export it as MIDI of type 1")
-    ticks = file.ticks_per_beat / per_quarter
+    ticks = Fraction(file.ticks_per_beat, per_quarter)  # a float could overflow
     steps = [(round(start / ticks), round(end / ticks), note - LOWEST) for start, end, note in notes]
     spans = [(start, max(end, start + 1), key) for start, end, key in steps if 0 <= key < KEYS]
     return spans, len(notes) - len(spans)
@@ -69,8 +69,6 @@ def _notes(track):
     now, down = 0, {}
     for message in track:
         now += message.time
-        if now > LAST:
-            raise ValueError
         if message.type in ("note_on", "note_off"):
             key = message.channel, message.note
             if key in down:
@@ -85,11 +83,10 @@ def _roll(spans, path, most):
     """(T, 88) uint8."""
     if not spans:
         raise DataError(f"{path.name} holds no notes of a piano: remove the file")
-    starts, ends, keys = np.array(spans).T
-    steps = int(ends.max())
+    steps = max(end for _, end, _ in spans)
     if steps > most:
         raise DataError(f"{path.name} makes more than {MOST_STEPS:,} steps, with the files before it: use longer steps")
-    roll = np.zeros((steps, KEYS), dtype=np.uint8)
+    (starts, ends, keys), roll = np.array(spans).T, np.zeros((steps, KEYS), dtype=np.uint8)
     for key in np.unique(keys):
         begun, ended = (np.bincount(at[keys == key], minlength=steps + 1) for at in (starts, ends))
         roll[:, key] = np.cumsum(begun - ended)[:-1] > 0

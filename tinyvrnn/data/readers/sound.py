@@ -110,7 +110,7 @@ def _by_soundfile(content, path):
             _check_form(sound.channels, sound.frames, name)
             bits = BITS.get(sound.subtype)
             dtype = np.dtype(("int16" if bits <= 16 else "int32") if bits else "float32")
-            samples = np.concatenate([np.empty(0, dtype), *_blocks(sound, dtype)])
+            samples = np.concatenate([np.empty(0, dtype), *sound.blocks(BLOCK, dtype=dtype.name)])
     except DataError:
         raise
     except Exception as error:  # of soundfile, or of Python while it reads a damaged file
@@ -121,11 +121,6 @@ def _by_soundfile(content, path):
     if bits is None:
         return samples, sound.samplerate, 1.0
     return samples >> (8 * dtype.itemsize - bits), sound.samplerate, 2 ** (bits - 1)
-
-
-def _blocks(sound, dtype):
-    while len(block := sound.read(BLOCK, dtype.name)):
-        yield block
 
 
 def _is_whole(content, frames, n):
