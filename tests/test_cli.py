@@ -447,7 +447,7 @@ def test_a_mistake_gets_one_sentence(arguments, words, refused, tmp_path, monkey
 FILES = {
     "nan.npy": (lambda path: np.save(path, np.full((5, 3, 2), np.nan)), "holds nan"),
     "infinite.npy": (lambda path: np.save(path, np.full((5, 3, 2), np.inf)), "holds inf"),
-    "flat.npy": (lambda path: np.save(path, np.zeros((5, 3))), "(5, 3)"),
+    "flat.npy": (lambda path: np.save(path, np.zeros((5, 3))), "--window N"),
     "empty.npy": (lambda path: np.save(path, np.zeros((0, 3, 2))), "at least one"),
     "short.npz": (lambda path: np.savez(path, x=np.zeros((5, 3, 2)), lengths=[3, 0, 3, 3, 3]), "at least 1 step"),
     "objects.npz": (

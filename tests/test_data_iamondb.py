@@ -92,6 +92,15 @@ def test_the_lists_that_come_with_the_set(folder):
     np.testing.assert_array_equal(data.test[0], whole[2])
 
 
+def test_lists_without_a_test_list_report_validation(folder):
+    lists(folder, trainset=["a01-000u", "b02-013"], testset_v=["a01-001w"], testset_t=["c03-007"], other_split=["x"])
+    data = load_data(folder, standardise=False)
+    assert [len(data.split(s)) for s in ("train", "valid", "test")] == [4, 4, 4]
+    np.testing.assert_array_equal(data.test.values, data.valid.values)
+    assert any("there is no test split" in note for note in data.notes)
+    assert any("other_split.txt is not used" in note for note in data.notes)
+
+
 def test_a_list_without_the_letters_of_forms(folder):
     lists(folder, trainset=["a01-000", "b02-013"], testset_v=["a01-001"], testset_f=["c03-007"])
     data = load_data(folder, standardise=False)
@@ -201,7 +210,7 @@ def test_a_line_that_is_none(folder, text, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ({"trainset": ["a01-000u"]}, "has trainset.txt but no testset_f.txt and no testset_v.txt"),
+        ({"trainset": ["a01-000u"]}, "has trainset.txt but no testset_v.txt"),
         ({"trainset": ["a01-000u"], "testset_v": [], "testset_f": ["b02-013"]}, "the valid split is empty"),
         (
             {"trainset": ["a01-000u"], "testset_v": ["a01-000u"], "testset_f": ["b02-013"]},

@@ -341,16 +341,14 @@ def test_folder(tmp_path):
     refused(tmp_path, "is not a folder of files of one format, as it holds none of them")
 
 
-@pytest.mark.parametrize("shape", [(4,), (10, 2), (3, 4, 5, 6)])
+@pytest.mark.parametrize("shape", [(4,), (3, 4, 5, 6)])
 def test_wrong_number_of_axes(save, shape):
-    refused(save(np.zeros(shape)), rf"x of mine.npy has shape {re.escape(str(shape))}, but \(N, T, X\).*\(1, T, X\)")
+    refused(save(np.zeros(shape)), rf"x of mine.npy has shape {re.escape(str(shape))}, but \(N, T, X\).*or \(T, X\)")
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x80\x04K\x01."])
-def test_another_kind_of_file(tmp_path, content):
-    path = tmp_path / "mine.npy"
-    path.write_bytes(content)
-    refused(path, "mine.npy can't be read and .*no .npy or .npz file")
+def test_an_empty_file(tmp_path):
+    (tmp_path / "mine.npy").touch()
+    refused(tmp_path / "mine.npy", "mine.npy can't be read and .*no .npy or .npz file")
 
 
 def test_a_zip_of_something_else(tmp_path):
@@ -374,7 +372,7 @@ MISTAKES = {
     "split count": (FLAT | {"split": [0, 1]}, "split has 2 numbers, but there are 3 sequences"),
     "labels count": (FLAT | {"labels": [0, 1]}, "labels has 2 numbers, but there are 3 sequences"),
     "too few": ({"x": CUBE[:2]}, "holds 2 sequences and no split, but at least three"),
-    "single": ({"x": CUBE[:1]}, "holds 1 sequence and no split"),
+    "single": ({"x": CUBE[:1]}, "holds 1 sequence and no split, .* --window N"),
     "empty": ({"x": CUBE[:0]}, "no sequences at all"),
     "no steps": ({"x": CUBE[:, :0]}, "sequence 0 has length 0"),
     "length 0": ({"x": CUBE, "lengths": [0] + [5] * 19}, "sequence 0 has length 0"),
@@ -389,7 +387,7 @@ MISTAKES = {
     "inf": (FLAT | {"values": np.full((6, 2), np.inf)}, "mine.npz: sequence 0, step 0, dimension 0 .*holds inf"),
     "complex": ({"x": CUBE * 1j}, "type complex64, but real"),
     "text": ({"x": CUBE.astype(str)}, "but real numbers"),
-    "three splits 2-D": ({"train": CUBE[0], "valid": CUBE, "test": CUBE}, r"train of mine.npz has shape \(5, 2\)"),
+    "three splits 1-D": ({"train": CUBE[0, 0], "valid": CUBE, "test": CUBE}, r"train of mine.npz has shape \(2,\)"),
 }
 
 

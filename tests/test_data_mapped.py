@@ -261,7 +261,8 @@ def test_a_cache_that_can_not_hold_it(tmp_path, large, monkeypatch):
     "form, message",
     [
         (np.asfortranarray(CUBE), "x of mine.npy is in Fortran order"),
-        (CUBE[0], r"x of mine.npy has shape \(7, 3\), but \(N, T, X\)"),
+        (CUBE[0, 0], r"x of mine.npy has shape \(3,\), but \(N, T, X\)"),
+        (CUBE[0], "mine.npy holds 1 sequence and no split"),
         (CUBE * 1j, "type complex64, but real numbers"),
         (np.array([None, "a"]), "mine.npy holds an object array"),
         ({"x": CUBE, "lengths": [0] + [5] * 29}, "x of mine.npz: sequence 0 has length 0"),

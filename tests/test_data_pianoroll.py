@@ -78,6 +78,17 @@ def test_the_same_in_a_pickle_of_any_protocol_with_python_or_numpy_numbers(tmp_p
     assert_is_chords(load_data(as_pickle(tmp_path / "roll.pickle", with_numpy(number), protocol)))
 
 
+@pytest.mark.parametrize("write, ending", [(as_json, "json"), (as_pickle, "pickle")])
+@pytest.mark.parametrize("rest", [-1, -1.0, float("nan")])
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Training", "val", "testing")])
+def test_whole_floats_rests_in_voices_and_other_keys(tmp_path, write, ending, rest, names):
+    floats = {s: [[[float(k) for k in c] + [rest] for c in x] for x in CHORDS[s]] for s in CHORDS}
+    splits = {name: floats[s] for name, s in zip(names, CHORDS)} | {"tempo": 90, "about": {"by": ["Bach"]}}
+    data = load_data(write(tmp_path / f"roll.{ending}", splits))
+    assert_is_chords(data)
+    assert data.notes == ("tempo, about is not read, only train, valid and test are",)
+
+
 def of_python_2(path, note, order="<"):
     """Protocol 2 as written by Python 2: text as bytes, and NumPy's old module path."""
     state = f"(K\x03U\x01{order}NNNJ".encode() + b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -141,12 +152,12 @@ def changed(train):
         (changed([[[60], [60] * 89]]), "step 1 is .* at most 88 notes"),
         (changed([[[60], [20]]]), "sequence 0 of train .*step 1 holds the note 20, but a piano has 21 to 108"),
         (changed([[[109]]]), "holds the note 109"),
-        (changed([[[-1]]]), "holds the note -1, .*a rest is an empty chord"),
+        (changed([[[-2]]]), "holds the note -2, .*a rest is an empty chord, -1 or NaN"),
         (changed([[[10**400]]]), r"holds the note \(1,329 bits\)"),
-        (changed([[[60.0]]]), "holds 60.0, but a MIDI note, a whole number"),
+        (changed([[[60.5]]]), "holds 60.5, but a MIDI note, a whole number"),
         (changed([[[True]]]), "holds True"),
         (changed([[["60"]]]), "holds '60'"),
-        (changed([[[float("nan")]]]), "holds nan"),
+        (changed([[[float("inf")]]]), "holds inf"),
     ],
 )
 def test_what_is_no_roll_is_refused(tmp_path, write, ending, splits, message):

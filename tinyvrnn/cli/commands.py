@@ -48,7 +48,7 @@ def load_plugin(a):
 
 def train(a):
     """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
-    data, likelihood = _load_for(a.data, a.likelihood, a.scale, a.step, a.missing)
+    data, likelihood = _load_for(a)
     check_suits(data, likelihood)
     options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
@@ -125,7 +125,7 @@ def forecast(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
-    past = read_like(a.prime, model.medium)
+    past = read_like(a.prime, model.medium | {"window": None})  # the whole past, not windows of it
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
     export.write_forecast(out, past, draws)
@@ -185,15 +185,19 @@ def course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _load_for(source, name, scale=None, step=None, missing=None):
-    """The data, prepared for the likelihood, and the likelihood; name None: chosen by the data."""
-    wanted = {} if step is None else {"steps_per_quarter": int(step) // 4}
-    raw = load_data(source, standardise=False, medium=wanted, missing=missing)
+def _load_for(a):
+    """The data, prepared for the likelihood, and the likelihood, which the data choose if none is given."""
+    name, scale = a.likelihood, a.scale
+    wanted = {} if a.step is None else {"steps_per_quarter": int(a.step) // 4}
+    how = {key: getattr(a, key) for key in ("window", "stride", "columns", "skip_columns", "missing")}
+    raw = load_data(a.data, standardise=False, medium=wanted, **how)
     if not wanted.items() <= raw.medium.items():
         raise ConfigError("--step is for MIDI files: leave it out.")
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
         name = "categorical" if raw.medium.get("name") == "text" else "pen" if raw.kind == "pen" else name
+    if a.likelihood is None and "name" not in raw.medium:
+        _tell(report.hints(raw))
     likelihood = LIKELIHOODS[name]
     if likelihood.standardise:
         return raw.standardised(bool(likelihood.standardise), report.kind_of(likelihood), scale), likelihood
@@ -278,6 +282,7 @@ def _to_score(a, source, model):
         data = load_data(source, standardise=False, medium=model.medium, missing=a.missing)
         split = a.split or "test"
         name, sequences = data.name, data.split(split)
+        _tell(data.notes)
     sequences = _on_scale(sequences, model, source)
     check_suits(sequences, model.likelihood)
     return data, name, split, sequences
@@ -290,9 +295,14 @@ def _on_scale(sequences, model, source):
     return data_room.standardised(sequences, model.mean, model.std, source)
 
 
+def _tell(notes):
+    for note in notes:
+        print(f"tinyvrnn: note: {shown(note)}.", file=sys.stderr, flush=True)
+
+
 def _prime(path, model):
     """The sequences of a file as x (T0, B, X), in the model's units."""
-    sequences = _on_scale(read_like(path, model.medium), model, path)
+    sequences = _on_scale(read_like(path, model.medium | {"window": None}), model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return data_room.pad(sequences)[0]

@@ -106,6 +106,14 @@ def _train_options(p):
         "(default for IAM-OnDB); axes, one each"
     )
     p.add_argument("--scale", type=_one_of("scale", SCALES), help=about)
+    p.add_argument("--window", type=_positive, metavar="N", help="cut long sequences into windows of N steps")
+    p.add_argument("--stride", type=_positive, metavar="M", help="a window every M steps (default: --window)")
+    p.add_argument(
+        "--columns", type=lambda text: text.split(","), metavar="A,B", help="of .csv: read these columns only"
+    )
+    p.add_argument(
+        "--skip-columns", type=lambda text: text.split(","), metavar="A,B", help="of .csv: read all columns but these"
+    )
     about = f"of MIDI: the part of a whole note, {', '.join(STEPS)} (default 16, a sixteenth)"
     p.add_argument("--step", type=_one_of("step", STEPS), help=about)
     _missing_option(p)

@@ -41,6 +41,18 @@ def kind_of(likelihood):
     return "pen" if likelihood.baselines == "pen" else None
 
 
+def hints(raw):
+    """Sentences on what raw data were taken for, where they could be something else."""
+    splits = [raw.split(s) for s in data.SPLITS]
+    if raw.kind == "real" and all(data.in_unit_interval(s) for s in splits):
+        yield "values in [0, 1] are taken for probabilities, as they are: --likelihood gaussian standardises them"
+    if raw.kind == "real" and raw.x_dim == 3 and all(data.is_binary(s.columns(slice(2, 3))) for s in splits):
+        yield "the last of three columns is 0 or 1: if it lifts a pen that moves by the others, give --likelihood pen"
+    parts = (x.values for s in splits for _, x in s.parts())
+    if raw.kind == "binary" and raw.x_dim > 1 and all((x.sum(axis=1) == 1).all() for x in parts):
+        yield "each step has a single 1: if it is one of some symbols, give --likelihood categorical"
+
+
 def print_training(model, trained_on, records, options):
     """The best epoch, and the test split's bound next to its baselines."""
     test = trained_on.test

@@ -27,7 +27,7 @@ from tinyvrnn.data.load import (
     recorded_source,
 )
 from tinyvrnn.data.readers import FORMS, SPLITS
-from tinyvrnn.data.scale import SCALES, in_unit_interval, standardised
+from tinyvrnn.data.scale import SCALES, in_unit_interval, is_binary, standardised
 from tinyvrnn.data.sequences import Resident, Sequences, batches, in_order_of_length, pad
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "embedded",
     "in_order_of_length",
     "in_unit_interval",
+    "is_binary",
     "load_data",
     "name_of",
     "pad",

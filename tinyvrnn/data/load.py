@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
-from tinyvrnn.data.readers import SPLITS, at_random
+from tinyvrnn.data.readers import SPLITS, at_random, cut
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
 from tinyvrnn.errors import DataError, shown
@@ -101,6 +101,8 @@ class Data:
         For a pen, how dx and dy are scaled, see `tinyvrnn.data.scale`.
     origin : str or None
         The name or absolute path from which `load_data` can read it again; None for arrays in memory.
+    notes : tuple of str
+        What reading decided or left out, in sentences.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Data:
     medium: dict[str, Any]
     scale: str | None = None
     origin: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_sequences(
@@ -195,7 +198,7 @@ class Data:
             mean=mean,
             std=std,
             labels=labels or dict.fromkeys(SPLITS),
-            medium=medium or _medium(kind, splits["train"].x_dim),
+            medium=_medium(kind, splits["train"].x_dim, medium or {}),
             scale=scale,
         )
 
@@ -211,7 +214,7 @@ class Data:
             scale=scale or (self.scale if kind == "pen" else None),
             **about,
         )
-        return replace(data, origin=self.origin)
+        return replace(data, origin=self.origin, notes=self.notes)
 
     @property
     def x_dim(self) -> int:
@@ -242,7 +245,9 @@ class Data:
 
     def __repr__(self):
         splits = "\n".join(f"  {s:<6}{self.split(s)}" for s in SPLITS)
-        return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n  from  {self.source}; licence: {self.licence}"
+        notes = "".join(f"\n  note  {shown(note)}" for note in self.notes)
+        source = f"  from  {self.source}; licence: {self.licence}"
+        return f"Data {self.name}: {self.kind}, {self.units}\n{splits}\n{source}{notes}"
 
 
 def load_data(
@@ -252,10 +257,14 @@ def load_data(
     scale: str | None = None,
     medium: dict[str, Any] | None = None,
     missing: str | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    columns: Iterable[str] | None = None,
+    skip_columns: Iterable[str] | None = None,
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
-    A .npy holds (N, T, X). A .npz holds one of
+    A .npy holds (N, T, X), or (T, X), one sequence. A .npz holds one of
     train, valid, test, each (N, T, X), with train_lengths (N,) etc. if sequences are padded;
     values (steps, X) and lengths (N,), sequences one after another;
     x (N, T, X), with lengths (N,) if padded.
@@ -270,10 +279,15 @@ def load_data(
     standardise, kind, scale : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
-        That of the model which will get the data: text is read with its alphabet, MIDI in its steps. For MIDI also
-        {"steps_per_quarter": n}.
+        That of the model which will get the data: text is read with its alphabet, MIDI in its steps, tables by the
+        names of its columns. For MIDI also {"steps_per_quarter": n}.
     missing : "nan", optional
         As in `Data.from_sequences`.
+    window, stride : int, optional
+        Cut sequences into windows of `window` steps, one every `stride` (default: `window`). Without a split, fewer
+        than three sequences are divided by time, 80 / 10 / 10 per cent, before the cut.
+    columns, skip_columns : list of str, optional
+        Of .csv files with a line of names: read these columns, in this order, or all others.
 
     Returns
     -------
@@ -287,7 +301,13 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
-    content = _content(path, medium, missing)
+    if stride is not None and window is None:
+        raise DataError("a stride is for windows: give --window N too (window=N)")
+    asked = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
+    asked = (medium or {}) | {key: value for key, value in asked.items() if value is not None}
+    content = _content(path, asked, missing)
+    if (columns or skip_columns) and "columns" not in (content.medium or {}):
+        raise DataError(f"columns can be chosen in .csv files whose first line has their names, but not in {path.name}")
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -295,13 +315,19 @@ def load_data(
         whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
     split = at_random(len(whole), path.name) if content.split is None else content.split
     members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
+    notes = list(content.notes)
+    if len(members["test"]) == 0 < len(members["valid"]):
+        members["test"] = members["valid"]
+        notes.append("there is no test split: the sequences of valid are reported in its place")
     for s, index in members.items():
         if len(index) == 0:
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
+    parts = {s: whole[index] for s, index in members.items()}
+    repeated = _repeated(parts) if str(name_or_path) not in NAMES else ()
     data = Data.from_sequences(
         name_of(path),
-        *(whole[index] for index in members.values()),
+        *parts.values(),
         standardise=standardise,
         units=card.units,
         licence=card.licence,
@@ -311,7 +337,9 @@ def load_data(
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
     )
-    return replace(data, origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve()))
+    return replace(
+        data, notes=(*notes, *repeated), origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
+    )
 
 
 def recorded_source(name, run_folder):
@@ -345,19 +373,23 @@ def read_sequences(path):
 
 
 def read_like(path, medium, missing=None):
-    """As `read_sequences`, for a model of this medium; missing as in `load_data`."""
-    return _content(given_path(path, DataError), medium, missing).sequences
+    """As `read_sequences`, for a model of this medium; without "window" in it, sequences are not cut."""
+    return _content(given_path(path, DataError), medium, missing, divide=False).sequences
 
 
-def _content(path, medium, missing=None):
-    """Content of a path, read for `medium`. Raises DataError for sound of another sample rate or full scale."""
+def _content(path, medium, missing=None, divide=True):
+    """Content of a path, read for `medium` and cut into its windows. divide: by time, if there is no split.
+
+    Raises DataError for sound of another sample rate or full scale.
+    """
     with missing_values(missing):
-        content = readers.read(path, medium)
+        content, medium = readers.read(path, medium), medium or {}
     for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
-        found, needed = ((m or {}).get(key) for m in (content.medium, medium))
+        found, needed = (content.medium or {}).get(key), medium.get(key)
         if found and needed and found != needed:
             raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
-    return content
+    content = content if divide else content._replace(split=np.zeros(len(content.sequences), np.int64))
+    return cut(content, medium, path.name)
 
 
 def embedded():
@@ -386,11 +418,13 @@ def _check_values(sequences, misfits, needed, where):
             refuse(x, bad, where, needed, first)
 
 
-def _medium(kind, x_dim):
-    """The default medium: ink for a pen, a piano roll for 88 binary columns, else plain numbers."""
+def _medium(kind, x_dim, known):
+    """The medium that is known; by default ink for a pen, a piano roll for 88 binary columns, else plain numbers."""
+    if "name" in known:
+        return known
     if kind == "pen":
-        return {"name": "ink"}
-    return {"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}
+        return {"name": "ink"} | known
+    return ({"name": "piano roll", "steps_per_quarter": 1} if (kind, x_dim) == ("binary", 88) else {}) | known
 
 
 def _check_pen(splits, name):
@@ -404,6 +438,15 @@ def _check_pen(splits, name):
 
 def _is_no_pen(values):
     return (values != 0) & (values != 1) & ~np.isnan(values) & [False, False, True]
+
+
+def _repeated(parts):
+    """A sentence for each split whose sequences are in the training split too."""
+    hashes = {s: np.array([hash(x.tobytes()) for _, part in own.parts() for x in part]) for s, own in parts.items()}
+    for s in SPLITS[1:]:
+        n = np.isin(hashes[s], hashes["train"]).sum()
+        if n:
+            yield f"{n:,} of {len(hashes[s]):,} sequences of {s} are in train too"
 
 
 def _summary(name, card):

@@ -51,15 +51,24 @@ class Mapped(Sequences):
 
     @classmethod
     def _checked(cls, values, starts, lengths, where):
-        longest = int(lengths.max()) * values.shape[1] * values.itemsize
-        if longest > LONGEST:
-            raise DataError(
-                f"{where}: sequence {lengths.argmax()} has {longest:,} bytes, but the limit is {LONGEST:,}: "
-                "cut it into several"
-            )
         sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
-        check_finite(sequences, where)
+        if len(lengths) > 1 or sequences.longest <= LONGEST:  # else it may be cut first
+            sequences.check(where)
         return sequences
+
+    @property
+    def longest(self):
+        """Bytes in the longest sequence."""
+        return self.max_steps * self.x_dim * self.blocks[0].itemsize
+
+    def check(self, where):
+        """Raise DataError for a sequence that is too long to be read at once, or values that are not finite."""
+        if self.longest > LONGEST:
+            raise DataError(
+                f"{where}: sequence {self.lengths.argmax()} has {self.longest:,} bytes, but the limit is {LONGEST:,}: "
+                "cut it into several, for example by --window N (window=N)"
+            )
+        check_finite(self, where)
 
     @property
     def values(self):
@@ -122,10 +131,14 @@ class Mapped(Sequences):
     def __getitem__(self, key):
         if not isinstance(key, int | np.integer):
             index = np.arange(len(self))[key]
-            return Mapped(self.blocks, self.block[index], self.starts[index], self.lengths[index], self.moments)
+            return self.pieces(index, 0, self.lengths[index])
         index = range(len(self))[key]
         rows = self.blocks[self.block[index]][self.starts[index] : self.starts[index] + self.lengths[index]]
         return rows if self.moments is None else self._scaled(rows, np.full(len(rows), index))
+
+    def pieces(self, index, start, lengths):
+        """As in Sequences, without reading anything."""
+        return Mapped(self.blocks, self.block[index], self.starts[index] + start, lengths, self.moments)
 
     def _scaled(self, rows, index):
         """Standardise rows (n, X). index (n,): the sequence of each row, for the message."""

@@ -196,8 +196,12 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
+        return self.pieces(index, 0, self.lengths[index])
+
+    def pieces(self, index, start, lengths):
+        """Sequences of `lengths` (M,) steps of the sequences `index` (M,), from the steps `start` (M,) on."""
         with missing_values("nan"):  # those of the whole set
-            return Sequences(self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index])
+            return Sequences(self.values[rows_of(self.offsets[:-1][index] + start, lengths)], lengths)
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."

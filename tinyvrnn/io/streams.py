@@ -60,5 +60,8 @@ def steady_streams():
 
 
 def bar(items=None, **options):
-    """A progress bar of tqdm on standard error, which may break."""
-    return tqdm(items, file=Steady(sys.stderr), **options)
+    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal."""
+    stream = Steady(sys.stderr)
+    if not stream.isatty():
+        options |= {"mininterval": 60, "maxinterval": 600}
+    return tqdm(items, file=stream, **options)

@@ -221,6 +221,9 @@ def _is_plain(manifest, arrays):
             type(medium[key]) is kind and 0 < medium[key] < 2**31
             for key, kind in MEDIA.get(medium.get("name"), {}).items()
         )
+        and all(type(medium.get(key, 1)) is int and medium.get(key, 1) > 0 for key in ("window", "stride"))
+        and isinstance(columns := medium.get("columns", []), list)
+        and all(isinstance(name, str) for name in columns)
         and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
         and are_finite(*arrays.values())
         and bool((arrays["std"] > 0).all())

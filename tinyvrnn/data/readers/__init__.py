@@ -9,6 +9,7 @@ sound.py        .wav, FLAC, Ogg and NIST SPHERE
 midi.py         folders of MIDI files, as piano rolls
 text.py         .txt
 table.py        folders of .csv
+foreign.py      what files of other forms are, and how to convert them
 iamondb.py      IAM-OnDB's handwritten lines
 
 Imports errors.py, io/, arrays/ and the rest of data/ only. To add a format: a module whose `read` returns Content or
@@ -16,11 +17,11 @@ raises DataError, its ending in FILES or FOLDERS, its name in FORMS, a target in
 docs/data.md.
 """
 
-from tinyvrnn.data.readers import arrays, iamondb, midi, pianoroll, sound, table, text
-from tinyvrnn.data.readers.content import SPLITS, Content, at_random, files_of, split_by_folder
+from tinyvrnn.data.readers import arrays, foreign, iamondb, midi, pianoroll, sound, table, text
+from tinyvrnn.data.readers.content import SPLITS, Content, at_random, cut, files_of, split_by_folder, unused_lists
 from tinyvrnn.errors import DataError
 
-__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "read"]
+__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "cut", "read"]
 
 FILES = {
     ".npy": arrays.read,
@@ -32,6 +33,7 @@ FILES = {
 }
 FOLDERS = dict.fromkeys((".wav", ".sph", ".flac", ".ogg", ".opus"), sound.read) | {
     ".csv": table.read,
+    ".tsv": table.read,
     ".npy": arrays.read_folder,
     ".mid": midi.read,
     ".midi": midi.read,
@@ -54,6 +56,7 @@ def read(path, medium=None):
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file or folder, but {FORMS} is needed: check the path")
     ending = path.suffix.lower()
+    foreign.check_kind(path, ENDINGS, FORMS)
     if ending in FILES or ending not in FOLDERS:
         return FILES.get(ending, arrays.read)(path)
     return _named(f"the file {path.name}", FOLDERS[ending]([path], None, path.name, medium or {}))
@@ -66,12 +69,30 @@ def _named(source, content):
 def _read_folder(folder, medium):
     if iamondb.is_there(folder):
         return iamondb.read(folder)
-    files, name = files_of(folder, FOLDERS), folder.resolve().name
+    (files, others), name = files_of(folder, FOLDERS), folder.resolve().name
     if any(path.suffix.lower() != ".txt" for path in files):  # text beside other data is about them, as in TIMIT
+        others += [path for path in files if path.suffix.lower() == ".txt"]
         files = [path for path in files if path.suffix.lower() != ".txt"]
+    left = [path for path in others if path.suffix.lower() in foreign.LINES]
+    for path in files or left[:1]:
+        foreign.check_kind(path, ENDINGS, FORMS)
     readers = {FOLDERS[path.suffix.lower()] for path in files}
     if len(readers) != 1:
         found = "several of them" if readers else "none of them"
         raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
     content = readers.pop()(files, split_by_folder(folder, files), name, medium)
-    return _named(f"the folder {name}, {len(files)} files", content)
+    unread = [f"{left[0].name} is not of a form that is read, {len(left)} such files in all"] if left else []
+    notes = (*content.notes, *unread, *unused_lists(others), *_twins(files))
+    return _named(f"the folder {name}, {len(files)} files", content._replace(notes=notes))
+
+
+def _twins(files):
+    """A note on files whose names differ in their endings only, as x.wav and x.WAV.wav."""
+    known = {}
+    for path in files:
+        stem = path
+        while stem.suffix.lower() in ENDINGS:
+            stem = stem.with_suffix("")
+        known.setdefault(str(stem).lower(), []).append(path.name)
+    twins = [" and ".join(names) for names in known.values() if len(names) > 1]
+    return [f"{twins[0]} are named alike, {len(twins)} such names in all: remove copies"] if twins else []

@@ -255,10 +255,12 @@ def _padded(x, lengths, where):
     if isinstance(x, Sequences):
         return x
     x = x if isinstance(x, np.memmap) else real_array(x, where)
+    if x.ndim == 2:
+        x = x[None]
     if x.ndim != 3:
         raise DataError(
-            f"{where} has shape {x.shape}, but (N, T, X) is needed, N sequences of T steps of X numbers: "
-            "give a single sequence as (1, T, X)"
+            f"{where} has shape {x.shape}, but (N, T, X) is needed, N sequences of T steps of X numbers, or (T, X), "
+            "one sequence: reshape it, for example with x[:, None] if it is a single column"
         )
     n, steps, _ = x.shape
     lengths = np.full(n, steps) if lengths is None else integer_array(lengths, f"the lengths of {where}")

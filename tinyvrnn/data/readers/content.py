@@ -1,19 +1,33 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
+import difflib
+import hashlib
+import inspect
+import json
+import os
+import re
+import time
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyvrnn.arrays.noise import generator
-from tinyvrnn.data.mapped import Mapped
+from tinyvrnn.data.cache import cache_folder
+from tinyvrnn.data.mapped import LONGEST, Mapped
 from tinyvrnn.data.sequences import Sequences, permutation
-from tinyvrnn.errors import DataError, shown
+from tinyvrnn.errors import DataError, check_whole, shown
+from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.npz import MEMORY
 from tinyvrnn.io.streams import bar
 
 MOST_FILES = 1_000_000  # in a folder that is searched
+SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
+SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
 
 
 class Content(NamedTuple):
@@ -27,6 +41,7 @@ class Content(NamedTuple):
     scale: for a pen, see `tinyvrnn.data.scale`.
     source: where the data come from, for people.
     units: of a log-likelihood of the data.
+    notes: sentences for people about what was decided or left out.
     """
 
     sequences: Sequences
@@ -37,6 +52,7 @@ class Content(NamedTuple):
     scale: str | None = None
     source: str | None = None
     units: str | None = None
+    notes: tuple = ()
 
 
 def read_bytes(path, times=8):
@@ -69,6 +85,8 @@ def at_random(n, name, what="sequence"):
         raise DataError(
             f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but at least three are needed: "
             "one to train, one to validate, one to test"
+            + ", or --window N (window=N) to cut long ones into windows of N steps"
+            * (what == "sequence")
         )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
     order = permutation(n, generator(0, "split"))
@@ -76,17 +94,110 @@ def at_random(n, name, what="sequence"):
     return split
 
 
+def cut(content, medium, name):
+    """Content of windows of medium["window"] steps, one every medium["stride"] steps, if the medium has a window.
+
+    The last window of a sequence may be shorter. The split is made before the cut, so windows of different splits
+    share no step.
+    """
+    whole = content.sequences
+    if medium.get("window") is not None:
+        window = check_whole("window", medium["window"])
+        stride = check_whole("stride", medium.get("stride", window))
+        index, start, lengths, split = _windows(content, *(min(n, whole.max_steps) for n in (window, stride)), name)
+        if not isinstance(whole, Mapped) and lengths.sum() * whole.x_dim * whole.dtype.itemsize > MEMORY // 2:
+            raise DataError(f"the windows of {name} overlap too much to fit into memory: give a larger stride")
+        labels = None if content.labels is None else content.labels[index]
+        medium = (content.medium or {}) | {"window": window, "stride": stride}
+        pieces = whole.pieces(index, start, lengths)
+        content = content._replace(sequences=pieces, split=split, labels=labels, medium=medium)
+    if isinstance(whole, Mapped) and whole.longest > LONGEST:
+        content.sequences.check(name)
+    return content
+
+
+def _windows(content, window, stride, name):
+    """Sequence, first step, length and split of each window."""
+    index, first, end, split = _before_the_cut(content, name)
+    starts = [np.arange(a, max(b - window, a) + stride, stride) for a, b in zip(first, end)]
+    starts = [t[t < b] for t, b in zip(starts, end)]  # a stride beyond the window can lead past the end
+    own, start = np.repeat(np.arange(len(starts)), [len(t) for t in starts]), np.concatenate(starts)
+    return index[own], start, np.minimum(window, end[own] - start), split[own]
+
+
+def _before_the_cut(content, name):
+    """Sequence, first step, end and split of each span to cut: whole sequences, or fewer than three divided by time."""
+    lengths, n = content.sequences.lengths, len(content.sequences)
+    if content.split is not None or n > 2:
+        split = at_random(n, name) if content.split is None else content.split
+        return np.arange(n), np.zeros(n, np.int64), lengths, split
+    if lengths.min() < 10:
+        raise DataError(f"{name} has {lengths.min()} steps, but at least ten are needed for a split by time")
+    ends = lengths[:, None] * [0, 8, 9, 10] // 10
+    return np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
+
+
 def files_of(folder, endings):
-    """The files below a folder with one of the endings, without hidden ones, in a fixed order."""
+    """The files below a folder with one of the endings, and the others, each in a fixed order, without hidden ones."""
     try:
-        found = list(islice(folder.rglob("*"), MOST_FILES + 1))
-        paths = [p for p in found if p.suffix.lower() in endings and p.is_file()]
+        found = sorted(islice(_walk(folder), MOST_FILES + 1), key=lambda p: p.relative_to(folder).parts)
+        files = [p for p in found if p.suffix.lower() in endings]
+        odd = [p for p in files if not p.is_file()]
     except OSError as error:
-        raise DataError(f"{folder} can't be read: {error.strerror or error}") from error
+        raise DataError(f"{error.filename or folder} can't be read: {error.strerror or error}") from error
     if len(found) > MOST_FILES:
         raise DataError(f"{folder} holds more than {MOST_FILES:,} files: give the folder of the data alone")
-    below = {p: p.relative_to(folder).parts for p in paths}
-    return sorted((p for p in paths if not any(part.startswith(".") for part in below[p])), key=below.get)
+    if odd:
+        raise DataError(f"{odd[0]} is a link that leads nowhere, or no regular file: remove it")
+    return files, [p for p in found if p.suffix.lower() not in endings]
+
+
+def _walk(folder):
+    """All files below a folder, through links too. Raises OSError, and DataError for a folder that comes twice."""
+    errors, seen = [], set()
+    for top, below, files in os.walk(folder, followlinks=True, onerror=errors.append):
+        if os.path.realpath(top) in seen:
+            raise DataError(f"{top} is, or lies behind, a link to a folder that was read already: remove the link")
+        seen.add(os.path.realpath(top))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (Path(top, name) for name in files if not name.startswith("."))
+    if errors:
+        raise errors[0]
+
+
+def parsed(files, name, parse, about=""):
+    """[parse(path) for path in files], each an array and a plain value; kept in the cache if it takes SLOW seconds.
+
+    The key is all that decides the result: the text `about`, the reader's code, the files' names and their bytes.
+    """
+    key = hashlib.sha256(Path(inspect.getfile(parse)).read_bytes() + about.encode())
+    for path in files:
+        key.update(f"{path.name!a} ".encode() + hashlib.sha256(read_bytes(path)).digest())
+    kept, start = _cached(key.hexdigest()), time.monotonic()
+    with suppress(Exception), open(kept, "rb") as file, np.load(file) as found:  # whatever is not whole is parsed again
+        values, ends, plain = (found[member] for member in ("values", "ends", "plain"))
+        return list(zip(np.split(values, ends[:-1]), json.loads(plain.tobytes()), strict=True))
+    with progress(files, name) as bar:
+        result = [parse(path) for path in bar]
+    if kept is not None and time.monotonic() - start > SLOW and len({x.shape[1:] for x, _ in result}) == 1:
+        arrays, plain = zip(*result)
+        ends, plain = np.cumsum([len(x) for x in arrays]), np.frombuffer(json.dumps(plain).encode(), np.uint8)
+        with suppress(OSError):  # a cache that can't be written only costs time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, lambda file: np.savez(file, values=np.concatenate(arrays), ends=ends, plain=plain))
+    return result
+
+
+def _cached(key):
+    """The path for a key in the cache, or None if there is no cache."""
+    with suppress(DataError):
+        return cache_folder() / "parsed" / f"{key}.npz"
+
+
+def unused_lists(paths):
+    """A note on files that look like lists of a split, which no reader takes."""
+    lists = [p.name for p in paths if re.search("train|valid|dev|test|split", p.stem, re.I)]
+    return [f"{lists[0]} is not used: a split is read from folders named train, valid and test"] if lists else []
 
 
 def progress(files, name):
@@ -95,20 +206,34 @@ def progress(files, name):
 
 
 def split_by_folder(folder, files):
-    """(N,) 0 train, 1 valid, 2 test, from subfolders with these names; None without folders train and test.
+    """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    Upper and lower case are the same. Without valid, a tenth of the files in train is used for validation.
+    The folders can be one level down. Without valid, a tenth of the files in train is used for validation. Raises
+    DataError for some of the splits without the others, and for folders whose name is nearly that of a split.
     """
-    first = [p.relative_to(folder).parts[0].lower() if p.parent != folder else "" for p in files]
-    if not {"train", "test"} <= set(first):
+    ways = [p.relative_to(folder).with_suffix("").parts for p in files]
+    levels = [[way[level].lower() if len(way) > level + 1 else "" for way in ways] for level in (0, 1)]
+    stems = [way[-1].lower() for way in ways]
+    names = next((names for names in levels if SPLIT_OF.keys() & set(names)), stems)
+    if names is stems and not set(stems) <= SPLIT_OF.keys():
+        for name in sorted(filter(_is_nearly_a_split, {*levels[0], *levels[1]})):
+            raise DataError(f"{folder} has a folder {name!r:.40}: {RENAME}")
         return None
-    outside = [p for p, name in zip(files, first) if name not in SPLITS]
-    if outside:
+    split = np.array([SPLIT_OF.get(name, -1) for name in names])
+    if not {0} < {*split} - {-1}:
+        raise DataError(f"{folder} has the folders {', '.join(sorted(set(names)))!s:.80}: {RENAME}")
+    if split.min() < 0:
         raise DataError(
-            f"{outside[0].relative_to(folder)} is outside {folder.name}/train, valid and test: move or remove it"
+            f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "
+            "move or remove it"
         )
-    split = np.array([SPLITS.index(name) for name in first])
-    if "valid" not in first:
+    if 1 not in split:
         trained = np.flatnonzero(split == 0)
         split[trained[at_random(len(trained), f"{folder.name}/train", "file") == 1]] = 1
     return split
+
+
+def _is_nearly_a_split(name):
+    first = re.split("[^a-z]", name)[0]
+    near = difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8)
+    return any(sorted(first) == sorted(word) for word in SPLIT_OF) or bool(near) and near[0][0] == first[0]

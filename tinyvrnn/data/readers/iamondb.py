@@ -12,7 +12,7 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from tinyvrnn.data.readers.content import Content, at_random, files_of, progress, read_bytes
+from tinyvrnn.data.readers.content import Content, at_random, files_of, parsed, read_bytes, unused_lists
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 
@@ -34,7 +34,7 @@ def read(folder):
     The lists beside lineStrokes give the split, and lines in none of them are skipped. Without lists the split is
     random by form, so the lines of a page stay together. Raises DataError for invalid files and lists.
     """
-    files, name = files_of(folder / "lineStrokes", (".xml",)), folder.resolve().name
+    (files, others), name = files_of(folder / "lineStrokes", (".xml",)), folder.resolve().name
     if not files:
         raise DataError(f"{folder} has no .xml in lineStrokes: unpack the set's lineStrokes-all.tar.gz there")
     split = _split_of_lists(folder, files)
@@ -42,10 +42,18 @@ def read(folder):
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
-    with progress(files, name) as bar:
-        sequences = [_steps(path, path.relative_to(folder)) for path in bar]
+    sequences = [x for x, _ in parsed(files, name, lambda path: (_steps(path, path.relative_to(folder)), None))]
+    notes = unused_lists([*others, *(p for p in sorted(folder.glob("*.txt")) if p.name not in LISTS)])
     source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
-    return Content(Sequences.from_list(sequences, name), split, kind="pen", scale="authors", source=source, units=UNITS)
+    return Content(
+        Sequences.from_list(sequences, name),
+        split,
+        kind="pen",
+        scale="authors",
+        source=source,
+        units=UNITS,
+        notes=notes,
+    )
 
 
 def _form(path):
@@ -61,7 +69,7 @@ def _split_of_lists(folder, files):
     ids = {name: _ids(folder / name) for name in LISTS if (folder / name).is_file()}
     if not ids:
         return None
-    missing = [name for name in ("trainset.txt", "testset_f.txt") if name not in ids]
+    missing = [name for name in ("trainset.txt",) if name not in ids]
     missing += ["testset_v.txt"] * (not ids.keys() & {"testset_v.txt", "testset_t.txt"})
     if missing:
         raise DataError(f"{folder} has {', '.join(ids)} but no {' and no '.join(missing)}: add it, or remove all lists")

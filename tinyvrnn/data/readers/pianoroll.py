@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyvrnn.data.bach import KEYS, LOWEST
 from tinyvrnn.data.readers import mat, pickles
-from tinyvrnn.data.readers.content import SPLITS, of_three_splits, read_bytes
+from tinyvrnn.data.readers.content import SPLIT_OF, SPLITS, of_three_splits, read_bytes
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
@@ -26,6 +26,7 @@ UNITS = "nats; piano rolls"
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel = 2
 LISTS = (list, tuple)
+NUMBERS = (int, float, np.integer, np.floating)
 LISTS_IN_MEMORY = 64  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
@@ -80,16 +81,22 @@ def read_mat(path):
 # ---- lists of chords ------------------------------------------------------------------------------------------------
 
 
-def _content(splits, name):
-    if not isinstance(splits, dict) or any(not isinstance(splits.get(s), LISTS) for s in SPLITS):
-        found = sorted(splits) if isinstance(splits, dict) else type(splits).__name__
+def _content(found, name):
+    """Content of a dict of splits, by any of their usual names in SPLIT_OF."""
+    given = found if isinstance(found, dict) else {}
+    splits = {SPLITS[SPLIT_OF[key.lower()]]: given[key] for key in given if key.lower() in SPLIT_OF}
+    if any(not isinstance(splits.get(s), LISTS) for s in SPLITS):
+        found = sorted(found) if isinstance(found, dict) else type(found).__name__
         raise DataError(f"{name} holds {found!s:.80}, but {FORM} is needed")
+    others = ", ".join(key for key in given if key.lower() not in SPLIT_OF)
+    notes = [f"{others:.80} is not read, only train, valid and test are"] if others else []
     # In a .json each step takes some bytes, but a pickle can refer to one list a million times.
     if sum(len(sequence) for s in SPLITS for sequence in splits[s] if isinstance(sequence, LISTS)) > MOST_STEPS:
         raise DataError(f"{name} holds more than {MOST_STEPS:,} steps, too many for a list: save it as .npz")
     known = {}
     rolls = {s: [_roll(x, f"sequence {i} of {s} in {name}", known) for i, x in enumerate(splits[s])] for s in SPLITS}
-    return of_three_splits({s: Sequences.from_list(rolls[s], f"{s} of {name}") for s in SPLITS}, units=UNITS)
+    parts = {s: Sequences.from_list(rolls[s], f"{s} of {name}") for s in SPLITS}
+    return of_three_splits(parts, units=UNITS, notes=notes)
 
 
 def _roll(sequence, where, known):
@@ -108,17 +115,21 @@ def _row(chord, where):
     if not isinstance(chord, LISTS) or len(chord) > KEYS:
         raise DataError(f"{where} is {_short(chord)}, but a list of at most {KEYS} notes is needed")
     row = np.zeros(KEYS, dtype=np.uint8)
-    row[[_key(note, where) for note in chord]] = 1
+    row[[_key(note, where) for note in chord if not _is_rest(note)]] = 1
     return row
 
 
+def _is_rest(note):
+    return isinstance(note, NUMBERS) and (note == -1 or note != note)
+
+
 def _key(note, where):
-    if not isinstance(note, int | np.integer) or isinstance(note, bool):
+    if not isinstance(note, NUMBERS) or isinstance(note, bool) or note % 1:
         raise DataError(f"{where} holds {_short(note)}, but a MIDI note, a whole number, is needed")
     if not LOWEST <= note < LOWEST + KEYS:
         raise DataError(
             f"{where} holds the note {_short(int(note))}, but a piano has {LOWEST} to {LOWEST + KEYS - 1}: "
-            "remove it; a rest is an empty chord"
+            "remove it; a rest is an empty chord, -1 or NaN"
         )
     return int(note) - LOWEST
 

@@ -4,10 +4,11 @@ import csv
 import io
 import re
 from array import array
+from itertools import chain, islice
 
 import numpy as np
 
-from tinyvrnn.data.readers.content import Content, progress, read_bytes
+from tinyvrnn.data.readers.content import Content, parsed, read_bytes
 from tinyvrnn.data.sequences import FIX, Sequences, are_valid
 from tinyvrnn.errors import DataError
 
@@ -16,57 +17,101 @@ LONGEST = 2**20  # characters in a line
 
 
 def read(files, split, name, medium):
-    """Content of `files` (paths), one sequence a file. Raises DataError, with file and line, for any non-number."""
-    sequences, first = [], None
-    with progress(files, name) as bar:
-        for path in bar:
-            names, values = _table(path)
-            first = first or (path.name, names, values.shape[1])
-            if values.shape[1] != first[2]:
-                raise DataError(
-                    f"{path.name} has {values.shape[1]} columns, but {first[0]} has {first[2]}: "
-                    f"all files of {name} need the same number"
-                )
-            if names != first[1]:
-                raise DataError(
-                    f"{path.name} has the columns {_listed(names)}, but {first[0]} has {_listed(first[1])}: "
-                    f"use the same columns in all files of {name}"
-                )
-            sequences.append(values)
-    return Content(Sequences.from_list(sequences, name), split)
+    """Content of `files` (paths), one sequence a file. Raises DataError, with file and line, for any non-number.
+
+    medium: "columns" in it, names, are read in their order, "skip_columns" are left out; the result's has the columns.
+    """
+    about = str([medium.get(key) for key in ("columns", "skip_columns")])
+    several, heads = zip(*parsed(files, name, lambda path: _table(path, medium), about))
+    first, names = zip(*heads)
+    for path, own, values in zip(files, names, several):
+        if own != names[0] or values.shape[1] != several[0].shape[1]:
+            raise DataError(
+                f"{path.name} has {_listed(own, values)}, but {files[0].name} has {_listed(names[0], several[0])}: "
+                f"all files of {name} need the same"
+            )
+    known = None if names[0] is None else {"columns": names[0]}
+    notes = () if names[0] is None else tuple(_notes(first[0]))
+    return Content(Sequences.from_list(several, name), split, medium=known, notes=notes)
 
 
-def _listed(names):
-    return f"{', '.join(names)!r:.60}" if names else "no names"
+def _listed(names, values):
+    return f"the columns {', '.join(names)!r:.60}" if names else f"{values.shape[1]} columns without names"
 
 
-def _table(path):
-    """The column names, or None, and the values (T, X) float64. Lines are parsed one by one to save memory."""
-    names, numbers, width = None, array("d"), None
-    for line, row in _rows(path):
-        if width is None:
-            names = None if any(NUMBER.fullmatch(cell) for cell in row) else row
-            width = len(row)
-            if names:
-                continue
-        numbers.extend(_numbers(row, width, f"{path.name}, line {line}"))
+def _notes(head):
+    """What was decided about a line of names."""
+    if not head[0] and len(head) > 1:
+        yield "the first column has no name, like an index that pandas writes, and is left out"
+    if all(NUMBER.fullmatch(cell) for cell in head if cell):
+        yield f"the first line, {', '.join(head)!r:.40}, is taken for names of columns, as pandas writes them"
+
+
+def _table(path, medium):
+    """Values (T, X) float64, and a pair: first row, and names of the columns that are read, or None.
+
+    Lines are parsed one by one to save memory.
+    """
+    rows, numbers = _rows(path), array("d")
+    head = list(islice(rows, 2))
+    first = head[0][1] if head else []
+    names = first if head and _is_head(first, head[-1][1]) else None
+    used = _used(names, medium, path.name) if names else range(len(first))
+    if names is None and (medium.get("columns") or medium.get("skip_columns")):
+        raise DataError(f"{path.name} has no line of names, but columns can be chosen by name only: add one")
+    for line, row in chain(head[names is not None :], rows):
+        numbers.extend(_numbers(row, len(first), names, used, f"{path.name}, line {line}"))
     if not numbers:
         raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
-    return names, np.frombuffer(numbers).reshape(-1, width)
+    return np.frombuffer(numbers).reshape(-1, len(used)), (first, names and [names[j] for j in used])
+
+
+def _is_head(row, after):
+    """Whether a first row holds names: no numbers, or those with which pandas names columns, 0, 1, 2 and so on.
+
+    Two columns of whole numbers can begin with 0, 1 too.
+    """
+    if not any(NUMBER.fullmatch(cell) for cell in row) or not row[0] and len(row) > 1:
+        return True
+    counted = row == [str(j) for j in range(len(row))]
+    return counted and (len(row) > 2 or not all(cell.isdecimal() for cell in after))
+
+
+def _used(names, medium, name):
+    """The numbers of the columns to read."""
+    twice = [column for column in names if names.count(column) > 1]
+    if twice:
+        raise DataError(f"{name} has two columns with the name {twice[0]!r:.40}: rename one")
+    wanted, skipped = medium.get("columns"), medium.get("skip_columns") or ()
+    for column in (*(wanted or ()), *skipped):
+        if column not in names:
+            raise DataError(f"{name} has the columns {', '.join(names)!r:.80}, but the column {column!r:.40} is needed")
+    if wanted is None:
+        wanted = [column for column in names if column not in skipped and (column or len(names) == 1)]
+    return [names.index(column) for column in wanted]
 
 
 def _rows(path):
-    """Pairs (number of the row's last line, cells) for the rows that are not empty."""
+    """Pairs (number of the row's last line, cells). Raises DataError for an empty line between two rows."""
     try:
-        rows = csv.reader(_lines(io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")), strict=True)
+        text = io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")
+        first = next(iter(text.read(LONGEST).strip(" \r\n").splitlines()), "")
+        text.seek(0)
+        between = next((c for c in ";\t" if c in first), ",")
+        rows, seen, empty = csv.reader(_lines(text), delimiter=between, strict=True), False, None
         for row in rows:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield rows.line_num, cells
+            if row and empty:
+                raise DataError(f"{path.name}, line {empty} is empty, but each step needs numbers: fill or remove it")
+            if row:
+                seen = True
+                yield rows.line_num, [cell.strip() for cell in row]
+            elif seen:
+                empty = empty or rows.line_num
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{path.name}, line {rows.line_num}: {error}, but numbers between commas are needed") from error
+        where = f"{path.name}, line {rows.line_num}"
+        raise DataError(f"{where}: {error}, but numbers between commas are needed") from error
 
 
 def _lines(text):
@@ -74,15 +119,19 @@ def _lines(text):
     while line := text.readline(LONGEST + 1):
         if len(line) > LONGEST:
             raise csv.Error(f"a line of more than {LONGEST:,} characters")
-        yield line
+        yield line if line.strip(" \r\n") else "\n"
 
 
-def _numbers(row, width, where):
+def _numbers(row, width, names, used, where):
     if len(row) != width:
         raise DataError(f"{where} has {len(row)} columns, but the lines above have {width}: put a number into each")
-    for column, cell in enumerate(row, 1):
+    for j in used:
+        cell, needed = row[j] or "nan", None  # pandas leaves the cell of a missing number empty
         if not NUMBER.fullmatch(cell):
-            raise DataError(f"{where}, column {column} holds {cell!r:.40}, but a number such as -1.5e3 is needed")
-        if not are_valid(float(cell)):
-            raise DataError(f"{where}, column {column} holds {cell:.40}, but finite float32 numbers are needed: {FIX}")
-    return [float(cell) for cell in row]
+            needed = "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * bool(names)
+        elif not are_valid(float(cell)):
+            needed = f"finite float32 numbers are needed: {FIX}"
+        if needed:
+            column = repr(names[j]) if names else j + 1
+            raise DataError(f"{where}, column {column!s:.40} holds {row[j]!r:.40}, but {needed}")
+        yield float(cell)

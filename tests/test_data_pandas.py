@@ -1,0 +1,132 @@
+"""Tables that pandas writes: separators, an index, a column of times, headers of numbers, missing values."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from damage import refused
+
+import tinyvrnn as tv
+from tinyvrnn import cli
+from tinyvrnn.data import load_data, read_sequences
+from tinyvrnn.errors import DataError
+from tinyvrnn.runs import checkpoint
+
+VALUES = np.random.default_rng(0).normal(size=(40, 2)).cumsum(axis=0)
+TABLE = pd.DataFrame(VALUES, columns=["load", "temp"])
+TIMED = TABLE.assign(time=pd.date_range("2024-01-01", periods=40, freq="h"))[["time", "load", "temp"]]
+SMALL = ["--hidden", "4", "--latent", "2", "--epochs", "1"]
+
+
+def written(path, table, name="a.csv", **options):
+    table.to_csv(path / name, **options)
+    return path / name
+
+
+@pytest.mark.parametrize("sep, name", [(",", "a.csv"), (";", "a.csv"), ("\t", "a.csv"), ("\t", "a.tsv")])
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("lines", ["\n", "\r\n"])
+@pytest.mark.parametrize("columns", [["load", "temp"], [0, 1], [0], ["load"], ["2019", "2020"]])
+def test_the_numbers_and_names_are_those_of_pandas(tmp_path, sep, name, index, lines, columns):
+    if columns == ["2019", "2020"] and not index:
+        pytest.skip("a line of numbers is data")
+    table = TABLE.iloc[:, : len(columns)].set_axis(columns, axis=1)
+    path = written(tmp_path, table, name, sep=sep, index=index, lineterminator=lines)
+    data = load_data(path, standardise=False, window=5)
+    expected = pd.read_csv(path, sep=sep, index_col=0 if index else None, dtype=str).astype(float)
+    np.testing.assert_array_equal(read_sequences(path)[0], expected.to_numpy())
+    assert data.medium["columns"] == list(expected.columns)
+    assert ("first column has no name" in repr(data)) == index
+    assert ("taken for names of columns" in repr(data)) == (not str(columns[0]).isalpha())
+
+
+@pytest.mark.parametrize("rows", [[[0, 1], [1, 0]], [[0], [1], [0]], [[1, 2, 3], [4, 5, 6]]])
+def test_whole_numbers_that_could_be_names_stay_numbers(tmp_path, rows):
+    path = written(tmp_path, pd.DataFrame(rows), index=False, header=False)
+    assert read_sequences(path)[0].tolist() == rows
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"columns": ["load", "temp"]},
+        {"columns": ["temp"]},
+        {"columns": ["temp", "load"]},
+        {"skip_columns": ["time"]},
+        {"skip_columns": ["time", "load"]},
+    ],
+)
+def test_chosen_columns_are_those_of_pandas(tmp_path, options):
+    path = written(tmp_path, TIMED)
+    chosen = options.get("columns") or [c for c in TIMED if c not in options["skip_columns"]]
+    data = load_data(path, standardise=False, window=100, **options)
+    read = np.concatenate([data.split(s).values for s in ("train", "valid", "test")])
+    np.testing.assert_array_equal(read, TIMED[chosen].to_numpy())
+    assert data.medium["columns"] == chosen
+
+
+@pytest.mark.parametrize(
+    "table, options, message",
+    [
+        (TIMED, {}, "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or --skip-columns"),
+        (TIMED, {"skip_columns": ["tim"]}, "has the columns ', time, load, temp', but the column 'tim' is needed"),
+        (TIMED, {"columns": ["wind"]}, "but the column 'wind' is needed"),
+        (TABLE.drop(7).reindex(range(40)), {}, "line 9, column 'load' holds '', but finite float32 numbers"),
+        (TABLE.iloc[:0], {}, "a.csv holds no numbers"),
+    ],
+)
+def test_what_is_refused(tmp_path, table, options, message):
+    with pytest.raises(DataError, match=message):
+        load_data(written(tmp_path, table), window=5, **options)
+
+
+def test_an_empty_cell_is_a_missing_number_where_nan_is(tmp_path):
+    table = TABLE.mask(np.random.default_rng(1).random(TABLE.shape) < 0.3)
+    data = load_data(written(tmp_path, table), standardise=False, window=8, missing="nan")
+    np.testing.assert_array_equal(np.concatenate([data.split(s).values for s in ("train", "valid", "test")]), table)
+
+
+def test_columns_without_names(tmp_path):
+    path = written(tmp_path, TABLE, index=False, header=False)
+    with pytest.raises(DataError, match="a.csv has no line of names, but columns can be chosen by name only"):
+        load_data(path, window=5, columns=["load"])
+
+
+def test_files_of_a_folder_with_other_columns(tmp_path):
+    for i in range(3):
+        written(tmp_path, TABLE, f"{i}.csv")
+    written(tmp_path, TABLE[["temp", "load"]], "3.csv")
+    refused(tmp_path, "3.csv has the columns 'temp, load', but 0.csv has the columns 'load, temp': all files of")
+
+
+def test_a_run_reads_new_tables_by_the_names_of_its_columns(tmp_path, capsys):
+    """In any order and among others; a table that lacks one is refused."""
+    run, out = str(tmp_path / "run"), str(tmp_path / "out.npz")
+    path = written(tmp_path, TIMED)
+    assert cli.main(["train", str(path), "--window", "8", "--columns", "load,temp", *SMALL, "--out", run]) == 0
+    assert checkpoint.read(run)[0]["medium"]["columns"] == ["load", "temp"]
+    capsys.readouterr()
+    assert cli.main(["evaluate", run]) == 0 and "AR(1)" in capsys.readouterr().out
+    printed = set()
+    for table in (TABLE, TIMED, TABLE[["temp", "load"]]):
+        assert cli.main(["evaluate", run, "--data", str(written(tmp_path, table, "new.csv"))]) == 0
+        printed.add(capsys.readouterr().out)
+    assert len(printed) == 1
+    other = str(written(tmp_path, TABLE.rename(columns={"temp": "wind"}), "new.csv"))
+    sentence = "tinyvrnn: new.csv has the columns ', load, wind', but the column 'temp' is needed.\n"
+    for words in (
+        ["evaluate", run, "--data", other],
+        ["evaluate", run, "--data", other, "--split", "valid"],
+        ["infer", run, "--data", other, "--out", out],
+        ["forecast", run, "--prime", other, "--steps", "2", "--out", out],
+        ["sample", run, "--prime", other, "--out", out],
+    ):
+        assert cli.main(words) == 2 and capsys.readouterr().err == sentence
+
+
+@pytest.mark.parametrize("medium", [{"columns": "ab"}, {"columns": [1, 2]}, {"window": 0}, {"stride": "3"}])
+def test_a_checkpoint_with_another_medium_is_damaged(tmp_path, medium):
+    model = tv.VRNN(2, 4, 2, likelihood="gaussian")
+    model.medium = medium
+    tv.save(model, tmp_path)
+    with pytest.raises(tv.CheckpointError, match="metadata have invalid values"):
+        tv.load(tmp_path)
