@@ -15,7 +15,8 @@ def records(n=5):
     draw = checks.rng()
     terms = ("elbo", "kl", "log_likelihood")
     return [
-        {"epoch": i + 1} | {split: dict(zip(terms, draw.standard_normal(3).tolist())) for split in ("train", "valid")}
+        {"epoch": i + 1, "step": 8 * i + 8}
+        | {split: dict(zip(terms, draw.standard_normal(3).tolist())) for split in ("train", "valid")}
         for i in range(n)
     ]
 
@@ -32,6 +33,12 @@ def test_curves_are_those_of_the_records(exact):
         for split in ("train", "valid"):
             assert lines[split].get_xdata().tolist() == [1, 2, 3, 4, 5]
             np.testing.assert_array_equal(lines[split].get_ydata(), [record[split][term] for record in given])
+
+
+def test_a_partial_epoch_is_drawn_where_it_ended():
+    given = records()
+    given[-1]["step"] = 34  # 32 steps are 4 epochs
+    assert [list(line.get_xdata()) for line in plots.curves(given).axes[0].lines] == [[1, 2, 3, 4, 4.25]] * 2
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "gmm", "pen", "bernoulli", "categorical"])

@@ -11,6 +11,7 @@ from tinyvrnn.runs import plots
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
+COLLAPSED = 0.03  # nats of KL a step: less tells nothing of x_t
 
 
 def baselines_of(model, trained_on, sequences):
@@ -55,6 +56,10 @@ def print_training(model, trained_on, records, options):
     for name, value in rows.items():
         print(f"    {name:<31}{value:>10.2f}")
     print(f"    (standard errors over the sequences: {errors})")
+    kl = elbo.kl_per_sequence * elbo.sequences / elbo.steps
+    if model.z_dim and kl < COLLAPSED:
+        advice = "try --warmup 20, --beta 0.5 or --free-bits 0.1"
+        print(f"    The latents carry nothing: their KL is {kl:.4f} nats a step; {advice}.")
 
 
 def draw_pictures(run, model, trained_on, records):

@@ -88,6 +88,7 @@ class Model:
     std: Array
     units: str
     medium: dict[str, Any]
+    _batch = staticmethod(Batch.of)
 
     def __init__(self, likelihood, backend, dtype, seed, components):
         self.seed, self.dtype = seed, _name_of(dtype)
@@ -208,6 +209,7 @@ class Model:
         uniforms: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        free_bits: float = 0.0,
     ) -> tuple[Array, Array, BoundTerms]:
         """The negative bound and its gradient, by the hand-written backward pass.
 
@@ -233,6 +235,8 @@ class Model:
             Compute the same gradient in memory that grows as sqrt(T), for about a fifth more time.
         input_mask : array (T, B, X), optional
             Dropout mask on the networks' input. The bound scores x itself.
+        free_bits : float
+            The loss charges each step of the bound "elbo" max(free_bits, KL_t) in nats instead of KL_t.
 
         Returns
         -------
@@ -248,10 +252,10 @@ class Model:
         DataError
             x, lengths, eps, uniforms or input_mask do not fit the model.
         ConfigError
-            beta, bound, particles or recompute are not possible for it.
+            beta, bound, particles, recompute or free_bits are not possible for it.
         """
         batch = self._batch(x, lengths, eps, uniforms, input_mask)
-        objective = Objective(bound, particles, beta, recompute)
+        objective = Objective(bound, particles, beta, recompute, free_bits)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
@@ -301,17 +305,18 @@ class Model:
             batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
             if objective.bound != "elbo":
                 return self._particle_gradient(batch, objective.bound, beta)
-            weight = batch.mask / batch.mask.shape[1]
+            xp, weight = self.backend.xp, batch.mask / batch.mask.shape[1]
             if objective.recompute:
-                log_p, kl, grads, state = recomputation.terms_and_grads(self, batch, -weight, beta * weight)
+                log_p, kl, grads, state = recomputation.terms_and_grads(self, batch, weight, objective)
             else:
                 log_p, kl, cache = self._forward_terms(batch)
                 state = self._last_state(cache)
-                _, named = self._backward_terms(cache, -weight, beta * weight)
+                _, named = self._backward_terms(cache, -weight, objective.dkl(kl, weight))
                 del cache  # before another vector of theta's size is made
                 grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
-            return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
+            free = (xp.maximum(objective.free_bits - kl, 0) * weight).sum() if objective.free_bits else 0.0
+            return Gradient(xp.mean(beta * terms.kl - terms.log_likelihood) + beta * free, grads, terms, state)
 
     def to_array(self, a):
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
@@ -567,9 +572,6 @@ class Model:
     def _no_state(self, n):
         width = state_width(self.params["recur"]) if self.has_state else 0
         return self.backend.xp.zeros((n, width), dtype=self.dtype)
-
-    def _batch(self, *fields):
-        return Batch.of(*fields)
 
     def _forward(self, x, lengths, eps, state=None):
         """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""

@@ -90,13 +90,19 @@ class Batch(NamedTuple):
 class Objective(NamedTuple):
     """What is maximised: bound "elbo", "iwae" or "fivo", the latter two with K particles; beta weighs the KL.
 
-    recompute: the same gradient in memory that grows as the square root of T (recompute.py).
+    recompute: the same gradient in memory that grows as the square root of T (recompute.py). free_bits: nats; the bound
+    "elbo" then charges each step max(free_bits, KL_t). Source: Kingma et al., 2016, arXiv:1606.04934, appendix C.
     """
 
     bound: str = "elbo"
     particles: int = 1
     beta: float = 1.0
     recompute: bool = False
+    free_bits: float = 0.0
+
+    def dkl(self, kl, weight):
+        """The loss's derivative by kl (T, B); weight (T, B): of each step. A step within its free bits has none."""
+        return float(self.beta) * weight * (kl > self.free_bits if self.free_bits else 1)
 
 
 class BoundTerms(NamedTuple):
@@ -264,12 +270,24 @@ def _level_of_caller():
 
 def check_objective(model, objective):
     """Raises ConfigError where `model` cannot be trained on the objective."""
-    bound, particles, beta, recompute = objective
-    check_bound(bound, particles, model)
-    if not isinstance(beta, Real) or not np.isfinite(beta):
-        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
-    if recompute:
-        check_can_be_cut(model, "recompute", bound)
+    check_bound(objective.bound, objective.particles, model)
+    if not isinstance(objective.beta, Real) or not np.isfinite(objective.beta):
+        raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
+    if objective.recompute:
+        check_can_be_cut(model, "recompute", objective.bound)
+    if objective.free_bits != 0:
+        _check_free_bits(model, objective.bound, objective.free_bits)
+
+
+def _check_free_bits(model, bound, free_bits):
+    if not isinstance(free_bits, Real) or not 0 <= free_bits < np.inf:
+        raise ConfigError(f"free_bits must be a number of at least 0, got {free_bits!r}.")
+    if bound != "elbo":
+        raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
+    if not model.z_dim:
+        raise ConfigError(
+            f"free_bits is for latent variables, and a model of kind {model.name} has none: leave it out."
+        )
 
 
 def check_bound(bound, particles=1, model=None):
@@ -302,8 +320,8 @@ def check_x(x, x_dim, lengths, likelihood):
         raise DataError(
             f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
         )
-    T, B, _ = x.shape
     if lengths is not None:
+        T, B, _ = x.shape
         lengths = to_host(as_array(lengths, "lengths"))
         if T != B and lengths.shape == (T,) and lengths.max() <= B:
             raise DataError(f"x {x.shape} looks batch-first, as lengths are {T} up to {B}: use np.swapaxes(x, 0, 1).")

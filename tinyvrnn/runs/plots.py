@@ -31,7 +31,8 @@ def curves(records, units="nats", exact=False):
 
     exact: the model has no latent variables, so plot the log-likelihood only.
     """
-    epochs = [record["epoch"] for record in records]
+    steps = records[0]["step"] / records[0]["epoch"]  # the last epoch may be a partial one
+    epochs = [record["step"] / steps for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
     titles = {"log_likelihood": "log p(x)"} if exact else titles
     with rc_context(STYLE):
