@@ -54,7 +54,8 @@ def print_training(model, trained_on, records, options):
         errors += f", {tighter.bound} {tighter.standard_error:.2f}"
     rows |= _baselines(model.likelihood, trained_on, test)
     for name, value in rows.items():
-        print(f"    {name:<31}{value:>10.2f}")
+        fitted = f"   {value.parameters:,} parameters" if hasattr(value, "parameters") else ""
+        print(f"    {name:<31}{value:>10.2f}{fitted}")
     print(f"    (standard errors over the sequences: {errors})")
     kl = elbo.kl_per_sequence * elbo.sequences / elbo.steps
     if model.z_dim and kl < COLLAPSED:
@@ -100,8 +101,8 @@ def evaluation_text(r):
 
 def baselines_text(values):
     """A line for each trivial baseline."""
-    about = "per sequence, trivial, fitted on the training split"
-    return "".join(f"\n    {name:<28} {value:12.4f} {about}" for name, value in values.items())
+    about = "per sequence, trivial, {:,} parameters fitted on the training split"
+    return "".join(f"\n    {name:<28} {v:12.4f} {about.format(v.parameters)}" for name, v in values.items())
 
 
 def exact_text(rows):
