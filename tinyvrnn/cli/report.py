@@ -1,9 +1,11 @@
 """What the commands print and draw: baselines, evaluations, gradient checks, pictures of a run."""
 
 import math
+import warnings
+from functools import partial
 
 from tinyvrnn import bounds, data
-from tinyvrnn.errors import DataError, GradientError
+from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
 from tinyvrnn.runs import plots
@@ -69,12 +71,21 @@ def draw_pictures(run, model, trained_on, records):
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
     drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
-    run.picture("curves.png", plots.curves(records, trained_on.units, exact=model.bound == "exact"))
     title = f"{trained_on.name}: sequences drawn from the model"
-    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
-    title = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
-    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
+    about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
+    figures = {
+        "curves.png": partial(plots.curves, records, trained_on.units, exact=model.bound == "exact"),
+        "samples.png": partial(plots.samples, drawn, binary, title, medium=medium),
+        "reconstructions.png": partial(plots.reconstructions, x, mean, lengths, binary, about, medium),
+    }
+    for name, draw in figures.items():
+        try:
+            run.picture(name, draw())
+        except TinyvrnnError:
+            raise
+        except Exception as error:  # fonts and settings of matplotlib can raise anything; the run is intact
+            warnings.warn(f"{name} is not drawn: {type(error).__name__}: {error!s:.200}", stacklevel=2)
 
 
 def plain(result):

@@ -30,7 +30,7 @@ def write_samples(path, x, medium, binary):
 
 def write_figure(path, figure):
     """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: figure.savefig(file, format="png"))
+    _write(path, lambda file: plots.write(figure, file))
 
 
 def write_npz(path, **arrays):
@@ -92,7 +92,7 @@ def write_arrays(file, x, medium, binary):
 
 def write_picture(file, x, medium, binary):
     """The picture of `plots.samples`, as PNG."""
-    plots.samples(x, binary, medium=medium.get("name")).savefig(file, format="png")
+    plots.write(plots.samples(x, binary, medium=medium.get("name")), file)
 
 
 def write_animation(file, x, medium, binary):
