@@ -5,6 +5,7 @@ import warnings
 from functools import partial
 
 from tinyvrnn import bounds, data
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
@@ -65,12 +66,19 @@ def print_training(model, trained_on, records, options):
         print(f"    The latents carry nothing: their KL is {kl:.4f} nats a step; {advice}.")
 
 
+def drawn_lengths(lengths, n, seed):
+    """n lengths for samples, (n,), drawn from those of the training sequences or their percentiles."""
+    return generator(seed, "lengths").choice(lengths, n)
+
+
 def draw_pictures(run, model, trained_on, records):
     """The pictures of a run's folder: the curves, samples, and reconstructions of the first ten test sequences."""
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
-    drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
+    lengths = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
+    drawn = host(model.sample(len(lengths), int(lengths.max()), model.seed))
+    drawn = [drawn[:length, i] for i, length in enumerate(lengths)]
     title = f"{trained_on.name}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
     about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"

@@ -86,19 +86,22 @@ def how_many(binary, medium=None):
 
 
 def samples(x, binary, title="", columns=None, medium=None):
-    """A grid of sequences x (T, n, X): if binary, images of T rows of X pixels, else X lines over time.
+    """A grid of sequences, x (T, n, X) or a list of (T_i, X): if binary, images of X pixels a row, else X lines.
 
     With a medium of "ink", "piano roll" or "sound": drawings, piano rolls, or waveforms in frames of X samples.
     """
-    if medium in ("ink", "piano roll"):
-        return ink(list(np.moveaxis(x, 1, 0)), title, columns) if medium == "ink" else piano_roll(x, title, columns)
+    sequences = x if isinstance(x, list) else list(np.moveaxis(x, 1, 0))
+    if medium == "ink":
+        return ink(sequences, title, columns)
+    if medium == "piano roll":
+        return piano_roll(padded(sequences), title, columns)
     if medium == "sound":
-        x = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1], 1)
-    n = x.shape[1]
+        sequences = [one.reshape(-1, 1) for one in sequences]
+    n = len(sequences)
     columns = columns or min(n, 16 if binary else 4)
     with _style():
         figure, grid = _grid(-(-n // columns), columns, binary, title)
-        for axes, sequence in zip(grid, np.moveaxis(x, 1, 0)):
+        for axes, sequence in zip(grid, sequences):
             _draw(axes, sequence, binary)
     return figure
 
@@ -143,7 +146,7 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
         n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
         above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
         if medium == "piano roll":
-            return piano_roll(_padded(above + below), title, n)
+            return piano_roll(padded(above + below), title, n)
         fit = min(n, _columns_of(_aspect(*map(_path, above))))
         rows = [part[i : i + fit] for i in range(0, n // fit * fit, fit) for part in (above, below)]
         return ink([one for row in rows for one in row], title, fit)
@@ -216,7 +219,7 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
     return figure
 
 
-def _padded(rolls):
+def padded(rolls):
     """Piano rolls (T_i, K) as one array (T, n, K), zero-padded."""
     steps = max(len(roll) for roll in rolls)
     return np.stack([np.pad(roll, ((0, steps - len(roll)), (0, 0))) for roll in rolls], axis=1)

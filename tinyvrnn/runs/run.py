@@ -157,8 +157,9 @@ class Run:
         moments = {"mean": np.asarray(self.data.mean), "std": np.asarray(self.data.std)}
         checkpoint.write(folder / RESUME, {"config": self.config, "counts": counts}, arrays | moments)
         if state.best_step != self._best_step:
-            best, longest = state.vectors["best_theta"], self.data.train.max_steps
-            checkpoint.save(self.model, folder, state.best_step, self.data.origin, longest, theta=best)
+            best, train = state.vectors["best_theta"], self.data.train
+            about = state.best_step, self.data.origin, train.max_steps
+            checkpoint.save(self.model, folder, *about, theta=best, lengths=train.lengths)
             self._best_step = state.best_step
         with open(folder / METRICS, "ab") as file:
             file.write("".join(json.dumps(record) + "\n" for record in state.records[self._recorded :]).encode())
