@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 SIZE = 63  # bits of the largest size that a 64-bit machine can count
@@ -54,11 +54,16 @@ def out_of_memory(error):
     return f"{what}: use {less}."
 
 
+def is_number(value):
+    """Whether a value is a real number; True and False are none here, as they are mistakes where a number belongs."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_whole(name, value, least=1, bits=SIZE):
     """`value` as an int. Raises ConfigError unless it is a whole number from `least` to 2**bits - 1."""
     if isinstance(value, Integral) and abs(value) >= 2**bits:  # it can have too many digits to print
         raise ConfigError(f"{name} must be a whole number from {least} to 2**{bits} - 1, got one beyond it.")
-    if not isinstance(value, Integral) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return int(value)
 
