@@ -112,3 +112,15 @@ def test_a_picture_that_fails_is_a_warning(monkeypatch):
     with pytest.warns(UserWarning, match="samples.png is not drawn: ZeroDivisionError: division by zero"):
         report.draw_pictures(run, model, data, given)
     assert written == ["curves.png", "reconstructions.png"]
+
+
+def test_pictures_of_a_run_end_where_their_sequences_end(monkeypatch):
+    """Reconstructions at the lengths of the test sequences, samples at lengths of training sequences."""
+    data, model, seen = tv.load_data("vowels"), tv.VRNN(12, 4, 2, likelihood="gaussian"), {}
+    for name in ("samples", "reconstructions"):
+        monkeypatch.setattr(plots, name, lambda *given, name=name: seen.update({name: given}))
+    report.draw_pictures(SimpleNamespace(picture=lambda *a: None), model, data, records())
+    x, mean, lengths = seen["reconstructions"][:3]
+    assert lengths.tolist() == data.test.lengths[:10].tolist() and x.shape == mean.shape
+    drawn = [len(one) for one in seen["samples"][0]]
+    assert set(drawn) <= set(data.train.lengths.tolist()) and len(set(drawn)) > 3

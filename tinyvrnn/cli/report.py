@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from functools import partial
 
 from tinyvrnn import bounds, data
 from tinyvrnn.arrays.noise import generator
@@ -76,24 +75,25 @@ def draw_pictures(run, model, trained_on, records):
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths))
-    lengths = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
-    drawn = host(model.sample(len(lengths), int(lengths.max()), model.seed))
-    drawn = [drawn[:length, i] for i, length in enumerate(lengths)]
+    ends = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
+    drawn = host(model.sample(len(ends), int(ends.max()), model.seed))
+    drawn = [drawn[:end, i] for i, end in enumerate(ends)]
     title = f"{trained_on.name}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
     about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
-    figures = {
-        "curves.png": partial(plots.curves, records, trained_on.units, exact=model.bound == "exact"),
-        "samples.png": partial(plots.samples, drawn, binary, title, medium=medium),
-        "reconstructions.png": partial(plots.reconstructions, x, mean, lengths, binary, about, medium),
-    }
-    for name, draw in figures.items():
-        try:
-            run.picture(name, draw())
-        except TinyvrnnError:
-            raise
-        except Exception as error:  # fonts and settings of matplotlib can raise anything; the run is intact
-            warnings.warn(f"{name} is not drawn: {type(error).__name__}: {error!s:.200}", stacklevel=2)
+    _picture(run, "curves.png", plots.curves, records, trained_on.units, model.bound == "exact")
+    _picture(run, "samples.png", plots.samples, drawn, binary, title, None, medium)
+    _picture(run, "reconstructions.png", plots.reconstructions, x, mean, lengths, binary, about, medium)
+
+
+def _picture(run, name, draw, *given):
+    """Draw a picture of a run, or warn: fonts and settings of matplotlib can raise anything, and the run is intact."""
+    try:
+        run.picture(name, draw(*given))
+    except TinyvrnnError:
+        raise
+    except Exception as error:
+        warnings.warn(f"{name} is not drawn: {type(error).__name__}: {error!s:.200}", stacklevel=3)
 
 
 def plain(result):

@@ -137,24 +137,18 @@ def autoregressive_samples(train, valid, other):
 
     a solves the normal equations of the training split; the validation split chooses the order among ORDERS.
     """
-    mu, longest = _moments(train)[0].mean(), max(ORDERS)
-    fitted_on, chosen_on, scored = ((_products(s, mu, longest), s.steps * s.x_dim) for s in (train, valid, other))
+    mu = _moments(train)[0].mean()
+    fitted_on, chosen_on, scored = ((_products(s, mu, max(ORDERS)), s.steps * s.x_dim) for s in (train, valid, other))
 
-    def fit(order):
-        G, n = fitted_on
-        a = np.zeros(longest + 1)
-        a[0], a[1 : order + 1] = (
-            1,
-            -np.linalg.lstsq(G[1 : order + 1, 1 : order + 1], G[1 : order + 1, 0], rcond=None)[0],
-        )
-        return a, max(np.sqrt(max(a @ G @ a, 0) / n), SIGMA_MIN)
-
-    def nats(a, s, of):
+    def nats(order, of):
+        k, (G, n) = order + 1, fitted_on
+        a = np.append(1.0, -np.linalg.lstsq(G[1:k, 1:k], G[1:k, 0], rcond=None)[0])  # the residual's coefficients
+        s = max(np.sqrt(max(a @ G[:k, :k] @ a, 0) / n), SIGMA_MIN)
         G, n = of
-        return -0.5 * (a @ G @ a) / s**2 - n * (np.log(s) + 0.5 * np.log(2 * np.pi))
+        return -0.5 * (a @ G[:k, :k] @ a) / s**2 - n * (np.log(s) + 0.5 * np.log(2 * np.pi))
 
-    order = max(ORDERS, key=lambda order: nats(*fit(order), chosen_on))
-    return Baseline(nats(*fit(order), scored) / len(other), order + 2)
+    order = max(ORDERS, key=lambda order: nats(order, chosen_on))
+    return Baseline(nats(order, scored) / len(other), order + 2)
 
 
 def _products(sequences, mu, longest):
@@ -164,8 +158,8 @@ def _products(sequences, mu, longest):
         for x in part:
             w = np.pad(x.astype(np.float64).ravel() - mu, (longest, 0))
             lags = np.lib.stride_tricks.sliding_window_view(w, longest + 1)[:, ::-1]
-            for i in range(0, len(lags), 2**16):  # the products copy both
-                G += lags[i : i + 2**16].T @ lags[i : i + 2**16]
+            for some in np.array_split(lags, len(lags) // 2**16 + 1):  # a product copies its operands
+                G += some.T @ some
     return G
 
 
@@ -190,10 +184,7 @@ def _total(sequences, of):
 
 
 def _bernoulli(train, valid, other, context, memory):
-    """The Baseline of p[c, t, j], for each context c, step t and dimension j, or of p[c, j], by validation.
-
-    memory: the contexts that a step after the first can have.
-    """
+    """The Baseline of p[c, t, j] or p[c, j]: context c, one of `memory` after the first step, step t, dimension j."""
 
     def nats(sequences, p):
         def log_p(part):

@@ -17,7 +17,7 @@ STYLE = {
     "legend.frameon": False,
 }
 CELL = 2.2  # height of the cell of one drawing, in units of the drawings' common half-height
-WIDEST = 20  # width of a cell in heights
+WIDEST = 12  # width of a cell in heights
 MOST_LINES = 64  # columns of numbers drawn as lines; more are drawn as an image
 LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 
@@ -147,7 +147,7 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
         above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
         if medium == "piano roll":
             return piano_roll(padded(above + below), title, n)
-        fit = min(n, _columns_of(_aspect(*map(_path, above))))
+        fit = min(n, 12 // _aspect(*map(_path, above)))
         rows = [part[i : i + fit] for i in range(0, n // fit * fit, fit) for part in (above, below)]
         return ink([one for row in rows for one in row], title, fit)
     n = x.shape[1]
@@ -231,7 +231,7 @@ def _ink_figure(sequences, title, columns, size):
 
     paths = [_path(x) for x in sequences]
     aspect = _aspect(*paths)
-    columns = columns or min(len(sequences), _columns_of(aspect))
+    columns = columns or min(len(sequences), 12 // aspect)
     rows = -(-len(sequences) // columns)
     figure = _figure(size * aspect * columns, size * rows + (0.35 if title else 0))
     axes = figure.subplots()
@@ -254,10 +254,6 @@ def _aspect(*paths):
     """The width of a cell in heights."""
     width, height = np.transpose([np.ptp(path, axis=0) for path in paths])
     return int(np.clip(np.median(width) // max(np.median(height), 1e-9), 1, WIDEST))
-
-
-def _columns_of(aspect):
-    return max(1, 12 // aspect)
 
 
 def _strokes(path, lifted):
@@ -284,12 +280,12 @@ def _draw(axes, sequence, binary):
         axes.imshow(sequence, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="0.85")
-    elif sequence.shape[1] > MOST_LINES:
-        axes.imshow(sequence.T, aspect="auto", origin="lower", interpolation="nearest")
-        axes.tick_params(labelsize=7)
     else:
-        axes.plot(sequence, linewidth=1)
         axes.tick_params(labelsize=7)
+        if sequence.shape[1] > MOST_LINES:
+            axes.imshow(sequence.T, aspect="auto", origin="lower", interpolation="nearest")
+        else:
+            axes.plot(sequence, linewidth=1)
 
 
 def _grid(rows, columns, binary, title):
