@@ -97,7 +97,7 @@ def test_wide_data_are_an_image(columns):
 def test_a_users_settings_and_dollars_in_names_do_not_reach_a_picture():
     """LaTeX would be needed, and the name is no formula."""
     file, plain = io.BytesIO(), io.BytesIO()
-    title = r"cost $in $ \frac{: sequences"
+    title = r"cost $\frac{$: sequences"
     plots.write(plots.samples(np.zeros((5, 2, 3)), False, title), plain)
     with matplotlib.rc_context({"text.usetex": True, "font.family": "no such font", "savefig.dpi": 20}):
         plots.write(plots.samples(np.zeros((5, 2, 3)), False, title), file)
