@@ -99,7 +99,7 @@ def test_a_users_settings_and_dollars_in_names_do_not_reach_a_picture():
     file, plain = io.BytesIO(), io.BytesIO()
     title = r"cost $\frac{$: sequences"
     plots.write(plots.samples(np.zeros((5, 2, 3)), False, title), plain)
-    with matplotlib.rc_context({"text.usetex": True, "font.family": "no such font", "savefig.dpi": 20}):
+    with matplotlib.rc_context({"text.usetex": True, "font.family": "no such font", "figure.dpi": 20}):
         plots.write(plots.samples(np.zeros((5, 2, 3)), False, title), file)
     assert file.getvalue() == plain.getvalue()
 

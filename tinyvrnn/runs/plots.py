@@ -25,7 +25,7 @@ LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 def write(figure, file):
     """Write a figure as PNG: its ticks are made only now, in the style too."""
     with _style():
-        figure.savefig(file, format="png")
+        figure.savefig(file, format="png", dpi="figure")
 
 
 def use_style():
