@@ -17,6 +17,7 @@ from tinyvrnn.training import Options, default_text, described
 from tinyvrnn.version import __version__
 
 BACKENDS = ("numpy", "cupy")
+STEPS = ("4", "8", "12", "16", "24", "32", "48")
 
 
 class ModelOption(NamedTuple):
@@ -104,6 +105,8 @@ def _train_options(p):
         "(default for IAM-OnDB); axes, one each"
     )
     p.add_argument("--scale", type=_one_of("scale", SCALES), help=about)
+    about = f"of MIDI: the part of a whole note, {', '.join(STEPS)} (default 16, a sixteenth)"
+    p.add_argument("--step", type=_one_of("step", STEPS), help=about)
     training = p.add_argument_group("training")
     length = training.add_mutually_exclusive_group()
     for name in Options._fields:
@@ -164,7 +167,9 @@ def _sample_options(p):
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
     p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
     p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
-    p.add_argument("--out", required=True, help="FILE.png or .npz; of ink .gif, of piano rolls .mid, of sound .wav")
+    p.add_argument(
+        "--out", required=True, help="FILE.png or .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt"
+    )
 
 
 def _forecast_options(p):

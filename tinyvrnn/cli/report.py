@@ -23,7 +23,9 @@ def baselines_of(model, trained_on, sequences):
     """
     likelihood = model.likelihood
     try:
-        raw = trained_on if isinstance(trained_on, data.Data) else data.load_data(trained_on or "", standardise=False)
+        raw = trained_on
+        if not isinstance(raw, data.Data):
+            raw = data.load_data(trained_on or "", standardise=False, medium=model.medium)
         fitted_on = raw.standardised((model.mean, model.std), kind=kind_of(likelihood))
     except DataError:
         return {}

@@ -246,6 +246,7 @@ def load_data(
     standardise: bool | ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     kind: str | None = None,
     scale: str | None = None,
+    medium: dict[str, Any] | None = None,
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
@@ -263,6 +264,9 @@ def load_data(
         "digits", "digits8", "strokes", "vowels", "bach" (which needs music21), or a file or folder.
     standardise, kind, scale : optional
         As in `Data.from_sequences`; kind and scale default to those of the set.
+    medium : dict, optional
+        That of the model which will get the data: text is read with its alphabet, MIDI in its steps. For MIDI also
+        {"steps_per_quarter": n}.
 
     Returns
     -------
@@ -276,7 +280,7 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
-    content = readers.read(path)
+    content = _content(path, medium)
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -330,21 +334,22 @@ def name_of(path):
 
 def read_sequences(path):
     """All sequences of a file or folder in one of load_data's formats, raw, from all splits."""
-    return readers.read(given_path(path, DataError)).sequences
+    return read_like(path, None)
 
 
 def read_like(path, medium):
-    """As `read_sequences`, for a model of this medium. Also raises DataError for sound of another sample rate."""
-    content = readers.read(given_path(path, DataError))
-    check_rate(content.medium, medium, path)
-    return content.sequences
+    """As `read_sequences`, for a model of this medium."""
+    return _content(given_path(path, DataError), medium).sequences
 
 
-def check_rate(medium, expected, where):
-    """Raise DataError if two media are sound of different sample rates: a step would last a different time."""
-    rate, needed = ((m or {}).get("rate") for m in (medium, expected))
-    if rate and needed and rate != needed:
-        raise DataError(f"{where} has {rate} samples a second, but the model was trained on {needed}: resample it.")
+def _content(path, medium):
+    """Content of a path, read for `medium`. Raises DataError for sound of another sample rate or full scale."""
+    content = readers.read(path, medium)
+    for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
+        found, needed = ((m or {}).get(key) for m in (content.medium, medium))
+        if found and needed and found != needed:
+            raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
+    return content
 
 
 def embedded():

@@ -229,6 +229,7 @@ def _is_plain(manifest, arrays):
             type(medium[key]) is kind and 0 < medium[key] < 2**31
             for key, kind in MEDIA.get(medium.get("name"), {}).items()
         )
+        and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
         and are_finite(*arrays.values())
         and bool((arrays["std"] > 0).all())
     )
@@ -236,6 +237,11 @@ def _is_plain(manifest, arrays):
 
 def _are_lengths(lengths, most):
     return len(lengths) == len(PERCENT) and all(type(n) is int and 1 <= n <= most for n in lengths)
+
+
+def _is_alphabet(text, n):
+    """Whether text is n different characters in order, all of which can be written as UTF-8."""
+    return isinstance(text, str) and len(text) == n and sorted(set(text.encode().decode())) == list(text)
 
 
 def are_finite(*arrays):

@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infini
 LONGEST = 2**20  # characters in a line
 
 
-def read(files, split, name):
+def read(files, split, name, medium):
     """Content of `files` (paths), one sequence a file. Raises DataError, with file and line, for any non-number."""
     sequences, first = [], None
     with progress(files, name) as bar:
