@@ -67,7 +67,7 @@ def test_train_prints_the_test_elbo_next_to_two_baselines(tmp_path, capsys):
     out = capsys.readouterr().out
     for name in ("VRNN (elbo, a lower bound)", "marginal Gaussian", "AR(1)"):
         line = next(line for line in out.splitlines() if line.strip().startswith(name))
-        assert float(line.split()[-1]) < 0
+        assert float(line[len(name) + 4 :].split()[0]) < 0
     assert "370 sequences, nats of standardised data" in out
 
 
@@ -90,7 +90,7 @@ def test_evaluate_prints_the_baselines_that_training_printed(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)["baselines"]
     assert set(found) == {"unigram", "Markov chain"}
     for name, value in found.items():
-        assert re.search(rf"{name} +{value:.2f}\n", out)
+        assert re.search(rf"{name} +{value:.2f} +[0-9,]+ parameters\n", out)
     assert cli.main(["evaluate", run]) == 0
     assert re.search(rf"unigram +{found['unigram']:.4f} per sequence, trivial", capsys.readouterr().out)
     np.save(tmp_path / "other.npy", np.eye(4)[[[0, 0, 0]]])
@@ -107,7 +107,7 @@ def test_baselines_are_on_the_scale_of_the_model(tmp_path, capsys):
     out = capsys.readouterr().out
     assert cli.main(["evaluate", run, "--json"]) == 0
     for name, value in json.loads(capsys.readouterr().out)["baselines"].items():
-        assert re.search(rf"{re.escape(name)} +{value:.2f}\n", out)
+        assert re.search(rf"{re.escape(name)} +{value:.2f} +[0-9,]+ parameters\n", out)
 
 
 @pytest.mark.filterwarnings("default:These data are far from")
@@ -242,6 +242,36 @@ def test_real_valued_samples_come_back_on_the_scale_of_the_data(tmp_path):
     assert cli.main(["sample", str(tmp_path / "run"), "--prime", str(tmp_path / "x.npy"), "--steps", "1",
                      "--out", str(out)]) == 0  # fmt: skip
     np.testing.assert_allclose(np.load(out)["x"][:, :6], x, rtol=1e-5)
+
+
+def test_samples_end_at_lengths_of_the_training_data(tmp_path, capsys):
+    """3 sequences of 2 steps for each of 5: 400 samples have these lengths in this proportion; --steps overrides."""
+    lengths = np.array([2, 2, 2, 5] * 25)
+    rng, folder = np.random.default_rng(0), str(tmp_path / "run")
+    np.savez(tmp_path / "x.npz", values=rng.normal(size=(lengths.sum(), 2)), lengths=lengths)
+    assert cli.main(["train", str(tmp_path / "x.npz"), *QUICK, "--out", folder]) == 0
+    out = tmp_path / "s.npz"
+    assert cli.main(["sample", folder, "-n", "400", "--out", str(out)]) == 0
+    assert "400 sequences of 2 to 5 steps" in capsys.readouterr().out
+    drawn = tv.data.read_sequences(out)
+    assert set(drawn.lengths) == {2, 5} and 0.6 < (drawn.lengths == 2).mean() < 0.9
+    assert not np.load(out)["x"][drawn.lengths == 2, 2:].any()
+    assert cli.main(["sample", folder, "-n", "4", "--steps", "3", "--out", str(out)]) == 0
+    assert np.load(out)["x"].shape == (4, 3, 2) and "lengths" not in np.load(out)
+
+
+@pytest.mark.parametrize("latent, bias, says", [(3, 0.0, True), (3, 3.0, False)])
+def test_latents_that_carry_nothing_are_reported(latent, bias, says, capsys):
+    """Without weights posterior and prior are equal; a bias of the posterior's mean makes a KL of about a nat."""
+    data, model = tv.load_data("digits8"), tv.VRNN(8, 4, latent)
+    model.theta[:] = 0
+    model.params["infer"]["b_out"][:latent] = bias
+    terms = dict.fromkeys(("elbo", "kl", "log_likelihood"), 0.0)
+    record = {"epoch": 1, "step": 3, "seconds": 0.1, "train": terms, "valid": terms}
+    cli.commands.report.print_training(model, data, [record], tv.training.Options())
+    out = capsys.readouterr().out
+    sentence = "The latents carry nothing: their KL is 0.0000 nats a step; try --warmup 20, --beta 0.5 or --free-bits"
+    assert (sentence in out) == says and "Markov                             -22.37   120 parameters" in out
 
 
 def test_sample_draws_a_picture(run, tmp_path):

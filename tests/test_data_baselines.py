@@ -25,7 +25,7 @@ def smooth(seen):
     return (sum(seen) + 0.5) / (len(seen) + 1)
 
 
-def literal_bernoulli(train, test, remembers):
+def literal_bernoulli(train, test, remembers, by_step):
     """Sum over sequences, steps, dimensions of log p, each p counted anew from the training sequences."""
 
     def seen(t, j, c):
@@ -37,7 +37,8 @@ def literal_bernoulli(train, test, remembers):
         for t in range(len(x)):
             for j in range(2):
                 c = x[t - 1, j] if remembers and t > 0 else None
-                steps = [t] if t < longest else range(1 if remembers else 0, longest)
+                others = [0] if remembers and t == 0 else range(1 if remembers else 0, longest)
+                steps = [t] if by_step and t < longest else others
                 p = smooth([v for step in steps for v in seen(step, j, c)])
                 total += np.log(p if x[t, j] else 1 - p)
     return total / len(test)
@@ -53,8 +54,62 @@ def binary():
 @pytest.mark.parametrize("name, remembers", [("marginal Bernoulli", False), ("Markov", True)])
 @pytest.mark.parametrize("split", ["train", "test"])  # test has steps that no training sequence reaches
 def test_bernoulli_baselines_are_what_literal_counting_gives(binary, name, remembers, split):
-    expected = literal_bernoulli(binary.train, binary.split(split), remembers)
-    assert baselines(binary, split)[name] == pytest.approx(expected, rel=1e-12)
+    for steps_differ in (True, False):
+        if steps_differ:  # the first two steps are those of the validation split
+            values = binary.train.values.copy()
+            values[binary.train.time() < 2] = [[0, 1]]
+            train, valid = Sequences(values, binary.train.lengths), np.array([[[0, 1], [0, 1]]], dtype=np.uint8)
+            data = Data.from_sequences("bits", train, valid, binary.test)
+        else:
+            data = binary
+        expected = {
+            by_step: [literal_bernoulli(data.train, data.split(s), remembers, by_step) for s in ("valid", split)]
+            for by_step in (True, False)
+        }
+        assert (expected[True][0] > expected[False][0]) == steps_differ, "validation decides"
+        found = baselines(data, split)[name]
+        assert found == pytest.approx(expected[steps_differ][1], rel=1e-12)
+        assert (
+            found.parameters
+            == 2 * {(1, True): 5, (1, False): 1, (2, True): 9, (2, False): 3}[1 + remembers, steps_differ]
+        )
+
+
+def test_the_autoregression_of_sound_is_one_of_samples_with_the_order_that_validation_prefers():
+    """An AR(2) waveform in frames of 5: literal least squares for each order; before its start it is at its mean."""
+    rng, splits = np.random.default_rng(7), []
+    for n in (3, 2, 2):
+        waves = []
+        for _ in range(n):
+            w = np.zeros(400)
+            for t in range(2, 400):
+                w[t] = 1.6 * w[t - 1] - 0.9 * w[t - 2] + rng.normal()
+            waves.append(w.reshape(80, 5) + 3)
+        splits.append(waves)
+    data = Data.from_sequences("sound", *splits, standardise=False, medium={"name": "sound", "rate": 8000})
+    mu = np.mean(splits[0])
+
+    def lagged(split, p):
+        padded = [np.concatenate([np.zeros(p), np.ravel(w) - mu]) for w in split]
+        rows = [(w[t - p : t][::-1], w[t]) for w in padded for t in range(p, len(w))]
+        return np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+
+    nats = {}
+    for p in (1, 2, 4, 8, 16, 32):
+        x, y = lagged(splits[0], p)
+        a = np.linalg.lstsq(x, y, rcond=None)[0]
+        s = np.sqrt(np.mean((y - x @ a) ** 2))
+        nats[p] = [log_normal(y, x @ a, s).sum() / 2 for x, y in (lagged(split, p) for split in splits[1:])]
+    best = max(nats, key=lambda p: nats[p][0])
+    found = baselines(data)["AR of samples"]
+    assert found == pytest.approx(nats[best][1], rel=1e-9) and found.parameters == best + 2
+    assert found > baselines(data)["marginal Gaussian"] + 300
+
+
+def test_each_baseline_says_how_many_parameters_it_has(real, text):
+    kinds = {"real": real, "categorical": text}
+    found = [one.parameters for kind, data in kinds.items() for one in baselines(data, kind=kind).values()]
+    assert found == [4, 10, 2, 8]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def lines(figure):
 def test_ink_lifts_the_pen_between_strokes():
     """The step to a stroke's first point draws nothing, nor does the step from the centre to the first stroke."""
     first, second = lines(plots.ink([SQUARE]))
-    scale = 3 * 1.15
+    scale = 3 * 1.05
     centre = plots.CELL / 2
     np.testing.assert_allclose((first - centre) * scale, [[-3, -3], [3, -3], [3, 3]], atol=1e-12)
     np.testing.assert_allclose((second - centre) * scale, [[-3, 3], [-3, -3]], atol=1e-12)

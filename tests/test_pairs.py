@@ -15,6 +15,7 @@ import checks
 import numpy as np
 import pytest
 
+import tinyvrnn as tv
 from tinyvrnn import distributions, gradcheck, nn
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.distributions import gaussian
@@ -115,6 +116,31 @@ def test_gradients_of_the_whole_elbo_equal_numeric_ones(likelihood, layers, back
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_gradients_of_the_whole_elbo_equal_numeric_ones_for_more_seeds(seed):
     checks.elbo_gradients("gaussian", seed=seed, beta=1.6)
+
+
+@pytest.mark.parametrize("backend, options", [("numpy", {}), ("numpy", {"model": "vae"}), (checks.DEVICE, {})], ids=str)
+def test_free_bits_charge_each_step_at_least_so_much(backend, options):
+    """The loss is that of max(free_bits, KL) of each step, some above and some below, with its numeric gradient."""
+    model, x, lengths, eps = checks.small("gaussian", backend, T=3, B=3, layers=1, **options)
+    found = model.infer(x, lengths, eps)
+    kl, log_p, real = (to_host(a) for a in (found.kl, found.log_p, found.kl != 0))
+    bits = float(np.median(kl[real]))
+    loss, _, terms = model.loss_and_grads(x, lengths, eps, 0.7, free_bits=bits)
+    assert float(loss) == pytest.approx((0.7 * np.maximum(bits, kl)[real].sum() - log_p.sum()) / 3, rel=1e-12)
+    np.testing.assert_allclose(to_host(terms.kl), kl.sum(axis=0))
+    gradcheck.check_model(model, x, lengths, eps, beta=0.7, tol=1e-6, free_bits=bits)
+
+
+def test_free_bits_are_those_of_recomputation_and_of_slices():
+    model, *given = checks.small("gaussian", T=9)
+    bits = float(np.median(model.infer(*given).kl))
+    expected = model.loss_and_grads(*given, 0.7, free_bits=bits)
+    again = model.loss_and_grads(*given, 0.7, free_bits=bits, recompute=True)
+    with tv.Workers(2) as workers:
+        sliced = workers.loss_and_grads(model, *given, 0.7, free_bits=bits)
+    for other in (again, sliced):
+        np.testing.assert_allclose(other[0], expected[0], rtol=1e-12)
+        checks.assert_close(other[1], expected[1], 1e-12, "gradient")
 
 
 def arrays_in(value):

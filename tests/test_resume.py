@@ -43,7 +43,7 @@ from tinyvrnn.runs import run as run_folder
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training import loop
 from tinyvrnn.training.options import NEW, Options
-from tinyvrnn.training.state import COUNTS, VECTORS
+from tinyvrnn.training.state import COUNTS, NEW_COUNTS, VECTORS
 
 
 def train(model, data, folder=None, stop=None, resume=False, overwrite=False, **options):
@@ -109,7 +109,8 @@ def test_a_run_goes_on_bit_for_bit(name, likelihood, workers, tmp_path):
         {"chunk": 2},
         {"recompute": True},
         {"dropout": 0.3, "weight_decay": 0.5},
-        {"patience": 1, "lr": 0.5},
+        {"patience": 1, "lr": 0.5, "epochs": 9},
+        {"warmup": 1, "warmup_cycles": 2, "beta": 0.5, "free_bits": 0.1},
         {"freeze": "prior,phi_x", "lr_schedule": "constant"},
         {"lr_schedule": "step", "lr_every": 1, "lr_factor": 0.5},
     ],
@@ -269,6 +270,7 @@ def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_pat
             m["config"]["data"].update(source="elsewhere.npz"),
             m["config"]["model"].update(backend="strict"),
             [m["config"]["training"].pop(name) for name in NEW],
+            [m["counts"].pop(name) for name in NEW_COUNTS],
         ),
     )
     assert_same_run(again, train(again, small_data("gaussian"), tmp_path, resume=True), whole, records)
@@ -330,6 +332,8 @@ def test_options_that_one_of_two_versions_does_not_know_are_no_agreement(change,
         *(lambda m, name=n: m["counts"].update({name: 10**6}) for n, k in COUNTS.items() if k is int),
         *(lambda m, name=n: m["counts"].update({name: 2**60}) for n, k in (COUNTS | {"k": int}).items() if k is int),
         lambda m: m["counts"].update(epoch=0, step=0, batch=0, best_step=0, stale=0),
+        lambda m: m["counts"].update(fall_from=1.1),
+        lambda m: m["counts"].update(fall_from=-0.1),
         lambda m: m["counts"].update(best=math.nan),
         lambda m: m["counts"].update(best=math.inf),
         lambda m: m["counts"].update(seconds=math.inf),

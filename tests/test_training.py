@@ -153,6 +153,16 @@ def test_warm_up_rises_linearly_to_one_and_stays(digits8):
     assert clock_at_the_start(digits8, epochs=1).beta() == 1.0
 
 
+def test_cycles_of_warm_up_rise_and_stay_equally_long_and_the_last_stays(digits8):
+    """1,437 sequences in batches of 500 are three steps an epoch: six steps of rise, six at beta, twice."""
+    clock, betas = clock_at_the_start(digits8, epochs=99, batch=500, warmup=2, warmup_cycles=2, beta=0.6), []
+    for clock.state.step in range(50):
+        betas.append(clock.beta())
+    cycle = [0.1, 0.2, 0.3, 0.4, 0.5, *[0.6] * 7]
+    np.testing.assert_allclose(betas, [*cycle, *cycle, *[0.6] * 26])
+    assert clock_at_the_start(digits8, epochs=1, beta=0.6).beta() == 0.6
+
+
 def test_a_run_is_over_by_steps_or_by_minutes_whichever_comes_first(digits8, monkeypatch):
     """1,437 sequences in batches of 500 are three steps an epoch; 20 seconds were trained before."""
     now = [1000.0]
@@ -380,14 +390,44 @@ def test_the_model_keeps_the_best_weights_as_a_copy(digits8):
     assert evaluate_elbo(model, digits8.valid).elbo_per_sequence == pytest.approx(kept["elbo"], abs=1e-9)
 
 
-def test_training_stops_when_validation_no_longer_improves(digits8):
+@pytest.mark.parametrize(
+    "options, epochs",
+    [
+        ({"epochs": 50}, 5 + 3),
+        ({"epochs": 7}, 7),
+        ({"minutes": 60}, 5 + 3),
+        ({"lr_schedule": "constant", "epochs": 50}, 5),
+        ({"lr_schedule": "step", "lr_every": 9, "epochs": 50}, 5),
+    ],
+    ids=str,
+)
+def test_when_validation_no_longer_improves_the_rest_of_the_cosine_takes_patience_epochs(digits8, options, epochs):
+    """The weights are ruined in epoch 2, so patience 3 runs out after epoch 5; 15 steps an epoch."""
     model = small(digits8)
 
     def ruin(record, is_best):
         model.theta[:] += 0.5 if record["epoch"] == 2 else 0
 
-    records = tv.train(model, digits8, epochs=50, patience=3, progress=False, on_epoch=ruin, lr=1e-9)
-    assert len(records) == 5
+    options = {"patience": 3, "lr": 1e-9, "batch": 100} | options
+    records = tv.train(model, digits8, progress=False, on_epoch=ruin, **options)
+    assert len(records) == epochs
+    if options.get("epochs") == 50 and epochs == 8:
+        done = [*(step / 750 for step in (14, 29, 44, 59, 74)), *(1 - 0.9 * left / 45 for left in (31, 16, 1))]
+        expected = [5e-10 * (1 + math.cos(math.pi * p)) for p in done]
+        np.testing.assert_allclose([record["lr"] for record in records], expected, rtol=1e-6)
+
+
+def test_a_better_bound_in_the_fall_neither_ends_nor_prolongs_it(digits8):
+    clock = clock_at_the_start(digits8, epochs=100, batch=1437, patience=4)
+    clock.state.step, clock.state.stale = 10, 4
+    clock.fall_if_stale()
+    clock.state.step, clock.state.stale = 12, 0
+    assert clock.progress() == pytest.approx(0.55) and not clock.over()
+    clock.state.step, clock.state.stale = 13, 9
+    clock.fall_if_stale()
+    assert clock.progress() == pytest.approx(0.775) and not clock.over()
+    clock.state.step = 14
+    assert clock.progress() == 1.0 and clock.over()
 
 
 def test_training_for_minutes_ends_in_time(digits8):
@@ -617,6 +657,9 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
         ({"epochs": 1, "batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"epochs": 1, "patience": 0}, "patience must be a whole number of at least 1, got 0"),
         ({"epochs": 1, "chunk": 0}, "chunk must be a whole number of at least 1, got 0"),
+        ({"epochs": 1, "warmup_cycles": 0}, "warmup_cycles must be a whole number of at least 1, got 0"),
+        ({"epochs": 1, "beta": -1}, "beta must be a number of at least 0, got -1"),
+        ({"epochs": 1, "free_bits": math.nan}, "free_bits must be a number of at least 0, got nan"),
         ({"epochs": 1, "warmup": -1}, "warmup must be a whole number of at least 0, got -1"),
         ({"epochs": 1, "skip_nonfinite": -1}, "skip_nonfinite must be a whole number of at least 0, got -1"),
         ({"epochs": 1, "workers": 0}, "workers must be"),
@@ -649,8 +692,8 @@ def test_options_that_make_no_run_are_refused(digits8, options, match):
 
 
 def test_options_at_their_limits_are_options():
-    ones = dict.fromkeys(("epochs", "batch", "patience", "chunk", "workers"), 1)
-    zeros = dict.fromkeys(("warmup", "skip_nonfinite", "dropout", "weight_decay"), 0)
+    ones = dict.fromkeys(("epochs", "batch", "patience", "chunk", "workers", "warmup_cycles"), 1)
+    zeros = dict.fromkeys(("warmup", "beta", "free_bits", "skip_nonfinite", "dropout", "weight_decay"), 0)
     least = dict.fromkeys(("minutes", "lr", "clip"), 1e-9)
     assert options_of(ones | zeros | least) == Options(**ones, **zeros, **least)
 
@@ -684,6 +727,13 @@ def test_recomputation_evaluates_the_root_of_the_length_at_once(longest, steps):
         ("vae", {"recompute": True}, "recompute is for a model that has a state"),
         ("vrnn", {"chunk": 2, "bound": "iwae"}, "chunk is for the bound elbo, got iwae"),
         ("vrnn", {"recompute": True, "bound": "iwae"}, "recompute is for the bound elbo, got iwae"),
+        ("vrnn", {"free_bits": 0.1, "bound": "iwae"}, "free_bits changes the KL, and iwae has none: leave it out"),
+        ("vrnn", {"free_bits": 0.1, "bound": "fivo", "particles": 3}, "free_bits changes the KL, and fivo has none"),
+        (
+            "rnn",
+            {"free_bits": 0.1},
+            "free_bits is for latent variables, and a model of kind rnn has none: leave it out",
+        ),
     ],
 )
 def test_options_that_do_not_suit_the_model_are_refused(model, options, says):

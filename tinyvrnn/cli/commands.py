@@ -113,9 +113,12 @@ def sample(a):
     known = 0 if prime is None else prime.shape[0]
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
+    drawn = a.steps is None and prime is None and manifest["lengths"]
+    lengths = report.drawn_lengths(drawn or [len(x)], x.shape[1], a.seed)
     raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
-    export.write_samples(out, raw, model.medium, model.likelihood.binary)
-    print(f"wrote {shown(out)}: {x.shape[1]} sequences of {x.shape[0]} steps")
+    export.write_samples(out, raw, model.medium, model.likelihood.binary, lengths)
+    of = " to ".join(map(str, sorted({int(lengths.min()), int(lengths.max())})))
+    print(f"wrote {shown(out)}: {x.shape[1]} sequences of {of} steps")
 
 
 def forecast(a):

@@ -177,7 +177,7 @@ def _evaluate_options(p):
 def _sample_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("-n", type=_positive, help="how many sequences (default 16); draws for each of --prime (default 1)")
-    p.add_argument("--steps", type=_positive, help="steps to draw (default: up to the training data's longest)")
+    p.add_argument("--steps", type=_positive, help="steps to draw (default: a length of the training data for each)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"

@@ -1,10 +1,12 @@
 """What the commands print and draw: baselines, evaluations, gradient checks, pictures of a run."""
 
 import math
+import warnings
 
 from tinyvrnn import bounds, data
+from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.sequences import observed_in
-from tinyvrnn.errors import DataError, GradientError
+from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
 from tinyvrnn.runs import plots
@@ -12,6 +14,7 @@ from tinyvrnn.runs import plots
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
 UNITS = "nats per sequence"
+COLLAPSED = 0.03  # nats of KL a step: less tells nothing of x_t
 
 
 def baselines_of(model, trained_on, sequences):
@@ -68,8 +71,18 @@ def print_training(model, trained_on, records, options):
         errors += f", {tighter.bound} {tighter.standard_error:.2f}"
     rows |= _baselines(model.likelihood, trained_on, test)
     for name, value in rows.items():
-        print(f"    {name:<31}{value:>10.2f}")
+        fitted = f"   {value.parameters:,} parameters" if hasattr(value, "parameters") else ""
+        print(f"    {name:<31}{value:>10.2f}{fitted}")
     print(f"    (standard errors over the sequences: {errors})")
+    kl = elbo.kl_per_sequence * elbo.sequences / elbo.steps
+    if model.z_dim and kl < COLLAPSED:
+        advice = "try --warmup 20, --beta 0.5 or --free-bits 0.1"
+        print(f"    The latents carry nothing: their KL is {kl:.4f} nats a step; {advice}.")
+
+
+def drawn_lengths(lengths, n, seed):
+    """n lengths for samples, (n,), drawn from those of the training sequences or their percentiles."""
+    return generator(seed, "lengths").choice(lengths, n)
 
 
 def draw_pictures(run, model, trained_on, records):
@@ -77,13 +90,25 @@ def draw_pictures(run, model, trained_on, records):
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
-    drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
-    run.picture("curves.png", plots.curves(records, trained_on.units, exact=model.bound == "exact"))
+    ends = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
+    drawn = host(model.sample(len(ends), int(ends.max()), model.seed))
+    drawn = [drawn[:end, i] for i, end in enumerate(ends)]
     title = f"{trained_on.name}: sequences drawn from the model"
-    run.picture("samples.png", plots.samples(drawn, binary, title, medium=medium))
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
-    title = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
-    run.picture("reconstructions.png", plots.reconstructions(x, mean, lengths, binary, title, medium))
+    about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
+    _picture(run, "curves.png", plots.curves, records, trained_on.units, model.bound == "exact")
+    _picture(run, "samples.png", plots.samples, drawn, binary, title, None, medium)
+    _picture(run, "reconstructions.png", plots.reconstructions, x, mean, lengths, binary, about, medium)
+
+
+def _picture(run, name, draw, *given):
+    """Draw a picture of a run, or warn: fonts and settings of matplotlib can raise anything, and the run is intact."""
+    try:
+        run.picture(name, draw(*given))
+    except TinyvrnnError:
+        raise
+    except Exception as error:
+        warnings.warn(f"{name} is not drawn: {type(error).__name__}: {error!s:.200}", stacklevel=3)
 
 
 def plain(result):
@@ -110,8 +135,8 @@ def evaluation_text(r):
 
 def baselines_text(values):
     """A line for each trivial baseline."""
-    about = "per sequence, trivial, fitted on the training split"
-    return "".join(f"\n    {name:<28} {value:12.4f} {about}" for name, value in values.items())
+    about = "per sequence, trivial, {:,} parameters fitted on the training split"
+    return "".join(f"\n    {name:<28} {v:12.4f} {about.format(v.parameters)}" for name, v in values.items())
 
 
 def exact_text(rows):

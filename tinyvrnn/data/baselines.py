@@ -1,6 +1,7 @@
-"""Baselines that a model has to beat: for each kind of data, one without memory and one with a memory of one step.
+"""Baselines that a model has to beat: for each kind of data, one without memory and one with a short memory.
 
-All are fitted to the training split in closed form, each dimension separately.
+All are fitted to the training split in closed form, each dimension separately; the validation split chooses between
+two binary ones, and the order of the autoregression of sound.
 """
 
 from typing import TYPE_CHECKING
@@ -15,15 +16,25 @@ if TYPE_CHECKING:
 
 _STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
 SIGMA_MIN = 1e-4  # the models' floor too: a constant dimension would have infinite density
+ORDERS = (1, 2, 4, 8, 16, 32)  # of an autoregression of samples
+
+
+class Baseline(float):
+    """A mean log-likelihood in nats per sequence, with the number of fitted parameters."""
+
+    def __new__(cls, value, parameters):
+        self = super().__new__(cls, value)
+        self.parameters = int(parameters)
+        return self
 
 
 def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = None) -> dict[str, float]:
-    """Log-likelihoods of a split that a model has to beat: without memory, and with a memory of one step.
+    """Log-likelihoods of a split that a model has to beat: without memory, and with a short one.
 
     Parameters
     ----------
     data : Data
-        The baselines are fitted to data.train, in closed form.
+        The baselines are fitted to data.train, in closed form; where there is a choice, data.valid decides.
     split : "train", "valid", "test" or Sequences
         What they score; Sequences are on the scale of the data.
     kind : str, optional
@@ -34,6 +45,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     -------
     dict of str to float
         Name -> nats per sequence, the mean over the sequences, in the units of the data; {} if an entry is missing.
+        Each number has an attribute `parameters`: how many were fitted.
 
     Raises
     ------
@@ -57,32 +69,35 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     other = data.split(split) if isinstance(split, str) else split
     if has_gaps(data.train) or has_gaps(other):
         return {}
-    return {name: log_p(data.train, other) for name, log_p in fits[kind].items()}
+    if kind == "real" and data.medium.get("name") == "sound":
+        fits["real"] = {"marginal Gaussian": marginal_gaussian, "AR of samples": autoregressive_samples}
+    return {name: log_p(data.train, data.valid, other) for name, log_p in fits[kind].items()}
 
 
-def marginal_bernoulli(train, other):
+def marginal_bernoulli(train, valid, other):
     """Each pixel x_tj independently: p_tj = (k_tj + 1/2) / (n_t + 1); it is on in k_tj of n_t training sequences.
 
-    This is the posterior mean under Jeffreys' prior Beta(1/2, 1/2): the mean of Beta(k + 1/2, n - k + 1/2).
+    This is the posterior mean under Jeffreys' prior Beta(1/2, 1/2): the mean of Beta(k + 1/2, n - k + 1/2). Or one p_j
+    for all steps, if the validation split is likelier under that.
     """
-    return _bernoulli(train, other, lambda s: np.zeros(s.values.shape, dtype=np.intp))
+    return _bernoulli(train, valid, other, lambda s: np.zeros(s.values.shape, dtype=np.intp), memory=1)
 
 
-def markov(train, other):
+def markov(train, valid, other):
     """Each pixel given the same pixel one step before: p_tj|c = (k_tjc + 1/2) / (n_tjc + 1), c = x_{t-1,j} in {0, 1}.
 
     By the chain rule log p(x_1j .. x_Tj) = log p(x_1j) + sum_t log p(x_tj given x_{t-1,j}). The first step uses the
-    marginal.
+    marginal. Or one p_j|c for all steps, if the validation split is likelier under that.
     """
-    return _bernoulli(train, other, _previous_pixel)
+    return _bernoulli(train, valid, other, _previous_pixel, memory=2)
 
 
-def unigram(train, other):
+def unigram(train, valid, other):
     """Each symbol independently: p_k = (n_k + 1/2) / (n + K/2), where n_k of n training symbols are k (Jeffreys)."""
     return _categorical(train, other, lambda s: np.zeros(s.steps, dtype=np.intp), contexts=1)
 
 
-def markov_chain(train, other):
+def markov_chain(train, valid, other):
     """Each symbol given the one before: p_k|c = (n_ck + 1/2) / (n_c + K/2), n_ck of n_c training pairs (c, k).
 
     The start of a sequence is one more context, so log p(x) = log p(x_1) + sum_t log p(x_t given x_{t-1}).
@@ -90,20 +105,20 @@ def markov_chain(train, other):
     return _categorical(train, other, _previous_symbol, contexts=train.x_dim + 1)
 
 
-def marginal_gaussian(train, other):
+def marginal_gaussian(train, valid, other):
     """Each number independently, N(mu_j, sigma_j^2), fitted to all training steps by maximum likelihood."""
     mu, sigma = _moments(train)
-    return _total(other, lambda s: _log_normal(s.values, mu, sigma).sum()) / len(other)
+    return Baseline(_total(other, lambda s: _log_normal(s.values, mu, sigma).sum()) / len(other), 2 * train.x_dim)
 
 
-def autoregressive(train, other):
+def autoregressive(train, valid, other):
     """x_tj = mu_j + a_j (x_{t-1,j} - nu_j) + N(0, s_j^2), where mu and nu are the means of x_t and of x_{t-1}.
 
     Setting the derivatives of the training log-likelihood to 0 gives a = cov(x_t, x_{t-1}) / var(x_{t-1}), and s^2 is
     the mean squared residual. The first step uses the marginal density.
     """
     log_p = autoregressive_steps(train)
-    return _total(other, lambda part: log_p(part).sum()) / len(other)
+    return Baseline(_total(other, lambda part: log_p(part).sum()) / len(other), 5 * train.x_dim)
 
 
 def autoregressive_steps(train):
@@ -119,12 +134,44 @@ def autoregressive_steps(train):
     return log_p
 
 
+def autoregressive_samples(train, valid, other):
+    """w_n = mu + sum_i a_i (w_{n-i} - mu) + N(0, s^2), n over the samples of a waveform; before its start w is mu.
+
+    a solves the normal equations of the training split; the validation split chooses the order among ORDERS.
+    """
+    mu = _moments(train)[0].mean()
+    fitted_on, chosen_on, scored = ((_products(s, mu, max(ORDERS)), s.steps * s.x_dim) for s in (train, valid, other))
+
+    def nats(order, of):
+        k, (G, n) = order + 1, fitted_on
+        a = np.append(1.0, -np.linalg.lstsq(G[1:k, 1:k], G[1:k, 0], rcond=None)[0])  # the residual's coefficients
+        s = max(np.sqrt(max(a @ G[:k, :k] @ a, 0) / n), SIGMA_MIN)
+        G, n = of
+        return -0.5 * (a @ G[:k, :k] @ a) / s**2 - n * (np.log(s) + 0.5 * np.log(2 * np.pi))
+
+    order = max(ORDERS, key=lambda order: nats(order, chosen_on))
+    return Baseline(nats(order, scored) / len(other), order + 2)
+
+
+def _products(sequences, mu, longest):
+    """G[i, j] = sum_n w_{n-i} w_{n-j} over all samples of all waveforms less mu, i and j up to `longest`."""
+    G = np.zeros((longest + 1, longest + 1))
+    for _, part in sequences.parts():
+        for x in part:
+            w = np.pad(x.astype(np.float64).ravel() - mu, (longest, 0))
+            lags = np.lib.stride_tricks.sliding_window_view(w, longest + 1)[:, ::-1]
+            for some in np.array_split(lags, len(lags) // 2**16 + 1):  # a product copies its operands
+                G += some.T @ some
+    return G
+
+
 def _of_a_pen(of_steps, of_lifts):
     """The sum of a baseline for (dx, dy) and one for pen-up."""
 
-    def log_p(train, other):
-        steps, lifts = ([s.columns(part) for s in (train, other)] for part in (_STEP, _LIFT))
-        return of_steps(*steps) + of_lifts(*lifts)
+    def log_p(*splits):
+        steps, lifts = ([s.columns(part) for s in splits] for part in (_STEP, _LIFT))
+        both = of_steps(*steps), of_lifts(*lifts)
+        return Baseline(sum(both), sum(one.parameters for one in both))
 
     return log_p
 
@@ -138,19 +185,24 @@ def _total(sequences, of):
 # ---- Bernoulli and categorical --------------------------------------------------------------------------------------
 
 
-def _bernoulli(train, other, context):
-    """Nats per sequence of `other` under p[c, t, j], a probability for each context c, step t and dimension j."""
-    p = _probabilities(context, train, max(train.max_steps, other.max_steps))
+def _bernoulli(train, valid, other, context, memory):
+    """The Baseline of p[c, t, j] or p[c, j]: context c, one of `memory` after the first step, step t, dimension j."""
 
-    def log_p(part):
-        q, x = p[context(part), part.time()[:, None], np.arange(part.x_dim)], part.values.astype(np.float64)
-        return (x * np.log(q) + (1 - x) * np.log1p(-q)).sum()
+    def nats(sequences, p):
+        def log_p(part):
+            q, x = p[context(part), part.time()[:, None], np.arange(part.x_dim)], part.values.astype(np.float64)
+            return (x * np.log(q) + (1 - x) * np.log1p(-q)).sum()
 
-    return _total(other, log_p) / len(other)
+        return _total(sequences, log_p) / len(sequences)
+
+    by_step, alike = _probabilities(context, train, max(s.max_steps for s in (train, valid, other)))
+    if nats(valid, by_step) > nats(valid, alike):
+        return Baseline(nats(other, by_step), train.x_dim * (1 + memory * (train.max_steps - 1)))
+    return Baseline(nats(other, alike), train.x_dim * (1 if memory == 1 else 1 + memory))
 
 
 def _probabilities(context, train, steps):
-    """p (C, steps, X) from counts; a step beyond the longest training sequence uses the counts of all steps."""
+    """p (C, steps, X) from counts at each step, and from those of all steps, as are steps beyond the longest."""
     j = np.arange(train.x_dim)
     k, n = np.zeros((2, 3, steps, train.x_dim))
     for _, part in train.parts():
@@ -158,8 +210,9 @@ def _probabilities(context, train, steps):
         np.add.at(k, (c, t, j), part.values)
         np.add.at(n, (c, t, j), 1.0)
     p = (k + 0.5) / (n + 1)
-    p[:, train.max_steps :] = ((k.sum(axis=1) + 0.5) / (n.sum(axis=1) + 1))[:, None]
-    return p
+    alike = np.broadcast_to((k.sum(axis=1, keepdims=True) + 0.5) / (n.sum(axis=1, keepdims=True) + 1), p.shape)
+    p[:, train.max_steps :] = alike[:, train.max_steps :]
+    return p, alike
 
 
 def _previous_pixel(sequences):
@@ -170,12 +223,13 @@ def _previous_pixel(sequences):
 
 
 def _categorical(train, other, context, contexts):
-    """Nats per sequence of `other` under p[c, k], a distribution over symbols for each context c."""
+    """The Baseline of p[c, k], a distribution over symbols for each context c."""
     n = np.zeros((contexts, train.x_dim))
     for _, part in train.parts():
         np.add.at(n, (context(part), part.values.argmax(axis=1)), 1.0)
     log_p = np.log((n + 0.5) / (n.sum(axis=1, keepdims=True) + 0.5 * train.x_dim))
-    return _total(other, lambda s: log_p[context(s), s.values.argmax(axis=1)].sum()) / len(other)
+    total = _total(other, lambda s: log_p[context(s), s.values.argmax(axis=1)].sum())
+    return Baseline(total / len(other), contexts * (train.x_dim - 1))
 
 
 def _previous_symbol(sequences):

@@ -90,6 +90,7 @@ class Model:
     std: Array
     units: str
     medium: dict[str, Any]
+    _batch = staticmethod(Batch.of)
 
     def __init__(self, likelihood, backend, dtype, seed, components):
         self.seed, self.dtype = seed, _name_of(dtype)
@@ -211,6 +212,7 @@ class Model:
         recompute: bool = False,
         input_mask: Array | None = None,
         observed: Array | None = None,
+        free_bits: float = 0.0,
     ) -> tuple[Array, Array, BoundTerms]:
         """The negative bound and its gradient, by the hand-written backward pass.
 
@@ -240,6 +242,8 @@ class Model:
             1 or True where x is observed, 0 or False where it is missing, whatever x holds there. The networks read 0
             in place of a missing entry, and only observed entries are scored: log p(observed x given observed).
             "pen" and "categorical" score whole steps. None: all are observed.
+        free_bits : float
+            The loss charges each step of the bound "elbo" max(free_bits, KL_t) in nats instead of KL_t.
 
         Returns
         -------
@@ -255,10 +259,10 @@ class Model:
         DataError
             x, lengths, eps, uniforms, input_mask or observed do not fit the model.
         ConfigError
-            beta, bound, particles or recompute are not possible for it.
+            beta, bound, particles, recompute or free_bits are not possible for it.
         """
         batch = self._batch(x, lengths, eps, uniforms, input_mask, observed)
-        objective = Objective(bound, particles, beta, recompute)
+        objective = Objective(bound, particles, beta, recompute, free_bits)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
     def chunk_loss_and_grads(
@@ -307,18 +311,20 @@ class Model:
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
         with one_blas_thread():
             batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
-            model, weight = self.scoring(batch), batch.mask / batch.mask.shape[1]
+            xp, model, weight = self.backend.xp, self.scoring(batch), batch.mask / batch.mask.shape[1]
             if objective.bound != "elbo":
                 return model._particle_gradient(batch, objective.bound, beta)
             if objective.recompute:
-                log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, -weight, beta * weight)
+                log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, weight, objective)
             else:
                 log_p, kl, cache = model._forward_terms(batch)
-                state, (_, named) = self._last_state(cache), model._backward_terms(cache, -weight, beta * weight)
+                state, dkl = self._last_state(cache), objective.dkl(kl, weight)
+                _, named = model._backward_terms(cache, -weight, dkl)
                 del cache  # before another vector of theta's size is made
                 grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
-            return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood), grads, terms, state)
+            free = (xp.maximum(objective.free_bits - kl, 0) * weight).sum() if objective.free_bits else 0.0
+            return Gradient(xp.mean(beta * terms.kl - terms.log_likelihood) + beta * free, grads, terms, state)
 
     def scoring(self, batch):
         """This model, or for a batch with missing entries a twin with the same weights that does not score them."""
@@ -639,9 +645,6 @@ class Model:
     def _no_state(self, n):
         width = state_width(self.params["recur"]) if self.has_state else 0
         return self.backend.xp.zeros((n, width), dtype=self.dtype)
-
-    def _batch(self, *fields):
-        return Batch.of(*fields)
 
     def _forward(self, x, lengths, eps, observed=None, state=None):
         """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""

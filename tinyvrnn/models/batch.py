@@ -94,13 +94,19 @@ class Batch(NamedTuple):
 class Objective(NamedTuple):
     """What is maximised: bound "elbo", "iwae" or "fivo", the latter two with K particles; beta weighs the KL.
 
-    recompute: the same gradient in memory that grows as the square root of T (recompute.py).
+    recompute: the same gradient in memory that grows as the square root of T (recompute.py). free_bits: nats; the bound
+    "elbo" then charges each step max(free_bits, KL_t). Source: Kingma et al., 2016, arXiv:1606.04934, appendix C.
     """
 
     bound: str = "elbo"
     particles: int = 1
     beta: float = 1.0
     recompute: bool = False
+    free_bits: float = 0.0
+
+    def dkl(self, kl, weight):
+        """The loss's derivative by kl (T, B); weight (T, B): of each step. A step within its free bits has none."""
+        return float(self.beta) * weight * (kl > self.free_bits if self.free_bits else 1)
 
 
 class BoundTerms(NamedTuple):
@@ -228,8 +234,6 @@ def validate(model, batch, objective):
     for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
         if isinstance(a, np.ndarray) and a.size and not np.isfinite((a.min(), a.max())).all():
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
-    if isinstance(uniforms, np.ndarray) and not (0 <= uniforms.min() and uniforms.max() <= 1):
-        raise DataError(f"uniforms holds {uniforms.min():g} to {uniforms.max():g}: give numbers from [0, 1).")
     return Batch(x, lengths, eps, uniforms, input_mask, None, batch.state, mask)
 
 
@@ -299,6 +303,19 @@ def check_objective(model, objective):
         raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
     if objective.recompute:
         check_can_be_cut(model, "recompute", objective.bound)
+    if objective.free_bits != 0:
+        _check_free_bits(model, objective.bound, objective.free_bits)
+
+
+def _check_free_bits(model, bound, free_bits):
+    if not is_number(free_bits) or not 0 <= free_bits < np.inf:
+        raise ConfigError(f"free_bits must be a number of at least 0, got {free_bits!r}.")
+    if bound != "elbo":
+        raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
+    if not model.z_dim:
+        raise ConfigError(
+            f"free_bits is for latent variables, and a model of kind {model.name} has none: leave it out."
+        )
 
 
 def check_bound(bound, particles=1, model=None):
@@ -360,12 +377,23 @@ def _check_arrays(model, batch, objective):
         expected, named = (T, B, K, model.z_dim), f"{(T, B, K, model.z_dim)}, axis 2 being the particles"
     if getattr(batch.eps, "shape", None) != expected:
         raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")
-    if objective.bound == "fivo" and getattr(batch.uniforms, "shape", None) != (T, B):
-        raise DataError(f"Expected uniforms of shape {(T, B)} for resampling, got {shape_of(batch.uniforms)}.")
+    if objective.bound == "fivo":
+        _check_uniforms(batch)
     if batch.input_mask is not None and shape_of(batch.input_mask) != batch.x.shape:
         raise DataError(f"Expected input_mask of shape {batch.x.shape} as x, got {shape_of(batch.input_mask)}.")
     if batch.state is not None and shape_of(batch.state) != (B, state_width(model.params["recur"])):
         raise DataError(f"Expected the state of {B} sequences, got one of shape {shape_of(batch.state)}.")
+
+
+def _check_uniforms(batch):
+    u, (T, B, _) = batch.uniforms, batch.x.shape
+    if getattr(u, "shape", None) != (T, B):
+        raise DataError(f"Expected uniforms of shape {(T, B)} for resampling, got {shape_of(u)}.")
+    outside = isinstance(u, np.ndarray) and ((u < 0) | (u >= 1)) & (
+        np.arange(T)[:, None] < (T if batch.lengths is None else batch.lengths)
+    )
+    if np.any(outside):
+        raise DataError(f"uniforms holds {u[outside][0]:g} among the real steps: give numbers from [0, 1).")
 
 
 def _check_values(x, likelihood):

@@ -18,10 +18,10 @@ def cut(T):
     return [slice(start, min(start + length, T)) for start in range(0, T, length)]
 
 
-def terms_and_grads(model, batch, dlog_p, dkl):
-    """log_p, kl (T, B), the flat gradient for dlog_p, dkl (T, B), and the state after the last step.
+def terms_and_grads(model, batch, weight, objective):
+    """log_p, kl (T, B), the flat gradient of the objective's loss, and the state after the last step.
 
-    batch: a validated Batch, for a model with a state.
+    batch: a validated Batch, for a model with a state. weight (T, B): of each step in the loss.
     """
     xp, pieces, starts = namespace(batch.x), cut(len(batch.x)), [batch.state]
     for s in pieces[:-1]:
@@ -31,7 +31,7 @@ def terms_and_grads(model, batch, dlog_p, dkl):
     for s, start in zip(pieces[::-1], starts[::-1]):
         log_p[s], kl[s], cache = model._forward_terms(batch.steps(s)._replace(state=start))
         last = cache.loop.state[-1].copy() if last is None else last
-        dstate, named = model._backward_terms(cache, dlog_p[s], dkl[s], dstate)
+        dstate, named = model._backward_terms(cache, -weight[s], objective.dkl(kl[s], weight[s]), dstate)
         del cache  # before the next piece is made
         grads += model._flat(named)
     return log_p, kl, grads, last

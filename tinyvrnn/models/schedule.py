@@ -108,9 +108,7 @@ def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled
     before: as in `reverse_loop`. Returns the gradient of the state before its first step, (B, S H), and grads.
     """
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
-    (dphi_z, dh), generate_grads = generate_backward(
-        params["generate"], cache.generate, *doutputs, likelihood=likelihood
-    )
+    (dphi_z, dh), generate = generate_backward(params["generate"], cache.generate, *doutputs, likelihood=likelihood)
     kl_backward = gaussian_log_ratio_backward if sampled else gaussian_kl_backward
     dmu_z, dsigma_z, dmu_0, dsigma_0, *_ = kl_backward(cache.kl, dkl)
     dh_prior, prior_grads = prior_backward(params["prior"], cache.prior, dmu_0, dsigma_0)
@@ -118,7 +116,7 @@ def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled
     del dh_prior  # (T, B, H) that the loop can use
     (dphi_x, dstate), grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z, dstate, before)
     phi_x_grads = mlp_backward_params(cache.phi_x, mlp_backward_data(params["phi_x"], cache.phi_x.ys, dphi_x))
-    return dstate, {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
+    return dstate, {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate, **grads}
 
 
 def loop_forward(params, phi_x, eps, state=None, mask=None, before=None):

@@ -172,8 +172,7 @@ def state_width(p):
 
 
 def _gru_step_backward(slopes, gates, dh_next, da):
-    xp = namespace(da)
-    dg, dh = xp.empty_like(da), xp.empty_like(dh_next)
+    dg, dh = (namespace(a).empty_like(a) for a in (da, dh_next))
     gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
     return dg, dh
 

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.distributions import LIKELIHOODS
@@ -27,7 +28,9 @@ FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
 MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see runs/export.py
 BIGGEST_MANIFEST = 2**20  # bytes
-NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "arrays")
+PERCENT = np.linspace(0, 1, 101)
+NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "lengths", "arrays")
+OPTIONAL = {"medium": {}, "lengths": None}  # the first checkpoints had none
 
 
 def save(
@@ -37,6 +40,7 @@ def save(
     data: str | None = None,
     steps: int | None = None,
     theta: Array | None = None,
+    lengths: ArrayLike | None = None,
 ) -> Path:
     """Write folder/checkpoint.npz, creating the folder if needed.
 
@@ -54,6 +58,8 @@ def save(
         T of its longest sequence.
     theta : array (P,), optional
         Weights to save instead of the model's.
+    lengths : integers (N,), optional
+        Steps of the training sequences, whose percentiles are kept: `tinyvrnn sample` draws its lengths from them.
 
     Returns
     -------
@@ -80,7 +86,8 @@ def save(
         "units": model.units,
         "medium": model.medium,
         "data": data,
-        "steps": steps,
+        "steps": steps if lengths is None else int(np.max(lengths)),
+        "lengths": None if lengths is None else np.quantile(lengths, PERCENT, method="inverted_cdf").tolist(),
         "step": step,
     }
     path = given_path(folder, CheckpointError) / FILE
@@ -180,7 +187,7 @@ def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
                 raise ValueError("the manifest is too large")
             manifest = json.loads(_read(archive, members, "manifest").tobytes())
             _check_version(manifest, path)
-            manifest = {"medium": {}} | manifest  # the first checkpoints had none
+            manifest = OPTIONAL | manifest
             arrays = {name: _read(archive, members, name) for name in names}
             intact = all(_describe(arrays[name]) == manifest["arrays"][name] for name in names)
             manifest = {name: manifest[name] for name in needed}
@@ -216,6 +223,7 @@ def _is_plain(manifest, arrays):
         and isinstance(manifest["data"], str | None)
         and type(manifest["step"]) is int
         and (steps is None or type(steps) is int and 1 <= steps * x_dim <= npz.MEMORY)
+        and (manifest["lengths"] is None or _are_lengths(manifest["lengths"], steps))
         and isinstance(medium, dict)
         and all(
             type(medium[key]) is kind and 0 < medium[key] < 2**31
@@ -228,6 +236,10 @@ def _is_plain(manifest, arrays):
         and are_finite(*arrays.values())
         and bool((arrays["std"] > 0).all())
     )
+
+
+def _are_lengths(lengths, most):
+    return len(lengths) == len(PERCENT) and all(type(n) is int and 1 <= n <= most for n in lengths)
 
 
 def _is_alphabet(text, n):

@@ -21,18 +21,22 @@ VELOCITY = 72
 SILENCE = 0.5  # seconds between two sounds in one file
 
 
-def write_samples(path, x, medium, binary):
+def write_samples(path, x, medium, binary, lengths=None):
     """Write x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid, .wav or .txt).
+
+    lengths (n,): the real steps of each sequence; None: T.
 
     Raises ConfigError for an ending that does not fit the medium, CheckpointError if writing fails.
     """
     check_ending(path, medium)
-    _write(path, lambda file: WRITERS[path.suffix.lower()](file, x, medium, binary))
+    lengths = [len(x)] * x.shape[1] if lengths is None else lengths
+    sequences = [x[:length, i] for i, length in enumerate(lengths)]
+    _write(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
 
 
 def write_figure(path, figure):
     """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: figure.savefig(file, format="png"))
+    _write(path, lambda file: plots.write(figure, file))
 
 
 def write_npz(path, **arrays):
@@ -91,24 +95,26 @@ def check_ending(path, medium):
         raise ConfigError(f"{path.suffix} is for {needed}, but this run's data are {is_now}: use .png or .npz.")
 
 
-def write_arrays(file, x, medium, binary):
-    """As x (n, T, X), which `load_data` and --prime read."""
-    np.savez_compressed(file, x=np.swapaxes(x, 0, 1))
+def write_arrays(file, sequences, medium, binary):
+    """As x (n, T, X), with lengths (n,) if they differ, which `load_data` and --prime read."""
+    lengths = [len(x) for x in sequences]
+    ragged = {"lengths": lengths} if len(set(lengths)) > 1 else {}
+    np.savez_compressed(file, x=np.swapaxes(plots.padded(sequences), 0, 1), **ragged)
 
 
-def write_picture(file, x, medium, binary):
+def write_picture(file, sequences, medium, binary):
     """The picture of `plots.samples`, as PNG."""
-    plots.samples(x, binary, medium=medium.get("name")).savefig(file, format="png")
+    plots.write(plots.samples(sequences, binary, medium=medium.get("name")), file)
 
 
-def write_animation(file, x, medium, binary):
+def write_animation(file, sequences, medium, binary):
     """Ink as it is written, as a looping GIF: 20 steps a second, and a pause of two seconds at the end."""
-    first, *others = plots.animate(list(np.moveaxis(x, 1, 0)))
+    first, *others = plots.animate(sequences)
     duration = [50] * len(others) + [2000]
     first.save(file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
-def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
+def write_midi(file, sequences, medium, binary, lowest=plots.LOWEST_KEY):
     """Piano rolls, one after another with a rest between, as MIDI at 100 quarter notes a minute, through `mido`.
 
     A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.
@@ -116,29 +122,27 @@ def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
     mido = midi.mido()
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
     ticks, before = TICKS // medium.get("steps_per_quarter", 1), 0
-    for step, kind, key in held_notes(x):
+    for step, kind, key in held_notes(sequences):
         track.append(mido.Message(kind, note=int(key) + lowest, velocity=VELOCITY, time=int(step - before) * ticks))
         before = step
     mido.MidiFile(tracks=[track], ticks_per_beat=TICKS).save(file=file)
 
 
-def held_notes(x):
-    """(step, "note_on" or "note_off", key) of x (T, n, K), ordered by time; in a step, note_off comes first."""
-    steps, n, keys = x.shape
-    rolls = np.zeros((n, steps + REST, keys), dtype=np.int8)
-    rolls[:, :steps] = np.swapaxes(x, 0, 1) > 0.5
-    change = np.diff(rolls.reshape(-1, keys), axis=0, prepend=0)
+def held_notes(rolls):
+    """(step, "note_on" or "note_off", key) of rolls (T_i, K), ordered by time; in a step, note_off comes first."""
+    down = np.concatenate([np.pad(roll > 0.5, ((0, REST), (0, 0))) for roll in rolls])
+    change = np.diff(down.astype(np.int8), axis=0, prepend=0)
     return [(t, kind, key) for t in range(len(change)) for kind, key in _changes(change[t])]
 
 
-def write_sound(file, x, medium, binary):
+def write_sound(file, sequences, medium, binary):
     """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
 
     Values beyond full scale are clipped.
     """
-    waves = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) / medium["full_scale"]
-    pauses = np.zeros((len(waves), round(SILENCE * medium["rate"])))
-    samples = np.clip(np.concatenate([waves, pauses], axis=1).ravel() * 32768, -32768, 32767)
+    pause = round(SILENCE * medium["rate"])
+    waves = np.concatenate([np.pad(x.ravel(), (0, pause)) for x in sequences]) / medium["full_scale"]
+    samples = np.clip(waves * 32768, -32768, 32767)
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
@@ -146,10 +150,10 @@ def write_sound(file, x, medium, binary):
         sound.writeframes(np.rint(samples).astype("<i2").tobytes())
 
 
-def write_text(file, x, medium, binary):
+def write_text(file, sequences, medium, binary):
     """The most probable character of each step, sequences one after another: lines, or paragraphs if any has lines."""
     alphabet = np.array(list(medium["alphabet"]))
-    texts = ["".join(alphabet[row]) for row in np.argmax(x, axis=-1).T]
+    texts = ["".join(alphabet[x.argmax(axis=-1)]) for x in sequences]
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
     file.write((between.join(texts) + "\n").encode())
 

@@ -1,10 +1,9 @@
-"""Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state."""
+"""Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state.
+
+Functions import matplotlib, which takes longer than all the rest, so a command without a picture does not wait for it.
+"""
 
 import numpy as np
-from matplotlib import rc_context, rcParams
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -17,12 +16,22 @@ STYLE = {
     "savefig.dpi": 150,
     "legend.frameon": False,
 }
-CELL = 2.2  # side of the cell of one drawing, in units of the drawings' common half-width
+CELL = 2.2  # height of the cell of one drawing, in units of the drawings' common half-height
+WIDEST = 12  # width of a cell in heights
+MOST_LINES = 64  # columns of numbers drawn as lines; more are drawn as an image
 LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
+
+
+def write(figure, file):
+    """Write a figure as PNG: its ticks are made only now, in the style too."""
+    with _style():
+        figure.savefig(file, format="png", dpi="figure")
 
 
 def use_style():
     """Set this style in pyplot, for figures that a notebook makes itself."""
+    from matplotlib import rcParams
+
     rcParams.update(STYLE | {"figure.dpi": 110, "figure.constrained_layout.use": True})
 
 
@@ -31,11 +40,12 @@ def curves(records, units="nats", exact=False):
 
     exact: the model has no latent variables, so plot the log-likelihood only.
     """
-    epochs = [record["epoch"] for record in records]
+    steps = records[0]["step"] / records[0]["epoch"]  # the last epoch may be a partial one
+    epochs = [record["step"] / steps for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
     titles = {"log_likelihood": "log p(x)"} if exact else titles
-    with rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.4), layout="constrained")
+    with _style():
+        figure = _figure(11, 3.4)
         for axes, (term, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
@@ -53,8 +63,8 @@ def gaps(rows):
     """
     near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(11, 2.9), layout="constrained")
+    with _style():
+        figure = _figure(11, 2.9)
         for axes, (title, shown) in zip(figure.subplots(1, 2), titles.items()):
             names, widths = [_wrapped(row.posterior) for row in shown], [max(row.gap, 0) for row in shown]
             bars = axes.barh(names, widths, color=[colours[row.posterior] for row in shown], height=0.6)
@@ -76,19 +86,22 @@ def how_many(binary, medium=None):
 
 
 def samples(x, binary, title="", columns=None, medium=None):
-    """A grid of sequences x (T, n, X): if binary, images of T rows of X pixels, else X lines over time.
+    """A grid of sequences, x (T, n, X) or a list of (T_i, X): if binary, images of X pixels a row, else X lines.
 
     With a medium of "ink", "piano roll" or "sound": drawings, piano rolls, or waveforms in frames of X samples.
     """
-    if medium in ("ink", "piano roll"):
-        return ink(list(np.moveaxis(x, 1, 0)), title, columns) if medium == "ink" else piano_roll(x, title, columns)
+    sequences = x if isinstance(x, list) else list(np.moveaxis(x, 1, 0))
+    if medium == "ink":
+        return ink(sequences, title, columns)
+    if medium == "piano roll":
+        return piano_roll(padded(sequences), title, columns)
     if medium == "sound":
-        x = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1], 1)
-    n = x.shape[1]
+        sequences = [one.reshape(-1, 1) for one in sequences]
+    n = len(sequences)
     columns = columns or min(n, 16 if binary else 4)
-    with rc_context(STYLE):
+    with _style():
         figure, grid = _grid(-(-n // columns), columns, binary, title)
-        for axes, sequence in zip(grid, np.moveaxis(x, 1, 0)):
+        for axes, sequence in zip(grid, sequences):
             _draw(axes, sequence, binary)
     return figure
 
@@ -101,8 +114,8 @@ def fan(past, draws, rows=3, columns=4):
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)
     levels = np.quantile(draws[:, :, :rows, :columns], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9), layout="constrained")
+    with _style():
+        figure = _figure(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9)
         grid = figure.subplots(rows, columns, sharex=True, sharey="col", squeeze=False)
         for i, j in np.ndindex(rows, columns):
             _draw_fan(grid[i, j], past[i][-max(2 * steps, 10) :, j], levels[:, :, i, j])
@@ -131,10 +144,14 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
     if medium in ("ink", "piano roll"):
         n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
-        both = [part[: lengths[i], i] for part in (x, mean) for i in range(n)]
-        return ink(both, title, n) if medium == "ink" else piano_roll(_padded(both), title, n)
+        above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
+        if medium == "piano roll":
+            return piano_roll(padded(above + below), title, n)
+        fit = min(n, 12 // _aspect(*map(_path, above)))
+        rows = [part[i : i + fit] for i in range(0, n // fit * fit, fit) for part in (above, below)]
+        return ink([one for row in rows for one in row], title, fit)
     n = x.shape[1]
-    with rc_context(STYLE):
+    with _style():
         figure, grid = _grid(2, n, binary, title)
         for i in range(n):
             _draw(grid[i], x[: lengths[i], i], binary)
@@ -147,9 +164,10 @@ def ink(sequences, title="", columns=None, size=0.9):
     """A grid of drawings, each a sequence (T_i, 3) of a pen's steps (dx, dy, pen-up), in any unit, y downwards.
 
     The first step draws nothing, nor does a step after a pen-up of at least 1/2: they move the pen to where it is set
-    down. All drawings have one scale, except that those too large for their cell are shrunk. size: of a cell in inches.
+    down. Each drawing is centred in its cell; lines of handwriting get wide cells. All drawings have one scale, except
+    that those too large for their cell are shrunk. size: height of a cell in inches.
     """
-    with rc_context(STYLE):
+    with _style():
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         lines.set_segments([stroke for path, x in zip(paths, sequences) for stroke in _strokes(path, x[:, 2])])
     return figure
@@ -157,7 +175,9 @@ def ink(sequences, title="", columns=None, size=0.9):
 
 def animate(sequences, title="", columns=None, size=0.9):
     """`ink` as it is written: a PIL.Image for each step and a final one, in a list; the current stroke is coloured."""
-    with rc_context(STYLE):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with _style():
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         canvas, frames = FigureCanvasAgg(figure), []
         for t in range(1, max(len(x) for x in sequences) + 2):
@@ -181,8 +201,8 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
     columns = columns or min(n, 2)
     used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
     low, high = (lowest + used[0], lowest + used[-1]) if len(used) else (lowest, lowest + keys - 1)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.5 * columns, 1.8 * -(-n // columns) + 0.4), layout="constrained")
+    with _style():
+        figure = _figure(5.5 * columns, 1.8 * -(-n // columns) + 0.4)
         grid = figure.subplots(-(-n // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, roll in zip(grid, np.moveaxis(x, 1, 0)):
             axes.imshow(
@@ -195,11 +215,11 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
         for axes in grid[n:]:
             axes.axis("off")
         figure.supxlabel("step", fontsize=9)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 
 
-def _padded(rolls):
+def padded(rolls):
     """Piano rolls (T_i, K) as one array (T, n, K), zero-padded."""
     steps = max(len(roll) for roll in rolls)
     return np.stack([np.pad(roll, ((0, steps - len(roll)), (0, 0))) for roll in rolls], axis=1)
@@ -207,25 +227,51 @@ def _padded(rolls):
 
 def _ink_figure(sequences, title, columns, size):
     """A figure with a cell for each drawing, its empty LineCollection, and the path of each drawing in its cell."""
-    columns = columns or min(len(sequences), 12)
+    from matplotlib import collections
+
+    paths = [_path(x) for x in sequences]
+    aspect = _aspect(*paths)
+    columns = columns or min(len(sequences), 12 // aspect)
     rows = -(-len(sequences) // columns)
-    figure = Figure(figsize=(size * columns, size * rows + (0.35 if title else 0)), layout="constrained")
+    figure = _figure(size * aspect * columns, size * rows + (0.35 if title else 0))
     axes = figure.subplots()
-    axes.set(xlim=(0, CELL * columns), ylim=(CELL * rows, 0), aspect="equal")
+    axes.set(xlim=(0, CELL * aspect * columns), ylim=(CELL * rows, 0), aspect="equal")
     axes.axis("off")
-    lines = axes.add_collection(LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
-    paths = [np.cumsum(x[:, :2], axis=0, dtype=np.float64) for x in sequences]
-    reach = np.array([np.abs(path).max() for path in paths])
-    common = 1.15 * np.median(reach) or 1.0
-    centres = [CELL * (np.array([i % columns, i // columns]) + 0.5) for i in range(len(paths))]
-    return figure, lines, [c + path / max(common, r) for path, r, c in zip(paths, reach, centres)]
+    lines = axes.add_collection(collections.LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    reach = np.array([max(np.ptp(path, axis=0) / (2 * aspect, 2)) for path in paths])
+    scale = np.maximum(reach, 1.05 * np.median(reach) or 1.0)
+    middles = [(path.min(axis=0) + path.max(axis=0)) / 2 for path in paths]
+    centres = [CELL * np.array([aspect * (i % columns + 0.5), i // columns + 0.5]) for i in range(len(paths))]
+    return figure, lines, [c + (path - m) / s for path, m, s, c in zip(paths, middles, scale, centres)]
+
+
+def _path(x):
+    return np.cumsum(x[:, :2], axis=0, dtype=np.float64)
+
+
+def _aspect(*paths):
+    """The width of a cell in heights."""
+    width, height = np.transpose([np.ptp(path, axis=0) for path in paths])
+    return int(np.clip(np.median(width) // max(np.median(height), 1e-9), 1, WIDEST))
 
 
 def _strokes(path, lifted):
     """Cut path (T, 2) into lines after each step with the pen lifted; a line of one point becomes a dot."""
     lines = np.split(path, np.flatnonzero(lifted[:-1] >= 0.5) + 1)
     return [line if len(line) > 1 else np.concatenate([line, line + [0.03, 0]]) for line in lines]
+
+
+def _style():
+    from matplotlib import style  # not a user's own settings; a $ is no formula, as names can hold it
+
+    return style.context(["default", STYLE, {"text.parse_math": False}])
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw(axes, sequence, binary):
@@ -235,17 +281,20 @@ def _draw(axes, sequence, binary):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="0.85")
     else:
-        axes.plot(sequence, linewidth=1)
         axes.tick_params(labelsize=7)
+        if sequence.shape[1] > MOST_LINES:
+            axes.imshow(sequence.T, aspect="auto", origin="lower", interpolation="nearest")
+        else:
+            axes.plot(sequence, linewidth=1)
 
 
 def _grid(rows, columns, binary, title):
     side = 0.75 if binary else 2.0
-    figure = Figure(figsize=(side * columns, side * rows + (0.35 if title else 0)), layout="constrained")
+    figure = _figure(side * columns, side * rows + (0.35 if title else 0))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure, grid
 
 

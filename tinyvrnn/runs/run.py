@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from tinyvrnn.errors import CheckpointError, shown
 from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
-from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
@@ -142,7 +142,7 @@ class Run:
             Writing fails.
         """
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
-            write_atomically(self.folder / name, lambda file: figure.savefig(file, format="png"))
+            write_atomically(self.folder / name, lambda file: plots.write(figure, file))
 
     def _begin(self, state, folder):
         """Write all files of the run into a new folder."""
@@ -157,8 +157,9 @@ class Run:
         moments = {"mean": np.asarray(self.data.mean), "std": np.asarray(self.data.std)}
         checkpoint.write(folder / RESUME, {"config": self.config, "counts": counts}, arrays | moments)
         if state.best_step != self._best_step:
-            best, longest = state.vectors["best_theta"], self.data.train.max_steps
-            checkpoint.save(self.model, folder, state.best_step, self.data.origin, longest, theta=best)
+            best, train = state.vectors["best_theta"], self.data.train
+            about = state.best_step, self.data.origin, train.max_steps
+            checkpoint.save(self.model, folder, *about, theta=best, lengths=train.lengths)
             self._best_step = state.best_step
         with open(folder / METRICS, "ab") as file:
             file.write("".join(json.dumps(record) + "\n" for record in state.records[self._recorded :]).encode())

@@ -107,13 +107,24 @@ class _Clock:
         return time.perf_counter() - self.start
 
     def progress(self):
-        """The fraction of the run that is done, by steps or by minutes, whichever is larger."""
-        by_step = self.state.step / self.total if self.total else 0.0
-        by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
-        return min(1.0, max(by_step, by_time))
+        """The fraction of the run that is done, by steps, by minutes or in the final fall, whichever is largest."""
+        options, state, in_fall = self.options, self.state, 0.0
+        by_step = state.step / self.total if self.total else 0.0
+        by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
+        if state.fall_step:
+            left = 1 - (state.step - state.fall_step) / (options.patience * self.steps_per_epoch)
+            in_fall = 1 - (1 - state.fall_from) * left
+        return min(1.0, max(by_step, by_time, in_fall))
 
     def over(self):
-        return self.progress() >= 1.0
+        cosine = self.options.lr_schedule == "cosine"
+        return self.progress() >= 1.0 or not cosine and self.state.stale >= self.options.patience
+
+    def fall_if_stale(self):
+        """When patience runs out, begin the final fall: the rest of the cosine, in `patience` epochs."""
+        state = self.state
+        if state.stale >= self.options.patience and not state.fall_step:
+            state.fall_step, state.fall_from = state.step, self.progress()
 
     def lr(self):
         options = self.options
@@ -122,9 +133,13 @@ class _Clock:
         return options.lr * options.lr_factor ** (self.state.epoch // options.lr_every if options.lr_every else 0)
 
     def beta(self):
-        """The weight of the KL: rises linearly over the warm-up's epochs, then 1."""
-        warm_steps = self.options.warmup * self.steps_per_epoch
-        return min(1.0, (self.state.step + 1) / warm_steps) if warm_steps else 1.0
+        """The weight of the KL: in each cycle it rises linearly over the warm-up's epochs, then stays as long."""
+        options, step = self.options, self.state.step
+        rise = options.warmup * self.steps_per_epoch
+        if not rise:
+            return options.beta
+        cycle = min(step // (2 * rise), options.warmup_cycles - 1)
+        return options.beta * min(1.0, (step - 2 * rise * cycle + 1) / rise)
 
 
 class _Training:
@@ -146,10 +161,11 @@ class _Training:
         """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
         with bar(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
-            while not self.clock.over() and state.stale < options.patience:
+            while not self.clock.over():
                 record = self._epoch()
                 state.records.append(record)
                 is_best = state.score(record["valid"][options.score])
+                self.clock.fall_if_stale()
                 about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
                 self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
                 self._keep()

@@ -14,14 +14,17 @@ from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_c
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
-NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor")  # a run without them had their defaults
+KL = ("beta", "free_bits", "warmup_cycles")
+NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", *KL)  # a run without them had their defaults
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
 LARGEST = sys.float_info.max
 POSITIVE = (lambda value: 0 < value <= LARGEST), "a positive number"
 NUMBERS = {  # option -> whether a number is valid, and what is
     "dropout": ((lambda value: 0 <= value < 1), "a number from 0 to below 1"),
     "lr_factor": ((lambda value: 0 < value <= 1), "a number above 0 and up to 1"),
-    "weight_decay": ((lambda value: 0 <= value <= LARGEST), "a number of at least 0"),
+    **dict.fromkeys(
+        ("weight_decay", "beta", "free_bits"), ((lambda value: 0 <= value <= LARGEST), "a number of at least 0")
+    ),
     **dict.fromkeys(("minutes", "lr", "clip"), POSITIVE),
 }
 PARTICLES = 8  # the command's default for bounds that take several
@@ -70,7 +73,12 @@ class Options(NamedTuple):
     minutes: Annotated[float | None, About("train for this long")] = None
     batch: Annotated[int, About("sequences in a batch")] = 64
     lr: Annotated[float, About("Adam's learning rate at the start")] = 2e-3
-    warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to 1")] = 0
+    warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to beta")] = 0
+    warmup_cycles: Annotated[
+        int, About("rise M times, staying at beta for as long as each rise before the next", "M")
+    ] = 1
+    beta: Annotated[float, About("weight of the KL; the ELBO that is reported has the weight 1")] = 1.0
+    free_bits: Annotated[float, About("nats of KL that each step has for free, so that the latents are used")] = 0.0
     clip: Annotated[float, About("greatest norm of a gradient, in nats per sequence per unit of theta")] = 50.0
     dropout: Annotated[
         float, About("fraction of the networks' input set to 0 in training; the bound scores x itself")
@@ -142,7 +150,7 @@ class Options(NamedTuple):
         """Raises ConfigError for an invalid value."""
         if self.epochs is None and self.minutes is None:
             raise ConfigError("Set how long to train: give epochs or minutes.")
-        for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite", "lr_every"):
+        for name in ("epochs", "batch", "patience", "warmup", "chunk", "skip_nonfinite", "lr_every", "warmup_cycles"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least=0 if name in ("warmup", "skip_nonfinite") else 1)
         check_whole("seed", self.seed, 0, bits=64)
@@ -186,7 +194,7 @@ class Options(NamedTuple):
 
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
-        return Objective(self.bound, self.particles, beta, self.recompute)
+        return Objective(self.bound, self.particles, beta, self.recompute, self.free_bits)
 
 
 def described(name):

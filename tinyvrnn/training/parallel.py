@@ -100,6 +100,7 @@ class Workers:
         recompute: bool = False,
         input_mask: Array | None = None,
         observed: Array | None = None,
+        free_bits: float = 0.0,
     ) -> tuple[Array, Array, BoundTerms]:
         """What `model.loss_and_grads` returns, up to rounding, with the speed of `train`.
 
@@ -107,7 +108,7 @@ class Workers:
         ----------
         model : VRNN, VRNNI, RNN or VAE
             Its weights may change between two calls.
-        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask, observed : various
+        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask, observed, free_bits : various
             As in `model.loss_and_grads`.
 
         Returns
@@ -120,12 +121,12 @@ class Workers:
         DataError
             An array does not fit the model.
         ConfigError
-            beta, bound, particles or recompute are not possible for it.
+            beta, bound, particles, recompute or free_bits are not possible for it.
         """
         if not isinstance(model, Model):
             raise ConfigError(f"Expected a model and then x, got {type(model).__name__}.")
         batch = model._batch(x, lengths, eps, uniforms, input_mask, observed)
-        objective = Objective(bound, particles, beta, recompute)
+        objective = Objective(bound, particles, beta, recompute, free_bits)
         batch = batch if eps is not None else model._with_fresh_noise(batch, objective)
         batch = validate(model, batch, objective)  # before it is sliced
         self.split = split_for(model, batch.x.shape[1], self.workers, batch.particles)

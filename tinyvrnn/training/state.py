@@ -11,17 +11,20 @@ from tinyvrnn.arrays.backend import to_host
 MOST = 2**53  # the integers up to it are exact in JSON and in float64
 VECTORS = ("theta", "m", "v", "best_theta")
 COUNTS = {  # name -> type
-    **dict.fromkeys(("step", "epoch", "batch", "seen", "best_step", "stale", "skipped"), int),
-    **{"best": float, "seconds": float, "records": list},
+    **dict.fromkeys(("step", "epoch", "batch", "seen", "best_step", "stale", "skipped", "fall_step"), int),
+    **{"best": float, "seconds": float, "fall_from": float, "records": list},
 }
+NEW_COUNTS = {"fall_step": 0, "fall_from": 0.0}  # a run saved without them had not begun its final fall
 
 
 def are_counts(counts):
     """Whether counts have the types and values that `State.saved` returns, so that later code can rely on them."""
+    counts = NEW_COUNTS | counts
     return (
         all(type(counts[name]) is kind for name, kind in (COUNTS | {"k": int, "totals": list}).items())
         and all(0 <= counts[name] <= MOST for name, kind in (COUNTS | {"k": int}).items() if kind is int)
-        and max(counts["best_step"], counts["skipped"], counts["batch"]) <= counts["step"]
+        and max(counts[name] for name in ("best_step", "skipped", "batch", "fall_step")) <= counts["step"]
+        and 0 <= counts["fall_from"] <= 1
         and counts["stale"] <= counts["epoch"] == len(counts["records"]) <= counts["step"]
         and [type(total) for total in counts["totals"]] == [float] * 3
         and all(map(math.isfinite, (counts["seconds"], *counts["totals"])))
@@ -48,14 +51,15 @@ class State:
     stale: epochs since then.
     skipped: batches skipped because of non-finite values.
     seconds: training time.
+    fall_step, fall_from: the step (0: none yet) and the progress at which patience ran out, see `_Clock.progress`.
     records: one dict for each epoch.
     """
 
     def __init__(self, model, optimiser):
         self.backend, self.optimiser = model.backend, optimiser
         self.vectors = {"theta": model.theta, "m": optimiser.m, "v": optimiser.v, "best_theta": model.theta.copy()}
-        self.step = self.epoch = self.best_step = self.stale = self.skipped = 0
-        self.best, self.seconds, self.records = -math.inf, 0.0, []
+        self.step = self.epoch = self.best_step = self.stale = self.skipped = self.fall_step = 0
+        self.best, self.seconds, self.fall_from, self.records = -math.inf, 0.0, 0.0, []
         self.begin_epoch()
 
     def begin_epoch(self):
@@ -83,6 +87,6 @@ class State:
         for name, vector in self.vectors.items():
             vector[...] = self.backend.asarray(arrays[name])
         for name in COUNTS:
-            setattr(self, name, counts[name])
+            setattr(self, name, (NEW_COUNTS | counts)[name])
         self.optimiser.k = counts["k"]
         self.totals = self.backend.asarray(counts["totals"])
