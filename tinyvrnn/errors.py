@@ -1,11 +1,12 @@
 """The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
+import sys
 import traceback
 from numbers import Integral
 from pathlib import Path
 
-SIZE = 63  # bits of the largest size that a 64-bit machine can count
+SIZE = sys.maxsize.bit_length()  # of the largest size that this machine can count: 63, in a browser 31
 
 
 class TinyvrnnError(Exception):

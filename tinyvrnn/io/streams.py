@@ -1,10 +1,11 @@
 """Standard output and standard error that can break, lack characters, or be missing."""
 
 import os
+import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
-from tqdm import tqdm
+NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # flags of a process: Windows would open a console for it
 
 
 class Steady:
@@ -60,5 +61,7 @@ def steady_streams():
 
 
 def bar(items=None, **options):
-    """A progress bar of tqdm on standard error, which may break."""
-    return tqdm(items, file=Steady(sys.stderr), **options)
+    """A progress bar of tqdm on standard error, which may break. No thread watches it, as a browser has none."""
+    from tqdm import tqdm  # imported where it is used, for a fast start
+
+    return type("Bar", (tqdm,), {"monitor_interval": 0})(items, file=Steady(sys.stderr), **options)

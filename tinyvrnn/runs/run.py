@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
-from filelock import FileLock, Timeout
 
 from tinyvrnn.errors import CheckpointError, shown
 from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
@@ -225,6 +224,8 @@ class Run:
 
     def _take_lock(self):
         """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
+        from filelock import FileLock, Timeout
+
         self._lock = FileLock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
         try:
             self._lock.acquire(timeout=WAIT)

@@ -20,6 +20,7 @@ from tinyvrnn.data.readers.content import SPLITS, of_three_splits, read_bytes
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
+from tinyvrnn.io.streams import NO_WINDOW
 
 FORM = '{"train": [[[60, 64, 67], ...], ...], "valid": ..., "test": ...}, sequences of chords of MIDI notes'
 UNITS = "nats; piano rolls"
@@ -66,7 +67,11 @@ def read_mat(path):
     options = ["-P", "-W", "ignore", "-X", "utf8"]
     program = [sys.executable, *options, mat.__file__, str(path.resolve()), path.name, str(MEMORY), str(MOST_STEPS)]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would reserve address space
-    done = subprocess.run(program, capture_output=True, stdin=subprocess.DEVNULL, env=alone)
+    try:
+        quiet = {"capture_output": True, "stdin": subprocess.DEVNULL, "creationflags": NO_WINDOW}
+        done = subprocess.run(program, env=alone, **quiet)
+    except OSError as error:
+        raise DataError("a .mat is read in a process of its own, and none can start here: save it as .npz") from error
     if done.returncode == mat.REFUSED:
         raise DataError(done.stderr.decode().strip())
     if done.returncode != 0:
