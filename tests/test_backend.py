@@ -25,7 +25,7 @@ from tinyvrnn.arrays.backend import get_backend, namespace, to_host
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
-from tinyvrnn.errors import BackendError
+from tinyvrnn.errors import BackendError, how_to_install
 from tinyvrnn.nn.activations import relu
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 
@@ -273,7 +273,7 @@ def test_cupy_without_a_device_is_one_clear_sentence(monkeypatch, get_device_cou
         assert says in message and 'use backend="numpy"' in message
         assert message.endswith(".") and "\n" not in message and ". " not in message
     if get_device_count is None:
-        assert "tinyvrnn[cuda12]" in message and "tinyvrnn[cuda13]" in message
+        assert how_to_install("cuda13") in message and "cuda12" in message
 
 
 @pytest.mark.usefixtures("forget_cupy")

@@ -93,6 +93,11 @@ def is_word(name):
     return isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
 
 
+def how_to_install(extra):
+    """What to do about a library that comes with an extra: the end of a message."""
+    return f'run pip install ".[{extra}]" in a checkout of tinyvrnn, or with its wheel for the dot'
+
+
 def how_to_register(kind):
     """What to do about the name of a cell or likelihood that is not the package's own: the end of a message."""
     return f"register it with tv.register_{kind}(...) first, or give --plugin"

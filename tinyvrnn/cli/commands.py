@@ -167,7 +167,7 @@ def data_sets(a):
         report.print_data_set(name, sets[name])
     if a.name is None:
         others = ", ".join(name for name in NAMES if name not in sets)
-        print(f"{others}: with the extra tinyvrnn[music], read at its first use; `tinyvrnn data {others}` reads it")
+        print(f"{others}: with the extra `music`, read at its first use; `tinyvrnn data {others}` reads it")
 
 
 def course_status(a):

@@ -8,7 +8,7 @@ import wave
 
 import numpy as np
 
-from tinyvrnn.errors import CheckpointError, ConfigError
+from tinyvrnn.errors import CheckpointError, ConfigError, how_to_install
 from tinyvrnn.io.files import is_within, write_atomically
 from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.runs.run import FILES, RESUME
@@ -160,5 +160,5 @@ def _mido():
     try:
         import mido
     except ImportError:
-        raise ConfigError("Writing .mid needs mido: pip install 'tinyvrnn[music]'.") from None
+        raise ConfigError(f"Writing .mid needs mido: {how_to_install('music')}.") from None
     return mido

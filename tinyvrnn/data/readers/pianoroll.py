@@ -18,7 +18,7 @@ from tinyvrnn.data.bach import KEYS, LOWEST
 from tinyvrnn.data.readers import mat, pickles
 from tinyvrnn.data.readers.content import SPLITS, of_three_splits, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, how_to_install
 from tinyvrnn.io.npz import MEMORY
 from tinyvrnn.io.streams import NO_WINDOW
 
@@ -60,7 +60,7 @@ def read_pickle(path):
 def read_mat(path):
     """Content of a .mat with traindata, validdata and testdata: cells of matrices (T, 88) of 0 and 1, or one matrix."""
     if importlib.util.find_spec("scipy") is None:
-        raise DataError("a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'")
+        raise DataError(f"a .mat needs scipy, which is not installed: {how_to_install('scipy')}")
     if path.stat().st_size > MEMORY // 8:
         raise DataError(f"{path.name} has more than {MEMORY // 8:,} bytes, the limit for a .mat: save it as .npz")
     # In another process, because a damaged file can make scipy's reader crash its process.
