@@ -9,10 +9,10 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
-	$(BIN)/tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
+	$(BIN)/python -m tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
 lab: .venv/installed-course  ## open the course in JupyterLab
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest -n auto --dist loadgroup

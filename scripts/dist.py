@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST, WORK = ROOT / "dist", ROOT / "build" / "dist"
+BIN = "Scripts" if sys.platform == "win32" else "bin"
+LOWEST, NEWEST = "lowest-direct", "highest"  # uv's names
 TESTS = ["tests/test_cli.py", "tests/test_load.py", "tests/test_pairs.py", "tests/test_submissions.py"]
 ANSWERS = re.compile(r"answers|solutions|notebooks|tests?/")  # belongs in no wheel
 
@@ -96,13 +98,9 @@ def check(sdist, wheel, files):
 
 
 def try_out(resolution, source, sdist, wheel, tests):
-    """Install the wheel with its lowest or newest dependencies, use the command, and run tests of the unpacked sdist."""
-    place = WORK / resolution
-    uv, python = (
-        [sys.executable, "-m", "uv"],
-        place / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python",
-    )
-    pins = place / "pins.txt"
+    """Install the wheel with its lowest or newest dependencies, train, and run tests of the unpacked sdist."""
+    place, uv = WORK / resolution, [sys.executable, "-m", "uv"]
+    python, pins = place / "env" / BIN / "python", place / "pins.txt"
     run(*uv, "venv", "--quiet", "--python", sys.executable, place / "env")
     resolve = ["pip", "compile", "--quiet", "--python", python, "--resolution", resolution, "--extra", "test"]
     run(*uv, *resolve, "--no-header", "--no-annotate", "--output-file", pins, source / "setup.cfg")
@@ -110,29 +108,24 @@ def try_out(resolution, source, sdist, wheel, tests):
     run(python, "-m", "tinyvrnn", "train", "digits8", "--epochs", "1", "--out", place / "run", folder=place)
     with tarfile.open(sdist) as archive:
         archive.extractall(place, filter="data")
-    unpacked = place / sdist.name.removesuffix(".tar.gz")
-    run(python, "-m", "pytest", "-q", "--collect-only", "-m", "", "--no-summary", folder=unpacked)
-    run(python, "-m", "pytest", "-q", "-x", "-n", "1", *tests, folder=unpacked)
+    pytest = [python, "-m", "pytest", "-q", *(["-W", "ignore"] if resolution == LOWEST else [])]  # old packages warn
+    run(*pytest, "--collect-only", "-qq", "-m", "", folder=place / sdist.name.removesuffix(".tar.gz"))
+    run(*pytest, "-x", "-n", "1", *tests, folder=place / sdist.name.removesuffix(".tar.gz"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--repository", type=lambda url: url.rstrip("/"), metavar="URL", help="where the tag of this version is"
-    )
+    parser.add_argument("--repository", metavar="URL", help="where the tag of this version is")
     parser.add_argument("--no-trials", action="store_true", help="do not install anything")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="tests that the trials run")
     a = parser.parse_args()
     files = tracked()
-    source = stage(files, a.repository)
+    source = stage(files, a.repository and a.repository.rstrip("/"))
     sdist, wheel = build(source)
     check(sdist, wheel, files)
-    for resolution in () if a.no_trials else ("lowest-direct", "highest"):
+    for resolution in () if a.no_trials else (LOWEST, NEWEST):
         try_out(resolution, source, sdist, wheel, a.tests)
-    print(
-        f"dist/{sdist.name} and dist/{wheel.name} are ready"
-        + (" (without the repository's links)" * (not a.repository))
-    )
+    print(f"dist/{sdist.name} and dist/{wheel.name} are ready{'' if a.repository else ', without absolute links'}")
 
 
 if __name__ == "__main__":

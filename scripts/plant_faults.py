@@ -52,9 +52,7 @@ FAULTS = {
         "    return 0\n\n\ndef _say(",
         "test_cli -k one_sentence",
     ),
-    "cli/commands.py": Fault(
-        "samples stay standardised", "model.in_raw_units(x)", "x", "test_cli -k sampl"
-    ),
+    "cli/commands.py": Fault("samples stay standardised", "model.in_raw_units(x)", "x", "test_cli -k sampl"),
     "cli/options.py": Fault(
         "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
     ),
