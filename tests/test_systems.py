@@ -48,6 +48,8 @@ def browser(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuses(RuntimeError("can't start new thread")))
     monkeypatch.setattr(subprocess.Popen, "__init__", refuses(OSError("emscripten does not support processes.")))
+    monkeypatch.setattr(files, "ONE_PROCESS", True)
+    monkeypatch.setitem(sys.modules, "filelock", None)  # it warns that it has no locks
     monkeypatch.setattr(np, "intp", np.int32)
     monkeypatch.setattr(np, "repeat", repeat_32)
     monkeypatch.setattr(tampering, "replaced", lambda: None)  # NumPy's functions are, here
@@ -65,6 +67,22 @@ def test_in_a_browser_a_model_trains_and_samples(browser, monkeypatch):
     model = tv.VRNN(data.x_dim, 4, 2, likelihood="bernoulli")
     assert len(tv.train(model, data, epochs=1, batch=500, workers=2, progress=True)) == 1
     assert model.sample(7, 2).shape == (2, 7, data.x_dim)
+
+
+def test_in_a_browser_a_run_is_kept_and_resumed(browser, tmp_path):
+    data = tv.load_data("digits8")
+    for resume, epochs in ((False, 1), (True, 2)):
+        model = tv.VRNN(data.x_dim, 4, 2, likelihood="bernoulli")
+        with tv.Run(tmp_path / "run", resume=resume) as run:
+            assert len(tv.train(model, data, run=run, epochs=epochs, batch=500, workers=1)) == epochs
+    assert ".lock" not in os.listdir(tmp_path / "run")
+
+
+def test_in_a_browser_progress_is_kept_whatever_a_closed_page_left(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYVRNN_HOME", str(tmp_path))
+    (tmp_path / ".course.json.lock").touch()
+    tv.course.progress.record("06.1", True)
+    assert tv.course.progress.read() == {"06.1": {"passed": True, "tries": 1}}
 
 
 def test_in_a_browser_all_lengths_are_indices(browser):

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from tinyvrnn.errors import ConfigError
@@ -105,6 +105,27 @@ def one_at_a_time(path):
 
     The lock is a file beside `path`. Raises OSError if it can't be created.
     """
+    return lock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
+
+
+ONE_PROCESS = sys.platform == "emscripten"  # a browser, where a lock would outlive a page that is closed
+
+
+class Unlocked(nullcontext):
+    """Stands for a lock where there is nobody to lock out."""
+
+    is_locked = False
+
+    def acquire(self, **options):
+        """Do nothing."""
+
+    release = acquire
+
+
+def lock(path, **options):
+    """A FileLock on the file `path`, or an Unlocked."""
+    if ONE_PROCESS:
+        return Unlocked()
     from filelock import FileLock  # imported where it is used, for a fast start
 
-    return FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
+    return FileLock(path, **options)

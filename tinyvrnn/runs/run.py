@@ -23,7 +23,7 @@ import numpy as np
 import tomli_w
 
 from tinyvrnn.errors import CheckpointError, shown
-from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
+from tinyvrnn.io.files import WRITING, given_path, is_within, lock, replace_together, settle, write_atomically
 from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
@@ -224,12 +224,10 @@ class Run:
 
     def _take_lock(self):
         """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
-        from filelock import FileLock, Timeout
-
-        self._lock = FileLock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
+        self._lock = lock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
         try:
             self._lock.acquire(timeout=WAIT)
-        except Timeout:
+        except TimeoutError:
             raise CheckpointError(
                 f"{self.folder} is in use by {self._holder()}: wait until it ends, or choose another folder (--out)."
             ) from None
