@@ -48,11 +48,14 @@ def browser(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuses(RuntimeError("can't start new thread")))
     monkeypatch.setattr(subprocess.Popen, "__init__", refuses(OSError("emscripten does not support processes.")))
-    monkeypatch.setattr(files, "ONE_PROCESS", True)
+    monkeypatch.setattr(files, "BROWSER", True)
     monkeypatch.setitem(sys.modules, "filelock", None)  # it warns that it has no locks
     monkeypatch.setattr(np, "intp", np.int32)
     monkeypatch.setattr(np, "repeat", repeat_32)
     monkeypatch.setattr(tampering, "replaced", lambda: None)  # NumPy's functions are, here
+    for name in ("sched_getaffinity", "process_cpu_count"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # as Pyodide says
     monkeypatch.setattr(worker, "_resting", [])
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.delenv("TINYVRNN_HOME", raising=False)

@@ -4,7 +4,7 @@ import ctypes
 import os
 from contextlib import contextmanager, suppress
 from functools import cache
-from threading import Lock, Thread
+from threading import Lock
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -57,19 +57,8 @@ def one_blas_thread():
     return blas_threads(1)
 
 
-def can_start_threads():
-    """Whether this system can start threads, which Python in a browser cannot."""
-    try:
-        Thread(target=int).start()
-    except RuntimeError:
-        return False
-    return True
-
-
 def available_cores():
-    """The number of cores this process may run on, which can be fewer than the machine has; 1 without threads."""
-    if not can_start_threads():
-        return 1
+    """The number of cores this process may run on, which can be fewer than the machine has."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

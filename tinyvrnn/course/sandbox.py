@@ -13,12 +13,12 @@ import warnings
 from functools import partial
 
 from tinyvrnn import gradcheck, one_page
-from tinyvrnn.arrays.cpu import can_start_threads
 from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 from tinyvrnn.io.streams import Steady
 
 SECONDS, CHARACTERS, DEPTH = 20, 2000, 200  # limits of one call: run time, printed characters, and calls in calls
+IDLE = ("...", "pass", "return", "return None", "return ...")  # lines of a stub
 NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
 
 
@@ -65,12 +65,12 @@ class _Brief:
 def run(function, arguments, forbidden=(), seconds=SECONDS):
     """A plain copy of function(*arguments). Raises NotYet for a timeout or a forbidden call, Raised for an exception.
 
-    The call runs in its own thread, which can be stopped, or here in a system without threads. A profiler in it, and in
-    threads that it starts, sees each call of a Python function.
+    The call runs in its own thread, which can be stopped; in a browser here. A profiler in it, and in threads that it
+    starts, sees each call of a Python function.
     """
-    box, limited = {}, _in_a_thread if can_start_threads() else _here
+    box = {}
     with contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
-        in_time = limited(partial(_call, box, function, arguments, _codes(forbidden)), seconds)
+        in_time = _limited(partial(_call, box, function, arguments, _codes(forbidden)), seconds)
     if not in_time:
         raise NotYet(f"It was still running after {seconds} s: look for a loop that never ends.")
     if "called" in box:
@@ -81,17 +81,12 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
 
 
 def untouched(function):
-    """Whether the source of a function is a stub: only a docstring, `...`, `pass` or a return of nothing."""
-    try:
+    """Whether the source of a function is a stub: a docstring, and lines that do nothing."""
+    with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError):  # it may have no source of its own
         (made,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, TypeError, ValueError, SyntaxError):  # it has no source of its own
-        return False
-    return all(map(_is_idle, getattr(made, "body", [made])))
-
-
-def _is_idle(line):
-    constant = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
-    return constant or ast.unparse(line) in ("pass", "return", "return None", "return ...")
+        documented = ast.get_docstring(made) is not None  # it raises TypeError for a lambda's line
+        return all(ast.unparse(line) in IDLE for line in made.body[documented:])
+    return False
 
 
 def parameter_names(function, count):
@@ -103,10 +98,13 @@ def parameter_names(function, count):
     return names + [f"argument {i + 1}" for i in range(len(names), count)]
 
 
-def _in_a_thread(call, seconds):
+def _limited(call, seconds):
     """Run call() in a thread. Returns whether it ended in time; otherwise it is stopped."""
     thread = threading.Thread(target=call, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # a browser has no threads
+        return _limited_here(call, seconds)
     thread.join(seconds)
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
@@ -114,7 +112,7 @@ def _in_a_thread(call, seconds):
     return True
 
 
-def _here(call, seconds):
+def _limited_here(call, seconds):
     """The same in this thread, by a tracer that sees each line. Deep recursion would end Python in a browser."""
     end, tracer, depth = time.monotonic() + seconds, sys.gettrace(), sys.getrecursionlimit()
 

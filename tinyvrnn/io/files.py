@@ -36,6 +36,7 @@ def is_within(path, place):
     return any(one.samefile(place) for one in there)
 
 
+BROWSER = sys.platform == "emscripten"
 RETRIES = 20 if sys.platform == "win32" else 0  # Windows replaces no file that a viewer or a virus scanner has open
 
 
@@ -108,24 +109,17 @@ def one_at_a_time(path):
     return lock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
 
 
-ONE_PROCESS = sys.platform == "emscripten"  # a browser, where a lock would outlive a page that is closed
-
-
-class Unlocked(nullcontext):
-    """Stands for a lock where there is nobody to lock out."""
-
-    is_locked = False
-
-    def acquire(self, **options):
-        """Do nothing."""
-
-    release = acquire
-
-
 def lock(path, **options):
-    """A FileLock on the file `path`, or an Unlocked."""
-    if ONE_PROCESS:
+    """A FileLock on the file `path`. In a browser, which has one process that a lock would outlive, Unlocked."""
+    if BROWSER:
         return Unlocked()
     from filelock import FileLock  # imported where it is used, for a fast start
 
     return FileLock(path, **options)
+
+
+class Unlocked(nullcontext):
+    """A lock that locks nothing."""
+
+    is_locked = False
+    acquire = release = staticmethod(lambda **options: None)

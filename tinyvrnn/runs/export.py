@@ -8,9 +8,10 @@ import wave
 
 import numpy as np
 
+from tinyvrnn.data.bach import LOWEST
 from tinyvrnn.errors import CheckpointError, ConfigError, how_to_install
 from tinyvrnn.io.files import is_within, write_atomically
-from tinyvrnn.runs import checkpoint, plots
+from tinyvrnn.runs import checkpoint
 from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
@@ -41,6 +42,8 @@ def write_npz(path, **arrays):
 def write_forecast(path, past, draws):
     """Write draws (K, steps, B, X) to `path`, an .npz, or as the fan chart that follows past, B arrays (T_b, X)."""
     if path.suffix.lower() == ".png":
+        from tinyvrnn.runs import plots  # matplotlib takes longer to import than all the rest: only for a picture
+
         write_figure(path, plots.fan(past, draws))
     else:
         write_npz(path, draws=draws)
@@ -92,17 +95,21 @@ def write_arrays(file, x, medium, binary):
 
 def write_picture(file, x, medium, binary):
     """The picture of `plots.samples`, as PNG."""
+    from tinyvrnn.runs import plots
+
     plots.samples(x, binary, medium=medium.get("name")).savefig(file, format="png")
 
 
 def write_animation(file, x, medium, binary):
     """Ink as it is written, as a looping GIF: 20 steps a second, and a pause of two seconds at the end."""
+    from tinyvrnn.runs import plots
+
     first, *others = plots.animate(list(np.moveaxis(x, 1, 0)))
     duration = [50] * len(others) + [2000]
     first.save(file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 
 
-def write_midi(file, x, medium, binary, lowest=plots.LOWEST_KEY):
+def write_midi(file, x, medium, binary, lowest=LOWEST):
     """Piano rolls, one after another with a rest between, as MIDI at 100 quarter notes a minute, through `mido`.
 
     A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.

@@ -1,9 +1,10 @@
-"""Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state.
-
-Functions import matplotlib, which takes longer than all the rest, so a command without a picture does not wait for it.
-"""
+"""Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state."""
 
 import numpy as np
+from matplotlib import rc_context, rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,8 +23,6 @@ LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 
 def use_style():
     """Set this style in pyplot, for figures that a notebook makes itself."""
-    from matplotlib import rcParams
-
     rcParams.update(STYLE | {"figure.dpi": 110, "figure.constrained_layout.use": True})
 
 
@@ -35,8 +34,8 @@ def curves(records, units="nats", exact=False):
     epochs = [record["epoch"] for record in records]
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
     titles = {"log_likelihood": "log p(x)"} if exact else titles
-    with _style():
-        figure = _figure(11, 3.4)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.4), layout="constrained")
         for axes, (term, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
@@ -54,8 +53,8 @@ def gaps(rows):
     """
     near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
-    with _style():
-        figure = _figure(11, 2.9)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11, 2.9), layout="constrained")
         for axes, (title, shown) in zip(figure.subplots(1, 2), titles.items()):
             names, widths = [_wrapped(row.posterior) for row in shown], [max(row.gap, 0) for row in shown]
             bars = axes.barh(names, widths, color=[colours[row.posterior] for row in shown], height=0.6)
@@ -87,7 +86,7 @@ def samples(x, binary, title="", columns=None, medium=None):
         x = np.swapaxes(x, 1, 2).reshape(-1, x.shape[1], 1)
     n = x.shape[1]
     columns = columns or min(n, 16 if binary else 4)
-    with _style():
+    with rc_context(STYLE):
         figure, grid = _grid(-(-n // columns), columns, binary, title)
         for axes, sequence in zip(grid, np.moveaxis(x, 1, 0)):
             _draw(axes, sequence, binary)
@@ -102,8 +101,8 @@ def fan(past, draws, rows=3, columns=4):
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)
     levels = np.quantile(draws[:, :, :rows, :columns], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
-    with _style():
-        figure = _figure(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(3 * columns, 5.4) + 0.6, 1.9 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey="col", squeeze=False)
         for i, j in np.ndindex(rows, columns):
             _draw_fan(grid[i, j], past[i][-max(2 * steps, 10) :, j], levels[:, :, i, j])
@@ -135,7 +134,7 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
         both = [part[: lengths[i], i] for part in (x, mean) for i in range(n)]
         return ink(both, title, n) if medium == "ink" else piano_roll(_padded(both), title, n)
     n = x.shape[1]
-    with _style():
+    with rc_context(STYLE):
         figure, grid = _grid(2, n, binary, title)
         for i in range(n):
             _draw(grid[i], x[: lengths[i], i], binary)
@@ -150,7 +149,7 @@ def ink(sequences, title="", columns=None, size=0.9):
     The first step draws nothing, nor does a step after a pen-up of at least 1/2: they move the pen to where it is set
     down. All drawings have one scale, except that those too large for their cell are shrunk. size: of a cell in inches.
     """
-    with _style():
+    with rc_context(STYLE):
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         lines.set_segments([stroke for path, x in zip(paths, sequences) for stroke in _strokes(path, x[:, 2])])
     return figure
@@ -158,9 +157,7 @@ def ink(sequences, title="", columns=None, size=0.9):
 
 def animate(sequences, title="", columns=None, size=0.9):
     """`ink` as it is written: a PIL.Image for each step and a final one, in a list; the current stroke is coloured."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with _style():
+    with rc_context(STYLE):
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         canvas, frames = FigureCanvasAgg(figure), []
         for t in range(1, max(len(x) for x in sequences) + 2):
@@ -184,8 +181,8 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
     columns = columns or min(n, 2)
     used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
     low, high = (lowest + used[0], lowest + used[-1]) if len(used) else (lowest, lowest + keys - 1)
-    with _style():
-        figure = _figure(5.5 * columns, 1.8 * -(-n // columns) + 0.4)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.5 * columns, 1.8 * -(-n // columns) + 0.4), layout="constrained")
         grid = figure.subplots(-(-n // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, roll in zip(grid, np.moveaxis(x, 1, 0)):
             axes.imshow(
@@ -210,15 +207,13 @@ def _padded(rolls):
 
 def _ink_figure(sequences, title, columns, size):
     """A figure with a cell for each drawing, its empty LineCollection, and the path of each drawing in its cell."""
-    from matplotlib import collections
-
     columns = columns or min(len(sequences), 12)
     rows = -(-len(sequences) // columns)
-    figure = _figure(size * columns, size * rows + (0.35 if title else 0))
+    figure = Figure(figsize=(size * columns, size * rows + (0.35 if title else 0)), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, CELL * columns), ylim=(CELL * rows, 0), aspect="equal")
     axes.axis("off")
-    lines = axes.add_collection(collections.LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
+    lines = axes.add_collection(LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, parse_math=False)
     paths = [np.cumsum(x[:, :2], axis=0, dtype=np.float64) for x in sequences]
     reach = np.array([np.abs(path).max() for path in paths])
@@ -231,18 +226,6 @@ def _strokes(path, lifted):
     """Cut path (T, 2) into lines after each step with the pen lifted; a line of one point becomes a dot."""
     lines = np.split(path, np.flatnonzero(lifted[:-1] >= 0.5) + 1)
     return [line if len(line) > 1 else np.concatenate([line, line + [0.03, 0]]) for line in lines]
-
-
-def _style():
-    from matplotlib import rc_context
-
-    return rc_context(STYLE)
-
-
-def _figure(width, height):
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw(axes, sequence, binary):
@@ -258,7 +241,7 @@ def _draw(axes, sequence, binary):
 
 def _grid(rows, columns, binary, title):
     side = 0.75 if binary else 2.0
-    figure = _figure(side * columns, side * rows + (0.35 if title else 0))
+    figure = Figure(figsize=(side * columns, side * rows + (0.35 if title else 0)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")

@@ -68,8 +68,8 @@ def read_mat(path):
     program = [sys.executable, *options, mat.__file__, str(path.resolve()), path.name, str(MEMORY), str(MOST_STEPS)]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would reserve address space
     try:
-        quiet = {"capture_output": True, "stdin": subprocess.DEVNULL, "creationflags": NO_WINDOW}
-        done = subprocess.run(program, env=alone, **quiet)
+        own = {"stdin": subprocess.DEVNULL, "env": alone, "creationflags": NO_WINDOW}
+        done = subprocess.run(program, capture_output=True, **own)
     except OSError as error:
         raise DataError("a .mat is read in a process of its own, and none can start here: save it as .npz") from error
     if done.returncode == mat.REFUSED:
