@@ -54,7 +54,7 @@ def stage(files, repository):
 
 
 def version():
-    return re.search(r'"(.+)"', (ROOT / "tinyvrnn" / "version.py").read_text(encoding="utf-8"))[1]
+    return re.search(r'__version__ = "(.+)"', (ROOT / "tinyvrnn" / "version.py").read_text(encoding="utf-8"))[1]
 
 
 def with_absolute_links(text, repository):

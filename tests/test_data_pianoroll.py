@@ -182,7 +182,9 @@ def test_a_pickle_runs_nothing(tmp_path, protocol, evil, name):
 
 
 def test_arrays_in_a_pickle_are_refused(tmp_path):
-    refused(as_pickle(tmp_path / "roll.pickle", changed([roll([[60]])])), "holds .numpy.*(reconstruct|frombuffer).*, but only")
+    refused(
+        as_pickle(tmp_path / "roll.pickle", changed([roll([[60]])])), "holds .numpy.*(reconstruct|frombuffer).*, but"
+    )
 
 
 def test_a_number_of_numpy_that_is_none(tmp_path):
