@@ -34,9 +34,11 @@ class Room(NamedTuple):
 
 # a function under mutmut has another code object than its source; the rest are the sums of what others look at singly
 PAIRS = " and ".join(f"not {part}" for part in "every_public_forward whole_elbo more_seeds the_command plugin".split())
-# numeric gradients of whole models, thousands of draws, training, and all likelihoods where the model is what counts
+# numeric gradients of whole models, thousands of draws, training, and all likelihoods where the model is what counts;
+# a warning that names the caller's line, which mutmut moves
 SLOW = """strict more_seeds numeric draws_by_the_plain memory_grows fivo_is_closer training raises_the_bound
-          two_posteriors unbiased ink constant on_average how_evaluations_differ every_public_forward"""
+          two_posteriors unbiased ink constant on_average how_evaluations_differ every_public_forward
+          warned_itself"""
 QUICK = " and ".join(f"not {part}" for part in SLOW.split())
 STEP = "(adam or clip or worker or cut or cores or threads or norm) and not among_the_answers"
 # tests that start processes, which know no mutants; trainings of a second and more; of a grid of models all but one
@@ -80,7 +82,7 @@ SAMPLE = Room(
 def prepare(name):
     """Make the copy that mutmut works in, with the room's files and tests in its settings. Returns folder, Room."""
     room, folder = (ROOMS | {"sample": SAMPLE})[name], WORK / name
-    for part in ("tinyvrnn", "tests"):
+    for part in ("tinyvrnn", "tests", "docs", "scripts"):
         shutil.copytree(ROOT / part, folder / part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     settings = configparser.ConfigParser()

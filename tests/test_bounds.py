@@ -23,8 +23,8 @@ from tinyvrnn.bounds import estimates
 from tinyvrnn.data import pad
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.models import filtering, particles, schedule, stepwise
 from tinyvrnn.models import linear_gaussian as lg
-from tinyvrnn.models import particles, schedule, stepwise
 from tinyvrnn.models.batch import BoundTerms, copies
 
 BOTH = ("iwae", "fivo")
@@ -109,11 +109,11 @@ def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(l
     d = checks.rng(1).standard_normal(3)
 
     def forward(_=None):
-        return particles.filter_forward(
+        return filtering.filter_forward(
             model.params, wide, eps, mask, None, model.likelihood, beta=beta, choices=choices
         )
 
-    grads = dict(leaves(particles.filter_backward(model.params, forward()[1], d, model.likelihood, beta=beta)))
+    grads = dict(leaves(filtering.filter_backward(model.params, forward()[1], d, model.likelihood, beta=beta)))
     for name, leaf in leaves(model.params):
         compare(name, grads[name], numerical_gradient(lambda _: float((d * forward()[0]).sum()), leaf), 1e-6)
 
@@ -182,6 +182,24 @@ def test_choices_that_are_given_are_taken_again():
     expected, cache = particles.filter_forward(*given, uniforms, model.likelihood)
     assert any(choice.again.any() for choice in cache.choices)
     assert np.array_equal(particles.filter_forward(*given, None, model.likelihood, choices=cache.choices)[0], expected)
+
+
+@pytest.mark.parametrize("backend", checks.DEVICE_LATER)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"posterior": "smoothing"}, {"model": "vrnn-i"}], ids=str)
+def test_the_batched_filter_is_the_literal_one(options, dtype, backend):
+    model, x, lengths, eps, uniforms = checks.small_with_particles(dtype=dtype, backend=backend, T=9, **options)
+    given = (model.params, *checks.particles_of(model, x, lengths, eps), model.backend.asarray(uniforms.astype(dtype)))
+    expected, literal = particles.filter_forward(*given, model.likelihood)
+    found, cache = filtering.filter_forward(*given, model.likelihood)
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
+    checks.assert_close(to_host(found), to_host(expected), tolerance, "estimate")
+    assert sum(int(choice.again.sum()) for choice in literal.choices) > 3
+    for one, other in zip(cache.choices, literal.choices, strict=True):
+        assert np.array_equal(to_host(one.again), to_host(other.again))
+        assert np.array_equal(to_host(one.ancestors), to_host(other.ancestors))
+    for one, other in zip(cache.shares, literal.shares, strict=True):
+        checks.assert_close(to_host(one), to_host(other), tolerance, "shares")
 
 
 @pytest.mark.parametrize("posterior", ["filtering", "smoothing"])
@@ -365,14 +383,16 @@ def test_the_pairs_behind_a_bound_keep_the_dtype_and_weigh_the_ratio_by_1(bound,
             found, cache = particles.importance_forward(*given, model.likelihood, **told)
             backward = particles.importance_backward
         else:
-            found, cache = particles.filter_forward(*given, uniforms.astype(dtype), model.likelihood, **told)
-            backward = particles.filter_backward
+            found, cache = filtering.filter_forward(*given, uniforms.astype(dtype), model.likelihood, **told)
+            backward = filtering.filter_backward
         grads = backward(model.params, cache, np.full(4, -0.25, dtype), model.likelihood, **told)
         assert {leaf.dtype for _, leaf in leaves(grads)} == {found.dtype} == {np.dtype(dtype)}
         loss, expected, _ = model.loss_and_grads(x, lengths, eps, beta, bound, uniforms=uniforms)
         checks.assert_close(-found.mean(), loss, 1e-6 if dtype == "float32" else 1e-14, "loss")
         checks.assert_same_tree(grads, views(expected, model.shapes), 1e-5 if dtype == "float32" else 1e-13)
-    with pytest.raises(DataError, match=r"Expected eps of shape \(5, 4, particles, 2\), got \(5, 4, 2\)"):
+    with pytest.raises(
+        DataError, match=r"Expected eps of shape \(5, 4, 1, 2\), axis 2 being the particles, got \(5, 4, 2\)"
+    ):
         model.loss_and_grads(x, lengths, eps[:, :, 0], bound=bound, uniforms=uniforms)
 
 
@@ -481,7 +501,16 @@ def test_mistakes_get_one_sentence():
         (lambda: model.loss_and_grads(x, lengths, bound="fibo", particles=2), ConfigError, 'did you mean "fivo"'),
         (lambda: model.loss_and_grads(x, lengths, eps, bound="ivae"), ConfigError, 'did you mean "iwae"'),
         (lambda: model.loss_and_grads(x, lengths, eps[:, :, 0], bound="iwae"), DataError, "particles"),
+        (lambda: model.loss_and_grads(x, lengths, eps, bound="iwae", particles=9), DataError, r"eps of shape .*, 9, "),
         (lambda: model.loss_and_grads(x, lengths, eps, bound="fivo"), DataError, "uniforms of shape"),
+        *(
+            (
+                lambda u=u: model.loss_and_grads(x, lengths, eps, bound="fivo", uniforms=np.full(x.shape[:2], u)),
+                DataError,
+                r"uniforms holds .*: give numbers from \[0, 1\)",
+            )
+            for u in (-0.1, 1.5)
+        ),
     ]:
         with pytest.raises(error, match=words):
             call()

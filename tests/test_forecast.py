@@ -81,7 +81,6 @@ def test_intervals_cover_data_from_the_model_itself_as_often_as_they_say(make):
 def test_numbers_of_any_whole_type_do():
     m, x, *_ = checks.small("gaussian")
     assert m.forecast(x, np.uint8(3), np.uint8(200)).shape == (200, 3, 4, 4)
-    assert m.forecast(x, True, True).shape == (1, 1, 4, 4)
     assert m.sample(np.int8(100), prime=x).shape == (33, 400, 4)
 
 
@@ -100,6 +99,7 @@ def test_numbers_of_any_whole_type_do():
         ({"steps": 10**15}, "sequences of 1,000,000,000,000,000 steps"),
         ({"draws": 10**15}, r"Random numbers of shape \(5, 4, 1000000000000000, 2\) would need"),
         ({"draws": 2.0}, "draws must be a whole number of at least 1, got 2.0"),
+        ({"draws": True}, "draws must be a whole number of at least 1, got True"),
     ],
     ids=str,
 )
@@ -148,6 +148,8 @@ def test_the_command_writes_the_draws_of_the_model(run, capsys, monkeypatch):
     x, lengths = tv.pad(data.standardised(raw, model.mean, model.std, "x"))
     draws = np.load(run / "new" / "draws.npz")["draws"]
     assert np.array_equal(draws, model.forecast(x, 4, 7, lengths, seed=3)) and draws.shape == (7, 4, 3, 4)
+    assert cli.main([*given, "--draws", "1", "--out", str(run / "new" / "one.png")]) == 2
+    assert "a fan chart need at least 2 draws" in capsys.readouterr().err and not (run / "new" / "one.png").exists()
     seen, fan = [], plots.fan
     monkeypatch.setattr(plots, "fan", lambda *what: seen.append(what) or fan(*what, rows=1, columns=1))
     assert cli.main([*given, "--out", str(run / "fan.PNG")]) == 0

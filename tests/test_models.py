@@ -214,7 +214,7 @@ def test_draws_for_each_prime_stand_side_by_side(model, dtype, options, backend)
     assert len(np.unique(found[len(x), :, 0])) == (1 if model == "rnn" and "mean" in options else 3) * x.shape[1]
 
 
-@pytest.mark.parametrize("tau", [0, -1.0, 2000, np.nan, np.inf, "hot", None])
+@pytest.mark.parametrize("tau", [0, -1.0, 2000, np.nan, np.inf, "hot", None, True])
 def test_a_temperature_that_is_no_positive_number_is_refused(tau):
     with pytest.raises(tv.ConfigError, match=r"temperature must be a number from 0.001 to 1000, got"):
         tv.RNN(3, 4).sample(2, 2, temperature=tau)

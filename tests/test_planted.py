@@ -19,7 +19,19 @@ from tinyvrnn.data import scale
 from tinyvrnn.data.baselines import _previous_symbol
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import batch, equations, linear_gaussian, lookahead, particles, rnn, sampling, schedule, vae, vrnn
+from tinyvrnn.models import (
+    batch,
+    equations,
+    filtering,
+    linear_gaussian,
+    lookahead,
+    particles,
+    rnn,
+    sampling,
+    schedule,
+    vae,
+    vrnn,
+)
 from tinyvrnn.models.vrnn import VRNN
 from tinyvrnn.nn import activations, cells, gru, linear, lstm, mlp
 from tinyvrnn.training import loop, optim, parallel
@@ -383,7 +395,7 @@ def gradient_of_the_state_a_step_late(params, c, dphi_z, dh, *rest, **options):
     return loop_backward(params, c, dphi_z, np.roll(dh, 1, axis=0), *rest, **options)
 
 
-def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
+def truncated_after_one_step(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None, before=None):
     """The reverse loop is cut into single steps, so no gradient passes from a step to the previous one."""
     total = None
     for t in range(len(dh)):
@@ -619,7 +631,7 @@ def look_ahead_that_hands_on_no_gradient(p, cache, db, right=lookahead.look_ahea
 # ---- particles, and the exact case ---------------------------------------------------------------
 
 log_ratio, log_ratio_backward = gaussian.gaussian_log_ratio_forward, gaussian.gaussian_log_ratio_backward
-filter_backward, particles_of = particles.filter_backward, vrnn._particles
+filter_backward, particles_of = filtering.filter_backward, vrnn._particles
 kalman, exact_noise, linear_prior = linear_gaussian.kalman_filter, linear_gaussian.exact_noise, linear_gaussian.prior
 
 

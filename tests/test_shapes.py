@@ -398,7 +398,7 @@ def test_what_has_no_numbers_to_read_is_refused_in_one_sentence(name):
         (masked, "a masked array, whose mask would be ignored"),
         (list(masked), "a masked array, whose mask would be ignored"),
         (WithGradient(), "WithGradient that cannot be read as an array .*requires grad"),
-        (tv.Sequences.from_list([np.ones((2, 1))] * 3), "Sequences that cannot be read as an array"),
+        (tv.Sequences.from_list([np.ones((2, 1))] * 3), "Sequences that cannot be read .*: use tinyvrnn.data.pad"),
         ([[1.0], [1.0, 2.0]], "parts of unequal lengths"),
     ):
         given = (arrays, wrong) if name == "lengths" else (arrays | {name: wrong}, lengths)

@@ -629,7 +629,9 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
         ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 0}, "lr_factor must be a number above 0 and up to 1"),
         ({"lr_schedule": "constant", "lr_every": 1}, "lr_every and lr_factor are for lr_schedule step, not"),
         ({"lr_factor": 0.5}, "lr_every and lr_factor are for lr_schedule step, not"),
-        ({"freeze": ["prior"]}, "freeze must be the names of groups in one text"),
+        ({"freeze": 1}, 'freeze must be names of groups, "prior,phi_z", got 1'),
+        ({"freeze": [*tv.VRNN(1, 1, 1).params]}, "freeze names every group of this vrnn, so nothing is trained"),
+        ({"lr": True}, "lr must be a positive number, got True"),
         ({"freeze": "prior,priors"}, 'freeze names "priors", but the groups of this vrnn are phi_x, phi_z, prior, '),
         ({"freeze": ""}, 'freeze names "", but the groups of this vrnn are'),
         ({"epochs": None, "minutes": None}, "give epochs or minutes"),
@@ -656,6 +658,8 @@ def test_options_at_their_limits_are_options():
 def test_a_bare_call_is_20_epochs_and_numbers_of_numpy_are_plain():
     assert options_of({}) == Options(epochs=20) and options_of({"minutes": 2}) == Options(minutes=2)
     found = options_of({"epochs": np.int64(3), "lr": np.float32(0.5), "bound": "iwae"})
+    for freeze in ("b, a", ("a", "b"), ["b", "a", "b"]):  # so that a run can be resumed with any of them
+        assert options_of({"freeze": freeze}).freeze == "a,b"
     assert found == Options(epochs=3, lr=0.5, bound="iwae") and {type(found.epochs), type(found.lr)} == {int, float}
 
 

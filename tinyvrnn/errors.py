@@ -3,7 +3,7 @@
 import difflib
 import sys
 import traceback
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 SIZE = sys.maxsize.bit_length()  # of the largest size that this machine can count: 63, in a browser 31
@@ -55,11 +55,16 @@ def out_of_memory(error):
     return f"{what}: use {less}."
 
 
+def is_number(value):
+    """Whether a value is a real number; True and False are none here, as they are mistakes where a number belongs."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_whole(name, value, least=1, bits=SIZE):
     """`value` as an int. Raises ConfigError unless it is a whole number from `least` to 2**bits - 1."""
     if isinstance(value, Integral) and abs(value) >= 2**bits:  # it can have too many digits to print
         raise ConfigError(f"{name} must be a whole number from {least} to 2**{bits} - 1, got one beyond it.")
-    if not isinstance(value, Integral) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return int(value)
 

@@ -174,7 +174,8 @@ def as_array(value, name):
         parts = isinstance(value, list | tuple) and isinstance(error, ValueError)
         why = "parts of unequal lengths" if parts else str(error).strip().split("\n")[0].rstrip(".")
         what = f"{name} is a {type(value).__name__} that cannot be read as an array ({why})"
-        raise DataError(f"{what}: convert it to a NumPy array first.") from error
+        how = "use tinyvrnn.data.pad" if hasattr(value, "lengths") else "convert it to a NumPy array first"
+        raise DataError(f"{what}: {how}.") from error
     if array.dtype.kind not in "buif":
         what = f"{name} has values of type {array.dtype}, but real numbers are needed"
         raise DataError(f"{what}: convert them with .astype('float32').")

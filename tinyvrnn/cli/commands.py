@@ -124,7 +124,7 @@ def forecast(a):
     export.check_out(out, export.FORECASTS, given_path(a.prime))
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    export.check_fan(out, model.likelihood)
+    export.check_fan(out, model.likelihood, a.draws)
     past = read_like(a.prime, model.medium)
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))

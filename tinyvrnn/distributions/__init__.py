@@ -12,13 +12,12 @@ an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
-from tinyvrnn.errors import ConfigError, check_whole, how_to_register, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, how_to_register, is_number, unknown_name
 
 COMPONENTS = 20  # of a mixture, as in the paper
 BASELINES = ("real", "binary", "categorical", "pen")
@@ -127,7 +126,7 @@ def at_temperature(likelihood, tau):
     pen-up. A pen's correlations stay. Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without
     `tempered`.
     """
-    if not isinstance(tau, Real) or not 1e-3 <= tau <= 1e3:
+    if not is_number(tau) or not 1e-3 <= tau <= 1e3:
         raise ConfigError(f"temperature must be a number from 0.001 to 1000, got {tau!r}.")
     if tau == 1:
         return likelihood
@@ -282,7 +281,7 @@ LIKELIHOODS = {
         head_backward=pen.pen_head_backward,
         noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 2, 2),
         misfits=_pen_not_0_or_1,
-        needs="but a pen likelihood needs a pen-up of 0 or 1: standardise the rest, by standardise=(True, True, False)",
+        needs="but a pen likelihood needs a pen-up of 0 or 1, not a mean: use standardise=(True, True, False)",
         standardise=(True, True, False),
         baselines="pen",
         x_dim=3,

@@ -1,13 +1,12 @@
 """What a numeric check demands of its arrays and functions; each refusal is one sentence with the way out."""
 
 from contextlib import contextmanager
-from numbers import Real
 
 import numpy as np
 
 from tinyvrnn.arrays.backend import backend_of, to_host
 from tinyvrnn.arrays.noise import generator
-from tinyvrnn.errors import GradientError
+from tinyvrnn.errors import GradientError, is_number
 
 
 def number(f, x):
@@ -76,7 +75,7 @@ def _problem(x):
 def require_checkable(f, x, name, h):
     """Raise GradientError if x cannot be moved by h, or f writes into x, or is not finite there, or has two values."""
     require_callable(f=f)
-    if not (isinstance(h, Real) and 1e-9 <= h <= 1):
+    if not (is_number(h) and 1e-9 <= h <= 1):
         raise GradientError(f"The step h must be between 1e-9 and 1, got {h!r}: 1e-5 suits most functions.")
     require_movable({name: x})
     with watching("The function", {name: x}):

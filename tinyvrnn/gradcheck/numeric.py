@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import ArrayLike
 from tinyvrnn.arrays.backend import Array, backend_of, namespace, to_host
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.arrays.params import leaves, views
-from tinyvrnn.errors import GradientError
+from tinyvrnn.errors import GradientError, is_number
 from tinyvrnn.gradcheck.arguments import (
     number,
     put_back,
@@ -50,7 +49,7 @@ class Row(NamedTuple):
         Of the whole leaf, see `rel_error`, without the entries of the note.
     note : str
         How many entries do not count: at a kink (of a rectifier), or undecided, since the error of the difference is
-        as large as what it differs by; "" if none.
+        as large as what it differs by; that a gradient is 0 everywhere; "" if neither.
     """
 
     leaf: str
@@ -343,7 +342,7 @@ def _check_arrays(arrays, gradients, demands):
     Where an entry is at a kink, which a difference cannot decide, or no entry of an array was decided, all are checked
     once more on two sides of that point.
     """
-    if not (isinstance(demands.tol, Real) and demands.tol > 0):
+    if not (is_number(demands.tol) and demands.tol > 0):
         raise GradientError(f"The tolerance tol must be above 0, got {demands.tol!r}: 1e-6 suits most functions.")
     rows = _check_here(arrays, *gradients(), demands)
     if any(_is_open(row) for row in rows):
@@ -405,6 +404,8 @@ def compare(leaf, analytic, numeric, tol, each=False, look=None):
             notes[_doubt(row, *looks.get(row.index, (0.0, False)), tol, each)] += 1
             counts[row.index] = False
     error = row.rel_error if counts.any() else np.nan
+    if analytic.size and not (analytic.any() or numeric.any()):
+        return row._replace(note="0 everywhere")
     return row._replace(rel_error=error, note=", ".join(f"{n} {what}" for what, n in notes.items()))
 
 

@@ -6,13 +6,12 @@
 
 import sys
 import warnings
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyvrnn.arrays.backend import Array, as_array, backend_of, namespace, to_host
-from tinyvrnn.errors import ConfigError, DataError, check_whole, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, check_whole, is_number, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
@@ -78,6 +77,11 @@ class Batch(NamedTuple):
             running = self.lengths > start
             before = np.flatnonzero(running[self.lengths > start - size])
             yield self.steps(slice(start, start + size)).sequences(np.flatnonzero(running)), before
+
+    @property
+    def particles(self):
+        """K, the draws of z for each sequence."""
+        return self.eps.shape[2] if self.eps.ndim == 4 else 1
 
     def widened(self):
         """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
@@ -217,6 +221,8 @@ def validate(model, batch, objective):
     for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
         if isinstance(a, np.ndarray) and a.size and not np.isfinite((a.min(), a.max())).all():
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
+    if isinstance(uniforms, np.ndarray) and not (0 <= uniforms.min() and uniforms.max() <= 1):
+        raise DataError(f"uniforms holds {uniforms.min():g} to {uniforms.max():g}: give numbers from [0, 1).")
     return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
 
 
@@ -264,12 +270,11 @@ def _level_of_caller():
 
 def check_objective(model, objective):
     """Raises ConfigError where `model` cannot be trained on the objective."""
-    bound, particles, beta, recompute = objective
-    check_bound(bound, particles, model)
-    if not isinstance(beta, Real) or not np.isfinite(beta):
-        raise ConfigError(f"beta must be a finite number, got {beta!r}.")
-    if recompute:
-        check_can_be_cut(model, "recompute", bound)
+    check_bound(objective.bound, objective.particles, model)
+    if not is_number(objective.beta) or not np.isfinite(objective.beta):
+        raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
+    if objective.recompute:
+        check_can_be_cut(model, "recompute", objective.bound)
 
 
 def check_bound(bound, particles=1, model=None):
@@ -325,8 +330,10 @@ def _check_arrays(model, batch, objective):
     if objective.bound == "elbo":
         expected, named = (T, B, model.z_dim), f"{(T, B, model.z_dim)} for x {batch.x.shape}"
     else:
-        K = batch.eps.shape[2] if getattr(batch.eps, "ndim", None) == 4 else 1
-        expected, named = (T, B, K, model.z_dim), f"({T}, {B}, particles, {model.z_dim})"
+        K = objective.particles
+        if K == 1 and getattr(batch.eps, "ndim", None) == 4:
+            K = batch.particles  # the argument was not given
+        expected, named = (T, B, K, model.z_dim), f"{(T, B, K, model.z_dim)}, axis 2 being the particles"
     if getattr(batch.eps, "shape", None) != expected:
         raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")
     if objective.bound == "fivo" and getattr(batch.uniforms, "shape", None) != (T, B):
@@ -341,8 +348,7 @@ def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
         raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
-    bad = likelihood.misfits(x)
-    if bad.any():
+    if (bad := likelihood.misfits(x)).any():
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
     if max(-low, high) > X_MAX:

@@ -11,15 +11,14 @@ docs/derivations/linear_gaussian.md. Sources: Kalman, 1960; Rauch, Tung and Stri
 """
 
 import math
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import backend_of, get_backend, namespace, to_host
+from tinyvrnn.arrays.backend import as_array, backend_of, get_backend, namespace, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
-from tinyvrnn.errors import ConfigError, unknown_name
+from tinyvrnn.errors import ConfigError, is_number, unknown_name
 from tinyvrnn.models import stepwise
 from tinyvrnn.models.batch import BOUNDS, Inference, bound_terms, check_x, copies, inference
 from tinyvrnn.models.particles import filter_forward
@@ -202,7 +201,7 @@ class LinearGaussian:
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
         for name, value in (("a", a), ("q", q), ("r", r)):
-            if not isinstance(value, Real) or not math.isfinite(value) or (name != "a" and value <= 0):
+            if not is_number(value) or not math.isfinite(value) or (name != "a" and value <= 0):
                 kind = "finite" if name == "a" else "positive"
                 raise ConfigError(f"{name} must be a {kind} number, got {value!r}.")
         if posterior not in POSTERIORS:
@@ -244,6 +243,8 @@ class LinearGaussian:
 
         eps (T, B, 1): the noise of one draw; None: the exact expectation over the noise, see `exact_noise`.
         """
+        x = as_array(x, "x")
+        check_x(x, 1, lengths, self.likelihood)
         if eps is not None:
             return self._infer(x, lengths, backend_of(x).asarray(eps))
         (T, B, _), points = x.shape, backend_of(x).asarray(exact_noise(len(x)))

@@ -10,7 +10,7 @@ A smoothing posterior is one whose parameters have a group "backward". Derivatio
 from typing import NamedTuple
 
 from tinyvrnn.arrays.backend import namespace
-from tinyvrnn.models.equations import features_backward, features_forward
+from tinyvrnn.models.equations import features_forward
 from tinyvrnn.nn import recurrence
 from tinyvrnn.nn.cells import h_of, state_width
 
@@ -37,20 +37,11 @@ def look_ahead_backward(p, cache, db):
     return turned(dphi_x, cache.order), grads
 
 
-def of_sequence_forward(params, x, mask=None):
-    """b (T, B, F), cache from x (T, B, X), computing phi_x for all steps; (None, None) for a filtering posterior."""
+def of_sequence(params, x, mask=None):
+    """b (T, B, F) from x (T, B, X), computing phi_x for all steps; None for a filtering posterior."""
     if "backward" not in params:
-        return None, None
-    phi_x, phi_x_cache = features_forward(params["phi_x"], x)
-    b, cache = look_ahead_forward(params["backward"], phi_x, mask)
-    return b, (phi_x_cache, cache)
-
-
-def of_sequence_backward(params, cache, db):
-    """The gradients of phi_x and of the backward recurrence, from db (T, B, F)."""
-    phi_x_cache, cache = cache
-    dphi_x, backward_grads = look_ahead_backward(params["backward"], cache, db)
-    return {"phi_x": features_backward(params["phi_x"], phi_x_cache, dphi_x)[1], "backward": backward_grads}
+        return None
+    return look_ahead_forward(params["backward"], features_forward(params["phi_x"], x)[0], mask)[0]
 
 
 def reversed_order(phi_x, mask):

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.models import schedule
 from tinyvrnn.models.batch import copies
-from tinyvrnn.models.lookahead import of_sequence_backward, of_sequence_forward
-from tinyvrnn.models.stepwise import NETWORKS, add, step_backward, step_forward
-from tinyvrnn.nn.cells import state_width
+from tinyvrnn.models.lookahead import of_sequence
+from tinyvrnn.models.stepwise import NETWORKS, step_forward
 
 
 class ImportanceCache(NamedTuple):
@@ -30,11 +29,10 @@ class Choice(NamedTuple):
 
 
 class FilterCache(NamedTuple):
-    steps: list  # caches of `stepwise.step_forward`
     choices: list  # a Choice for each step
     shares: list  # normalised weights before each step and after the last, (B, K) each
     mask: object  # (T, B)
-    ahead: tuple | None  # cache of a smoothing posterior's second recurrence
+    sequence: schedule.SequenceCache | None = None  # of filtering.py
 
 
 def log_mean_exp(log_w):
@@ -95,57 +93,46 @@ def choose(shares, uniforms, real):
     return Choice(again, xp.where(again[:, None], systematic(shares, uniforms), stay))
 
 
-def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, beta=1.0, choices=None, x_in=None):
-    """log of the particle filter's estimate of p(x), (B,), nats, and the cache. The estimate itself is unbiased.
+def resample(log_w, total, uniforms, real, choice=None):
+    """Resample before a step: the Choice, the shares before it, and log-weights (B, K) and total (B,) after it.
+
+    Where a sequence is resampled, the log-mean of its weights is added to its total, and they restart from 1.
+    uniforms, real (B,) as in `choose`. choice: of an earlier call, to be repeated.
+    """
+    xp, shares = namespace(log_w), shares_of(log_w)
+    choice = choose(shares, uniforms, real) if choice is None else choice
+    total = total + xp.where(choice.again, log_mean_exp(log_w), 0)
+    return choice, shares, xp.where(choice.again[:, None], 0, log_w), total
+
+
+def rows_of(choice):
+    """The row of the parent of each particle, (B K,)."""
+    B, K = choice.ancestors.shape
+    return (choice.ancestors + K * namespace(choice.ancestors).arange(B)[:, None]).reshape(-1)
+
+
+def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, choices=None):
+    """log of the particle filter's estimate of p(x), (B,), nats, and a FilterCache.
 
     x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: those of
-    an earlier call, to be repeated. Particles move as in `stepwise.sequence_forward`. Where a sequence is resampled,
-    the log-mean of its weights is added to the result and its weights restart from 1. A smoothing posterior proposes
-    with knowledge of the future; the weights use the density of the proposal, so the estimate stays unbiased.
+    an earlier call, to be repeated. Particles move as in `stepwise.sequence_forward`. The estimate itself, not its
+    logarithm, is unbiased, also with a smoothing posterior, which proposes with knowledge of the future: the weights
+    use the density of the proposal.
     Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
     """
     xp, (T, B) = namespace(x), mask.shape
     K, width = x.shape[1] // B, f.state_dim(params)
     state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
-    ahead, ahead_cache = of_sequence_forward(params, x if x_in is None else x_in, copies(mask, K))
-    cache = FilterCache([], [], [], mask, ahead_cache)
+    ahead = of_sequence(params, x, copies(mask, K))
+    cache = FilterCache([], [], mask)
     for t in range(T):
-        shares = shares_of(log_w)
-        choice = choose(shares, uniforms[t], mask[t]) if choices is None else choices[t]
-        total = total + xp.where(choice.again, log_mean_exp(log_w), 0)
-        log_w = xp.where(choice.again[:, None], 0, log_w)
-        state = state[(choice.ancestors + K * xp.arange(B)[:, None]).reshape(-1)]
+        given = (uniforms[t], mask[t]) if choices is None else (None, mask[t], choices[t])
+        choice, shares, log_w, total = resample(log_w, total, *given)
+        cache.choices.append(choice)
+        cache.shares.append(shares)
         b = None if ahead is None else ahead[t]
-        x_in_t = None if x_in is None else x_in[t]
-        (log_p, ratio, state), step = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, True, b, x_in_t)
-        log_w = log_w + (log_p - beta * ratio).reshape(B, K) * mask[t][:, None]
-        for values, value in zip(cache, (step, choice, shares)):
-            values.append(value)
+        parents = state[rows_of(choice)]
+        (log_p, ratio, state), _ = step_forward(f.at(params, t), x[t], parents, eps[t], likelihood, f, True, b)
+        log_w = log_w + (log_p - ratio).reshape(B, K) * mask[t][:, None]
     cache.shares.append(shares_of(log_w))
     return total + log_mean_exp(log_w), cache
-
-
-def filter_backward(params, cache, dtotal, likelihood, beta=1.0):
-    """The gradient of every parameter, from dtotal (B,), with the resampling choices as constants.
-
-    It omits the gradient of the probabilities of the ancestors, as the paper does (section 4).
-    """
-    xp, (B, K) = namespace(dtotal), cache.shares[0].shape
-    dstate = xp.zeros((B * K, state_width(params["recur"])), dtype=dtotal.dtype)
-    dlog_w, total, daheads = dtotal[:, None] * cache.shares[-1], None, []
-    for t in reversed(range(len(cache.steps))):
-        dlog_p = (dlog_w * cache.mask[t][:, None]).reshape(-1)
-        dstate, grads = step_backward(params, cache.steps[t], dlog_p, -beta * dlog_p, dstate, likelihood, sampled=True)
-        if cache.ahead is not None:
-            dstate, dahead = dstate
-            daheads.append(dahead)
-        total = grads if total is None else add(total, grads)
-        again, ancestors = cache.choices[t]
-        is_parent = xp.arange(K)[None, :, None] == ancestors[:, None, :]  # (B, parents, children)
-        dstate = xp.matmul(is_parent.astype(dstate.dtype), dstate.reshape(B, K, -1)).reshape(B * K, -1)
-        dlog_w = xp.where(again[:, None], dtotal[:, None] * cache.shares[t], dlog_w)
-    if cache.ahead is None:
-        return total
-    grads = of_sequence_backward(params, cache.ahead, xp.stack(daheads[::-1]))
-    total["phi_x"] = {leaf: total["phi_x"][leaf] + g for leaf, g in grads["phi_x"].items()}
-    return total | {"backward": grads["backward"]}

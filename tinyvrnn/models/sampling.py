@@ -17,7 +17,7 @@ from tinyvrnn.distributions import at_temperature
 from tinyvrnn.distributions.gaussian import reparameterise_forward
 from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
-from tinyvrnn.models.lookahead import of_sequence_forward
+from tinyvrnn.models.lookahead import of_sequence
 from tinyvrnn.nn.cells import h_of
 
 # sequences that a thread draws at once: the same on every machine, since products of other sizes can round differently
@@ -94,7 +94,7 @@ def state_after(params, x, eps, state, mask=None):
     real steps (None: all are real); in the padding the state stays as it is. A smoothing posterior conditions on the
     whole prefix, and on nothing after it.
     """
-    ahead, _ = of_sequence_forward(params, x, mask)
+    ahead = of_sequence(params, x, mask)
 
     def widened(a):
         return copies(a[None], eps.shape[1] // x.shape[1])[0]

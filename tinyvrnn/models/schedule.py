@@ -69,26 +69,32 @@ class SequenceCache(NamedTuple):
     log_p: tuple
 
 
-def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None, x_in=None):
+def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state=None, x_in=None, before=None):
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
     x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
     log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
     mask (T, B): 1 in the real steps (None: all are real), for a smoothing posterior, which starts at a sequence's end.
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
-    x_in (T, B, X): the networks' input, x with dropout; None: x. log p always scores x.
+    x_in (T, B, X): the networks' input, x with dropout; None: x. log p always scores x. before: as in `loop_forward`.
     """
     phi_x, phi_x_cache = mlp_forward(params["phi_x"], x if x_in is None else x_in)
-    loop = loop_forward(params, phi_x, eps, state, mask)
-    mu_z, sigma_z = split(loop.o)[0], sigma_of(split(loop.o)[1])
-    (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1])
-    outputs, generate_cache = generate_forward(params["generate"], loop.phi_z, loop.h[:-1], likelihood)
+    loop = loop_forward(params, phi_x, eps, state, mask, before)
+    log_p, kl, caches = terms_forward(params, x, loop, likelihood, sampled)
+    return log_p, kl, SequenceCache(phi_x_cache, loop, *caches)
+
+
+def terms_forward(params, x, loop, likelihood, sampled=False, t=slice(None)):
+    """log_p and kl as in `sequence_forward`, and caches, of all steps of a loop or of its step t: (T, B) or (B,)."""
+    mu_z, sigma_z = split(loop.o[t])[0], sigma_of(split(loop.o[t])[1])
+    (mu_0, sigma_0), prior_cache = prior_forward(params["prior"], loop.h[:-1][t])
+    outputs, generate_cache = generate_forward(params["generate"], loop.phi_z[t], loop.h[:-1][t], likelihood)
     if sampled:
-        kl, kl_cache = gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, eps)
+        kl, kl_cache = gaussian_log_ratio_forward(mu_z, sigma_z, mu_0, sigma_0, loop.eps[t])
     else:
         kl, kl_cache = gaussian_kl_forward(mu_z, sigma_z, mu_0, sigma_0)
-    log_p, log_p_cache = likelihood.log_density_forward(x, *outputs)
-    return log_p, kl, SequenceCache(phi_x_cache, loop, prior_cache, generate_cache, kl_cache, log_p_cache)
+    log_p, log_p_cache = likelihood.log_density_forward(x[t], *outputs)
+    return log_p, kl, (prior_cache, generate_cache, kl_cache, log_p_cache)
 
 
 def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
@@ -96,10 +102,10 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
     return sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled)[1]
 
 
-def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled=False, dstate=None):
-    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is asked of the state after its end.
+def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled=False, dstate=None, before=None):
+    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is that of the state after its end.
 
-    Returns the gradient of the state before its first step, (B, S H), and grads.
+    before: as in `reverse_loop`. Returns the gradient of the state before its first step, (B, S H), and grads.
     """
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     (dphi_z, dh), generate_grads = generate_backward(
@@ -110,16 +116,16 @@ def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled
     dh_prior, prior_grads = prior_backward(params["prior"], cache.prior, dmu_0, dsigma_0)
     dh += dh_prior
     del dh_prior  # (T, B, H) that the loop can use
-    (dphi_x, dstate), grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z, dstate)
-    das = mlp_backward_data(params["phi_x"], cache.phi_x.ys, dphi_x)
-    phi_x_grads = mlp_backward_params(cache.phi_x, das)
+    (dphi_x, dstate), grads = loop_backward(params, cache.loop, dphi_z, dh, dmu_z, dsigma_z, dstate, before)
+    phi_x_grads = mlp_backward_params(cache.phi_x, mlp_backward_data(params["phi_x"], cache.phi_x.ys, dphi_x))
     return dstate, {"phi_x": phi_x_grads, "prior": prior_grads, "generate": generate_grads, **grads}
 
 
-def loop_forward(params, phi_x, eps, state=None, mask=None):
+def loop_forward(params, phi_x, eps, state=None, mask=None, before=None):
     """Eq. 9, reparameterisation, phi_z, Eq. 7, step after step. phi_x (T, B, F), eps (T, B, Z). Returns LoopCache.
 
-    state (B, S H): before the first step; None: zeros. mask (T, B) as in `sequence_forward`.
+    state (B, S H): before the first step; None: zeros. mask (T, B) as in `sequence_forward`. before(t, cache): called
+    before each step, and can change the state that the step starts from, cache.state[t].
     """
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     (T, _, F), cell = phi_x.shape, loop_cell(recur)
@@ -133,29 +139,30 @@ def loop_forward(params, phi_x, eps, state=None, mask=None):
     products_of_h = products_with(infer["W1"][F:], recur["U"])
     # Each step writes its own row of the cache, once. a and g are new in every step, so they can be overwritten.
     for t in range(T):
+        if before:
+            before(t, c)
         a, g = products_of_h(c.h[t])  # the h-side of Eq. 9 (B, F) and of Eq. 7 (B, 3H)
         ys = mlp_tail_forward(infer, a, x_infer[t], out=[y[t] for y in c.ys])  # Eq. 9: hidden layers; overwrites a
         o, z = matmul(ys[-1], infer["W_out"], out=c.o[t]), c.z[t]  # Eq. 9: [mu_z, s] without its bias
         draw(infer["b_out"], eps[t], o, z)  # adds the bias to o; z = mu_z + sigma_z * eps
         y = add_relu(matmul(z, phi_z["W1"]), phi_z["b1"], out=c.phi_z[t])  # phi_z(z_t)
-        a = matmul(y, recur["W"][F:])
-        gates = (gate[t] for gate in c.gates)
-        cell.step(a, x_recur[t], g, recur.get("c"), c.state[t], c.state[t + 1], *gates)  # Eq. 7; overwrites a and g
+        a, states = matmul(y, recur["W"][F:]), c.state[t : t + 2]
+        cell.step(a, x_recur[t], g, recur.get("c"), *states, *(gate[t] for gate in c.gates))  # Eq. 7; overwrites a, g
     return c
 
 
-def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
+def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None, before=None):
     """The reverse loop, then the weight gradients of Eq. 9, phi_z and Eq. 7, each one product over all T*B rows.
 
     dphi_z (T, B, F), dh (T, B, H), dmu_z, dsigma_z (T, B, Z): gradients that generation, prior and KL send to the
-    loop's results. dstate (B, S H): that of the last state; None: zero.
+    loop's results. dstate (B, S H): that of the last state; None: zero. before: as in `reverse_loop`.
     Returns dphi_x (T, B, F) and dstate of the first state; grads of "infer", "phi_z" and "recur", and of "backward"
     for a smoothing posterior.
     """
     infer, recur, F = params["infer"], params["recur"], c.phi_x.shape[-1]
     cell = loop_cell(recur)
     cache = cell.cache((c.phi_x, c.phi_z), c.state[:-1], *c.gates)
-    d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate)
+    d = reverse_loop(params, c, cell.slopes(cache), dphi_z, dh, dmu_z, dsigma_z, dstate, before)
     dphi_x = matmul(d.a, recur["W"][:F].T)
     dinfer_in, look_ahead_grads = matmul(d.ys[0], infer["W1"][:F].T), {}
     if c.ahead is not None:
@@ -170,13 +177,13 @@ def loop_backward(params, c, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     }
 
 
-def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
+def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None, before=None):
     """The loop backward, from t = T - 1 to 0: Eq. 7, phi_z, reparameterisation and Eq. 9. It carries only dstate.
 
-    Arguments as in `loop_backward`; slopes (T, B, .): derivatives of the cell's gates. Returns LoopGradients.
+    Arguments as in `loop_backward`; slopes (T, B, .): derivatives of the cell's gates. before(t, dstate): the backward
+    pass of what `loop_forward` called before step t. Returns LoopGradients.
     """
-    xp = namespace(dh)
-    (T, B, F), Z = c.phi_x.shape, c.eps.shape[-1]
+    xp, (T, B, F), Z = namespace(dh), c.phi_x.shape, c.eps.shape[-1]
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     cell = loop_cell(recur)
     # Contiguous copies: the loop's small products take half as long again with a transposed view.
@@ -188,13 +195,14 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None):
     d_az, d_o, *d_ys = (xp.empty((T, B, width), dtype=dh.dtype) for width in (F, 2 * Z, *[F] * len(c.ys)))
     dstate = xp.zeros((B, state_width(recur)), dtype=dh.dtype) if dstate is None else dstate
     for t in reversed(range(T)):
-        gates = [gate[t] for gate in c.gates]
-        dg, dstate = cell.step_backward(slopes[t], gates, dstate, d_a[t])  # Eq. 7: da, dg, dstate without the h U part
+        # Eq. 7: da, dg, dstate without the h U part
+        dg, dstate = cell.step_backward(slopes[t], [gate[t] for gate in c.gates], dstate, d_a[t])
         add_relu_backward(c.phi_z[t], matmul(d_a[t], W_z_T), dphi_z[t], out=d_az[t])  # phi_z, read by Eq. 6 and Eq. 7
         draw_backward(matmul(d_az[t], phi_z["W1"].T), dmu_z[t], ds_dz[t], ds_kl[t], d_o[t])  # z = mu_z + sigma_z * eps
         dy = matmul(d_o[t], infer["W_out"].T)
         mlp_backward_data(infer, [y[t] for y in c.ys], dy, out=[d_y[t] for d_y in d_ys])  # Eq. 9
         add_to(dh[t], matmul(dg, U_T), matmul(d_ys[0][t], W1_h_T), h_of(recur, dstate))  # all readers of h_{t-1}
+        dstate = before(t, dstate) if before else dstate
     return LoopGradients(d_a, d_az, d_o, tuple(d_ys), dstate)
 
 

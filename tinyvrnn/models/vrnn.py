@@ -14,11 +14,11 @@ from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
-from tinyvrnn.models import schedule
+from tinyvrnn.models import filtering, schedule
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
-from tinyvrnn.models.particles import filter_backward, filter_forward, importance_backward, importance_forward
+from tinyvrnn.models.particles import filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import sample_step, state_after
 from tinyvrnn.nn.cells import cell_shapes
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
@@ -155,8 +155,8 @@ class VRNN(Model):
             backward = importance_backward
             bounds, cache = importance_forward(*given, self.likelihood, beta, x_in)
         else:
-            backward = filter_backward
-            bounds, cache = filter_forward(*given, batch.uniforms, self.likelihood, beta=beta, x_in=x_in)
+            backward = filtering.filter_backward
+            bounds, cache = filtering.filter_forward(*given, batch.uniforms, self.likelihood, beta, x_in=x_in)
         weight = -self.backend.xp.ones_like(bounds) / len(bounds)
         grads = self._flat(backward(self.params, cache, weight, self.likelihood, beta=beta))
         return Gradient(-self.backend.xp.mean(bounds), grads, bound_terms(log_p, kl, batch.mask))

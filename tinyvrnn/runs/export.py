@@ -49,9 +49,13 @@ def write_forecast(path, past, draws):
         write_npz(path, draws=draws)
 
 
-def check_fan(path, likelihood):
-    """Raise ConfigError if `path` asks for a fan chart of 0s and 1s, whose bands would say nothing."""
-    if path.suffix.lower() == ".png" and likelihood.binary:
+def check_fan(path, likelihood, draws):
+    """Raise ConfigError if `path` asks for a fan chart of 0s and 1s or of one draw, whose bands would say nothing."""
+    if path.suffix.lower() != ".png":
+        return
+    if draws < 2:
+        raise ConfigError("The bands of a fan chart need at least 2 draws, got 1: give more --draws, or use .npz.")
+    if likelihood.binary:
         raise ConfigError(
             f"A fan chart is for real numbers, but the likelihood {likelihood.name} draws 0s and 1s: "
             "use .npz, or `sample --prime`."

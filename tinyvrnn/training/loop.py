@@ -84,7 +84,8 @@ def train(
     if model.dtype == "float64":
         warn_of_slow_float64(model.backend)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
-    split = split_for(model, min(options.batch, len(data.train)), options.workers)
+    particles = 1 if options.bound == "elbo" else options.particles
+    split = split_for(model, min(options.batch, len(data.train)), options.workers, particles)
     quiet = np.errstate(over="ignore", invalid="ignore")  # the loop checks the loss and reports what is wrong
     with device_memory(model.backend), run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
         # without a name, so that its arrays are out of use when the memory is given back

@@ -1,13 +1,11 @@
 """Clipping and Adam on the flat vectors of gradients and parameters."""
 
-from numbers import Real
-
 import numpy as np
 
 from tinyvrnn.arrays.backend import Array, namespace
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.arrays.kernels import fused
-from tinyvrnn.errors import ConfigError, DataError
+from tinyvrnn.errors import ConfigError, DataError, is_number
 from tinyvrnn.models.batch import shape_of
 
 BLOCK = 2**17  # parameters; a pass over whole vectors would be limited by main memory
@@ -34,8 +32,11 @@ def clip_by_global_norm(grads: Array, max_norm: float) -> Array:
     ------
     ConfigError
         max_norm is not a positive number.
+    DataError
+        grads is not a vector of floating-point numbers that can be changed.
     """
-    if not (isinstance(max_norm, Real) and max_norm > 0):
+    _check_vector("grads", grads)
+    if not (is_number(max_norm) and max_norm > 0):
         raise ConfigError(f"max_norm must be a positive number, got {max_norm!r}.")
     norm = global_norm(grads)
     scale_down(norm, max_norm, grads)
@@ -61,8 +62,15 @@ def global_norm(grads):
     return norm
 
 
+def _check_vector(name, a):
+    kind, flags = getattr(getattr(a, "dtype", None), "kind", None), getattr(a, "flags", None)
+    if getattr(a, "ndim", None) != 1 or kind != "f" or not getattr(flags, "writeable", True):
+        what = "read-only" if kind == "f" and a.ndim == 1 else f"{getattr(a, 'dtype', '')} {shape_of(a)}".strip()
+        raise DataError(f"{name} must be a vector of floating-point numbers that can be changed, got {what}.")
+
+
 def _check_number(name, value, end):
-    if not (isinstance(value, Real) and 0 <= value < end):
+    if not (is_number(value) and 0 <= value < end):
         raise ConfigError(f"{name} must be a number from 0 to below {end}, got {value!r}.")
 
 
@@ -87,6 +95,8 @@ class Adam:
     ------
     ConfigError
         A number is out of range, or decay has another shape than theta.
+    DataError
+        theta is not a vector of floating-point numbers that can be changed.
     """
 
     def __init__(
@@ -98,6 +108,7 @@ class Adam:
         eps: float = 1e-8,
         decay: Array | None = None,
     ) -> None:
+        _check_vector("theta", theta)
         xp = namespace(theta)
         for name, value, end in (("lr", lr, np.inf), ("b1", b1, 1), ("b2", b2, 1), ("eps", eps, np.inf)):
             _check_number(name, value, end)

@@ -3,13 +3,12 @@
 import math
 import sys
 from collections.abc import Callable
-from numbers import Real
 from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
-from tinyvrnn.errors import ConfigError, check_whole, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, is_number, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
@@ -151,7 +150,7 @@ class Options(NamedTuple):
         if self.device_data not in DEVICE_DATA:
             raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
         if not isinstance(self.freeze, str | None):
-            raise ConfigError(f'freeze must be the names of groups in one text, "prior,phi_z", got {self.freeze!r}.')
+            raise ConfigError(f'freeze must be names of groups, "prior,phi_z", got {self.freeze!r}.')
         if isinstance(self.workers, str) and self.workers != "auto":
             raise ConfigError(f'workers must be "auto" or a whole number of at least 1, got {self.workers!r}.')
         if self.workers != "auto":
@@ -159,7 +158,7 @@ class Options(NamedTuple):
         self._check_schedule()
         for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
-            if not (isinstance(value, Real) and is_valid(value) or value is None and name == "minutes"):
+            if not (is_number(value) and is_valid(value) or value is None and name == "minutes"):
                 raise ConfigError(f"{name} must be {needed}, got {value!r}.")
 
     def _check_schedule(self):
@@ -178,6 +177,8 @@ class Options(NamedTuple):
             if group not in model.params:
                 known = ", ".join(model.params)
                 raise ConfigError(f'freeze names "{group}", but the groups of this {model.name} are {known}.')
+        if set(self.frozen) == set(model.params):
+            raise ConfigError(f"freeze names every group of this {model.name}, so nothing is trained: leave one out.")
         check_bound(self.bound, self.particles, model)
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)
@@ -228,6 +229,8 @@ def make_options(given):
     if "epochs" not in given and "minutes" not in given:
         given = given | {"epochs": 20}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    if isinstance(given.get("freeze"), list | tuple | set):
+        plain["freeze"] = ",".join(map(str, given["freeze"]))
     options = Options(**plain)
     options.check()
-    return options
+    return options if options.freeze is None else options._replace(freeze=",".join(sorted(set(options.frozen))))

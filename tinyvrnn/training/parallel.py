@@ -20,7 +20,7 @@ from tinyvrnn.training import worker
 from tinyvrnn.training.options import Options
 
 LARGE = 2_500_000  # parameters; docs/performance.md
-LEAST_SLICE = 32  # sequences
+LEAST_SLICE = 32  # rows: sequences times particles
 
 
 class Split(NamedTuple):
@@ -30,10 +30,10 @@ class Split(NamedTuple):
     blas_threads: int = 1
 
 
-def split_for(model, batch, workers):
+def split_for(model, batch, workers, particles=1):
     """The Split for a model and a number of sequences. workers: a number of slices, or "auto": as many as cores.
 
-    auto makes no slice of fewer than LEAST_SLICE sequences, since products of fewer rows are slow, and one slice for a
+    auto makes no slice of fewer than LEAST_SLICE rows, since products of fewer rows are slow, and one slice for a
     LARGE model: its products keep several threads busy, and each slice would read all weights again at each step.
     """
     cores = available_cores()
@@ -43,7 +43,7 @@ def split_for(model, batch, workers):
         return Split(min(workers, batch))
     if model.theta.size >= LARGE:
         return Split(1, blas_threads=cores)
-    return Split(max(1, min(cores, batch // LEAST_SLICE)))
+    return Split(max(1, min(cores, batch, batch * particles // LEAST_SLICE)))
 
 
 class Workers:
@@ -127,7 +127,7 @@ class Workers:
         objective = Objective(bound, particles, beta, recompute)
         batch = batch if eps is not None else model._with_fresh_noise(batch, objective)
         batch = validate(model, batch, objective)  # before it is sliced
-        self.split = split_for(model, batch.x.shape[1], self.workers)
+        self.split = split_for(model, batch.x.shape[1], self.workers, batch.particles)
         return self.gradient(model, batch._replace(mask=None), objective)[:3]  # each slice gets a mask of its own
 
     def gradient(self, model, batch, objective):
