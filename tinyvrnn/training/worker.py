@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
 def methods_of(kind):
     """The attributes of a class and its bases, by name, without the annotations that Python adds when help() asks."""
-    return [{k: v for k, v in vars(base).items() if k != "__annotations__"} for base in kind.__mro__[:-1]]
+    return [{k: v for k, v in vars(base).items() if not k.startswith("__annot")} for base in kind.__mro__[:-1]]
 
 
 # the unmodified classes and likelihoods of this package
