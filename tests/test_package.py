@@ -92,7 +92,17 @@ def test_the_sdist_takes_every_folder_and_file_of_the_checkout():
     commands = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines()]
     taken = [pattern for command, *patterns in commands if command in ("graft", "include") for pattern in patterns]
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
-    built = ["tinyvrnn", "setup.cfg", "pyproject.toml", "LICENSE", "PKG-INFO", "MANIFEST.in", ".git", ".hypothesis", "mutants"]
+    built = [
+        "tinyvrnn",
+        "setup.cfg",
+        "pyproject.toml",
+        "LICENSE",
+        "PKG-INFO",
+        "MANIFEST.in",
+        ".git",
+        ".hypothesis",
+        "mutants",
+    ]
     for name in (path.name for path in ROOT.iterdir()):
         assert any(fnmatch.fnmatch(name, pattern) for pattern in taken + ignored + built), name
 
