@@ -23,7 +23,7 @@ test-all: .venv/installed-test  ## all tests: every notebook is executed as well
 mutation: .venv/installed-test  ## change the code in thousands of places, and see that a test notices (2 hours or so)
 	$(BIN)/python scripts/mutation.py
 
-fuzz: .venv/installed-fuzz  ## wrong files for each of the eleven readers, a minute each
+fuzz: .venv/installed-fuzz  ## wrong files for each of the sixteen readers, a minute each
 	cd tests && ../$(BIN)/python -m fuzz --seconds 60
 
 coverage: .venv/installed-test  ## the test suite again, and which branches it leaves out; fails below 95 per cent

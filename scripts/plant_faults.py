@@ -257,9 +257,11 @@ FAULTS = {
     "data/readers/pianoroll.py": Fault(
         "another process's refusal is lost", "if done.returncode == mat.REFUSED:", "if False:", "test_data_pianoroll"
     ),
+    "data/readers/midi.py": Fault("short notes vanish", "max(end, start + 1)", "end", "test_data_midi"),
     "data/readers/sound.py": Fault(
-        "unsigned bytes not centred", "- np.int16(128)", "- np.int16(127)", "test_data_sound"
+        "samples stay in the upper bits", "* dtype.itemsize - bits", "* 0", "test_data_sound"
     ),
+    "data/readers/text.py": Fault("Windows' line ends stay", '.replace("\\r\\n", "\\n")', "", "test_data_text"),
     "data/readers/table.py": Fault("names are not looked at", "if names != first[1]:", "if False:", "test_data_table"),
     "data/scale.py": Fault(
         "variance for deviation",
@@ -271,10 +273,7 @@ FAULTS = {
         "padding is not zero", "x[t >= lengths] = 0", "x[t > lengths] = 0", "test_data_sequences"
     ),
     "data/readers/pickles.py": Fault(
-        "a mark takes one too few",
-        "taken = self.stack[at + 1 :]",
-        "taken = self.stack[at + 2 :]",
-        "test_data_pianoroll",
+        "any name is found", "if (module, name) not in ALLOWED:", "if False:", "test_data_pianoroll"
     ),
     "io/npz.py": Fault("axes are exchanged", "order=header.order)", 'order="C")', "test_strangers -k any_shape"),
     "version.py": Fault("another version", '__version__ = "0.1.0"', '__version__ = "0.2.0"', "test_docs -k citation"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 import tinyvrnn as tv
 from tinyvrnn import cli
-from tinyvrnn.errors import CheckpointError, ConfigError
+from tinyvrnn.errors import CheckpointError, ConfigError, DataError
 from tinyvrnn.runs import export, plots
 
 SQUARE = np.array([[-3, -3, 0], [6, 0, 0], [0, 6, 1], [-6, 0, 0], [0, -6, 1.0]])  # one corner left open at each end
@@ -133,7 +133,7 @@ def test_midi_holds_notes_and_rests_between_pieces(tmp_path, per_quarter):
 
 def test_midi_without_mido_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mido", None)
-    with pytest.raises(ConfigError, match=r'needs mido: run pip install "\.\[music\]" in a checkout of tinyvrnn'):
+    with pytest.raises(DataError, match=r"needs mido, which is not installed: run pip install .\.\[music\]. in a"):
         export.write_samples(tmp_path / "x.mid", np.zeros((2, 1, 88)), {"name": "piano roll"}, True)
     assert list(tmp_path.iterdir()) == []
 

@@ -46,7 +46,10 @@ ROOT = str(Path(tv.__file__).parent.parent)
 TRIES = {"flips": 2000, "mutations": 300, "mutations, slow": 5_000}
 SLOW = pytest.mark.slow
 ALL = [pytest.param(name, marks=[SLOW] * (name == "mat")) for name in TARGETS]  # a fork for each .mat
-FACTORS = dict.fromkeys(("json", "pickle", "xml"), 64)  # bytes of memory for a byte of a file
+FACTORS = dict.fromkeys(("json", "pickle", "xml", "txt", "drawings"), 64) | {
+    "midi": 512
+}  # bytes of memory for a byte of a file
+LINES = ("csv", "txt")  # any beginning of a text file is one
 READ_WHEN_CUT = ("csv", "xml")  # a .csv with fewer lines is valid, and an .xml without its last newline
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 
@@ -59,7 +62,7 @@ def test_cut_at_any_length_it_is_refused(tmp_path, name):
     assert same(genuine, attempt(target, tmp_path, whole))
     for content in damage.truncations(whole):
         value = attempt(target, tmp_path, content)
-        assert value is None or name == "csv" or (name in READ_WHEN_CUT and same(value, genuine)), len(content)
+        assert value is None or name in LINES or (name in READ_WHEN_CUT and same(value, genuine)), len(content)
 
 
 @pytest.mark.timeout(600)
@@ -161,6 +164,12 @@ BOMBS = {  # name -> (path, function that makes the bytes, whether it is read)
     "7 million lists of lists": ("a.json", lambda: b"[" + b"[[]]," * (2**25 // 5 - 9) + b"[]]", False),
     "5 million objects": ("a.json", lambda: b"[" + b'{"":1},' * (2**25 // 7 - 9) + b"[]]", False),
     "17 million instructions": ("a.pickle", lambda: b"\x80\2" + b"]" * (2**24 + 9) + b".", False),
+    "17 million places in the memo": (
+        "a.npy",
+        lambda: npy_of("|O", (1,), b"\x80\4]" + b"\x94" * (2**24 + 9) + b"."),
+        False,
+    ),
+    "60 million packed samples": ("a.flac", lambda: targets.make_flac(np.zeros(6 * 10**7, np.int16)), True),
     "2 million numbers": ("a.csv", lambda: b"1\n" * 2**21, True),
     "a column of 250 MB": ("a.wav", lambda: targets.make_wav(125 * 10**6), True),
     "2 GB in a matrix": ("a.mat", lambda: a_large_mat(3 * 10**6), False),
@@ -355,7 +364,7 @@ def test_any_option_in_a_configuration(tmp_path, option, value):
 @given(st.sampled_from([name for name in TARGETS if name != "mat"]), st.binary(max_size=200))
 def test_any_bytes(tmp_path, name, content):
     with TemporaryDirectory(dir=tmp_path) as own:
-        assert attempt(TARGETS[name], own, content) is None or name == "csv"
+        assert attempt(TARGETS[name], own, content) is None or name in LINES
 
 
 @pytest.mark.parametrize("form", ["npy", "npz"])

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from fuzz.targets import TARGETS, XML, make_npz, make_sphere, make_wav, npy
+from fuzz.targets import TARGETS, XML, make_flac, make_npz, make_sphere, make_wav, npy
 
 LITTLE = 64 * 2**20  # bytes
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}, }}"
@@ -72,6 +72,38 @@ def in_train(value, before=b""):
     rest = pickle.dumps([[[60]]], 0)[:-1]
     start = b"\x80\x02}(X\x04\0\0\0more](" + before + b"eX\x05\0\0\0train](" + value + b"e"
     return start + b"X\x05\0\0\0valid" + rest + b"X\x04\0\0\0test" + rest + b"u."
+
+
+def npy_of_pickle(stored):
+    return npy_of("|O", (1,)) + stored
+
+
+DTYPE = b"cnumpy\ndtype\n(U\2%sK\0K\1tR(K\3U\1|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1"  # then its state, and tb
+
+
+def array_of(shape, values):
+    """A .npy that holds a pickle of an array of bytes; shape, values: instructions."""
+    return npy_of_pickle(b"\x80\2" + ARRAY + shape + DTYPE % b"u1" + b"I00\n" + values + b"tb.")
+
+
+def arrays_in_arrays(depth):
+    """An array that holds an array that holds an array."""
+    before, after = b"]" + ARRAY + b"(K\1t" + DTYPE % b"O8" + b"I00\n", b"tba"
+    return npy_of_pickle(b"\x80\2" + (before * depth)[1:] + b"]K\1a" + (after * depth)[:-1] + b".")
+
+
+def a_midi(track, ticks=480):
+    start = b"MThd" + struct.pack(">IHHH", 6, 1, 1, ticks)
+    return start + b"MTrk" + struct.pack(">I", len(track)) + track
+
+
+def lying_flac():
+    content = bytearray(make_flac())
+    content[21:26] = bytes([content[21] | 0x0F, *b"\xff\xff\xff\xff"])
+    return bytes(content)
 
 
 def mat_element(kind, size, content=b""):
@@ -154,6 +186,9 @@ HOSTILE = {
     "a list that holds itself": ("pickle", lambda: in_train(b"]q\0h\0a")),
     "a note of 40,000 bits": ("pickle", lambda: in_train(b"]]\x8b" + struct.pack("<i", 5000) + b"\1" * 5000 + b"aa")),
     "objects of a process": ("pickle", lambda: b"\x80\4\x82\1."),
+    "an array of a TB": ("drawings", lambda: array_of(b"(\x8a\6" + bytes(5) + b"\1t", b"U\1a")),
+    "a shape of lists": ("drawings", lambda: array_of(b"(]K\1aJ\xff\xff\xff\x7ft", b"U\1a")),
+    "arrays in arrays": ("drawings", lambda: arrays_in_arrays(10**5)),
     "cells without end": ("mat", lambda: mat_file(mat_array(2**31 - 1, 2**31 - 1, kind=1))),
     "a matrix without end": ("mat", lambda: mat_file(mat_array(2**31 - 1, 2**31 - 1))),
     "numbers of 4 GB": ("mat", lambda: mat_file(mat_array(2**24, 88, size=2**32 - 8, stored=bytes(88)))),
@@ -165,6 +200,14 @@ HOSTILE = {
     "a quadrillion samples": ("sphere", lambda: make_sphere(sample_count="-i 999999999999999")),
     "samples of 4 GB": ("sphere", lambda: make_sphere(sample_n_bytes="-i 4294967295")),
     "a header as large as the disk": ("sphere", lambda: make_sphere(size=9999999)[:300]),
+    "a flac of 2**36 samples": ("flac", lying_flac),
+    "a delay of a million bytes": ("midi", lambda: a_midi(b"\xff" * 10**6)),
+    "text of a GB in midi": ("midi", lambda: a_midi(b"\0\xff\1\x84\x80\x80\x80\0")),
+    "a note of weeks": ("midi", lambda: a_midi(b"\0\x90\x40\x40\xff\xff\xff\x7f\x80\x40\x40", ticks=1)),
+    "a hundred thousand characters": (
+        "txt",
+        lambda: "".join(map(chr, (*range(32, 0xD800), *range(0xE000, 10**5)))).encode(),
+    ),
     "laughs": ("xml", lambda: f'<!DOCTYPE a [<!ENTITY a0 "ha">{ENTITIES}]><a>&a9;</a>'.encode()),
     "a long entity, often": (
         "xml",

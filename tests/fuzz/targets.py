@@ -19,7 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from unittest import mock
 
+import mido
 import numpy as np
+import soundfile
 
 import tinyvrnn as tv
 from fuzz.isolate import CAN_FORK, forked, time_limit
@@ -229,13 +231,35 @@ def make_wav(samples=250):
     return _bytes(write)
 
 
-def make_sphere(samples=250, size=256, **fields):
+def make_float_wav():
+    return _bytes(lambda file: soundfile.write(file, np.arange(200) / 1000, 8000, "FLOAT", format="WAV"))
+
+
+def make_flac(samples=range(1000)):
+    return _bytes(lambda file: soundfile.write(file, np.asarray(samples, np.int16), 8000, "PCM_16", format="FLAC"))
+
+
+def make_midi():
+    notes = [mido.Message("note_on", note=60 + k // 2, velocity=64 * (k % 2 == 0), time=120) for k in range(8)]
+    both = mido.MidiFile(tracks=[mido.MidiTrack([mido.MetaMessage("set_tempo")]), mido.MidiTrack(notes)])
+    return _bytes(lambda file: both.save(file=file))
+
+
+def make_drawings():
+    """An array of arrays, as in the drawings of sketch-rnn."""
+    several = np.empty(4, dtype=object)
+    several[:] = [np.arange(3 * n, dtype=np.int16).reshape(n, 3) for n in (2, 1, 3, 2)]
+    return _bytes(lambda file: np.save(file, several))
+
+
+def make_sphere(samples=250, size=1024, **fields):
     header = {
         "channel_count": "-i 1",
         "sample_count": f"-i {samples}",
         "sample_rate": "-i 16000",
         "sample_n_bytes": "-i 2",
         "sample_byte_format": "-s2 01",
+        "sample_coding": "-s3 pcm",
     } | fields
     lines = ["NIST_1A", f"{size:7}", *(f"{name} {value}" for name, value in header.items()), "end_head\n"]
     return "\n".join(lines).encode().ljust(size) + np.arange(samples, dtype="<i2").tobytes()
@@ -307,6 +331,12 @@ TARGETS = {
             b".",
         ),
     ),
+    "drawings": Target(
+        "a.npy",
+        make_drawings,
+        read_sequences_of("a.npy"),
+        words=(b"cos\nsystem\n", b"(", b"]", b"R", b"b", b"\x85", b"\x93", b"h\0", b"O8", b"i2", b".", b"'|O'"),
+    ),
     "mat": Target("a.mat", make_mat, _mat, words=(b"\x0e\0\0\0", b"\x0f\0\0\0", b"x\x9c", b"traindata")),
     "wav": Target(
         "a.wav", make_wav, read_sequences_of("a.wav"), words=(b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"RIFX")
@@ -317,6 +347,17 @@ TARGETS = {
         read_sequences_of("a.sph"),
         words=(b"NIST_1A", b"end_head\n", b"sample_count -i ", b"\n", b";", b"-1", b"sample_coding -s3 ulaw\n"),
     ),
+    "float wav": Target(
+        "a.wav", make_float_wav, read_sequences_of("a.wav"), words=(b"RIFF", b"fmt ", b"fact", b"data")
+    ),
+    "flac": Target("a.flac", make_flac, read_sequences_of("a.flac"), words=(b"fLaC", b"OggS", b"\xff\xf8")),
+    "midi": Target(
+        "a.mid",
+        make_midi,
+        read_sequences_of("a.mid"),
+        words=(b"MThd", b"MTrk", b"\x80", b"\x90", b"\xff\x2f\0", b"\xf0", b"\xff\x58\4", b"\xff" * 5),
+    ),
+    "txt": Target("a.txt", "ab\né\r\n\n漢 b\n".encode, read_sequences_of("a.txt"), words=(b"\n\n", b"\r", b"\xff\xfe")),
     "xml": Target(
         "lineStrokes/a01-000u-01.xml",
         XML.encode,

@@ -3,6 +3,7 @@
 import math
 
 from tinyvrnn import bounds, data
+from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.errors import DataError, GradientError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
@@ -19,7 +20,9 @@ def baselines_of(model, trained_on, sequences):
     """
     likelihood = model.likelihood
     try:
-        raw = trained_on if isinstance(trained_on, data.Data) else data.load_data(trained_on or "", standardise=False)
+        raw = trained_on
+        if not isinstance(raw, data.Data):
+            raw = data.load_data(trained_on or "", standardise=False, medium=model.medium)
         fitted_on = raw.standardised((model.mean, model.std), kind=kind_of(likelihood))
     except DataError:
         return {}
@@ -62,7 +65,7 @@ def draw_pictures(run, model, trained_on, records):
 
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
-    mean = host(model.reconstruct(x, lengths))
+    mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
     drawn = host(model.sample(plots.how_many(binary, medium), trained_on.train.max_steps, model.seed))
     run.picture("curves.png", plots.curves(records, trained_on.units, exact=model.bound == "exact"))
     title = f"{trained_on.name}: sequences drawn from the model"

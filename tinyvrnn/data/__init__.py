@@ -18,7 +18,6 @@ from tinyvrnn.data.baselines import baselines
 from tinyvrnn.data.load import (
     NAMES,
     Data,
-    check_rate,
     check_suits,
     embedded,
     load_data,
@@ -48,7 +47,6 @@ __all__ = [
     "load_data",
     "name_of",
     "pad",
-    "check_rate",
     "read_like",
     "read_sequences",
     "recorded_source",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.data.sequences import Sequences, has_gaps
 from tinyvrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     Returns
     -------
     dict of str to float
-        Name -> nats per sequence, the mean over the sequences, in the units of the data.
+        Name -> nats per sequence, the mean over the sequences, in the units of the data; {} if an entry is missing.
 
     Raises
     ------
@@ -55,6 +55,8 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
     other = data.split(split) if isinstance(split, str) else split
+    if has_gaps(data.train) or has_gaps(other):
+        return {}
     return {name: log_p(data.train, other) for name, log_p in fits[kind].items()}
 
 

@@ -1,7 +1,7 @@
 """Untrusted .npy and .npz files: headers are checked against the size of the file before memory is allocated.
 
-Pickles inside are never opened, since they can run code. Only requested members are unpacked, and no name in an archive
-becomes a path. Functions raise ValueError, or what NumPy and zipfile raise, for an invalid file.
+Pickles inside are not opened here, since they can run code. Only requested members are unpacked, and no name in an
+archive becomes a path. Functions raise ValueError, or what NumPy and zipfile raise, for an invalid file.
 """
 
 import io
@@ -19,7 +19,11 @@ DEFLATE = 1032  # the highest compression ratio of zlib
 
 
 class ObjectArrayError(ValueError):
-    """An array of Python objects, which is a pickle."""
+    """An array of Python objects, which is a pickle that begins after `offset` bytes."""
+
+    def __init__(self, offset):
+        super().__init__("an array of objects")
+        self.offset = offset
 
 
 class Header(NamedTuple):
@@ -52,7 +56,7 @@ def read_header(stream, size):
         except MemoryError:  # raised when Python's parser exceeds its depth
             raise ValueError("a nested header") from None
     if dtype.hasobject:
-        raise ObjectArrayError
+        raise ObjectArrayError(start.tell())
     header = Header(dtype, shape, "F" if by_columns else "C", start.tell(), first)
     if dtype.subdtype or min(shape, default=0) < 0 or header.offset + header.nbytes != size:
         raise ValueError(f"{size} bytes can't hold an array {shape} of {dtype}")

@@ -221,9 +221,15 @@ def _is_plain(manifest, arrays):
             type(medium[key]) is kind and 0 < medium[key] < 2**31
             for key, kind in MEDIA.get(medium.get("name"), {}).items()
         )
+        and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
         and are_finite(*arrays.values())
         and bool((arrays["std"] > 0).all())
     )
+
+
+def _is_alphabet(text, n):
+    """Whether text is n different characters in order, all of which can be written as UTF-8."""
+    return isinstance(text, str) and len(text) == n and sorted(set(text.encode().decode())) == list(text)
 
 
 def are_finite(*arrays):

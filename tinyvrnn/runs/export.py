@@ -1,7 +1,8 @@
-"""Write samples as arrays, a picture, an animation, MIDI or sound, selected by the ending of the file; atomic.
+"""Write samples as arrays, a picture, an animation, MIDI, sound or text, selected by the ending of the file; atomic.
 
 Data and models have a medium, the meaning of the numbers in a step: {} for plain numbers, {"name": "ink"},
-{"name": "piano roll", "steps_per_quarter": 1}, or {"name": "sound", "rate": 16000, "full_scale": 1.0}.
+{"name": "piano roll", "steps_per_quarter": 1}, {"name": "sound", "rate": 16000, "full_scale": 1.0}, or
+{"name": "text", "alphabet": "abc"}, the characters of the columns in order.
 """
 
 import wave
@@ -9,7 +10,8 @@ import wave
 import numpy as np
 
 from tinyvrnn.data.bach import LOWEST
-from tinyvrnn.errors import CheckpointError, ConfigError, how_to_install
+from tinyvrnn.data.readers import midi
+from tinyvrnn.errors import CheckpointError, ConfigError
 from tinyvrnn.io.files import is_within, write_atomically
 from tinyvrnn.runs import checkpoint
 from tinyvrnn.runs.run import FILES, RESUME
@@ -21,7 +23,7 @@ SILENCE = 0.5  # seconds between two sounds in one file
 
 
 def write_samples(path, x, medium, binary):
-    """Write x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid or .wav).
+    """Write x (T, n, X), on the scale of the data, to `path` (.png, .npz, .gif, .mid, .wav or .txt).
 
     Raises ConfigError for an ending that does not fit the medium, CheckpointError if writing fails.
     """
@@ -118,7 +120,7 @@ def write_midi(file, x, medium, binary, lowest=LOWEST):
 
     A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.
     """
-    mido = _mido()
+    mido = midi.mido()
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
     ticks, before = TICKS // medium.get("steps_per_quarter", 1), 0
     for step, kind, key in held_notes(x):
@@ -151,25 +153,26 @@ def write_sound(file, x, medium, binary):
         sound.writeframes(np.rint(samples).astype("<i2").tobytes())
 
 
+def write_text(file, x, medium, binary):
+    """The most probable character of each step, sequences one after another: lines, or paragraphs if any has lines."""
+    alphabet = np.array(list(medium["alphabet"]))
+    texts = ["".join(alphabet[row]) for row in np.argmax(x, axis=-1).T]
+    between = "\n\n" if any("\n" in text for text in texts) else "\n"
+    file.write((between.join(texts) + "\n").encode())
+
+
 WRITERS = {
     ".png": write_picture,
     ".npz": write_arrays,
     ".gif": write_animation,
     ".mid": write_midi,
     ".wav": write_sound,
+    ".txt": write_text,
 }
 FORECASTS = (".png", ".npz")
-NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound"}
+NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound", ".txt": "text"}
 
 
 def _changes(change):
     ends, begins = np.flatnonzero(change < 0), np.flatnonzero(change > 0)
     return [*(("note_off", key) for key in ends), *(("note_on", key) for key in begins)]
-
-
-def _mido():
-    try:
-        import mido
-    except ImportError:
-        raise ConfigError(f"Writing .mid needs mido: {how_to_install('music')}.") from None
-    return mido

@@ -1,4 +1,4 @@
-"""Arrays in a .npy, or named arrays in a .npz. Pickles inside are never opened: they can run code.
+"""Arrays in a .npy, or named arrays in a .npz. Arrays of arrays are pickles, which can run code: pickles.py reads them.
 
 A file of more than LARGE bytes is memory-mapped. A large .npz is first unpacked into the user's cache, once, because a
 compressed array can't be read from the middle.
@@ -15,7 +15,8 @@ import numpy as np
 
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
-from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits
+from tinyvrnn.data.readers import pickles
+from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits, progress
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
@@ -27,6 +28,7 @@ STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
 ROWS = (*SPLITS, "x", "values")  # arrays that may be large
 NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
+MOST_OBJECTS = npz.MEMORY // 16  # bytes of an array of arrays
 FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and test, each (N, T, X),"
 
 
@@ -43,7 +45,9 @@ def read(path):
 def _content(arrays, name):
     _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
-        return of_three_splits(_three_splits(arrays, name), medium=_sound(arrays, name))
+        parts = _three_splits(arrays, name)
+        kind = "pen" if all(_is_strokes(arrays[s]) for s in SPLITS) else None
+        return of_three_splits(parts, medium=_sound(arrays, name), kind=kind)
     if "x" in arrays:
         whole = _padded(arrays["x"], arrays.get("lengths"), f"x of {name}")
     elif "values" in arrays and "lengths" in arrays:
@@ -59,10 +63,31 @@ def _content(arrays, name):
     return Content(whole, split, labels, _sound(arrays, name))
 
 
+def read_folder(files, split, name, medium):
+    """Content of `files` (paths of .npy), each one sequence (T, X)."""
+    with progress(files, name) as bar:
+        several = [_arrays(path)["x"] for path in bar]
+    for path, x in zip(files, several):
+        if x.ndim != 2 or x.shape[1] != several[0].shape[-1]:
+            raise DataError(
+                f"{path.name} has shape {x.shape} and {files[0].name} {several[0].shape}, but each .npy of a folder "
+                "must be one sequence (T, X), X the same for all"
+            )
+    return Content(Sequences.from_list(several, name), split)
+
+
+def _is_strokes(x):
+    """Whether x has the form of sketch-rnn's drawings: an array of arrays (T, 3), whose last column is 0 or 1."""
+    return isinstance(x, Sequences) and x.x_dim == 3 and bool(np.isin(x.values[:, 2], (0, 1)).all())
+
+
 def _check_numbers(arrays, name):
-    """Raise DataError for so many sequences that the arrays with one entry for each would fill the memory."""
+    """Raise DataError for arrays in place of numbers, or so many sequences that an entry for each fills the memory."""
     for key, array in arrays.items():
-        n = len(array) if array.ndim and key != "values" else 0
+        ragged = isinstance(array, Sequences)
+        if ragged and key not in (*SPLITS, "x"):
+            raise DataError(f"{name}: {key} is an array of arrays, but plain numbers are needed")
+        n = len(array) if (ragged or array.ndim) and key != "values" else 0
         if n > MOST_SEQUENCES:
             raise DataError(
                 f"{name}: {key} has {n:,} sequences, but the limit is {MOST_SEQUENCES:,}: use several files"
@@ -93,8 +118,8 @@ def _arrays(path):
         raise
     except npz.ObjectArrayError:
         raise DataError(
-            f"{path.name} holds an object array, a pickle that is not read for safety: save ragged sequences "
-            "as np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
+            f"{path.name} holds an object array of more than {MOST_OBJECTS:,} bytes: save ragged sequences as "
+            "np.savez(file, values=np.concatenate(list), lengths=[len(s) for s in list])"
         ) from None
     except Exception as error:  # one wrong byte makes NumPy, zipfile, zlib or tokenize raise any of a dozen types
         raise DataError(
@@ -108,9 +133,26 @@ def _array(file, path, mapped):
     file.seek(0)
     size = path.stat().st_size
     if not mapped:
-        return npz.read_array(file, size)
+        return _in_memory(file, size, path.name)
     header = npz.read_header(file, size)
     return np.memmap(path, header.dtype, "r", header.offset, header.shape, header.order)
+
+
+def _in_memory(stream, size, where):
+    """The array in a stream that holds a .npy of `size` bytes; Sequences of an array of arrays (T, X)."""
+    try:
+        return npz.read_array(stream, size)
+    except npz.ObjectArrayError as error:
+        if size > MOST_OBJECTS:
+            raise
+        stream.seek(error.offset)
+    try:
+        several = pickles.load(stream.read())
+    except DataError as error:
+        raise DataError(f"{where} {error}") from None
+    if several.ndim != 1 or any(type(x) is not np.ndarray or x.dtype == object for x in several):
+        raise DataError(f"{where} is an object array of {several.shape}, but one of arrays (T, X) of numbers is needed")
+    return Sequences.from_list(list(several), where)
 
 
 def _members(archive, path):
@@ -122,7 +164,7 @@ def _members(archive, path):
     if any(member.file_size > npz.MEMORY // 8 for name, member in known.items() if name not in ROWS):
         raise ValueError("more than a number for each sequence")
     if sum(member.file_size for member in known.values()) <= LARGE:
-        return {name: npz.read_array(archive.open(member), member.file_size) for name, member in known.items()}
+        return {n: _in_memory(archive.open(m), m.file_size, f"{n} of {path.name}") for n, m in known.items()}
     arrays = {}
     for name, unpacked in _unpacked(archive, known, path).items():
         with open(unpacked, "rb") as file:
@@ -210,6 +252,8 @@ def _three_splits(arrays, name):
 
 def _padded(x, lengths, where):
     """Sequences of x (N, T, X), cut to lengths (N,) unless that is None."""
+    if isinstance(x, Sequences):
+        return x
     x = x if isinstance(x, np.memmap) else real_array(x, where)
     if x.ndim != 3:
         raise DataError(

@@ -1,0 +1,57 @@
+"""Text (.txt, UTF-8): a step is a character, one-hot over the alphabet, which is all characters of the data in order.
+
+A file is cut at its empty lines, or into lines if it has none. In a folder each file is one sequence.
+"""
+
+import re
+
+import numpy as np
+
+from tinyvrnn.data.readers.content import Content, progress, read_bytes
+from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.errors import DataError
+from tinyvrnn.io.npz import MEMORY
+
+LARGE = 64  # bytes of memory for a byte of a file, at most
+MOST = MEMORY // 4  # zeros and ones in all steps
+
+
+def read(files, split, name, medium):
+    """Content of `files` (paths). The alphabet of a text's `medium` replaces that of the files."""
+    with progress(files, name) as bar:
+        texts = [_text(path) for path in bar]
+    if split is None and len(files) == 1:
+        texts = [piece for piece in re.split(r"\n\s*\n" if "\n\n" in texts[0] else "\n", texts[0]) if piece.strip()]
+    if not all(texts) or not texts:
+        raise DataError(f"{name} holds a text without a character: remove it")
+    characters = "".join(texts)
+    alphabet = medium.get("alphabet") or "".join(sorted(set(characters)))
+    unknown = "".join(sorted(set(characters) - set(alphabet)))
+    if unknown:
+        raise DataError(
+            f"{name} holds {len(unknown)} characters that the model's alphabet does not have ({unknown[:20]!a}): "
+            "replace them, or train on text that holds them"
+        )
+    values = _one_hot(characters, alphabet, name)
+    sequences = Sequences(values, [len(text) for text in texts], name)
+    return Content(sequences, split, medium={"name": "text", "alphabet": alphabet}, units="nats; characters")
+
+
+def _text(path):
+    try:
+        return read_bytes(path, LARGE).decode("utf-8-sig").replace("\r\n", "\n").strip("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8") from error
+
+
+def _one_hot(characters, alphabet, name):
+    """(steps, X) uint8; column j is the j-th character of the alphabet, which is in order."""
+    if len(characters) * len(alphabet) > MOST:
+        raise DataError(
+            f"{name} holds {len(characters):,} characters, {len(alphabet):,} different ones, but their product may be "
+            f"{MOST:,} at most: give a part of it, or replace rare characters"
+        )
+    known, codes = (np.frombuffer(text.encode("utf-32-le"), "<u4") for text in (alphabet, characters))
+    values = np.zeros((len(codes), len(known)), np.uint8)
+    values[np.arange(len(codes)), np.searchsorted(known, codes)] = 1
+    return values
