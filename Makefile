@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gpu gpu-double gpu-wheels gradcheck data pictures clean
+.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gpu gpu-double gpu-wheels gradcheck data pictures dist clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -9,10 +9,10 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
-	$(BIN)/tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
+	$(BIN)/python -m tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
 lab: .venv/installed-course  ## open the course in JupyterLab
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest -n auto --dist loadgroup
@@ -33,7 +33,7 @@ coverage: .venv/installed-test  ## the test suite again, and which branches it l
 faults: .venv/installed-test  ## plant a fault in each module and see the tests go red; takes a while
 	$(BIN)/python scripts/plant_faults.py
 
-notebooks: .venv/installed-course  ## build the notebooks from notebooks/src
+notebooks: .venv/installed-teach  ## build the notebooks from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py
 
 lint: .venv/installed-test  ## check style
@@ -72,8 +72,11 @@ pictures: demo  ## remake the pictures of the README from a fresh demo
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/curves.png runs/digits/reconstructions.png docs/images/
 
+dist: .venv/installed-dist  ## build dist/*.tar.gz and *.whl, check them, try them; REPOSITORY=https://... for links
+	$(BIN)/python scripts/dist.py $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 clean:  ## remove .venv, runs and caches
-	rm -rf .venv runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -27,8 +27,8 @@ COLOUR_OF = {  # of a library, in every figure
     "JAX": COLOURS[2],
 }
 NEEDED = {
-    "torch": 'This benchmark needs PyTorch: pip install "tinyvrnn[bench]"',
-    "jax": 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"',
+    "torch": 'This benchmark needs PyTorch: run pip install ".[bench]"',
+    "jax": 'JAX is not installed, so its columns are missing: run pip install ".[bench]"',
 }
 
 # -------------------------------------------------------------------------------------------------------------- options

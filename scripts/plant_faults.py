@@ -76,7 +76,7 @@ FAULTS = {
     ),
     "io/files.py": Fault(
         "the file is there before it is whole",
-        "        os.replace(temporary, path)",
+        "        replace(temporary, path)",
         "        path.write_bytes(temporary.read_bytes())",
         "test_checkpoint test_load test_data_mapped",
     ),

@@ -76,7 +76,7 @@ def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp
 @pytest.mark.timeout(600)
 def test_without_jax_the_step_is_timed_against_pytorch_and_says_what_is_missing(tmp_path):
     out, written, err = run_to_end("step", tmp_path, without=["jax"])
-    assert err == 'JAX is not installed, so its columns are missing: pip install "tinyvrnn[bench]"\n'
+    assert err == 'JAX is not installed, so its columns are missing: run pip install ".[bench]"\n'
     assert set(written["results"][0]["ratios"]) == {"PyTorch", "PyTorch, batched"}
     assert "JAX, " not in out
 
@@ -156,7 +156,7 @@ def test_the_breakdown_needs_no_peer_and_counts_each_product(tmp_path, benchmark
 def test_without_torch_a_command_says_what_it_needs(command):
     done = run(command, "--quick", without=["torch"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'This benchmark needs PyTorch: pip install "tinyvrnn[bench]"\n'
+    assert done.stderr == 'This benchmark needs PyTorch: run pip install ".[bench]"\n'
 
 
 @pytest.mark.parametrize("command", ["step", "sampling"])

@@ -196,7 +196,7 @@ def test_exact_draws_the_gaps(tmp_path, capsys):
     assert cli.main(["exact", "--json", "--out", str(tmp_path / "new" / "gaps.png")]) == 0
     assert json.loads(capsys.readouterr().out), "the JSON is all there is on standard output"
     assert imread(tmp_path / "new" / "gaps.png")[..., :3].std() > 0.05
-    bars = [[bar.get_width() for bar in axes.patches] for axes in cli.commands.plots.gaps(linear_gaussian.table()).axes]
+    bars = [[bar.get_width() for bar in axes.patches] for axes in tv.plots.gaps(linear_gaussian.table()).axes]
     np.testing.assert_allclose(bars[0], [0, 1.139873, 0.874069, 42.891720], atol=1e-6)
     np.testing.assert_allclose(bars[1], [0, 1.139873, 0.874069], atol=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tinyvrnn import cli
 from tinyvrnn.data import bach, load_data
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, how_to_install
 
 
 def score(parts, tonic=0, mode="major", bar=4.0, padding=0.0):
@@ -138,7 +138,7 @@ def test_without_music21_there_is_one_sentence(command, monkeypatch, capsys):
     assert cli.main(command) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "tinyvrnn: bach needs music21, which is not installed: pip install 'tinyvrnn[music]'.\n"
+    assert err == f"tinyvrnn: bach needs music21, which is not installed: {how_to_install('music')}.\n"
 
 
 def test_the_cache_is_where_the_variable_says_or_the_users_own(monkeypatch, tmp_path):

@@ -115,4 +115,4 @@ def test_what_is_no_midi(tmp_path, content):
 def test_without_mido_there_is_one_sentence(tmp_path, monkeypatch):
     path = write_midi(tmp_path / "a.mid")
     monkeypatch.setitem(__import__("sys").modules, "mido", None)
-    refused(path, r"MIDI needs mido, which is not installed: pip install 'tinyvrnn\[music\]'")
+    refused(path, r"MIDI needs mido, which is not installed: run pip install .\.\[music\]. in a")

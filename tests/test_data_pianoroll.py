@@ -12,6 +12,7 @@ from damage import refused
 
 from tinyvrnn import cli
 from tinyvrnn.data import load_data, read_sequences
+from tinyvrnn.errors import how_to_install
 
 CHORDS = {
     "train": [[[60, 64, 67], [], [21, 108]], [[62]]],
@@ -266,7 +267,7 @@ def test_without_scipy_there_is_one_sentence(tmp_path, monkeypatch, capsys):
     assert cli.main(["train", str(tmp_path / "roll.mat")]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "tinyvrnn: a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'.\n"
+    assert err == f"tinyvrnn: a .mat needs scipy, which is not installed: {how_to_install('scipy')}.\n"
 
 
 def test_a_roll_that_may_not_be_read(tmp_path, monkeypatch):

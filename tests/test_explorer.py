@@ -12,7 +12,7 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn.course import explore, explorer
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, how_to_install
 from tinyvrnn.models.equations import prior_forward
 
 
@@ -126,7 +126,7 @@ def test_without_ipywidgets_there_is_a_sentence_and_the_picture(binary, monkeypa
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     figure = explore(binary, dims=2, steps=4)
     said = capsys.readouterr().out
-    assert said.count("\n") == 1 and "ipywidgets" in said and 'pip install "tinyvrnn[course]"' in said
+    assert said.count("\n") == 1 and "ipywidgets" in said and how_to_install("course") in said
     assert len(figure.axes) == 2 * len(explorer.SIGMAS)
 
 

@@ -133,7 +133,7 @@ def test_midi_holds_notes_and_rests_between_pieces(tmp_path, per_quarter):
 
 def test_midi_without_mido_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mido", None)
-    with pytest.raises(DataError, match=r"needs mido, which is not installed: pip install 'tinyvrnn\[music\]'"):
+    with pytest.raises(DataError, match=r"needs mido, which is not installed: run pip install .\.\[music\]. in a"):
         export.write_samples(tmp_path / "x.mid", np.zeros((2, 1, 88)), {"name": "piano roll"}, True)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ cause), a hint that depends on the order of the mistakes, and a pass for shapes,
 prints that only look like an answer.
 """
 
+import linecache
 import os
 import subprocess
 import sys
@@ -71,9 +72,20 @@ def forgets_to_return(x, w):
     mine(x, w)
 
 
-@pytest.mark.parametrize("answer", [None, ..., stub, lambda *a: None, lambda *a: ..., stub_of_names, to_be_done])
+@pytest.mark.parametrize("answer", [None, ..., stub, lambda *a: ..., stub_of_names, to_be_done])
 def test_what_is_untouched_is_not_written_yet(answer):
     assert refusal(answer) == sandbox.NOT_WRITTEN and "not written yet" in sandbox.NOT_WRITTEN
+
+
+BODIES = ["...", "pass", "return", "return None", "return ...", "'y, s.'", "'y, s.'\n    ...  # YOUR CODE HERE"]
+
+
+@pytest.mark.parametrize(("body", "idle"), [*((b, True) for b in BODIES), ("return 0", False), ("y = 0", False)])
+def test_a_stub_is_known_by_its_source_whatever_python_compiles_it_to(body, idle):
+    source, space, name = f"def answer(x, w):\n    {body}\n", {}, f"<cell {body}>"
+    linecache.cache[name] = len(source), None, source.splitlines(True), name  # as IPython does for a cell
+    exec(compile(source, name, "exec"), space)
+    assert sandbox.untouched(space["answer"]) is idle
 
 
 @pytest.mark.parametrize("answer", [None, ...])

@@ -231,13 +231,13 @@ def test_a_folder_is_not_replaced_by_a_file(name, place, capsys):
 @pytest.mark.parametrize(
     "name, run",
     [
-        ("...npy", "data"),
-        ("..npy", "data"),
+        ("...npy", "...npy"),
+        ("...", "data"),
         (".npy", ".npy"),
         ("x .npy", "x "),
         ("x.y.NPY", "x.y"),
         ("x.npy ", "x"),
-        ("x.", "x."),
+        ("x.", "x"),
         (" ", " "),
     ],
 )

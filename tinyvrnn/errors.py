@@ -1,11 +1,12 @@
 """The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
+import sys
 import traceback
 from numbers import Integral, Real
 from pathlib import Path
 
-SIZE = 63  # bits of the largest size that a 64-bit machine can count
+SIZE = sys.maxsize.bit_length()  # of the largest size that this machine can count: 63, in a browser 31
 
 
 class TinyvrnnError(Exception):
@@ -95,6 +96,11 @@ def _is_of_user(name, files):
 def is_word(name):
     """Whether `name` can be the name of a user's own cell or likelihood: letters, digits, - and _."""
     return isinstance(name, str) and name.isascii() and name.replace("-", "_").isidentifier()
+
+
+def how_to_install(extra):
+    """What to do about a library that comes with an extra: the end of a message."""
+    return f'run pip install ".[{extra}]" in a checkout of tinyvrnn, or with its wheel for the dot'
 
 
 def how_to_register(kind):

@@ -609,7 +609,7 @@ print("nats per step:", {name: round(float(v), 3) for name, v in nats_of.items()
 assert six_coins.sum() == with_z.sum() == 1 and abs(nats_of["with z"] - nats_of["six coins"] - 5 * np.log(2)) < 1e-12
 
 # %% [markdown]
-# Bach's four-part chorales come with the extra `tinyvrnn[music]`; reading them for the first time takes half a minute.
+# Bach's four-part chorales come with the extra `music`; reading them for the first time takes half a minute.
 # Without it, the next cells say so and do nothing.
 
 # %% tags=["volatile"]

@@ -2,7 +2,7 @@
 until one does harm.
 
 Each reader gets N seconds or tries. Files come from atheris, a coverage-guided fuzzer, if it is installed
-(`pip install 'tinyvrnn[fuzz]'`, Linux), else from the changes of damage.py. A file that fails is saved as
+(`pip install ".[fuzz]"`, Linux), else from the changes of damage.py. A file that fails is saved as
 fuzz-READER.bin in the working folder, and the exit code is 1.
 """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
-from tinyvrnn.errors import BackendError, DataError, TinyvrnnError, out_of_memory
+from tinyvrnn.errors import BackendError, DataError, TinyvrnnError, how_to_install, out_of_memory
 
 # includes names from strict.py and cpu.py that users reach as `tv.backend`
 __all__ = [
@@ -74,8 +74,8 @@ def _cupy_backend():
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         raise BackendError(
-            'backend="cupy" needs CuPy, which is not installed: run `pip install "tinyvrnn[cuda12]"` '
-            '(or "tinyvrnn[cuda13]", to match the driver), or use backend="numpy".'
+            f'backend="cupy" needs CuPy, which is not installed: {how_to_install("cuda13")} '
+            '("cuda12" for an older driver), or use backend="numpy".'
         ) from error
     _require_device(cupy)
     return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)

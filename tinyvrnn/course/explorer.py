@@ -15,12 +15,12 @@ from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.cpu import one_blas_thread
 from tinyvrnn.distributions.gaussian import reparameterise_forward
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, how_to_install
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward, recur_forward
 from tinyvrnn.runs.plots import STYLE
 
 SIGMAS = np.linspace(-2, 2, 9)
-NO_WIDGETS = 'The sliders need ipywidgets: run `pip install "tinyvrnn[course]"`. The picture is drawn without them.'
+NO_WIDGETS = f"The sliders need ipywidgets: {how_to_install('course')}. The picture is drawn without them."
 
 
 def explore(model, dims=4, steps=28, seed=0, at=None, sliders=True):

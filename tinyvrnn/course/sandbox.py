@@ -1,20 +1,24 @@
 """Runs a student's function and turns errors, endless loops and forbidden calls into a sentence."""
 
+import ast
 import contextlib
 import ctypes
-import dis
 import inspect
 import sys
+import textwrap
 import threading
+import time
 import traceback
 import warnings
+from functools import partial
 
 from tinyvrnn import gradcheck, one_page
 from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 from tinyvrnn.io.streams import Steady
 
-SECONDS, CHARACTERS = 20, 2000  # limits of one call: run time and printed characters
+SECONDS, CHARACTERS, DEPTH = 20, 2000, 200  # limits of one call: run time, printed characters, and calls in calls
+IDLE = ("...", "pass", "return", "return None", "return ...")  # lines of a stub
 NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
 
 
@@ -61,16 +65,13 @@ class _Brief:
 def run(function, arguments, forbidden=(), seconds=SECONDS):
     """A plain copy of function(*arguments). Raises NotYet for a timeout or a forbidden call, Raised for an exception.
 
-    The call runs in its own thread, which can be stopped. A profiler in it, and in threads that it starts, sees each
-    call of a Python function.
+    The call runs in its own thread, which can be stopped; in a browser here. A profiler in it, and in threads that it
+    starts, sees each call of a Python function.
     """
     box = {}
-    thread = threading.Thread(target=_call, args=(box, function, arguments, _codes(forbidden)), daemon=True)
     with contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
-        thread.start()
-        thread.join(seconds)
-    if thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
+        in_time = _limited(partial(_call, box, function, arguments, _codes(forbidden)), seconds)
+    if not in_time:
         raise NotYet(f"It was still running after {seconds} s: look for a loop that never ends.")
     if "called" in box:
         raise NotYet(box["called"])
@@ -80,13 +81,12 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
 
 
 def untouched(function):
-    """Whether a function is a stub that does nothing."""
-    if not hasattr(function, "__code__"):
-        return False
-    steps = [(step.opname, step.argval) for step in dis.get_instructions(function)]
-    constants = [value for name, value in steps if name in ("LOAD_CONST", "RETURN_CONST")]
-    idle = all(name in ("RESUME", "NOP", "RETURN_VALUE", "LOAD_CONST", "RETURN_CONST") for name, _ in steps)
-    return idle and all(value is None or value is Ellipsis for value in constants)
+    """Whether the source of a function is a stub: a docstring, and lines that do nothing."""
+    with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError):  # it may have no source of its own
+        (made,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+        documented = ast.get_docstring(made) is not None  # it raises TypeError for a lambda's line
+        return all(ast.unparse(line) in IDLE for line in made.body[documented:])
+    return False
 
 
 def parameter_names(function, count):
@@ -96,6 +96,39 @@ def parameter_names(function, count):
     except (TypeError, ValueError):  # some built-ins have no signature
         names = []
     return names + [f"argument {i + 1}" for i in range(len(names), count)]
+
+
+def _limited(call, seconds):
+    """Run call() in a thread. Returns whether it ended in time; otherwise it is stopped."""
+    thread = threading.Thread(target=call, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # a browser has no threads
+        return _limited_here(call, seconds)
+    thread.join(seconds)
+    if thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
+        return False
+    return True
+
+
+def _limited_here(call, seconds):
+    """The same in this thread, by a tracer that sees each line. Deep recursion would end Python in a browser."""
+    end, tracer, depth = time.monotonic() + seconds, sys.gettrace(), sys.getrecursionlimit()
+
+    def watch(frame, event, argument):
+        if time.monotonic() > end:
+            raise _Stopped
+        return watch
+
+    sys.setrecursionlimit(len(inspect.stack(0)) + DEPTH)
+    sys.settrace(watch)
+    try:
+        call()
+    finally:
+        sys.settrace(tracer)
+        sys.setrecursionlimit(depth)
+    return time.monotonic() <= end
 
 
 def _call(box, function, arguments, codes):

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from tinyvrnn.course.exercises import EXERCISES
-from tinyvrnn.errors import ConfigError, DataError, check_whole, shown
+from tinyvrnn.errors import ConfigError, DataError, check_whole, how_to_install, shown
 from tinyvrnn.io.files import given_path, write_atomically
 
 SECONDS, CELLS = 120, 5  # limit for one cell; the limit for a notebook is CELLS times as long
@@ -215,5 +215,5 @@ def _jupyter():
         import nbformat
         from nbclient import NotebookClient
     except ImportError as error:
-        raise ConfigError('Grading notebooks needs nbclient: pip install "tinyvrnn[course]".') from error
+        raise ConfigError(f"Grading notebooks needs nbclient: {how_to_install('teach')}.") from error
     return NotebookClient, nbformat

@@ -10,7 +10,7 @@ import numpy as np
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.sequences import permutation
-from tinyvrnn.errors import DataError, shown
+from tinyvrnn.errors import DataError, how_to_install, shown
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.streams import bar
 
@@ -81,5 +81,5 @@ def _music21():
     try:
         import music21
     except ImportError:
-        raise DataError("bach needs music21, which is not installed: pip install 'tinyvrnn[music]'") from None
+        raise DataError(f"bach needs music21, which is not installed: {how_to_install('music')}") from None
     return music21

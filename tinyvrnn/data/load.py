@@ -363,8 +363,8 @@ def recorded_source(name, run_folder):
 
 def name_of(path):
     """The name of the data in a file or folder, which also becomes the name of the run's folder."""
-    name = path.resolve().name if path.is_dir() else path.stem
-    return shown(name) if name.strip(".") else "data"  # of "...npy" the stem is "..", which is another folder
+    name = path.resolve().name if path.is_dir() else os.path.splitext(path.name)[0]
+    return shown(name) if name.strip(".") else "data"  # ".." is another folder; path.stem differs before Python 3.14
 
 
 def read_sequences(path):

@@ -43,9 +43,9 @@ class Sequences:
     ----------
     values : numpy.ndarray (sum of T_i, X)
         Steps without padding.
-    lengths : numpy.ndarray (N,) of int64
+    lengths : numpy.ndarray (N,) of intp
         The T_i.
-    offsets : numpy.ndarray (N + 1,) of int64
+    offsets : numpy.ndarray (N + 1,) of intp
         Sequence i is values[offsets[i]:offsets[i + 1]].
 
     Raises
@@ -162,7 +162,7 @@ class Sequences:
         -------
         x : numpy.ndarray (T, B, X)
             T is the longest of the lengths.
-        lengths : numpy.ndarray (B,) of int64
+        lengths : numpy.ndarray (B,) of intp
             Real steps of each sequence.
         """
         starts, lengths = self.offsets[:-1][index] + start, self._left(index, start, stop)
@@ -177,7 +177,7 @@ class Sequences:
         return np.minimum(self.lengths[index], self.lengths[index] if stop is None else stop) - start
 
     def time(self):
-        """(steps,) int64: the step t, from 0, of each row of `values` within its sequence."""
+        """(steps,) intp: the step t, from 0, of each row of `values` within its sequence."""
         return np.arange(self.steps) - np.repeat(self.offsets[:-1], self.lengths)
 
     def place(self, row):
@@ -233,7 +233,7 @@ def pad(sequences: Sequences | Iterable[ArrayLike], dtype: DTypeLike = "float32"
     -------
     x : numpy.ndarray (T, B, X)
         T is the longest length, B the number of sequences.
-    lengths : numpy.ndarray (B,) of int64
+    lengths : numpy.ndarray (B,) of intp
         Real steps of each sequence.
 
     Raises
@@ -316,7 +316,7 @@ def _cut(order, size):
 
 
 def permutation(n, rng):
-    """(n,) int64, a random order of range(n) that, unlike Generator.permutation, is the same in all NumPy versions."""
+    """(n,) intp, a random order of range(n) that, unlike Generator.permutation, is the same in all NumPy versions."""
     return np.argsort(rng.random(n), kind="stable")
 
 
@@ -346,13 +346,13 @@ def real_array(values, where):
 
 
 def integer_array(values, where):
-    """(N,) int64. Raises DataError for another shape or dtype, and for numbers too large for int64."""
+    """(N,) intp, as counts and indices must be on a 32-bit system. Raises DataError for what has no place in it."""
     values = as_array(values, where)
     if values.ndim != 1 or values.size and values.dtype.kind not in "ui":
         raise DataError(f"{where}: got an array {values.shape} of {values.dtype}, but (N,) integers are needed")
-    if values.size and values.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{where}: got {values.max()}, which overflows int64: give small integers")
-    return values.astype(np.int64)
+    if values.size and values.max() > np.iinfo(np.intp).max:
+        raise DataError(f"{where}: got {values.max()}, which overflows {np.dtype(np.intp)}: give small integers")
+    return values.astype(np.intp)
 
 
 def check_shapes(values, lengths, where):

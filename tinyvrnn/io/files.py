@@ -3,10 +3,10 @@
 import os
 import secrets
 import shutil
-from contextlib import suppress
+import sys
+import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
-
-from filelock import FileLock
 
 from tinyvrnn.errors import ConfigError
 
@@ -36,6 +36,19 @@ def is_within(path, place):
     return any(one.samefile(place) for one in there)
 
 
+BROWSER = sys.platform == "emscripten"
+RETRIES = 20 if sys.platform == "win32" else 0  # Windows replaces no file that a viewer or a virus scanner has open
+
+
+def replace(new, path):
+    """os.replace, tried for a second where another program's open file can prevent it."""
+    for _ in range(RETRIES):
+        with suppress(PermissionError):
+            return os.replace(new, path)
+        time.sleep(0.05)
+    os.replace(new, path)
+
+
 def write_atomically(path, write):
     """Call write(file) on a temporary file beside `path`, flush it to disk, and rename it to `path`."""
     # tempfile's would be readable by its owner only; "x" never writes through a file or link that is there already
@@ -46,7 +59,7 @@ def write_atomically(path, write):
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -65,7 +78,7 @@ def replace_together(folder, names, write):
         for name in names:
             if not (new / name).exists():
                 (new / name).mkdir()  # a folder stands for no file
-        os.replace(new, folder / WRITTEN)
+        replace(new, folder / WRITTEN)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -77,7 +90,7 @@ def settle(folder):
             (folder / path.name).unlink(missing_ok=True)
             path.rmdir()
         else:
-            os.replace(path, folder / path.name)
+            replace(path, folder / path.name)
     with suppress(FileNotFoundError):
         (folder / WRITTEN).rmdir()
 
@@ -93,4 +106,20 @@ def one_at_a_time(path):
 
     The lock is a file beside `path`. Raises OSError if it can't be created.
     """
-    return FileLock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
+    return lock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
+
+
+def lock(path, **options):
+    """A FileLock on the file `path`. In a browser, which has one process that a lock would outlive, Unlocked."""
+    if BROWSER:
+        return Unlocked()
+    from filelock import FileLock  # imported where it is used, for a fast start
+
+    return FileLock(path, **options)
+
+
+class Unlocked(nullcontext):
+    """A lock that locks nothing."""
+
+    is_locked = False
+    acquire = release = staticmethod(lambda **options: None)

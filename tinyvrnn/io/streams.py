@@ -1,10 +1,11 @@
 """Standard output and standard error that can break, lack characters, or be missing."""
 
 import os
+import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
-from tqdm import tqdm
+NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # flags of a process: Windows would open a console for it
 
 
 class Steady:
@@ -60,8 +61,13 @@ def steady_streams():
 
 
 def bar(items=None, **options):
-    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal."""
+    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal.
+
+    No thread watches it, as a browser has none.
+    """
+    from tqdm import tqdm  # imported where it is used, for a fast start
+
     stream = Steady(sys.stderr)
     if not stream.isatty():
         options |= {"mininterval": 60, "maxinterval": 600}
-    return tqdm(items, file=stream, **options)
+    return type("Bar", (tqdm,), {"monitor_interval": 0})(items, file=stream, **options)

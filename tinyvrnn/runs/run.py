@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tomli_w
-from filelock import FileLock, Timeout
 
 from tinyvrnn.errors import CheckpointError, shown
-from tinyvrnn.io.files import WRITING, given_path, is_within, replace_together, settle, write_atomically
-from tinyvrnn.runs import checkpoint, plots
+from tinyvrnn.io.files import WRITING, given_path, is_within, lock, replace_together, settle, write_atomically
+from tinyvrnn.runs import checkpoint
 from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
@@ -141,6 +140,8 @@ class Run:
         CheckpointError
             Writing fails.
         """
+        from tinyvrnn.runs import plots  # matplotlib, which is slow to import
+
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
             write_atomically(self.folder / name, lambda file: plots.write(figure, file))
 
@@ -226,10 +227,10 @@ class Run:
 
     def _take_lock(self):
         """Lock a file in the folder; the system unlocks it when this process ends. A forked child does not hold it."""
-        self._lock = FileLock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
+        self._lock = lock(self.folder / LOCK, thread_local=False, on_acquired=self._sign)
         try:
             self._lock.acquire(timeout=WAIT)
-        except Timeout:
+        except TimeoutError:
             raise CheckpointError(
                 f"{self.folder} is in use by {self._holder()}: wait until it ends, or choose another folder (--out)."
             ) from None

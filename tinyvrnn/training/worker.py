@@ -22,6 +22,7 @@ import numpy as np
 from tinyvrnn.arrays.cpu import give_back_freed_memory
 from tinyvrnn.arrays.params import Group
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.io.streams import NO_WINDOW
 from tinyvrnn.models import MODELS
 
 _FIRST = 64  # bytes before theta: the first is the ready flag, the rest aligns theta to a cache line
@@ -51,7 +52,7 @@ class Plan(NamedTuple):
 
 def methods_of(kind):
     """The attributes of a class and its bases, by name, without the annotations that Python adds when help() asks."""
-    return [{k: v for k, v in vars(base).items() if k != "__annotations__"} for base in kind.__mro__[:-1]]
+    return [{k: v for k, v in vars(base).items() if not k.startswith("__annot")} for base in kind.__mro__[:-1]]
 
 
 # the unmodified classes and likelihoods of this package
@@ -91,12 +92,14 @@ class Worker:
 
     def __init__(self):
         code = CODE.format(path=[folder for folder in sys.path if isinstance(folder, str)])
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        options["env"] = os.environ | {"VECLIB_MAXIMUM_THREADS": "1"}  # of macOS, which `one_blas_thread` can't set
         self._process = self._model = self._plan = self._shared = None
         self._asked = False
         with suppress(OSError, TypeError):  # the system can't start a process, or sys.executable is None
-            # a new session, so Ctrl-C reaches only this process; when it ends, the worker's standard input ends too
-            self._process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, **pipes)
+            # a session or console of its own, so Ctrl-C reaches only this process, whose end is that of its input
+            own = {"start_new_session": True, "creationflags": NO_WINDOW}
+            self._process = subprocess.Popen([sys.executable, "-c", code], **options, **own)
 
     @property
     def pid(self):

@@ -20,7 +20,7 @@ from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits, prog
 from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
-from tinyvrnn.io.files import one_at_a_time, write_atomically
+from tinyvrnn.io.files import one_at_a_time, replace, write_atomically
 from tinyvrnn.io.streams import bar
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
@@ -203,7 +203,7 @@ def _unpack_into(folder, archive, members, path):
         part.mkdir()
         for name in bar(members, desc=shown(f"unpacking {path.name} into {folder}, once")):
             write_atomically(part / f"{name}.npy", lambda file, m=members[name]: _unpack(archive, m, file))
-        os.replace(part, folder)
+        replace(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

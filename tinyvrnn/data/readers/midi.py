@@ -13,7 +13,7 @@ import numpy as np
 from tinyvrnn.data.bach import KEYS, LOWEST
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, how_to_install
 from tinyvrnn.io.npz import MEMORY
 
 STEPS = 4  # in a quarter note
@@ -42,7 +42,7 @@ def mido():
     try:
         import mido
     except ImportError:
-        raise DataError("MIDI needs mido, which is not installed: pip install 'tinyvrnn[music]'") from None
+        raise DataError(f"MIDI needs mido, which is not installed: {how_to_install('music')}") from None
     return mido
 
 

@@ -18,8 +18,9 @@ from tinyvrnn.data.bach import KEYS, LOWEST
 from tinyvrnn.data.readers import mat, pickles
 from tinyvrnn.data.readers.content import SPLIT_OF, SPLITS, of_three_splits, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, how_to_install
 from tinyvrnn.io.npz import MEMORY
+from tinyvrnn.io.streams import NO_WINDOW
 
 FORM = '{"train": [[[60, 64, 67], ...], ...], "valid": ..., "test": ...}, sequences of chords of MIDI notes'
 UNITS = "nats; piano rolls"
@@ -60,14 +61,18 @@ def read_pickle(path):
 def read_mat(path):
     """Content of a .mat with traindata, validdata and testdata: cells of matrices (T, 88) of 0 and 1, or one matrix."""
     if importlib.util.find_spec("scipy") is None:
-        raise DataError("a .mat needs scipy, which is not installed: pip install 'tinyvrnn[scipy]'")
+        raise DataError(f"a .mat needs scipy, which is not installed: {how_to_install('scipy')}")
     if path.stat().st_size > MEMORY // 8:
         raise DataError(f"{path.name} has more than {MEMORY // 8:,} bytes, the limit for a .mat: save it as .npz")
     # In another process, because a damaged file can make scipy's reader crash its process.
     options = ["-P", "-W", "ignore", "-X", "utf8"]
     program = [sys.executable, *options, mat.__file__, str(path.resolve()), path.name, str(MEMORY), str(MOST_STEPS)]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would reserve address space
-    done = subprocess.run(program, capture_output=True, stdin=subprocess.DEVNULL, env=alone)
+    try:
+        own = {"stdin": subprocess.DEVNULL, "env": alone, "creationflags": NO_WINDOW}
+        done = subprocess.run(program, capture_output=True, **own)
+    except OSError as error:
+        raise DataError("a .mat is read in a process of its own, and none can start here: save it as .npz") from error
     if done.returncode == mat.REFUSED:
         raise DataError(done.stderr.decode().strip())
     if done.returncode != 0:

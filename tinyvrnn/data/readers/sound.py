@@ -13,7 +13,7 @@ import numpy as np
 
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, how_to_install
 from tinyvrnn.io.npz import MEMORY
 
 FRAME = 200  # samples in a step, as in the paper: 12.5 ms at 16,000 Hz
@@ -103,7 +103,7 @@ def _by_soundfile(content, path):
     except (ImportError, OSError):  # OSError: its C library is missing
         raise DataError(
             f"{name} is not plain PCM of 16 bits and needs soundfile, which is not installed: "
-            f"pip install 'tinyvrnn[sound]', or {TO_PCM}"
+            f"{how_to_install('sound')}, or {TO_PCM}"
         ) from None
     try:
         with soundfile.SoundFile(path) as sound:  # not the bytes: its callbacks would print errors
