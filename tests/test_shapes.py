@@ -71,6 +71,8 @@ def given_of(likelihood, backend="numpy", **options):
     arrays = {"x": x, "eps": eps, "keep": (x > 0.3).astype("float32")}
     arrays["particles"] = draw.standard_normal((*x.shape[:2], 3, model.z_dim)).astype("float32")
     arrays["uniforms"] = draw.random(x.shape[:2]).astype("float32")
+    arrays["seen"] = np.ones_like(x)
+    arrays["seen"][-1] = 0
     if has_state(model):
         arrays["state"] = to_host(model.chunk_loss_and_grads(x, lengths, eps)[3])
     return model, arrays, lengths
@@ -86,6 +88,7 @@ def calls_of(model):
     calls = {
         "loss_and_grads": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], 0.7),
         "keep": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], input_mask=a["keep"]),
+        "observed": lambda a, n: model.loss_and_grads(a["x"], n, a["eps"], observed=a["seen"]),
         "elbo": lambda a, n: (model.elbo(a["x"], n),),
         "parts": lambda a, n: model.parts(a["x"], n, a["eps"]),
         "standardise": lambda a, n: (model.standardise(a["x"]),),

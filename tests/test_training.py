@@ -354,7 +354,7 @@ def test_each_worker_is_given_its_own_columns_cut_to_their_longest(count, with_s
     x, eps, uniforms, state = (draw.random(shape) for shape in ((9, 5, 2), (9, 5, 4), (9, 5), (5, 3)))
     lengths, keep = np.array([2, 4, 9, 1, 3]), draw.random((9, 5, 6))
     model, objective = Recorder(), Objective("iwae", 1, 0.3)
-    given = Batch(x, lengths, eps, uniforms, keep, state if with_state else None)
+    given = Batch(x, lengths, eps, uniforms, keep, state=state if with_state else None)
     with Workers(count) as workers:
         results = workers.gradient(model, given, objective)
     calls = sorted(model.calls, key=lambda call: np.flatnonzero(lengths == call[0].lengths[0])[0])

@@ -11,8 +11,8 @@ import numpy as np
 
 FUNCTIONS = """
     abs add all any arange argmax ascontiguousarray asfortranarray clip concatenate copysign cos cumsum divide dot empty
-    empty_like exp expm1 full isfinite log log1p matmul max maximum mean min minimum multiply negative ones ones_like
-    power reciprocal sign sin sqrt square stack subtract sum tanh where zeros zeros_like
+    empty_like exp expm1 full isfinite isnan log log1p matmul max maximum mean min minimum multiply negative ones
+    ones_like power reciprocal sign sin sqrt square stack subtract sum tanh where zeros zeros_like
 """.split()
 _UNARY = "neg pos abs invert".split()
 _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import Array, as_array, namespace
 from tinyvrnn.arrays.cpu import check_memory
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import ConfigError, DataError
 from tinyvrnn.models.batch import check_bound, shape_of
 from tinyvrnn.models.linear_gaussian import LinearGaussian
 from tinyvrnn.models.particles import log_mean_exp
@@ -23,6 +23,7 @@ def iwae(
     particles: int = 64,
     seed: int = 0,
     stream: str = "particles",
+    observed: Array | None = None,
 ) -> Array:
     """One estimate of the importance-weighted bound of each sequence.
 
@@ -40,6 +41,8 @@ def iwae(
         K, draws of z for each sequence.
     seed, stream : int, str
         Identify the noise.
+    observed : array (T, B, X), optional
+        As in `VRNN.loss_and_grads`.
 
     Returns
     -------
@@ -57,13 +60,11 @@ def iwae(
     ----------
     Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519, equation 8.
     """
-    x, lengths = _checked("iwae", model, x, lengths, particles)
+    x, lengths, *gaps = _checked("iwae", model, x, lengths, particles, observed)
     check_memory(x.shape[1] * particles, model.dtype, f"{particles:,} weights of {x.shape[1]} sequences")
     at_once = max(1, ROWS_AT_ONCE // (x.shape[0] * x.shape[1]))
-    log_w = [
-        model.log_weights(x, lengths, particle_noise(model, x, range(k, min(k + at_once, particles)), seed, stream))
-        for k in range(0, particles, at_once)
-    ]
+    parts = (range(k, min(k + at_once, particles)) for k in range(0, particles, at_once))
+    log_w = [model.log_weights(x, lengths, particle_noise(model, x, part, seed, stream), *gaps) for part in parts]
     return log_mean_exp(namespace(log_w[0]).concatenate(log_w, axis=1))
 
 
@@ -74,6 +75,7 @@ def fivo(
     particles: int = 64,
     seed: int = 0,
     stream: str = "particles",
+    observed: Array | None = None,
 ) -> Array:
     """One estimate of the filtering variational objective of each sequence; its exp is unbiased for p(x).
 
@@ -82,7 +84,7 @@ def fivo(
 
     Parameters
     ----------
-    model, x, lengths, particles, seed, stream : VRNN, array (T, B, X), integers (B,), int, int, str
+    model, x, lengths, particles, seed, stream, observed : various
         As in `iwae`.
 
     Returns
@@ -101,7 +103,7 @@ def fivo(
     ----------
     Maddison et al., 2017, arXiv:1705.09279.
     """
-    x, lengths = _checked("fivo", model, x, lengths, particles)
+    x, lengths, *gaps = _checked("fivo", model, x, lengths, particles, observed)
     size = max(x.shape[0] * x.shape[1] * max(1, model.z_dim), particles)  # resampling compares each with each
     check_memory(size * particles, model.dtype, f"{particles:,} particles of {x.shape[1]} sequences")
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
@@ -110,8 +112,8 @@ def fivo(
     estimates = []
     for b in range(0, B, at_once):
         s = slice(b, b + at_once)
-        part_lengths = None if lengths is None else lengths[s]
-        estimates.append(model.particle_filter(x[:, s], part_lengths, eps[:, s], uniforms[:, s]))
+        part_lengths, others = None if lengths is None else lengths[s], (a[:, s] for a in (eps, uniforms, *gaps))
+        estimates.append(model.particle_filter(x[:, s], part_lengths, *others))
     return namespace(estimates[0]).concatenate(estimates)
 
 
@@ -123,10 +125,16 @@ def particle_noise(model, x, numbers, seed, stream):
     )
 
 
-def _checked(bound, model, x, lengths, particles):
-    """x and lengths as arrays; `validate` checks the numbers in them."""
+def _checked(bound, model, x, lengths, particles, observed):
+    """x and lengths as arrays, and observed if it is given; `validate` checks the numbers in them."""
     check_bound(bound, particles, model)
     x = as_array(x, "x")
     if getattr(x, "ndim", None) != 3 or 0 in x.shape:
         raise DataError(f"Expected x of shape (T, B, X), got {shape_of(x)}: see tinyvrnn.data.pad.")
-    return x, as_array(lengths, "lengths")
+    if observed is None:
+        return x, as_array(lengths, "lengths")
+    if isinstance(model, LinearGaussian):
+        raise ConfigError("observed is for a VRNN, and this model is a LinearGaussian: leave it out.")
+    if shape_of(observed := as_array(observed, "observed")) != x.shape:  # before it is sliced
+        raise DataError(f"Expected observed of shape {x.shape} as x, got {shape_of(observed)}.")
+    return x, as_array(lengths, "lengths"), observed

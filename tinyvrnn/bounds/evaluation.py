@@ -12,7 +12,7 @@ from tinyvrnn.arrays.backend import device_memory, numbers_of, to_host
 from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
-from tinyvrnn.data.sequences import as_sequences
+from tinyvrnn.data.sequences import as_sequences, observed_in
 from tinyvrnn.errors import check_whole
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Inference, check_bound
@@ -146,9 +146,15 @@ def infer_all(model, sequences, batch_size=128, seed=0):
 
 
 def _drawn(model, sequences, index, address):
-    """x (T, B, X), lengths (B,) and eps (T, B, Z) of the sequences `index`."""
+    """x (T, B, X), lengths (B,) and eps (T, B, Z) of the sequences `index`, and where x has gaps, observed."""
     x, lengths = sequences.padded(index, model.dtype)
-    return x, lengths, noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
+    eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
+    return x, lengths, eps, *_gaps(x)
+
+
+def _gaps(x):
+    """(observed,) for x with NaN at missing entries, else (): a LinearGaussian has no such argument."""
+    return () if (observed := observed_in(x)) is None else (observed,)
 
 
 def _whole(model, sequences, index, address):
@@ -166,7 +172,7 @@ def _chunks(model, sequences, index, address, chunk):
         if state is not None:
             state = state[numbers_of(going[before], model.backend)]
         x, left = sequences.padded(index[going], model.dtype, start, start + chunk)
-        parts, state = model.chunk_parts(x, left, eps[:, numbers_of(going, model.backend)], state)
+        parts, state = model.chunk_parts(x, left, eps[:, numbers_of(going, model.backend)], state, *_gaps(x))
         totals[:, going] += np.stack([to_host(part) for part in parts])
         before = going
     return totals
@@ -219,7 +225,7 @@ def evaluate(
     with device_memory(model.backend):
         for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
             streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
-            each = [to_host(estimate(model, x, lengths, particles, seed, stream)) for stream in streams]
+            each = [to_host(estimate(model, x, lengths, particles, seed, stream, *_gaps(x))) for stream in streams]
             found.append(np.stack(each).astype("float64"))
     found = np.concatenate(found, axis=1)  # (repeats, N)
     means, n, steps = found.mean(axis=0), len(sequences), int(sequences.steps)
@@ -231,7 +237,7 @@ def evaluate(
     )
 
 
-def _elbo(model, x, lengths, particles, seed, stream):
+def _elbo(model, x, lengths, particles, seed, stream, *gaps):
     """The mean over K draws of the ELBO with its KL in closed form, (B,)."""
     eps = (particle_noise(model, x, [k], seed, stream)[:, :, 0] for k in range(particles))
-    return sum(model.elbo(x, lengths, e) for e in eps) / particles
+    return sum(model.elbo(x, lengths, e, *gaps) for e in eps) / particles

@@ -48,7 +48,7 @@ def load_plugin(a):
 
 def train(a):
     """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
-    data, likelihood = _load_for(a.data, a.likelihood, a.scale, a.step)
+    data, likelihood = _load_for(a.data, a.likelihood, a.scale, a.step, a.missing)
     check_suits(data, likelihood)
     options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
@@ -188,10 +188,10 @@ def course_grade(a):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _load_for(source, name, scale=None, step=None):
+def _load_for(source, name, scale=None, step=None, missing=None):
     """The data, prepared for the likelihood, and the likelihood; name None: chosen by the data."""
     wanted = {} if step is None else {"steps_per_quarter": int(step) // 4}
-    raw = load_data(source, standardise=False, medium=wanted)
+    raw = load_data(source, standardise=False, medium=wanted, missing=missing)
     if not wanted.items() <= raw.medium.items():
         raise ConfigError("--step is for MIDI files: leave it out.")
     if name is None:
@@ -276,9 +276,10 @@ def _to_score(a, source, model):
     """The raw Data, and name, split and sequences to use, on the model's scale; no Data but all of a user's file."""
     if a.data is not None and a.split is None and a.data not in NAMES:
         data, name, split = None, data_room.name_of(given_path(source)), "all"
-        sequences = read_like(source, model.medium)
+        sequences = read_like(source, model.medium, a.missing)
     else:
-        data, split = load_data(source, standardise=False, medium=model.medium), a.split or "test"
+        data = load_data(source, standardise=False, medium=model.medium, missing=a.missing)
+        split = a.split or "test"
         name, sequences = data.name, data.split(split)
     sequences = _on_scale(sequences, model, source)
     check_suits(sequences, model.likelihood)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
 from tinyvrnn.data import FORMS, NAMES, SCALES
+from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import SIZE, shown, unknown_name
 from tinyvrnn.models import MODELS, POSTERIORS
@@ -107,6 +108,7 @@ def _train_options(p):
     p.add_argument("--scale", type=_one_of("scale", SCALES), help=about)
     about = f"of MIDI: the part of a whole note, {', '.join(STEPS)} (default 16, a sixteenth)"
     p.add_argument("--step", type=_one_of("step", STEPS), help=about)
+    _missing_option(p)
     training = p.add_argument_group("training")
     length = training.add_mutually_exclusive_group()
     for name in Options._fields:
@@ -145,6 +147,12 @@ def _data_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
     p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
+    _missing_option(p)
+
+
+def _missing_option(p):
+    about = "nan: NaN in the data marks missing values, which are read as the mean and not scored"
+    p.add_argument("--missing", type=_one_of("missing", MISSING), help=about)
 
 
 def _evaluate_options(p):

@@ -5,6 +5,7 @@ import warnings
 
 from tinyvrnn import bounds, data
 from tinyvrnn.arrays.noise import generator
+from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
@@ -76,7 +77,7 @@ def draw_pictures(run, model, trained_on, records):
     """The pictures of a run's folder: the curves, samples, and reconstructions of the first ten test sequences."""
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
-    mean = host(model.reconstruct(x, lengths))
+    mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
     ends = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
     drawn = host(model.sample(len(ends), int(ends.max()), model.seed))
     drawn = [drawn[:end, i] for i, end in enumerate(ends)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyvrnn.data.sequences import Sequences
+from tinyvrnn.data.sequences import Sequences, has_gaps
 from tinyvrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     Returns
     -------
     dict of str to float
-        Name -> nats per sequence, the mean over the sequences, in the units of the data. Each number has an attribute
-        `parameters`: how many were fitted.
+        Name -> nats per sequence, the mean over the sequences, in the units of the data; {} if an entry is missing.
+        Each number has an attribute `parameters`: how many were fitted.
 
     Raises
     ------
@@ -67,6 +67,8 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
     other = data.split(split) if isinstance(split, str) else split
+    if any(map(has_gaps, (data.train, data.valid, other))):
+        return {}
     if kind == "real" and data.medium.get("name") == "sound":
         fits["real"] = {"marginal Gaussian": marginal_gaussian, "AR of samples": autoregressive_samples}
     return {name: log_p(data.train, data.valid, other) for name, log_p in fits[kind].items()}

@@ -18,7 +18,7 @@ from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random
 from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
-from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, refuse
+from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io.files import given_path
 
@@ -133,6 +133,7 @@ class Data:
         kind: str | None = None,
         medium: dict[str, Any] | None = None,
         scale: str | None = None,
+        missing: str | None = None,
     ) -> Data:
         """Make Data from three splits in memory.
 
@@ -157,6 +158,8 @@ class Data:
             See `tinyvrnn.runs.export`. With {"name": "sound", ...} all columns share one mean and standard deviation.
         scale : "one", "authors" or "axes", optional
             For a pen, see `tinyvrnn.data.scale`; None: "one".
+        missing : "nan", optional
+            NaN marks missing entries, which the mean and standard deviation leave out. None: NaN is refused.
 
         Returns
         -------
@@ -170,7 +173,8 @@ class Data:
         """
         name, source = shown(name), shown(source)
         by_split = {"train": train, "valid": valid, "test": test}
-        splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
+        with missing_values(missing):
+            splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
         check_scale(scale, kind, name)
         if kind == "pen":
@@ -247,6 +251,7 @@ def load_data(
     kind: str | None = None,
     scale: str | None = None,
     medium: dict[str, Any] | None = None,
+    missing: str | None = None,
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
@@ -267,6 +272,8 @@ def load_data(
     medium : dict, optional
         That of the model which will get the data: text is read with its alphabet, MIDI in its steps. For MIDI also
         {"steps_per_quarter": n}.
+    missing : "nan", optional
+        As in `Data.from_sequences`.
 
     Returns
     -------
@@ -280,7 +287,7 @@ def load_data(
     """
     card = (EMBEDDED | CORPORA).get(str(name_or_path))
     path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
-    content = _content(path, medium)
+    content = _content(path, medium, missing)
     if card is None:
         card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
@@ -337,14 +344,15 @@ def read_sequences(path):
     return read_like(path, None)
 
 
-def read_like(path, medium):
-    """As `read_sequences`, for a model of this medium."""
-    return _content(given_path(path, DataError), medium).sequences
+def read_like(path, medium, missing=None):
+    """As `read_sequences`, for a model of this medium; missing as in `load_data`."""
+    return _content(given_path(path, DataError), medium, missing).sequences
 
 
-def _content(path, medium):
+def _content(path, medium, missing=None):
     """Content of a path, read for `medium`. Raises DataError for sound of another sample rate or full scale."""
-    content = readers.read(path, medium)
+    with missing_values(missing):
+        content = readers.read(path, medium)
     for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
         found, needed = ((m or {}).get(key) for m in (content.medium, medium))
         if found and needed and found != needed:
@@ -359,7 +367,11 @@ def embedded():
 
 def check_suits(data, likelihood):
     """Raise DataError, with the place, if Data or Sequences hold a value that the likelihood cannot score."""
-    misfits, needed = likelihood.misfits, likelihood.needs
+    needed = likelihood.needs
+
+    def misfits(x):
+        return likelihood.misfits(likelihood.without_gaps(x, ~np.isnan(x))[0])
+
     if isinstance(data, Data):
         for s in SPLITS:
             _check_values(data.split(s), misfits, needed, f"the {s} split of {data.name}")
@@ -391,7 +403,7 @@ def _check_pen(splits, name):
 
 
 def _is_no_pen(values):
-    return (values != 0) & (values != 1) & [False, False, True]
+    return (values != 0) & (values != 1) & ~np.isnan(values) & [False, False, True]
 
 
 def _summary(name, card):

@@ -132,8 +132,8 @@ class Mapped(Sequences):
         mean, std = self.moments
         with np.errstate(over="ignore"):
             scaled = ((rows - mean) / std).astype(np.float32)
-        if not np.isfinite(scaled).all():
-            bad = index == index[~np.isfinite(scaled).all(axis=1)][0]
+        if np.isinf(scaled).any():
+            bad = index == index[np.isinf(scaled).any(axis=1)][0]
             raise DataError(
                 f"sequence {index[bad][0]} holds {np.abs(rows[bad]).max()}, which overflows float32 when standardised: "
                 "fix or remove that sequence"

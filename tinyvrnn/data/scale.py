@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyvrnn.arrays.backend import as_array
 from tinyvrnn.data.mapped import Mapped
-from tinyvrnn.data.sequences import Sequences, real_array
+from tinyvrnn.data.sequences import Sequences, missing_values, real_array
 from tinyvrnn.errors import DataError, unknown_name
 
 SCALES = ("one", "authors", "axes")  # of a pen's (dx, dy), see `_pen_moments`
@@ -50,17 +50,18 @@ def standardised(sequences, mean, std, where):
         for _, part in sequences.parts():
             values[rows : rows + part.steps] = (part.values - mean) / std
             rows += part.steps
-    return Sequences(values, sequences.lengths, f"{where}, standardised")
+    with missing_values("nan"):  # those of the raw values
+        return Sequences(values, sequences.lengths, f"{where}, standardised")
 
 
 def in_unit_interval(sequences):
-    """Whether all values lie in [0, 1]."""
-    return all(x.values.min() >= 0 and x.values.max() <= 1 for _, x in sequences.parts())
+    """Whether all observed values lie in [0, 1]."""
+    return not any(((x.values < 0) | (x.values > 1)).any() for _, x in sequences.parts())
 
 
 def is_binary(sequences):
-    """Whether all values are 0 or 1."""
-    return all(((x.values == 0) | (x.values == 1)).all() for _, x in sequences.parts())
+    """Whether all observed values are 0 or 1."""
+    return all(((x.values == 0) | (x.values == 1) | np.isnan(x.values)).all() for _, x in sequences.parts())
 
 
 def check_scale(scale, kind, name):
@@ -75,16 +76,19 @@ def check_scale(scale, kind, name):
 
 
 def _mean(sequences, of):
-    """The mean over all steps of of(values (steps, X)), summed in float64."""
-    return sum(of(x.values).sum(axis=0, dtype=np.float64) for _, x in sequences.parts()) / sequences.steps
+    """The mean over all steps of of(values (steps, X)), without missing entries, summed in float64."""
+    each = (of(x.values) for _, x in sequences.parts())
+    sums = ((np.nansum(a, axis=0, dtype=np.float64), (~np.isnan(a)).sum(axis=0)) for a in each)
+    total, count = (sum(values) for values in zip(*sums))
+    return total / np.maximum(count, 1)
 
 
 def _column_moments(train):
     mean = _mean(train, lambda x: x)
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
     # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
-    low, high = zip(*((x.values.min(axis=0), x.values.max(axis=0)) for _, x in train.parts()))
-    constant = np.flatnonzero(np.min(low, axis=0) == np.max(high, axis=0)).tolist()
+    low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
+    constant = np.flatnonzero(~(np.fmin.reduce(low) < np.fmax.reduce(high))).tolist()  # or without any observed value
     std[constant] = 1.0
     if not constant:
         return mean, std, BY_COLUMN

@@ -6,6 +6,8 @@ N sequences of T_1 .. T_N steps lie one after another in `values` (T_1 + ... + T
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,14 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from tinyvrnn.arrays.backend import Array, as_array, backend_of
 from tinyvrnn.arrays.noise import generator
-from tinyvrnn.errors import DataError, check_whole
+from tinyvrnn.errors import DataError, check_whole, unknown_name
 
 NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
 FLOAT32_MAX = np.finfo(np.float32).max
+MISSING = ("nan",)
+FIX = 'fix or remove that sequence, or give --missing nan (missing="nan") if NaN marks missing values'
+_missing: ContextVar[str | None] = ContextVar("missing", default=None)
 
 
 class Sequences:
@@ -133,7 +138,7 @@ class Sequences:
 
     def columns(self, part):
         """Sequences of the columns in `part`, a slice."""
-        return Sequences(self.values[:, part], self.lengths)
+        return Sequences.unchecked(self.values[:, part], self.lengths)
 
     def _rows(self, i, j):
         """(steps, X) of the sequences i to j - 1."""
@@ -191,7 +196,8 @@ class Sequences:
         index = np.arange(len(self))[key]
         if index.ndim == 0:
             return self.values[self.offsets[index] : self.offsets[index + 1]]
-        return Sequences(self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index])
+        with missing_values("nan"):  # those of the whole set
+            return Sequences(self.values[rows_of(self.offsets[:-1][index], self.lengths[index])], self.lengths[index])
 
     def __repr__(self):
         shortest = "" if self.lengths.min() == self.max_steps else f"{self.lengths.min()}.."
@@ -363,14 +369,42 @@ def check_shapes(values, lengths, where):
         )
 
 
+@contextmanager
+def missing_values(missing):
+    """Context: with missing "nan", Sequences made in it may hold NaN at missing entries."""
+    if missing is not None and missing not in MISSING:
+        raise DataError(unknown_name("missing", missing, MISSING))
+    token = _missing.set(missing)
+    try:
+        yield
+    finally:
+        _missing.reset(token)
+
+
+def are_valid(values):
+    """Whether each value is finite in float32, or NaN where that marks missing entries."""
+    valid = np.abs(values) <= FLOAT32_MAX  # NaN compares as False
+    return valid | np.isnan(values) if _missing.get() else valid
+
+
+def observed_in(x):
+    """(T, B, X) bool, False where x is NaN, a missing entry; None if none is, or if x is on a device."""
+    return ~np.isnan(x) if isinstance(x, np.ndarray) and np.isnan(x).any() else None
+
+
+def has_gaps(sequences):
+    """Whether an entry of the sequences is missing."""
+    return sequences.dtype.kind == "f" and any(np.isnan(part.values).any() for _, part in sequences.parts())
+
+
 def check_finite(sequences, where):
     """Raise DataError, with its place, for the first value that is not finite in float32."""
     if sequences.dtype.kind != "f":
         return
     for first, part in sequences.parts():
-        bad = ~(np.abs(part.values) <= FLOAT32_MAX)  # NaN compares as False, so it is caught too
+        bad = ~are_valid(part.values)
         if bad.any():
-            refuse(part, bad, where, "but finite float32 numbers are needed: fix or remove that sequence", first)
+            refuse(part, bad, where, f"but finite float32 numbers are needed: {FIX}", first)
 
 
 def refuse(sequences, bad, where, needed, first=0):

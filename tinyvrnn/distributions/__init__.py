@@ -5,17 +5,20 @@ bernoulli.py     independent Bernoulli variables
 categorical.py   one-hot symbols
 mixture.py       the mixture of Gaussians, "gmm"
 pen.py           handwriting, (dx, dy, pen-up)
+observed.py      the log-density of the observed entries, for any of them
 
 Imports errors.py, arrays/ and nn/ only. To add a likelihood: a module with a head, a log-density, a sampler and a mean,
 an entry in LIKELIHOODS, entries in PAIRS (gradcheck/all_pairs.py) and a page in docs/derivations/.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.errors import ConfigError, check_whole, how_to_register, is_number, unknown_name
 
@@ -68,6 +71,9 @@ class Likelihood(NamedTuple):
         Turns numbers in [0, 1] into valid data, for the gradient checks.
     components : int, optional
         K of a mixture.
+    neutral : tuple, optional
+        A number for each output with which an entry x_j = 0 adds 0 to log p, or None for an output that belongs to no
+        entry. It is put in for missing entries. None: a step with a missing entry is not scored.
     tempered : function, optional
         (tau, *outputs) -> outputs at the temperature tau, see `at_temperature`. None: `sample` takes no temperature.
     """
@@ -90,7 +96,16 @@ class Likelihood(NamedTuple):
     x_dim: int | None = None
     example: Callable = lambda x: x
     components: int | None = None
+    neutral: tuple | None = None
     tempered: Callable | None = None
+
+    def without_gaps(self, x, observed):
+        """x with data that it can score at missing entries, and observed (..., X) bool, of whole steps or entries."""
+        if self.neutral is None:
+            observed = observed & observed.all(axis=-1, keepdims=True)
+        xp = namespace(x)
+        ramp = xp.zeros(x.shape) + xp.arange(x.shape[-1]) / x.shape[-1]
+        return xp.where(observed, x, self.example(ramp)), observed
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""
@@ -221,6 +236,7 @@ LIKELIHOODS = {
         standardise=False,
         baselines="binary",
         binary=True,
+        neutral=(-1e4,),  # softplus(-1e4) is 0
         tempered=lambda tau, a: (a / tau,),
     ),
     "gaussian": Likelihood(
@@ -235,6 +251,7 @@ LIKELIHOODS = {
         noise=_normal,
         misfits=_nothing,
         needs="",
+        neutral=(0.0, (2 * math.pi) ** -0.5),  # N(0; 0, sigma^2) = 1
         tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
     "gmm": Likelihood(
@@ -250,6 +267,7 @@ LIKELIHOODS = {
         misfits=_nothing,
         needs="",
         components=COMPONENTS,
+        neutral=(None, 0.0, (2 * math.pi) ** -0.5),
         tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
     ),
     "categorical": Likelihood(

@@ -7,6 +7,7 @@ of sampling (`_sample_step`) and the states after a prime (`_states_at_end`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from threading import Lock
@@ -20,6 +21,7 @@ from tinyvrnn.arrays.backend import Array, Backend, as_array, device_memory, get
 from tinyvrnn.arrays.cpu import check_memory, one_blas_thread
 from tinyvrnn.arrays.params import fitting, fixed, initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
+from tinyvrnn.distributions.observed import observed_only, outputs_given
 from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
@@ -209,6 +211,7 @@ class Model:
         uniforms: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
         free_bits: float = 0.0,
     ) -> tuple[Array, Array, BoundTerms]:
         """The negative bound and its gradient, by the hand-written backward pass.
@@ -235,6 +238,10 @@ class Model:
             Compute the same gradient in memory that grows as sqrt(T), for about a fifth more time.
         input_mask : array (T, B, X), optional
             Dropout mask on the networks' input. The bound scores x itself.
+        observed : array (T, B, X), optional
+            1 or True where x is observed, 0 or False where it is missing, whatever x holds there. The networks read 0
+            in place of a missing entry, and only observed entries are scored: log p(observed x given observed).
+            "pen" and "categorical" score whole steps. None: all are observed.
         free_bits : float
             The loss charges each step of the bound "elbo" max(free_bits, KL_t) in nats instead of KL_t.
 
@@ -250,11 +257,11 @@ class Model:
         Raises
         ------
         DataError
-            x, lengths, eps, uniforms or input_mask do not fit the model.
+            x, lengths, eps, uniforms, input_mask or observed do not fit the model.
         ConfigError
             beta, bound, particles, recompute or free_bits are not possible for it.
         """
-        batch = self._batch(x, lengths, eps, uniforms, input_mask)
+        batch = self._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute, free_bits)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)[:3]
 
@@ -267,6 +274,7 @@ class Model:
         state: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[Array, Array, BoundTerms, Array]:
         """As `loss_and_grads`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
@@ -277,7 +285,7 @@ class Model:
         state : array (B, S H), optional
             Returned by the call for the previous chunk of the SAME sequences; S is 1 for a GRU, 2 for an LSTM. None:
             their first chunk. No gradient flows back through it.
-        recompute, input_mask : bool, array (T, B, X)
+        recompute, input_mask, observed : bool, array (T, B, X), array (T, B, X)
             As in `loss_and_grads`.
 
         Returns
@@ -295,7 +303,7 @@ class Model:
             An array does not fit the model, or the state is of another number of sequences.
         """
         check_can_be_cut(self, "chunk")
-        batch = self._batch(x, lengths, eps, None, input_mask, state)
+        batch = self._batch(x, lengths, eps, None, input_mask, observed, state)
         objective = Objective(beta=beta, recompute=recompute)
         return self.gradient(batch if eps is not None else self._with_fresh_noise(batch, objective), objective)
 
@@ -303,20 +311,27 @@ class Model:
         """The Gradient of an Objective on a Batch: what `loss_and_grads` and training call."""
         with one_blas_thread():
             batch, beta = validate(self, batch, objective), float(objective.beta)  # a NumPy scalar promotes float32
+            model, weight = self.scoring(batch), batch.mask / batch.mask.shape[1]
             if objective.bound != "elbo":
-                return self._particle_gradient(batch, objective.bound, beta)
-            xp, weight = self.backend.xp, batch.mask / batch.mask.shape[1]
+                return model._particle_gradient(batch, objective.bound, beta)
             if objective.recompute:
-                log_p, kl, grads, state = recomputation.terms_and_grads(self, batch, weight, objective)
+                log_p, kl, grads, state = recomputation.terms_and_grads(model, batch, weight, objective)
             else:
-                log_p, kl, cache = self._forward_terms(batch)
-                state = self._last_state(cache)
-                _, named = self._backward_terms(cache, -weight, objective.dkl(kl, weight))
+                log_p, kl, cache = model._forward_terms(batch)
+                state, back = self._last_state(cache), model._backward_terms(cache, -weight, objective.dkl(kl, weight))
                 del cache  # before another vector of theta's size is made
-                grads = self._flat(named)
+                grads = self._flat(back[1])
             terms = bound_terms(log_p, kl, batch.mask)
-            free = (xp.maximum(objective.free_bits - kl, 0) * weight).sum() if objective.free_bits else 0.0
-            return Gradient(xp.mean(beta * terms.kl - terms.log_likelihood) + beta * free, grads, terms, state)
+            free = beta * objective.free(kl, weight) if objective.free_bits else 0.0
+            return Gradient(self.backend.xp.mean(beta * terms.kl - terms.log_likelihood) + free, grads, terms, state)
+
+    def scoring(self, batch):
+        """This model, or for a batch with missing entries a twin with the same weights that does not score them."""
+        if batch.observed is None:
+            return self
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), likelihood=observed_only(self.likelihood))
+        return twin
 
     def to_array(self, a):
         """On the backend, in the model's dtype and contiguous: sums round differently in another memory order."""
@@ -346,15 +361,15 @@ class Model:
         x, mean, std = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, self.std))
         return self.to_array((x - mean) / std)
 
-    def elbo(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def elbo(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """One-draw estimate of the ELBO (Eq. 11) of each sequence; for an RNN log p(x) itself.
 
         Parameters
         ----------
-        x, lengths : array (T, B, X), integers (B,)
-            As in `loss_and_grads`.
-        eps : array (T, B, Z), optional
-            Standard normal noise. None: the same noise in every call, so that two calls compare.
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
+            As in `loss_and_grads`, but without eps the noise is the same in every call, so that two calls compare.
 
         Returns
         -------
@@ -366,14 +381,16 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        return self.parts(x, lengths, eps).elbo
+        return self.parts(x, lengths, eps, observed).elbo
 
-    def parts(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> BoundTerms:
+    def parts(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> BoundTerms:
         """As `elbo`, with its two terms.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -386,15 +403,17 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        log_p, kl, _, batch = self._forward(x, lengths, eps)
+        log_p, kl, _, batch = self._forward(x, lengths, eps, observed)
         return bound_terms(log_p, kl, batch.mask)
 
-    def infer(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Inference:
+    def infer(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Inference:
         """The latent variables and the terms of the bound, step by step.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -407,12 +426,17 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        log_p, kl, cache, batch = self._forward(x, lengths, eps)
+        log_p, kl, cache, batch = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
             return inference(self._latents(cache), log_p, kl, batch.mask)
 
     def chunk_parts(
-        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, state: Array | None = None
+        self,
+        x: Array,
+        lengths: ArrayLike | None = None,
+        eps: Array | None = None,
+        state: Array | None = None,
+        observed: Array | None = None,
     ) -> tuple[BoundTerms, Array | None]:
         """As `parts`, for a chunk of longer sequences: it starts from `state` and returns the next one too.
 
@@ -420,8 +444,8 @@ class Model:
         ----------
         x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
             As in `elbo`, for the T steps of the chunk.
-        state : array (B, S H), optional
-            As in `chunk_loss_and_grads`; None for a model without one.
+        state, observed : array (B, S H), array (T, B, X)
+            As in `chunk_loss_and_grads`; state is None for a model without one.
 
         Returns
         -------
@@ -439,15 +463,17 @@ class Model:
         """
         if self.has_state:
             check_can_be_cut(self, "chunk")
-        log_p, kl, cache, batch = self._forward(x, lengths, eps, state)
+        log_p, kl, cache, batch = self._forward(x, lengths, eps, observed, state)
         return bound_terms(log_p, kl, batch.mask), self._last_state(cache)
 
-    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def reconstruct(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """E[x_t | z_<=t, x_<t], with z drawn from the posterior: what the latents keep of x.
 
         Parameters
         ----------
-        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
+        x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
             As in `elbo`.
 
         Returns
@@ -460,7 +486,7 @@ class Model:
         DataError
             An array does not fit the model.
         """
-        _, _, cache, _ = self._forward(x, lengths, eps)
+        _, _, cache, _ = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
             return self.likelihood.mean(*self._outputs(cache))
 
@@ -550,6 +576,52 @@ class Model:
             drawn, _ = self._continued(x, lengths, draws, steps, seed)
             return self.in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
+    def impute(
+        self, x: Array, observed: Array, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+    ) -> Array:
+        """Draws of the missing entries: z from the posterior (Eq. 9) given the observed ones, x_t from Eq. 6 given z.
+
+        A filtering posterior knows the observed entries up to step t, a smoothing one all of them.
+
+        Parameters
+        ----------
+        x, observed : array (T, B, X)
+            As in `loss_and_grads`.
+        draws, lengths, seed : int, integers (B,), int
+            As in `forecast`.
+
+        Returns
+        -------
+        array (K, T, B, X) of float64
+            x in raw units, with other draws in each of the K; the padding is meaningless. "pen" and "categorical" draw
+            whole steps.
+
+        Raises
+        ------
+        ConfigError
+            draws or seed is invalid.
+        DataError
+            An array does not fit the model, or observed is missing.
+        """
+        draws, batch = check_whole("draws", draws), self._batch(x, lengths, None, None, None, observed)
+        check_whole("seed", seed, 0, bits=64)
+        if batch.observed is None:
+            raise DataError("impute needs observed, 0 or False where x is missing.")
+        eps = self._draw_eps(batch.x, "impute", seed, draws)
+        check_memory(draws * math.prod(batch.x.shape), "float64", f"{draws:,} draws of x {batch.x.shape}")
+        with device_memory(self.backend), one_blas_thread():
+            batch = validate_on_scale(self, batch._replace(eps=eps[:, :, 0]), Objective())
+            each = (batch._replace(eps=self.to_array(eps[:, :, k])) for k in range(draws))
+            return self.in_raw_units(self.backend.xp.stack([self._imputed(b, seed, k) for k, b in enumerate(each)]))
+
+    def _imputed(self, batch, seed, k):
+        """x (T, B, X) with draw k of its missing entries."""
+        _, _, cache = self.scoring(batch)._forward_terms(batch)
+        outputs = outputs_given(self.likelihood, batch.x, self._outputs(cache))
+        v = self.likelihood.noise(noise.generator(seed, "impute x", k), batch.x.shape, self.dtype)
+        drawn = self.likelihood.sample(self.backend.asarray(v), *outputs)
+        return self.backend.xp.where(batch.observed != 0, batch.x, drawn)
+
     def in_raw_units(self, x):
         """x on the scale of the data before they were standardised, in float64."""
         asarray = self.backend.asarray
@@ -573,14 +645,14 @@ class Model:
         width = state_width(self.params["recur"]) if self.has_state else 0
         return self.backend.xp.zeros((n, width), dtype=self.dtype)
 
-    def _forward(self, x, lengths, eps, state=None):
+    def _forward(self, x, lengths, eps, observed=None, state=None):
         """log_p, kl (T, B), the cache and the validated Batch; without eps the noise is the same in every call."""
-        batch = self._batch(x, lengths, eps, None, None, state)
+        batch = self._batch(x, lengths, eps, None, None, observed, state)
         if eps is None:
             batch = batch._replace(eps=self._draw_eps(batch.x, "elbo", 0))
         with one_blas_thread():
             batch = validate_on_scale(self, batch, Objective())
-            return *self._forward_terms(batch), batch
+            return *self.scoring(batch)._forward_terms(batch), batch
 
     def _last_state(self, cache):
         return cache.loop.state[-1].copy() if self.has_state else None
@@ -596,11 +668,10 @@ class Model:
             self._draws += 1
         return batch._replace(eps=eps, uniforms=uniforms)
 
-    def _draw_eps(self, x, stream, step, *particles):
+    def _draw_eps(self, x, stream, step, *K):
         if getattr(x, "ndim", None) != 3:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got {shape_of(x)}: see tinyvrnn.data.pad.")
-        shape = (*x.shape[:2], *particles, self.z_dim)
-        return noise.standard_normal(shape, self.dtype, self.seed, stream, step, self.backend)
+        return noise.standard_normal((*x.shape[:2], *K, self.z_dim), self.dtype, self.seed, stream, step, self.backend)
 
     def _flat(self, named):
         grads = self.backend.xp.empty(self.theta.shape, dtype=self.theta.dtype)

@@ -26,7 +26,8 @@ class Batch(NamedTuple):
 
     x (T, B, X): the data. lengths (B,): real steps of each sequence, on the host; None: all T. eps (T, B, Z), or
     (T, B, K, Z) for K particles: standard normal noise. uniforms (T, B): for resampling particles.
-    input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. state (B, S H): before the
+    input_mask (T, B, X): dropout mask on the networks' input; the bound scores x itself. observed (T, B, X): 0 at the
+    missing entries, where `validate` makes x NaN and input_mask 0; None: none is missing. state (B, S H): before the
     first step; None: zeros. mask (T, B): 1 in the real steps and 0 in the padding, made by `validate`.
     """
 
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
     eps: Any = None
     uniforms: Any = None
     input_mask: Any = None
+    observed: Any = None
     state: Any = None
     mask: Any = None
 
@@ -45,25 +47,22 @@ class Batch(NamedTuple):
 
     @property
     def x_in(self):
-        """The networks' input, (T, B, X): x with dropout."""
-        return self.x if self.input_mask is None else self.x * self.input_mask
+        """The networks' input, (T, B, X): x with dropout, and with 0 at the missing entries."""
+        return self.x if self.input_mask is None else _where_not_0(self.input_mask, self.x)
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
         x, lengths, *others, state, mask = self
-        eps, uniforms, input_mask, mask = (None if a is None else a[s] for a in (*others, mask))
+        *others, mask = (None if a is None else a[s] for a in (*others, mask))
         lengths = None if lengths is None else np.clip(lengths - s.start, 0, s.stop - s.start)
-        return Batch(x[s], lengths, eps, uniforms, input_mask, state, mask)
+        return Batch(x[s], lengths, *others, state, mask)
 
     def sequences(self, index):
         """The batch of some sequences: a slice or host indices. It is cut to the longest of them."""
         T = len(self.x) if self.lengths is None else self.lengths[index].max()
-        x, eps, uniforms, input_mask, mask = (
-            None if a is None else _columns(a[:T], index)
-            for a in (self.x, self.eps, self.uniforms, self.input_mask, self.mask)
-        )
-        lengths = None if self.lengths is None else self.lengths[index]
-        return Batch(x, lengths, eps, uniforms, input_mask, rows(self.state, index), mask)
+        x, lengths, *others, state, mask = self
+        x, *others, mask = (None if a is None else _columns(a[:T], index) for a in (x, *others, mask))
+        return Batch(x, None if lengths is None else lengths[index], *others, rows(state, index), mask)
 
     def chunks(self, size):
         """Yield (chunk, before) for each `size` steps: the sequences that still run, and their rows in the last chunk.
@@ -86,9 +85,10 @@ class Batch(NamedTuple):
     def widened(self):
         """The batch with a column for each particle, (T, B K, .); particle k of sequence b is column b K + k."""
         T, B, K, Z = self.eps.shape
-        x, input_mask, mask = (None if a is None else copies(a, K) for a in (self.x, self.input_mask, self.mask))
+        given = self.x, self.input_mask, self.observed, self.mask
+        x, *masks, mask = (None if a is None else copies(a, K) for a in given)
         lengths = None if self.lengths is None else np.repeat(self.lengths, K)
-        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, input_mask, None, mask)
+        return Batch(x, lengths, self.eps.reshape(T, B * K, Z), self.uniforms, *masks, None, mask)
 
 
 class Objective(NamedTuple):
@@ -107,6 +107,10 @@ class Objective(NamedTuple):
     def dkl(self, kl, weight):
         """The loss's derivative by kl (T, B); weight (T, B): of each step. A step within its free bits has none."""
         return float(self.beta) * weight * (kl > self.free_bits if self.free_bits else 1)
+
+    def free(self, kl, weight):
+        """The nats that the free bits add to the KL, per sequence."""
+        return (namespace(kl).maximum(self.free_bits - kl, 0) * weight).sum()
 
 
 class BoundTerms(NamedTuple):
@@ -195,6 +199,11 @@ def copies(a, particles):
     return wide.reshape(T, B * particles, *rest)
 
 
+def _where_not_0(factor, x):
+    """factor x, and 0 where the factor is 0, even if x is NaN."""
+    return namespace(x).where(factor != 0, factor * x, 0)
+
+
 def _columns(a, index):
     index = index if isinstance(index, slice) else backend_of(a).asarray(index)
     return namespace(a).ascontiguousarray(a[:, index])
@@ -208,6 +217,8 @@ def validate(model, batch, objective):
 
     Raises ConfigError for an objective that the model does not have, DataError for arrays that do not fit it.
     """
+    if batch.observed is not None:
+        return _validate_with_gaps(model, batch, objective)
     check_objective(model, objective)
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
     _check_arrays(model, batch, objective)
@@ -229,7 +240,22 @@ def validate(model, batch, objective):
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
     if isinstance(uniforms, np.ndarray) and not (0 <= uniforms.min() and uniforms.max() <= 1):
         raise DataError(f"uniforms holds {uniforms.min():g} to {uniforms.max():g}: give numbers from [0, 1).")
-    return Batch(x, lengths, eps, uniforms, input_mask, batch.state, mask)
+    return Batch(x, lengths, eps, uniforms, input_mask, None, batch.state, mask)
+
+
+def _validate_with_gaps(model, batch, objective):
+    """As `validate`, which checks valid data in place of the missing entries; afterwards they are NaN."""
+    x, observed, xp = batch.x, batch.observed, model.backend.xp
+    if shape_of(observed) != shape_of(x):
+        raise DataError(f"Expected observed of shape {shape_of(x)} as x, got {shape_of(observed)}.")
+    if isinstance(observed, np.ndarray) and not ((observed == 0) | (observed == 1)).all():
+        raise DataError("observed holds other values than 0, missing, and 1, observed: give these or booleans.")
+    observed = backend_of(x).asarray(to_host(observed) if isinstance(x, np.ndarray) else observed) != 0
+    filled, observed = model.likelihood.without_gaps(x, observed)
+    batch = validate(model, batch._replace(x=filled, observed=None), objective)
+    observed = model.to_array(observed)
+    read = observed if batch.input_mask is None else observed * batch.input_mask
+    return batch._replace(x=xp.where(observed != 0, batch.x, np.nan), input_mask=read, observed=observed)
 
 
 def validate_on_scale(model, batch, objective):
@@ -249,11 +275,13 @@ def _other_scale(model, batch):
     Raw, and twice: the moments of such data explain x a nat a number better than those of the training data.
     """
     mask, x = (to_host(a).astype("float64") for a in (batch.mask[..., None], batch.x))
-    steps, total, squares = mask.sum(), (x * mask).sum(axis=(0, 1)), (x * x * mask).sum(axis=(0, 1))
+    mask = mask * ~np.isnan(x)
+    x = np.where(mask, x, 0)
+    steps, total, squares = mask.sum(axis=(0, 1)), x.sum(axis=(0, 1)), (x * x).sum(axis=(0, 1))
 
     def mean_square(scale, shift):
         """Of scale x + shift."""
-        return float((scale**2 * squares + 2 * scale * shift * total + steps * shift**2).mean() / steps)
+        return float((scale**2 * squares + 2 * scale * shift * total + steps * shift**2).sum() / max(1, steps.sum()))
 
     mean, std = model.mean, model.std
     given, log_std = mean_square(1.0, 0.0), float(np.log(std).mean())
@@ -335,7 +363,7 @@ def check_x(x, x_dim, lengths, likelihood):
             raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     # Device arrays were checked when they were read; checking them here would synchronise the device.
     if isinstance(x, np.ndarray):
-        _check_values(x if lengths is None else x[np.arange(T)[:, None] < lengths], likelihood)
+        _check_values(x if lengths is None else x[np.arange(len(x))[:, None] < lengths], likelihood)
     return lengths
 
 
@@ -366,7 +394,7 @@ def _check_arrays(model, batch, objective):
 def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        raise DataError("x holds NaN or infinite values in its real steps: remove or replace them.")
+        raise DataError("x holds NaN or infinite values in its real steps: replace them, or mark them by observed.")
     if (bad := likelihood.misfits(x)).any():
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")

@@ -111,19 +111,20 @@ def rows_of(choice):
     return (choice.ancestors + K * namespace(choice.ancestors).arange(B)[:, None]).reshape(-1)
 
 
-def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, choices=None):
+def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, choices=None, x_in=None):
     """log of the particle filter's estimate of p(x), (B,), nats, and a FilterCache.
 
     x (T, B K, X): `copies` of x; eps (T, B K, Z), mask (T, B) of real steps, uniforms (T, B). choices: those of
-    an earlier call, to be repeated. Particles move as in `stepwise.sequence_forward`. The estimate itself, not its
-    logarithm, is unbiased, also with a smoothing posterior, which proposes with knowledge of the future: the weights
-    use the density of the proposal.
+    an earlier call, to be repeated. x_in as in `schedule.sequence_forward`. Particles move as in
+    `stepwise.sequence_forward`. The estimate itself, not its logarithm, is unbiased, also with a smoothing posterior,
+    which proposes with knowledge of the future: the weights use the density of the proposal.
     Source: Maddison et al., 2017, arXiv:1705.09279, algorithm 1.
     """
     xp, (T, B) = namespace(x), mask.shape
     K, width = x.shape[1] // B, f.state_dim(params)
     state, log_w, total = (xp.zeros(shape, dtype=x.dtype) for shape in ((B * K, width), (B, K), B))
-    ahead = of_sequence(params, x, copies(mask, K))
+    x_in = x if x_in is None else x_in
+    ahead = of_sequence(params, x_in, copies(mask, K))
     cache = FilterCache([], [], mask)
     for t in range(T):
         given = (uniforms[t], mask[t]) if choices is None else (None, mask[t], choices[t])
@@ -131,8 +132,8 @@ def filter_forward(params, x, eps, mask, uniforms, likelihood, f=NETWORKS, choic
         cache.choices.append(choice)
         cache.shares.append(shares)
         b = None if ahead is None else ahead[t]
-        parents = state[rows_of(choice)]
-        (log_p, ratio, state), _ = step_forward(f.at(params, t), x[t], parents, eps[t], likelihood, f, True, b)
+        step = x[t], state[rows_of(choice)], eps[t], likelihood, f, True, b, x_in[t]
+        (log_p, ratio, state), _ = step_forward(f.at(params, t), *step)
         log_w = log_w + (log_p - ratio).reshape(B, K) * mask[t][:, None]
     cache.shares.append(shares_of(log_w))
     return total + log_mean_exp(log_w), cache

@@ -85,12 +85,14 @@ class VAE(Model):
             "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
         }
 
-    def reconstruct(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def reconstruct(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """E[x | z], with z drawn from q(z | x).
 
         Parameters
         ----------
-        x, lengths, eps : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z)
+        x, lengths, eps, observed : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z), array as x
             As in `elbo`.
 
         Returns
@@ -104,13 +106,13 @@ class VAE(Model):
             An array does not fit the model.
         """
         x = as_array(x, "x")
-        mean = super().reconstruct(x, lengths, eps)
+        mean = super().reconstruct(x, lengths, eps, observed)
         return mean[0] if x.ndim == 2 else mean
 
     def _batch(self, *fields):
         batch = Batch.of(*fields)
-        x, eps, input_mask = (_with_steps(a) for a in (batch.x, batch.eps, batch.input_mask))
-        return batch._replace(x=x, eps=eps, input_mask=input_mask)
+        arrays = ("x", "eps", "input_mask", "observed")
+        return batch._replace(**{name: _with_steps(getattr(batch, name)) for name in arrays})
 
     def _forward_terms(self, batch):
         return terms_forward(self.params, batch.x, batch.eps, self.likelihood, batch.x_in)

@@ -90,15 +90,17 @@ class VRNN(Model):
         self.features, self.posterior = h_dim if features is None else features, posterior
         super().__init__(likelihood, backend, dtype, seed, components)
 
-    def log_weights(self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None) -> Array:
+    def log_weights(
+        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
+    ) -> Array:
         """The log-weights log p(x, z_k) - log q(z_k | x) of K draws of z.
 
         Parameters
         ----------
         x, lengths : array (T, B, X), integers (B,)
             As in `loss_and_grads`.
-        eps : array (T, B, K, Z)
-            Standard normal noise of K particles; required.
+        eps, observed : array (T, B, K, Z), array (T, B, X)
+            Standard normal noise of K particles, which is required; as in `loss_and_grads`.
 
         Returns
         -------
@@ -111,8 +113,9 @@ class VRNN(Model):
             An array does not fit the model, or eps is missing.
         """
         with one_blas_thread():
-            batch = validate_on_scale(self, self._batch(x, lengths, eps), Objective("iwae"))
-            return importance_forward(self.params, *_particles(batch), self.likelihood)[1].log_w
+            batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -120,17 +123,16 @@ class VRNN(Model):
         lengths: ArrayLike | None = None,
         eps: Array | None = None,
         uniforms: Array | None = None,
+        observed: Array | None = None,
     ) -> Array:
         """log of a particle filter's estimate of p(x); the mean of the estimate itself is p(x).
 
         Parameters
         ----------
-        x, lengths : array (T, B, X), integers (B,)
-            As in `loss_and_grads`.
-        eps : array (T, B, K, Z)
-            Standard normal noise of K particles; required.
-        uniforms : array (T, B)
-            Numbers in [0, 1) to resample with; required.
+        x, lengths, eps : array (T, B, X), integers (B,), array (T, B, K, Z)
+            As in `log_weights`.
+        uniforms, observed : array (T, B), array (T, B, X)
+            Numbers in [0, 1) to resample with, which are required; as in `loss_and_grads`.
 
         Returns
         -------
@@ -143,12 +145,14 @@ class VRNN(Model):
             An array does not fit the model, or eps or uniforms is missing.
         """
         with one_blas_thread():
-            batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms), Objective("fivo"))
-            return filter_forward(self.params, *_particles(batch), batch.uniforms, self.likelihood)[0]
+            batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
-        log_p, kl = self._forward_terms(batch._replace(eps=batch.eps[:, :, 0], input_mask=None))[:2]  # frees its cache
+        first = batch._replace(eps=batch.eps[:, :, 0], input_mask=batch.observed)
+        log_p, kl = self._forward_terms(first)[:2]  # frees its cache
         wide = batch.widened()
         given, x_in = (self.params, wide.x, wide.eps, batch.mask), wide.x_in
         if bound == "iwae":

@@ -63,7 +63,7 @@ def _in_forward(model, batch, objective, index):
     if objective.bound != "elbo":
         index = np.repeat(index, batch.eps.shape[2])
         batch = batch.widened()
-    log_p, kl, cache = model._forward_terms(batch)
+    log_p, kl, cache = model.scoring(batch)._forward_terms(batch)
     made = quantities(model, cache, batch.x_in) | {"log p(x_t | ...)": (log_p,), "the KL of Eq. 11": (kl,)}
     real = to_host(batch.mask) > 0
     bad = np.stack([_bad_columns(arrays) for arrays in made.values()], axis=1) & real[:, None]  # (T, names, B)

@@ -14,6 +14,7 @@ from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of
 from tinyvrnn.arrays.params import matrices, set_to_zero
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, Resident, batches, check_suits
+from tinyvrnn.data.sequences import has_gaps, observed_in
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
@@ -197,7 +198,8 @@ class _Training:
         """One batch: a step of the optimiser, or with `chunk` several. Returns lr, beta and the gradient's norm."""
         options, state, model = self.options, self.state, self.model
         lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
-        batch, objective = with_noise(model, Batch(x, lengths), options, state.step), options.objective(beta)
+        batch = with_noise(model, Batch(x, lengths, observed=observed_in(x)), options, state.step)
+        objective = options.objective(beta)
         for chunk, before in batch.chunks(options.chunk):  # one, or with `chunk` several, whose state is carried on
             chunk = chunk._replace(state=rows(rnn_state, before))
             loss, grads, terms, rnn_state = self.workers.gradient(model, chunk, objective)
@@ -297,7 +299,7 @@ def with_noise(model, batch, options, step):
 
 def keeps_on_device(model, data, wanted):
     """Whether the train and valid splits stay on a device; wanted: "yes", "no" or "auto", if a quarter holds them."""
-    if model.backend.name == "numpy" or wanted == "no":
+    if model.backend.name == "numpy" or wanted == "no" or has_gaps(data.train) or has_gaps(data.valid):
         return False
     size = (data.train.steps + data.valid.steps) * model.x_dim * model.theta.dtype.itemsize
     return wanted == "yes" or size <= free_memory(model.backend) / 4

@@ -99,6 +99,7 @@ class Workers:
         uniforms: Array | None = None,
         recompute: bool = False,
         input_mask: Array | None = None,
+        observed: Array | None = None,
         free_bits: float = 0.0,
     ) -> tuple[Array, Array, BoundTerms]:
         """What `model.loss_and_grads` returns, up to rounding, with the speed of `train`.
@@ -107,7 +108,7 @@ class Workers:
         ----------
         model : VRNN, VRNNI, RNN or VAE
             Its weights may change between two calls.
-        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask, free_bits : various
+        x, lengths, eps, beta, bound, particles, uniforms, recompute, input_mask, observed, free_bits : various
             As in `model.loss_and_grads`.
 
         Returns
@@ -124,7 +125,7 @@ class Workers:
         """
         if not isinstance(model, Model):
             raise ConfigError(f"Expected a model and then x, got {type(model).__name__}.")
-        batch = model._batch(x, lengths, eps, uniforms, input_mask)
+        batch = model._batch(x, lengths, eps, uniforms, input_mask, observed)
         objective = Objective(bound, particles, beta, recompute, free_bits)
         batch = batch if eps is not None else model._with_fresh_noise(batch, objective)
         batch = validate(model, batch, objective)  # before it is sliced

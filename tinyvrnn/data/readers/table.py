@@ -8,7 +8,7 @@ from array import array
 import numpy as np
 
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
-from tinyvrnn.data.sequences import FLOAT32_MAX, Sequences
+from tinyvrnn.data.sequences import FIX, Sequences, are_valid
 from tinyvrnn.errors import DataError
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
@@ -83,6 +83,6 @@ def _numbers(row, width, where):
     for column, cell in enumerate(row, 1):
         if not NUMBER.fullmatch(cell):
             raise DataError(f"{where}, column {column} holds {cell!r:.40}, but a number such as -1.5e3 is needed")
-        if not abs(float(cell)) <= float(FLOAT32_MAX):  # NaN compares as False, so it is caught too
-            raise DataError(f"{where}, column {column} holds {cell:.40}, but finite float32 numbers are needed")
+        if not are_valid(float(cell)):
+            raise DataError(f"{where}, column {column} holds {cell:.40}, but finite float32 numbers are needed: {FIX}")
     return [float(cell) for cell in row]
