@@ -67,7 +67,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
     other = data.split(split) if isinstance(split, str) else split
-    if has_gaps(data.train) or has_gaps(other):
+    if any(map(has_gaps, (data.train, data.valid, other))):
         return {}
     if kind == "real" and data.medium.get("name") == "sound":
         fits["real"] = {"marginal Gaussian": marginal_gaussian, "AR of samples": autoregressive_samples}

@@ -108,6 +108,10 @@ class Objective(NamedTuple):
         """The loss's derivative by kl (T, B); weight (T, B): of each step. A step within its free bits has none."""
         return float(self.beta) * weight * (kl > self.free_bits if self.free_bits else 1)
 
+    def free(self, kl, weight):
+        """The nats that the free bits add to the KL, per sequence."""
+        return (namespace(kl).maximum(self.free_bits - kl, 0) * weight).sum()
+
 
 class BoundTerms(NamedTuple):
     """The terms of the bound for each sequence of a batch, in nats per sequence: elbo = log_likelihood - kl.
