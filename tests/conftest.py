@@ -5,6 +5,7 @@ import pytest
 from double import cupy as double
 
 from tinyvrnn.arrays import backend
+from tinyvrnn.runs import plots
 
 
 def pytest_collection_modifyitems(items):
@@ -21,6 +22,15 @@ def _values(parameters):
     """The parameters of a test, and the values of those that are dicts of options."""
     for value in parameters:
         yield from value.values() if isinstance(value, dict) else (value,)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_pictures():
+    """Pictures of runs show 4 samples: a training in a test takes a tenth of the time of drawing 64."""
+    with pytest.MonkeyPatch.context() as patch:
+        for medium in plots.SHOWN:
+            patch.setitem(plots.SHOWN, medium, 4)
+        yield
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def write(folder, name, epochs, moments=None, picture=False, **how):
 class Drawing:
     """What `Run.picture` takes."""
 
-    def savefig(self, file, format):
+    def savefig(self, file, **options):
         file.write(b"a picture")
 
 

@@ -185,14 +185,15 @@ def test_without_a_home_folder_only_what_needs_it_is_refused(capsys):
 def test_no_run_or_data_are_overwritten(arguments, place, capsys):
     for split in ("train", "valid", "test"):
         (place / "csv" / split).mkdir(parents=True)
-        (place / "csv" / split / "a.csv").write_text("1,0\n0,1\n")
+        (place / "csv" / split / "a.csv").write_text("1,1\n0,1\n")
     (place / "link").symlink_to("csv")
     for name in ("x.npz", "run/resume.npz"):
         np.savez(place / name, x=np.load("x.npy"))
     before = {path: path.is_file() and path.read_bytes() for path in place.rglob("*")}
     assert cli.main(arguments) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and ("would write into" in err or "cannot be written" in err)
+    lines = [line for line in err.splitlines() if not line.startswith("tinyvrnn: note: ")]
+    assert len(lines) == 1 and ("would write into" in err or "cannot be written" in err)
     assert {path: path.is_file() and path.read_bytes() for path in place.rglob("*")} == before
 
 
@@ -249,10 +250,10 @@ def test_data_of_any_name_get_a_run_of_their_own(name, run, place):
     assert [path.name for path in (place / "runs").iterdir()] == [run]
 
 
-@pytest.mark.parametrize("folder", [".", "sub/..", "csv"])
+@pytest.mark.parametrize("folder", [".", "sub/..", "../csv"])
 def test_a_folder_names_its_run_by_its_own_name(folder, tmp_path, monkeypatch):
     (tmp_path / "mine" / "sub").mkdir(parents=True)
-    (tmp_path / "mine" / "csv").symlink_to(".")
+    (tmp_path / "csv").symlink_to("mine")
     for i in range(3):
         (tmp_path / "mine" / f"{i}.csv").write_text("1,0\n0,1\n")
     monkeypatch.chdir(tmp_path / "mine")

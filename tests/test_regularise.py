@@ -10,6 +10,7 @@ import pytest
 
 import tinyvrnn as tv
 from runs import small_data, small_model
+from tinyvrnn import cli
 from tinyvrnn.arrays.params import leaves, matrices, views
 from tinyvrnn.bounds import evaluate_elbo
 from tinyvrnn.data import pad
@@ -178,6 +179,29 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
     assert set(recipe(tv.load_data("digits8"))) == {"epochs"}
     for count, options in ((999, {"epochs", "batch", "weight_decay", "dropout"}), (1000, {"epochs"})):
         assert set(recipe(tv.Data.from_sequences("ones", [np.ones((1, 2))] * count, ones, ones))) == options
+
+
+@pytest.mark.parametrize(
+    "steps, words, chunk",
+    [
+        (101, [], 100),
+        (100, [], None),
+        (101, ["--chunk", "30"], 30),
+        (101, ["--recompute"], None),
+        (101, ["--bound", "iwae", "--particles", "2"], None),
+        (101, ["--posterior", "smoothing"], None),
+        (101, ["--model", "vae"], None),
+        (101, ["--model", "rnn"], 100),
+    ],
+)
+def test_long_sequences_are_cut_where_the_model_can_be(tmp_path, capsys, steps, words, chunk):
+    """By the average of the training split; the report says it and why."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4, steps, 1)))
+    given = ["train", str(tmp_path / "x.npy"), "--hidden", "2", "--latent", "1", "--epochs", "1", *words]
+    assert cli.main([*given, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert (f"chunk {chunk}" in out) == (chunk is not None) and ("chunk" in out) == (chunk is not None)
+    assert ("chunk 100 for sequences of more than 100 steps on average" in out) == (chunk == 100)
 
 
 def test_the_gradients_of_ink_are_not_all_cut():

@@ -20,7 +20,7 @@ from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export
 from tinyvrnn.runs.run import FILES, Run
-from tinyvrnn.training import PARTICLES, Options, keeps_on_device, recipe
+from tinyvrnn.training import PARTICLES, Options, chosen_for, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
 
 PARTICLES_TO_EVALUATE = 64
@@ -50,8 +50,8 @@ def train(a):
     """Trains a model, reports its test bound next to baselines, and leaves a run folder."""
     data, likelihood = _load_for(a)
     check_suits(data, likelihood)
-    options = _training_options(a, data)
     model = _model(a, data.x_dim, likelihood)
+    options = _training_options(a, data, model)
     options.check_for(model)
     folder, live = given_path(f"runs/{data.name}" if a.out is None else a.out), sys.stderr.isatty()
 
@@ -64,6 +64,8 @@ def train(a):
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
+        if why := chosen_for(data, options):
+            print(f"chosen for these data: {why}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
             print(f"{shown(folder)} holds {what}", flush=True)
@@ -211,11 +213,14 @@ def _load_for(a):
     return raw, likelihood
 
 
-def _training_options(a, data):
+def _training_options(a, data, model):
     """Options: the recipe for the data, overridden by the options that were given."""
     given = {name: getattr(a, name) for name in Options._fields}
     given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
-    options = Options(**recipe(data) | {name: value for name, value in given.items() if value is not None})
+    chosen, cut = recipe(data), model.has_state and getattr(model, "posterior", None) != "smoothing"
+    if not cut or a.recompute or a.bound not in (None, "elbo"):
+        chosen.pop("chunk", None)
+    options = Options(**chosen | {name: value for name, value in given.items() if value is not None})
     if a.minutes is not None:
         options = options._replace(epochs=None)
     options.check()

@@ -323,7 +323,7 @@ class Model:
                 del cache  # before another vector of theta's size is made
                 grads = self._flat(named)
             terms = bound_terms(log_p, kl, batch.mask)
-            free = (xp.maximum(objective.free_bits - kl, 0) * weight).sum() if objective.free_bits else 0.0
+            free = objective.free(kl, weight) if objective.free_bits else 0.0
             return Gradient(xp.mean(beta * terms.kl - terms.log_likelihood) + beta * free, grads, terms, state)
 
     def scoring(self, batch):

@@ -19,6 +19,7 @@ STYLE = {
 CELL = 2.2  # height of the cell of one drawing, in units of the drawings' common half-height
 WIDEST = 12  # width of a cell in heights
 MOST_LINES = 64  # columns of numbers drawn as lines; more are drawn as an image
+SHOWN = {"ink": 48, "piano roll": 8, "binary": 64, "real": 12}  # sequences in a picture of samples
 LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 
 
@@ -82,7 +83,7 @@ def _wrapped(name):
 
 def how_many(binary, medium=None):
     """The number of sequences in a picture of samples."""
-    return {"ink": 48, "piano roll": 8}.get(medium, 64 if binary else 12)
+    return SHOWN.get(medium) or SHOWN["binary" if binary else "real"]
 
 
 def samples(x, binary, title="", columns=None, medium=None):

@@ -13,6 +13,6 @@ Imports bounds/ and the rooms below. To add an option: options.py, the loop, whe
 """
 
 from tinyvrnn.training.loop import keeps_on_device, train
-from tinyvrnn.training.options import PARTICLES, Options, default_text, described, recipe
+from tinyvrnn.training.options import PARTICLES, Options, chosen_for, default_text, described, recipe
 
-__all__ = ["PARTICLES", "Options", "default_text", "described", "keeps_on_device", "recipe", "train"]
+__all__ = ["PARTICLES", "Options", "chosen_for", "default_text", "described", "keeps_on_device", "recipe", "train"]

@@ -11,6 +11,7 @@ import numpy as np
 from tinyvrnn.errors import ConfigError, check_whole, is_number, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
+LONG = 100  # steps on average; an update after each piece of so many steps instead of each whole sequence
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
@@ -38,6 +39,10 @@ class Recipe(NamedTuple):
     options: dict
 
 
+def _is_long(data):
+    return data.train.steps > LONG * len(data.train)
+
+
 def _is_small(data):
     return len(data.train) < SMALL_SET
 
@@ -48,6 +53,7 @@ RECIPES = (
     # the gradient norms of ink stay above 50 throughout a run, and all would be clipped
     Recipe("for ink", lambda data: data.kind == "pen", {"clip": 1000.0}),
     Recipe(SMALL, _is_small, {"epochs": 200, "batch": 16, "weight_decay": 0.3}),
+    Recipe(f"for sequences of more than {LONG} steps on average", _is_long, {"chunk": LONG}),
     # only for binary data: a real number that is sometimes 0 changes its meaning
     Recipe(f"{SMALL} if binary", lambda data: _is_small(data) and data.kind == "binary", {"dropout": 0.2}),
 )
@@ -56,6 +62,16 @@ RECIPES = (
 def recipe(data):
     """The default options of `tinyvrnn train` for a data set, chosen on `digits`, `bach` and `vowels`."""
     return {name: value for one in RECIPES if one.suits(data) for name, value in one.options.items()}
+
+
+def chosen_for(data, options):
+    """The options that the recipes chose, each with its condition: a text for a person, "" without any."""
+    text = []
+    for one in RECIPES:
+        kept = [f"{name} {value:g}" for name, value in one.options.items() if getattr(options, name) == value]
+        if one.when and one.suits(data) and kept:
+            text.append(f"{', '.join(kept)} {one.when}")
+    return "; ".join(text)
 
 
 class About(NamedTuple):
