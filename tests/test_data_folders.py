@@ -12,6 +12,7 @@ import tinyvrnn.data.readers.content as content
 from tinyvrnn import cli
 from tinyvrnn.data import SPLITS, load_data, read_sequences
 from tinyvrnn.data.readers import ENDINGS, foreign, table
+from tinyvrnn.errors import DataError
 
 RNG = np.random.default_rng(0)
 SMALL = ["--hidden", "4", "--latent", "2", "--epochs", "1"]
@@ -40,7 +41,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("names", LAYOUTS, ids="-".join)
-@pytest.mark.parametrize("way", ["{}", "csv/{}", "{}/speaker", "data/{}/a/b"])
+@pytest.mark.parametrize("way", ["{}", "csv/{}", "{}/speaker", "data/{}/a/b", "a/b/{}", "a/b/c/{}/d"])
 def test_folders_with_the_usual_names_are_splits(tmp_path, names, way):
     for i, name in enumerate(names):
         tables(tmp_path / way.format(name), 2, 10 * i)
@@ -53,11 +54,30 @@ def test_each_of_several_folders_can_hold_the_splits(tmp_path):
     assert numbers(load_data(tmp_path, standardise=False)) == [[0, 1], [2], [3]]
 
 
-def test_files_with_the_names_of_splits_are_splits(tmp_path):
-    for i, name in enumerate(("test", "train", "val")):
-        tables(tmp_path, 1, i)
-        (tmp_path / f"{i:02}.csv").rename(tmp_path / f"{name}.csv")
-    assert numbers(load_data(tmp_path, standardise=False)) == [[1], [2], [0]]
+def named(folder, names):
+    """A file of this name for each i, with i in its first column."""
+    for i, name in enumerate(names):
+        (tables(folder, 1, i) / f"{i:02}.csv").rename(folder / f"{name}.csv")
+
+
+@pytest.mark.parametrize("way", ["{}", "ptb.{}", "{}_0", "Q-{}-2019"])
+@pytest.mark.parametrize("names", LAYOUTS, ids="-".join)
+def test_files_with_the_names_of_splits_are_splits(tmp_path, names, way):
+    named(tmp_path, [way.format(name) for name in names])
+    assert numbers(load_data(tmp_path, standardise=False)) == [[0], [1], [2]]
+
+
+def test_files_of_train_and_test_alone(tmp_path):
+    named(tmp_path, [f"{s}_{i}" for s in ("train", "test") for i in range(4)])
+    train, valid, test = numbers(load_data(tmp_path, standardise=False))
+    assert sorted(train + valid) == [0, 1, 2, 3] and len(valid) == 1 and test == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test", "more"), ("a_train", "a_test", "train_test", "b_train")])
+def test_a_file_outside_the_splits_of_the_others_is_named(tmp_path, names):
+    named(tmp_path, names)
+    with pytest.raises(DataError, match="(more|train_test).csv does not have one of train, valid and test in its name"):
+        load_data(tmp_path)
 
 
 def test_without_a_test_split_validation_is_reported_and_this_is_said(tmp_path, capsys):
@@ -92,7 +112,7 @@ def test_a_near_miss_is_refused(tmp_path, names, message):
     refused(tmp_path, message)
 
 
-@pytest.mark.parametrize("names", [["dogs", "cats"], ["rest", "rain"], ["2019", "2020"], ["value", "text"]])
+@pytest.mark.parametrize("names", [["dogs", "cats"], ["rest", "rain"], ["2019", "2020"], ["value", "text"], ["trail", "road"]])
 def test_folders_with_other_names_are_split_at_random(tmp_path, names):
     for i, name in enumerate(names):
         tables(tmp_path / name, 5, 5 * i)

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -208,16 +208,16 @@ def progress(files, name):
 def split_by_folder(folder, files):
     """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    The folders can be one level down. Without valid, a tenth of the files in train is used for validation. Raises
+    The folders can be at any level. Without valid, a tenth of the files in train is used for validation. Raises
     DataError for some of the splits without the others, and for folders whose name is nearly that of a split.
     """
-    ways = [p.relative_to(folder).with_suffix("").parts for p in files]
-    levels = [[way[level].lower() if len(way) > level + 1 else "" for way in ways] for level in (0, 1)]
-    stems = [way[-1].lower() for way in ways]
-    names = next((names for names in levels if SPLIT_OF.keys() & set(names)), stems)
-    if names is stems and not set(stems) <= SPLIT_OF.keys():
-        for name in sorted(filter(_is_nearly_a_split, {*levels[0], *levels[1]})):
-            raise DataError(f"{folder} has a folder {name!r:.40}: {RENAME}")
+    ways = [[part.lower() for part in p.relative_to(folder).with_suffix("").parts] for p in files]
+    levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
+    names = next((names for names in levels if SPLIT_OF.keys() & set(names)), None)
+    if names is None:
+        _check_near(folder, {*chain(*levels)})
+        names = _words([way[-1] for way in ways], files)
+    if names is None:
         return None
     split = np.array([SPLIT_OF.get(name, -1) for name in names])
     if not {0} < {*split} - {-1}:
@@ -233,7 +233,25 @@ def split_by_folder(folder, files):
     return split
 
 
-def _is_nearly_a_split(name):
-    first = re.split("[^a-z]", name)[0]
-    near = difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8)
-    return any(sorted(first) == sorted(word) for word in SPLIT_OF) or bool(near) and near[0][0] == first[0]
+def _words(stems, files):
+    """The only word of a split in each stem, as in ptb.train; None unless they are of train and another split."""
+    words = [SPLIT_OF.keys() & set(re.split("[^a-z]+", stem)) for stem in stems]
+    found, odd = {SPLIT_OF[word] for word in chain(*words)}, [len(own) != 1 for own in words]
+    if len(found) < 2 or 0 not in found and any(odd):
+        return None
+    if any(odd):
+        raise DataError(
+            f"{files[odd.index(True)].name} does not have one of train, valid and test in its name as "
+            f"{files[next(i for i, own in enumerate(words) if own)].name} does: rename or remove it"
+        )
+    return [own.pop() for own in words]
+
+
+def _check_near(folder, names):
+    """Raise DataError for the letters of a split's name in another order, or for names like those of two splits."""
+    firsts = {name: re.split("[^a-z]", name)[0] for name in sorted(names)}
+    same = [name for name, first in firsts.items() if any(sorted(first) == sorted(word) for word in SPLIT_OF)]
+    near = {name: difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8) for name, first in firsts.items()}
+    near = {name: SPLIT_OF[words[0]] for name, words in near.items() if words and words[0][0] == name[0]}
+    if same or len({*near.values()}) > 1:
+        raise DataError(f"{folder} has a folder {next(iter(same or near))!r:.40}: {RENAME}")
