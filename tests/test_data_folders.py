@@ -112,7 +112,9 @@ def test_a_near_miss_is_refused(tmp_path, names, message):
     refused(tmp_path, message)
 
 
-@pytest.mark.parametrize("names", [["dogs", "cats"], ["rest", "rain"], ["2019", "2020"], ["value", "text"], ["trail", "road"]])
+@pytest.mark.parametrize(
+    "names", [["dogs", "cats"], ["rest", "rain"], ["2019", "2020"], ["value", "text"], ["trail", "road"]]
+)
 def test_folders_with_other_names_are_split_at_random(tmp_path, names):
     for i, name in enumerate(names):
         tables(tmp_path / name, 5, 5 * i)

@@ -91,6 +91,17 @@ def test_no_text_is_refused(tmp_path, content):
     refused(tmp_path / "a.txt", "a.txt holds a text without a character: remove it")
 
 
+@pytest.mark.parametrize("options", [{}, {"delimiter": ","}, {"delimiter": "; ", "fmt": "%d"}, {"delimiter": "\t"}])
+def test_numbers_are_refused_with_a_line_that_makes_them_a_table(tmp_path, options):
+    np.savetxt(tmp_path / "sav.txt", np.arange(60).reshape(30, 2), **options)
+    message = (
+        r'sav.txt holds numbers, not text: .* `numpy.savetxt\("sav.csv", numpy.loadtxt\("sav.txt"\), delimiter=","\)`'
+    )
+    refused(tmp_path / "sav.txt", message)
+    (tmp_path / "sav.txt").write_text("in 2019\n7 8\n9 9\n")
+    assert len(read_sequences(tmp_path / "sav.txt")) == 3
+
+
 def test_an_empty_file_in_a_folder_is_refused(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.txt").write_text("a" * i)

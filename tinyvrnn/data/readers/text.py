@@ -3,16 +3,20 @@
 A file is cut at its empty lines, or into lines if it has none. In a folder each file is one sequence.
 """
 
+import io
 import re
+from itertools import islice
 
 import numpy as np
 
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
+from tinyvrnn.data.readers.table import NUMBER
 from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
 
 LARGE = 64  # bytes of memory for a byte of a file, at most
+BEGINNING = 20  # lines that tell numbers from text
 MOST = MEMORY // 4  # zeros and ones in all steps
 
 
@@ -20,6 +24,8 @@ def read(files, split, name, medium):
     """Content of `files` (paths). The alphabet of a text's `medium` replaces that of the files."""
     with progress(files, name) as bar:
         texts = [_text(path) for path in bar]
+    for path, text in zip(files, texts) if "alphabet" not in medium else ():
+        _check_no_numbers(path, text)
     if split is None and len(files) == 1:
         texts = [piece for piece in re.split(r"\n\s*\n" if "\n\n" in texts[0] else "\n", texts[0]) if piece.strip()]
     if not all(texts) or not texts:
@@ -42,6 +48,17 @@ def _text(path):
         return read_bytes(path, LARGE).decode("utf-8-sig").replace("\r\n", "\n").strip("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8") from error
+
+
+def _check_no_numbers(path, text):
+    """Raise DataError for a table, as numpy.savetxt writes it."""
+    lines = [line for line in islice(io.StringIO(text), BEGINNING) if line.strip()]
+    cells = [cell for line in lines for cell in re.split(r"[\s,;]+", line) if cell]
+    if len(lines) > 1 and all(NUMBER.fullmatch(cell) for cell in cells):
+        table = f'numpy.savetxt("{path.stem}.csv", numpy.loadtxt("{path.name}"), delimiter=",")'
+        raise DataError(
+            f"{path.name} holds numbers, not text: for a table, save it with commas, for example by `{table}`"
+        )
 
 
 def _one_hot(characters, alphabet, name):
