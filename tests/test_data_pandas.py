@@ -1,5 +1,7 @@
 """Tables that pandas writes: separators, an index, a column of times, headers of numbers, missing values."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,8 @@ from damage import refused
 
 import tinyvrnn as tv
 from tinyvrnn import cli
-from tinyvrnn.data import load_data, read_sequences
+from tinyvrnn.data import load_data, read_sequences, readers
+from tinyvrnn.data.sequences import missing_values
 from tinyvrnn.errors import DataError
 from tinyvrnn.runs import checkpoint
 
@@ -71,6 +74,7 @@ def test_chosen_columns_are_those_of_pandas(tmp_path, options):
         (TIMED, {"skip_columns": ["tim"]}, "has the columns ', time, load, temp', but the column 'tim' is needed"),
         (TIMED, {"columns": ["wind"]}, "but the column 'wind' is needed"),
         (TABLE.drop(7).reindex(range(40)), {}, "line 9, column 'load' holds '', but finite float32 numbers"),
+        (TIMED, {"skip_columns": ["time", "load", "temp"]}, "no column of a.csv is left"),
         (TABLE.iloc[:0], {}, "a.csv holds no numbers"),
     ],
 )
@@ -83,6 +87,51 @@ def test_an_empty_cell_is_a_missing_number_where_nan_is(tmp_path):
     table = TABLE.mask(np.random.default_rng(1).random(TABLE.shape) < 0.3)
     data = load_data(written(tmp_path, table), standardise=False, window=8, missing="nan")
     np.testing.assert_array_equal(np.concatenate([data.split(s).values for s in ("train", "valid", "test")]), table)
+
+
+@pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": ","}, {"sep": "\t"}])
+@pytest.mark.parametrize("columns", [["load"], ["load", "temp"]])
+@pytest.mark.parametrize("header", [True, False])
+def test_decimal_commas_are_refused_or_doubted(tmp_path, options, columns, header):
+    options |= {"decimal": ",", "index": False, "header": header}
+    path = written(tmp_path, TABLE[columns].abs() % 1, **options)
+    if columns == ["load"] and not header and options["sep"] != ",":  # 0,125 and so on: two columns of whole numbers
+        assert "write decimals with a point" in load_data(path, window=5).notes[0]
+    else:
+        refused(
+            path, r'holds \'0,\d+\', but decimals with a point .* `pandas.read_csv\("a.csv", sep=";", decimal=","\)'
+        )
+
+
+@pytest.mark.parametrize(
+    "text, names, note",
+    [
+        ("time,0,1\n5,.5,2\n", ["time", "0", "1"], "'time, 0, 1', is taken for names of columns"),
+        (",0,1\n5,.5,2\n", ["0", "1"], "is taken for names of columns"),
+        (",1.5,2\n5,.5,2\n", None, None),
+        ("NA,1.5,2\n5,.5,2\n", None, None),
+        ("2019,2020\n.5,2\n", None, "'2019, 2020', is taken for data"),
+        ("2019,2020\n7,2\n", None, None),
+        ("a,,b\n1,2,4\n", ["a", "b"], "a column without a name is left out"),
+        ("a,b,,\n1,2,,\n,,,\n", ["a", "b"], "a column without a name is left out"),
+        (",,a,b\n1,2,3,9\n", ["a", "b"], "the first column has no name"),
+        ("id,x\n1,5\n2,5\n3,5\n", ["id", "x"], "the column 'id' counts the steps: .* --skip-columns id"),
+    ],
+)
+def test_what_is_decided_about_the_first_line_and_columns(tmp_path, text, names, note):
+    (tmp_path / "a.csv").write_text(text)
+    with missing_values("nan" if names is None else None):
+        read = readers.read(tmp_path / "a.csv")
+    assert (read.medium or {}).get("columns") == names
+    assert re.search(note, read.notes[-1]) if note else read.notes == ()
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+def test_empty_rows_below_a_table_are_left_out(tmp_path, rows):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n" + ",\n" * rows)
+    assert read_sequences(tmp_path / "a.csv")[0].tolist() == [[1, 2], [3, 4]]
+    with missing_values("nan"):
+        assert len(readers.read(tmp_path / "a.csv").sequences.values) == 2 + rows
 
 
 def test_columns_without_names(tmp_path):

@@ -10,9 +10,11 @@ import numpy as np
 
 from tinyvrnn.data.readers.content import Content, parsed, read_bytes
 from tinyvrnn.data.sequences import FIX, Sequences, are_valid
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+MISSING = ("", "NA")  # cells without a number, as pandas and R write them
 LONGEST = 2**20  # characters in a line
 
 
@@ -23,7 +25,7 @@ def read(files, split, name, medium):
     """
     about = str([medium.get(key) for key in ("columns", "skip_columns")])
     several, heads = zip(*parsed(files, name, lambda path: _table(path, medium), about))
-    first, names = zip(*heads)
+    notes, names = zip(*heads)
     for path, own, values in zip(files, names, several):
         if own != names[0] or values.shape[1] != several[0].shape[1]:
             raise DataError(
@@ -31,30 +33,48 @@ def read(files, split, name, medium):
                 f"all files of {name} need the same"
             )
     known = None if names[0] is None else {"columns": names[0]}
-    notes = () if names[0] is None else tuple(_notes(first[0]))
-    return Content(Sequences.from_list(several, name), split, medium=known, notes=notes)
+    return Content(Sequences.from_list(several, name), split, medium=known, notes=tuple(notes[0]))
 
 
 def _listed(names, values):
     return f"the columns {', '.join(names)!r:.60}" if names else f"{values.shape[1]} columns without names"
 
 
-def _notes(head):
-    """What was decided about a line of names."""
-    if not head[0] and len(head) > 1:
-        yield "the first column has no name, like an index that pandas writes, and is left out"
-    if all(NUMBER.fullmatch(cell) for cell in head if cell):
-        yield f"the first line, {', '.join(head)!r:.40}, is taken for names of columns, as pandas writes them"
+def _notes(first, names, values):
+    """What was decided about the first line, and doubts about columns. names: those that are read, or None."""
+    line = f"the first line, {', '.join(first)!r:.40}, is taken for"
+    if names is None:
+        if len(first) > 1 and len({*first}) == len(first) and all(map(str.isdecimal, first)):
+            yield from [f"{line} data, not for names of columns"] * bool((values[1:] % 1 > 0).any())
+        if len(first) == 2 and not (values % 1).any() and (values[:, 1] >= 100).all():
+            yield "two columns of whole numbers are read: write decimals with a point if their comma was a decimal one"
+        return
+    if "" in first:
+        which = (
+            "a column without a name"
+            if first[0]
+            else "the first column has no name, like an index that pandas writes, and"
+        )
+        yield f"{which} is left out"
+    if any(NUMBER.fullmatch(cell) for cell in first):
+        yield f"{line} names of columns, as pandas writes them"
+    for name, column in zip(names, values.T) if len(values) > 2 and len(names) > 1 else ():
+        if (np.diff(column) == 1).all():
+            yield f"the column {name!r:.40} counts the steps: leave it out with --skip-columns {shown(name)}"
 
 
 def _table(path, medium):
-    """Values (T, X) float64, and a pair: first row, and names of the columns that are read, or None.
+    """Values (T, X) float64, and a pair: notes, and names of the columns that are read, or None.
 
     Lines are parsed one by one to save memory.
     """
     rows, numbers = _rows(path), array("d")
     head = list(islice(rows, 2))
     first = head[0][1] if head else []
+    if first and first[0][:1] == "#" != first[0]:
+        raise DataError(
+            f"{path.name}, line {head[0][0]} begins with #: remove the comment, or # before names of columns"
+        )
     names = first if head and _is_head(first, head[-1][1]) else None
     used = _used(names, medium, path.name) if names else range(len(first))
     if names is None and (medium.get("columns") or medium.get("skip_columns")):
@@ -63,23 +83,26 @@ def _table(path, medium):
         numbers.extend(_numbers(row, len(first), names, used, f"{path.name}, line {line}"))
     if not numbers:
         raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
-    return np.frombuffer(numbers).reshape(-1, len(used)), (first, names and [names[j] for j in used])
+    values, names = np.frombuffer(numbers).reshape(-1, len(used)), names and [names[j] for j in used]
+    return values, ([*_notes(first, names, values)], names)
 
 
 def _is_head(row, after):
-    """Whether a first row holds names: no numbers, or those with which pandas names columns, 0, 1, 2 and so on.
+    """Whether a first row holds names: no numbers, or those with which pandas names columns, whole ones.
 
-    Two columns of whole numbers can begin with 0, 1 too.
+    They come after an index, whose name can be empty, or are 0, 1, 2 and so on. Two columns of whole numbers can begin
+    with 0, 1 too.
     """
-    if not any(NUMBER.fullmatch(cell) for cell in row) or not row[0] and len(row) > 1:
-        return True
+    numbers = [cell for cell in row if NUMBER.fullmatch(cell)]
+    if not numbers or not NUMBER.fullmatch(row[0]):
+        return any(cell not in MISSING for cell in row) and all(map(str.isdecimal, numbers))
     counted = row == [str(j) for j in range(len(row))]
     return counted and (len(row) > 2 or not all(cell.isdecimal() for cell in after))
 
 
 def _used(names, medium, name):
     """The numbers of the columns to read."""
-    twice = [column for column in names if names.count(column) > 1]
+    twice = [column for column in names if column and names.count(column) > 1]
     if twice:
         raise DataError(f"{name} has two columns with the name {twice[0]!r:.40}: rename one")
     wanted, skipped = medium.get("columns"), medium.get("skip_columns") or ()
@@ -87,7 +110,9 @@ def _used(names, medium, name):
         if column not in names:
             raise DataError(f"{name} has the columns {', '.join(names)!r:.80}, but the column {column!r:.40} is needed")
     if wanted is None:
-        wanted = [column for column in names if column not in skipped and (column or len(names) == 1)]
+        wanted = [column for column in names if column and column not in skipped]
+    if not wanted:
+        raise DataError(f"no column of {name} is left: give fewer to --skip-columns (skip_columns)")
     return [names.index(column) for column in wanted]
 
 
@@ -100,9 +125,10 @@ def _rows(path):
         between = next((c for c in ";\t" if c in first), ",")
         rows, seen, empty = csv.reader(_lines(text), delimiter=between, strict=True), False, None
         for row in rows:
-            if row and empty:
+            there = any(row) or row and are_valid(np.nan)  # Excel writes commas alone below a table
+            if there and empty:
                 raise DataError(f"{path.name}, line {empty} is empty, but each step needs numbers: fill or remove it")
-            if row:
+            if there:
                 seen = True
                 yield rows.line_num, [cell.strip() for cell in row]
             elif seen:
@@ -123,11 +149,20 @@ def _lines(text):
 
 
 def _numbers(row, width, names, used, where):
-    if len(row) != width:
+    point = DECIMAL_COMMA.fullmatch(",".join(row)) if len(row) == 2 and width == 1 else None
+    if len(row) != width and not point:
         raise DataError(f"{where} has {len(row)} columns, but the lines above have {width}: put a number into each")
+    row = [",".join(row)] if point else row
     for j in used:
-        cell, needed = row[j] or "nan", None  # pandas leaves the cell of a missing number empty
-        if not NUMBER.fullmatch(cell):
+        cell, needed = "nan" if row[j] in MISSING else row[j], None
+        if DECIMAL_COMMA.fullmatch(cell):
+            name = where.rpartition(", line ")[0]
+            sep = "\\t" if name.lower().endswith(".tsv") else ";"
+            line = f'pandas.read_csv("{name}", sep="{sep}", decimal=",").to_csv("{name}", index=False)'
+            needed = f"decimals with a point are needed, for example by `{line}`"
+        elif len(parts := re.split(r"\s*\|\s*|\s+", cell)) > 1 and all(map(NUMBER.fullmatch, parts)):
+            needed = "commas, semicolons or tabs between numbers are needed"
+        elif not NUMBER.fullmatch(cell):
             needed = "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * bool(names)
         elif not are_valid(float(cell)):
             needed = f"finite float32 numbers are needed: {FIX}"
