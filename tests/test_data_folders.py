@@ -324,6 +324,12 @@ def test_other_columns_are_parsed_again(tmp_path, slow):
     assert len(slow) == 3
 
 
+def test_empty_rows_that_count_are_parsed_again(tmp_path, slow):
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 20 + ",\n" * 20)
+    for missing, steps in ((None, 20), ("nan", 40), (None, 20)):
+        assert load_data(tmp_path / "a.csv", False, window=5, missing=missing).train.lengths.sum() == steps * 8 // 10
+
+
 def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, slow):
     (tmp_path / "cache").write_text("a file")
     assert len(read_sequences(tables(tmp_path / "x", 3))) == 3

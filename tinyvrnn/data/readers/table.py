@@ -23,7 +23,7 @@ def read(files, split, name, medium):
 
     medium: "columns" in it, names, are read in their order, "skip_columns" are left out; the result's has the columns.
     """
-    about = str([medium.get(key) for key in ("columns", "skip_columns")])
+    about = str([*(medium.get(key) for key in ("columns", "skip_columns")), bool(are_valid(np.nan))])
     several, heads = zip(*parsed(files, name, lambda path: _table(path, medium), about))
     notes, names = zip(*heads)
     for path, own, values in zip(files, names, several):
