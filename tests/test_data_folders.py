@@ -1,5 +1,6 @@
 """Folders: the layouts of splits, links, twins, files that are not read, files of other forms, and the cache."""
 
+import io
 import os
 import time
 import zipfile
@@ -188,7 +189,8 @@ def test_equal_sequences_across_splits_are_said(tmp_path):
     for split, n in (("train", 4), ("valid", 3), ("test", 1)):
         tables(tmp_path / split, n, 2)
     assert load_data(tmp_path).notes == tuple(
-        f"{n} of {n} sequences of {s} are in train too" for s, n in (("valid", 3), ("test", 1))
+        f"{n} of {n} sequences of {s} are in {other} too"
+        for s, other, n in (("valid", "train", 3), ("test", "train", 1), ("test", "valid", 1))
     )
     tables(tmp_path / "other", 8)
     assert load_data(tmp_path / "other").notes == ()
@@ -235,8 +237,12 @@ def test_a_form_that_is_not_read_names_those_that_are_and_a_conversion(tmp_path,
         assert "damaged" not in str(caught.value)
 
 
-def zipped():
-    return b"PK\x03\x04" + bytes(60)
+def zipped(*names):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, bytes(99))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -245,9 +251,14 @@ def zipped():
         ("a.npy", b"x,y\r\n1,2\n", "a.npy seems to be a file of the form .csv .*: rename it to a.csv"),
         ("a.npz", b"\x89HDF\r\n\x1a\n", "a.npz seems to be a file of the form .h5 .*h5py.File"),
         ("a.npy", b"\x80\x04K\x01.", "form .pickle .*: rename it to a.pickle"),
-        ("a.csv", zipped(), "a.csv seems to be a file of the form .xlsx .*pandas.read_excel"),
+        ("a.csv", zipped("a.csv"), r'form .zip .* `shutil.unpack_archive\("a.csv", "a", "zip"\)'),
+        (
+            "a.csv",
+            zipped("_rels/.rels", "[Content_Types].xml"),
+            "a.csv seems to be a file of the form .xlsx .*pandas.read_excel",
+        ),
         ("a.csv", b"PAR1" + bytes(9), "form .parquet"),
-        ("a.json", b"\x1f\x8b\x08", "form .gz .* `gunzip a.json`"),
+        ("a.json", b"\x1f\x8b\x08", "form .gz .* `gunzip -c a.json > a-unpacked.json`"),
         ("a.pickle", b"\x93NUMPY\x01\0", "form .npy .*: rename it to a.npy"),
         ("a.csv", b"RIFF\0\0\0\0WAVE", "form .wav"),
         ("a.wav", b"MThd", "form .mid"),

@@ -172,6 +172,20 @@ def test_a_run_reads_new_tables_by_the_names_of_its_columns(tmp_path, capsys):
         assert cli.main(words) == 2 and capsys.readouterr().err == sentence
 
 
+def test_what_is_decided_about_new_tables_is_said(tmp_path, capsys):
+    run, out, path = str(tmp_path / "run"), str(tmp_path / "out.npz"), str(written(tmp_path, TABLE))
+    assert cli.main(["train", path, "--window", "8", *SMALL, "--out", run]) == 0
+    for words in (
+        ["evaluate", run, "--data", path],
+        ["infer", run, "--data", path, "--out", out],
+        ["forecast", run, "--prime", path, "--steps", "2", "--out", out],
+        ["sample", run, "--prime", path, "--out", out],
+    ):
+        capsys.readouterr()
+        assert cli.main(words) == 0
+        assert capsys.readouterr().err.count("tinyvrnn: note: the first column has no name") == 1, words
+
+
 @pytest.mark.parametrize("medium", [{"columns": "ab"}, {"columns": [1, 2]}, {"window": 0}, {"stride": "3"}])
 def test_a_checkpoint_with_another_medium_is_damaged(tmp_path, medium):
     model = tv.VRNN(2, 4, 2, likelihood="gaussian")

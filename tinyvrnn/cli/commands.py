@@ -130,7 +130,7 @@ def forecast(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
-    past = read_like(a.prime, model.medium | {"window": None})  # the whole past, not windows of it
+    past = read_like(a.prime, model.medium | {"window": None}, tell=_tell)  # the whole past, not windows of it
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
     export.write_forecast(out, past, draws)
@@ -287,7 +287,7 @@ def _to_score(a, source, model):
     """The raw Data, and name, split and sequences to use, on the model's scale; no Data but all of a user's file."""
     if a.data is not None and a.split is None and a.data not in NAMES:
         data, name, split = None, data_room.name_of(given_path(source)), "all"
-        sequences = read_like(source, model.medium, a.missing)
+        sequences = read_like(source, model.medium, a.missing, _tell)
     else:
         data = load_data(source, standardise=False, medium=model.medium, missing=a.missing)
         split = a.split or "test"
@@ -312,7 +312,7 @@ def _tell(notes):
 
 def _prime(path, model):
     """The sequences of a file as x (T0, B, X), in the model's units."""
-    sequences = _on_scale(read_like(path, model.medium | {"window": None}), model, path)
+    sequences = _on_scale(read_like(path, model.medium | {"window": None}, tell=_tell), model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
     return data_room.pad(sequences)[0]

@@ -324,7 +324,7 @@ def load_data(
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
     parts = {s: whole[index] for s, index in members.items()}
-    repeated = _repeated(parts) if str(name_or_path) not in NAMES else ()
+    repeated = _repeated(parts, members["test"] is members["valid"]) if str(name_or_path) not in NAMES else ()
     data = Data.from_sequences(
         name_of(path),
         *parts.values(),
@@ -372,9 +372,15 @@ def read_sequences(path):
     return read_like(path, None)
 
 
-def read_like(path, medium, missing=None):
-    """As `read_sequences`, for a model of this medium; without "window" in it, sequences are not cut."""
-    return _content(given_path(path, DataError), medium, missing, divide=False).sequences
+def read_like(path, medium, missing=None, tell=None):
+    """As `read_sequences`, for a model of this medium; without "window" in it, sequences are not cut.
+
+    tell: is called with the notes of the reader.
+    """
+    content = _content(given_path(path, DataError), medium, missing, divide=False)
+    if tell is not None:
+        tell(content.notes)
+    return content.sequences
 
 
 def _content(path, medium, missing=None, divide=True):
@@ -440,13 +446,13 @@ def _is_no_pen(values):
     return (values != 0) & (values != 1) & ~np.isnan(values) & [False, False, True]
 
 
-def _repeated(parts):
-    """A sentence for each split whose sequences are in the training split too."""
+def _repeated(parts, same):
+    """A sentence for each two splits with equal sequences. same: whether valid is reported in place of test."""
     hashes = {s: np.array([hash(x.tobytes()) for _, part in own.parts() for x in part]) for s, own in parts.items()}
-    for s in SPLITS[1:]:
-        n = np.isin(hashes[s], hashes["train"]).sum()
+    for s, other in (("valid", "train"), ("test", "train"), ("test", "valid"))[: 2 if same else 3]:
+        n = np.isin(hashes[s], hashes[other]).sum()
         if n:
-            yield f"{n:,} of {len(hashes[s]):,} sequences of {s} are in train too"
+            yield f"{n:,} of {len(hashes[s]):,} sequences of {s} are in {other} too"
 
 
 def _summary(name, card):

@@ -12,14 +12,15 @@ CONVERSIONS = {  # endings -> line, in which NAME and STEM are those of the file
     ".pt .pth": 'numpy.save("STEM.npy", torch.load("NAME").numpy())',
     ".mp3 .m4a .aac .wma .aif .aiff .mp4": "ffmpeg -i NAME -ac 1 STEM.wav",
     ".mxl .musicxml .krn .abc": 'music21.converter.parse("NAME").write("midi", "STEM.mid")',
-    ".zip .tar .tgz": 'shutil.unpack_archive("NAME", "STEM")',
+    ".tar .tgz": 'shutil.unpack_archive("NAME", "STEM")',
+    ".zip": 'shutil.unpack_archive("NAME", "STEM", "zip")',
     ".gz": "gunzip NAME",
 }
 LINES = {ending: line for endings, line in CONVERSIONS.items() for ending in endings.split()}
 ARRAYS, SOUNDS, PICKLES = (".npy", ".npz"), (".wav", ".sph", ".flac", ".ogg", ".opus"), (".pickle", ".pkl")
 STARTS = {  # the first bytes of a file -> the endings that it may have, the first being the likely one
     b"\x93NUMPY": ARRAYS,
-    b"PK\x03\x04": (".xlsx", ".npz", ".npy"),
+    b"PK\x03\x04": (".zip", ".npz", ".npy"),
     b"\x89HDF": (".h5",),
     b"PAR1": (".parquet",),
     b"\x1f\x8b": (".gz",),
@@ -55,14 +56,20 @@ def _endings_by_content(path):
     try:
         with open(path, "rb") as file:
             start = file.read(64)
+            file.seek(max(0, path.stat().st_size - 2**16))
+            contents = file.read()  # of an archive, which are listed at its end
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
     text = start.translate(None, b"\t\r\n")
     if path.suffix.lower() in ARRAYS and text and text.isascii() and text.decode().isprintable():
         return (".csv",)
+    if start.startswith(b"PK") and b"[Content_Types].xml" in contents:
+        return (".xlsx",)
     return next((endings for begin, endings in STARTS.items() if start.startswith(begin)), ())
 
 
 def _line(path, ending=None):
     """The line that converts a file of this ending, or of its own; empty if none is known."""
-    return LINES.get(ending or path.suffix.lower(), "").replace("NAME", path.name).replace("STEM", path.stem)
+    line = LINES.get(ending or path.suffix.lower(), "")
+    line = f"gunzip -c NAME > STEM-unpacked{path.suffix}" if ending == ".gz" else line  # gunzip needs the ending .gz
+    return line.replace("NAME", path.name).replace("STEM", path.stem)
