@@ -185,6 +185,22 @@ def test_what_lies_beside_the_data_is_said(tmp_path, name, note):
     assert load_data(tmp_path).notes == (() if note is None else (note,))
 
 
+def test_tables_beside_other_data_are_left_out_and_this_is_said(tmp_path):
+    for i in range(6):
+        np.save(tmp_path / f"{i}.npy", np.full((3, 2), i))
+    for name in ("list.csv", "meta.tsv"):
+        (tmp_path / name).write_text("title,year\nPrelude,2004\n")
+    data = load_data(tmp_path, standardise=False)
+    assert sorted(sum(numbers(data), [])) == [*range(6)]
+    assert data.notes == ("list.csv is left out beside other data, 2 such files in all",)
+
+
+def test_an_array_of_one_axis_in_a_folder_is_refused_with_the_mend(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", np.arange(3.0))
+    refused(tmp_path, r"0.npy has shape \(3,\) .*: save x\[:, None\] for X = 1")
+
+
 def test_equal_sequences_across_splits_are_said(tmp_path):
     for split, n in (("train", 4), ("valid", 3), ("test", 1)):
         tables(tmp_path / split, n, 2)

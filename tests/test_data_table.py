@@ -117,4 +117,4 @@ def test_files_that_differ(tmp_path, other, message):
 def test_two_forms_in_one_folder(tmp_path):
     a_folder(tmp_path / "trips")
     (tmp_path / "trips" / "a.wav").write_bytes(b"")
-    refused(tmp_path / "trips", "not a folder of files of one format, as it holds several of them")
+    refused(tmp_path / "trips", "not a folder of files of one format, as it holds 00.csv and a.wav: give")

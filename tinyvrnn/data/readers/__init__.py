@@ -17,6 +17,8 @@ raises DataError, its ending in FILES or FOLDERS, its name in FORMS, a target in
 docs/data.md.
 """
 
+from itertools import chain
+
 from tinyvrnn.data.readers import arrays, foreign, iamondb, midi, pianoroll, sound, table, text
 from tinyvrnn.data.readers.content import SPLITS, Content, at_random, cut, files_of, split_by_folder, unused_lists
 from tinyvrnn.errors import DataError
@@ -70,18 +72,22 @@ def _read_folder(folder, medium):
     if iamondb.is_there(folder):
         return iamondb.read(folder)
     (files, others), name = files_of(folder, FOLDERS), folder.resolve().name
-    if any(path.suffix.lower() != ".txt" for path in files):  # text beside other data is about them, as in TIMIT
-        others += [path for path in files if path.suffix.lower() == ".txt"]
-        files = [path for path in files if path.suffix.lower() != ".txt"]
+    by_reader = {}
+    for path in files:
+        by_reader.setdefault(FOLDERS[path.suffix.lower()], []).append(path)
+    about = by_reader.pop(text.read) if text.read in by_reader and len(by_reader) > 1 else []  # as in TIMIT
+    few = 0 < 2 * len(by_reader.get(table.read, ())) < sum(map(len, by_reader.values()))  # as in MAESTRO
+    tables = by_reader.pop(table.read) if few else []
+    files, others = [*chain(*by_reader.values())], others + about + tables
     left = [path for path in others if path.suffix.lower() in foreign.LINES]
     for path in files or left[:1]:
         foreign.check_kind(path, ENDINGS, FORMS)
-    readers = {FOLDERS[path.suffix.lower()] for path in files}
-    if len(readers) != 1:
-        found = "several of them" if readers else "none of them"
+    if len(by_reader) != 1:
+        found = " and ".join(own[0].name for own in by_reader.values()) or "none of them"
         raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
-    content = readers.pop()(files, split_by_folder(folder, files), name, medium)
+    content = [*by_reader][0](files, split_by_folder(folder, files), name, medium)
     unread = [f"{left[0].name} is not of a form that is read, {len(left)} such files in all"] if left else []
+    unread += [f"{tables[0].name} is left out beside other data, {len(tables)} such files in all"] if tables else []
     notes = (*content.notes, *unread, *unused_lists(others), *_twins(files))
     return _named(f"the folder {name}, {len(files)} files", content._replace(notes=notes))
 

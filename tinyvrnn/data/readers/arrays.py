@@ -71,7 +71,7 @@ def read_folder(files, split, name, medium):
         if x.ndim != 2 or x.shape[1] != several[0].shape[-1]:
             raise DataError(
                 f"{path.name} has shape {x.shape} and {files[0].name} {several[0].shape}, but each .npy of a folder "
-                "must be one sequence (T, X), X the same for all"
+                "must be one sequence (T, X), X the same for all" + ": save x[:, None] for X = 1" * (x.ndim == 1)
             )
     return Content(Sequences.from_list(several, name), split)
 
