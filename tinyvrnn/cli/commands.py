@@ -64,7 +64,7 @@ def train(a):
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
-        if why := chosen_for(data, options):
+        if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
             print(f"chosen for these data: {why}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
