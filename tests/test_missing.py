@@ -7,6 +7,7 @@ partly observed step of a likelihood that scores whole steps.
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import checks
@@ -16,7 +17,8 @@ import pytest
 import tinyvrnn as tv
 from tinyvrnn import bounds, cli
 from tinyvrnn.arrays.backend import to_host
-from tinyvrnn.data.readers import arrays
+from tinyvrnn.data import mapped
+from tinyvrnn.data.readers import arrays, content
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.distributions.observed import observed_only
 from tinyvrnn.models import linear_gaussian as lg
@@ -303,7 +305,7 @@ def test_a_mistake_with_observed_is_one_sentence():
                 call(observed=np.where(observed, 1.0, value))
     x[0, 0, 0] = np.nan
     for call in calls:
-        with pytest.raises(tv.DataError, match="x holds NaN or infinite .* or mark them by observed"):
+        with pytest.raises(tv.DataError, match="x holds NaN or infinite .* or mark them by observed, which sample"):
             call(observed=observed)
     with pytest.raises(tv.ConfigError, match="this model is a LinearGaussian"):
         bounds.iwae(lg.LinearGaussian(), np.zeros((3, 1, 1)), observed=np.ones((3, 1, 1)))
@@ -352,7 +354,7 @@ def test_nan_in_a_file_is_refused_unless_it_marks_missing_values(kind, tmp_path,
     if kind == "mapped":
         monkeypatch.setattr(arrays, "LARGE", 0)
     path, x = file_with_gaps(tmp_path, "npy" if kind == "mapped" else kind)
-    with pytest.raises(tv.DataError, match=r"holds .?nan.?, but .*, or give --missing nan \(missing=\"nan\"\)"):
+    with pytest.raises(tv.DataError, match=r"holds .?nan.?, but .* take --missing nan \(.*missing=\"nan\"\)"):
         tv.load_data(path)
     with pytest.raises(tv.DataError, match="missing"):
         tv.load_data(path, missing="zero")
@@ -406,12 +408,12 @@ def test_the_commands_take_gaps(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "found.npz"
     words = ["train", str(path), "--epochs", "1", "--hidden", "4", "--latent", "2", "--out", str(run)]
     assert cli.main(words) == 2
-    assert "or give --missing nan" in capsys.readouterr().err and not run.exists()
+    assert "take --missing nan" in capsys.readouterr().err and not run.exists()
     assert cli.main([*words, "--missing", "nan"]) == 0
     assert "AR(1)" not in capsys.readouterr().out
     for more in ([], ["--data", str(path)]):
         assert cli.main(["evaluate", str(run), *more]) == 2
-        assert "or give --missing nan" in capsys.readouterr().err
+        assert "take --missing nan" in capsys.readouterr().err
         for bound in ("elbo", "fivo"):
             assert cli.main(["evaluate", str(run), "--missing", "nan", "--bound", bound, *more]) == 0
         assert "nan" not in capsys.readouterr().out
@@ -506,3 +508,40 @@ def test_the_script_fills_gaps_and_its_models_beat_interpolation_on_digits8(caps
     last, line, *models = (float(row[2]) for row in rows[:4])
     assert max(models) < min(last, line) and len(rows) == 8
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_a_split_without_any_observed_value_is_refused():
+    x = np.zeros((4, 3, 2))
+    with pytest.raises(tv.DataError, match="the valid split of gaps holds no observed value"):
+        tv.Data.from_sequences("gaps", x, x * np.nan, x, missing="nan")
+
+
+def test_a_column_without_observed_values_is_not_a_constant_one():
+    x = checks.rng(0).random((4, 3, 2)) * [3, np.nan]
+    data = tv.Data.from_sequences("gaps", x, x, x, standardise=True, missing="nan")
+    assert "constant" not in data.units and data.std[1] == 1 and data.mean[1] == 0
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae", "fivo"])
+def test_a_linear_gaussian_model_takes_complete_sequences_only(bound):
+    x = np.ones((4, 3, 1))
+    x[0, 1] = np.nan
+    data = tv.Data.from_sequences("gaps", x, x, x, standardise=False, missing="nan")
+    evaluate = bounds.evaluate_elbo if bound == "elbo" else partial(bounds.evaluate, bound=bound, particles=4)
+    with pytest.raises(tv.DataError, match="A LinearGaussian takes complete sequences, got missing values"):
+        evaluate(lg.LinearGaussian(), data.test)
+
+
+def test_gaps_in_a_sequence_that_is_mapped_and_cut_into_windows(tmp_path, monkeypatch):
+    x = checks.rng(0).standard_normal((1000, 3)).astype("float32")
+    x[17, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    for module, name, value in ((arrays, "LARGE", 1000), (mapped, "LONGEST", 5000), (content, "LONGEST", 5000)):
+        monkeypatch.setattr(module, name, value)
+    data = tv.load_data(tmp_path / "x.npy", window=100, missing="nan", standardise=False)
+    np.testing.assert_array_equal(data.train[0], x[:100])
+
+
+def test_uniforms_on_the_host_and_lengths_on_a_device():
+    model, x, lengths, eps, uniforms = checks.small_with_particles(backend="strict")
+    model.particle_filter(x, model.backend.asarray(lengths), eps, np.asarray(uniforms))

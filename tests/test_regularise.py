@@ -187,6 +187,7 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
         (101, [], 100),
         (100, [], None),
         (101, ["--chunk", "30"], 30),
+        (101, ["--chunk", "100"], -100),
         (101, ["--recompute"], None),
         (101, ["--bound", "iwae", "--particles", "2"], None),
         (101, ["--posterior", "smoothing"], None),
@@ -200,8 +201,9 @@ def test_long_sequences_are_cut_where_the_model_can_be(tmp_path, capsys, steps, 
     given = ["train", str(tmp_path / "x.npy"), "--hidden", "2", "--latent", "1", "--epochs", "1", *words]
     assert cli.main([*given, "--out", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
-    assert (f"chunk {chunk}" in out) == (chunk is not None) and ("chunk" in out) == (chunk is not None)
-    assert ("chunk 100 for sequences of more than 100 steps on average" in out) == (chunk == 100)
+    given = chunk is not None and chunk < 0
+    assert (f"chunk {chunk and abs(chunk)}" in out) == (chunk is not None) and ("chunk" in out) == (chunk is not None)
+    assert ("chunk 100 for sequences of more than 100 steps on average" in out) == (chunk == 100 and not given)
 
 
 def test_the_gradients_of_ink_are_not_all_cut():

@@ -13,7 +13,7 @@ from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
 from tinyvrnn.data import Sequences, batches, in_order_of_length
 from tinyvrnn.data.sequences import as_sequences, observed_in
-from tinyvrnn.errors import check_whole
+from tinyvrnn.errors import DataError, check_whole
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Inference, check_bound
 from tinyvrnn.models.linear_gaussian import LinearGaussian
@@ -149,12 +149,16 @@ def _drawn(model, sequences, index, address):
     """x (T, B, X), lengths (B,) and eps (T, B, Z) of the sequences `index`, and where x has gaps, observed."""
     x, lengths = sequences.padded(index, model.dtype)
     eps = noise.standard_normal((*x.shape[:2], model.z_dim), model.dtype, *address, model.backend)
-    return x, lengths, eps, *_gaps(x)
+    return x, lengths, eps, *_gaps(model, x)
 
 
-def _gaps(x):
+def _gaps(model, x):
     """(observed,) for x with NaN at missing entries, else (): a LinearGaussian has no such argument."""
-    return () if (observed := observed_in(x)) is None else (observed,)
+    if (observed := observed_in(x)) is None:
+        return ()
+    if not isinstance(model, Model):
+        raise DataError(f"A {type(model).__name__} takes complete sequences, got missing values (NaN): fill them.")
+    return (observed,)
 
 
 def _whole(model, sequences, index, address):
@@ -172,7 +176,7 @@ def _chunks(model, sequences, index, address, chunk):
         if state is not None:
             state = state[numbers_of(going[before], model.backend)]
         x, left = sequences.padded(index[going], model.dtype, start, start + chunk)
-        parts, state = model.chunk_parts(x, left, eps[:, numbers_of(going, model.backend)], state, *_gaps(x))
+        parts, state = model.chunk_parts(x, left, eps[:, numbers_of(going, model.backend)], state, *_gaps(model, x))
         totals[:, going] += np.stack([to_host(part) for part in parts])
         before = going
     return totals
@@ -225,7 +229,8 @@ def evaluate(
     with device_memory(model.backend):
         for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
             streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
-            each = [to_host(estimate(model, x, lengths, particles, seed, stream, *_gaps(x))) for stream in streams]
+            given = particles, seed
+            each = [to_host(estimate(model, x, lengths, *given, stream, *_gaps(model, x))) for stream in streams]
             found.append(np.stack(each).astype("float64"))
     found = np.concatenate(found, axis=1)  # (repeats, N)
     means, n, steps = found.mean(axis=0), len(sequences), int(sequences.steps)

@@ -55,7 +55,11 @@ def train(a):
     options.check_for(model)
     folder, live = given_path(f"runs/{data.name}" if a.out is None else a.out), sys.stderr.isatty()
 
+    trained = 0
+
     def on_epoch(record, is_best):
+        nonlocal trained
+        trained += 1
         if not live:  # a log file cannot show a progress bar
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
@@ -64,7 +68,7 @@ def train(a):
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
-        if why := chosen_for(data, options):
+        if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
             print(f"chosen for these data: {why}", flush=True)
         if a.resume:
             what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
@@ -77,6 +81,8 @@ def train(a):
             raise
         if not records:
             raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
+        if a.resume and not trained:
+            print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
         report.print_training(model, data, records, options)
         report.draw_pictures(run, model, data, records)
         print(f"wrote {shown(folder)}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")

@@ -183,6 +183,9 @@ class Data:
         if kind == "pen":
             _check_pen(splits, name)
             scale = scale or "one"
+        for s, x in splits.items():
+            if x.dtype.kind == "f" and all(np.isnan(part.values).all() for _, part in x.parts()):
+                raise DataError(f"the {s} split of {name} holds no observed value: leave it out, or split it otherwise")
         sound = (medium or {}).get("name") == "sound"
         mean, std, standard_units = moments(splits, standardise, kind, scale, sound)
         if standard_units:
@@ -395,7 +398,8 @@ def _content(path, medium, missing=None, divide=True):
         if found and needed and found != needed:
             raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
     content = content if divide else content._replace(split=np.zeros(len(content.sequences), np.int64))
-    return cut(content, medium, path.name)
+    with missing_values(missing):
+        return cut(content, medium, path.name)
 
 
 def embedded():

@@ -88,8 +88,9 @@ def _column_moments(train):
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
     # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
     low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
-    constant = np.flatnonzero(~(np.fmin.reduce(low) < np.fmax.reduce(high))).tolist()  # or without an observed value
-    std[constant] = 1.0
+    low, high = np.fmin.reduce(low), np.fmax.reduce(high)
+    std[~(low < high)] = 1.0  # also those without an observed value
+    constant = np.flatnonzero(low == high).tolist()
     if not constant:
         return mean, std, BY_COLUMN
     some = ", ".join(map(str, constant[:5])) + ", ..." * (len(constant) > 5)

@@ -21,7 +21,10 @@ NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
 FLOAT32_MAX = np.finfo(np.float32).max
 MISSING = ("nan",)
-FIX = 'fix or remove that sequence, or give --missing nan (missing="nan") if NaN marks missing values'
+FIX = (
+    "fix or remove that sequence; if NaN marks missing values, train, evaluate and infer take --missing nan "
+    '(load_data and Data.from_sequences: missing="nan")'
+)
 _missing: ContextVar[str | None] = ContextVar("missing", default=None)
 
 

@@ -221,7 +221,7 @@ def validate(model, batch, objective):
         return _validate_with_gaps(model, batch, objective)
     check_objective(model, objective)
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
-    _check_arrays(model, batch, objective)
+    _check_arrays(model, batch._replace(lengths=lengths), objective)
     given = batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask
     x, eps, uniforms, input_mask = (None if a is None else model.to_array(a) for a in given)
     xp, (T, B, _) = model.backend.xp, x.shape
@@ -403,7 +403,10 @@ def _check_uniforms(batch):
 def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        raise DataError("x holds NaN or infinite values in its real steps: replace them, or mark them by observed.")
+        raise DataError(
+            "x holds NaN or infinite values in its real steps: replace them, or mark them by observed, which "
+            "sample and forecast do not take."
+        )
     if (bad := likelihood.misfits(x)).any():
         found = x[bad]
         raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")

@@ -64,11 +64,14 @@ def recipe(data):
     return {name: value for one in RECIPES if one.suits(data) for name, value in one.options.items()}
 
 
-def chosen_for(data, options):
-    """The options that the recipes chose, each with its condition: a text for a person, "" without any."""
-    text = []
+def chosen_for(data, options, given):
+    """The options that the recipes chose, each with its condition: a text for a person, "" without any.
+
+    given: the names of the options that were given.
+    """
+    text, chosen = [], options._asdict().items() - {(name, getattr(options, name)) for name in given}
     for one in RECIPES:
-        kept = [f"{name} {value:g}" for name, value in one.options.items() if getattr(options, name) == value]
+        kept = [f"{name} {value:g}" for name, value in one.options.items() if (name, value) in chosen]
         if one.when and one.suits(data) and kept:
             text.append(f"{', '.join(kept)} {one.when}")
     return "; ".join(text)

@@ -87,7 +87,8 @@ def _check_numbers(arrays, name):
         ragged = isinstance(array, Sequences)
         if ragged and key not in (*SPLITS, "x"):
             raise DataError(f"{name}: {key} is an array of arrays, but plain numbers are needed")
-        n = len(array) if (ragged or array.ndim) and key != "values" else 0
+        one = not ragged and (array.ndim == 0 or array.ndim == 2 and key in (*SPLITS, "x"))  # (T, X) is one sequence
+        n = 0 if one or key == "values" else len(array)
         if n > MOST_SEQUENCES:
             raise DataError(
                 f"{name}: {key} has {n:,} sequences, but the limit is {MOST_SEQUENCES:,}: use several files"
