@@ -79,7 +79,7 @@ def test_a_folder_trains(tmp_path, capsys):
         ("1,2\n3,1_000\n", "holds '1_000'"),
         ("1,2\n3,0x10\n", "holds '0x10'"),
         ("1,2\n3,\N{ARABIC-INDIC DIGIT ONE}\n", "column 2 holds"),
-        ("x;y\n1,5;2\n", "line 2, column 'x' holds '1,5', but decimals with a point .*, sep=\";\", decimal"),
+        ("x;y\n1,5;2\n", "line 2, column 'x' holds '1,5', but a decimal point .*, sep=\";\", decimal"),
         ("1,2\nnan,4\n", "line 2, column 1 holds 'nan', but finite"),
         ("1,2\n3,-inf\n", "line 2, column 2 holds '-inf', but finite"),
         ("1,2\n3,1e39\n", "holds '1e39', but finite"),

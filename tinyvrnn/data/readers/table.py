@@ -14,6 +14,7 @@ from tinyvrnn.errors import DataError, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+TAB = r"\t"
 MISSING = ("", "NA")  # cells without a number, as pandas and R write them
 LONGEST = 2**20  # characters in a line
 
@@ -44,18 +45,15 @@ def _notes(first, names, values):
     """What was decided about the first line, and doubts about columns. names: those that are read, or None."""
     line = f"the first line, {', '.join(first)!r:.40}, is taken for"
     if names is None:
-        if len(first) > 1 and len({*first}) == len(first) and all(map(str.isdecimal, first)):
-            yield from [f"{line} data, not for names of columns"] * bool((values[1:] % 1 > 0).any())
+        years = len({*first}) == len(first) > 1 and all(map(str.isdecimal, first))
+        if years and (values[1:] % 1 > 0).any():
+            yield f"{line} data, not for names of columns"
         if len(first) == 2 and not (values % 1).any() and (values[:, 1] >= 100).all():
             yield "two columns of whole numbers are read: write decimals with a point if their comma was a decimal one"
         return
     if "" in first:
-        which = (
-            "a column without a name"
-            if first[0]
-            else "the first column has no name, like an index that pandas writes, and"
-        )
-        yield f"{which} is left out"
+        index = "the first column has no name, like an index that pandas writes, and"
+        yield f"{'a column without a name' if first[0] else index} is left out"
     if any(NUMBER.fullmatch(cell) for cell in first):
         yield f"{line} names of columns, as pandas writes them"
     for name, column in zip(names, values.T) if len(values) > 2 and len(names) > 1 else ():
@@ -72,9 +70,7 @@ def _table(path, medium):
     head = list(islice(rows, 2))
     first = head[0][1] if head else []
     if first and first[0][:1] == "#" != first[0]:
-        raise DataError(
-            f"{path.name}, line {head[0][0]} begins with #: remove the comment, or # before names of columns"
-        )
+        raise DataError(f"{path.name}, line {head[0][0]} begins with #: remove the comment, or # before names")
     names = first if head and _is_head(first, head[-1][1]) else None
     used = _used(names, medium, path.name) if names else range(len(first))
     if names is None and (medium.get("columns") or medium.get("skip_columns")):
@@ -93,8 +89,8 @@ def _is_head(row, after):
     They come after an index, whose name can be empty, or are 0, 1, 2 and so on. Two columns of whole numbers can begin
     with 0, 1 too.
     """
-    numbers = [cell for cell in row if NUMBER.fullmatch(cell)]
-    if not numbers or not NUMBER.fullmatch(row[0]):
+    numbers = [cell for cell in row if NUMBER.fullmatch(cell) or DECIMAL_COMMA.fullmatch(cell)]
+    if row[0] not in numbers:
         return any(cell not in MISSING for cell in row) and all(map(str.isdecimal, numbers))
     counted = row == [str(j) for j in range(len(row))]
     return counted and (len(row) > 2 or not all(cell.isdecimal() for cell in after))
@@ -149,24 +145,27 @@ def _lines(text):
 
 
 def _numbers(row, width, names, used, where):
-    point = DECIMAL_COMMA.fullmatch(",".join(row)) if len(row) == 2 and width == 1 else None
-    if len(row) != width and not point:
+    if len(row) == 2 and width == 1 and DECIMAL_COMMA.fullmatch(",".join(row)):
+        row = [",".join(row)]
+    if len(row) != width:
         raise DataError(f"{where} has {len(row)} columns, but the lines above have {width}: put a number into each")
-    row = [",".join(row)] if point else row
     for j in used:
         cell, needed = "nan" if row[j] in MISSING else row[j], None
-        if DECIMAL_COMMA.fullmatch(cell):
-            name = where.rpartition(", line ")[0]
-            sep = "\\t" if name.lower().endswith(".tsv") else ";"
-            line = f'pandas.read_csv("{name}", sep="{sep}", decimal=",").to_csv("{name}", index=False)'
-            needed = f"decimals with a point are needed, for example by `{line}`"
-        elif len(parts := re.split(r"\s*\|\s*|\s+", cell)) > 1 and all(map(NUMBER.fullmatch, parts)):
-            needed = "commas, semicolons or tabs between numbers are needed"
-        elif not NUMBER.fullmatch(cell):
-            needed = "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * bool(names)
+        if not NUMBER.fullmatch(cell):
+            needed = _needed(cell, names, where.rpartition(", line ")[0])
         elif not are_valid(float(cell)):
             needed = f"finite float32 numbers are needed: {FIX}"
         if needed:
             column = repr(names[j]) if names else j + 1
             raise DataError(f"{where}, column {column!s:.40} holds {row[j]!r:.40}, but {needed}")
         yield float(cell)
+
+
+def _needed(cell, names, name):
+    """What a file of this name needs in place of a cell that is no number."""
+    if DECIMAL_COMMA.fullmatch(cell):
+        how = f'sep="{TAB if name.lower().endswith(".tsv") else ";"}", decimal=","' + ", header=None" * (not names)
+        return f'a decimal point is needed: `pandas.read_csv("{name}", {how}).to_csv("{name}", index=False)`'
+    if all(map(NUMBER.fullmatch, re.split(r"\s*\|\s*|\s+", cell))):
+        return "commas, semicolons or tabs between numbers are needed"
+    return "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * bool(names)
