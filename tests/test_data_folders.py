@@ -74,6 +74,14 @@ def test_files_of_train_and_test_alone(tmp_path):
     assert sorted(train + valid) == [0, 1, 2, 3] and len(valid) == 1 and test == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("names", [("ECG_TRAIN", "ECG_TEST"), ("train/0", "train/1", "test/0")])
+def test_too_few_files_to_take_some_for_validation(tmp_path, names):
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+    named(tmp_path, names)
+    refused(tmp_path, "has no files for valid, and too few in train to take some: name some valid")
+
+
 @pytest.mark.parametrize("names", [("train", "valid", "test", "more"), ("a_train", "a_test", "train_test", "b_train")])
 def test_a_file_outside_the_splits_of_the_others_is_named(tmp_path, names):
     named(tmp_path, names)
