@@ -44,21 +44,25 @@ STEP = "(adam or clip or worker or cut or cores or threads or norm) and not amon
 # tests that start processes, which know no mutants; trainings of a second and more; of a grid of models all but one
 LONG = """killed second_process another_process saves_and_says kill_while beats_the_baselines among_the_answers
           best_weights_are_those same_seed ink leaves_smaller as_a_copy ends_in_time strict stays_on_the_device
-          lock_of_nobody numeric memory_grows plain_gradient raises_the_bound evaluation_divides"""
+          lock_of_nobody numeric memory_grows plain_gradient raises_the_bound evaluation_divides plugin"""
 RUNS = (
     " and ".join(f"not {part}" for part in LONG.split())
     + " and (not goes_on_bit_for_bit or vrnn-gaussian-1 or chunk or iwae)"
 )
 ROOMS = {
     "nn": Room("nn/*.py", "equations distributions pairs schedule kernels autograd register", PAIRS),
-    "distributions": Room("distributions/*.py", "equations distributions pairs schedule autograd register", PAIRS),
+    "distributions": Room(
+        "distributions/*.py", "equations distributions pairs schedule autograd register missing", PAIRS
+    ),
     "models": Room(
         "models/*.py",
-        "equations schedule models linear_gaussian long variants bounds autograd regularise infer forecast",
+        "equations schedule models linear_gaussian long variants bounds autograd regularise infer forecast missing",
         QUICK + " and (not plain_rewrite or gaussian or particles_equal)",
     ),
     "noise": Room("arrays/noise.py", "noise", "not wrong_kernel"),
-    "bounds": Room("bounds/*.py", "bounds load infer", QUICK + " and not at_once_are_each and not lost_between"),
+    "bounds": Room(
+        "bounds/*.py", "bounds load infer missing", QUICK + " and not at_once_are_each and not lost_between"
+    ),
     "gradcheck": Room("gradcheck/numeric.py", "gradcheck", "not every_public_forward"),
     "training": Room("training/optim.py training/parallel.py training/worker.py", "training extremes worker", STEP),
     "runs": Room(
@@ -72,8 +76,8 @@ ROOMS = {
 SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
     "equations distributions pairs schedule linear_gaussian models variants long regularise bounds infer forecast "
-    "gradcheck training checkpoint diagnosis resume worker",
-    f"{QUICK} and not plain_rewrite and {RUNS} or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
+    "missing register gradcheck training checkpoint diagnosis resume worker",
+    f"{QUICK} and not plain_rewrite and {RUNS} or held_fixed or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
     "not strict or test_training and options",
     "*__mutmut_46",
 )

@@ -497,6 +497,7 @@ def test_mistakes_get_one_sentence():
         (lambda: bounds.evaluate(model, sequences, particles=0), ConfigError, "particles must be"),
         (lambda: bounds.evaluate(model, sequences, repeats=1), ConfigError, "repeats must be"),
         (lambda: bounds.iwae(model, x, lengths, 2.0), ConfigError, "particles must be"),
+        (lambda: bounds.iwae(model, x, ["a"] * 4, 2), DataError, "^lengths has values of type"),
         (lambda: bounds.fivo(model, x[0], lengths, 2), DataError, r"\(T, B, X\)"),
         (lambda: model.loss_and_grads(x, lengths, bound="fibo", particles=2), ConfigError, 'did you mean "fivo"'),
         (lambda: model.loss_and_grads(x, lengths, eps, bound="ivae"), ConfigError, 'did you mean "iwae"'),

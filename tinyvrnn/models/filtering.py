@@ -53,7 +53,7 @@ def filter_backward(params, cache, dtotal, likelihood, beta=1.0):
 
     def to_ancestors(t, dstate):
         is_parent = xp.arange(K)[None, :, None] == cache.choices[t].ancestors[:, None, :]  # (B, parents, children)
-        return xp.matmul(is_parent.astype(dstate.dtype), dstate.reshape(B, K, -1)).reshape(B * K, -1)
+        return xp.matmul(is_parent.astype(dstate.dtype), dstate.reshape(B, K, -1)).reshape(dstate.shape)
 
     dlog_p = dlog_p.reshape(T, B * K)
     given = params, cache.sequence, dlog_p, -beta * dlog_p, likelihood
