@@ -77,8 +77,8 @@ SAMPLE = Room(
     " ".join(room.paths for room in ROOMS.values()),
     "equations distributions pairs schedule linear_gaussian models variants long regularise bounds infer forecast "
     "missing register gradcheck training checkpoint diagnosis resume worker",
-    f"{QUICK} and not plain_rewrite and {RUNS} or held_fixed or gradients_of_a_pair and not strict and not more_seeds or {STEP} and "
-    "not strict or test_training and options",
+    f"{QUICK} and not plain_rewrite and {RUNS} or held_fixed or gradients_of_a_pair and not strict and not more_seeds "
+    f"or {STEP} and not strict or test_training and options",
     "*__mutmut_46",
 )
 

@@ -79,13 +79,14 @@ def of_three_splits(parts, **about):
     return Content(whole, np.repeat([0, 1, 2], [len(s) for s in several]), **about)
 
 
-def at_random(n, name):
+def at_random(n, name, what="sequence"):
     """(N,) 0 train, 1 valid, 2 test: 80 / 10 / 10 per cent by a fixed permutation."""
     if n < 3:
         raise DataError(
-            f"{name} holds {n} sequence{'s' * (n > 1)} and no split, but at least three are needed: "
-            "one to train, one to validate, one to test, or --window N (window=N) to cut long ones into windows of N "
-            "steps"
+            f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but at least three are needed: "
+            "one to train, one to validate, one to test"
+            + ", or --window N (window=N) to cut long ones into windows of N steps"
+            * (what == "sequence")
         )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
     order = permutation(n, generator(0, "split"))
