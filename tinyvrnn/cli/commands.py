@@ -18,7 +18,7 @@ from tinyvrnn.gradcheck import all_pairs, check_model
 from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
-from tinyvrnn.runs import checkpoint, export
+from tinyvrnn.runs import checkpoint, export, plots
 from tinyvrnn.runs.run import FILES, Run
 from tinyvrnn.training import PARTICLES, Options, chosen_for, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
@@ -162,8 +162,6 @@ def exact(a):
     rows = linear_gaussian.table()
     print(json.dumps(report.exact_json(rows)) if a.json else report.exact_text(rows))
     if a.out is not None:
-        from tinyvrnn.runs import plots
-
         export.write_figure(out, plots.gaps(rows))
         print(f"wrote {shown(out)}", file=sys.stderr if a.json else sys.stdout)
 

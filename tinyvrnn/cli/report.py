@@ -9,6 +9,7 @@ from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
+from tinyvrnn.runs import plots
 
 NAMES_OF_BOUNDS = {"elbo": "elbo, a lower bound", "exact": "exact log-likelihood"}
 WHOLE = {"vrnn": "ELBO, Eq. 11", "vrnn-i": "ELBO of VRNN-I", "rnn": "log p(x), Eq. 2", "vae": "ELBO, Eq. 3"}
@@ -86,8 +87,6 @@ def drawn_lengths(lengths, n, seed):
 
 def draw_pictures(run, model, trained_on, records):
     """The pictures of a run's folder: the curves, samples, and reconstructions of the first ten test sequences."""
-    from tinyvrnn.runs import plots
-
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))

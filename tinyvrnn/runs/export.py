@@ -13,7 +13,7 @@ from tinyvrnn.data.bach import LOWEST
 from tinyvrnn.data.readers import midi
 from tinyvrnn.errors import CheckpointError, ConfigError
 from tinyvrnn.io.files import is_within, write_atomically
-from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
@@ -37,8 +37,6 @@ def write_samples(path, x, medium, binary, lengths=None):
 
 def write_figure(path, figure):
     """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
-    from tinyvrnn.runs import plots  # matplotlib takes longer to import than all the rest: only for a picture
-
     _write(path, lambda file: plots.write(figure, file))
 
 
@@ -50,8 +48,6 @@ def write_npz(path, **arrays):
 def write_forecast(path, past, draws):
     """Write draws (K, steps, B, X) to `path`, an .npz, or as the fan chart that follows past, B arrays (T_b, X)."""
     if path.suffix.lower() == ".png":
-        from tinyvrnn.runs import plots
-
         write_figure(path, plots.fan(past, draws))
     else:
         write_npz(path, draws=draws)
@@ -102,8 +98,6 @@ def check_ending(path, medium):
 
 def write_arrays(file, sequences, medium, binary):
     """As x (n, T, X), with lengths (n,) if they differ, which `load_data` and --prime read."""
-    from tinyvrnn.runs import plots
-
     lengths = [len(x) for x in sequences]
     ragged = {"lengths": lengths} if len(set(lengths)) > 1 else {}
     np.savez_compressed(file, x=np.swapaxes(plots.padded(sequences), 0, 1), **ragged)
@@ -111,15 +105,11 @@ def write_arrays(file, sequences, medium, binary):
 
 def write_picture(file, sequences, medium, binary):
     """The picture of `plots.samples`, as PNG."""
-    from tinyvrnn.runs import plots
-
     plots.write(plots.samples(sequences, binary, medium=medium.get("name")), file)
 
 
 def write_animation(file, sequences, medium, binary):
     """Ink as it is written, as a looping GIF: 20 steps a second, and a pause of two seconds at the end."""
-    from tinyvrnn.runs import plots
-
     first, *others = plots.animate(sequences)
     duration = [50] * len(others) + [2000]
     first.save(file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)

@@ -1,10 +1,9 @@
 """Plots in one style: colour-blind safe (Okabe and Ito's colours), readable in print, without global state.
 
-Functions import matplotlib, which takes longer than all the rest, so a command without a picture does not wait for it.
+Functions import matplotlib and pillow, which are slow to import, so that a command without a picture does not wait.
 """
 
 import numpy as np
-from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
@@ -177,6 +176,7 @@ def ink(sequences, title="", columns=None, size=0.9):
 def animate(sequences, title="", columns=None, size=0.9):
     """`ink` as it is written: a PIL.Image for each step and a final one, in a list; the current stroke is coloured."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     with _style():
         figure, lines, paths = _ink_figure(sequences, title, columns, size)

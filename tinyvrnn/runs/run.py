@@ -24,7 +24,7 @@ import tomli_w
 
 from tinyvrnn.errors import CheckpointError, shown
 from tinyvrnn.io.files import WRITING, given_path, is_within, lock, replace_together, settle, write_atomically
-from tinyvrnn.runs import checkpoint
+from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
 from tinyvrnn.version import __version__
@@ -140,8 +140,6 @@ class Run:
         CheckpointError
             Writing fails.
         """
-        from tinyvrnn.runs import plots  # matplotlib, which is slow to import
-
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
             write_atomically(self.folder / name, lambda file: plots.write(figure, file))
 
