@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
+from tinyvrnn.course.submissions import SECONDS
 from tinyvrnn.data import FORMS, NAMES, SCALES
 from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS

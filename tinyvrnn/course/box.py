@@ -1,7 +1,7 @@
 """The other end of grading: runs the cells of one submission and calls its functions, as `submissions` asks.
 
-A script, run in a process of its own. It holds no reference and decides nothing: what a submission does to it, the worst
-being no answer, can only cost its own points. Requests are pickles on standard input, replies JSON on standard output.
+A script, run in a process of its own. It holds no reference and decides nothing: whatever a submission does to it can
+only cost its own points. Requests are pickles on standard input, replies JSON on standard output.
 """
 
 import ast

@@ -62,6 +62,8 @@ class Box:
 
     def __exit__(self, *exception):
         self._kill()
+        self._process.stdin.close()
+        self._process.stdout.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kill(self):
@@ -145,8 +147,8 @@ def walled():
 
 
 def undefended():
-    """A sentence on what submissions are not kept from here, or ""."""
-    return (AS_ROOT if os.geteuid() == 0 else "") if walled() else OPEN
+    """Sentences on what submissions are not kept from here."""
+    return ([AS_ROOT] if os.geteuid() == 0 else []) if walled() else [OPEN]
 
 
 def _python():
@@ -155,8 +157,9 @@ def _python():
 
 def _walls():
     """The command line of bubblewrap, up to the command."""
-    words = f"{shutil.which('bwrap')} --unshare-all --cap-drop ALL --die-with-parent --new-session --proc /proc --dev /dev --remount-ro /dev"
-    words = f"{words} --perms 1777 --size {DISK} --tmpfs /tmp --chdir /tmp".split()
+    alone = "--unshare-all --cap-drop ALL --die-with-parent --new-session --proc /proc --dev /dev --remount-ro /dev"
+    memory = f"--perms 1777 --size {DISK} --tmpfs /tmp --chdir /tmp"
+    words = [str(shutil.which("bwrap")), *alone.split(), *memory.split()]
     for path in dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(PACKAGE)]):
         words += ["--ro-bind-try", path, path]
     words += ["--tmpfs", str(Path(exercises.__file__).parent)]

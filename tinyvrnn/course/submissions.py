@@ -3,6 +3,7 @@
 import ast
 import csv
 import functools
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -16,30 +17,33 @@ from tinyvrnn.course.array_trees import unpacked
 from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NotYet
-from tinyvrnn.errors import ConfigError, DataError, check_whole, shown
+from tinyvrnn.errors import ConfigError, DataError, check_whole, how_to_install, shown
 from tinyvrnn.io.files import given_path, write_atomically
 
 SECONDS, CELLS = 30, 6  # limit for one cell; the limit for a notebook is CELLS times as long
 LARGEST = 32 << 20  # bytes of a notebook
 
 
-def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=False):
+def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=False, tell=list):
     """Grade FOLDER/STUDENT/NAME.ipynb of each student; yields (student, points, maximum, remark).
 
     After each student writes `report`, a CSV with a column for each exercise; `resume` keeps the rows that it has. A
-    notebook that can't be run gets 0 points and a remark. Raises DataError if there are no notebooks or the original has
-    no checks, ConfigError if the report can't be written.
+    notebook that can't be run gets 0 points and a remark. tell([...]) is told what is not defended here. Raises
+    DataError if there are no notebooks or the original has no checks, ConfigError if the report can't be written.
     """
     check_whole("--seconds", seconds, bits=20)
     check_whole("--jobs", jobs, bits=10)
     folder, handed_out, report = given_path(folder), given_path(handed_out), given_path(report)
     checks, name = _checks_handed_out(handed_out), handed_out.name
-    students = {shown(path.name): path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"}
+    students = {
+        shown(path.name): path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"
+    }
     if not any(os.path.lexists(path / name) for path in students.values()):
         raise DataError(f"No */{name} in {folder}: each student needs a folder with that notebook in it.")
     _require_writable(report)
     table = Table(report, checks, students, resume)
     _require_box()
+    tell(boxed.undefended())
     left = {student: path / name for student, path in students.items() if student not in table.rows}
     for student, (points, remark) in _graded(left, functools.partial(_points_and_remark, checks, seconds), jobs):
         yield student, *table.add(student, points, shown(remark))
@@ -241,8 +245,11 @@ def _checks_handed_out(path):
 
 def _calls(cell):
     """The calls of `tv.course.check` in a check cell."""
-    tree = ast.parse(_source(cell)) if _about(cell).startswith("check-") else None
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree else []
+    try:
+        nodes = ast.walk(ast.parse(_source(cell))) if _about(cell).startswith("check-") else ()
+    except SyntaxError:
+        return []
+    return [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "tv.course.check"]
 
 
 def _cells(path):
@@ -268,6 +275,8 @@ def _require_writable(report):
 
 def _require_box():
     """Raise ConfigError if not even an empty notebook runs, for which all students would get 0 points."""
+    if not importlib.util.find_spec("IPython"):
+        raise ConfigError(f"Grading notebooks needs IPython: {how_to_install('teach')}.")
     with boxed.Box(60) as box:
         try:
             box.ask("load", [], [], [], seconds=60)

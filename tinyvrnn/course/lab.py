@@ -1,0 +1,68 @@
+"""A student's own folder: the notebooks without solutions, and the progress."""
+
+import hashlib
+import importlib.metadata
+import json
+from functools import partial
+from itertools import count
+
+from tinyvrnn.course.progress import FOLDER
+from tinyvrnn.course.source import ROOT
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.io.files import given_path, is_within, write_atomically
+
+
+def start(folder):
+    """Make a folder to work in. Returns the paths of the notebooks that it gets.
+
+    In a folder that has them, nothing is changed: a notebook of a new edition is written beside the student's own, as
+    06_backward_by_hand_1.edition-2.ipynb. Raises ConfigError if the folder is a file.
+    """
+    folder = given_path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: give a new folder, or the one that you work in.")
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    if (ROOT / ".git").exists() and is_within(folder, ROOT) and not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text("*\n")  # work is no part of the package
+    editions, written = folder / FOLDER / "editions.json", []
+    known = _read(editions)
+    for notebook in _notebooks():
+        data = notebook.read_bytes()
+        mark, path = hashlib.sha256(data).hexdigest(), _place(folder / notebook.name, data)
+        if path and known.get(notebook.name) != mark or not (folder / notebook.name).exists():
+            write_atomically(path, partial(_put, data))
+            written.append(path)
+        known[notebook.name] = mark
+    write_atomically(editions, lambda file: file.write(json.dumps(known, indent=1).encode()))
+    return written
+
+
+def _put(data, file):
+    file.write(data)
+
+
+def _read(editions):
+    """{notebook: mark of the edition that was written last}; empty if there is no valid file."""
+    try:
+        return dict(json.loads(editions.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _place(path, data):
+    """Where a notebook goes: the path itself, or beside it if it is taken; None if it has been written already."""
+    for edition in count(1):
+        place = path if edition == 1 else path.with_suffix(f".edition-{edition}{path.suffix}")
+        if not place.exists():
+            return place
+        if place.read_bytes() == data:
+            return None
+
+
+def _notebooks():
+    """The notebooks as they are handed out, of a checkout or of an installed package."""
+    checkout = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
+    if (ROOT / "setup.cfg").exists() and checkout:
+        return checkout
+    files = importlib.metadata.files("tinyvrnn") or ()
+    return sorted(file.locate() for file in files if file.match("share/tinyvrnn/notebooks/*.ipynb"))
