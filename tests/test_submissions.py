@@ -238,7 +238,8 @@ def test_hostile_submissions_cost_only_their_authors(place, capsys, tmp_path):
 def left_behind(seconds):
     """The command lines of the boxes on this machine with that limit for a cell."""
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    return [line for line in lines if b"course/box.py" in line and b'"CPU": %d,' % (submissions.CELLS * seconds) in line]
+    mine = b'"CPU": %d,' % (submissions.CELLS * seconds)
+    return [line for line in lines if b"course/box.py" in line and mine in line]
 
 
 @pytest.mark.slow
@@ -282,7 +283,8 @@ def test_a_mistake_of_the_instructors_is_one_sentence_and_leaves_nothing(argumen
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.ipynb").write_text("{")
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "plain.ipynb")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell("check-06-99", 'tv.course.check("06.99", 1)')]), tmp_path / "later.ipynb")
+    later = nbformat.v4.new_notebook(cells=[cell("check-06-99", 'tv.course.check("06.99", 1)')])
+    nbformat.write(later, tmp_path / "later.ipynb")
     before = sorted(tmp_path.rglob("*"))
     assert cli.main(["course", "grade", *arguments]) == 2
     out, err = capsys.readouterr()

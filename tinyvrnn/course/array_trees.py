@@ -5,6 +5,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from tinyvrnn.arrays.strict import StrictArray
+
 
 def map_arrays(function, value):
     """A copy of a nested structure with `function` applied to each array."""
@@ -67,6 +69,7 @@ def named(value, names):
 
 def packed(value):
     """A nested value as JSON can hold it; something else becomes a number if it is one, or the name of its type."""
+    value = value._host if isinstance(value, StrictArray) else value
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"array": [value.dtype.str, value.shape, data], "scalar": isinstance(value, np.generic)}
@@ -112,6 +115,7 @@ class Other:
 
 def restore(value, changed):
     """Change the arrays, dicts and lists in `value`, in place, into those of `changed`."""
+    value = value._host if isinstance(value, StrictArray) else value
     if isinstance(value, np.ndarray) and np.shape(changed) == value.shape:
         value[...] = changed
     elif isinstance(value, dict) and value.keys() != changed.keys():

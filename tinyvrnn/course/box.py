@@ -79,10 +79,10 @@ class Box:
         cells could print the line of a right answer.
         """
         self._sources = [self._shell.transform_cell(PICTURES.sub("", source)) for source in sources]
-        cells, needed, chosen = [_Cell(source) for source in self._sources], set(), []
+        cells, needed, chosen = [Cell(source) for source in self._sources], set(), []
         modules = set().union(*(cell.imports for cell in cells))
         for i, cell in reversed(list(enumerate(cells))):
-            needed = needed.union(*(_Cell(expression).uses for place, expression in expressions if place == i))
+            needed = needed.union(*(Cell(expression).uses for place, expression in expressions if place == i))
             if i in wanted or cell.always or needed & cell.changes(modules):
                 chosen.insert(0, i)
                 needed |= cell.uses
@@ -115,7 +115,7 @@ def _no_check(number, answer):
     """Stands for `tv.course.check`: grading is not done here."""
 
 
-class _Cell:
+class Cell:
     """The global names that a cell uses, binds, imports, or calls a method of, which may change what it is called on.
 
     always: it may do any of this by other means, so it is always run. ticks: it has the line of a right answer.

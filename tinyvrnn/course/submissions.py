@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import re
 import stat
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 
 from tinyvrnn.course import boxed
 from tinyvrnn.course.array_trees import unpacked
@@ -58,6 +58,8 @@ def _graded(paths, grade_one, jobs):
         futures = {pool.submit(grade_one, path): student for student, path in paths.items()}
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
+        except BrokenExecutor:
+            raise DataError("A grading process has died, which a submission without walls can do: --resume") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -277,8 +279,8 @@ def _require_box():
     """Raise ConfigError if not even an empty notebook runs, for which all students would get 0 points."""
     if not importlib.util.find_spec("IPython"):
         raise ConfigError(f"Grading notebooks needs IPython: {how_to_install('teach')}.")
-    with boxed.Box(60) as box:
-        try:
+    try:
+        with boxed.Box(60) as box:
             box.ask("load", [], [], [], seconds=60)
-        except (boxed.Lost, NotYet) as error:
-            raise ConfigError(f"This machine can't run notebooks, not even an empty one: {error}.") from None
+    except (boxed.Lost, NotYet, OSError) as error:  # no space, a damaged installation
+        raise ConfigError(f"This machine can't run notebooks, not even an empty one: {error}.") from None
