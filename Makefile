@@ -12,9 +12,9 @@ demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/
 	$(BIN)/python -m tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
 lab: .venv/installed-course  ## open the course in JupyterLab, in your own folder lab/
-	$(BIN)/tinyvrnn course start lab
+	$(BIN)/python -m tinyvrnn course start lab
 	$(BIN)/python -m jupyter labextension disable @jupyter/nbgrader:create-assignment  # that panel is for instructors
-	cd lab && ../$(BIN)/python -m jupyterlab 00_start_here.ipynb
+	$(BIN)/python -m jupyterlab lab/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest -n auto --dist loadgroup

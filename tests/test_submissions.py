@@ -142,6 +142,7 @@ QUICK = {  # what the answer to 06.2 does before it defines a wrong function
     "grader": "import tinyvrnn.course.grader as g\ng.grade = lambda *a, **k: True\ng._close = lambda *a: True",
     "imports": "from tinyvrnn.course.exercises import ch06\nmy_softplus_backward = ch06.softplus_backward\n0/0",
     "leaves": "raise SystemExit",
+    "mutates": "def my_softplus_backward(a, dy):\n    dy *= 0.5 * np.tanh(0.5 * a) + 0.5\n    return dy\n0/0",
     "replaces": "setattr(tv.course, 'check', lambda *a: print('right'))",
 }
 SLOW = {
