@@ -22,6 +22,7 @@ from tinyvrnn import cli
 from tinyvrnn.course import EXERCISES, array_trees, boxed, submissions
 
 NAME = "06_backward_by_hand_1.ipynb"
+SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions"
 RIGHT = "def my_softplus_backward(a, dy):\n    return dy * (0.5 * np.tanh(0.5 * a) + 0.5)"
 WRONG = "def my_softplus_backward(a, dy):\n    return dy * (a > 0)"
 CHECKS = {"06.2": 'tv.course.check("06.2", my_softplus_backward)', "06.6": 'tv.course.check("06.6", prediction)'}
@@ -171,16 +172,19 @@ SLOW = {
     "vast": "my_softplus_backward = lambda a, dy: np.zeros(10**10)\n0/0",
     "writes": "for i in range(9):\n    with open(f'{i}', 'wb') as file:\n        file.write(bytes(2**28))",
 }
-BEHIND_WALLS = {
+BEHIND_WALLS = {  # what succeeds goes on to a right answer
     "connects": "socket.create_connection(('127.0.0.1', PORT), 2)",
-    "daemon": "if os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)",
+    "daemon": "if os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\n0/0",
     "deletes": "shutil.rmtree('SUBMISSIONS')",
-    "kills": "os.kill(os.getppid(), 9)",
-    "kills_all": "if os.getpid() < 50:\n    os.kill(-1, 9)",
+    "kills": "os.kill(os.getppid(), 9)\n0/0",
+    "kills_all": "if os.getpid() < 50:\n    os.kill(-1, 9)\n0/0",
+    "looks": "assert len([name for name in os.listdir('/proc') if name.isdigit()]) > 5",
     "pokes": "with open(f'/proc/{os.getppid()}/mem', 'r+b') as file:\n    file.write(b'x' * 999)",
-    "reads": "exec(''.join(json.load(open('SUBMISSIONS/ada/NAME'))['cells'][1]['source']))\n0/0",
-    "references": "open(f'{os.path.dirname(tv.__file__)}/course/exercises/ch06.py')\nmy_softplus_backward = 1\n0/0",
+    "reads": "open('SUBMISSIONS/ada/NAME')",
+    "references": "open(f'{os.path.dirname(tv.__file__)}/course/exercises/ch06.py')",
+    "solutions": "open('SOLUTIONS')",
     "spoils": "open(tv.__file__ + '.spoiled', 'w')",
+    "variables": "assert 'SECRET' in os.environ or os.path.exists('/etc/passwd')",
 }
 IMPORTS = "import json, os, shutil, signal, socket, sys, threading, time\n"
 
@@ -188,8 +192,9 @@ IMPORTS = "import json, os, shutil, signal, socket, sys, threading, time\n"
 def put_hostile(place, sources, tmp_path, port=0):
     for student, source in sources.items():
         source = source.replace("SUBMISSIONS", str(tmp_path / "submissions")).replace("NAME", NAME)
-        source = f"{IMPORTS}{source.replace('PORT', str(port))}"
-        place(student, notebook(source if source.endswith("0/0") else f"{source}\n{WRONG}", "0"))
+        source = source.replace("PORT", str(port)).replace("SOLUTIONS", str(SOLUTIONS / NAME))
+        end = "" if source.endswith("0/0") else RIGHT if student in BEHIND_WALLS else WRONG
+        place(student, notebook(f"{IMPORTS}{source}\n{end}", "0"))
 
 
 def put_files(tmp_path):
@@ -246,7 +251,8 @@ def left_behind(seconds):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has neither these files nor these calls")
 @pytest.mark.timeout(300)
-def test_forty_hostile_submissions_change_no_honest_marks(place, capsys, tmp_path):
+def test_forty_hostile_submissions_change_no_honest_marks(place, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "1")
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.1)
     honest, start = put_honest(place, tmp_path), time.monotonic()
@@ -387,14 +393,15 @@ def test_changes_of_arguments_come_back():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_class_of_200_takes_less_than_an_hour_on_two_cores(tmp_path, capsys):
-    folder, solutions = tmp_path / "submissions", Path(__file__).parent.parent / "notebooks" / "solutions"
+def test_a_class_of_200_takes_less_than_an_hour_on_two_cores(capsys):
     seconds = {}
-    for path in sorted(solutions.glob("[0-9]*.ipynb"))[1:]:
+    for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
+        if path.name.startswith("00"):
+            continue
         checks, start = submissions._checks_handed_out(path), time.monotonic()
         marks, remark = submissions.grade_notebook(path, checks)
         seconds[path.stem] = time.monotonic() - start
         assert marks == {number: EXERCISES[number].points for number in checks} and remark == "", path
     with capsys.disabled():
-        print("\nseconds a notebook:", {name: round(value, 1) for name, value in seconds.items()}, folder.name)
+        print("\nseconds a notebook:", {name: round(value, 1) for name, value in seconds.items()})
     assert max(seconds.values()) < 18, "200 of them on two cores"
