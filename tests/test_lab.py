@@ -4,7 +4,6 @@ Catches: work that is overwritten, a new edition that is not brought or brought 
 work that git would commit to the package, and progress that is kept elsewhere.
 """
 
-import importlib.metadata
 import json
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -42,7 +41,7 @@ def edition(tmp_path, monkeypatch, text):
     file = SimpleNamespace(match=PurePosixPath(f"../../../share/tinyvrnn/notebooks/{ONE}").match, locate=lambda: path)
     other = SimpleNamespace(match=PurePosixPath("tinyvrnn/__init__.py").match)
     monkeypatch.setattr(lab, "ROOT", tmp_path / "installed")
-    monkeypatch.setattr(importlib.metadata, "files", lambda name: [file, other])
+    monkeypatch.setattr(lab, "files", lambda name: [file, other])
 
 
 def test_the_folder_has_every_notebook_and_no_solution(capsys, tmp_path):

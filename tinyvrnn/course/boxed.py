@@ -21,6 +21,7 @@ from pathlib import Path
 from tinyvrnn.course import exercises
 from tinyvrnn.course.array_trees import restore, unpacked
 from tinyvrnn.course.sandbox import SECONDS, NotYet
+from tinyvrnn.io.streams import NO_WINDOW
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MEMORY, FILE, DISK, PROCESSES, REPLY = 4 << 30, 64 << 20, 256 << 20, 100, 64 << 20  # limits, in bytes and numbers
@@ -46,16 +47,11 @@ class Box:
             shutil.copy(path, self._folder)
         limits = {"AS": MEMORY, "CPU": seconds, "FSIZE": FILE, "CORE": 0, "NOFILE": 256}
         limits |= {"NPROC": PROCESSES} if walled() else {}  # else it counts the user's other processes too
-        self._process = subprocess.Popen(
-            [*(_walls() if walled() else ()), *_python(), str(PACKAGE / "course" / "box.py"), json.dumps(limits)],
-            bufsize=0,
-            cwd=self._folder,
-            env=_environment("/tmp" if walled() else str(self._folder)),
-            start_new_session=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        command = [*(_walls() if walled() else ()), *_python(), str(PACKAGE / "course" / "box.py"), json.dumps(limits)]
+        own = {"env": _environment("/tmp" if walled() else str(self._folder)), "cwd": self._folder}
+        own |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "bufsize": 0}
+        own |= {"start_new_session": True, "creationflags": NO_WINDOW}
+        self._process = subprocess.Popen(command, **own)
 
     def __enter__(self):
         return self
@@ -142,8 +138,8 @@ def _names(functions):
 @functools.cache
 def walled():
     """Whether bubblewrap works here."""
-    trial = [*_walls(), *_python(), "-c", ""]
-    return bool(shutil.which("bwrap")) and subprocess.run(trial, capture_output=True).returncode == 0
+    quiet = {"capture_output": True, "creationflags": NO_WINDOW}
+    return bool(shutil.which("bwrap")) and not subprocess.run([*_walls(), *_python(), "-c", ""], **quiet).returncode
 
 
 def undefended():

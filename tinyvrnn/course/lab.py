@@ -1,9 +1,9 @@
 """A student's own folder: the notebooks without solutions, and the progress."""
 
 import hashlib
-import importlib.metadata
 import json
 from functools import partial
+from importlib.metadata import files
 from itertools import count
 
 from tinyvrnn.course.progress import FOLDER
@@ -64,5 +64,5 @@ def _notebooks():
     checkout = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
     if (ROOT / "setup.cfg").exists() and checkout:
         return checkout
-    files = importlib.metadata.files("tinyvrnn") or ()
-    return sorted(file.locate() for file in files if file.match("share/tinyvrnn/notebooks/*.ipynb"))
+    installed = files("tinyvrnn") or ()
+    return sorted(file.locate() for file in installed if file.match("share/tinyvrnn/notebooks/*.ipynb"))

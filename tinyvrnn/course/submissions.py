@@ -168,7 +168,7 @@ class _Run:
         if kind == "KeyboardInterrupt":
             self.remarks.append(f"{self.place} ran too long")
         elif kind and not self.remarks:  # the first explains the others
-            message = re.sub(r"\(.*, (line \d+)\)", r"(\1)", str(message))
+            message = re.sub(r"\([^()]*, (line \d+)\)", r"(\1)", str(message))
             self.remarks.append(f"{self.place} stopped with {kind}: {message}".rstrip(": "))
 
     def _grade(self, box, number):
