@@ -108,6 +108,7 @@ def test_draws_repeat_the_constant_and_do_not_depend_on_its_weights(kind, backen
 
     first = [to_host(a) for a in draws()]
     assert all((a[..., COLUMN] == 0.1).all() and np.isfinite(a).all() for a in first)
+    assert (to_host(wide.reconstruct(x))[..., COLUMN] == 0).all()
     group = wide.params[{"rnn": "predict", "vae": "decode"}.get(kind, "generate")]
     for bias in (leaf for leaf in group.values() if leaf.ndim == 1 and leaf.size % 4 == 0):
         bias.reshape(-1, 4)[:, COLUMN] += 50
