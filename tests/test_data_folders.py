@@ -79,7 +79,7 @@ def test_too_few_files_to_take_some_for_validation(tmp_path, names):
     for folder in ("train", "test"):
         (tmp_path / folder).mkdir()
     named(tmp_path, names)
-    refused(tmp_path, "has no files for valid, and too few in train to take some: name some valid")
+    refused(tmp_path, "the valid split is empty, .*: name some valid, or give --window N .* to take the end of train")
 
 
 @pytest.mark.parametrize("names", [("train", "valid", "test", "more"), ("a_train", "a_test", "train_test", "b_train")])

@@ -329,7 +329,8 @@ def load_data(
         notes.append("there is no test split: the sequences of valid are reported in its place")
     for s, index in members.items():
         if len(index) == 0:
-            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
+            how = ": name some valid, or give --window N (window=N) to take the end of train" * (s == "valid")
+            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence{how}")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
     parts = {s: whole[index] for s, index in members.items()}
     repeated = _repeated(parts, members["test"] is members["valid"]) if str(name_or_path) not in NAMES else ()

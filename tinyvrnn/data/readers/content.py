@@ -126,14 +126,24 @@ def _windows(content, window, stride, name):
 
 
 def _before_the_cut(content, name):
-    """Sequence, first step, end and split of each span to cut: whole sequences, or fewer than three divided by time."""
-    lengths, n = content.sequences.lengths, len(content.sequences)
-    if content.split is not None or n > 2:
-        split = at_random(n, name) if content.split is None else content.split
-        return np.arange(n), np.zeros(n, np.int64), lengths, split
-    if lengths.min() < 10:
-        raise DataError(f"{name} has {lengths.min()} steps, but at least ten are needed for a split by time")
-    ends = lengths[:, None] * [0, 8, 9, 10] // 10
+    """Sequence, first step, end and split of each span to cut, of which some are empty.
+
+    Most sequences are one span. Fewer than three without a split are divided by time, and so are those of train if
+    there is a test split, but none to validate.
+    """
+    lengths, n, split = content.sequences.lengths, len(content.sequences), content.split
+    if split is None and n > 2:
+        split = at_random(n, name)
+    if split is None:
+        tenths = np.tile([0, 8, 9, 10], (n, 1))
+    else:
+        tenths = np.array([[0, 10, 10, 10], [0, 0, 10, 10], [0, 0, 0, 10]])[split]
+        if {*np.unique(split)} == {0, 2}:
+            tenths[split == 0] = 0, 9, 10, 10
+    divided = (tenths % 10 > 0).any(axis=1)
+    if lengths[divided].min(initial=10) < 10:
+        raise DataError(f"{name} has {lengths[divided].min()} steps, but at least ten are needed for a split by time")
+    ends = lengths[:, None] * tenths // 10
     return np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
 
 
@@ -208,8 +218,8 @@ def progress(files, name):
 def split_by_folder(folder, files):
     """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    The folders can be at any level. Without valid, a tenth of the files in train is used for validation. Raises
-    DataError for some of the splits without the others, and for folders whose name is nearly that of a split.
+    The folders can be at any level. Without valid, a tenth of three or more files in train is used for validation.
+    Raises DataError for some of the splits without the others, and for folders with nearly the names of splits.
     """
     ways = [[part.lower() for part in p.relative_to(folder).with_suffix("").parts] for p in files]
     levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
@@ -227,10 +237,8 @@ def split_by_folder(folder, files):
             f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "
             "move or remove it"
         )
-    if 1 not in split:
-        trained = np.flatnonzero(split == 0)
-        if len(trained) < 3:
-            raise DataError(f"{folder} has no files for valid, and too few in train to take some: name some valid")
+    trained = np.flatnonzero(split == 0)
+    if 1 not in split and len(trained) > 2:
         split[trained[at_random(len(trained), folder.name) == 1]] = 1
     return split
 
