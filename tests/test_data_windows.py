@@ -70,7 +70,9 @@ def test_the_end_of_train_validates_if_only_a_test_split_is_named(tmp_path, form
         long_file(tmp_path, form, x).rename(tmp_path / "x" / f"{name}.{form}")
         spans = {"test": (0, 103)} if "test" in name.lower() else {"train": (0, 92), "valid": (92, 103)}
         for split, (start, end) in spans.items():
-            starts = [t for t in range(start, end, stride or window) if t == start or t + window - (stride or window) < end]
+            starts = [
+                t for t in range(start, end, stride or window) if t == start or t + window - (stride or window) < end
+            ]
             expected[split] += [x[t : min(t + window, end)].tolist() for t in starts]
     data = load_data(tmp_path / "x", standardise=False, window=window, stride=stride)
     for split in SPLITS:

@@ -1,6 +1,5 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -27,6 +26,7 @@ MOST_FILES = 1_000_000  # in a folder that is searched
 SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+NEAR = ("exact", "swapped", "off")  # by no letter, two neighbouring ones, or one letter
 RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
 
 
@@ -225,7 +225,8 @@ def split_by_folder(folder, files):
     levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
     names = next((names for names in levels if SPLIT_OF.keys() & set(names)), None)
     if names is None:
-        _check_near(folder, {*chain(*levels)})
+        for names in levels:
+            _check_near(folder, {*names} - {""})
         names = _words([way[-1] for way in ways], files)
     if names is None:
         return None
@@ -258,10 +259,29 @@ def _words(stems, files):
 
 
 def _check_near(folder, names):
-    """Raise DataError for the letters of a split's name in another order, or for names like those of two splits."""
-    firsts = {name: re.split("[^a-z]", name)[0] for name in sorted(names)}
-    same = [name for name, first in firsts.items() if any(sorted(first) == sorted(word) for word in SPLIT_OF)]
-    near = {name: difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8) for name, first in firsts.items()}
-    near = {name: SPLIT_OF[words[0]] for name, words in near.items() if words and words[0][0] == name[0]}
-    if same or len({*near.values()}) > 1:
-        raise DataError(f"{folder} has a folder {next(iter(same or near))!r:.40}: {RENAME}")
+    """Raise DataError if the folders `names` of one level seem to be splits, although none has the name of one.
+
+    One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two splits:
+    one by its exact word, as in "train-clean", or no other folders, as in "trains" and "tests".
+    """
+    near = {name: _near(re.split("[^a-z]", name)[0]) for name in sorted(names)}
+    exact, swapped, off = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
+    splits = exact | off if exact or len(off) == len(names) else {}
+    if swapped or len({*splits.values()}) > 1:
+        raise DataError(f"{folder} has a folder {next(iter(swapped or splits))!r:.40}: {RENAME}")
+
+
+def _near(word):
+    """The split whose name a word is, or nearly is, and which one of NEAR."""
+    for name, split in SPLIT_OF.items():
+        same = len(os.path.commonprefix([word, name]))
+        a, b = word[same:], name[same:]
+        end = len(os.path.commonprefix([a[::-1], b[::-1]]))
+        a, b = a[: len(a) - end], b[: len(b) - end]
+        if a == b:
+            return split, "exact"
+        if len(name) > 3 and len(a) == 2 and a == b[::-1]:
+            return split, "swapped"
+        if len(name) > 3 and same and len(a) < 2 and len(b) < 2:
+            return split, "off"
+    return None, None
