@@ -261,8 +261,8 @@ def _words(stems, files):
 def _check_near(folder, names):
     """Raise DataError if the folders `names` of one level seem to be splits, although none has the name of one.
 
-    One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two splits:
-    one by its exact word, as in "train-clean", or no other folders, as in "trains" and "tests".
+    One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two
+    splits: one by its exact word, as in "train-clean", or no other folders, as in "trains" and "tests".
     """
     near = {name: _near(re.split("[^a-z]", name)[0]) for name in sorted(names)}
     exact, swapped, off = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
