@@ -214,6 +214,4 @@ def _empty_loop_cache(params, phi_x, infer_in, ahead, eps, cell):
     state = empty(cell.states * H, T + 1)
     ys = tuple(empty(F) for name in params["infer"] if name.startswith("W") and name != "W_out")
     gates = tuple(empty(width * H) for width in cell.gate_widths)
-    return LoopCache(
-        phi_x, infer_in, ahead, eps, state, h_of(recur, state), ys, empty(2 * Z), empty(Z), empty(F), gates
-    )
+    return LoopCache(phi_x, infer_in, ahead, eps, state, h_of(recur, state), ys, *map(empty, (2 * Z, Z, F)), gates)
