@@ -198,7 +198,8 @@ class _Training:
         """One batch: a step of the optimiser, or with `chunk` several. Returns lr, beta and the gradient's norm."""
         options, state, model = self.options, self.state, self.model
         lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
-        batch = with_noise(model, Batch(x, lengths, observed=observed_in(x)), options, state.step)
+        batch = Batch(x, lengths, observed=observed_in(x)).without_constants(model.std)
+        batch = with_noise(model, batch, options, state.step)
         objective = options.objective(beta)
         for chunk, before in batch.chunks(options.chunk):  # one, or with `chunk` several, whose state is carried on
             chunk = chunk._replace(state=rows(rnn_state, before))
