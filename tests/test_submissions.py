@@ -222,6 +222,15 @@ def split(rows, honest):
     return {student: found.pop(student) for student in honest}, [name for name in found if found[name] != ("0", "0")]
 
 
+def test_a_prediction_is_tried_once(tmp_path):
+    guesses = [
+        cell(f"solution-06-{i}", guess) for i, guess in enumerate(["prediction = 0", DEVIATION, "prediction = 1"])
+    ]
+    cells = [part for guess in guesses for part in (guess, cell("check-06-6", CHECKS["06.6"]))]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / NAME)
+    assert submissions.grade_notebook(tmp_path / NAME, {"06.6": "prediction"}) == ({"06.6": 0}, "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="it has neither these files nor these calls")
 @pytest.mark.timeout(300)
 def test_hostile_submissions_cost_only_their_authors(place, capsys, tmp_path):

@@ -99,18 +99,8 @@ def unpacked(value):
     if kind == "dict":
         return {unpacked(key): unpacked(item) for key, item in items}
     if kind == "other":
-        return Ellipsis if items == "ellipsis" else Other(str(items))
+        return Ellipsis if items == "ellipsis" else f"a {items}"
     return {"tuple": tuple, "list": list, "set": set}[kind](unpacked(item) for item in items)
-
-
-class Other:
-    """Stands for a value that is no number, array, text or container of these."""
-
-    def __init__(self, kind):
-        self.kind = kind
-
-    def __repr__(self):
-        return f"a {self.kind:.80}"
 
 
 def restore(value, changed):

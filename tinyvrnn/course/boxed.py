@@ -24,7 +24,7 @@ from tinyvrnn.course.sandbox import SECONDS, NotYet
 from tinyvrnn.io.streams import NO_WINDOW
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MEMORY, FILE, DISK, PROCESSES, REPLY = 4 << 30, 64 << 20, 256 << 20, 100, 64 << 20  # limits, in bytes and numbers
+MEMORY, FILE, DISK, PROCESSES, REPLY = 4 << 30, 64 << 20, 256 << 20, 100, 8 << 20  # limits, in bytes and numbers
 GRACE = 5  # seconds beyond a limit that the box itself keeps, after which it is ended
 SYSTEM = "/usr /bin /lib /lib64 /etc/alternatives /etc/fonts /etc/ld.so.cache".split()
 OPEN = (

@@ -1,8 +1,5 @@
 """A student's own folder: the notebooks without solutions, and the progress."""
 
-import hashlib
-import json
-from functools import partial
 from importlib.metadata import files
 from itertools import count
 
@@ -16,37 +13,23 @@ def start(folder):
     """Make a folder to work in. Returns the paths of the notebooks that it gets.
 
     In a folder that has them, nothing is changed: a notebook of a new edition is written beside the student's own, as
-    06_backward_by_hand_1.edition-2.ipynb. Raises ConfigError if the folder is a file.
+    06_backward_by_hand_1.edition-2.ipynb. Copies in .tinyvrnn/ tell which edition came last. Raises ConfigError if the
+    folder is a file.
     """
-    folder = given_path(folder)
+    folder, written = given_path(folder), []
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: give a new folder, or the one that you work in.")
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     if (ROOT / ".git").exists() and is_within(folder, ROOT) and not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text("*\n")  # work is no part of the package
-    editions, written = folder / FOLDER / "editions.json", []
-    known = _read(editions)
     for notebook in _notebooks():
-        data = notebook.read_bytes()
-        mark, path = hashlib.sha256(data).hexdigest(), _place(folder / notebook.name, data)
-        if path and known.get(notebook.name) != mark or not (folder / notebook.name).exists():
-            write_atomically(path, partial(_put, data))
+        data, last = notebook.read_bytes(), folder / FOLDER / notebook.name
+        path = _place(folder / notebook.name, data)
+        if path and (path.name == notebook.name or not last.exists() or last.read_bytes() != data):
             written.append(path)
-        known[notebook.name] = mark
-    write_atomically(editions, lambda file: file.write(json.dumps(known, indent=1).encode()))
+            write_atomically(path, lambda file, data=data: file.write(data))
+        write_atomically(last, lambda file, data=data: file.write(data))
     return written
-
-
-def _put(data, file):
-    file.write(data)
-
-
-def _read(editions):
-    """{notebook: mark of the edition that was written last}; empty if there is no valid file."""
-    try:
-        return dict(json.loads(editions.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _place(path, data):

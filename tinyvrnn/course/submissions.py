@@ -172,8 +172,6 @@ class _Run:
             self.remarks.append(f"{self.place} stopped with {kind}: {message}".rstrip(": "))
 
     def _grade(self, box, number):
-        if self.points[number]:
-            return
         try:
             reply = box.ask("value", self._checks[number], self._seconds, seconds=self._seconds + boxed.GRACE)
             answer = boxed.Boxed(box) if reply.get("function") else unpacked(reply["value"])
@@ -201,12 +199,15 @@ def _points_and_remark(checks, seconds, path):
 
 
 def _places(cells, checks):
-    """{index of a cell: the exercises graded behind it}: the check's cells, and for one that has none the answer's."""
+    """{index of a cell: the exercises graded behind it}: the last check's cell, or where there is none the answer's.
+
+    One place for each, since a second try would let a prediction be guessed.
+    """
     places = {}
     for number in checks:
-        kind = number.replace(".", "-")
+        kind = f"solution-{number.replace('.', '-')}"
         behind = [i for i, cell in enumerate(cells) if _is_check(cell, number)]
-        for i in behind or [i for i, cell in enumerate(cells) if _about(cell) == f"solution-{kind}"]:
+        for i in (behind or [i for i, cell in enumerate(cells) if _about(cell) == kind])[-1:]:
             places.setdefault(i, []).append(number)
     return places
 
