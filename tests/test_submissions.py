@@ -20,6 +20,7 @@ import pytest
 
 from tinyvrnn import cli
 from tinyvrnn.course import EXERCISES, array_trees, boxed, submissions
+from tinyvrnn.errors import DataError
 
 NAME = "06_backward_by_hand_1.ipynb"
 SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions"
@@ -335,6 +336,11 @@ def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch)
     capsys.readouterr()
     assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 2
     assert "grades.csv is not a table of this notebook" in capsys.readouterr().err
+
+
+def test_a_grading_process_that_dies_is_said():
+    with pytest.raises(DataError, match="A grading process has died.*--resume"):
+        list(submissions._graded({"ada": 0}, os._exit, 2))
 
 
 def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch):

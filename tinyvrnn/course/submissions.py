@@ -6,11 +6,9 @@ import functools
 import importlib.util
 import io
 import json
-import multiprocessing
 import os
 import re
 import stat
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 
 from tinyvrnn.course import boxed
 from tinyvrnn.course.array_trees import unpacked
@@ -22,6 +20,7 @@ from tinyvrnn.io.files import given_path, write_atomically
 
 SECONDS, CELLS = 30, 6  # limit for one cell; the limit for a notebook is CELLS times as long
 LARGEST = 32 << 20  # bytes of a notebook
+BROKEN = "go on with --resume, and if it dies again, set the next submission aside"
 
 
 def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=False, tell=list):
@@ -54,12 +53,17 @@ def _graded(paths, grade_one, jobs):
     if jobs == 1:
         yield from ((student, grade_one(path)) for student, path in paths.items())
         return
+    import multiprocessing  # imported where it is used: a browser has none
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(grade_one, path): student for student, path in paths.items()}
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
         except BrokenExecutor:
-            raise DataError("A grading process has died, which a submission without walls can do: --resume") from None
+            raise DataError(
+                f"A grading process has died, as a submission without walls can cause: {BROKEN}."
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
