@@ -269,12 +269,12 @@ def test_forty_hostile_submissions_change_no_honest_marks(place, capsys, tmp_pat
     walls = BEHIND_WALLS if boxed.walled() else {}
     assert len(QUICK | SLOW) >= 30 and not set(QUICK) & set(SLOW)
     put_hostile(place, SLOW | walls, tmp_path, listener.getsockname()[1])
-    _, rows = graded(capsys, "--seconds", "3", "--jobs", "2")
+    _, rows = graded(capsys, "--seconds", "4", "--jobs", "2")
     assert split(rows, honest) == (honest, [])
     assert all(row["remark"].isprintable() for row in rows.values())
     assert "ran too long" in rows["endless"]["remark"] and "ended" in rows["deaf"]["remark"]
     assert not Path("pwned").exists() and not list(Path(boxed.PACKAGE).glob("*.spoiled"))
-    assert not walls or not left_behind(3)
+    assert not walls or not left_behind(4)
     with pytest.raises(TimeoutError):
         listener.accept()
     listener.close()

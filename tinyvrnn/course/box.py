@@ -96,10 +96,12 @@ class Box:
         return error and _described(error)
 
     def value(self, expression, seconds):
-        """Evaluate an answer, and keep it. Returns {"value": ...} or {"function": True}."""
+        """Evaluate an answer, and keep it. Returns {"value": ...}, or {"code": ...} of a function."""
         with _alarm(seconds):
             self._answer = eval(expression, self._shell.user_ns)
-            return {"function": True} if callable(self._answer) else {"value": self._packed(self._answer)}
+            if callable(self._answer):
+                return {"code": getattr(getattr(self._answer, "__code__", None), "co_code", b"").hex()}
+            return {"value": self._packed(self._answer)}
 
     def call(self, arguments, forbidden):
         """Call the answer. Returns its result and the arguments after the call, or why there is none."""

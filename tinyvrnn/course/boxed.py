@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from tinyvrnn.course import exercises
 from tinyvrnn.course.array_trees import restore, unpacked
@@ -107,8 +108,8 @@ class Box:
 class Boxed:
     """A function of the submission. `sandbox.run` calls it by `run_in_box`, with its limits and rules, in the box."""
 
-    def __init__(self, box):
-        self._box = box
+    def __init__(self, box, code):
+        self._box, self.__code__ = box, SimpleNamespace(co_code=bytes.fromhex(code))  # some of its cases depend on that
 
     def __call__(self, *arguments):
         return self.run_in_box(arguments)

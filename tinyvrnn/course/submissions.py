@@ -61,9 +61,7 @@ def _graded(paths, grade_one, jobs):
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
         except BrokenExecutor:
-            raise DataError(
-                f"A grading process has died, as a submission without walls can cause: {BROKEN}."
-            ) from None
+            raise DataError(f"A grading process has died, as a submission without walls can cause: {BROKEN}.") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -178,7 +176,7 @@ class _Run:
     def _grade(self, box, number):
         try:
             reply = box.ask("value", self._checks[number], self._seconds, seconds=self._seconds + boxed.GRACE)
-            answer = boxed.Boxed(box) if reply.get("function") else unpacked(reply["value"])
+            answer = boxed.Boxed(box, reply["code"]) if "code" in reply else unpacked(reply["value"])
             grade(number, EXERCISES[number], answer)
             self.points[number] = EXERCISES[number].points
         except boxed.Lost:
