@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyvrnn.arrays.backend import Array
+from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.arrays.cpu import available_cores, blas_threads
+from tinyvrnn.arrays.ranks import current
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BoundTerms, Gradient, Objective, validate
@@ -146,6 +147,26 @@ class Workers:
             for other, part in zip_longest(asked, parts[1:]):
                 results.append((other and _answer_of(other)) or model.gradient(part, objective))
         return combine(results, [s.stop - s.start for s in slices])
+
+
+def gradient_of_all(workers, model, batch, objective):
+    """workers.gradient of the batch of which `batch` holds this rank's sequences (None: it has none).
+
+    One vector is summed over the ranks: gradient, loss, terms and the number of sequences. So among several ranks each
+    term is a single number, the mean over the batch times its sequences; the state is that of this rank's sequences.
+    """
+    ranks = current()
+    if ranks.size == 1:
+        return workers.gradient(model, batch, objective)
+    P, xp, state = model.theta.size, model.backend.xp, None
+    flat = xp.zeros(P + 5, dtype=model.dtype)
+    if batch is not None:
+        loss, flat[:P], terms, state = workers.gradient(model, batch, objective)
+        flat[P:] = xp.stack([loss, *(term.mean() for term in terms), xp.ones_like(loss)])
+        flat *= batch.x.shape[1]
+    flat = ranks.sum(flat) if ranks.takes_device and xp is not np else model.backend.asarray(ranks.sum(to_host(flat)))
+    flat[: P + 1] /= flat[-1]
+    return Gradient(flat[P], flat[:P], BoundTerms(*flat[P + 1 : -1].reshape(3, 1)), state)
 
 
 def _answer_of(other):
