@@ -155,7 +155,9 @@ def kernel_of(draw, xp):
     """CuPy's kernel, which is compiled on its first call."""
     names = ("seed", "stream", "step", "first", "width", "stride", "skip")
     parameters = ", ".join(f"uint64 {name}" for name in names)
-    return xp.ElementwiseKernel(parameters, "T out", NUMBER + draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
+    return xp.ElementwiseKernel(
+        parameters, "T out", NUMBER + draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE
+    )
 
 
 def _normal(out, key, step, first):

@@ -31,13 +31,6 @@ class Alone:
         """The sum of the arrays `a` of all ranks, in place; the same bits on all of them."""
         return a
 
-    def check_same(self, what, data):
-        """Raise BackendError if `data`, a buffer, differs between the ranks."""
-
-    def of_first(self, value):
-        """The value of rank 0."""
-        return value
-
     def quiet(self):
         """Context: only rank 0 prints."""
         return nullcontext()
@@ -80,6 +73,7 @@ class Ranks(Alone):
         return a
 
     def check_same(self, what, data):
+        """Raise BackendError if `data`, a buffer, differs between the ranks."""
         own = np.frombuffer(hashlib.sha256(data).digest(), np.uint8).astype(float)
         if (self.sum(own.copy()) != self.size * own).any():
             raise BackendError(
@@ -88,6 +82,7 @@ class Ranks(Alone):
             )
 
     def of_first(self, value):
+        """The value of rank 0."""
         data = np.frombuffer(pickle.dumps(value) if self.rank == 0 else b"", np.uint8)
         whole = np.zeros(int(self.sum(np.array([data.size]))[0]), np.uint8)
         whole[: data.size] = data

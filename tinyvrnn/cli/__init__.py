@@ -37,7 +37,7 @@ def main(argv=None):
         except KeyboardInterrupt as error:
             with ranks.quiet():
                 code = _explain(error)
-        except (TinyvrnnError, MemoryError, OSError) as error:
+        except (TinyvrnnError, MemoryError, OSError):
             code = ranks.abort(2, lambda: _explain(error))
         out.flush()
         if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough

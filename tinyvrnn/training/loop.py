@@ -114,7 +114,6 @@ class _Clock:
         """Of training so far; among ranks, those of rank 0 when they last agreed, as the learning rate depends on it."""
         return time.perf_counter() - self.start if self.agreed is None else self.agreed
 
-
     def progress(self):
         """The fraction of the run that is done, by steps, by minutes or in the final fall, whichever is largest."""
         options, state, in_fall = self.options, self.state, 0.0
@@ -163,8 +162,8 @@ class _Training:
         if run:
             run.start(model, data, options, self.state)
         self.ranks, self.asked = current(), False
-        self.ranks.check_same("The data or options", repr((model, data, options)).encode())
         if self.ranks.size > 1:
+            self.ranks.check_same("The model, data or options", repr((model, data, options)).encode())
             self.state.restore(*self.ranks.of_first(self.state.saved()))
         if keeps_on_device(model, data, options.device_data):
             data = replace(data, train=on_device(model, data.train), valid=on_device(model, data.valid))
@@ -293,7 +292,8 @@ class _Training:
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
         self.interrupt.awaited = "this batch"
         self._check_epoch(score.get(options.score, valid.elbo_per_sequence))
-        self.ranks.check_same("The weights", to_host(model.theta))
+        if self.ranks.size > 1:
+            self.ranks.check_same("The weights", to_host(model.theta))
         self._agree()
         elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
         norm = float(norm)
