@@ -1,7 +1,7 @@
 """Training under mpiexec (arrays/ranks.py): 1 to 4 processes train as one does, and end together.
 
 Catches: a slice that is left out or counted twice; noise, order, learning rate or a stop that differs between ranks; a
-rank that writes or prints as well; ranks that wait for one that has died, hangs or raised; a run that cannot be resumed.
+rank that writes or prints as well; ranks that wait for one that has died, hangs or raised; a run that does not resume.
 """
 
 import functools

@@ -55,7 +55,8 @@ class Ranks(Alone):
 
     def describe(self, backend):
         """The number of ranks, and where gradients on a backend are summed, for a person."""
-        return f"{self.size} ranks, gradients summed in {'GPU' if backend == 'cupy' and self.takes_device else 'host'} memory"
+        where = "GPU" if backend == "cupy" and self.takes_device else "host"
+        return f"{self.size} ranks, gradients summed in {where} memory"
 
     def sum(self, a):
         """As in Alone. Raises BackendError if a rank does not take part in time."""

@@ -12,6 +12,7 @@ error and exit code 2, a failed gradient check in exit code 1.
 import signal
 import sys
 import warnings
+from functools import partial
 
 from tinyvrnn.arrays.ranks import ALONE, world
 from tinyvrnn.cli import commands
@@ -37,8 +38,8 @@ def main(argv=None):
         except KeyboardInterrupt as error:
             with ranks.quiet():
                 code = _explain(error)
-        except (TinyvrnnError, MemoryError, OSError):
-            code = ranks.abort(2, lambda: _explain(error))
+        except (TinyvrnnError, MemoryError, OSError) as error:
+            code = ranks.abort(2, partial(_explain, error))
         out.flush()
         if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
             return code

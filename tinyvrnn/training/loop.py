@@ -111,7 +111,7 @@ class _Clock:
 
     @property
     def seconds(self):
-        """Of training so far; among ranks, those of rank 0 when they last agreed, as the learning rate depends on it."""
+        """Of training so far; among ranks, those of rank 0 when they last agreed: learning rates depend on them."""
         return time.perf_counter() - self.start if self.agreed is None else self.agreed
 
     def progress(self):
