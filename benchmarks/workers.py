@@ -62,7 +62,9 @@ class Loky(Threads):
     def submit(self, model, part, objective):
         import workers  # by this name the other process finds the function, and not as __main__
 
-        return self.pool.submit(workers.gradient_there, model.name, tuple(model.config.items()), model.theta, part, objective)
+        return self.pool.submit(
+            workers.gradient_there, model.name, tuple(model.config.items()), model.theta, part, objective
+        )
 
 
 class LokyShared(Loky):
