@@ -56,8 +56,16 @@ def train_all(path):
         for record in records:
             del record["seconds"]
         found |= {f"{name} theta": model.theta, f"{name} records": np.array(json.dumps(records))}
+    found["strict"] = train_on("strict").get()
     if ranks.world().rank == 0:
         np.savez(path, **found)
+
+
+def train_on(backend):
+    """The weights of a short run on a backend."""
+    model, *_ = checks.small(backend=backend, dtype="float32")
+    tv.train(model, checks.toy_data(), progress=False, epochs=1, batch=5)
+    return model.theta
 
 
 @functools.cache
@@ -78,6 +86,7 @@ def folder(tmp_path_factory):
 def test_ranks_train_as_one_process(size, folder):
     """Weights after two epochs, relative to the largest, and each number of the records. One rank: the same bits."""
     arrays = found(size, folder)
+    checks.assert_close(arrays["strict"], train_on("numpy"), BOUNDS["float32"], "on a device")
     for name in RUNS:
         model, records = test_determinism.trained(name, 1)
         bound = BOUNDS[model.dtype]
@@ -203,6 +212,11 @@ def test_ranks_of_other_options_are_found_at_once(tmp_path):
     call = f"run_command({str(tmp_path / 'run')!r}, None, '--seed', str(int(test_ranks.ranks.world().rank == 1)))"
     done = mpiexec(2, call)
     assert done.returncode == 2 and "The model, data or options differ between the 2 ranks" in done.stderr
+
+
+def test_a_wait_that_is_no_number_is_refused(tmp_path):
+    done = mpiexec(2, f"run_command({str(tmp_path / 'run')!r})", TINYVRNN_WAIT="soon")
+    assert done.returncode == 2 and done.stderr.count("TINYVRNN_WAIT must be a whole number of seconds, got") == 1
 
 
 def test_without_mpi4py_the_command_says_what_to_install(monkeypatch, capsys):

@@ -15,10 +15,11 @@ from math import prod
 
 import numpy as np
 
-from tinyvrnn.errors import BackendError, how_to_install
+from tinyvrnn.errors import BackendError, ConfigError, how_to_install
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which a launcher tells the number of its processes
-WAIT = "TINYVRNN_WAIT"  # seconds that a rank waits for the others
+WAIT = "TINYVRNN_WAIT"  # a variable: seconds that a rank waits for the others
+FIRST_WAIT = 600  # at first rank 0 may have to read all data
 _columns: ContextVar = ContextVar("_columns", default=None)  # (first, count): this rank's columns of a batch
 
 
@@ -49,7 +50,7 @@ class Ranks(Alone):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.local = comm.Split_type(mpi.COMM_TYPE_SHARED).Get_rank()
         self.takes_device = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
-        self.patience, self._since = float(os.environ.get(WAIT, 20)), time.monotonic()
+        self.patience = self._since = None
         before = sys.excepthook
         sys.excepthook = lambda *error: self.abort(1, lambda: before(*error))
 
@@ -61,7 +62,10 @@ class Ranks(Alone):
     def sum(self, a):
         """As in Alone. Raises BackendError if a rank does not take part in time."""
         began = time.monotonic()
-        limit = self.patience = max(self.patience, 10 * (began - self._since))  # slices differ less than tenfold
+        if self._since is None:
+            limit, self.patience = FIRST_WAIT, _seconds_to_wait()
+        else:
+            limit = self.patience = max(self.patience, 10 * (began - self._since))  # slices differ less than tenfold
         request = self.comm.Iallreduce(self.mpi.IN_PLACE, a)
         while not request.Test():
             time.sleep(0)  # another rank may need this core
@@ -118,12 +122,21 @@ def world():
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        if started == 1:  # Slurm tells each process its rank, be it one of several or not
+            return ALONE
         raise BackendError(f"{started} processes were started, but mpi4py fails: {how_to_install('mpi')}.") from error
     found = MPI.COMM_WORLD.Get_size()
     if found < started:
         what = f"{started} processes were started, but the MPI of mpi4py finds {found}"
         raise BackendError(f"{what}: start them with the mpiexec of that MPI.")
     return ALONE if found == 1 else Ranks(MPI)
+
+
+def _seconds_to_wait():
+    seconds = os.environ.get(WAIT, "20")
+    if not (seconds.isdecimal() and seconds.isascii()):
+        raise ConfigError(f"{WAIT} must be a whole number of seconds, got {seconds}: change or unset it.")
+    return int(seconds)
 
 
 def current():

@@ -188,7 +188,11 @@ def gradient_of_all(workers, model, batch, objective):
         loss, flat[:P], terms, state = workers.gradient(model, batch, objective)
         flat[P:] = xp.stack([loss, *(term.mean() for term in terms), xp.ones_like(loss)])
         flat *= batch.x.shape[1]
-    flat = ranks.sum(flat) if ranks.takes_device and xp is not np else model.backend.asarray(ranks.sum(to_host(flat)))
+    if model.backend.name == "cupy" and ranks.takes_device:
+        xp.cuda.get_current_stream().synchronize()  # MPI reads its memory at once
+        ranks.sum(flat)
+    else:
+        flat = model.backend.asarray(ranks.sum(to_host(flat)))
     flat[: P + 1] /= flat[-1]
     return Gradient(flat[P], flat[:P], BoundTerms(*flat[P + 1 : -1].reshape(3, 1)), state)
 
