@@ -104,6 +104,38 @@ def test_a_number_of_ranks_gives_the_same_bits_twice(size, folder):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_ranks_agree_on_the_time_that_a_learning_rate_follows(tmp_path):
+    """Otherwise their weights would differ at the end of the epoch."""
+    call = f"train_small({str(tmp_path / 'run')!r}, epochs=None, minutes=0.01, patience=10**6)"
+    assert mpiexec(2, call).returncode == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) > 1
+
+
+def command(*words):
+    raise SystemExit(cli.main(words))
+
+
+@pytest.mark.parametrize("bound", ["elbo", "fivo"])
+def test_ranks_evaluate_as_one_process_and_one_prints(bound, run_folder, capsys):
+    words = ["evaluate", run_folder, "--json", "--bound", bound, *(["--particles", "3"] if bound == "fivo" else [])]
+    assert cli.main(words) == 0
+    expected = json.loads(capsys.readouterr().out)
+    done = json.loads(mpiexec(3, f"command(*{words})").stdout)
+    assert done.keys() == expected.keys() and len(done["baselines"]) == 2
+    for name, value in done.items():
+        plain = isinstance(value, str)
+        assert value == (expected[name] if plain else pytest.approx(expected[name], rel=1e-5)), name
+
+
+@pytest.fixture(scope="module")
+def run_folder(folder):
+    with pytest.raises(SystemExit, match="0"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "gradient_of_all", loop.gradient_of_all)
+        patch.setattr(cli.commands.report, "draw_pictures", None)
+        run_command(str(folder / "run"))
+    return str(folder / "run")
+
+
 # ---- stopping and resuming ---------------------------------------------------------------------------
 
 
