@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 
 from tinyvrnn.course import boxed
@@ -56,7 +57,8 @@ def _graded(paths, grade_one, jobs):
     import multiprocessing  # imported where it is used: a browser has none
     from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    deaf = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), *deaf) as pool:
         futures = {pool.submit(grade_one, path): student for student, path in paths.items()}
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
