@@ -136,11 +136,19 @@ STARTUP += (
     "(os.path.expanduser(f'~/{name}'), exist_ok=True)\n    open(os.path.expanduser(f'~/{name}/x.py'), 'w').write('1/0')"
 )
 
+
+def forged(reply):
+    """Code that sends a reply of its own over each pipe."""
+    return f"{PIPES}for pipe in pipes:\n    os.write(pipe, ({len(reply)}).to_bytes(8, 'big') + {reply!r} * 3)"
+
+
 QUICK = {  # what the answer to 06.2 does before it defines a wrong function
     "closes": "os.closerange(0, 256)",
     "deadly": "os._exit(0)",
     "display": GREEN,
     "equals": "class Any:\n    __eq__ = lambda self, other: True\nprediction = Any()",
+    "forges_numbers": forged(b"5"),
+    "forges_refusals": forged(b'{"refused": 1}'),
     "grader": "import tinyvrnn.course.grader as g\ng.grade = lambda *a, **k: True\ng._close = lambda *a: True",
     "imports": "from tinyvrnn.course.exercises import ch06\nmy_softplus_backward = ch06.softplus_backward\n0/0",
     "leaves": "raise SystemExit",
@@ -155,7 +163,12 @@ SLOW = {
     "deaf": "while True:\n    try:\n        time.sleep(9)\n    except BaseException:\n        pass",
     "deep": "sys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
     "endless": ENDLESS,
-    "forges": f"{PIPES}for pipe in pipes:\n    os.write(pipe, (16).to_bytes(8, 'big') + b'{{\"value\": 1.0000}}' * 9)",
+    "forges_arrays": forged(b'{"array": ["<f8", [1], ""]}'),
+    "forges_code": forged(b'{"code": "00"}'),
+    "forges_errors": forged(b'["KeyboardInterrupt", [1]]'),
+    "forges_nothing": forged(b"null"),
+    "forges_texts": forged(b'["", ""]'),
+    "forges_values": forged(b'{"value": {"tuple": 3}}'),
     "garbage": "import gc\nfor o in gc.get_objects():\n    if hasattr(o, 'tol'):\n        o.reference.__code__ = 0",
     "hangs": "threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()",
     "length": f"{PIPES}for pipe in pipes:\n    os.write(pipe, b'\\x7f' * 8 + b'x' * 999)",
@@ -207,7 +220,7 @@ def put_files(tmp_path):
         "large": lambda path: path.write_bytes(bytes(submissions.LARGEST + 1)),
         "link": lambda path: path.symlink_to(tmp_path / "submissions" / "ada" / NAME),
         "odd": lambda path: path.write_text(
-            '{"cells": [{"cell_type": "code", "metadata": [], "source": [7, null]}, 3]}'
+            '{"cells": [{"cell_type": "code", "metadata": [], "source": [7, null, "\\ud800("]}, 3]}'
         ),
     }
     for student, make in made.items():
@@ -243,7 +256,9 @@ def test_hostile_submissions_cost_only_their_authors(place, capsys, tmp_path):
     assert split(rows, honest) == (honest, [])
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "grades.csv"])
     remarks = {student: row["remark"] for student, row in rows.items()}
-    assert all(remarks[student] for student in (*QUICK, *files) if student not in ("equals", "grader", "leaves"))
+    assert all(
+        remarks[student] for student in (*QUICK, *files) if student not in ("equals", "grader", "leaves", "mutates")
+    )
     assert not any(remarks[student] for student in honest)
     assert remarks["replaces"] == "tinyvrnn.course.check was replaced: 0 points"
     assert remarks["display"] == "a cell prints the line of a right answer: 0 points"

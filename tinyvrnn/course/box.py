@@ -89,11 +89,11 @@ class Box:
         return {"chosen": chosen, "ticks": any(cell.ticks for cell in cells)}
 
     def run(self, index, seconds):
-        """Run a cell. Returns its error in words, or None."""
+        """Run a cell. Returns the name and the message of its error, or two empty texts."""
         with _alarm(seconds):
             result = self._shell.run_cell(self._sources[index], store_history=False)
         error = result.error_before_exec or result.error_in_exec
-        return error and _described(error)
+        return _described(error) if error else ["", ""]
 
     def value(self, expression, seconds):
         """Evaluate an answer, and keep it. Returns {"value": ...}, or {"code": ...} of a function."""

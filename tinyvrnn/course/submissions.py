@@ -132,8 +132,9 @@ def grade_notebook(path, checks, seconds=SECONDS):
     with boxed.Box(CELLS * seconds) as box:
         try:
             run.through(box, places)
-        except boxed.Lost as lost:
-            run.remarks.append(f"{run.place}: {lost}; what comes after it counts nothing")
+        except Exception as error:  # a submission can send anything
+            reason = error if isinstance(error, boxed.Lost) else "what it sent makes no sense"
+            run.remarks.append(f"{run.place}: {reason}; what comes after it counts nothing")
     gone = ", ".join(number for number in checks if number not in {n for ns in places.values() for n in ns})
     if run.faked:
         run.points, run.remarks = dict.fromkeys(checks, 0), [run.faked]
@@ -167,8 +168,7 @@ class _Run:
                 self.faked = f"{str(name):.80} was replaced: 0 points"
 
     def _run_cell(self, box, index):
-        error = box.ask("run", index, self._seconds, seconds=self._seconds + boxed.GRACE)
-        kind, message = error or ("", "")
+        kind, message = box.ask("run", index, self._seconds, seconds=self._seconds + boxed.GRACE)
         if kind == "KeyboardInterrupt":
             self.remarks.append(f"{self.place} ran too long")
         elif kind and not self.remarks:  # the first explains the others
