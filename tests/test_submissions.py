@@ -130,16 +130,19 @@ HELPER = "def half(a):\n    return np.tanh(0.5 * a)"
 RIGHT_BY_HELPER = "def my_softplus_backward(a, dy):\n    return dy * (0.5 * half(a) + 0.5)"
 GREEN = "display({'text/plain': '✓ 06.2 softplus: right.'}, raw=True)"
 ENDLESS = "while True:\n    pass"
-PIPES = "pipes = [int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')]\n"
 STARTUP = "for name in ('.ipython/profile_default/startup', 'profile_default/startup', '.local'):\n    os.makedirs"
 STARTUP += (
     "(os.path.expanduser(f'~/{name}'), exist_ok=True)\n    open(os.path.expanduser(f'~/{name}/x.py'), 'w').write('1/0')"
 )
 
 
+def sent(data):
+    """Code that sends bytes over each pipe that the process has."""
+    return f"for pipe in range(3, 64):\n    try:\n        os.write(pipe, {data!r})\n    except OSError:\n        pass"
+
+
 def forged(reply):
-    """Code that sends a reply of its own over each pipe."""
-    return f"{PIPES}for pipe in pipes:\n    os.write(pipe, ({len(reply)}).to_bytes(8, 'big') + {reply!r} * 3)"
+    return sent((len(reply).to_bytes(8, "big") + reply) * 3)
 
 
 QUICK = {  # what the answer to 06.2 does before it defines a wrong function
@@ -171,12 +174,12 @@ SLOW = {
     "forges_values": forged(b'{"value": {"tuple": 3}}'),
     "garbage": "import gc\nfor o in gc.get_objects():\n    if hasattr(o, 'tol'):\n        o.reference.__code__ = 0",
     "hangs": "threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()",
-    "length": f"{PIPES}for pipe in pipes:\n    os.write(pipe, b'\\x7f' * 8 + b'x' * 999)",
+    "length": sent(b"\x7f" * 8 + b"x" * 999),
     "memory": "hoard = []\nwhile True:\n    hoard.append(np.ones(10**7))",
     "nested": "(" * 100_000,
     "output": "for _ in range(800):\n    print('x' * 2**20)\n    os.write(1, b'x' * 2**20)",
     "own": "tv.course.sandbox.run = lambda function, arguments, forbidden: arguments",
-    "pickles": f"{PIPES}for pipe in pipes:\n    os.write(pipe, b'cposix\\nsystem\\n(S\"touch pwned\"\\ntR.' * 9)",
+    "pickles": sent(b"cposix\nsystem\n(S'touch pwned'\ntR." * 9),
     "quits": "signal.signal(signal.SIGALRM, lambda *a: os._exit(3))\nsignal.alarm(1)\ntime.sleep(2)",
     "raises": "raise KeyboardInterrupt",
     "recursive": "prediction = []\nprediction.append(prediction)",
