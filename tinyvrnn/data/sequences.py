@@ -289,18 +289,13 @@ def batches(
     if seed is None:
         plan = in_order_of_length(sequences, batch_size)
     else:
-        plan = _shuffled(sequences.lengths, _checked(batch_size), seed, epoch)
+        plan = _shuffled(sequences.lengths, check_whole("batch_size", batch_size), seed, epoch)
     return ((*sequences.padded(index, dtype), index) for index in plan[first:])
 
 
 def in_order_of_length(sequences, batch_size):
     """Index arrays of the batches for evaluation."""
-    return _cut(np.argsort(sequences.lengths, kind="stable"), _checked(batch_size))
-
-
-def _checked(batch_size):
-    check_whole("batch_size", batch_size)
-    return batch_size
+    return _cut(np.argsort(sequences.lengths, kind="stable"), check_whole("batch_size", batch_size))
 
 
 def _shuffled(lengths, batch_size, seed, epoch):

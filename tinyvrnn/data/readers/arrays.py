@@ -50,7 +50,11 @@ def read(path):
 def _content(arrays, name):
     _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
-        parts = _three_splits(arrays, name)
+        missing = [s for s in SPLITS if s not in arrays]
+        if missing:
+            raise DataError(f"{name} has no {' and no '.join(missing)}, but train, valid and test are needed together")
+        parts = {s: _padded(arrays[s], arrays.get(f"{s}_lengths"), f"{s} of {name}") for s in SPLITS}
+        check_same_dimension(name, parts)
         kind = "pen" if all(_is_strokes(arrays[s]) for s in SPLITS) else None
         return of_three_splits(parts, medium=_sound(arrays, name), kind=kind)
     if "x" in arrays:
@@ -235,15 +239,6 @@ def _unpack(archive, member, file):
 
 def _are_whole(files, members):
     return all(f.is_file() and f.stat().st_size == members[name].file_size for name, f in files.items())
-
-
-def _three_splits(arrays, name):
-    missing = [s for s in SPLITS if s not in arrays]
-    if missing:
-        raise DataError(f"{name} has no {' and no '.join(missing)}, but train, valid and test are needed together")
-    parts = {s: _padded(arrays[s], arrays.get(f"{s}_lengths"), f"{s} of {name}") for s in SPLITS}
-    check_same_dimension(name, parts)
-    return parts
 
 
 def _padded(x, lengths, where):
