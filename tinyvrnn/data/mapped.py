@@ -8,7 +8,7 @@ import mmap
 
 import numpy as np
 
-from tinyvrnn.data.sequences import Sequences, check_finite, rows_of
+from tinyvrnn.data.sequences import Sequences, check_finite, check_shapes, integer_array, rows_of
 from tinyvrnn.errors import DataError
 from tinyvrnn.io import npz
 
@@ -25,6 +25,13 @@ class Mapped(Sequences):
     def __init__(self, blocks, block, starts, lengths, moments=None):
         self.blocks, self.block, self.starts, self.lengths, self.moments = blocks, block, starts, lengths, moments
         self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+
+    @classmethod
+    def of_rows(cls, values, lengths, where):
+        """From values (steps, X), the sequences one after another, and lengths (N,). Raises as Sequences does."""
+        lengths = integer_array(lengths, f"the lengths of {where}")
+        check_shapes(values, lengths, where)
+        return cls.of(values, np.cumsum(lengths) - lengths, lengths, where)
 
     @classmethod
     def of(cls, values, starts, lengths, where):

@@ -60,7 +60,8 @@ def _content(arrays, name):
     if "x" in arrays:
         whole = _padded(arrays["x"], arrays.get("lengths"), f"x of {name}")
     elif "values" in arrays and "lengths" in arrays:
-        whole = _one_after_another(arrays["values"], arrays["lengths"], name)
+        kind = Mapped.of_rows if isinstance(arrays["values"], np.memmap) else Sequences
+        whole = kind(arrays["values"], arrays["lengths"], name)
     else:
         raise DataError(f"{name} holds {sorted(arrays)}, but {FORM} are needed")
     split, labels = (_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
@@ -266,15 +267,6 @@ def _padded(x, lengths, where):
         return Mapped.of(x, starts, lengths, where)
     rows = x.reshape(-1, x.shape[2])
     return Sequences(rows if (lengths == steps).all() else rows[rows_of(starts, lengths)], lengths, where)
-
-
-def _one_after_another(values, lengths, name):
-    """Sequences of values (steps, X) and lengths (N,)."""
-    if not isinstance(values, np.memmap):
-        return Sequences(values, lengths, name)
-    lengths = integer_array(lengths, f"the lengths of {name}")
-    check_shapes(values, lengths, name)
-    return Mapped.of(values, np.cumsum(lengths) - lengths, lengths, name)
 
 
 def _one_each(arrays, key, n, name):
