@@ -13,6 +13,7 @@ from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
+from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
@@ -312,6 +313,7 @@ def _on_scale(sequences, model, source):
     """Raw sequences on the model's scale: standardised by the mean and standard deviation of its training data."""
     if sequences.x_dim != model.x_dim:
         raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
+    _tell(notes_on_constants(model.mean, model.std, model.medium, sequences))
     return data_room.standardised(sequences, model.mean, model.std, source)
 
 

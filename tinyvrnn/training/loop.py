@@ -235,7 +235,8 @@ class _Training:
     def _drawn(self, index):
         """The Batch of the sequences `index`, with the noise of this step."""
         x, lengths = self.data.train.padded(index, self.model.dtype)
-        return with_noise(self.model, Batch(x, lengths, observed=observed_in(x)), self.options, self.state.step)
+        batch = Batch(x, lengths, observed=observed_in(x)).without_constants(self.model.std)
+        return with_noise(self.model, batch, self.options, self.state.step)
 
     def _chunks(self, index):
         """This rank's part of the chunks of a batch, see `Batch.chunks`; (None, None) where it has none of a chunk."""
