@@ -176,8 +176,7 @@ class Workers:
 def gradient_of_all(workers, model, batch, objective):
     """workers.gradient of the batch of which `batch` holds this rank's sequences (None: it has none).
 
-    One vector is summed over the ranks: gradient, loss, terms and the number of sequences. So among several ranks each
-    term is a single number, the mean over the batch times its sequences; the state is that of this rank's sequences.
+    Among several ranks each term is one number, its sum over the batch; the state is that of this rank's sequences.
     """
     ranks = current()
     if ranks.size == 1:
