@@ -238,8 +238,7 @@ class _Training:
     def _drawn(self, index):
         """The Batch of the sequences `index`, with the noise of this step."""
         x, lengths = self.data.train.padded(index, self.model.dtype)
-        batch = Batch(x, lengths, observed=observed_in(x))
-        batch = batch if self.model.std.all() else batch.without_constants(self.model.std)
+        batch = Batch(x, lengths, observed=observed_in(x)).without_constants(self.model.std)
         return with_noise(self.model, batch, self.options, self.state.step)
 
     def _chunks(self, index):
