@@ -52,7 +52,8 @@ PARTS = (1, 2, 4, 8)  # of the size's batch, as slices of one process
 
 def in_ranks(task, name, B, min_seconds):
     """Print, from rank 0, the figures of a task as JSON; each of its processes calls this under mpiexec."""
-    with shared_out(world()) as ranks, one_blas_thread():
+    ranks = world()
+    with shared_out(ranks), one_blas_thread():
         found = TASKS[task](ranks, name, int(B), float(min_seconds))
     if ranks.rank == 0:
         print(json.dumps(found))
