@@ -130,7 +130,7 @@ def test_ranks_evaluate_as_one_process_and_one_prints(bound, run_folder, capsys)
 @pytest.fixture(scope="module")
 def run_folder(folder):
     with pytest.raises(SystemExit, match="0"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "gradient_of_all", loop.gradient_of_all)
+        patch.setattr(loop, "total", loop.total)
         patch.setattr(cli.commands.report, "draw_pictures", None)
         run_command(str(folder / "run"))
     return str(folder / "run")
@@ -180,7 +180,7 @@ def raising(error):
     return fail
 
 
-def weights_change(model, *_):
+def weights_change(model):
     model.theta += 1e-3
 
 
@@ -188,7 +188,7 @@ def disk_fills(*_):
     run.checkpoint.write = raising(OSError(28, "No space left on device"))
 
 
-def is_nan(model, *_):
+def is_nan(model):
     model.theta[:] = np.nan
 
 
@@ -200,23 +200,23 @@ FAULTS = {  # name -> rank, what happens in its third epoch, the exit code, a pa
     "refuses": (1, raising(tv.DataError("No.")), 2, "tinyvrnn: No."),
     "fills the disk": (0, disk_fills, 2, "No space left on device; the last save is intact"),
     "has other weights": (1, weights_change, 2, "The weights differ between the 2 ranks"),
-    "meets NaN": (1, is_nan, 2, "Training met a number that is not finite at step 49"),
+    "meets NaN": (1, is_nan, 2, "Training met a number that is not finite at step 50"),
 }
 
 
 def run_command(out, fault=None, *more):
     """The command `train` in a rank, with a fault; exits with its code."""
     at, what, *_ = FAULTS[fault] if fault else (None, None)
-    gradient, calls = loop.gradient_of_all, []
+    total, calls = loop.total, []
 
-    def faulty(workers, model, batch, objective):
+    def faulty(model, found, count):
         calls.append(1)
         if len(calls) == 50 and ranks.world().rank == at:
-            what(model, batch)
-        return gradient(workers, model, batch, objective)
+            what(model)
+        return total(model, found, count)
 
     ranks.PATIENCE = 2.0
-    loop.gradient_of_all, cli.commands.report.draw_pictures = faulty, lambda *_: None
+    loop.total, cli.commands.report.draw_pictures = faulty, lambda *_: None
     small = ["--hidden", "4", "--latent", "2", "--layers", "1", "--epochs", "4", "--workers", "1"]
     raise SystemExit(cli.main(["train", "digits8", *small, "--out", out, *more]))
 

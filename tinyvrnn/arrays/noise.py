@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 
 from tinyvrnn.arrays.backend import Array, Backend, get_backend
 from tinyvrnn.arrays.cpu import check_memory
-from tinyvrnn.arrays.ranks import pieces
+from tinyvrnn.arrays.ranks import columns, pieces
 from tinyvrnn.arrays.strict import counted_as_one_launch
 from tinyvrnn.errors import check_whole
 
@@ -133,7 +133,7 @@ class Draw(NamedTuple):
         backend = get_backend("numpy") if backend is None else backend
         check_memory(prod(shape), dtype, f"Random numbers of shape {tuple(shape)}")
         out = backend.xp.empty(shape, dtype=dtype)
-        for piece, start in pieces(out, first):
+        for piece, start in pieces(out, first, *columns.get()) if columns.get() and out.size else [(out, first)]:
             if backend.name == "cupy":
                 kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(start), piece)
             else:
@@ -153,8 +153,7 @@ def _normal(out, key, step, first):
     words = philox(key, step, block).random_raw((start + out.size + 1) // 2)
     pairs = words.astype("<u8").view("<u4").reshape(len(words), 2).astype(out.dtype)  # word_1, word_2
     r, angle = np.sqrt(-2 * np.log((pairs[:, 0] + 0.5) * 2**-32)), pairs[:, 1] * (2 * np.pi * 2**-32)
-    np.multiply(r, np.cos(angle), out=pairs[:, 0])
-    np.multiply(r, np.sin(angle), out=pairs[:, 1])
+    pairs[:, 0], pairs[:, 1] = r * np.cos(angle), r * np.sin(angle)
     out[...] = pairs.ravel()[start : start + out.size].reshape(out.shape)
 
 

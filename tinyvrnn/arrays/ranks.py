@@ -86,7 +86,7 @@ class Ranks:
 
 ALONE = Ranks()
 _current: ContextVar[Ranks] = ContextVar("_current", default=ALONE)
-_columns: ContextVar = ContextVar("_columns", default=None)  # (first, count): this rank's columns of a batch
+columns: ContextVar = ContextVar("columns", default=None)  # of a batch, those of this rank: (first, count)
 current = _current.get  # the Ranks among which work is shared out: ALONE outside `shared_out`
 
 
@@ -123,17 +123,18 @@ def own(index):
     """Context: its value are this rank's of the sequences `index` of a batch, and noise drawn in it is theirs."""
     ranks, count = current(), len(index)
     start, stop = (count * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1))
-    token = _columns.set((start, count) if ranks.size > 1 else None)
+    token = columns.set((start, count) if ranks.size > 1 else None)
     try:
         yield index[start:stop]
     finally:
-        _columns.reset(token)
+        columns.reset(token)
 
 
-def pieces(out, first):
-    """Pairs (piece, number of its first number) of noise (T, b, ...) from number `first` on: in `own`, T rows."""
-    if _columns.get() is None or not out.size:
-        return [(out, first)]
-    (start, count), each = _columns.get(), prod(out.shape[2:])
+def pieces(out, first, start, count):
+    """Pairs (row, number of its first number) of noise (T, b, ...): columns from `start` on of an array of `count`.
+
+    first: a number of the noise of b columns, the first of a row.
+    """
+    each = prod(out.shape[2:])
     before = first // (out.shape[1] * each)
     return [(row, ((before + t) * count + start) * each) for t, row in enumerate(out)]

@@ -144,7 +144,7 @@ class Model:
 
     def _batch(self, *fields):
         """The Batch of what a user gave."""
-        return Batch.of(*fields).without_constants(self.std)
+        return Batch.of(*fields) if self.std.all() else Batch.of(*fields).without_constants(self.std)
 
     @property
     def theta(self) -> Array:

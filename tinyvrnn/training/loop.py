@@ -26,7 +26,7 @@ from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import make_options
-from tinyvrnn.training.parallel import Workers, gradient_of_all, split_for
+from tinyvrnn.training.parallel import Workers, split_for, total
 from tinyvrnn.training.state import State
 
 if TYPE_CHECKING:
@@ -217,8 +217,11 @@ class _Training:
         lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
         objective = options.objective(beta)
         for chunk, before in self._chunks(index):  # one, or with `chunk` several, whose state is carried on
-            chunk = chunk and chunk._replace(state=rows(rnn_state, before))
-            loss, grads, terms, rnn_state = gradient_of_all(self.workers, model, chunk, objective)
+            found, count = None, 0
+            if chunk is not None:
+                count, chunk = chunk.x.shape[1], chunk._replace(state=rows(rnn_state, before))
+                found = self.workers.gradient(model, chunk, objective)
+            loss, grads, terms, rnn_state = total(model, found, count)
             set_to_zero(grads, model.shapes, options.frozen)
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
