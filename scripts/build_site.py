@@ -13,6 +13,7 @@ import argparse
 import ast
 import functools
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -29,7 +30,7 @@ from tinyvrnn.course import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
-PAGES, HTML, LITE, WHEELS = SITE / "pages", SITE / "html", SITE / "lite", SITE / "wheels"
+PAGES, HTML, LITE = SITE / "pages", SITE / "html", SITE / "lite"
 GOALS = ROOT / "docs" / "course.toml"
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 MOVED = {  # file of the repository -> page
@@ -51,6 +52,9 @@ CHILDREN = {  # page -> the pages below it
     "index.md": [page.removesuffix(".md") for page in TOP],
     "more.md": ["architecture", "decisions", "testing", "contributing", "changelog"],
 }
+PACKAGED = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")  # beside tinyvrnn/, to build the wheel
+PURE = "defusedxml filelock ipywidgets platformdirs threadpoolctl tomli-w tqdm".split()  # Pyodide has the compiled ones
+EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@jupyterlite/pyodide-kernel-extension")
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^()\s]+)\)")
 
 
@@ -183,7 +187,7 @@ def directive(name):
 
 def course_page(stem, repository):
     """A student's notebook with the outputs that the solutions have, after an overview."""
-    notebook, solved = (nbformat.read(ROOT / at / f"{stem}.ipynb", 4) for at in ("notebooks", "notebooks/solutions"))
+    notebook, solved = student(stem), solution(stem)
     heading = ""
     for cell, answer in zip(notebook.cells, solved.cells, strict=True):
         if cell.cell_type == "markdown":
@@ -229,7 +233,7 @@ The outputs below are those of a solved notebook. The answers are left out; a ch
 
 
 SETUP = """\
-# Installs the package where it is missing: in a browser from the wheel beside this site, on Colab from the repository
+# Installs the package where it is missing: in a browser from the wheel beside the site, on Colab from the repository
 import importlib.util, os, sys
 
 if sys.platform == "emscripten":
@@ -238,34 +242,83 @@ if sys.platform == "emscripten":
 elif importlib.util.find_spec("tinyvrnn") is None:
     %pip install -q "git+REPOSITORY"
 """
+NOTE = "*In a browser, this notebook trains less than its text says, so its figures are worse.*"
 
 
-def portable(stem, repository):
-    """A student's notebook that installs the package."""
-    notebook = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", 4)
+def portable(notebook, number, repository):
+    """The notebook with a cell that installs the package."""
     setup = SETUP.replace("REPOSITORY", repository) if repository else SETUP.partition("elif")[0]
-    notebook.cells.insert(1, nbformat.v4.new_code_cell(setup.rstrip(), id=f"{stem[:2]}-setup"))
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(setup.rstrip(), id=f"{number}-setup"))
     return notebook
+
+
+def shorter(notebook, number):
+    """The notebook with the shorter training of a browser, and without assertions about trained models."""
+    changes = tomllib.loads((ROOT / "docs" / "browser.toml").read_text(encoding="utf-8")).get(number, [])
+    for cell in notebook.cells if changes else ():
+        for old, new in changes:
+            cell.source = cell.source.replace(old, new)
+        if cell.cell_type == "code" and not cell.metadata.get("nbgrader"):
+            cell.source = without_assertions(cell.source)
+    if changes:
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(NOTE, id=f"{number}-note"))
+    return notebook
+
+
+def without_assertions(code):
+    """Code whose assertions are left out."""
+    lines = code.split("\n")
+    tree = ast.parse(re.sub("^[%!]", "#", code, flags=re.MULTILINE))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    for node in sorted(found, key=lambda node: node.lineno, reverse=True):
+        lines[node.lineno - 1 : node.end_lineno] = [" " * node.col_offset + "pass"] if node.col_offset else []
+    return "\n".join(lines).rstrip()
 
 
 def write_notebooks(repository):
     for stem in NOTEBOOKS:
         write(PAGES / "notebooks" / f"{stem}.ipynb", nbformat.writes(course_page(stem, repository)))
-        write(LITE / f"{stem}.ipynb", nbformat.writes(portable(stem, repository)))
         if repository:
-            write(SITE / "colab" / f"{stem}.ipynb", nbformat.writes(portable(stem, repository)))
+            write(SITE / "colab" / f"{stem}.ipynb", nbformat.writes(portable(student(stem), stem[:2], repository)))
+
+
+def student(stem):
+    return nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", 4)
+
+
+def solution(stem):
+    return nbformat.read(ROOT / "notebooks" / "solutions" / f"{stem}.ipynb", 4)
 
 
 # ---- building --------------------------------------------------------------------------------------------------------
 
 
 def run(*command, **options):
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=ROOT, **options)
+    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=SITE, **options)
 
 
 def build_html(repository):
     environment = os.environ | {"TINYVRNN_REPOSITORY": repository}
     run("sphinx", "-W", "--keep-going", "-q", "-c", ROOT / "docs", PAGES, HTML, env=environment)
+
+
+def build_lite(output, pyodide, notebooks=student, **config):
+    """JupyterLite with the notebooks, the wheel of this checkout and what this needs that is pure Python."""
+    for name in PACKAGED:
+        write(SITE / "source" / name, (ROOT / name).read_text(encoding="utf-8"))
+    shutil.copytree(ROOT / "tinyvrnn", SITE / "source" / "tinyvrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", LITE / "pypi", SITE / "source", *PURE)
+    for stem in NOTEBOOKS:
+        notebook = portable(shorter(notebooks(stem), stem[:2]), stem[:2], "")
+        write(LITE / "files" / f"{stem}.ipynb", nbformat.writes(notebook))
+    if pyodide:
+        shutil.copytree(pyodide, LITE / "static" / "pyodide")
+    extensions = [str(Path(sys.prefix, "share/jupyter/labextensions", name)) for name in EXTENSIONS]
+    settings = {"ignore_sys_prefix": ["federated_extensions"], "federated_extensions": extensions}
+    settings |= {"apps": ["lab"], "no_sourcemaps": True, "no_unused_shared_packages": True}
+    write(LITE / "jupyter_lite_config.json", json.dumps({"LiteBuildConfig": settings}))
+    write(LITE / "jupyter-lite.json", json.dumps({"jupyter-lite-schema-version": 0, "jupyter-config-data": config}))
+    run("jupyterlite_core.app", "build", "--lite-dir", LITE, "--output-dir", output, stdout=subprocess.DEVNULL)
 
 
 def main():
@@ -279,6 +332,8 @@ def main():
     write_pages(repository)
     write_notebooks(repository)
     build_html(repository)
+    if not arguments.no_lite:
+        build_lite(HTML / "lite", arguments.pyodide)
     print(f"{(HTML / 'index.html').relative_to(ROOT)}")
 
 
