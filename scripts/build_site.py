@@ -53,7 +53,7 @@ CHILDREN = {  # page -> the pages below it
     "more.md": ["architecture", "decisions", "testing", "contributing", "changelog"],
 }
 PACKAGED = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")  # beside tinyvrnn/, to build the wheel
-PURE = "defusedxml filelock ipywidgets platformdirs threadpoolctl tomli-w tqdm".split()  # Pyodide has the compiled ones
+PURE = "comm defusedxml filelock ipywidgets jupyterlab-widgets platformdirs threadpoolctl tomli-w tqdm".split()
 EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@jupyterlite/pyodide-kernel-extension")
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^()\s]+)\)")
 
@@ -310,7 +310,7 @@ def build_lite(output, pyodide, notebooks=student, **config):
     run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", LITE / "pypi", SITE / "source", *PURE)
     for stem in NOTEBOOKS:
         notebook = portable(shorter(notebooks(stem), stem[:2]), stem[:2], "")
-        write(LITE / "files" / f"{stem}.ipynb", nbformat.writes(notebook))
+        write(LITE / "files" / f"{stem}.ipynb", nbformat.writes(notebook, split_lines=False))
     if pyodide:
         shutil.copytree(pyodide, LITE / "static" / "pyodide")
     extensions = [str(Path(sys.prefix, "share/jupyter/labextensions", name)) for name in EXTENSIONS]
@@ -318,7 +318,8 @@ def build_lite(output, pyodide, notebooks=student, **config):
     settings |= {"apps": ["lab"], "no_sourcemaps": True, "no_unused_shared_packages": True}
     write(LITE / "jupyter_lite_config.json", json.dumps({"LiteBuildConfig": settings}))
     write(LITE / "jupyter-lite.json", json.dumps({"jupyter-lite-schema-version": 0, "jupyter-config-data": config}))
-    run("jupyterlite_core.app", "build", "--lite-dir", LITE, "--output-dir", output, stdout=subprocess.DEVNULL)
+    build = ("jupyterlite_core.app", "build", "--force", "--lite-dir", LITE, "--output-dir", output)
+    run(*build, stdout=subprocess.DEVNULL)
 
 
 def main():
