@@ -318,8 +318,8 @@ def build_lite(output, pyodide, notebooks=student, **config):
     settings |= {"apps": ["lab"], "no_sourcemaps": True, "no_unused_shared_packages": True}
     write(LITE / "jupyter_lite_config.json", json.dumps({"LiteBuildConfig": settings}))
     write(LITE / "jupyter-lite.json", json.dumps({"jupyter-lite-schema-version": 0, "jupyter-config-data": config}))
-    build = ("jupyterlite_core.app", "build", "--force", "--lite-dir", LITE, "--output-dir", output)
-    run(*build, stdout=subprocess.DEVNULL)
+    (SITE / ".jupyterlite.doit.db").unlink(missing_ok=True)  # it remembers files that are gone
+    run("jupyterlite_core.app", "build", "--lite-dir", LITE, "--output-dir", output, stdout=subprocess.DEVNULL)
 
 
 def main():
