@@ -25,7 +25,6 @@ from pathlib import Path, PurePosixPath
 
 import nbformat
 
-import tinyvrnn
 from tinyvrnn.course import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,16 +187,25 @@ def directive(name):
 def course_page(stem, repository):
     """A student's notebook with the outputs that the solutions have, after an overview."""
     notebook, solved = student(stem), solution(stem)
-    heading = ""
+    lines, heading = answers(notebook, solved), ""
     for cell, answer in zip(notebook.cells, solved.cells, strict=True):
         if cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE) or [heading])[-1]
             cell.source = page(cell.source, f"notebooks/{stem}.ipynb", repository)
         elif not cell.metadata.get("nbgrader", {}).get("grade"):  # a check may print the answer to a prediction
-            cell.outputs = answer.outputs
+            cell.outputs = [output for output in answer.outputs if not any(line in str(output) for line in lines)]
             cell.metadata["mystnb"] = {"image": {"alt": alternative(heading, cell.source)}}
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(overview(stem, repository), id=f"{stem[:2]}-overview"))
     return notebook
+
+
+def answers(notebook, solved):
+    """The longer lines of the answers: the source of a function, which a cell shows, can contain them."""
+    pairs = zip(notebook.cells, solved.cells, strict=True)
+    answered = (cell for gap, cell in pairs if gap.metadata.get("nbgrader", {}).get("solution"))
+    lines = (line.strip() for cell in answered for line in cell.source.split("\n"))
+    given = "\n".join(cell.source for cell in notebook.cells)
+    return [line for line in lines if len(line) > 20 and line not in given]
 
 
 def alternative(heading, code):

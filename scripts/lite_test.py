@@ -91,7 +91,11 @@ def main():
             if not arguments.numbers or stem[:2] in arguments.numbers:
                 start = time.perf_counter()
                 found = run(browser, address, stem, arguments.seconds)
-                print(f"{stem}: {'green' if not found else 'RED'}, {time.perf_counter() - start:.0f} s", *found, sep="\n  ")
+                print(
+                    f"{stem}: {'green' if not found else 'RED'}, {time.perf_counter() - start:.0f} s",
+                    *found,
+                    sep="\n  ",
+                )
                 wrong += bool(found)
     server.shutdown()
     return wrong > 0
