@@ -36,6 +36,7 @@ myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 myst_url_schemes = ["http", "https", "mailto", "site"]
+mathjax3_config = {"chtml": {"scale": 0.9}}
 nb_execution_mode = "off"  # the outputs are those that are committed
 nb_merge_streams = True
 
@@ -48,6 +49,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "tinyvrnn"
 html_static_path = [str(ROOT / "docs" / "_static")]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_sidebars = {"index": []}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -56,7 +59,7 @@ html_theme_options = {
     "show_prev_next": True,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "equation_map": [], "deviations": []},  # wide tables
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
     **({"github_url": REPOSITORY} if "github.com" in REPOSITORY else {}),
@@ -84,7 +87,7 @@ def resolve_site_links(app, doctree, docname):
 def source_pages(app):
     """A page for each source file, which the search does not index."""
     formatter = HtmlFormatter(lineanchors="L", anchorlinenos=True, linenos="inline", wrapcode=True)
-    for path in sorted({*ROOT.glob("tinyvrnn/**/*.py"), *ROOT.glob("*/*.py")}):
+    for path in sorted(path for folder in build_site.SHOWN for path in ROOT.glob(f"{folder}/**/*.py")):
         name = path.relative_to(ROOT).as_posix()
         if build_site.has_source_page(name):
             body = highlight(path.read_text(encoding="utf-8"), PythonLexer(), formatter)

@@ -40,17 +40,26 @@ MOVED = {  # file of the repository -> page
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-TOP = ["notebooks/index.md", "how_to.md", "derivations/index.md", "equation_map.md", "api.md", "performance.md"]
-TOP += ["instructors.md", "more.md"]
+TOP = {  # the navigation: page -> its name there
+    "notebooks/index": "Course",
+    "how_to": "How-to",
+    "derivations/index": "Derivations",
+    "equation_map": "Equation map",
+    "api": "API",
+    "performance": "Performance",
+    "instructors": "For instructors",
+    "more": "More",
+}
 CHILDREN = {  # page -> the pages below it
     "notebooks/index.md": [*NOTEBOOKS, "/browser"],
     "how_to.md": ["data", "runs", "extend", "gpu", "reproducibility"],
     "derivations/index.md": sorted(p.stem for p in (ROOT / "docs/derivations").glob("*.md") if p.stem != "README"),
     "equation_map.md": ["notation", "deviations"],
     "performance.md": ["benchmarks"],
-    "index.md": [page.removesuffix(".md") for page in TOP],
+    "index.md": [f"{name} <{page}>" for page, name in TOP.items()],
     "more.md": ["architecture", "decisions", "testing", "contributing", "changelog"],
 }
+SHOWN = ("benchmarks", "scripts", "tests", "tinyvrnn")  # folders whose Python has pages
 PACKAGED = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")  # beside tinyvrnn/, to build the wheel
 PURE = "comm defusedxml filelock ipywidgets jupyterlab-widgets platformdirs threadpoolctl tomli-w tqdm".split()
 EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@jupyterlite/pyodide-kernel-extension")
@@ -62,8 +71,8 @@ LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^()\s]+)\)")
 
 def has_source_page(path):
     """Whether the site shows a file's source: not if it holds answers to exercises."""
-    answers = path.startswith(("tests/answers/", "tinyvrnn/course/exercises/", "notebooks/"))
-    return path.endswith(".py") and not answers and (ROOT / path).is_file()
+    shown = path.startswith(tuple(f"{folder}/" for folder in SHOWN)) and path.endswith(".py")
+    return shown and not path.startswith(("tests/answers/", "tinyvrnn/course/exercises/")) and (ROOT / path).is_file()
 
 
 def source_page(path, line=1):

@@ -40,7 +40,7 @@ def test_every_page_is_in_a_table_of_contents_once():
     pages = [p.relative_to(ROOT).as_posix() for p in (*ROOT.glob("docs/*.md"), *ROOT.glob("docs/derivations/*.md"))]
     pages = [site.MOVED.get(page, page.removeprefix("docs/")) for page in pages]
     below = [(Path(page).parent / child).as_posix() for page, names in site.CHILDREN.items() for child in names]
-    below = [name.strip("/") for name in below]
+    below = [re.sub(r".*<(.*)>", r"\1", name).strip("/") for name in below]
     assert sorted({page.removesuffix(".md") for page in (*pages, *site.MOVED.values())} - {"index"}) == sorted(
         name for name in below if name.removeprefix("notebooks/") not in site.NOTEBOOKS
     )
