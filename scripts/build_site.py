@@ -61,7 +61,7 @@ CHILDREN = {  # page -> the pages below it
 }
 SHOWN = ("benchmarks", "scripts", "tests", "tinyvrnn")  # folders whose Python has pages
 PACKAGED = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")  # beside tinyvrnn/, to build the wheel
-PURE = "comm defusedxml filelock ipywidgets jupyterlab-widgets platformdirs threadpoolctl tomli-w tqdm".split()
+PURE = "comm defusedxml filelock ipywidgets jupyterlab-widgets".split()  # Pyodide has the rest
 EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "@jupyterlite/pyodide-kernel-extension")
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^()\s]+)\)")
 
@@ -122,7 +122,14 @@ def named(match):
         found = (match["file"], 1) if has_source_page(match["file"]) else None
     else:
         found = place(match["name"])
-    return f"[{match[0]}]({source_page(*found)})" if found else match[0]
+    return f"[{label(match)}]({source_page(*found)})" if found else match[0]
+
+
+def label(match):
+    """The name as a link shows it: in a table, which has little room, without its module or file."""
+    in_table = match.string[match.string.rfind("\n", 0, match.start()) + 1] == "|"
+    short = match["function"] or re.search(r"(?:[A-Z]\w*\.)?\w+$", match["name"] or "")
+    return f"`{short if isinstance(short, str) else short[0]}`" if in_table and short else match[0]
 
 
 NAME = re.compile(

@@ -74,6 +74,7 @@ def test_every_picture_has_words(path):
         ("[a](https://b.c)", "docs/testing.md", "[a](https://b.c)"),
         ("`tests/answers/ch01.py`", "docs/testing.md", "`tests/answers/ch01.py`"),
         ("`tinyvrnn/nn/gru.py`", "docs/how_to.md", "[`tinyvrnn/nn/gru.py`](site:source/tinyvrnn/nn/gru.html)"),
+        ("| `tinyvrnn.nn.gru` |", "docs/how_to.md", "| [`gru`](site:source/tinyvrnn/nn/gru.html) |"),
         ("```py\n[a](b.md) `tinyvrnn/nn/gru.py`\n```", "docs/how_to.md", "```py\n[a](b.md) `tinyvrnn/nn/gru.py`\n```"),
     ],
 )
