@@ -52,7 +52,7 @@ TOP = {  # the navigation: page -> its name there
 }
 CHILDREN = {  # page -> the pages below it
     "notebooks/index.md": [*NOTEBOOKS, "/browser"],
-    "how_to.md": ["data", "runs", "extend", "gpu", "reproducibility"],
+    "how_to.md": ["data", "runs", "scale", "extend", "gpu", "reproducibility"],
     "derivations/index.md": sorted(p.stem for p in (ROOT / "docs/derivations").glob("*.md") if p.stem != "README"),
     "equation_map.md": ["notation", "deviations"],
     "performance.md": ["benchmarks"],
