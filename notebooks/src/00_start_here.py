@@ -6,6 +6,8 @@
 # sequences from it. You derive, compute and check every equation, and you write every gradient by hand.
 #
 # First, see one at work. Run the cells from top to bottom (Shift-Enter); in five minutes you have samples.
+#
+# *You need*: NumPy and calculus. *It takes* about half an hour.
 
 # %%
 # %matplotlib inline
