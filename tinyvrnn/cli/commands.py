@@ -11,7 +11,7 @@ from tinyvrnn import data as data_room
 from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
-from tinyvrnn.course.submissions import grade_folder
+from tinyvrnn.course import lab, submissions
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
 from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
@@ -195,9 +195,19 @@ def course_status(a):
 
 def course_grade(a):
     """Grades a folder of submissions."""
-    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
+    graded = submissions.grade_folder(a.folder, a.notebook, a.out, a.seconds, a.jobs, a.resume, _tell)
+    for student, points, most, remark in graded:
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
-    print(f"wrote {shown(a.out)}")
+    submissions.export(a.out, a.notebook, a.moodle, a.canvas)
+    for path in filter(None, (a.out, a.moodle, a.canvas)):
+        print(f"wrote {shown(path)}")
+
+
+def course_start(a):
+    """Makes a student's folder, or brings a new edition into it."""
+    for name in lab.start(a.folder):
+        print(f"wrote {shown(name)}")
+    print(f"your folder is {shown(a.folder)}; open it with: jupyter lab {shown(a.folder)}")
 
 
 # ---- the parts -----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 tv.course.check("06.1", my_function)      grades an answer
 tv.course.show(tv.nn.gru.gru_forward)     shows the source of one function
 tv.course.explore(model)                  moves a trained model's latents: a picture, and sliders
-tinyvrnn course status                    prints passed and remaining exercises
+tinyvrnn course start FOLDER              makes a folder to work in; status: passed and remaining exercises
 
 exercises/        the exercises of each chapter, one module a chapter
 exercise.py       Task and Prediction, the two kinds of exercise
@@ -13,6 +13,9 @@ tampering.py      detects replaced functions of NumPy and of this package
 array_trees.py    nested arguments and results
 progress.py       the file with a student's progress
 submissions.py    grades folders of submitted notebooks
+boxed.py, box.py  the two ends of a pipe to a submission's process, which is kept apart
+device.py         the grader's own device, for notebook 10
+lab.py            makes a student's folder
 explorer.py       the latent explorer
 source.py         the source of a function, for `show`
 museum.py         the bug museum of notebook 11: right and wrong versions, and checks

@@ -1,6 +1,11 @@
-"""Functions on nested tuples, NamedTuples, lists and dicts of arrays: map, copy, pair, name."""
+"""Functions on nested tuples, NamedTuples, lists and dicts of arrays: map, copy, pair, name, pack."""
+
+import base64
+from contextlib import suppress
 
 import numpy as np
+
+from tinyvrnn.arrays.strict import StrictArray
 
 
 def map_arrays(function, value):
@@ -57,3 +62,56 @@ def named(value, names):
     for name, item in zip(names, value):
         leaves |= {f"d{key}": leaf for key, leaf in item.items()} if isinstance(item, dict) else {name: item}
     return leaves
+
+
+# ---- across a pipe, from a process that is not trusted ----
+
+
+def packed(value):
+    """A nested value as JSON can hold it; something else becomes a number if it is one, or the name of its type."""
+    value = value._host if isinstance(value, StrictArray) else value
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"array": [value.dtype.str, value.shape, data], "scalar": isinstance(value, np.generic)}
+    if isinstance(value, dict):
+        return {"dict": [[packed(key), packed(item)] for key, item in value.items()]}
+    if isinstance(value, (tuple, list, set, frozenset)):
+        kind = "tuple" if isinstance(value, tuple) else "list" if isinstance(value, list) else "set"
+        return {kind: [packed(item) for item in value]}
+    if value is None or type(value) in (bool, int, float):
+        return value
+    with suppress(Exception):
+        return str(value) if isinstance(value, str) else float(value)
+    return {"other": "ellipsis" if value is Ellipsis else type(value).__name__}
+
+
+def unpacked(value):
+    """The value that `packed` has packed. Raises ValueError, TypeError or KeyError for anything else."""
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        dtype, shape, data = value["array"]
+        array = np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()  # which makes no Python objects
+        return array[()] if value["scalar"] else array
+    ((kind, items),) = value.items()
+    if kind == "dict":
+        return {unpacked(key): unpacked(item) for key, item in items}
+    if kind == "other":
+        return Ellipsis if items == "ellipsis" else f"a {items}"
+    return {"tuple": tuple, "list": list, "set": set}[kind](unpacked(item) for item in items)
+
+
+def restore(value, changed):
+    """Change the arrays, dicts and lists in `value`, in place, into those of `changed`."""
+    value = value._host if isinstance(value, StrictArray) else value
+    if isinstance(value, np.ndarray) and np.shape(changed) == value.shape:
+        value[...] = changed
+    elif isinstance(value, dict) and value.keys() != changed.keys():
+        value.clear()
+        value.update(changed)
+    elif isinstance(value, list) and len(value) != len(changed):
+        value[:] = changed
+    elif isinstance(value, (dict, list, tuple)):
+        pairs = ((value[key], changed[key]) for key in value) if isinstance(value, dict) else zip(value, changed)
+        for item, new in pairs:
+            restore(item, new)
