@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import ctypes
+import html
 import inspect
 import sys
 import textwrap
@@ -26,10 +27,31 @@ NO_PROFILER = "It replaces the profiler that checks it (sys.setprofile): remove 
 
 
 class NotYet(TinyvrnnError, AssertionError):
-    """An answer that is not right yet. A notebook shows its message without a traceback."""
+    """An answer that is not right yet. A notebook shows its message in a box without a traceback.
+
+    case: the arguments on which a function failed, or None.
+    """
+
+    def __init__(self, message, case=None):
+        super().__init__(message)
+        self.case = case
 
     def _render_traceback_(self):
-        return [f"\x1b[31m✗ {self}\x1b[0m"]
+        try:
+            from IPython import get_ipython
+            from IPython.display import HTML, display
+        except ImportError:  # another shell
+            return [f"✗ {self}"]
+        if not hasattr(get_ipython(), "kernel"):
+            return [f"\x1b[31m✗ {self}\x1b[0m"]
+        display(HTML(box("#B3261E", f"<b>✗</b> {html.escape(str(self))}")))
+        return [" "]  # a front end shows name and message of an error without a traceback
+
+
+def box(colour, content):
+    """HTML of a verdict: a bar and text of one colour on white, with a contrast above 4.5:1, and no broken words."""
+    style = f"border-left: 4px solid {colour}; padding: 4px 10px; background: #fff; color: #1a1a1a"
+    return f'<div style="{style}; overflow-wrap: normal; word-break: normal">{content}</div>'
 
 
 class Raised(NotYet):

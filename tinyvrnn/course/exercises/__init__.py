@@ -2,6 +2,8 @@
 
 import importlib
 
+from tinyvrnn.course.exercises.hard import HARD
+
 NOTEBOOKS = {
     "00": "Start here",
     "01": "Sequences and the plain RNN",
@@ -32,3 +34,4 @@ def _chapters():
 
 
 EXERCISES = {number: exercise for chapter in _chapters() for number, exercise in chapter.EXERCISES.items()}
+EXERCISES |= {number: EXERCISES[number]._replace(hard=hard) for number, hard in HARD.items()}

@@ -105,6 +105,7 @@ READERS = Prediction(
         Mistake("Step 5 reads h_4: does h_4 not depend on x_3?", {3, 4}),
         Mistake("Check the arguments of the encoder at step 3: x_3 is one of them.", {1, 2, 4, 5}),
     ),
+    next_cell=False,
 )
 
 # ---- 04.3: the loop ------------------------------------------------------------------------------
@@ -227,6 +228,7 @@ ABOVE = Prediction(
             '"prior": with q = p every KL is 0. What is left, and is it at most log p(x)?', {"prior", "half", "swapped"}
         ),
     ),
+    next_cell=False,
 )
 
 # ---- 04.5: the price, step by step ---------------------------------------------------------------

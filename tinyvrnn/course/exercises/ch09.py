@@ -141,6 +141,7 @@ ORDER = Prediction(
             ("narrow", "prior", "filtering"),
         ),
     ),
+    next_cell=False,
 )
 
 # ---- 09.3: the best filter's standard deviation --------------------------------------------------
