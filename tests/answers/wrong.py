@@ -344,6 +344,11 @@ def naive_coin(x, a):
 
 
 WRONG = {
+    "00.1": {
+        "bits": lambda x: -np.ones(x.shape[1]) * x.shape[0] * x.shape[2],
+        "0.693": lambda x: np.full(x.shape[1], -0.693 * x.shape[0] * x.shape[2]),
+        "T B for T X": lambda x: np.full(x.shape[1], np.log(0.5) * x.shape[0] * x.shape[1]),
+    },
     "01.1": {
         "a zero row is padding": lambda s: pad_with(lambda x, mask: (x != 0).any(-1).astype(x.dtype), s),
         "empties the list": pad_and_empty,
@@ -383,7 +388,7 @@ WRONG = {
             x, logits, mu, sigma, top=lambda a: logits.max(axis=1)
         ),
         "a naive softmax": lambda *a: mixture(
-            *a, log_pi=lambda l: np.log(np.exp(l) / np.exp(l).sum(axis=1, keepdims=True))
+            *a, log_pi=lambda ell: np.log(np.exp(ell) / np.exp(ell).sum(axis=1, keepdims=True))
         ),
         "e to -5 at least": lambda *a: mixture(*a, floor=-5),
     },
@@ -444,12 +449,12 @@ WRONG = {
         "p (1 - p) of the means only": lambda w, p: np.diag((w @ p) * (1 - w @ p)),
     },
     "03.3": {
-        "one step too many": lambda mu, s, l, z, x, n: log_joint(mu, s, l, z, x, np.arange(len(x))[:, None] <= n),
+        "one step too many": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] <= n),
         "probabilities clipped at 1e-7": joint_with_clipped_p,
-        "the shortest for all": lambda mu, s, l, z, x, n: log_joint(
-            mu, s, l, z, x, np.arange(len(x))[:, None] < n.min()
+        "the shortest for all": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, z, x, np.arange(len(x))[:, None] < n.min()
         ),
-        "steps where x is not zero": lambda mu, s, l, z, x, n: log_joint(mu, s, l, z, x, x.any(axis=-1)),
+        "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
     },
     "03.4": {
         "a tie is 1": step(lambda u, p: u <= p),
@@ -616,10 +621,13 @@ WRONG = {
         "no eps": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v)),
     },
     "08.6": {
-        "divides by S": lambda l, kl, s, S: ((min(1, (s + 1) / S) * kl - l).mean(), (l - kl).mean()),
-        "S = 0 is beta 0": lambda l, kl, s, S: ((min(1, (s + 1) / S if S else 0) * kl - l).mean(), (l - kl).mean()),
-        "from 0": lambda l, kl, s, S: ((min(1, s / S if S else 1) * kl - l).mean(), (l - kl).mean()),
-        "at least one step": lambda l, kl, s, S: ((min(1, (s + 1) / max(S, 2)) * kl - l).mean(), (l - kl).mean()),
+        "divides by S": lambda ell, kl, s, S: ((min(1, (s + 1) / S) * kl - ell).mean(), (ell - kl).mean()),
+        "S = 0 is beta 0": lambda ell, kl, s, S: (
+            (min(1, (s + 1) / S if S else 0) * kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
+        "from 0": lambda ell, kl, s, S: ((min(1, s / S if S else 1) * kl - ell).mean(), (ell - kl).mean()),
+        "at least one step": lambda ell, kl, s, S: ((min(1, (s + 1) / max(S, 2)) * kl - ell).mean(), (ell - kl).mean()),
     },
     "09.1": {
         "3.1416": lambda *a: kalman(*a, pi=3.1416),
@@ -660,12 +668,15 @@ WRONG = {
         "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
     },
     "10.5": {
-        "T times once": lambda w, i, o, T, l, r: (l * T * (i + o) + w / r, l * T * (i + o) / (l * T * (i + o) + w / r)),
-        "the longer one": lambda w, i, o, T, l, r: (
-            np.maximum(l * (T * i + o), w / r),
-            l * (T * i + o) / np.maximum(l * (T * i + o), w / r),
+        "T times once": lambda w, i, o, T, ell, r: (
+            ell * T * (i + o) + w / r,
+            ell * T * (i + o) / (ell * T * (i + o) + w / r),
         ),
-        "a ratio": lambda w, i, o, T, l, r: (l * (T * i + o) + w / r, l * (T * i + o) / (w / r)),
+        "the longer one": lambda w, i, o, T, ell, r: (
+            np.maximum(ell * (T * i + o), w / r),
+            ell * (T * i + o) / np.maximum(ell * (T * i + o), w / r),
+        ),
+        "a ratio": lambda w, i, o, T, ell, r: (ell * (T * i + o) + w / r, ell * (T * i + o) / (w / r)),
     },
     "11.1": {"all above": ("above", "above", "above"), "the last": ("above", "below", "above")},
     "11.2": {
@@ -713,9 +724,11 @@ WRONG = {
     },
     "12.3": {
         "a naive coin": lambda *a: pen(
-            *a, log_pen=lambda l, a: l * np.log(sigmoid(a)) + (1 - l) * np.log(1 - sigmoid(a))
+            *a, log_pen=lambda ell, a: ell * np.log(sigmoid(a)) + (1 - ell) * np.log(1 - sigmoid(a))
         ),
-        "a naive softmax": lambda *a: pen(*a, log_pi=lambda l: np.log(np.exp(l) / np.exp(l).sum(1, keepdims=True))),
+        "a naive softmax": lambda *a: pen(
+            *a, log_pi=lambda ell: np.log(np.exp(ell) / np.exp(ell).sum(1, keepdims=True))
+        ),
         "3.1416": lambda *a: pen(*a, pi=3.1416),
         "1e-6 in 1 - rho^2": lambda *a: pen(*a, c2=lambda rho: 1 - rho**2 + 1e-6),
     },

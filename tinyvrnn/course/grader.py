@@ -73,8 +73,9 @@ def _grade_task(exercise, answer, trusted):
         try:
             errors = _grade_once(exercise, answer, arguments, forbidden)
         except NotYet as error:
-            where = f"With {what}: " if what and str(error) != sandbox.NOT_WRITTEN else ""
-            raise NotYet(f"{where}{error}", arguments) from None
+            if str(error) == sandbox.NOT_WRITTEN:
+                raise
+            raise NotYet(f"With {what}: {error}" if what else str(error), arguments) from None
         for name, error in errors.items():
             worst[name] = max(worst.get(name, 0), error)
     agreed = {}

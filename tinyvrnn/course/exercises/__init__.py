@@ -18,6 +18,7 @@ NOTEBOOKS = {
     "10": "One code, two backends",
     "11": "The bug museum",
     "12": "Speech, handwriting, music",
+    "13": "Your VRNN",
 }
 
 

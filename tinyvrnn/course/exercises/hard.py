@@ -416,6 +416,7 @@ def pen(rng):
 
 
 HARD = {
+    "00.1": lambda rng: {"a single pixel": (np.ones((1, 1, 1)),), EQUAL: (rng.random((3, 3, 3)).round(),)},
     "01.1": padding,
     "01.2": masked,
     "01.3": likelihood,
