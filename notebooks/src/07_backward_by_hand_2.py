@@ -142,11 +142,12 @@ assert len(arrows) == len(nodes) - 1  # a tree: so far each gradient has only on
 # ### Exercise 07.2 (derive): the GRU's backward
 #
 # Derive $dg_n$, $da_r$, $dg_r$, $da_u$ and $dg_u$ (the derivative of a sigmoid is $y(1 - y)$), and concatenate them to
-# $da$ and $dg$, $(\dots, 3H)$. In which block do $da$ and $dg$ differ? The layers $a = xW + b$ and $g = hU + c$ are those
-# of exercise 06.1, so call your function of that exercise, twice. How many paths lead to $h$?
+# $da$ and $dg$, $(\dots, 3H)$. In which block do $da$ and $dg$ differ? The layers $a = xW + b$ and $g = hU + c$ are
+# those of exercise 06.1, so call your function of that exercise, twice. How many paths lead to $h$?
 #
 # `p` holds `W, b, U, c`. Recompute the forward pass (or call `gru.gru_forward(p, x, h)`, whose cache has `ru`, `n` and
-# `g_n`), then walk back. Return `dx`, `dh`, and a dict of gradients with the keys of `p`. There may be two leading axes.
+# `g_n`), then walk back. Return `dx`, `dh`, and a dict of gradients with the keys of `p`. There may be two leading
+# axes.
 
 
 # %%
@@ -185,10 +186,10 @@ tv.course.check("07.2", my_gru_backward)
 # $$dg_n = da_n \odot r , \qquad da_r = dg_r = da_n \odot g_n \odot r (1 - r), \qquad
 # da_u = dg_u = dh' \odot (h - n) \odot u (1 - u) .$$
 #
-# So $da = [\,da_r, da_u, da_n\,]$ and $dg = [\,da_r, da_u, da_n \odot r\,]$ differ **only** in the last block, and that
-# block is all that "reset after" changes in the backward pass. $h$ is used twice, in the mixture and in $g$, so
-# $dh = dh' \odot u + dg\, U^\top$. And $dc \ne db$ in the block $n$: the biases $b_n$ and $c_n$ look interchangeable but
-# are not, since $r$ multiplies only one of them.
+# So $da = [\,da_r, da_u, da_n\,]$ and $dg = [\,da_r, da_u, da_n \odot r\,]$ differ **only** in the last block, and
+# that block is all that "reset after" changes in the backward pass. $h$ is used twice, in the mixture and in $g$, so
+# $dh = dh' \odot u + dg\, U^\top$. And $dc \ne db$ in the block $n$: the biases $b_n$ and $c_n$ look interchangeable
+# but are not, since $r$ multiplies only one of them.
 #
 # Here is the same backward pass in `tinyvrnn.one_page`, which contains the whole VRNN, forward and backward, in one
 # short file of plain NumPy. It returns $da$ and $dg$ and leaves the weight gradients for later; the reason follows
