@@ -6,11 +6,12 @@
 
 Sources are in jupytext's py:percent format. A student's part is between nbgrader's `### BEGIN SOLUTION` and
 `### END SOLUTION`; a cell that calls `tv.course.check("NN.i", ...)` is the test of that exercise. Both get nbgrader's
-metadata here. Cells tagged "volatile" have outputs that vary between runs or CPUs: timings, widgets, samples of a
-trained model.
+metadata here, and a cell that mostly draws is folded. Cells tagged "volatile" have outputs that vary between runs or
+CPUs: timings, widgets, samples of a trained model.
 """
 
 import argparse
+import ast
 import copy
 import os
 import re
@@ -31,6 +32,7 @@ SOURCES = ROOT / "notebooks" / "src"
 STUDENTS = ROOT / "notebooks"
 SOLUTIONS = ROOT / "notebooks" / "solutions"
 STUB = "...  # YOUR CODE HERE"
+DRAWS = re.compile(r"\b(plt|figure|axes|grid|panels)\b\s*[.\[=,(]|\btv\.plots\.|\b(left|right|upper|lower)\.[a-z]+\(")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -54,7 +56,28 @@ def read(path):
             cell.metadata["nbgrader"] = _nbgrader(f"solution-{number}", solution=True)
         elif found := re.search(r'tv\.course\.check\("(\d\d\.\d+)"', cell.source):
             cell.metadata["nbgrader"] = _nbgrader(f"check-{found[1]}", grade=True, points=EXERCISES[found[1]].points)
+        elif folded(cell.source):
+            cell.metadata |= {
+                "jupyter": {"source_hidden": True},
+                "tags": [*cell.metadata.get("tags", []), "hide-input"],
+            }
     return notebook
+
+
+def folded(source):
+    """Whether drawing takes 40% of a cell's lines, and more than three: its picture is the point, and not its code."""
+    drawing = drawing_lines(source)
+    return drawing > 3 and drawing >= 0.4 * len(source.splitlines())
+
+
+def drawing_lines(source):
+    """The number of lines in a cell's statements that draw."""
+    statements = ast.parse(source.replace("%matplotlib inline", "")).body
+    plain = ast.Import, ast.ImportFrom
+    drawing = [
+        s for s in statements if not isinstance(s, plain) and DRAWS.search(ast.get_source_segment(source, s) or "")
+    ]
+    return sum(s.end_lineno - s.lineno + 1 for s in drawing)
 
 
 def _nbgrader(name, solution=False, grade=False, points=None):
