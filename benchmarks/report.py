@@ -27,6 +27,8 @@ COLOUR_OF = {  # of a library, in every figure
     "JAX": COLOURS[2],
 }
 NEEDED = {
+    "mpi4py": 'This benchmark needs MPI: run pip install ".[mpi]"',
+    "joblib": 'This benchmark needs joblib, which brings loky: run pip install ".[bench]"',
     "torch": 'This benchmark needs PyTorch: run pip install ".[bench]"',
     "jax": 'JAX is not installed, so its columns are missing: run pip install ".[bench]"',
 }

@@ -108,7 +108,8 @@ def pair_gradients(name, backend="numpy", seed=0, leading=(3,)):
 
 def elbo_gradients(likelihood="bernoulli", backend="numpy", layers=2, seed=0, beta=0.7, **options):
     """Every leaf of the gradient of the whole ELBO equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps = small(likelihood, backend, seed, T=4, B=3, layers=layers, **options)
+    sizes = {"T": 3, "B": 3, "features": 2} | options
+    model, x, lengths, eps = small(likelihood, backend, seed, layers=layers, **sizes)
     rows = gradcheck.check_model(model, x, lengths, eps, beta=beta, tol=1e-6)
     assert [row.leaf for row in rows] == [name for name, _ in leaves(model.params)]
 
@@ -483,7 +484,8 @@ def particle_bound_equals_plain_rewrite(bound="iwae", likelihood="bernoulli", **
 
 def particle_bound_gradients(bound="iwae", likelihood="bernoulli", backend="numpy", beta=0.7, **options):
     """Every leaf of the gradient of a bound of several particles equals the numeric one to 1e-6; ragged, beta != 1."""
-    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, T=4, B=3, K=3, **options)
+    sizes = {"T": 4, "B": 2, "K": 3, "h_dim": 3, "features": 2, "layers": 1} | options
+    model, x, lengths, eps, uniforms = small_with_particles(likelihood, backend, **sizes)
     gradcheck.check_model(model, x, lengths, eps, beta, tol=1e-6, bound=bound, uniforms=uniforms)
 
 

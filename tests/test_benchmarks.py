@@ -24,6 +24,8 @@ COMMANDS = {
     "breakdown": ["--quick", "--sizes", "tiny"],
     "memory": ["--quick", "--sizes", "tiny"],
     "launches": ["--sizes", "tiny"],
+    "workers": ["--quick", "--sizes", "tiny"],
+    "ranks": ["--quick", "--sizes", "tiny"],
 }
 BACKENDS = ["strict"]  # on which the commands for a device run here
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
@@ -69,6 +71,15 @@ def test_a_command_runs_to_its_end_and_writes_table_json_and_figure(command, tmp
     out, written, _ = run_to_end(command, tmp_path / "new")
     assert written["machine"]["PyTorch"] in out and written["machine"]["JAX"] in out
     assert written["arguments"]["quick"] is True and len(written["results"]) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command, library", [("workers", "joblib"), ("ranks", "mpi4py")])
+def test_a_command_without_a_peer_runs_to_its_end(command, library, tmp_path):
+    pytest.importorskip(library)
+    out, written, _ = run_to_end(command, tmp_path)
+    assert "tiny" in out and written["arguments"]["quick"] is True and written["results"]
 
 
 @needs_torch

@@ -160,7 +160,7 @@ def test_the_longest_and_the_shortest_that_a_run_can_say_come_back(tmp_path, mod
     assert tv.load(tmp_path).medium == model.medium and checkpoint.read(tmp_path)[0]["steps"] == 1
 
 
-@pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", 0.0), ("std", np.nan), ("std", np.inf)])
+@pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", -0.5), ("std", np.nan), ("std", np.inf)])
 def test_a_scale_that_is_none_is_refused(tmp_path, model, name, value):
     """Samples are taken back to it."""
     getattr(model, name)[1] = value

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinyvrnn import cli
-from tinyvrnn.data import bach, load_data
+from tinyvrnn.data import bach, load_data, read_like
 from tinyvrnn.errors import DataError, how_to_install
 
 
@@ -166,3 +166,32 @@ def test_the_first_chorale_of_riemenschneiders_collection():
     steps = sounding(roll)
     assert {p % 12 for p in steps[0]} == {p % 12 for p in steps[-1]} == {0, 4, 7}
     assert steps[0][-1] == 72 and min(map(min, filter(None, steps))) > 35 and len(steps[0]) == 4
+
+
+@pytest.mark.parametrize("form", ["musicxml", "mxl", "midi"])
+def test_a_chorale_that_music21_writes(tmp_path, form):
+    """Four parts in C major with a rest, an eighth and a tie over the bar, as MusicXML for `bach`, or as MIDI."""
+    music21 = pytest.importorskip("music21")
+    parts = [
+        [("c5", 1), ("d5", 1), ("e5", 1.5), ("f5", 0.5), ("e5", 2), ("d5", 1), ("c5", 1)],
+        [("g4", 2), ("g4", 2), ("g4", 3), ("g4", 1)],
+        [("e4", 1), ("f4", 1), ("c4", 4), (None, 1), ("e4", 1)],
+        [("c3", 1), ("b2", 1), ("c3", 2), ("c3", 2), ("g2", 1), ("c3", 1)],
+    ]
+    chorale, expected = music21.stream.Score(), np.zeros((8, 88), np.uint8)
+    for part in parts:
+        start, stream = 0, music21.stream.Part()
+        for name, quarters in part:
+            note = music21.note.Rest() if name is None else music21.note.Note(name)
+            note.quarterLength = quarters
+            stream.append(note)
+            if name:
+                expected[int(np.ceil(start)) : int(np.ceil(start + quarters)), note.pitch.midi - 21] = 1
+            start += quarters
+        chorale.insert(0, stream.makeNotation())
+    path = chorale.write(form, tmp_path / f"x.{form.replace('midi', 'mid')}")
+    if form == "midi":
+        roll = read_like(path, {"steps_per_quarter": 2})[0][::2]  # what sounds at each quarter
+    else:
+        roll = bach.build(music21, [path])["values"]
+    np.testing.assert_array_equal(roll, expected)

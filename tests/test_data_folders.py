@@ -4,6 +4,7 @@ import io
 import os
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_too_few_files_to_take_some_for_validation(tmp_path, names):
     for folder in ("train", "test"):
         (tmp_path / folder).mkdir()
     named(tmp_path, names)
-    refused(tmp_path, "has no files for valid, and too few in train to take some: name some valid")
+    refused(tmp_path, "the valid split is empty, .*: name some valid, or give --window N .* to take the end of train")
 
 
 @pytest.mark.parametrize("names", [("train", "valid", "test", "more"), ("a_train", "a_test", "train_test", "b_train")])
@@ -108,6 +109,14 @@ def test_without_a_test_split_validation_is_reported_and_this_is_said(tmp_path, 
         (["vaild", "x"], "has a folder 'vaild'"),
         (["train-clean-100", "test-clean"], "has a folder 'test-clean'"),
         (["a/trian"], "has a folder 'trian'"),
+        *(
+            ([typo, "x"], f"has a folder '{typo}'")
+            for typo in "rtain tarin trani etst tets tesitng avlid valdi".split()
+        ),
+        *(
+            (pair.split(), "has a folder '.*': rename folders")
+            for pair in ("trains tests", "trai tst", "traim tesst", "traning testin", "train-1 tesst", "test-a valit x")
+        ),
         (["test"], "has the folders test: rename"),
         (["train"], "has the folders train: rename"),
         (["valid", "test"], "has the folders test, valid: rename"),
@@ -121,13 +130,31 @@ def test_a_near_miss_is_refused(tmp_path, names, message):
     refused(tmp_path, message)
 
 
+WORDS = (  # ordinary names, some of them near those of splits, and no typos of them
+    "setting settings trail trailer trait trains strain brain drain terrain rain trainer trained trading tearing ratin "
+    "tests tested tester text texts tent tempest rest best vest west nest chest latest greatest contest protest attest "
+    "testify resting nesting vesting tasting testament value valued values valley vale valet valiant vanilla van "
+    "vals vale-1 avail void video vivid validity invalid validate devil deva device devotion deer den dive van-1 dove "
+    "rock jazz blues folk metal opera choral piano violin viola cello flute oboe horn trumpet trombone tuba harp drums "
+    "guitar dogs cats birds rain-1 wind sea speech noise left right up down yes no walk run sit stand 2019 2020 a b c"
+).split()
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_ordinary_name_is_no_near_miss(word):
+    folder = Path("x")
+    assert content.split_by_folder(folder, [folder / word / "0.csv", folder / "other" / "1.csv"]) is None
+
+
 @pytest.mark.parametrize(
-    "names", [["dogs", "cats"], ["rest", "rain"], ["2019", "2020"], ["value", "text"], ["trail", "road"]]
+    "names", [WORDS, ["dogs", "cats"], ["rest", "rain"], ["value", "text"], ["trail", "road"], ["trains", "tests", "x"]]
 )
 def test_folders_with_other_names_are_split_at_random(tmp_path, names):
+    n = 10 // len(names) + 1
     for i, name in enumerate(names):
-        tables(tmp_path / name, 5, 5 * i)
-    assert [len(own) for own in numbers(load_data(tmp_path, standardise=False))] == [8, 1, 1]
+        tables(tmp_path / name, n, n * i)
+    train, valid, test = numbers(load_data(tmp_path, standardise=False))
+    assert sorted(train + valid + test) == [*range(n * len(names))] and len(valid) == len(test) == n * len(names) // 10
 
 
 # ---- links, and files that cannot be read

@@ -92,18 +92,20 @@ def test_an_empty_cell_is_a_missing_number_where_nan_is(tmp_path):
 @pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": ","}, {"sep": "\t"}])
 @pytest.mark.parametrize("columns", [["load"], ["load", "temp"]])
 @pytest.mark.parametrize("header", [True, False])
-def test_decimal_commas_are_refused_or_doubted(tmp_path, options, columns, header):
+def test_decimal_commas_are_refused_with_a_line_that_mends_them_or_doubted(
+    tmp_path, monkeypatch, options, columns, header
+):
     options |= {"decimal": ",", "index": False, "header": header}
-    path = written(tmp_path, TABLE[columns].abs() % 1, **options)
+    table = TABLE[columns].abs() % 1
+    path = written(tmp_path, table, **options)
     if columns == ["load"] and not header and options["sep"] != ",":  # 0,125 and so on: two columns of whole numbers
         assert "write decimals with a point" in load_data(path, window=5).notes[0]
-    else:
-        refused(
-            path,
-            r'holds \'0,\d+\', but a decimal point is needed: `pandas.read_csv\("a.csv", sep=";", decimal=","'
-            + ", header=None" * (not header)
-            + r"\)",
-        )
+        return
+    with pytest.raises(DataError, match=r"holds \'0,\d+\', but a decimal point is needed: `.*`$") as caught:
+        load_data(path)
+    monkeypatch.chdir(tmp_path)
+    eval(str(caught.value).split("`")[1], {"pandas": pd})
+    np.testing.assert_allclose(read_sequences(path).values, table)
 
 
 @pytest.mark.parametrize(

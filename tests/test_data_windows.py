@@ -7,7 +7,7 @@ import pytest
 from damage import refused
 
 from tinyvrnn import cli
-from tinyvrnn.data import SPLITS, load_data, read_sequences
+from tinyvrnn.data import SPLITS, load_data, read_like, read_sequences
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import arrays, content
 from tinyvrnn.errors import DataError, TinyvrnnError
@@ -28,14 +28,12 @@ def long_file(path, form, x=LONG):
     return path
 
 
-def windows(x, window, stride):
-    """Split -> list of windows, one after another."""
-    ends, found = [0, len(x) * 8 // 10, len(x) * 9 // 10, len(x)], {}
-    for k, split in enumerate(SPLITS):
-        own, start, found[split] = x[ends[k] : ends[k + 1]], 0, []
-        while start < len(own):
-            found[split].append(own[start : start + window])
-            start = len(own) if start + window >= len(own) else start + stride
+def windows(own, window, stride):
+    """The windows of one span of steps, one after another."""
+    start, found = 0, []
+    while start < len(own):
+        found.append(own[start : start + window].tolist())
+        start = len(own) if start + window >= len(own) else start + stride
     return found
 
 
@@ -50,13 +48,31 @@ def test_windows_are_those_of_a_loop(tmp_path, monkeypatch, form, mapped, window
         monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     data = load_data(long_file(tmp_path, form), standardise=False, window=window, stride=stride)
     assert isinstance(data.train, Mapped) == (mapped and form != "csv")
-    expected = windows(LONG, window, stride or window)
     seen = {}
-    for split in SPLITS:
-        assert [x.tolist() for x in data.split(split)] == [x.tolist() for x in expected[split]]
+    for split, (start, end) in zip(SPLITS, ((0, 82), (82, 92), (92, 103))):
+        expected = windows(LONG[start:end], window, stride or window)
+        assert [x.tolist() for x in data.split(split)] == expected
         seen[split] = {x for window in data.split(split) for x in window[:, 0]}
     assert not seen["train"] & seen["valid"] and not seen["valid"] & seen["test"] and not seen["train"] & seen["test"]
     assert data.medium["window"] == window and data.medium["stride"] == (stride or window)
+
+
+@pytest.mark.parametrize("form", ["npy", "csv"])
+@pytest.mark.parametrize("names", [("ECG_TRAIN", "ECG_TEST"), ("train/0", "train/1", "test/0")], ids=len)
+@pytest.mark.parametrize("window, stride", [(10, None), (10, 3), (500, None)])
+def test_the_end_of_train_validates_if_only_a_test_split_is_named(tmp_path, form, names, window, stride):
+    expected = {split: [] for split in SPLITS}
+    for i, name in enumerate(names):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        x = LONG + 1000 * i
+        long_file(tmp_path, form, x).rename(tmp_path / "x" / f"{name}.{form}")
+        spans = {"test": (0, 103)} if "test" in name.lower() else {"train": (0, 92), "valid": (92, 103)}
+        for split, (start, end) in spans.items():
+            expected[split] += windows(x[start:end], window, stride or window)
+    data = load_data(tmp_path / "x", standardise=False, window=window, stride=stride)
+    for split in SPLITS:
+        assert [own.tolist() for own in data.split(split)] == expected[split]
+    assert [len(own) for own in read_like(tmp_path / "x", {"window": None})] == [103] * len(names)
 
 
 def test_whole_sequences_are_split_before_they_are_cut(tmp_path):
@@ -101,6 +117,9 @@ def test_options_that_make_no_windows(tmp_path, options, message):
 def test_too_short_and_too_many(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="long.npy has 9 steps, but at least ten are needed for a split by time"):
         load_data(long_file(tmp_path, "npy", LONG[:9]), window=2)
+    np.savez(tmp_path / "pair.npz", values=LONG[:20], lengths=[9, 11], split=[0, 2])
+    with pytest.raises(DataError, match="pair.npz has 9 steps, but at least ten are needed for a split by time"):
+        load_data(tmp_path / "pair.npz", window=2)
     monkeypatch.setattr(content, "MEMORY", 20 * LONG.nbytes)
     with pytest.raises(DataError, match="the windows of long.npy overlap too much .*: give a larger stride"):
         load_data(long_file(tmp_path, "npy"), window=20, stride=1)

@@ -277,6 +277,25 @@ def test_silence_padding_and_one_outlier_are_no_other_scale(silence):
     model.elbo(x, [3, 5, 5, 5])
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.6, 1.0, 5.0])
+@pytest.mark.parametrize("factor", [1, 6, 8])
+def test_a_tiny_scale_is_no_reason_to_think_that_data_were_standardised_twice(mean, factor):
+    """All columns, or one of several, hardly vary in the training data, and move by some deviations here."""
+    model, x, _ = scaled(mean, 1e-6)
+    model.elbo(factor * x)
+    model.std = [1e-6, 1, 1, 1]
+    x[..., 0] *= factor
+    model.elbo(x)
+
+
+def test_one_column_that_moves_far_does_not_make_all_data_raw():
+    model, x, _ = scaled(0.0, 1.0)
+    model.std = [1e-6, 1, 1, 1]
+    x[..., 0] = 1e5
+    with pytest.warns(UserWarning, match="far from the standardised training data .*: check their units"):
+        model.elbo(x)
+
+
 def test_raw_data_are_noticed_among_much_padding():
     model, _, raw = scaled(*SCALES["small, shifted"], T=30, B=8)
     with pytest.warns(UserWarning, match=WARNING):

@@ -736,7 +736,7 @@ def test_an_assigned_leaf_stays_a_part_of_theta(assign, backend):
         (lambda m: setattr(m, "theta", m.theta[:-1]), "theta has shape"),
         (lambda m: setattr(m, "theta", m.theta * np.float32(np.nan)), "theta must hold finite numbers"),
         (lambda m: setattr(m, "mean", [1.0]), r"mean of a vrnn has shape \(2,\), got \(1,\)"),
-        (lambda m: setattr(m, "std", [1.0, 0.0]), "std of a vrnn must hold positive numbers"),
+        (lambda m: setattr(m, "std", [1.0, -0.5]), "std of a vrnn must hold no negative numbers"),
         (lambda m: setattr(m, "units", 3), "units of a vrnn must be a str, got int"),
         (lambda m: setattr(m, "medium", "ink"), "medium of a vrnn must be a dict, got str"),
     ],

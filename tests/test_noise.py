@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
-from tinyvrnn.arrays import noise
+from tinyvrnn.arrays import noise, ranks
 from tinyvrnn.arrays.backend import get_backend, to_host
 from tinyvrnn.arrays.strict import StrictArray, launches, transfers
 from tinyvrnn.models.batch import Batch
@@ -165,6 +165,28 @@ def test_a_seed_that_is_none_is_refused_by_name(seed):
             make()
 
 
+class Rank(ranks.Alone):
+    """One of several ranks."""
+
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+
+@pytest.mark.parametrize("make", [noise.standard_normal, noise.uniform])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7), (5, 2, 4, 3)], ids=str)
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_ranks_draw_the_columns_of_one_process(make, shape, size):
+    """Whatever the shape, from any step on, and where a rank has no column."""
+    T, B, *rest = shape
+    whole = make(shape, "float64", 5, "train", 2, first=2 * 3 * B * math.prod(rest))
+    parts = []
+    for rank in range(size):
+        with ranks.shared_out(Rank(rank, size)), ranks.own(range(B)) as index:
+            first = 2 * 3 * len(index) * math.prod(rest)
+            parts.append(make((T, len(index), *rest), "float64", 5, "train", 2, first=first) if index else whole[:, :0])
+    assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+
 # ---- on a device ---------------------------------------------------------------------------------
 
 
@@ -199,13 +221,17 @@ def device(cupy_backend):
 
 
 def require_parity(device):
-    """Assert that both kernels give NumPy's numbers, at each address and for large offsets."""
+    """Assert that both kernels give NumPy's numbers, at each address and for large offsets, also in a rank."""
     for dtype, bound in DTYPES.items():
         for address, first in itertools.product(ADDRESSES, (0, 5, FAR)):
             found = to_host(noise.standard_normal((7, 301), dtype, *address, device, first))
             checks.assert_close(found, noise.standard_normal((7, 301), dtype, *address, first=first), bound, "normal")
             found = to_host(noise.uniform((7, 301), dtype, *address, device, first))
             assert np.array_equal(found, noise.uniform((7, 301), dtype, *address, first=first)), "uniform"
+        for make in (noise.standard_normal, noise.uniform):
+            with ranks.shared_out(Rank(1, 3)), ranks.own(range(10)) as index:
+                drawn = [make((4, len(index), 3), dtype, *ADDRESSES[-1], where, 2 * 9) for where in (device, None)]
+            checks.assert_close(to_host(drawn[0]), drawn[1], bound, "of a rank")
     assert noise.kernel_of.cache_info().currsize == 2, "it is the kernels that were asked"
 
 
@@ -219,23 +245,25 @@ WRONG = [
     ("PREAMBLE", "round < 10", "round < 9"),
     ("PREAMBLE", "0xD2E7470EE14C6C93", "0xD2E7470EE14C6C95"),
     ("PREAMBLE", "^ seed", "^ stream"),
-    ("NORMAL", "first + i", "i"),
-    ("NORMAL", "first + i", "unsigned(first + i)"),
+    ("NUMBER", "first + i", "i"),
+    ("NUMBER", "first + i", "unsigned(first + i)"),
+    ("NUMBER", "/ width", ""),
+    ("NUMBER", " + skip", ""),
+    ("NUMBER", "% width", "% stride"),
     ("NORMAL", "T(0.5)", "T(1.0)"),
     ("NORMAL", "both >> 32", "both"),
     ("NORMAL", "sin(angle)", "-sin(angle)"),
     ("UNIFORM", ">> 11", ">> 12"),
     ("UNIFORM", "number % 4", "0"),
-    ("UNIFORM", "first + i", "unsigned(first + i)"),
 ]
 
 
 @pytest.mark.parametrize("where, right, wrong", WRONG)
 def test_a_wrong_kernel_is_seen(where, right, wrong, device, monkeypatch):
     kernel = getattr(noise, where)
-    text = kernel if where == "PREAMBLE" else kernel.operation
+    text = getattr(kernel, "operation", kernel)
     assert text.count(right) == 1
     planted = text.replace(right, wrong)
-    monkeypatch.setattr(noise, where, planted if where == "PREAMBLE" else kernel._replace(operation=planted))
+    monkeypatch.setattr(noise, where, planted if text is kernel else kernel._replace(operation=planted))
     with pytest.raises(AssertionError):
         require_parity(device)

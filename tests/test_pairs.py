@@ -106,8 +106,9 @@ def test_gradients_of_the_lstm_gates_alone_equal_numeric_ones(backend, leading):
     assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
 
 
-@pytest.mark.parametrize("likelihood", distributions.LIKELIHOODS)
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    "likelihood, layers", [*((name, 1) for name in distributions.LIKELIHOODS), ("gaussian", 2), ("bernoulli", 3)]
+)
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 def test_gradients_of_the_whole_elbo_equal_numeric_ones(likelihood, layers, backend):
     checks.elbo_gradients(likelihood, backend, layers)

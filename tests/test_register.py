@@ -25,7 +25,7 @@ from tinyvrnn.models.equations import features_forward, predict_forward
 from tinyvrnn.nn import gru, lstm
 from tinyvrnn.nn.activations import sigmoid
 from tinyvrnn.nn.cells import BUILT_IN, CELLS, cell_of
-from tinyvrnn.training.worker import can_be_made_again
+from tinyvrnn.training.parallel import can_be_made_again
 
 EXAMPLES = [text for _, text in blocks(ROOT / "docs" / "extend.md", "python")]
 OWN = ["--likelihood", "laplace", "--cell", "plain"]

@@ -184,15 +184,15 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
 @pytest.mark.parametrize(
     "steps, words, chunk",
     [
-        (101, [], 100),
+        (101, [], 50),
         (100, [], None),
         (101, ["--chunk", "30"], 30),
-        (101, ["--chunk", "100"], -100),
+        (101, ["--chunk", "50"], -50),
         (101, ["--recompute"], None),
         (101, ["--bound", "iwae", "--particles", "2"], None),
         (101, ["--posterior", "smoothing"], None),
         (101, ["--model", "vae"], None),
-        (101, ["--model", "rnn"], 100),
+        (101, ["--model", "rnn"], 50),
     ],
 )
 def test_long_sequences_are_cut_where_the_model_can_be(tmp_path, capsys, steps, words, chunk):
@@ -203,7 +203,7 @@ def test_long_sequences_are_cut_where_the_model_can_be(tmp_path, capsys, steps, 
     out = capsys.readouterr().out
     given = chunk is not None and chunk < 0
     assert (f"chunk {chunk and abs(chunk)}" in out) == (chunk is not None) and ("chunk" in out) == (chunk is not None)
-    assert ("chunk 100 for sequences of more than 100 steps on average" in out) == (chunk == 100 and not given)
+    assert ("chunk 50 for sequences of more than 100 steps on average" in out) == (chunk == 50 and not given)
 
 
 def test_the_gradients_of_ink_are_not_all_cut():

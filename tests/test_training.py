@@ -308,8 +308,7 @@ def test_a_batch_is_split_by_cores_rows_and_size_unless_told(monkeypatch, batch,
 @pytest.mark.parametrize("cores, processes", [(1, 0), (2, 1), (3, 2), (64, 2)])
 def test_as_many_workers_as_slices_but_no_more_than_cores(monkeypatch, cores, processes):
     monkeypatch.setattr(parallel, "available_cores", lambda: cores)
-    monkeypatch.setattr(parallel.worker, "hire", lambda: SimpleNamespace(ended=True))
-    monkeypatch.setattr(parallel.worker, "dismiss", lambda other: None)
+    monkeypatch.setattr(parallel.worker, "hire", lambda: SimpleNamespace(ended=True, rest=lambda: None))
     with Workers(1) as alone, Workers(3) as workers:
         assert alone._others == [] and len(workers._others) == processes  # the caller is one of them
         assert alone.split == (1, 1) and workers.split == (3, 1)

@@ -29,7 +29,7 @@ class CheckpointError(TinyvrnnError, ValueError):
 
 
 class BackendError(TinyvrnnError, RuntimeError):
-    """A backend that is not available or lacks memory, or arrays of two backends in one operation."""
+    """A backend that is not available or lacks memory, arrays of two backends together, or ranks that fail."""
 
 
 class DivergedError(TinyvrnnError, ArithmeticError):

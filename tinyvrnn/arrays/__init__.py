@@ -4,6 +4,7 @@ backend.py    numpy, cupy or strict: creates arrays and finds their functions; t
 strict.py     the test double of a device
 kernels.py    elementwise functions that run as one kernel on a device
 noise.py      random numbers that depend on (seed, stream, step) only
+ranks.py      the processes of mpiexec, and what they share
 params.py     named views of one flat vector
 cpu.py        BLAS threads, cores, freed memory
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyvrnn.arrays.cpu import available_cores, blas_threads, one_blas_thread
+from tinyvrnn.arrays.ranks import world
 from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict_namespace, transfers
 from tinyvrnn.errors import BackendError, DataError, TinyvrnnError, how_to_install, out_of_memory
 
@@ -89,6 +90,8 @@ def _require_device(cupy):
         raise BackendError(f'backend="cupy" found no usable GPU ({error}): use backend="numpy".') from error
     if devices == 0:
         raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
+    if world().size > 1:
+        cupy.cuda.Device(world().local % devices).use()
 
 
 def get_backend(name: str | None = None) -> Backend:

@@ -2,7 +2,7 @@
 
 The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. The key is the run's
 seed and the purpose of the numbers, and the step is the counter's high word, which leaves each step more words than it
-ever draws. So a resumed run, or a worker with a part of a batch, draws the same noise as an uninterrupted run.
+ever draws. So a resumed run, or a rank with some columns of a batch, draws the same noise as an uninterrupted run.
 
 A training step's noise is generated on the model's backend. Each number depends only on its position, so a device
 generates all of them in one kernel, and NumPy the same numbers.
@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 
 from tinyvrnn.arrays.backend import Array, Backend, get_backend
 from tinyvrnn.arrays.cpu import check_memory
+from tinyvrnn.arrays.ranks import place
 from tinyvrnn.arrays.strict import counted_as_one_launch
 from tinyvrnn.errors import check_whole
 
@@ -39,6 +40,10 @@ __device__ Words philox(word block, word step, word seed, word stream) {
     }
     return c;
 }
+"""
+NUMBER = """
+    word number = first + i;  // or, for some columns of a batch, its place among those of all columns
+    if (width) number = number / width * stride + number % width + skip;
 """
 
 
@@ -121,7 +126,7 @@ def philox(key, step, block=0):
 class Draw(NamedTuple):
     """A way to make numbers out of words.
 
-    name: of the kernel. operation: C++ for the number `first + i`. twin: (out, key, step, first) -> None, fills `out`.
+    name: of the kernel. operation: C++ for the number `number`. twin: (out, key, step, first) -> None, fills `out`.
     """
 
     name: str
@@ -131,18 +136,28 @@ class Draw(NamedTuple):
     def draw(self, shape, dtype, key, step, first, backend):
         backend = get_backend("numpy") if backend is None else backend
         check_memory(prod(shape), dtype, f"Random numbers of shape {tuple(shape)}")
-        out = backend.xp.empty(shape, dtype=dtype)
+        out, place_of = backend.xp.empty(shape, dtype=dtype), place(shape)
         if backend.name == "cupy":
-            return kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(first), out)
-        counted_as_one_launch(lambda a: self.twin(a, key, step, first))(out)
+            return kernel_of(self, backend.xp)(*key, *map(np.uint64, (step, first, *place_of)), out)
+        counted_as_one_launch(lambda a: self._fill(a, key, step, first, *place_of))(out)
         return out
+
+    def _fill(self, out, key, step, first, width, stride, skip):
+        if not width:
+            self.twin(out, key, step, first)
+            return
+        for t, row in enumerate(out, first // width):
+            self.twin(row, key, step, t * stride + skip)
 
 
 @cache
 def kernel_of(draw, xp):
     """CuPy's kernel, which is compiled on its first call."""
-    parameters = ", ".join(f"uint64 {name}" for name in ("seed", "stream", "step", "first"))
-    return xp.ElementwiseKernel(parameters, "T out", draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
+    names = ("seed", "stream", "step", "first", "width", "stride", "skip")
+    parameters = ", ".join(f"uint64 {name}" for name in names)
+    return xp.ElementwiseKernel(
+        parameters, "T out", NUMBER + draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE
+    )
 
 
 def _normal(out, key, step, first):
@@ -164,7 +179,7 @@ def _uniform(out, key, step, first):
 NORMAL = Draw(
     "normal",
     """
-    word number = first + i, both = philox(number / 8, step, seed, stream).of[number / 2 % 4];
+    word both = philox(number / 8, step, seed, stream).of[number / 2 % 4];
     T u_1 = (T(unsigned(both)) + T(0.5)) * T(1 / 4294967296.0);
     T angle = T(unsigned(both >> 32)) * T(6.283185307179586 / 4294967296.0);
     out = sqrt(-2 * log(u_1)) * (number % 2 ? sin(angle) : cos(angle))
@@ -174,7 +189,6 @@ NORMAL = Draw(
 UNIFORM = Draw(
     "uniform",
     """
-    word number = first + i;
     out = T(philox(number / 4, step, seed, stream).of[number % 4] >> 11) * T(1 / 9007199254740992.0)
     """,
     _uniform,

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays import noise
+from tinyvrnn.arrays import noise, ranks
 from tinyvrnn.arrays.backend import device_memory, numbers_of, to_host
 from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.bounds.estimates import fivo, iwae, particle_noise
-from tinyvrnn.data import Sequences, batches, in_order_of_length
+from tinyvrnn.data import Sequences, in_order_of_length
 from tinyvrnn.data.sequences import as_sequences, observed_in
 from tinyvrnn.errors import DataError, check_whole
 from tinyvrnn.models.base import Model
@@ -112,15 +112,15 @@ def evaluate_elbo(
     sequences = as_sequences(sequences)
     if chunk is not None:
         check_whole("chunk", chunk)
-    elbo = kl = log_likelihood = squares = 0.0
+    sums = np.zeros(4)
     with device_memory(model.backend):
-        for number, index in enumerate(in_order_of_length(sequences, batch_size)):
-            given = model, sequences, index, (seed, "evaluate", number)
-            parts = _whole(*given) if chunk is None else _chunks(*given, chunk)
-            elbo, kl, log_likelihood = (
-                total + float(part.sum(dtype="float64")) for total, part in zip((elbo, kl, log_likelihood), parts)
-            )
-            squares += float((parts[0].astype("float64") ** 2).sum())
+        for number, batch in enumerate(in_order_of_length(sequences, batch_size)):
+            with ranks.own(batch) as index:
+                if len(index):
+                    given = model, sequences, index, (seed, "evaluate", number)
+                    parts = _whole(*given) if chunk is None else _chunks(*given, chunk)
+                    sums += [*(p.sum(dtype="float64") for p in parts), (parts[0].astype("float64") ** 2).sum()]
+    elbo, kl, log_likelihood, squares = ranks.current().sum(sums).tolist()
     n, steps = len(sequences), sequences.steps
     error = math.sqrt(max(squares / n - (elbo / n) ** 2, 0) / (n - 1)) if n > 1 else math.nan
     return Evaluation(elbo / n, elbo / steps, kl / n, log_likelihood / n, n, int(steps), error)
@@ -225,14 +225,16 @@ def evaluate(
     estimate = {"elbo": _elbo, "iwae": iwae, "fivo": fivo}[bound]
     check_whole("repeats", repeats, least=2)
     sequences = as_sequences(sequences)
-    found = []
+    found = np.zeros((repeats, len(sequences)))
     with device_memory(model.backend):
-        for number, (x, lengths, _) in enumerate(batches(sequences, batch_size, dtype=model.dtype)):
+        for number, batch in enumerate(in_order_of_length(sequences, batch_size)):
             streams = [f"{bound} batch {number} repeat {i}" for i in range(repeats)]
-            given = particles, seed
-            each = [to_host(estimate(model, x, lengths, *given, stream, *_gaps(model, x))) for stream in streams]
-            found.append(np.stack(each).astype("float64"))
-    found = np.concatenate(found, axis=1)  # (repeats, N)
+            with ranks.own(batch) as index:
+                if len(index):
+                    x, lengths = sequences.padded(index, model.dtype)
+                    given = model, x, lengths, particles, seed
+                    found[:, index] = [to_host(estimate(*given, stream, *_gaps(model, x))) for stream in streams]
+    found = ranks.current().sum(found)
     means, n, steps = found.mean(axis=0), len(sequences), int(sequences.steps)
     over_sequences = float(means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     over_draws = math.sqrt(float(found.var(axis=0, ddof=1).sum()) / repeats) / n

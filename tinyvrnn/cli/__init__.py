@@ -12,7 +12,9 @@ error and exit code 2, a failed gradient check in exit code 1.
 import signal
 import sys
 import warnings
+from functools import partial
 
+from tinyvrnn.arrays.ranks import ALONE, world
 from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
 from tinyvrnn.errors import TinyvrnnError, out_of_memory, shown
@@ -22,16 +24,22 @@ from tinyvrnn.io.streams import steady_streams
 def main(argv=None):
     """Runs one command. Returns the exit code: 0 done, 1 a check failed, 2 a mistake, 128 + the number of a signal."""
     with steady_streams() as out:
-        arguments = parser().parse_args(argv)
-        arguments.given = sys.argv[1:] if argv is None else argv
+        ranks = ALONE
         try:
-            with warnings.catch_warnings():
+            ranks = world()
+            with ranks.quiet(), warnings.catch_warnings():
+                arguments = parser().parse_args(argv)
+                arguments.given = sys.argv[1:] if argv is None else argv
                 warnings.showwarning = lambda message, *where: _say(message)
                 warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
                 commands.load_plugin(arguments)
-                code = arguments.run(arguments) or 0
-        except (TinyvrnnError, MemoryError, OSError, KeyboardInterrupt) as error:
-            code = _explain(error)
+                shared = ranks.rank == 0 or arguments.run in (commands.train, commands.evaluate)
+                code = shared and arguments.run(arguments) or 0
+        except KeyboardInterrupt as error:
+            with ranks.quiet():
+                code = _explain(error)
+        except (TinyvrnnError, MemoryError, OSError) as error:
+            code = ranks.abort(2, partial(_explain, error))
         out.flush()
         if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
             return code

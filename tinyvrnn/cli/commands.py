@@ -8,10 +8,12 @@ from functools import partial
 
 from tinyvrnn import bounds, course
 from tinyvrnn import data as data_room
+from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
 from tinyvrnn.course.submissions import grade_folder
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
+from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown, unknown_name
 from tinyvrnn.gradcheck import all_pairs, check_model
@@ -68,6 +70,8 @@ def train(a):
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
+        if world().size > 1:
+            print(world().describe(model.backend.name))
         if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
             print(f"chosen for these data: {why}", flush=True)
         if a.resume:
@@ -83,7 +87,8 @@ def train(a):
             raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
         if a.resume and not trained:
             print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
-        report.print_training(model, data, records, options)
+        with shared_out(world()):
+            report.print_training(model, data, records, options)
         report.draw_pictures(run, model, data, records)
         print(f"wrote {shown(folder)}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
 
@@ -92,9 +97,10 @@ def evaluate(a):
     """Prints a bound of a run on a split or on a file, and the baselines of the same sequences."""
     model, trained_on, source = _model_and_source(a)
     data, name, split, sequences = _to_score(a, source, model)
-    result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
     trained_on = data if data is not None and source == trained_on else trained_on
-    result["baselines"] = report.baselines_of(model, trained_on, sequences)
+    with shared_out(world()):
+        result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
+        result["baselines"] = report.baselines_of(model, trained_on, sequences)
     text = report.evaluation_text(result) + report.baselines_text(result["baselines"])
     print(json.dumps(result) if a.json else text)
 
@@ -306,6 +312,7 @@ def _on_scale(sequences, model, source):
     """Raw sequences on the model's scale: standardised by the mean and standard deviation of its training data."""
     if sequences.x_dim != model.x_dim:
         raise DataError(f"{source} has {sequences.x_dim} values a step, the model takes {model.x_dim}.")
+    _tell(notes_on_constants(model.mean, model.std, model.medium, sequences))
     return data_room.standardised(sequences, model.mean, model.std, source)
 
 

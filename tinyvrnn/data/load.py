@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random, cut
-from tinyvrnn.data.scale import check_scale, is_binary, moments, standardised
+from tinyvrnn.data.scale import check_scale, is_binary, moments, notes_on_constants, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io.files import given_path
@@ -92,7 +92,8 @@ class Data:
     licence, source : str
         Of the data.
     mean, std : numpy.ndarray (X,) of float64
-        Subtracted from each raw step, and dividing it; 0 and 1 without standardising.
+        Subtracted from each raw step, and dividing it; 0 and 1 without standardising. A column that is constant in the
+        training split has its value as mean and 0 as std: it is 0 in all splits, and no model or baseline scores it.
     labels : dict
         Split -> array (N,), or None without labels.
     medium : dict
@@ -188,6 +189,9 @@ class Data:
                 raise DataError(f"the {s} split of {name} holds no observed value: leave it out, or split it otherwise")
         sound = (medium or {}).get("name") == "sound"
         mean, std, standard_units = moments(splits, standardise, kind, scale, sound)
+        if not std.any():
+            raise DataError(f"all columns of {name} are constant in its train split, so there is nothing to learn from")
+        notes = tuple(notes_on_constants(mean, std, medium or {}, splits["valid"], splits["test"]))
         if standard_units:
             splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}
         kind = kind or ("binary" if all(is_binary(x) for x in splits.values()) else "real")
@@ -203,6 +207,7 @@ class Data:
             labels=labels or dict.fromkeys(SPLITS),
             medium=_medium(kind, splits["train"].x_dim, medium or {}),
             scale=scale,
+            notes=notes,
         )
 
     def standardised(self, standardise=None, kind=None, scale=None):
@@ -217,7 +222,7 @@ class Data:
             scale=scale or (self.scale if kind == "pen" else None),
             **about,
         )
-        return replace(data, origin=self.origin, notes=self.notes)
+        return replace(data, origin=self.origin, notes=self.notes + data.notes)
 
     @property
     def x_dim(self) -> int:
@@ -324,7 +329,8 @@ def load_data(
         notes.append("there is no test split: the sequences of valid are reported in its place")
     for s, index in members.items():
         if len(index) == 0:
-            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence")
+            how = ": name some valid, or give --window N (window=N) to take the end of train" * (s == "valid")
+            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence{how}")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
     parts = {s: whole[index] for s, index in members.items()}
     repeated = _repeated(parts, members["test"] is members["valid"]) if str(name_or_path) not in NAMES else ()
@@ -340,9 +346,8 @@ def load_data(
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
     )
-    return replace(
-        data, notes=(*notes, *repeated), origin=str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
-    )
+    origin = str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
+    return replace(data, notes=(*notes, *repeated, *data.notes), origin=origin)
 
 
 def recorded_source(name, run_folder):

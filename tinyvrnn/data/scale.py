@@ -42,7 +42,11 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
 
 
 def standardised(sequences, mean, std, where):
-    """Sequences of (values - mean) / std in float32; mean, std (X,). On overflow raises DataError, naming `where`."""
+    """Sequences of (values - mean) / std in float32, 0 in columns with std 0; mean, std (X,).
+
+    On overflow raises DataError, naming `where`.
+    """
+    std = np.where(std > 0, std, np.inf)
     if isinstance(sequences, Mapped):
         return sequences.standardised(mean, std)
     values, rows = np.empty(sequences.values.shape, np.float32), 0
@@ -52,6 +56,23 @@ def standardised(sequences, mean, std, where):
             rows += part.steps
     with missing_values("nan"):  # those of the raw values
         return Sequences(values, sequences.lengths, f"{where}, standardised")
+
+
+def notes_on_constants(mean, std, medium, *others):
+    """Sentences on columns that are constant in the training data, std (X,) 0, and on those that vary in `others`.
+
+    medium: "columns" in it are their names. others: raw Sequences.
+    """
+    constant, names = np.flatnonzero(std == 0), medium.get("columns") or range(len(std))
+    parts = (x.values[:, constant] for s in others if len(constant) for _, x in s.parts())
+    vary = [(abs(x - mean[constant]) > 0).any(axis=0) for x in parts]
+    for columns, what in (
+        (constant, "constant in the training data, and so read as 0 and not scored"),
+        (constant[np.any(vary, axis=0)] if vary else (), "constant there, but not in these data"),
+    ):
+        if len(columns):
+            some = ", ".join(str(names[j]) for j in columns[:5]) + ", ..." * (len(columns) > 5)
+            yield f"columns {what}: {some}"
 
 
 def in_unit_interval(sequences):
@@ -89,13 +110,9 @@ def _column_moments(train):
     # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
     low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
     low, high = np.fmin.reduce(low), np.fmax.reduce(high)
-    std[~(low < high)] = 1.0  # also those without an observed value
-    constant = np.flatnonzero(low == high).tolist()
-    if not constant:
-        return mean, std, BY_COLUMN
-    some = ", ".join(map(str, constant[:5])) + ", ..." * (len(constant) > 5)
-    free = "each adds up to 8.3 nats a step, and costs without limit where it varies in another split: leave it out"
-    return mean, std, f"{BY_COLUMN}; columns constant in the training split ({some}): {free}"
+    std[~(low < high)] = 1.0  # those without an observed value
+    mean[low == high], std[low == high] = low[low == high], 0.0
+    return mean, std, BY_COLUMN
 
 
 def _sound_moments(train):
@@ -159,9 +176,9 @@ def _given_moments(pair, x_dim):
             f"got a mean {mean.shape} and a standard deviation {std.shape} to standardise by, but this data has "
             f"{x_dim} numbers in each step: use data like the model's training data"
         )
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
         raise DataError(
-            "got a mean or standard deviation that is not finite, or a standard deviation that is not positive: "
+            "got a mean or standard deviation that is not finite, or a standard deviation that is negative: "
             "give the pair that the model was trained with"
         )
     return mean, std

@@ -289,7 +289,7 @@ def batches(
     if seed is None:
         plan = in_order_of_length(sequences, batch_size)
     else:
-        plan = _shuffled(sequences.lengths, _checked(batch_size), seed, epoch)
+        plan = in_random_order(sequences.lengths, batch_size, seed, epoch)
     return ((*sequences.padded(index, dtype), index) for index in plan[first:])
 
 
@@ -303,8 +303,9 @@ def _checked(batch_size):
     return batch_size
 
 
-def _shuffled(lengths, batch_size, seed, epoch):
+def in_random_order(lengths, batch_size, seed, epoch):
     """Index arrays: shuffle, sort by length inside pools, cut into batches, shuffle the batches."""
+    _checked(batch_size)
     rng = generator(seed, "shuffle", epoch)
     order = permutation(len(lengths), rng)
     # Set the smaller batch aside before sorting: cut off afterwards, it would always hold the longest sequences.

@@ -8,7 +8,7 @@ Derivation: docs/derivations/missing.md.
 
 from functools import partial
 
-from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.backend import backend_of, namespace
 from tinyvrnn.distributions.categorical import categorical_mean
 
 
@@ -35,6 +35,18 @@ def score_backward(likelihood, cache, dlog_p):
     cache, scored, masks = cache
     _, *doutputs = likelihood.log_density_backward(cache, dlog_p * scored)
     return None, *(d if m is None else d * m for m, d in zip(masks, doutputs))
+
+
+def without_constants(likelihood, std):
+    """The Likelihood whose draws and means are 0 in the columns of the standard deviation 0, which are never scored."""
+    if std.all():
+        return likelihood
+
+    def zeroed(of, *given):
+        x = of(*given)
+        return x * backend_of(x).asarray(std > 0, dtype=x.dtype)
+
+    return likelihood._replace(sample=partial(zeroed, likelihood.sample), mean=partial(zeroed, likelihood.mean))
 
 
 def outputs_given(likelihood, x, outputs):

@@ -21,7 +21,7 @@ from tinyvrnn.arrays.backend import Array, Backend, as_array, device_memory, get
 from tinyvrnn.arrays.cpu import check_memory, one_blas_thread
 from tinyvrnn.arrays.params import fitting, fixed, initialise, size, views
 from tinyvrnn.distributions import COMPONENTS, get_likelihood
-from tinyvrnn.distributions.observed import observed_only, outputs_given
+from tinyvrnn.distributions.observed import observed_only, outputs_given, without_constants
 from tinyvrnn.errors import ConfigError, DataError, check_whole
 from tinyvrnn.models import recompute as recomputation
 from tinyvrnn.models.batch import (
@@ -67,7 +67,7 @@ class Model:
     seed : int
         Of the initial weights and of all noise.
     mean, std : numpy.ndarray (X,)
-        Of the training data, if standardised: raw data are std * x + mean.
+        Of the training data, if standardised: raw data are std * x + mean. Columns with std 0 are never scored.
     units : str
         Units of a log-likelihood of that data.
     medium : dict
@@ -90,7 +90,6 @@ class Model:
     std: Array
     units: str
     medium: dict[str, Any]
-    _batch = staticmethod(Batch.of)
 
     def __init__(self, likelihood, backend, dtype, seed, components):
         self.seed, self.dtype = seed, _name_of(dtype)
@@ -114,8 +113,13 @@ class Model:
         own, what = vars(self), f"{name} of a {self.name}"
         if name in ("mean", "std"):
             value = fitting(value, np.zeros(self.x_dim), what)
-            if name == "std" and not (value > 0).all():
-                raise ConfigError(f"{what} must hold positive numbers.")
+            if name == "std" and (value < 0).any():
+                raise ConfigError(f"{what} must hold no negative numbers.")
+            if name == "std" and self.likelihood.neutral is None and not value.all():
+                raise ConfigError(
+                    f"{what} is 0 for a column that is constant in the training data, but the likelihood "
+                    f"{self.likelihood.name} scores whole steps: leave such columns out of the data."
+                )
         elif name in ("units", "medium"):
             if not isinstance(value, kind := str if name == "units" else dict):
                 raise ConfigError(f"{what} must be a {kind.__name__}, got {type(value).__name__}.")
@@ -137,6 +141,10 @@ class Model:
         vars(self).update(state | {"backend": backend, "_theta": backend.asarray(np.array(state["_theta"]))})
         shapes = self._shapes()
         vars(self).update(shapes=shapes, params=fixed(views(self._theta, shapes)))
+
+    def _batch(self, *fields):
+        """The Batch of what a user gave."""
+        return Batch.of(*fields) if self.std.all() else Batch.of(*fields).without_constants(self.std)
 
     @property
     def theta(self) -> Array:
@@ -359,8 +367,9 @@ class Model:
         x = as_array(x, "x")
         if shape_of(x)[-1:] != (self.x_dim,):
             raise DataError(f"Expected x of shape (..., {self.x_dim}) to standardise, got {shape_of(x)}.")
-        x, mean, std = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, self.std))
-        return self.to_array((x - mean) / std)
+        scale = np.where(self.std > 0, self.std, np.inf)
+        x, mean, scale = (self.backend.asarray(a, dtype="float64") for a in (x, self.mean, scale))
+        return self.to_array((x - mean) / scale)
 
     def elbo(
         self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
@@ -489,7 +498,7 @@ class Model:
         """
         _, _, cache, _ = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
-            return self.likelihood.mean(*self._outputs(cache))
+            return without_constants(self.likelihood, self.std).mean(*self._outputs(cache))
 
     def sample(
         self,
@@ -535,7 +544,7 @@ class Model:
         prime = None if prime is None else as_array(prime, "prime")
         with device_memory(self.backend), one_blas_thread():
             x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
-            return x if given is None else self.backend.xp.concatenate([copies(given.x, n), x])
+            return x if given is None else self.backend.xp.concatenate([copies(given.x_in, n), x])
 
     def forecast(
         self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
@@ -606,7 +615,7 @@ class Model:
         """
         draws, batch = check_whole("draws", draws), self._batch(x, lengths, None, None, None, observed)
         check_whole("seed", seed, 0, bits=64)
-        if batch.observed is None:
+        if observed is None:
             raise DataError("impute needs observed, 0 or False where x is missing.")
         eps = self._draw_eps(batch.x, "impute", seed, draws)
         check_memory(draws * math.prod(batch.x.shape), "float64", f"{draws:,} draws of x {batch.x.shape}")

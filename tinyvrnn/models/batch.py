@@ -16,6 +16,7 @@ from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
 RAW = "in Python, raw data need model.standardise(x); a command standardises them itself"
+UNITS = "check their units and the order of their columns"
 TWICE = "they look standardised twice: commands and model.standardise(x) need raw data"
 FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
 X_MAX = 1e12  # beyond it sums of squares and products of gradients leave the range of float32
@@ -44,6 +45,14 @@ class Batch(NamedTuple):
     def of(cls, *fields):
         """A Batch of what a user gave, each field an array whatever contains its numbers. Raises DataError."""
         return cls(*(as_array(value, name) for name, value in zip(cls._fields, fields)))
+
+    def without_constants(self, std):
+        """The batch in which no column with std (X,) 0, constant in the training data, is observed."""
+        shape, observed = shape_of(self.x), self.observed
+        if shape[-1:] != std.shape or observed is not None and shape_of(observed) != shape:
+            return self  # a wrong shape is refused later
+        observed = namespace(self.x).ones(shape, dtype=bool) if observed is None else observed
+        return self._replace(observed=observed * backend_of(observed).asarray(std > 0))
 
     @property
     def x_in(self):
@@ -270,26 +279,24 @@ def validate_on_scale(model, batch, objective):
 def _other_scale(model, batch):
     """What to do about x that is beyond FAR, or raw, or standardised twice; None if it looks right.
 
-    Raw, and twice: the moments of such data explain x a nat a number better than those of the training data.
+    Raw, and twice: in most columns, x on that scale varies as the training data do, and its moments explain it a nat a
+    number better. A single column can move far without that.
     """
-    mask, x = (to_host(a).astype("float64") for a in (batch.mask[..., None], batch.x))
+    scored = model.std > 0
+    mean, std, mask, x = model.mean[scored], model.std[scored], *(to_host(a) for a in (batch.mask[..., None], batch.x))
+    x = x[..., scored].astype("float64")
     mask = mask * ~np.isnan(x)
-    x = np.where(mask, x, 0)
-    steps, total, squares = mask.sum(axis=(0, 1)), x.sum(axis=(0, 1)), (x * x).sum(axis=(0, 1))
-
-    def mean_square(scale, shift):
-        """Of scale x + shift."""
-        return float((scale**2 * squares + 2 * scale * shift * total + steps * shift**2).sum() / max(1, steps.sum()))
-
-    mean, std = model.mean, model.std
-    given, log_std = mean_square(1.0, 0.0), float(np.log(std).mean())
-    for after, gain, advice in (
-        (mean_square(1 / std, -mean / std), -log_std, RAW),
-        (mean_square(std, mean), log_std, TWICE),
-    ):
-        if 1 / 4 < after < 4 and (given - after) / 2 + gain > 1:  # log-densities of a normal distribution
+    x, steps = np.where(mask, x, 0), np.maximum(1, mask.sum(axis=(0, 1)))
+    first, given = x.sum(axis=(0, 1)) / steps, (x * x).sum(axis=(0, 1)) / steps  # moments of each column
+    for scale, shift, advice in ((1 / std, -mean / std, RAW), (std, mean, TWICE)):
+        after, spread = scale**2 * given + 2 * scale * shift * first + shift**2, scale**2 * (given - first**2)
+        gain = (given - after) / 2 + np.log(scale)  # of the log-density of a normal distribution
+        if 1 / 4 < np.median(spread) < 4 and np.median(gain) > 1:
             return advice
-    return RAW if given > FAR**2 else None
+    if given.mean() <= FAR**2:
+        return None
+    standardised = (given - 2 * mean * first + mean**2) / std**2
+    return RAW if standardised.mean() < given.mean() else UNITS
 
 
 def _level_of_caller():

@@ -115,7 +115,7 @@ class RNN(Model):
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
-        phi_x, _ = features_forward(self.params["phi_x"], batch.x)
+        phi_x, _ = features_forward(self.params["phi_x"], batch.x_in)
         states, ends = loop_forward(self.params["recur"], phi_x).state, batch.mask.sum(axis=0).astype("int64")
         return copies(states[ends, self.backend.xp.arange(len(ends))][None], batch.eps.shape[2])[0]
 

@@ -15,6 +15,7 @@ from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.cpu import available_cores
 from tinyvrnn.distributions import at_temperature
 from tinyvrnn.distributions.gaussian import reparameterise_forward
+from tinyvrnn.distributions.observed import without_constants
 from tinyvrnn.models.batch import copies
 from tinyvrnn.models.equations import features_forward, generate_forward, infer_forward, prior_forward, recur_forward
 from tinyvrnn.models.lookahead import of_sequence
@@ -46,7 +47,8 @@ def ancestral_sample(model, state, steps, seed, temperature=1.0, mean=False):
     temperature: scales the standard deviations of z and x, see `at_temperature`. mean: return E[x_t | z_<=t, x_<t] in
     place of each x_t. On the host, threads share many sequences: most of a step runs without the interpreter lock.
     """
-    likelihood, backend, n = at_temperature(model.likelihood, temperature), model.backend, len(state)
+    likelihood = at_temperature(without_constants(model.likelihood, model.std), temperature)
+    backend, n = model.backend, len(state)
 
     def noise_of(t):
         eps = noise.standard_normal((n, model.z_dim), model.dtype, seed, "sample z", t, backend)

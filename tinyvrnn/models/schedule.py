@@ -207,12 +207,11 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None, be
 def _empty_loop_cache(params, phi_x, infer_in, ahead, eps, cell):
     xp, recur = namespace(phi_x), params["recur"]
     (T, B, F), H, Z = phi_x.shape, recur["U"].shape[0], eps.shape[-1]
-    layers = sum(name.startswith("W") for name in params["infer"]) - 1
 
     def empty(width, steps=T):
         return xp.empty((steps, B, width), dtype=phi_x.dtype)
 
-    state, ys = empty(cell.states * H, T + 1), tuple(empty(F) for _ in range(layers))
+    state = empty(cell.states * H, T + 1)
+    ys = tuple(empty(F) for name in params["infer"] if name.startswith("W") and name != "W_out")
     gates = tuple(empty(width * H) for width in cell.gate_widths)
-    h = h_of(recur, state)
-    return LoopCache(phi_x, infer_in, ahead, eps, state, h, ys, empty(2 * Z), empty(Z), empty(F), gates)
+    return LoopCache(phi_x, infer_in, ahead, eps, state, h_of(recur, state), ys, *map(empty, (2 * Z, Z, F)), gates)

@@ -19,7 +19,6 @@ from tinyvrnn.distributions.gaussian import (
 )
 from tinyvrnn.distributions.gaussian import head_shapes as gaussian_head_shapes
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import Batch
 from tinyvrnn.models.equations import decode_backward, decode_forward, encode_backward, encode_forward
 from tinyvrnn.nn.mlp import shapes as mlp_shapes
 
@@ -110,7 +109,7 @@ class VAE(Model):
         return mean[0] if x.ndim == 2 else mean
 
     def _batch(self, *fields):
-        batch = Batch.of(*fields)
+        batch = super()._batch(*fields)
         arrays = ("x", "eps", "input_mask", "observed")
         return batch._replace(**{name: _with_steps(getattr(batch, name)) for name in arrays})
 

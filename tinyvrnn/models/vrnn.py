@@ -204,7 +204,7 @@ class VRNN(Model):
         """The state (B K, S H) at the end of each sequence, for each of K draws of its latents, eps (T, B, K, Z)."""
         T = int(batch.mask.sum(axis=0).max())  # the longest
         eps = batch.eps[:T].reshape(T, -1, self.z_dim)
-        return state_after(self.params, batch.x[:T], eps, self._no_state(eps.shape[1]), batch.mask[:T])
+        return state_after(self.params, batch.x_in[:T], eps, self._no_state(eps.shape[1]), batch.mask[:T])
 
 
 class VRNNI(VRNN):

@@ -234,7 +234,7 @@ def _is_plain(manifest, arrays):
         and all(isinstance(name, str) for name in columns)
         and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
         and are_finite(*arrays.values())
-        and bool((arrays["std"] > 0).all())
+        and bool((arrays["std"] >= 0).all())
     )
 
 

@@ -1,10 +1,12 @@
 """The training loop: batches, noise, gradient, clip, Adam; each epoch the validation ELBO; the best weights win."""
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import numpy as np
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of_slow_float64
 from tinyvrnn.arrays.params import matrices, set_to_zero
+from tinyvrnn.arrays.ranks import ALONE, current, own, shared_out, world
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import Data, Resident, batches, check_suits
+from tinyvrnn.data import Data, Resident, check_suits, in_random_order
 from tinyvrnn.data.sequences import has_gaps, observed_in
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.io.streams import bar
@@ -23,7 +26,7 @@ from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import make_options
-from tinyvrnn.training.parallel import Workers, split_for
+from tinyvrnn.training.parallel import Workers, gradient_of_all, split_for
 from tinyvrnn.training.state import State
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def train(
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Train `model` on data.train, with Adam, and leave it with the weights of the best validation bound.
+
+    Under mpiexec all processes share each batch, and rank 0 alone writes, shows the bar and calls on_epoch.
 
     Parameters
     ----------
@@ -73,7 +78,7 @@ def train(
     DivergedError
         A loss or gradient is not finite.
     BackendError
-        The device has too little memory.
+        The device has too little memory, or a rank of mpiexec fails.
     CheckpointError
         The run's folder cannot be used.
     KeyboardInterrupt
@@ -85,12 +90,14 @@ def train(
     if model.dtype == "float64":
         warn_of_slow_float64(model.backend)
     model.mean, model.std, model.units, model.medium = data.mean, data.std, data.units, data.medium
-    particles = 1 if options.bound == "elbo" else options.particles
-    split = split_for(model, min(options.batch, len(data.train)), options.workers, particles)
+    ranks, particles = world(), 1 if options.bound == "elbo" else options.particles
+    workers = 1 if ranks.size > 1 and options.workers == "auto" else options.workers
+    split = split_for(model, math.ceil(min(options.batch, len(data.train)) / ranks.size), workers, particles)
     quiet = np.errstate(over="ignore", invalid="ignore")  # the loop checks the loss and reports what is wrong
-    with device_memory(model.backend), run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
-        # without a name, so that its arrays are out of use when the memory is given back
-        return _Training(model, data, options, run, workers, interrupt).run_epochs(progress, on_epoch)
+    with device_memory(model.backend), run or nullcontext(), Workers(split) as pool, Interrupt() as interrupt, quiet:
+        with shared_out(ranks):
+            # without a name, so that its arrays are out of use when the memory is given back
+            return _Training(model, data, options, run, pool, interrupt).run_epochs(progress, on_epoch)
 
 
 class _Clock:
@@ -100,11 +107,12 @@ class _Clock:
         self.options, self.state = options, state
         self.steps_per_epoch = math.ceil(len(data.train) / options.batch)
         self.total = options.epochs and options.epochs * self.steps_per_epoch
-        self.start = time.perf_counter() - state.seconds
+        self.start, self.agreed = time.perf_counter() - state.seconds, None
 
     @property
     def seconds(self):
-        return time.perf_counter() - self.start
+        """Of training so far; among ranks, those of rank 0 when they last agreed: learning rates depend on them."""
+        return time.perf_counter() - self.start if self.agreed is None else self.agreed
 
     def progress(self):
         """The fraction of the run that is done, by steps, by minutes or in the final fall, whichever is largest."""
@@ -153,14 +161,20 @@ class _Training:
         self.state = State(model, Adam(model.theta, decay=decay))
         if run:
             run.start(model, data, options, self.state)
+        self.ranks, self.asked = current(), False
+        if self.ranks.size > 1:
+            self.ranks.check_same("The model, data or options", repr((model, data, options)).encode())
+            self.state.restore(*self.ranks.of_first(self.state.saved()))
         if keeps_on_device(model, data, options.device_data):
             data = replace(data, train=on_device(model, data.train), valid=on_device(model, data.valid))
         self.data, self.clock, self.saved_at = data, _Clock(options, data, self.state), time.perf_counter()
+        self._agree()
 
     def run_epochs(self, progress, on_epoch):
         """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
-        with bar(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
+        hidden = self.ranks.rank or not progress
+        with bar(total=100, bar_format=BAR, disable=hidden, dynamic_ncols=True) as self.bar:
             while not self.clock.over():
                 record = self._epoch()
                 state.records.append(record)
@@ -169,8 +183,10 @@ class _Training:
                 about = f"valid {options.score_name(self.model)} {record['valid'][options.score]:.2f}"
                 self.bar.set_postfix_str(f"{about}, best {state.best:.2f} nats/sequence")
                 self._keep()
-                if on_epoch:
-                    on_epoch(record, is_best)
+                if on_epoch and self.ranks.rank == 0:
+                    with shared_out(ALONE):  # whatever it evaluates
+                        on_epoch(record, is_best)
+                self._agree()
                 if not self.clock.over():
                     self._stop_if_asked()
         if state.best > -math.inf:
@@ -179,51 +195,74 @@ class _Training:
 
     def _epoch(self):
         """One pass over the training split, or the rest of it after a resume. Returns its record."""
-        options, state, model = self.options, self.state, self.model
-        order = {"seed": options.seed, "epoch": state.epoch, "first": state.batch}
-        for x, lengths, index in batches(self.data.train, options.batch, dtype=model.dtype, **order):
-            lr, beta, norm = self._batch(x, lengths, index)
+        options, state = self.options, self.state
+        order = in_random_order(self.data.train.lengths, options.batch, options.seed, state.epoch)
+        for index in order[state.batch :]:
+            lr, beta, norm = self._batch(index)
+            self._agree()
             self.bar.update(100 * self.clock.progress() - self.bar.n)
             if self.clock.over():
                 break
             if state.batch < self.clock.steps_per_epoch:
-                if time.perf_counter() - self.saved_at > SAVE_EVERY or self.interrupt.noted:
+                if time.perf_counter() - self.saved_at > SAVE_EVERY or self.asked:
                     self._keep()
                 self._stop_if_asked()
         record = self._record(lr, beta, norm)
         state.begin_epoch()
         return record
 
-    def _batch(self, x, lengths, index):
+    def _batch(self, index):
         """One batch: a step of the optimiser, or with `chunk` several. Returns lr, beta and the gradient's norm."""
         options, state, model = self.options, self.state, self.model
         lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
-        batch = with_noise(model, Batch(x, lengths, observed=observed_in(x)), options, state.step)
         objective = options.objective(beta)
-        for chunk, before in batch.chunks(options.chunk):  # one, or with `chunk` several, whose state is carried on
-            chunk = chunk._replace(state=rows(rnn_state, before))
-            loss, grads, terms, rnn_state = self.workers.gradient(model, chunk, objective)
+        for chunk, before in self._chunks(index):  # one, or with `chunk` several, whose state is carried on
+            chunk = chunk and chunk._replace(state=rows(rnn_state, before))
+            loss, grads, terms, rnn_state = gradient_of_all(self.workers, model, chunk, objective)
             set_to_zero(grads, model.shapes, options.frozen)
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
-                self._leave_out(batch, objective, index)
+                self._leave_out(index, objective)
                 break
             state.optimiser.step(model.theta, grads, lr)
             totals = totals + model.backend.xp.stack([term.sum(dtype="float64") for term in terms])
         else:
-            state.totals, state.seen = totals, state.seen + len(lengths)
+            state.totals, state.seen = totals, state.seen + len(index)
         state.batch += 1
         state.step += 1
         return lr, beta, norm
 
-    def _leave_out(self, batch, objective, index):
+    def _drawn(self, index):
+        """The Batch of the sequences `index`, with the noise of this step."""
+        x, lengths = self.data.train.padded(index, self.model.dtype)
+        batch = Batch(x, lengths, observed=observed_in(x))
+        batch = batch if self.model.std.all() else batch.without_constants(self.model.std)
+        return with_noise(self.model, batch, self.options, self.state.step)
+
+    def _chunks(self, index):
+        """This rank's part of the chunks of a batch, see `Batch.chunks`; (None, None) where it has none of a chunk."""
+        size, steps = self.options.chunk, int(self.data.train.lengths[index].max())
+        with own(index) as index:
+            chunks = self._drawn(index).chunks(size) if len(index) else ()
+        return islice(chain(chunks, repeat((None, None))), math.ceil(steps / (size or steps)))
+
+    def _agree(self):
+        """Among ranks, take over the seconds of rank 0 and a signal to any of them: what follows depends on both."""
+        self.asked = self.interrupt.noted
+        if self.ranks.size > 1:
+            clock, is_first = self.clock, self.ranks.rank == 0
+            told = np.array([is_first * (time.perf_counter() - clock.start), float(self.asked)])
+            clock.agreed, asked = self.ranks.sum(told).tolist()
+            self.asked = self.asked or asked > 0 and signal.SIGTERM
+
+    def _leave_out(self, index, objective):
         """Count a skipped batch, or raise DivergedError, which names the cause, if no more may be skipped."""
         options, state = self.options, self.state
         state.skipped += 1
         weights_are_well = bool(self.model.backend.xp.isfinite(self.model.theta).all())
         if state.skipped <= options.skip_nonfinite and weights_are_well:
             return
-        found = diagnose(self.model, batch, objective, index)
+        found = diagnose(self.model, self._drawn(index), objective, index)
         raise DivergedError(
             f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
             f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
@@ -255,6 +294,9 @@ class _Training:
             score[options.score] = evaluate(model, data.valid, options.bound, options.particles).per_sequence
         self.interrupt.awaited = "this batch"
         self._check_epoch(score.get(options.score, valid.elbo_per_sequence))
+        if self.ranks.size > 1:
+            self.ranks.check_same("The weights", to_host(model.theta))
+        self._agree()
         elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
         norm = float(norm)
         return {
@@ -280,8 +322,8 @@ class _Training:
             self.run.keep(self.state)
 
     def _stop_if_asked(self):
-        if self.interrupt.noted:
-            raise Interrupted(f"after step {self.state.step}{self._saved()}", self.interrupt.noted)
+        if self.asked:
+            raise Interrupted(f"after step {self.state.step}{self._saved()}", self.asked)
 
 
 def with_noise(model, batch, options, step):

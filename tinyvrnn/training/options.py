@@ -11,7 +11,7 @@ import numpy as np
 from tinyvrnn.errors import ConfigError, check_whole, is_number, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
-LONG = 100  # steps on average; an update after each piece of so many steps instead of each whole sequence
+LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each PIECE is an update
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
@@ -53,7 +53,7 @@ RECIPES = (
     # the gradient norms of ink stay above 50 throughout a run, and all would be clipped
     Recipe("for ink", lambda data: data.kind == "pen", {"clip": 1000.0}),
     Recipe(SMALL, _is_small, {"epochs": 200, "batch": 16, "weight_decay": 0.3}),
-    Recipe(f"for sequences of more than {LONG} steps on average", _is_long, {"chunk": LONG}),
+    Recipe(f"for sequences of more than {LONG} steps on average", _is_long, {"chunk": PIECE}),
     # only for binary data: a real number that is sometimes 0 changes its meaning
     Recipe(f"{SMALL} if binary", lambda data: _is_small(data) and data.kind == "binary", {"dropout": 0.2}),
 )

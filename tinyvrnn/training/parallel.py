@@ -11,9 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyvrnn.arrays.backend import Array
+from tinyvrnn.arrays.backend import Array, to_host
 from tinyvrnn.arrays.cpu import available_cores, blas_threads
+from tinyvrnn.arrays.params import Group
+from tinyvrnn.arrays.ranks import current
+from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import ConfigError
+from tinyvrnn.models import MODELS
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import BoundTerms, Gradient, Objective, validate
 from tinyvrnn.training import worker
@@ -46,6 +50,26 @@ def split_for(model, batch, workers, particles=1):
     return Split(max(1, min(cores, batch, batch * particles // LEAST_SLICE)))
 
 
+def methods_of(kind):
+    """The attributes of a class and its bases, by name, without the annotations that Python adds when help() asks."""
+    return [{k: v for k, v in vars(base).items() if not k.startswith("__annot")} for base in kind.__mro__[:-1]]
+
+
+# the unmodified classes and likelihoods of this package
+_MODELS = {model: methods_of(model) for model in MODELS.values()}
+_LIKELIHOODS = dict(LIKELIHOODS)
+
+
+def can_be_made_again(model):
+    """Whether a worker can rebuild a model: it runs on NumPy, and its class, likelihood and cell are unmodified."""
+    if _MODELS.get(type(model)) != methods_of(type(model)) or model.backend.name != "numpy":
+        return False
+    if any(isinstance(group, Group) for group in model.params.values()):
+        return False
+    known, plain = _LIKELIHOODS.get(model.likelihood.name), {"head_shapes": None, "components": None}
+    return known is not None and known._replace(**plain) == model.likelihood._replace(**plain)
+
+
 class Workers:
     """Computes the gradient of slices of a batch at the same time: here, and in processes for the other cores.
 
@@ -74,7 +98,7 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         for other in self._others:
-            worker.dismiss(other)
+            other.rest()
         self._others = []
 
     @property
@@ -84,7 +108,7 @@ class Workers:
 
     def wait(self, model):
         """Waits until all others are ready for `model`."""
-        for other in self._others:
+        for other in self._others if can_be_made_again(model) else ():
             other.wait(model)
 
     def loss_and_grads(
@@ -140,12 +164,37 @@ class Workers:
             blas_threads(self.split.blas_threads),
             np.errstate(over="ignore", invalid="ignore"),
         ):  # callers check the loss
-            asked = [other.ask(model, part, objective) and other for other, part in zip(self._others, parts[1:])]
+            others = self._others if len(parts) > 1 and can_be_made_again(model) else ()
+            asked = [other.ask(model, part, objective) and other for other, part in zip(others, parts[1:])]
             results = [model.gradient(parts[0], objective)]
             # computed here: the slice of a dead worker, and all slices beyond the cores
             for other, part in zip_longest(asked, parts[1:]):
                 results.append((other and _answer_of(other)) or model.gradient(part, objective))
         return combine(results, [s.stop - s.start for s in slices])
+
+
+def gradient_of_all(workers, model, batch, objective):
+    """workers.gradient of the batch of which `batch` holds this rank's sequences (None: it has none).
+
+    One vector is summed over the ranks: gradient, loss, terms and the number of sequences. So among several ranks each
+    term is a single number, the mean over the batch times its sequences; the state is that of this rank's sequences.
+    """
+    ranks = current()
+    if ranks.size == 1:
+        return workers.gradient(model, batch, objective)
+    P, xp, state = model.theta.size, model.backend.xp, None
+    flat = xp.zeros(P + 5, dtype=model.dtype)
+    if batch is not None:
+        loss, flat[:P], terms, state = workers.gradient(model, batch, objective)
+        flat[P:] = xp.stack([loss, *(term.mean() for term in terms), xp.ones_like(loss)])
+        flat *= batch.x.shape[1]
+    if model.backend.name == "cupy" and ranks.takes_device:
+        xp.cuda.get_current_stream().synchronize()  # MPI reads its memory at once
+        ranks.sum(flat)
+    else:
+        flat = model.backend.asarray(ranks.sum(to_host(flat)))
+    flat[: P + 1] /= flat[-1]
+    return Gradient(flat[P], flat[:P], BoundTerms(*flat[P + 1 : -1].reshape(3, 1)), state)
 
 
 def _answer_of(other):

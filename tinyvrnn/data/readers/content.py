@@ -1,6 +1,5 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -27,6 +26,7 @@ MOST_FILES = 1_000_000  # in a folder that is searched
 SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+NEAR = ("exact", "swapped", "off")  # by no letter, two neighbouring ones, or one letter
 RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
 
 
@@ -126,14 +126,24 @@ def _windows(content, window, stride, name):
 
 
 def _before_the_cut(content, name):
-    """Sequence, first step, end and split of each span to cut: whole sequences, or fewer than three divided by time."""
-    lengths, n = content.sequences.lengths, len(content.sequences)
-    if content.split is not None or n > 2:
-        split = at_random(n, name) if content.split is None else content.split
-        return np.arange(n), np.zeros(n, np.int64), lengths, split
-    if lengths.min() < 10:
-        raise DataError(f"{name} has {lengths.min()} steps, but at least ten are needed for a split by time")
-    ends = lengths[:, None] * [0, 8, 9, 10] // 10
+    """Sequence, first step, end and split of each span to cut, of which some are empty.
+
+    Most sequences are one span. Fewer than three without a split are divided by time, and so are those of train if
+    there is a test split, but none to validate.
+    """
+    lengths, n, split = content.sequences.lengths, len(content.sequences), content.split
+    if split is None and n > 2:
+        split = at_random(n, name)
+    if split is None:
+        tenths = np.tile([0, 8, 9, 10], (n, 1))
+    else:
+        tenths = np.array([[0, 10, 10, 10], [0, 0, 10, 10], [0, 0, 0, 10]])[split]
+        if {*np.unique(split)} == {0, 2}:
+            tenths[split == 0] = 0, 9, 10, 10
+    divided = (tenths % 10 > 0).any(axis=1)
+    if lengths[divided].min(initial=10) < 10:
+        raise DataError(f"{name} has {lengths[divided].min()} steps, but at least ten are needed for a split by time")
+    ends = lengths[:, None] * tenths // 10
     return np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
 
 
@@ -208,14 +218,15 @@ def progress(files, name):
 def split_by_folder(folder, files):
     """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    The folders can be at any level. Without valid, a tenth of the files in train is used for validation. Raises
-    DataError for some of the splits without the others, and for folders whose name is nearly that of a split.
+    The folders can be at any level. Without valid, a tenth of three or more files in train is used for validation.
+    Raises DataError for some of the splits without the others, and for folders with nearly the names of splits.
     """
     ways = [[part.lower() for part in p.relative_to(folder).with_suffix("").parts] for p in files]
     levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
     names = next((names for names in levels if SPLIT_OF.keys() & set(names)), None)
     if names is None:
-        _check_near(folder, {*chain(*levels)})
+        for names in levels:
+            _check_near(folder, {*names} - {""})
         names = _words([way[-1] for way in ways], files)
     if names is None:
         return None
@@ -227,10 +238,8 @@ def split_by_folder(folder, files):
             f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "
             "move or remove it"
         )
-    if 1 not in split:
-        trained = np.flatnonzero(split == 0)
-        if len(trained) < 3:
-            raise DataError(f"{folder} has no files for valid, and too few in train to take some: name some valid")
+    trained = np.flatnonzero(split == 0)
+    if 1 not in split and len(trained) > 2:
         split[trained[at_random(len(trained), folder.name) == 1]] = 1
     return split
 
@@ -250,10 +259,29 @@ def _words(stems, files):
 
 
 def _check_near(folder, names):
-    """Raise DataError for the letters of a split's name in another order, or for names like those of two splits."""
-    firsts = {name: re.split("[^a-z]", name)[0] for name in sorted(names)}
-    same = [name for name, first in firsts.items() if any(sorted(first) == sorted(word) for word in SPLIT_OF)]
-    near = {name: difflib.get_close_matches(first, SPLIT_OF, n=1, cutoff=0.8) for name, first in firsts.items()}
-    near = {name: SPLIT_OF[words[0]] for name, words in near.items() if words and words[0][0] == name[0]}
-    if same or len({*near.values()}) > 1:
-        raise DataError(f"{folder} has a folder {next(iter(same or near))!r:.40}: {RENAME}")
+    """Raise DataError if the folders `names` of one level seem to be splits, although none has the name of one.
+
+    One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two
+    splits: one by its exact word, as in "train-clean", or no other folders, as in "trains" and "tests".
+    """
+    near = {name: _near(re.split("[^a-z]", name)[0]) for name in sorted(names)}
+    exact, swapped, off = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
+    splits = exact | off if exact or len(off) == len(names) else {}
+    if swapped or len({*splits.values()}) > 1:
+        raise DataError(f"{folder} has a folder {next(iter(swapped or splits))!r:.40}: {RENAME}")
+
+
+def _near(word):
+    """The split whose name a word is, or nearly is, and which one of NEAR."""
+    for name, split in SPLIT_OF.items():
+        same = len(os.path.commonprefix([word, name]))
+        a, b = word[same:], name[same:]
+        end = len(os.path.commonprefix([a[::-1], b[::-1]]))
+        a, b = a[: len(a) - end], b[: len(b) - end]
+        if a == b:
+            return split, "exact"
+        if len(name) > 3 and len(a) == 2 and a == b[::-1]:
+            return split, "swapped"
+        if len(name) > 3 and same and len(a) < 2 and len(b) < 2:
+            return split, "off"
+    return None, None

@@ -14,7 +14,6 @@ from tinyvrnn.errors import DataError, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
-TAB = r"\t"
 MISSING = ("", "NA")  # cells without a number, as pandas and R write them
 LONGEST = 2**20  # characters in a line
 
@@ -73,10 +72,11 @@ def _table(path, medium):
         raise DataError(f"{path.name}, line {head[0][0]} begins with #: remove the comment, or # before names")
     names = first if head and _is_head(first, head[-1][1]) else None
     used = _used(names, medium, path.name) if names else range(len(first))
+    columns = names or range(1, len(first) + 1)
     if names is None and (medium.get("columns") or medium.get("skip_columns")):
         raise DataError(f"{path.name} has no line of names, but columns can be chosen by name only: add one")
     for line, row in chain(head[names is not None :], rows):
-        numbers.extend(_numbers(row, len(first), names, used, f"{path.name}, line {line}"))
+        numbers.extend(_numbers(row, columns, used, path, line))
     if not numbers:
         raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
     values, names = np.frombuffer(numbers).reshape(-1, len(used)), names and [names[j] for j in used]
@@ -116,10 +116,7 @@ def _rows(path):
     """Pairs (number of the row's last line, cells). Raises DataError for an empty line between two rows."""
     try:
         text = io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")
-        first = next(iter(text.read(LONGEST).strip(" \r\n").splitlines()), "")
-        text.seek(0)
-        between = next((c for c in ";\t" if c in first), ",")
-        rows, seen, empty = csv.reader(_lines(text), delimiter=between, strict=True), False, None
+        rows, seen, empty = csv.reader(_lines(text), delimiter=_delimiter(path), strict=True), False, None
         for row in rows:
             there = any(row) or row and are_valid(np.nan)  # Excel writes commas alone below a table
             if there and empty:
@@ -136,6 +133,12 @@ def _rows(path):
         raise DataError(f"{where}: {error}, but numbers between commas are needed") from error
 
 
+def _delimiter(path):
+    with open(path, encoding="utf-8-sig") as text:
+        first = next(iter(text.read(LONGEST).strip("\n ").splitlines()), "")
+    return next((c for c in ";\t" if c in first), ",")
+
+
 def _lines(text):
     """The lines of a text file. Limits their length, because each cell of a line becomes an object."""
     while line := text.readline(LONGEST + 1):
@@ -144,28 +147,33 @@ def _lines(text):
         yield line if line.strip(" \r\n") else "\n"
 
 
-def _numbers(row, width, names, used, where):
-    if len(row) == 2 and width == 1 and DECIMAL_COMMA.fullmatch(",".join(row)):
+def _numbers(row, columns, used, path, line):
+    """The numbers in a row. columns: the names of all columns, or their numbers."""
+    if len(row) == 2 and len(columns) == 1 and DECIMAL_COMMA.fullmatch(",".join(row)):
         row = [",".join(row)]
-    if len(row) != width:
-        raise DataError(f"{where} has {len(row)} columns, but the lines above have {width}: put a number into each")
+    where = f"{path.name}, line {line}"
+    if len(row) != len(columns):
+        raise DataError(
+            f"{where} has {len(row)} columns, but the lines above have {len(columns)}: put a number into each"
+        )
     for j in used:
         cell, needed = "nan" if row[j] in MISSING else row[j], None
         if not NUMBER.fullmatch(cell):
-            needed = _needed(cell, names, where.rpartition(", line ")[0])
+            needed = _needed(cell, columns, path)
         elif not are_valid(float(cell)):
             needed = f"finite float32 numbers are needed: {FIX}"
         if needed:
-            column = repr(names[j]) if names else j + 1
-            raise DataError(f"{where}, column {column!s:.40} holds {row[j]!r:.40}, but {needed}")
+            raise DataError(f"{where}, column {columns[j]!r:.40} holds {row[j]!r:.40}, but {needed}")
         yield float(cell)
 
 
-def _needed(cell, names, name):
-    """What a file of this name needs in place of a cell that is no number."""
+def _needed(cell, columns, path):
+    """What is needed in place of a cell that is no number."""
+    named = isinstance(columns[0], str)
     if DECIMAL_COMMA.fullmatch(cell):
-        how = f'sep="{TAB if name.lower().endswith(".tsv") else ";"}", decimal=","' + ", header=None" * (not names)
-        return f'a decimal point is needed: `pandas.read_csv("{name}", {how}).to_csv("{name}", index=False)`'
+        sep = _delimiter(path) if len(columns) > 1 else ";"  # of one column any will do, but the decimal comma
+        how = f"sep={sep!r}, decimal=','".replace("'", '"') + ", header=None" * (not named)
+        return f'a decimal point is needed: `pandas.read_csv("{path.name}", {how}).to_csv("{path.name}", index=False)`'
     if all(map(NUMBER.fullmatch, re.split(r"\s*\|\s*|\s+", cell))):
         return "commas, semicolons or tabs between numbers are needed"
-    return "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * bool(names)
+    return "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * named
