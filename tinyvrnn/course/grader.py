@@ -399,7 +399,8 @@ def _pattern(name, mine, right, tol, elsewhere):
     where = tuple(int(i) for i in np.unravel_index(np.argmax(np.where(apart, gap, -1)), a.shape))
     at = f" at {list(where)}" if where else ""
     entries = "" if apart.all() or not where else f" {_share(apart)} of its entries are wrong, the others right."
-    return f"is wrong{at}: yours is {a[where]:.6g}, right would be {b[where]:.6g}.{entries}"
+    few = ".6g" if f"{a[where]:.6g}" != f"{b[where]:.6g}" else ".12g"
+    return f"is wrong{at}: yours is {a[where]:{few}}, right would be {b[where]:{few}}.{entries}"
 
 
 _ROUNDED = "is a constant rounded, a small number added, or a value clipped?"

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+import sys
 import textwrap
 from types import FunctionType
 
@@ -57,9 +58,13 @@ def mine(number, otherwise=None):
 
 def _read(number):
     """The function that a stored source defines last, with the names that the notebooks import."""
-    import tinyvrnn as tv
-
-    modules = {"tv": tv, "equations": equations, "particles": particles, "gaussian": gaussian, "gru": gru}
+    modules = {
+        "tv": sys.modules["tinyvrnn"],
+        "equations": equations,
+        "particles": particles,
+        "gaussian": gaussian,
+        "gru": gru,
+    }
     modules |= {"linear": linear, "mlp": mlp, "activations": activations}
     space = {"np": np, "math": math, "bernoulli": LIKELIHOODS["bernoulli"], **modules}
     try:

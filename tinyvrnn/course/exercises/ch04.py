@@ -154,6 +154,11 @@ LOOP = Task(
     ("z", "h"),
     (
         Mistake(
+            "Each step draws with the noise of another step: step t needs eps[t].",
+            wrong_loop(noise=lambda e, t: e[t - 1]),
+        ),
+        Mistake("Every step draws with the last noise.", wrong_loop(noise=lambda e, t: e[-1])),
+        Mistake(
             "Both bugs are still there: compare each line with Eq. 9, the draw and Eq. 7.",
             wrong_loop("mu", first),
         ),
@@ -327,6 +332,10 @@ BEST = Task(
     draw_best_filter,
     ("q", "price"),
     (
+        Mistake(
+            "All futures have the same weight: where are the weights?",
+            lambda posts, weights: (lambda u: (u / u.sum(), -np.log(u.sum())))(np.exp(np.log(posts).mean(axis=0))),
+        ),
         Mistake(
             "That q is the mean of the posteriors, p(z_1 | x_1): compare it in the sum with a nearby q.",
             lambda posts, weights: filter_and_price(weights @ posts, posts, weights),
