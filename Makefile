@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gpu gpu-double gpu-wheels gradcheck data pictures dist clean
+.PHONY: help demo lab test test-all coverage types faults mutation fuzz notebooks lint format bench gpu gpu-double gpu-wheels gradcheck data pictures docs lite-test dist clean
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 PYTHON ?= python3
@@ -73,6 +73,12 @@ data: .venv/installed  ## rebuild the embedded data sets and compare them with w
 pictures: demo  ## remake the pictures of the README from a fresh demo
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/curves.png runs/digits/reconstructions.png docs/images/
+
+docs: .venv/installed-docs  ## build the site, build/site/html; REPOSITORY=https://... for links, PYODIDE=folder for its own
+	$(BIN)/python scripts/build_site.py $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(PYODIDE),--pyodide $(PYODIDE))
+
+lite-test: .venv/installed-lite  ## run the solved course in JupyterLite in Chromium; PYODIDE=folder with its wheels
+	$(BIN)/python scripts/lite_test.py --pyodide $(PYODIDE)
 
 dist: .venv/installed-dist  ## build dist/*.tar.gz and *.whl, check them, try them; REPOSITORY=https://... for links
 	$(BIN)/python scripts/dist.py $(if $(REPOSITORY),--repository $(REPOSITORY))

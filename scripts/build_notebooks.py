@@ -7,16 +7,19 @@
 
 Sources are in jupytext's py:percent format. A student's part is between nbgrader's `### BEGIN SOLUTION` and
 `### END SOLUTION`; a cell that calls `tv.course.check("NN.i", ...)` is the test of that exercise. Both get nbgrader's
-metadata here. Cells tagged "volatile" have outputs that vary between runs or CPUs: timings, widgets, samples of a
-trained model. A check, and each cell that uses an answer, is tagged "raises-exception" here, so that "Run All" does not
-stop there while the answer is not written. Headings start slides (`jupyter nbconvert --to slides`).
+metadata here, and a cell that mostly draws is folded. Cells tagged "volatile" have outputs that vary between runs or
+CPUs: timings, widgets, samples of a trained model. A check, and each cell that uses an answer, is tagged "raises-
+exception" here, so that "Run All" does not stop there while the answer is not written. Headings start slides (`jupyter
+nbconvert --to slides`).
 """
 
 import argparse
+import ast
 import copy
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,6 +36,7 @@ SOURCES = ROOT / "notebooks" / "src"
 STUDENTS = ROOT / "notebooks"
 SOLUTIONS = ROOT / "notebooks" / "solutions"
 STUB = "...  # YOUR CODE HERE"
+DRAWS = re.compile(r"\b(plt|figure|axes|grid|panels)\b\s*[.\[=,(]|\btv\.plots\.|\b(left|right|upper|lower)\.[a-z]+\(")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -56,6 +60,11 @@ def read(path):
             cell.metadata["nbgrader"] = _nbgrader(f"solution-{number}", solution=True)
         elif found := re.search(r'tv\.course\.check\("(\d\d\.\d+)"', cell.source):
             cell.metadata["nbgrader"] = _nbgrader(f"check-{found[1]}", grade=True, points=EXERCISES[found[1]].points)
+        elif folded(cell.source):
+            cell.metadata |= {
+                "jupyter": {"source_hidden": True},
+                "tags": [*cell.metadata.get("tags", []), "hide-input"],
+            }
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             cell.metadata["slideshow"] = {"slide_type": "slide"}
     _tag_what_uses_answers([cell for cell in notebook.cells if cell.cell_type == "code"])
@@ -72,6 +81,22 @@ def _tag_what_uses_answers(cells):
         elif code.uses & open_names or "tv.course.check(" in cell.source:
             open_names |= code.binds
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
+
+
+def folded(source):
+    """Whether drawing takes 40% of a cell's lines, and more than three: its picture is the point, and not its code."""
+    drawing = drawing_lines(source)
+    return drawing > 3 and drawing >= 0.4 * len(source.splitlines())
+
+
+def drawing_lines(source):
+    """The number of lines in a cell's statements that draw."""
+    statements = ast.parse(source.replace("%matplotlib inline", "")).body
+    plain = ast.Import, ast.ImportFrom
+    drawing = [
+        s for s in statements if not isinstance(s, plain) and DRAWS.search(ast.get_source_segment(source, s) or "")
+    ]
+    return sum(s.end_lineno - s.lineno + 1 for s in drawing)
 
 
 def _nbgrader(name, solution=False, grade=False, points=None):
@@ -95,8 +120,9 @@ def executed(notebook, timeout=300, **environment):
         resources={"metadata": {"path": STUDENTS}},
         extra_arguments=["--log-level=ERROR"],
     )
-    progress = {"TINYVRNN_HOME": os.devnull}  # keeps the builder's own progress file
-    client.execute(env=os.environ | progress | environment)
+    with tempfile.TemporaryDirectory() as home:  # keeps the builder's own progress file, and has the earlier answers
+        keep_answers(Path(home) / "answers")
+        client.execute(env=os.environ | {"TINYVRNN_HOME": home} | environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
     notebook.metadata["language_info"] = {"name": "python"}
@@ -112,6 +138,17 @@ def with_outputs(notebook, path):
             assert cell.source == kept.source, f"{path.name}: {cell.id} has changed, run it"
             cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
     return notebook
+
+
+def keep_answers(folder):
+    """The functions of all solutions, as the course keeps a student's that have passed."""
+    folder.mkdir()
+    for path in sources():
+        for cell in read(path).cells:
+            about = cell.metadata.get("nbgrader", {})
+            if about.get("solution") and "def " in cell.source:
+                number = about.grade_id.removeprefix("solution-").replace("-", ".")
+                (folder / f"{number}.py").write_text(cell.source, encoding="utf-8")
 
 
 def write(notebook, path):

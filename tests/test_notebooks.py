@@ -84,6 +84,13 @@ def test_every_notebook_has_its_two_built_versions_and_a_title():
         assert markdown(path).startswith(f"# {path.name[:2]} · {NOTEBOOKS[path.name[:2]]}\n")
 
 
+def test_less_than_8_percent_of_the_code_in_sight_draws():
+    cells = [cell for path in SOURCES for cell in code_cells(build.read(path))]
+    seen = [cell.source for cell in cells if "hide-input" not in cell.metadata.get("tags", [])]
+    lines = sum(len(source.splitlines()) for source in seen)
+    assert 0 < sum(map(build.drawing_lines, seen)) < 0.08 * lines
+
+
 # ---- exercises -----------------------------------------------------------------------------------
 
 

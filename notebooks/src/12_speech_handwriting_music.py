@@ -46,7 +46,8 @@ def trained(kind, data, model_options, **options):
 # **waveform**. The fifth is handwriting, the path of a pen on a whiteboard. Each data set has five models: an RNN whose
 # output is one Gaussian or a mixture of twenty, a VRNN with either, and a VRNN whose prior does not depend on the past.
 # The table gives the mean of $\log p(x)$ over the test sequences, in nats. For an RNN it is exact. For a VRNN there is
-# the bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$.
+# the bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$. (What the authors' published
+# code does not contain of this is quoted from memory; [deviations.md](../docs/deviations.md) says what was compared.)
 #
 # The main result: **$z$ helps most if the output is a single Gaussian. A mixture alone closes much of that gap**, on
 # handwriting nearly all of it. You will see the same result below, on other data.

@@ -71,7 +71,8 @@ def train(a):
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
         if world().size > 1:
-            print(world().describe(model.backend.name))
+            where = "GPU" if world().takes_device and a.backend == "cupy" else "host"
+            print(f"{world().size} ranks, gradients summed in {where} memory")
         if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
             print(f"chosen for these data: {why}", flush=True)
         if a.resume:

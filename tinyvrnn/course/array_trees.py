@@ -1,4 +1,4 @@
-"""Functions on nested tuples, NamedTuples, lists and dicts of arrays: map, copy, pair, name, pack."""
+"""Functions on nested tuples, NamedTuples, lists and dicts of arrays: map, copy, list, name, pack."""
 
 import base64
 from contextlib import suppress
@@ -12,6 +12,8 @@ def map_arrays(function, value):
     """A copy of a nested structure with `function` applied to each array."""
     if isinstance(value, (np.ndarray, np.generic)):
         return function(value)
+    if isinstance(value, StrictArray):
+        return type(value)(function(value._host))
     if isinstance(value, dict):
         return {key: map_arrays(function, item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -36,20 +38,33 @@ def plain(value):
         return (tuple if isinstance(value, tuple) else list)(plain(item) for item in value)
     if value is None or value is Ellipsis or type(value) in (bool, int, float, complex, str):
         return value
-    return np.array(value)
+    return np.array(value._host if isinstance(value, StrictArray) else value)
 
 
-def paired_arrays(a, b, path):
-    """(path, array of a, array of b) for each array in two structures of the same form; a path: p["W1"] or cache.h."""
-    if isinstance(a, (np.ndarray, np.generic)):
-        yield path, a, b
-    elif isinstance(a, dict):
-        for key in a:
-            yield from paired_arrays(a[key], b.get(key), f'{path}["{key}"]')
-    elif isinstance(a, (tuple, list)):
-        fields = [f".{field}" for field in a._fields] if hasattr(a, "_fields") else [f"[{i}]" for i in range(len(a))]
-        for field, x, y in zip(fields, a, b):
-            yield from paired_arrays(x, y, path + field)
+def leaves(value, path):
+    """(path, leaf) for each array or other value in a structure; a path: p["W1"] or cache.h."""
+    if isinstance(value, dict):
+        items = [(f'["{key}"]', item) for key, item in value.items()]
+    elif isinstance(value, (tuple, list)):
+        names = [f".{field}" for field in value._fields] if hasattr(value, "_fields") else []
+        items = zip(names or [f"[{i}]" for i in range(len(value))], value)
+    else:
+        yield path, value._host if isinstance(value, StrictArray) else value
+        return
+    for name, item in items:
+        yield from leaves(item, path + name)
+
+
+def differences(a, b, path):
+    """The paths at which two structures differ: leaves that differ, that were added, or that are gone."""
+    before, after = dict(leaves(a, path)), dict(leaves(b, path))
+    for name in before | after:
+        if name not in before or name not in after or not _equal(before[name], after[name]):
+            yield name
+
+
+def _equal(a, b):
+    return np.array_equal(a, b, equal_nan=True) if isinstance(a, (np.ndarray, np.generic)) else a is b or a == b
 
 
 def named(value, names):
@@ -58,10 +73,10 @@ def named(value, names):
         return dict(value)
     if not isinstance(value, (tuple, list)):
         return {names[0]: value}
-    leaves = {}
+    found = {}
     for name, item in zip(names, value):
-        leaves |= {f"d{key}": leaf for key, leaf in item.items()} if isinstance(item, dict) else {name: item}
-    return leaves
+        found |= {f"d{key}": leaf for key, leaf in item.items()} if isinstance(item, dict) else {name: item}
+    return found
 
 
 # ---- across a pipe, from a process that is not trusted ----

@@ -1,22 +1,17 @@
 """The grader's own device, for the exercises of notebook 10."""
 
 import operator
-from typing import NamedTuple
+from types import ModuleType
 
 import numpy as np
 
-from tinyvrnn.arrays.strict import strict_namespace
+from tinyvrnn.arrays.strict import StrictArray
 
 
-class DeviceArray(NamedTuple):
-    """An array of a device that refuses what a GPU's arrays refuse, and every transfer to the host.
+class DeviceArray(StrictArray):
+    """A strict array that refuses every transfer to the host, even of one number."""
 
-    A tuple of one field, so that the grader can copy it, cast it to float32 and compare it like any other argument.
-    """
-
-    host: np.ndarray
-
-    __array_ufunc__ = None
+    __slots__ = ()
 
     def __array__(self, *args, **kwargs):
         raise TypeError("a NumPy function got a device array: use the functions of xp")
@@ -29,22 +24,27 @@ class DeviceArray(NamedTuple):
 
     __int__ = __index__ = __float__
 
-    def __getitem__(self, index):
-        return _on_device(self.host[_off_device(index)])
+    def get(self):
+        raise TypeError("get() transfers the array to the host and makes the device wait")
 
-    shape, ndim, size, dtype = (
-        property(lambda self, n=n: getattr(self.host, n)) for n in "shape ndim size dtype".split()
-    )
-    T = property(lambda self: DeviceArray(self.host.T))
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        return _on_device(self._host[_off_device(index)])
+
+    T = property(lambda self: DeviceArray(self._host.T))
 
 
 def _on_device(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_on_device, value))
     return DeviceArray(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def _off_device(value):
     if isinstance(value, DeviceArray):
-        return value.host
+        return value._host
     if isinstance(value, np.ndarray):
         raise TypeError(f"a host array of shape {value.shape} met a device array")
     return type(value)(_off_device(v) for v in value) if isinstance(value, (list, tuple)) else value
@@ -57,23 +57,25 @@ def _lift(function):
     return call
 
 
-for _name in "neg abs add sub mul truediv pow matmul lt le gt ge eq ne".split():
+for _name in "neg abs invert add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split():
     _function = getattr(operator, _name)
-    setattr(DeviceArray, f"__{_name}__", _lift(_function))
-    setattr(DeviceArray, f"__r{_name}__", _lift(lambda a, b, f=_function: f(b, a)))
-for _name in "sum mean max min any all astype reshape copy transpose".split():
+    setattr(DeviceArray, f"__{_name.rstrip('_')}__", _lift(_function))
+    setattr(DeviceArray, f"__r{_name.rstrip('_')}__", _lift(lambda a, b, f=_function: f(b, a)))
+for _name in "sum mean max min any all astype reshape copy transpose swapaxes".split():
     setattr(DeviceArray, _name, _lift(getattr(np.ndarray, _name)))
 
 
 class Device:
-    """xp: the functions of the strict backend, for DeviceArray."""
+    """xp: NumPy's functions for DeviceArray. CuPy has nearly all of them under the same names."""
 
-    def __init__(self):
-        for name in vars(strict_namespace):
-            setattr(self, name, _lift(getattr(np, name)))
+    def __init__(self, module):
+        self._module = module
 
-    def __reduce__(self):
-        return "DEVICE"
+    def __getattr__(self, name):
+        value = getattr(self._module, name)
+        if isinstance(value, ModuleType):
+            return Device(value)
+        return _lift(value) if callable(value) and not isinstance(value, type) else value
 
 
-DEVICE = Device()
+DEVICE = Device(np)

@@ -1,0 +1,11 @@
+// A display formula that is wider than the page is drawn smaller, down to 65 per cent; what is still wider scrolls.
+function fit() {
+  for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
+    formula.dataset.size ??= parseFloat(formula.style.fontSize) || 100;
+    formula.style.fontSize = `${formula.dataset.size}%`;
+    const ratio = formula.clientWidth / formula.scrollWidth;
+    if (ratio < 1) formula.style.fontSize = `${formula.dataset.size * Math.max(0.65, 0.99 * ratio)}%`;
+  }
+}
+window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));
+window.addEventListener("resize", fit);
