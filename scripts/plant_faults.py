@@ -222,8 +222,8 @@ FAULTS = {
     ),
     "course/device.py": Fault(
         "what comes back is on the host",
-        "return _on_device(self.host[_off_device(index)])",
-        "return self.host[_off_device(index)]",
+        "return _on_device(self._host[_off_device(index)])",
+        "return self._host[_off_device(index)]",
         "test_course -k 10.",
     ),
     "course/lab.py": Fault(
