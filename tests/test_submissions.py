@@ -384,7 +384,22 @@ def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch)
 
 # ---- across the pipe -----------------------------------------------------------------------------
 
-VALUES = [None, ..., True, 3, 10**40, 0.1, float("inf"), "é\ud800", (1, [2, {"a": (3,)}]), {1, "x"}, {3: None}, [], ()]
+VALUES = [
+    None,
+    ...,
+    True,
+    3,
+    10**40,
+    0.1,
+    float("inf"),
+    "é\ud800",
+    (1, [2, {"a": (3,)}]),
+    {1, 2},
+    {"x"},
+    {3: None},
+    [],
+    (),
+]
 VALUES += [
     np.arange(6.0).reshape(2, 3),
     np.zeros((0, 3), "f4"),
