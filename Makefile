@@ -11,8 +11,10 @@ help:  ## this list
 demo: .venv/installed  ## train on handwritten digits for a minute; leaves runs/digits/
 	$(BIN)/python -m tinyvrnn train digits --minutes 1 --lr 4e-3 --warmup 8 --out runs/digits --overwrite
 
-lab: .venv/installed-course  ## open the course in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+lab: .venv/installed-course  ## open the course in JupyterLab, in your own folder lab/
+	$(BIN)/python -m tinyvrnn course start lab
+	$(BIN)/python -m jupyter labextension disable @jupyter/nbgrader:create-assignment  # that panel is for instructors
+	$(BIN)/python -m jupyterlab lab/00_start_here.ipynb
 
 test: .venv/installed-test  ## the test suite, less the slow half
 	$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -38,7 +38,7 @@ from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.models.batch import Batch, Objective
 from tinyvrnn.runs.plots import COLOURS
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
-from tinyvrnn.training.parallel import Split, Workers, gradient_of_all
+from tinyvrnn.training.parallel import Split, Workers, total
 
 NETWORK = {"latency": 5e-6, "bandwidth": 10e9}  # seconds, bytes per second: an InfiniBand of 100 Gbit/s, as assumed
 MANY = (8, 64, 1024)
@@ -52,7 +52,8 @@ PARTS = (1, 2, 4, 8)  # of the size's batch, as slices of one process
 
 def in_ranks(task, name, B, min_seconds):
     """Print, from rank 0, the figures of a task as JSON; each of its processes calls this under mpiexec."""
-    with shared_out(world()) as ranks, one_blas_thread():
+    ranks = world()
+    with shared_out(ranks), one_blas_thread():
         found = TASKS[task](ranks, name, int(B), float(min_seconds))
     if ranks.rank == 0:
         print(json.dumps(found))
@@ -81,7 +82,7 @@ def step_of(size, pool):
     batch, optimiser = Batch(x, np.full(size.B, size.T), eps), Adam(model.theta, lr=LR)
 
     def step():
-        grads = gradient_of_all(pool, model, batch, Objective()).grads
+        grads = total(model, pool.gradient(model, batch, Objective()), size.B).grads
         clip_by_global_norm(grads, MAX_NORM)
         optimiser.step(model.theta, grads)
 

@@ -23,7 +23,7 @@ DIST, WORK = ROOT / "dist", ROOT / "build" / "dist"
 BIN = "Scripts" if sys.platform == "win32" else "bin"
 LOWEST, NEWEST = "lowest-direct", "highest"  # uv's names
 TESTS = ["tests/test_cli.py", "tests/test_load.py", "tests/test_pairs.py", "tests/test_submissions.py"]
-ANSWERS = re.compile(r"answers|solutions|notebooks|tests?/")  # belongs in no wheel
+ANSWERS = re.compile(r"answers|solutions|notebooks/src|tests?/")  # belongs in no wheel
 
 
 def run(*command, folder=ROOT):

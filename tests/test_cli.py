@@ -633,10 +633,10 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_has_something(run, tmp_pa
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_constant_data_are_real_valued(tmp_path, capsys):
+def test_constant_data_are_real_valued_and_teach_nothing(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.full((30, 4, 2), 7.0))
-    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
-    assert "likelihood='gaussian'" in capsys.readouterr().out
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 2
+    assert "tinyvrnn: all columns of x are constant in its train split, so there is" in capsys.readouterr().err
 
 
 def test_a_file_to_evaluate_is_scored_whole(run, tmp_path, capsys):

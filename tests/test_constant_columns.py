@@ -181,7 +181,7 @@ def test_a_column_that_is_always_0_in_binary_training_data_costs_little():
 def test_a_memory_mapped_column_is_0_too(monkeypatch):
     x = with_column(checks.rng().standard_normal((9, 4, 3)), 5.0)
     x[8, :, COLUMN] = 6
-    whole = mapped.Mapped.of_cube(x, np.full(9, 4), "x")
+    whole = mapped.Mapped.of(x, 4 * np.arange(9), np.full(9, 4), "x")
     data = tv.Data.from_sequences("mapped", whole[:5], whole[5:7], whole[7:])
     assert all((each[:, COLUMN] == 0).all() for each in data.test) and len(data.notes) == 2
     assert (tv.pad(data.test)[0][..., COLUMN] == 0).all()

@@ -165,7 +165,7 @@ def test_a_seed_that_is_none_is_refused_by_name(seed):
             make()
 
 
-class Rank(ranks.Alone):
+class Rank(ranks.Ranks):
     """One of several ranks."""
 
     def __init__(self, rank, size):
@@ -245,16 +245,14 @@ WRONG = [
     ("PREAMBLE", "round < 10", "round < 9"),
     ("PREAMBLE", "0xD2E7470EE14C6C93", "0xD2E7470EE14C6C95"),
     ("PREAMBLE", "^ seed", "^ stream"),
-    ("NUMBER", "first + i", "i"),
-    ("NUMBER", "first + i", "unsigned(first + i)"),
-    ("NUMBER", "/ width", ""),
-    ("NUMBER", " + skip", ""),
-    ("NUMBER", "% width", "% stride"),
+    ("NORMAL", "first + i", "i"),
+    ("NORMAL", "first + i", "unsigned(first + i)"),
     ("NORMAL", "T(0.5)", "T(1.0)"),
     ("NORMAL", "both >> 32", "both"),
     ("NORMAL", "sin(angle)", "-sin(angle)"),
     ("UNIFORM", ">> 11", ">> 12"),
     ("UNIFORM", "number % 4", "0"),
+    ("UNIFORM", "first + i", "unsigned(first + i)"),
 ]
 
 

@@ -112,6 +112,8 @@ def test_the_sdist_takes_every_folder_and_file_of_the_checkout():
     [
         ("tests/answers/ch01.py", True),
         ("notebooks/solutions/01.ipynb", True),
+        ("notebooks/src/01.py", True),
+        ("tinyvrnn-0.1.0.data/data/share/tinyvrnn/notebooks/01.ipynb", False),
         ("tinyvrnn/course/answers.py", True),
         ("tinyvrnn/course/exercises/ch01.py", False),
         ("tinyvrnn-0.1.0.dist-info/RECORD", False),

@@ -1,18 +1,29 @@
 """Grading a folder of submissions, as an instructor does: points, remarks, the table, exit codes.
 
-Catches: points for a check that failed, is missing, was rewritten or replaced; one student's notebook (missing,
-damaged, raising, endless, deadly) that stops the others or takes their points; an omitted student; half a table; a
-change of the instructor's own progress.
+Catches: points for a check that failed, was rewritten or replaced; one student's notebook (missing, damaged, raising,
+endless, deadly, hostile) that stops the others or takes their points; an honest one that loses points for its form; an
+omitted student; half a table; a change of the instructor's own progress. What only walls can defend is tried where
+bubblewrap is installed.
 """
 
 import csv
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from tinyvrnn import cli
+from tinyvrnn.course import EXERCISES, array_trees, boxed, submissions
+from tinyvrnn.errors import DataError
 
 NAME = "06_backward_by_hand_1.ipynb"
+SOLUTIONS = Path(__file__).parent.parent / "notebooks" / "solutions"
 RIGHT = "def my_softplus_backward(a, dy):\n    return dy * (0.5 * np.tanh(0.5 * a) + 0.5)"
 WRONG = "def my_softplus_backward(a, dy):\n    return dy * (a > 0)"
 CHECKS = {"06.2": 'tv.course.check("06.2", my_softplus_backward)', "06.6": 'tv.course.check("06.6", prediction)'}
@@ -54,7 +65,7 @@ def graded(capsys, *options):
     """The command's output by student, and the rows of its table."""
     assert cli.main(["course", "grade", NAME, "submissions", *options]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == "".join(f"tinyvrnn: note: {note}.\n" for note in boxed.undefended())
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert lines.pop("wrote") == "wrote grades.csv"
     with open("grades.csv", newline="", encoding="utf-8") as file:
@@ -65,8 +76,6 @@ def points(row):
     return row["06.2"], row["06.6"], row["total"], row["of"]
 
 
-ENDLESS = "while True:\n    pass"
-GREEN = "display({'text/plain': '✓ 06.2 softplus: right.'}, raw=True)\ndisplay({'text/plain': '✓ 06.6 ...'}, raw=True)"
 DEVIATION = 'prediction = {"deviation"}'
 
 
@@ -75,7 +84,7 @@ def test_the_table_has_every_student_with_points_and_what_went_wrong(place, caps
     ada = notebook(RIGHT, DEVIATION)
     ada.metadata["kernelspec"] = {"name": "of-ada", "display_name": "Only on ada's machine"}
     place("ada", ada)
-    place("bob", notebook(WRONG, DEVIATION, extra=["1 / 0"]))
+    place("bob", notebook(f"1 / 0\n{WRONG}", DEVIATION, extra=["2 / 0"]))  # what no answer needs is not run
     place("cid", None)
     place("dan", "{\n")
     place("eve", notebook(), "06_backward_by_hand_1 (1).ipynb")
@@ -84,39 +93,207 @@ def test_the_table_has_every_student_with_points_and_what_went_wrong(place, caps
     assert list(lines) == list(rows) == ["ada", "bob", "cid", "dan", "eve"]
     assert points(rows["ada"]) == ("1", "1", "2", "2") and rows["ada"]["remark"] == ""
     assert points(rows["bob"]) == ("0", "1", "1", "2")
-    assert rows["bob"]["remark"] == "cell 6 stopped with ZeroDivisionError: division by zero"
+    assert rows["bob"]["remark"] == "the answer to 06.2 stopped with ZeroDivisionError: division by zero"
     assert all(points(rows[student]) == ("0", "0", "0", "2") for student in ("cid", "dan", "eve"))
     assert rows["cid"]["remark"] == f"no {NAME}" and "(1).ipynb" in rows["eve"]["remark"]
     assert "cannot be read as a notebook" in rows["dan"]["remark"]
     assert lines["ada"] == "ada                        2 of 2 points"
-    assert lines["bob"].startswith("bob                        1 of 2 points   cell 6")
+    assert lines["bob"].startswith("bob                        1 of 2 points   the answer")
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "grades.csv", "submissions"]  # and no home/
 
 
-@pytest.mark.slow
+# ---- honest ones, and the others -----------------------------------------------------------------
+
+
+def bare(submitted):
+    """The bytes of a notebook without nbgrader's metadata, behind a byte order mark."""
+    cells = json.loads(nbformat.writes(submitted))
+    for one in cells["cells"]:
+        one["metadata"] = {"nbgrader": None}
+    return b"\xef\xbb\xbf" + json.dumps(cells).encode()
+
+
+def put_honest(place, tmp_path):
+    """Five honest students. Returns their points for both exercises."""
+    place("ada", notebook(RIGHT, DEVIATION))
+    place("eva", notebook(WRONG, DEVIATION))
+    place("ivo", notebook(f"{HELPER}\n{RIGHT_BY_HELPER}", DEVIATION, checks={"06.6": CHECKS["06.6"]}))
+    folders = [os.fsencode(tmp_path / "submissions") + b"/" + name for name in (b"jos\xe9", b"zoe")]
+    for folder in folders:
+        os.mkdir(folder)
+        with open(folder + b"/" + NAME.encode(), "wb") as file:
+            file.write(bare(notebook(RIGHT, DEVIATION)))
+    return {"ada": ("1", "1"), "eva": ("0", "1"), "ivo": ("1", "1"), "jos\\udce9": ("1", "1"), "zoe": ("1", "1")}
+
+
+HELPER = "def half(a):\n    return np.tanh(0.5 * a)"
+RIGHT_BY_HELPER = "def my_softplus_backward(a, dy):\n    return dy * (0.5 * half(a) + 0.5)"
+GREEN = "display({'text/plain': '✓ 06.2 softplus: right.'}, raw=True)"
+ENDLESS = "while True:\n    pass"
+PIPES = "pipes = [int(n) for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')]\n"
+STARTUP = "for name in ('.ipython/profile_default/startup', 'profile_default/startup', '.local'):\n    os.makedirs"
+STARTUP += (
+    "(os.path.expanduser(f'~/{name}'), exist_ok=True)\n    open(os.path.expanduser(f'~/{name}/x.py'), 'w').write('1/0')"
+)
+
+
+def forged(reply):
+    """Code that sends a reply of its own over each pipe."""
+    return f"{PIPES}for pipe in pipes:\n    os.write(pipe, ({len(reply)}).to_bytes(8, 'big') + {reply!r} * 3)"
+
+
+QUICK = {  # what the answer to 06.2 does before it defines a wrong function
+    "closes": "os.closerange(0, 256)",
+    "deadly": "os._exit(0)",
+    "display": GREEN,
+    "equals": "class Any:\n    __eq__ = lambda self, other: True\nprediction = Any()",
+    "forges_numbers": forged(b"5"),
+    "forges_refusals": forged(b'{"refused": 1}'),
+    "grader": "import tinyvrnn.course.grader as g\ng.grade = lambda *a, **k: True\ng._close = lambda *a: True",
+    "imports": "from tinyvrnn.course.exercises import ch06\nmy_softplus_backward = ch06.softplus_backward\n0/0",
+    "leaves": "raise SystemExit",
+    "mutates": "def my_softplus_backward(a, dy):\n    dy *= 0.5 * np.tanh(0.5 * a) + 0.5\n    return dy\n0/0",
+    "replaces": "setattr(tv.course, 'check', lambda *a: print('right'))",
+}
+SLOW = {
+    "bytes": "while True:\n    open('/dev/zero', 'rb').read()",
+    "changes": "np.tanh = np.array_equal = lambda *a, **k: True",
+    "children": "if [os.fork() for _ in range(7)].count(0):\n    time.sleep(1000)",
+    "colours": "raise ValueError('\\x1b[2J\\x1b[31m')",
+    "deaf": "while True:\n    try:\n        time.sleep(9)\n    except BaseException:\n        pass",
+    "deep": "sys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
+    "endless": ENDLESS,
+    "forges_arrays": forged(b'{"array": ["<f8", [1], ""]}'),
+    "forges_code": forged(b'{"code": "00"}'),
+    "forges_errors": forged(b'["KeyboardInterrupt", [1]]'),
+    "forges_nothing": forged(b"null"),
+    "forges_texts": forged(b'["", ""]'),
+    "forges_values": forged(b'{"value": {"tuple": 3}}'),
+    "garbage": "import gc\nfor o in gc.get_objects():\n    if hasattr(o, 'tol'):\n        o.reference.__code__ = 0",
+    "hangs": "threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()",
+    "length": f"{PIPES}for pipe in pipes:\n    os.write(pipe, b'\\x7f' * 8 + b'x' * 999)",
+    "memory": "hoard = []\nwhile True:\n    hoard.append(np.ones(10**7))",
+    "nested": "(" * 100_000,
+    "output": "for _ in range(800):\n    print('x' * 2**20)\n    os.write(1, b'x' * 2**20)",
+    "own": "tv.course.sandbox.run = lambda function, arguments, forbidden: arguments",
+    "pickles": f"{PIPES}for pipe in pipes:\n    os.write(pipe, b'cposix\\nsystem\\n(S\"touch pwned\"\\ntR.' * 9)",
+    "quits": "signal.signal(signal.SIGALRM, lambda *a: os._exit(3))\nsignal.alarm(1)\ntime.sleep(2)",
+    "raises": "raise KeyboardInterrupt",
+    "recursive": "prediction = []\nprediction.append(prediction)",
+    "startup": STARTUP,
+    "ticks": "print('✓ 06.2 softplus: right. 8 random draws')",
+    "uses": "sys.setprofile = lambda *a: None\nmy_softplus_backward = tv.nn.activations.softplus_backward\n0/0",
+    "vast": "my_softplus_backward = lambda a, dy: np.zeros(10**10)\n0/0",
+    "writes": "for i in range(9):\n    with open(f'{i}', 'wb') as file:\n        file.write(bytes(2**28))",
+}
+BEHIND_WALLS = {  # what succeeds goes on to a right answer
+    "connects": "socket.create_connection(('127.0.0.1', PORT), 2)",
+    "daemon": "if os.fork() == 0:\n    os.setsid()\n    time.sleep(1000)\n0/0",
+    "deletes": "shutil.rmtree('SUBMISSIONS')",
+    "kills": "os.kill(os.getppid(), 9)\n0/0",
+    "kills_all": "if os.getpid() < 50:\n    os.kill(-1, 9)\n0/0",
+    "looks": "assert len([name for name in os.listdir('/proc') if name.isdigit()]) > 5",
+    "pokes": "with open(f'/proc/{os.getppid()}/mem', 'r+b') as file:\n    file.write(b'x' * 999)",
+    "reads": "open('SUBMISSIONS/ada/NAME')",
+    "references": "open(f'{os.path.dirname(tv.__file__)}/course/exercises/ch06.py')",
+    "solutions": "open('SOLUTIONS')",
+    "spoils": "open(tv.__file__ + '.spoiled', 'w')",
+    "variables": "assert 'SECRET' in os.environ or os.path.exists('/etc/passwd')",
+}
+IMPORTS = "import json, os, shutil, signal, socket, sys, threading, time\n"
+
+
+def put_hostile(place, sources, tmp_path, port=0):
+    for student, source in sources.items():
+        source = source.replace("SUBMISSIONS", str(tmp_path / "submissions")).replace("NAME", NAME)
+        source = source.replace("PORT", str(port)).replace("SOLUTIONS", str(SOLUTIONS / NAME))
+        end = "" if source.endswith("0/0") else RIGHT if student in BEHIND_WALLS else WRONG
+        place(student, notebook(f"{IMPORTS}{source}\n{end}", "0"))
+
+
+def put_files(tmp_path):
+    """Submissions that are no files, or none that can be read."""
+    made = {
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "fifo": os.mkfifo,
+        "json": lambda path: path.write_text("[" * 10**6),
+        "large": lambda path: path.write_bytes(bytes(submissions.LARGEST + 1)),
+        "link": lambda path: path.symlink_to(tmp_path / "submissions" / "ada" / NAME),
+        "odd": lambda path: path.write_text(
+            '{"cells": [{"cell_type": "code", "metadata": [], "source": [7, null, "\\ud800("]}, 3]}'
+        ),
+    }
+    for student, make in made.items():
+        (tmp_path / "submissions" / student).mkdir()
+        make(tmp_path / "submissions" / student / NAME)
+    (tmp_path / "submissions" / "twin").symlink_to(tmp_path / "submissions" / "ada")
+    return [*made, "twin"]
+
+
+def split(rows, honest):
+    """The points of the honest, and the students among the others who have any."""
+    found = {student: points(row)[:2] for student, row in rows.items()}
+    return {student: found.pop(student) for student in honest}, [name for name in found if found[name] != ("0", "0")]
+
+
+def test_a_prediction_is_tried_once(tmp_path):
+    guesses = [
+        cell(f"solution-06-{i}", guess) for i, guess in enumerate(["prediction = 0", DEVIATION, "prediction = 1"])
+    ]
+    cells = [part for guess in guesses for part in (guess, cell("check-06-6", CHECKS["06.6"]))]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / NAME)
+    assert submissions.grade_notebook(tmp_path / NAME, {"06.6": "prediction"}) == ({"06.6": 0}, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has neither these files nor these calls")
 @pytest.mark.timeout(300)
-def test_what_a_notebook_does_harms_no_other_and_brings_no_points(place, capsys):
-    place("endless", notebook(ENDLESS, DEVIATION))
-    place("deaf", notebook(f"import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n{ENDLESS}", DEVIATION))
-    place("deadly", notebook(RIGHT, "import os\nos._exit(0)"))
-    place("leaves", notebook(RIGHT, "raise SystemExit"))
-    place("mistyped", notebook("def my_softplus_backward(a, dy:\n    pass", DEVIATION))
-    place("rewritten", notebook(WRONG, checks=dict.fromkeys(CHECKS, GREEN)))
-    place("replaced", notebook(f"{RIGHT}\ntv.course.check = lambda *a: print('✓ 06.2 softplus: right.')"))
-    place("without", notebook(RIGHT, DEVIATION, checks={"06.6": CHECKS["06.6"]}))
-    place("zoe", notebook(RIGHT, DEVIATION))
-    _, rows = graded(capsys, "--seconds", "12")
-    found = {student: (points(row)[:2], row["remark"]) for student, row in rows.items()}
-    assert found["endless"] == (("0", "1"), "the answer to 06.2 ran too long")
-    assert found["deaf"] == (("0", "0"), "the answer to 06.2 ran too long, and 3 more after it")
-    assert found["deadly"][0] == ("1", "0") and "its Python died" in found["deadly"][1]
-    assert found["leaves"][0] == ("1", "0")
-    assert found["mistyped"][0] == ("0", "1")
-    assert found["mistyped"][1] == "the answer to 06.2 stopped with SyntaxError: '(' was never closed (line 1)"
-    assert found["rewritten"][0] == ("0", "0")
-    assert found["replaced"][0] == ("0", "0") and "06.2, 06.6 says neither right nor wrong" in found["replaced"][1]
-    assert found["without"][0] == ("0", "1") and found["without"][1].startswith("no check cell of 06.2")
-    assert found["zoe"] == (("1", "1"), "")
+def test_hostile_submissions_cost_only_their_authors(place, capsys, tmp_path):
+    honest = put_honest(place, tmp_path)
+    put_hostile(place, QUICK, tmp_path)
+    files = put_files(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    _, rows = graded(capsys, "--jobs", "2")
+    assert split(rows, honest) == (honest, [])
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "grades.csv"])
+    remarks = {student: row["remark"] for student, row in rows.items()}
+    assert all(
+        remarks[student] for student in (*QUICK, *files) if student not in ("equals", "grader", "leaves", "mutates")
+    )
+    assert not any(remarks[student] for student in honest)
+    assert remarks["replaces"] == "tinyvrnn.course.check was replaced: 0 points"
+    assert remarks["display"] == "a cell prints the line of a right answer: 0 points"
+    assert remarks["deadly"].startswith("the answer to 06.2: Python died") and "is a link" in remarks["twin"]
+    assert "cannot be read as a notebook" in remarks["fifo"] and "cannot be read as a notebook" in remarks["json"]
+
+
+def left_behind(seconds):
+    """The command lines of the boxes on this machine with that limit for a cell."""
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    mine = b'"CPU": %d,' % (submissions.CELLS * seconds)
+    return [line for line in lines if b"course/box.py" in line and mine in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="it has neither these files nor these calls")
+@pytest.mark.timeout(300)
+def test_forty_hostile_submissions_change_no_honest_marks(place, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "1")
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)
+    honest, start = put_honest(place, tmp_path), time.monotonic()
+    walls = BEHIND_WALLS if boxed.walled() else {}
+    assert len(QUICK | SLOW) >= 30 and not set(QUICK) & set(SLOW)
+    put_hostile(place, SLOW | walls, tmp_path, listener.getsockname()[1])
+    _, rows = graded(capsys, "--seconds", "4", "--jobs", "2")
+    assert split(rows, honest) == (honest, [])
+    assert all(row["remark"].isprintable() for row in rows.values())
+    assert "ran too long" in rows["endless"]["remark"] and "ended" in rows["deaf"]["remark"]
+    assert not Path("pwned").exists() and not list(Path(boxed.PACKAGE).glob("*.spoiled"))
+    assert not walls or not left_behind(4)
+    with pytest.raises(TimeoutError):
+        listener.accept()
+    listener.close()
+    assert time.monotonic() - start < 240
 
 
 @pytest.mark.parametrize(
@@ -138,7 +315,8 @@ def test_a_mistake_of_the_instructors_is_one_sentence_and_leaves_nothing(argumen
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.ipynb").write_text("{")
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "plain.ipynb")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell("check-06-99", "")]), tmp_path / "later.ipynb")
+    later = nbformat.v4.new_notebook(cells=[cell("check-06-99", 'tv.course.check("06.99", 1)')])
+    nbformat.write(later, tmp_path / "later.ipynb")
     before = sorted(tmp_path.rglob("*"))
     assert cli.main(["course", "grade", *arguments]) == 2
     out, err = capsys.readouterr()
@@ -146,19 +324,114 @@ def test_a_mistake_of_the_instructors_is_one_sentence_and_leaves_nothing(argumen
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_interrupted_grading_leaves_the_old_table(place, capsys, tmp_path, monkeypatch):
-    from tinyvrnn.course import submissions
-
+def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch):
     place("ada", notebook(RIGHT))
     place("bob", notebook(RIGHT))
+    place("cid", notebook(RIGHT))
     (tmp_path / "grades.csv").write_text("old")
+    asked = []
 
-    def interrupt_at_bob(path, *arguments):
-        if path.parent.name == "bob":
+    def interrupt_at_bob(checks, seconds, path):
+        asked.append(path.parent.name)
+        if asked == ["ada", "bob"]:
             raise KeyboardInterrupt
         return {"06.2": 1, "06.6": 0}, ""
 
+    monkeypatch.setattr(submissions, "_require_box", lambda: None)
     monkeypatch.setattr(submissions, "_points_and_remark", interrupt_at_bob)
     assert cli.main(["course", "grade", NAME, "submissions"]) == 130
-    assert "ada" in capsys.readouterr().out and (tmp_path / "grades.csv").read_text() == "old"
+    with open("grades.csv", newline="", encoding="utf-8") as file:
+        assert [row["student"] for row in csv.DictReader(file)] == ["ada"]
+    assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 0
+    assert asked == ["ada", "bob", "bob", "cid"]
+    with open("grades.csv", newline="", encoding="utf-8") as file:
+        assert [points(row) for row in csv.DictReader(file)] == [("1", "0", "1", "2")] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "grades.csv", "submissions"]
+    (tmp_path / "grades.csv").write_text("student,total\nada,1\n")
+    capsys.readouterr()
+    assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 2
+    assert "grades.csv is not a table of this notebook" in capsys.readouterr().err
+
+
+def test_a_grading_process_that_dies_is_said():
+    with pytest.raises(DataError, match="A grading process has died.*--resume"):
+        list(submissions._graded({"ada": 0}, os._exit, 2))
+
+
+def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch):
+    place("ada", notebook(RIGHT))
+    place("bob", notebook(RIGHT))
+    monkeypatch.setattr(submissions, "_require_box", lambda: None)
+    monkeypatch.setattr(submissions, "_points_and_remark", lambda c, s, path: ({"06.2": 1, "06.6": 0}, "a, b"))
+    assert cli.main(["course", "grade", NAME, "submissions", "--moodle", "m.csv", "--canvas", "c.csv"]) == 0
+    assert capsys.readouterr().out.endswith("wrote grades.csv\nwrote m.csv\nwrote c.csv\n")
+    title = "06 Backward by hand I"
+    assert (tmp_path / "m.csv").read_text().splitlines() == [
+        f"username,{title},feedback",
+        'ada,1,"a, b"',
+        'bob,1,"a, b"',
+    ]
+    assert (tmp_path / "c.csv").read_text().splitlines() == [
+        f"Student,ID,SIS User ID,SIS Login ID,Section,{title}",
+        "    Points Possible,,,,,2",
+        "ada,,,ada,,1",
+        "bob,,,bob,,1",
+    ]
+
+
+# ---- across the pipe -----------------------------------------------------------------------------
+
+VALUES = [None, ..., True, 3, 10**40, 0.1, float("inf"), "é\ud800", (1, [2, {"a": (3,)}]), {1, "x"}, {3: None}, [], ()]
+VALUES += [
+    np.arange(6.0).reshape(2, 3),
+    np.zeros((0, 3), "f4"),
+    np.array(2.5),
+    np.float32(0.1),
+    np.array([True]),
+    1j * np.ones(2),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_come_back_as_they_went(value):
+    back = array_trees.unpacked(json.loads(json.dumps(array_trees.packed(value))))
+    assert type(back) is type(value) and repr(back) == repr(value)
+    assert getattr(back, "dtype", None) == getattr(value, "dtype", None)
+
+
+BAD = [
+    {"array": ["|O", [1], "AAAAAAAAAAA="], "scalar": False},
+    {"array": ["<f8", [9], ""], "scalar": False},
+    {"x": []},
+    {},
+]
+BAD += [{"x": []}, {"set": [{"list": []}]}, {"dict": [[{"list": []}, 1]]}, {"array": [1, 2, 3]}, {"list": 3}]
+
+
+@pytest.mark.parametrize("value", BAD, ids=repr)
+def test_other_forms_are_refused(value):
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        array_trees.unpacked(value)
+
+
+def test_changes_of_arguments_come_back():
+    arguments = (np.zeros(2), {"a": np.zeros(2)}, [1, np.zeros(2)], {"b": 1}, 3)
+    changed = (np.ones(2), {"a": np.ones(2)}, [1], {"b": 1, "c": 2}, 4)
+    array_trees.restore(arguments, changed)
+    assert repr(arguments[:4]) == repr(changed[:4])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_class_of_200_takes_less_than_an_hour_on_two_cores(capsys):
+    seconds = {}
+    for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
+        if path.name.startswith("00"):
+            continue
+        checks, start = submissions._checks_handed_out(path), time.monotonic()
+        marks, remark = submissions.grade_notebook(path, checks)
+        seconds[path.stem] = time.monotonic() - start
+        assert marks == {number: EXERCISES[number].points for number in checks} and remark == "", path
+    with capsys.disabled():
+        print("\nseconds a notebook:", {name: round(value, 1) for name, value in seconds.items()})
+    assert max(seconds.values()) < 18, "200 of them on two cores"

@@ -39,6 +39,31 @@ assert x.shape == (28, 32, 28) and set(np.unique(x)) == {0.0, 1.0}
 tv.plots.samples(x, binary=True, title="32 sequences of the training set")
 
 # %% [markdown]
+# ## Your first line
+#
+# A model says how probable each sequence is. The simplest one says that every pixel is a fair coin. The probabilities
+# of independent pixels multiply, so their logarithms add; the unit of a natural logarithm is the **nat**.
+#
+# ### Exercise 00.1 (write): fair coins
+#
+# Replace `...` by one line that returns $\log p(x)$ of each of the $B$ sequences, $(B,)$, in nats. A fair coin shows
+# either side with probability $\tfrac12$, so only the shape of `x` matters. Then run the cell after it: it grades you.
+
+
+# %%
+def my_coins(x):
+    """log p(x) (B,) of sequences x (T, B, X) in which every pixel is a fair coin."""
+    ### BEGIN SOLUTION
+    return np.full(x.shape[1], x.shape[0] * x.shape[2] * np.log(0.5))
+    ### END SOLUTION
+
+
+# %%
+tv.course.check("00.1", my_coins)
+
+# %% [markdown]
+# Here $T = 28$ and $X = 28$, so a digit has $784 \log \tfrac12 \approx -543$ nats. That is the score to beat.
+#
 # ## A model, and its score
 #
 # A VRNN reads a row, updates its state $h_t$, and predicts the next row. At each step it also draws a latent variable
@@ -182,7 +207,8 @@ axes.axis("off");
 # [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is;
 # [10](10_one_code_two_backends.ipynb): the same code on a GPU; [11](11_the_bug_museum.ipynb): fourteen bugs, and which
 # checks catch them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. You can read 09 to 12 in any
-# order, or skip them.
+# order, or skip them. In [13](13_your_vrnn.ipynb) the functions that you wrote in 01 to 08 become a VRNN of your own,
+# which trains and draws digits.
 #
 # [01]: 01_sequences_and_the_rnn.ipynb
 # [02]: 02_the_vae.ipynb
@@ -217,8 +243,8 @@ tv.course.show(tv.distributions.gaussian.reparameterise_forward)
 # ## How an exercise works
 #
 # An exercise has a gap to fill, `...  # YOUR CODE HERE`. The cell after the gap grades your code, e.g.
-# `tv.course.check("06.1", my_linear_backward)`. Here is a small exercise made up for this page: *given $y = a^2$,
-# elementwise, and the gradient $dy$, write $da$*.
+# `tv.course.check("00.1", my_coins)` above. What if an answer is wrong? Here is a small exercise made up for this page:
+# *given $y = a^2$, elementwise, and the gradient $dy$, write $da$*.
 
 # %%
 demo = Task(
@@ -241,8 +267,8 @@ except tv.course.NotYet as hint:
     print(hint)
 
 # %% [markdown]
-# The hint points to the cause and does not give the answer away. (In the other notebooks it appears in red below the
-# cell.) Fixed:
+# The hint points to the cause and does not give the answer away. (It usually appears in a box below the cell, with a
+# call of `tv.course.case` that returns the arguments on which your function failed.) Fixed:
 
 
 # %%
@@ -253,9 +279,10 @@ def my_square_backward(a, dy):
 grade("demo", demo, my_square_backward)
 
 # %% [markdown]
-# The grader called your function with random arguments of several sizes, in float64 and in float32. It compared values,
-# shapes and types with the correct ones, and checked that your function did not modify its arguments. If your function
-# raises an error, never returns, or returns nothing, you get a message that says so. Try as often as you like.
+# The grader called your function with random arguments of several sizes and with hard cases, in float64 and in float32.
+# It compared values and shapes with the correct ones, and checked that your function did not modify its arguments. If
+# your function raises an error, never returns, or returns nothing, you get a message that says so. Try as often as you
+# like.
 #
 # Your progress is stored in your home folder. To print it, run `tinyvrnn course status` in a terminal, or
 

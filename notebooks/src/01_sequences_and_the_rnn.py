@@ -172,7 +172,8 @@ tv.course.show(equations.predict_forward)
 # - `equations.remember_forward(params["recur"], phi_x, h)` returns `h, cache`,
 #
 # and sum $\log p(x_t \mid x_{\lt t})$ over the real steps. `bernoulli.log_density_forward(x_t, logits)` returns the
-# log-density of one step, $(B,)$, and a cache. The width of the state is `len(params["recur"]["U"])`.
+# log-density of one step, $(B,)$, and a cache, also for logits of $\pm 800$. The width of the state is
+# `len(params["recur"]["U"])`.
 
 
 # %%

@@ -448,7 +448,8 @@ tv.course.show(vae.terms_forward)
 #
 # Much public code uses `log_var` $= \log \sigma_z^2$ instead of $\sigma_z$. This loss, with a linear decoder
 # $a = z W + b$ of logits, should be the negative bound of Eq. 3, in nats per picture, averaged over the batch. It has
-# **two** bugs. (The KL is correct: it is your formula with $\mu_0 = 0$, $\sigma_0 = 1$.)
+# **two** bugs. (The KL is correct: it is your formula with $\mu_0 = 0$, $\sigma_0 = 1$. So is `np.logaddexp(0, a)`,
+# which is $\log(1 + e^a)$, also for logits of $\pm 800$.)
 
 
 # %%

@@ -261,7 +261,7 @@ tv.course.check("03.2", my_covariance)
 # sequence `b` only the first `lengths[b]` steps count, and the values after them are arbitrary. You may call
 # `tv.distributions.gaussian.gaussian_log_density_forward(z, mu, sigma)` and
 # `tv.distributions.bernoulli.bernoulli_log_density_forward(x, logits)`: both sum over the last axis, and return the
-# density and a cache.
+# density and a cache, also for logits of $\pm 800$.
 
 
 # %%

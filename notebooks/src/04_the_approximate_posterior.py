@@ -82,7 +82,8 @@ tv.course.show(equations.infer_forward)
 #
 # Write Eq. 9 with one hidden layer. `p` holds `W1` $(F + H, F)$, whose first $F$ rows multiply $\varphi^x(x_t)$ and
 # whose last $H$ rows multiply $h_{t-1}$; the bias `b1`; and the head's `W_out` $(F, 2Z)$ and `b_out`. The hidden layer
-# is a ReLU layer, $\max(\cdot, 0)$. Return `mu_z, sigma_z`.
+# is a ReLU layer, $\max(\cdot, 0)$. Return `mu_z, sigma_z`. (Where the head gives $\pm 800$, $e^a$ overflows: use
+# `tv.nn.activations.softplus`.)
 
 
 # %%

@@ -636,7 +636,7 @@ def buggy_log_p(log_p_x, log_p_z, log_q, kl):
 # %% [markdown]
 # ### Exercise 05.4 (bug): the KL inside the logarithm
 #
-# Write the function correctly.
+# Write the function correctly, also for log-weights of $-1000$.
 
 
 # %%

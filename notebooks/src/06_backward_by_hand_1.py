@@ -184,6 +184,7 @@ tv.course.check("06.2", my_softplus_backward)
 # ### Exercise 06.3 (write): the MLP
 #
 # `p` holds `W1, b1, W2, b2`. Return `dx` and a dict of gradients with the same four keys. Here `x` is $(N, D)$.
+# Where a pre-activation is exactly 0, the ReLU's gradient is 0.
 
 
 # %%

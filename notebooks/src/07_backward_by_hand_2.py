@@ -137,34 +137,26 @@ assert len(arrows) == len(nodes) - 1  # a tree: so far each gradient has only on
 #
 # $$da_n = dn \odot (1 - n^2) = dh' \odot (1 - u) \odot (1 - n^2) .$$
 #
-# The other two arguments of $\bar n$ are $g_n$, which is multiplied by $r$, and $r$, which is multiplied by $g_n$:
-#
-# $$dg_n = da_n \odot r , \qquad dr = da_n \odot g_n .$$
-#
-# **The gates.** The derivative of a sigmoid is $y(1 - y)$. $a_r$ and $g_r$ enter as a sum, so both get the same
-# gradient:
-#
-# $$da_r = dg_r = da_n \odot g_n \odot r (1 - r), \qquad da_u = dg_u = dh' \odot (h - n) \odot u (1 - u) .$$
-#
-# Now concatenate the blocks. The two sides differ **only** in the last block, and that block is all that "reset after"
-# changes in the backward pass:
-#
-# $$da = [\,da_r,\; da_u,\; da_n\,], \qquad dg = [\,da_r,\; da_u,\; da_n \odot r\,] .$$
-#
-# **The linear layers** $a = xW + b$ and $g = hU + c$ are those of exercise 06.1. Only $h$ is used twice, in the mixture
-# and in $g$, so its two contributions add up:
-#
-# $$dx = da\, W^\top, \qquad dW = x^\top da, \qquad db = \textstyle\sum da, \qquad
-# dU = h^\top dg, \qquad dc = \textstyle\sum dg, \qquad dh = dh' \odot u + dg\, U^\top .$$
-#
-# Note that $dc \ne db$ in the block $n$. The biases $b_n$ and $c_n$ look interchangeable but are not: $r$ multiplies
-# only one of them.
+# The rest is yours: the other two arguments of $\bar n$, the two gates, and the two linear layers.
 #
 # ### Exercise 07.2 (derive): the GRU's backward
 #
+# Derive $dg_n$, $da_r$, $dg_r$, $da_u$ and $dg_u$ (the derivative of a sigmoid is $y(1 - y)$), and concatenate them to
+# $da$ and $dg$, $(\dots, 3H)$. In which block do $da$ and $dg$ differ? The layers $a = xW + b$ and $g = hU + c$ are
+# those of exercise 06.1, so call your function of that exercise, twice. How many paths lead to $h$?
+#
 # `p` holds `W, b, U, c`. Recompute the forward pass (or call `gru.gru_forward(p, x, h)`, whose cache has `ru`, `n` and
 # `g_n`), then walk back. Return `dx`, `dh`, and a dict of gradients with the keys of `p`. There may be two leading
-# axes: sums over rows run over both.
+# axes.
+
+
+# %%
+def by_the_package(W, x, dy):
+    dx, grads = linear.linear_backward({"W": W}, linear.LinearCache((x,)), dy)
+    return dx, grads["W"], grads["b"]
+
+
+my_linear_backward = tv.course.mine("06.1", otherwise=by_the_package)  # yours, if you have passed 06.1
 
 
 # %%
@@ -179,9 +171,9 @@ def my_gru_backward(p, x, h, dh_next):
     da_u = dh_next * (h - n) * u * (1 - u)
     da = np.concatenate([da_r, da_u, da_n], axis=-1)
     dg = np.concatenate([da_r, da_u, da_n * r], axis=-1)
-    x_rows, h_rows, da_rows, dg_rows = (v.reshape(-1, v.shape[-1]) for v in (x, h, da, dg))
-    grads = {"W": x_rows.T @ da_rows, "b": da_rows.sum(axis=0), "U": h_rows.T @ dg_rows, "c": dg_rows.sum(axis=0)}
-    return da @ p["W"].T, dh_next * u + dg @ p["U"].T, grads
+    dx, dW, db = my_linear_backward(p["W"], x, da)
+    dh, dU, dc = my_linear_backward(p["U"], h, dg)
+    return dx, dh + dh_next * u, {"W": dW, "b": db, "U": dU, "c": dc}
     ### END SOLUTION
 
 
@@ -189,6 +181,16 @@ def my_gru_backward(p, x, h, dh_next):
 tv.course.check("07.2", my_gru_backward)
 
 # %% [markdown]
+# Compare your derivation:
+#
+# $$dg_n = da_n \odot r , \qquad da_r = dg_r = da_n \odot g_n \odot r (1 - r), \qquad
+# da_u = dg_u = dh' \odot (h - n) \odot u (1 - u) .$$
+#
+# So $da = [\,da_r, da_u, da_n\,]$ and $dg = [\,da_r, da_u, da_n \odot r\,]$ differ **only** in the last block, and
+# that block is all that "reset after" changes in the backward pass. $h$ is used twice, in the mixture and in $g$, so
+# $dh = dh' \odot u + dg\, U^\top$. And $dc \ne db$ in the block $n$: the biases $b_n$ and $c_n$ look interchangeable
+# but are not, since $r$ multiplies only one of them.
+#
 # Here is the same backward pass in `tinyvrnn.one_page`, which contains the whole VRNN, forward and backward, in one
 # short file of plain NumPy. It returns $da$ and $dg$ and leaves the weight gradients for later; the reason follows
 # below.

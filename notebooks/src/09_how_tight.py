@@ -766,7 +766,8 @@ grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=8, ha="right");
 # ### Exercise 09.4 (write): systematic resampling
 #
 # `h` $(B, K)$ are states, `shares` $(B, K)$ add up to 1 in each row, `uniforms` is $(B,)$. Return the states from which
-# the $K$ slots of each row continue, in the order of the points, $(B, K)$.
+# the $K$ slots of each row continue, in the order of the points, $(B, K)$. A point on the border of two intervals
+# belongs to the second.
 
 
 # %%

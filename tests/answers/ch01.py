@@ -64,8 +64,8 @@ def likelihood_one_by_one(params, x, mask):
     for b in range(x.shape[1]):
         h, total = np.zeros(len(params["recur"]["U"]), x.dtype), np.zeros((), x.dtype)
         for x_t in x[: int(mask[:, b].sum()), b]:
-            chance = sigmoid(mlp(p, h) @ p["W_out"] + p["b_out"])
-            total = total + np.log(np.where(x_t == 1, chance, 1 - chance)).sum()
+            logits = mlp(p, h) @ p["W_out"] + p["b_out"]
+            total = total - np.logaddexp(0, np.where(x_t == 1, -logits, logits)).sum()
             h = gru(params["recur"], mlp(params["phi_x"], x_t), h)
         found.append(total)
     return np.array(found)

@@ -28,11 +28,10 @@ def covariance_entry_by_entry(weights, p):
     return found
 
 
-def log_joint_by_products(mu_0, sigma_0, logits, z, x, lengths):
+def log_joint_by_signs(mu_0, sigma_0, logits, z, x, lengths):
     density = np.exp(-0.5 * ((z - mu_0) / sigma_0) ** 2) / (sigma_0 * math.sqrt(2 * math.pi))
-    p = 1 / (1 + np.exp(-logits))
-    chance = np.where(x == 1, p, 1 - p)
-    return np.stack([np.log(density[:n, b]).sum() + np.log(chance[:n, b]).sum() for b, n in enumerate(lengths)])
+    log_x = -np.logaddexp(0, (1 - 2 * x) * logits)
+    return np.stack([np.log(density[:n, b]).sum() + log_x[:n, b].sum() for b, n in enumerate(lengths)])
 
 
 def log_joint_step_by_step(mu_0, sigma_0, logits, z, x, lengths):
@@ -108,7 +107,7 @@ def priors_into_arrays(params, x, z):
 RIGHT = {
     "03.1": [["state 2", "prior 3", "generation 3"], ("generation 3", "State 2 ", "prior 3")],
     "03.2": [covariance_by_enumeration, covariance_entry_by_entry],
-    "03.3": [log_joint_by_products, log_joint_step_by_step],
+    "03.3": [log_joint_by_signs, log_joint_step_by_step],
     "03.4": [step_without_the_package, step_by_the_likelihood],
     "03.5": [priors_without_the_package, priors_into_arrays],
     "03.6": [1 / 32, 0.03125],

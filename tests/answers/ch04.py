@@ -18,7 +18,7 @@ def infer_by_rows(p, phi_x, h):
         a = p["W1"].T @ np.append(row_x, row_h) + p["b1"]
         o = p["W_out"].T @ np.where(a > 0, a, 0 * a) + p["b_out"]
         mu_z.append(o[: len(o) // 2])
-        sigma_z.append(np.log1p(np.exp(o[len(o) // 2 :])) + np.asarray(1e-4, dtype=o.dtype))
+        sigma_z.append(np.logaddexp(0, o[len(o) // 2 :]) + np.asarray(1e-4, dtype=o.dtype))
     return [np.reshape(v, (*h.shape[:-1], -1)) for v in (mu_z, sigma_z)]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 
 from tinyvrnn.arrays.backend import Array, Backend, get_backend
 from tinyvrnn.arrays.cpu import check_memory
-from tinyvrnn.arrays.ranks import place
+from tinyvrnn.arrays.ranks import columns, pieces
 from tinyvrnn.arrays.strict import counted_as_one_launch
 from tinyvrnn.errors import check_whole
 
@@ -40,10 +40,6 @@ __device__ Words philox(word block, word step, word seed, word stream) {
     }
     return c;
 }
-"""
-NUMBER = """
-    word number = first + i;  // or, for some columns of a batch, its place among those of all columns
-    if (width) number = number / width * stride + number % width + skip;
 """
 
 
@@ -126,7 +122,7 @@ def philox(key, step, block=0):
 class Draw(NamedTuple):
     """A way to make numbers out of words.
 
-    name: of the kernel. operation: C++ for the number `number`. twin: (out, key, step, first) -> None, fills `out`.
+    name: of the kernel. operation: C++ for the number `first + i`. twin: (out, key, step, first) -> None, fills `out`.
     """
 
     name: str
@@ -136,28 +132,20 @@ class Draw(NamedTuple):
     def draw(self, shape, dtype, key, step, first, backend):
         backend = get_backend("numpy") if backend is None else backend
         check_memory(prod(shape), dtype, f"Random numbers of shape {tuple(shape)}")
-        out, place_of = backend.xp.empty(shape, dtype=dtype), place(shape)
-        if backend.name == "cupy":
-            return kernel_of(self, backend.xp)(*key, *map(np.uint64, (step, first, *place_of)), out)
-        counted_as_one_launch(lambda a: self._fill(a, key, step, first, *place_of))(out)
+        out = backend.xp.empty(shape, dtype=dtype)
+        for piece, start in pieces(out, first, *columns.get()) if columns.get() and out.size else [(out, first)]:
+            if backend.name == "cupy":
+                kernel_of(self, backend.xp)(*key, np.uint64(step), np.uint64(start), piece)
+            else:
+                counted_as_one_launch(lambda a, start=start: self.twin(a, key, step, start))(piece)
         return out
-
-    def _fill(self, out, key, step, first, width, stride, skip):
-        if not width:
-            self.twin(out, key, step, first)
-            return
-        for t, row in enumerate(out, first // width):
-            self.twin(row, key, step, t * stride + skip)
 
 
 @cache
 def kernel_of(draw, xp):
     """CuPy's kernel, which is compiled on its first call."""
-    names = ("seed", "stream", "step", "first", "width", "stride", "skip")
-    parameters = ", ".join(f"uint64 {name}" for name in names)
-    return xp.ElementwiseKernel(
-        parameters, "T out", NUMBER + draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE
-    )
+    parameters = ", ".join(f"uint64 {name}" for name in ("seed", "stream", "step", "first"))
+    return xp.ElementwiseKernel(parameters, "T out", draw.operation, f"tinyvrnn_{draw.name}", preamble=PREAMBLE)
 
 
 def _normal(out, key, step, first):
@@ -165,8 +153,7 @@ def _normal(out, key, step, first):
     words = philox(key, step, block).random_raw((start + out.size + 1) // 2)
     pairs = words.astype("<u8").view("<u4").reshape(len(words), 2).astype(out.dtype)  # word_1, word_2
     r, angle = np.sqrt(-2 * np.log((pairs[:, 0] + 0.5) * 2**-32)), pairs[:, 1] * (2 * np.pi * 2**-32)
-    np.multiply(r, np.cos(angle), out=pairs[:, 0])
-    np.multiply(r, np.sin(angle), out=pairs[:, 1])
+    pairs[:, 0], pairs[:, 1] = r * np.cos(angle), r * np.sin(angle)
     out[...] = pairs.ravel()[start : start + out.size].reshape(out.shape)
 
 
@@ -179,7 +166,7 @@ def _uniform(out, key, step, first):
 NORMAL = Draw(
     "normal",
     """
-    word both = philox(number / 8, step, seed, stream).of[number / 2 % 4];
+    word number = first + i, both = philox(number / 8, step, seed, stream).of[number / 2 % 4];
     T u_1 = (T(unsigned(both)) + T(0.5)) * T(1 / 4294967296.0);
     T angle = T(unsigned(both >> 32)) * T(6.283185307179586 / 4294967296.0);
     out = sqrt(-2 * log(u_1)) * (number % 2 ? sin(angle) : cos(angle))
@@ -189,6 +176,7 @@ NORMAL = Draw(
 UNIFORM = Draw(
     "uniform",
     """
+    word number = first + i;
     out = T(philox(number / 4, step, seed, stream).of[number % 4] >> 11) * T(1 / 9007199254740992.0)
     """,
     _uniform,

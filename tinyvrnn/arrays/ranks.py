@@ -1,4 +1,4 @@
-"""The processes that mpiexec starts, which act as one: each has its own slice of every batch, and all add their sums.
+"""The processes that mpiexec starts, which act as one: each has its own part of every batch, and they add their sums.
 
 A process without mpiexec is ALONE, where all of this does nothing. docs/scale.md says what is summed, and when.
 """
@@ -8,109 +8,86 @@ import os
 import pickle
 import sys
 import time
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from math import prod
 
 import numpy as np
 
-from tinyvrnn.errors import BackendError, ConfigError, how_to_install
+from tinyvrnn.errors import BackendError, how_to_install
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # variables in which a launcher tells the number of its processes
-WAIT = "TINYVRNN_WAIT"  # a variable: seconds that a rank waits for the others
-FIRST_WAIT = 600  # at first rank 0 may have to read all data
-_columns: ContextVar = ContextVar("_columns", default=None)  # (first, count): this rank's columns of a batch
+PATIENCE = 20.0  # seconds that a rank waits for the others
+LONG = 600.0  # where rank 0 works alone: it reads all data, or calls a user's function
 
 
-class Alone:
-    """The only process. Attributes: rank, size, local (the rank on this machine)."""
+class Ranks:
+    """All processes that mpiexec started; one that ends with an exception ends all. Without mpi: the only process.
 
-    rank, size, local = 0, 1, 0
+    rank, size: of this process. local: its rank on this machine. takes_device: whether `sum` takes arrays of CuPy.
+    """
 
-    def sum(self, a):
-        """The sum of the arrays `a` of all ranks, in place; the same bits on all of them."""
-        return a
+    rank, size, local, takes_device = 0, 1, 0, False
 
-    def quiet(self):
-        """Context: only rank 0 prints."""
-        return nullcontext()
+    def __init__(self, mpi=None):
+        if mpi is not None:
+            self.mpi, self.comm, self._since = mpi, (comm := mpi.COMM_WORLD), time.monotonic()
+            self.rank, self.size = comm.Get_rank(), comm.Get_size()
+            self.local = comm.Split_type(mpi.COMM_TYPE_SHARED).Get_rank()
+            self.takes_device = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
+            self._limit, before = PATIENCE, sys.excepthook
+            sys.excepthook = lambda *error: self.abort(lambda: before(*error))
 
-    def abort(self, code, say):
-        """Explain an error, say(), and end all ranks. Alone: returns the exit code."""
-        say()
-        return code
-
-
-class Ranks(Alone):
-    """All processes that mpiexec started. One that ends with an exception ends all of them."""
-
-    def __init__(self, mpi):
-        self.mpi, self.comm = mpi, (comm := mpi.COMM_WORLD)
-        self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self.local = comm.Split_type(mpi.COMM_TYPE_SHARED).Get_rank()
-        self.takes_device = "cuda" in (comm.Get_info().get("mpi_memory_alloc_kinds") or "")
-        self.patience = self._since = None
-        before = sys.excepthook
-        sys.excepthook = lambda *error: self.abort(1, lambda: before(*error))
-
-    def describe(self, backend):
-        """The number of ranks, and where gradients on a backend are summed, for a person."""
-        where = "GPU" if backend == "cupy" and self.takes_device else "host"
-        return f"{self.size} ranks, gradients summed in {where} memory"
-
-    def sum(self, a):
-        """As in Alone. Raises BackendError if a rank does not take part in time."""
-        began = time.monotonic()
-        if self._since is None:
-            limit, self.patience = FIRST_WAIT, _seconds_to_wait()
-        else:
-            limit = self.patience = max(self.patience, 10 * (began - self._since))  # slices differ less than tenfold
-        request = self.comm.Iallreduce(self.mpi.IN_PLACE, a)
+    def sum(self, a, wait=0.0):
+        """The sum of the arrays `a` of all ranks, in place. BackendError if a rank does not take part in time."""
+        if self.size == 1:
+            return a
+        began, request = time.monotonic(), self.comm.Iallreduce(self.mpi.IN_PLACE, a)
+        self._limit = max(self._limit, 10 * (began - self._since))  # parts of a batch differ less than tenfold
         while not request.Test():
             time.sleep(0)  # another rank may need this core
-            if time.monotonic() - began > limit:
-                raise BackendError(
-                    f"A rank of {self.size} has not answered for {limit:.0f} s, so all end: see whether its machine "
-                    f"hangs, then continue with --resume (resume=True), or wait longer with {WAIT}=SECONDS."
-                )
+            if time.monotonic() - began > max(wait, self._limit):
+                what = f"A rank of {self.size} has not answered for {max(wait, self._limit):.0f} s, so all end"
+                raise BackendError(f"{what}: see what its machine does, then continue with --resume (resume=True).")
         self._since = time.monotonic()
         return a
 
     def check_same(self, what, data):
         """Raise BackendError if `data`, a buffer, differs between the ranks."""
         own = np.frombuffer(hashlib.sha256(data).digest(), np.uint8).astype(float)
-        if (self.sum(own.copy()) != self.size * own).any():
-            raise BackendError(
-                f"{what} differ between the {self.size} ranks: give all of them the same files and versions, then "
-                "continue with --resume (resume=True)."
-            )
+        if (self.sum(own.copy(), LONG) != self.size * own).any():
+            raise BackendError(f"{what} differ between the {self.size} ranks: give all the same files and versions.")
 
     def of_first(self, value):
         """The value of rank 0."""
         data = np.frombuffer(pickle.dumps(value) if self.rank == 0 else b"", np.uint8)
-        whole = np.zeros(int(self.sum(np.array([data.size]))[0]), np.uint8)
+        whole = np.zeros(int(self.sum(np.array([data.size]), LONG)[0]), np.uint8)
         whole[: data.size] = data
         return pickle.loads(self.sum(whole).tobytes())
 
-    @contextmanager
-    def quiet(self):
-        with open(os.devnull, "w") as nowhere:
-            out, err = (nowhere, nowhere) if self.rank else (sys.stdout, sys.stderr)
-            with redirect_stdout(out), redirect_stderr(err):
-                yield
+    def hush(self):
+        """Let only rank 0 print."""
+        if self.rank:
+            sys.stdout = sys.stderr = open(os.devnull, "w")
 
-    def abort(self, code, say):
+    def abort(self, say):
+        """Explain an error, with say() -> exit code, and end all ranks. Alone: returns the code."""
         if self.rank:  # most errors are those of all ranks, and rank 0 explains them
             time.sleep(1 + min(self.rank, 50) / 10)
-        say()
-        sys.stderr.flush()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a sentence of its own
-        self.comm.Abort(code)
+            sys.stderr = sys.__stderr__
+        code = say()
+        if self.size > 1:
+            sys.stderr.flush()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a sentence of its own
+            self.comm.Abort(code or 1)
+        return code
 
 
-ALONE = Alone()
-_current: ContextVar = ContextVar("_current", default=ALONE)
+ALONE = Ranks()
+_current: ContextVar[Ranks] = ContextVar("_current", default=ALONE)
+columns: ContextVar = ContextVar("columns", default=None)  # of a batch, those of this rank: (first, count)
+current = _current.get  # the Ranks among which work is shared out: ALONE outside `shared_out`
 
 
 @cache
@@ -125,23 +102,10 @@ def world():
         if started == 1:  # Slurm tells each process its rank, be it one of several or not
             return ALONE
         raise BackendError(f"{started} processes were started, but mpi4py fails: {how_to_install('mpi')}.") from error
-    found = MPI.COMM_WORLD.Get_size()
-    if found < started:
+    if (found := MPI.COMM_WORLD.Get_size()) < started:
         what = f"{started} processes were started, but the MPI of mpi4py finds {found}"
         raise BackendError(f"{what}: start them with the mpiexec of that MPI.")
     return ALONE if found == 1 else Ranks(MPI)
-
-
-def _seconds_to_wait():
-    seconds = os.environ.get(WAIT, "20")
-    if not (seconds.isdecimal() and seconds.isascii()):
-        raise ConfigError(f"{WAIT} must be a whole number of seconds, got {seconds}: change or unset it.")
-    return int(seconds)
-
-
-def current():
-    """The Ranks among which work is shared out: ALONE outside `shared_out`."""
-    return _current.get()
 
 
 @contextmanager
@@ -149,7 +113,7 @@ def shared_out(ranks):
     """Context: batches, evaluations and baselines are shared out among `ranks`, all of which must enter it."""
     token = _current.set(ranks)
     try:
-        yield ranks
+        yield
     finally:
         _current.reset(token)
 
@@ -159,19 +123,18 @@ def own(index):
     """Context: its value are this rank's of the sequences `index` of a batch, and noise drawn in it is theirs."""
     ranks, count = current(), len(index)
     start, stop = (count * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1))
-    token = _columns.set(None if ranks.size == 1 else (start, count))
+    token = columns.set((start, count) if ranks.size > 1 else None)
     try:
         yield index[start:stop]
     finally:
-        _columns.reset(token)
+        columns.reset(token)
 
 
-def place(shape):
-    """(width, stride, skip): number n of an array (T, b, ...) is n // width * stride + n % width + skip of the batch's.
+def pieces(out, first, start, count):
+    """Pairs (row, number of its first number) of noise (T, b, ...): columns from `start` on of an array of `count`.
 
-    (0, 0, 0) outside `own`: number n is n.
+    first: a number of the noise of b columns, the first of a row.
     """
-    if _columns.get() is None:
-        return 0, 0, 0
-    (first, count), each = _columns.get(), prod(shape[2:])
-    return shape[1] * each, count * each, first * each
+    each = prod(out.shape[2:])
+    before = first // (out.shape[1] * each)
+    return [(row, ((before + t) * count + start) * each) for t, row in enumerate(out)]

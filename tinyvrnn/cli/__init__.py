@@ -27,19 +27,17 @@ def main(argv=None):
         ranks = ALONE
         try:
             ranks = world()
-            with ranks.quiet(), warnings.catch_warnings():
-                arguments = parser().parse_args(argv)
-                arguments.given = sys.argv[1:] if argv is None else argv
+            ranks.hush()
+            arguments = parser().parse_args(argv)
+            arguments.given = sys.argv[1:] if argv is None else argv
+            with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *where: _say(message)
                 warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
                 commands.load_plugin(arguments)
                 shared = ranks.rank == 0 or arguments.run in (commands.train, commands.evaluate)
                 code = shared and arguments.run(arguments) or 0
-        except KeyboardInterrupt as error:
-            with ranks.quiet():
-                code = _explain(error)
-        except (TinyvrnnError, MemoryError, OSError) as error:
-            code = ranks.abort(2, partial(_explain, error))
+        except (TinyvrnnError, MemoryError, OSError, KeyboardInterrupt) as error:
+            code = ranks.abort(partial(_explain, error))
         out.flush()
         if out.error is None or isinstance(out.error, BrokenPipeError):  # who stops reading, as `head`, has enough
             return code

@@ -11,7 +11,7 @@ from tinyvrnn import data as data_room
 from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
-from tinyvrnn.course.submissions import grade_folder
+from tinyvrnn.course import lab, submissions
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
 from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
@@ -71,7 +71,8 @@ def train(a):
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
         if world().size > 1:
-            print(world().describe(model.backend.name))
+            where = "GPU" if world().takes_device and a.backend == "cupy" else "host"
+            print(f"{world().size} ranks, gradients summed in {where} memory")
         if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
             print(f"chosen for these data: {why}", flush=True)
         if a.resume:
@@ -194,9 +195,19 @@ def course_status(a):
 
 def course_grade(a):
     """Grades a folder of submissions."""
-    for student, points, most, remark in grade_folder(a.folder, a.notebook, a.out, a.seconds):
+    graded = submissions.grade_folder(a.folder, a.notebook, a.out, a.seconds, a.jobs, a.resume, _tell)
+    for student, points, most, remark in graded:
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
-    print(f"wrote {shown(a.out)}")
+    submissions.export(a.out, a.notebook, a.moodle, a.canvas)
+    for path in filter(None, (a.out, a.moodle, a.canvas)):
+        print(f"wrote {shown(path)}")
+
+
+def course_start(a):
+    """Makes a student's folder, or brings a new edition into it."""
+    for name in lab.start(a.folder):
+        print(f"wrote {shown(name)}")
+    print(f"your folder is {shown(a.folder)}; open it with: jupyter lab {shown(a.folder)}")
 
 
 # ---- the parts -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
+from tinyvrnn.course.submissions import SECONDS
 from tinyvrnn.data import FORMS, NAMES, SCALES
 from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS
@@ -210,8 +211,14 @@ def _course_commands(parser):
     p = _command(room, "grade", commands.course_grade, "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
     p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
     p.add_argument("folder", metavar="FOLDER", help="one folder a student")
-    p.add_argument("--seconds", type=int, default=120, help="how long a cell may run (default 120)")
-    p.add_argument("--out", default="grades.csv", help="the report (default grades.csv)")
+    p.add_argument("--seconds", type=int, default=SECONDS, help=f"how long a cell may run (default {SECONDS})")
+    p.add_argument("--jobs", type=_positive, default=1, metavar="N", help="how many notebooks at once (default 1)")
+    p.add_argument("--out", default="grades.csv", help="the table of marks (default grades.csv)")
+    p.add_argument("--resume", action="store_true", help="keep the rows that the table has, and grade the others")
+    p.add_argument("--moodle", metavar="FILE", help="write the totals for Moodle's import as well")
+    p.add_argument("--canvas", metavar="FILE", help="write the totals for Canvas's import as well")
+    p = _command(room, "start", commands.course_start, "make a folder to work in: the notebooks, and your progress")
+    p.add_argument("folder", metavar="FOLDER", help="a new folder, or yours: what is in it stays")
 
 
 def _one_of(kind, known):

@@ -26,7 +26,9 @@ class Task(NamedTuple):
     mistakes: common wrong answers.
     forbidden: functions that the answer must not call, since they are the answer.
     points: for a right answer.
-    tol: relative to the largest entry of an array, in float64.
+    tol: relative, for each entry, in float64.
+    dtypes: whether the result must have the dtype of the arguments.
+    hard: hard(rng) returns {what: arguments}, the hard cases (exercises/hard.py).
     """
 
     title: str
@@ -37,7 +39,9 @@ class Task(NamedTuple):
     mistakes: tuple
     forbidden: tuple = ()
     points: int = 2
-    tol: float = 1e-7
+    tol: float = 1e-8
+    dtypes: bool = False
+    hard: object = None
 
 
 class Prediction(NamedTuple):
@@ -46,6 +50,7 @@ class Prediction(NamedTuple):
     title, mistakes, kind, points: as in Task.
     truth: truth() computes the right value: a number, a word, a set of words, or an ordered sequence of these.
     tol: relative, for a number.
+    next_cell: whether the notebook's next cell shows the right value.
     """
 
     title: str
@@ -54,3 +59,4 @@ class Prediction(NamedTuple):
     kind: str = "predict"
     points: int = 1
     tol: float = 0.0
+    next_cell: bool = True

@@ -1,25 +1,29 @@
-"""Grades an answer on random arguments: values, shapes, both dtypes, purity and repeatability.
+"""Grades an answer on random arguments and hard cases: values, shapes, both dtypes, purity and repeatability.
 
-Some of the arguments differ each time, and the right result is computed after the answer has run, so it can't be looked
-up. A wrong result is compared with common mistakes to find a hint.
+The same code always gets the same verdict: the arguments are the same for everyone, but for a few draws that depend on
+the answer's code. The right result is computed after the answer has run, so it can't be looked up. A wrong result is
+compared with common mistakes to find a hint.
 """
 
 import reprlib
-import secrets
 from functools import partial
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.course import sandbox, tampering
-from tinyvrnn.course.array_trees import map_arrays, named, paired_arrays, to_float32
+from tinyvrnn.course.array_trees import differences, leaves, map_arrays, named, plain, to_float32
 from tinyvrnn.course.exercise import Prediction
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
 
-SEEDS, FRESH = range(6), 2  # seeds of the fixed draws, and the number of fresh ones
+GREEN = "#00734F"
+SEEDS, OWN = range(6), 2  # seeds of the draws for everyone, and the number of an answer's own
 TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and cancelling sums lose some
+SMALL = {"float32": (1e-3, 1e-6), "float64": (1e-12, 1e-12)}  # beside it: of the largest entry, and of 1
+SAME = 5e-4  # a relative difference that is a rounded constant or an added epsilon rather than another formula
 
 
 class Passed(NamedTuple):
@@ -39,10 +43,8 @@ class Passed(NamedTuple):
         """Display it without making it the cell's value, which nbgrader would take for points."""
         from IPython.display import display  # always installed where this is called
 
-        html = (
-            f'<div style="border-left: 4px solid #009E73; padding: 4px 10px">'
-            f'<b style="color: #009E73">✓ {self.number} {self.title}: right.</b> {self.figures}</div>'
-        )
+        title = f'<b style="color: {GREEN}">✓ {self.number} {self.title}: right.</b>'
+        html = sandbox.box(GREEN, f"{title} {self.figures}")
         display({"text/plain": repr(self), "text/html": html}, raw=True)
 
 
@@ -66,18 +68,36 @@ def _grade_task(exercise, answer, trusted):
     if sandbox.untouched(answer):
         raise NotYet(sandbox.NOT_WRITTEN)
     forbidden = () if trusted else (exercise.reference, *exercise.forbidden, *_authors(exercise))
-    worst = {}
-    for seed in (*SEEDS, *(secrets.randbits(32) for _ in range(FRESH))):
-        arguments = exercise.draw(generator(seed, exercise.title))
-        for name, error in _grade_once(exercise, answer, arguments, forbidden, exercise.tol).items():
+    draws, worst = _draws(exercise, answer), {}
+    for what, arguments in draws:
+        try:
+            errors = _grade_once(exercise, answer, arguments, forbidden)
+        except NotYet as error:
+            if str(error) == sandbox.NOT_WRITTEN:
+                raise
+            raise NotYet(f"With {what}: {error}" if what else str(error), arguments) from None
+        for name, error in errors.items():
             worst[name] = max(worst.get(name, 0), error)
-    halved = map_arrays(to_float32, exercise.draw(generator(SEEDS[0], exercise.title)))
-    _grade_once(exercise, answer, halved, forbidden, TOL_FLOAT32)
     agreed = {}
     for name, error in worst.items():
         agreed.setdefault(_decade(error), []).append(name)
     figures = "; ".join(f"{', '.join(names)} to {decade}" for decade, names in agreed.items())
-    return f"{len(SEEDS) + FRESH} random draws, float64 and float32: {figures}."
+    return f"{len(draws)} cases, float64 and float32: {figures}."
+
+
+def _draws(exercise, answer):
+    """(what is hard about it or "", arguments) of each case: ordinary ones first, whose hints are the clearest."""
+    own = [crc32(f"{k} {_code(answer)}".encode()) for k in range(OWN)]
+    draws = [("", exercise.draw(generator(seed, exercise.title))) for seed in (*SEEDS, *own)]
+    hard = list(exercise.hard(generator(0, exercise.title)).items()) if exercise.hard else []
+    halved = [(what, map_arrays(to_float32, arguments)) for what, arguments in (draws[0], *hard)]
+    return [*draws, *hard, *((f"{what} in float32" if what else "float32 numbers", a) for what, a in halved)]
+
+
+def _code(answer):
+    """The bytecode of an answer, the same in each session."""
+    code = getattr(answer, "__code__", None)
+    return code.co_code.hex() if code else type(answer).__name__
 
 
 def _authors(exercise):
@@ -86,7 +106,7 @@ def _authors(exercise):
     return [answer for answer in answers if str(getattr(answer, "__module__", "")).startswith("tinyvrnn.course.")]
 
 
-def _grade_once(exercise, answer, arguments, forbidden, tol):
+def _grade_once(exercise, answer, arguments, forbidden):
     """Relative errors by name. The answer runs twice on copies of the arguments, and then the reference."""
     copies = map_arrays(np.copy, arguments)
     first = _run(exercise, answer, copies, forbidden)
@@ -94,6 +114,7 @@ def _grade_once(exercise, answer, arguments, forbidden, tol):
     second = _run(exercise, answer, copies, forbidden)
     _require_originals()
     expected, right = _right(exercise, arguments)
+    tol = TOL_FLOAT32 if _precision(right) == "float32" else exercise.tol
     mine, again = (_arrays_like(right, result, expected, exercise.names) for result in (first, second))
     if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
         raise NotYet(
@@ -103,25 +124,27 @@ def _grade_once(exercise, answer, arguments, forbidden, tol):
     if not all(_close(mine[name], right[name], tol) for name in right):
         elsewhere = partial(_on_another_draw, exercise, answer, forbidden)
         raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
-    _require_dtypes(mine, right)
+    if exercise.dtypes:
+        _require_dtypes(mine, right)
     return {name: rel_error(*_finite(mine[name], right[name])) for name in right}
 
 
 def _right(exercise, arguments):
     """The result of the reference, and its arrays by name."""
-    expected = exercise.reference(*map_arrays(np.copy, arguments))
+    with np.errstate(all="ignore"):
+        expected = plain(exercise.reference(*map_arrays(np.copy, arguments)))
     return expected, {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
 
 
 def _on_another_draw(exercise, answer, forbidden):
-    """The answer's and the right arrays by name for a new draw in float64; two empty dicts if the answer fails."""
-    arguments = exercise.draw(generator(secrets.randbits(32), exercise.title))
+    """Arguments of another ordinary draw, the answer's arrays by name (none if it fails), and the right ones."""
+    arguments = exercise.draw(generator(len(SEEDS), exercise.title))
     expected, right = _right(exercise, arguments)
     try:
         result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
-        return _arrays_like(right, result, expected, exercise.names), right
+        return arguments, _arrays_like(right, result, expected, exercise.names), right
     except NotYet:
-        return {}, {}
+        return arguments, {}, right
 
 
 def _run(exercise, answer, arguments, forbidden):
@@ -146,8 +169,7 @@ def _require_unchanged(answer, before, after):
     changed = [
         path
         for name, a, b in zip(sandbox.parameter_names(answer, len(before)), before, after)
-        for path, x, y in paired_arrays(a, b, name)
-        if not np.array_equal(x, y, equal_nan=True)
+        for path in differences(a, b, name)
     ]
     if changed:
         raise NotYet(
@@ -240,14 +262,22 @@ def _require_dtypes(mine, right):
 
 
 def _close(a, b, tol):
-    if a.shape != b.shape or not np.array_equal(_special(a), _special(b), equal_nan=True):
-        return False
-    return rel_error(*_finite(a, b)) < tol
+    return a.shape == b.shape and not _apart(a, b, tol).any()
 
 
-def _special(a):
-    """The array with every finite entry set to 0; NaN and infinities stay."""
-    return np.where(np.isfinite(a), 0.0, a)
+def _apart(a, b, tol):
+    """Which entries differ: each has its own tolerance, which allows for cancellation beside the largest entries."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b)
+    of_largest, least = SMALL["float32" if b.dtype == np.float32 else "float64"]
+    finite = np.isfinite(b)
+    top = np.abs(b[finite]).max() if finite.any() else 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        near = np.abs(a - b) <= tol * np.abs(b) + of_largest * tol * top + least
+    return ~np.where(finite, near, (a == b) | np.isnan(a) & np.isnan(b))
+
+
+def _precision(right):
+    return "float32" if any(array.dtype == np.float32 for array in right.values()) else "float64"
 
 
 def _finite(a, b):
@@ -280,8 +310,8 @@ def _about_arguments(exercise, answer, arguments):
     shapes = [
         f"{path} {array.shape}"
         for name, value in zip(names, arguments)
-        for path, array, _ in paired_arrays(value, value, name)
-        if array.ndim
+        for path, array in leaves(value, name)
+        if np.ndim(array)
     ]
     draws = [map_arrays(np.ndim, exercise.draw(generator(seed, exercise.title))) for seed in SEEDS]
     varies = any(draw != draws[0] for draw in draws)
@@ -292,11 +322,20 @@ def _about_arguments(exercise, answer, arguments):
 def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
     """The hint of the mistake that gives exactly these results, else a description of the difference."""
     for mistake in exercise.mistakes:
-        with np.errstate(all="ignore"):
-            theirs = named(mistake.answer(*map_arrays(np.copy, arguments)), exercise.names)
-        if all(name in theirs and _close(mine[name], np.asarray(theirs[name]), tol) for name in mine):
-            return mistake.message
+        if _explains(mistake, exercise, arguments, mine, tol):
+            there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
+            if not others or _explains(mistake, exercise, there, others, exercise.tol):
+                return mistake.message
     return _describe(mine, right, tol, elsewhere)
+
+
+def _explains(mistake, exercise, arguments, mine, tol):
+    try:
+        with np.errstate(all="ignore"):
+            theirs = named(plain(mistake.answer(*map_arrays(np.copy, arguments))), exercise.names)
+    except Exception:  # a mistake need not work on each hard case
+        return False
+    return all(name in theirs and _close(mine[name], np.asarray(theirs[name]), tol) for name in mine)
 
 
 def _describe(mine, right, tol, elsewhere):
@@ -307,7 +346,7 @@ def _describe(mine, right, tol, elsewhere):
             return f"{name} holds NaN or infinity where a number should be: {where}"
     if _shuffled(mine, right, tol):
         return f"The results are in the wrong order: expected {', '.join(right)}."
-    name = min(wrong, key=lambda name: _share(mine[name], right[name], tol))
+    name = min(wrong, key=lambda name: np.mean(_apart(mine[name], right[name], tol)))
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
     return f"{name} {_pattern(name, mine, right, tol, elsewhere)}{also}"
@@ -322,9 +361,20 @@ def _shuffled(mine, right, tol):
     return within(mine, right) and within(right, mine)
 
 
-def _share(a, b, tol):
-    """The fraction of wrong entries."""
-    return np.mean(np.abs(a - b) > max(tol, 1e-6) * np.abs(b).max())
+PATTERNS = {
+    "has the wrong sign.": lambda b: -b,
+    "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
+    "is squared: a root is missing.": lambda b: b * b,
+    "is a square root: a square is missing.": lambda b: np.sqrt(abs(b)),
+    "has lost the signs of its entries.": abs,
+    "is 1 divided by what it should be.": lambda b: 1 / b,
+    "is the transpose of what it should be.": lambda b: b.T,
+    "is in the reverse order.": lambda b: b[::-1],
+    "is shifted by one: its first entry should come last.": lambda b: np.roll(b, 1, axis=0),
+    "is shifted by one: its last entry should come first.": lambda b: np.roll(b, -1, axis=0),
+    "holds its own mean in each entry: nothing should be averaged.": lambda b: np.full_like(b, b.mean()),
+    "has lost all that is below 0.": lambda b: np.maximum(b, 0),
+}
 
 
 def _pattern(name, mine, right, tol, elsewhere):
@@ -333,17 +383,45 @@ def _pattern(name, mine, right, tol, elsewhere):
     if not a.any():
         path = ": a path of the gradient is missing" if name.startswith(("d", "g_")) else ""
         return f"is {'all zeros' if a.ndim else '0'}{path}."
-    if _close(a, -b, tol):
-        return "has the wrong sign."
-    if a.ndim == 2 and a.shape[0] == a.shape[1] and _close(a, b.T, tol):
-        return "is the transpose of what it should be."
+    for words, change in PATTERNS.items():
+        if _everywhere(change, name, mine, right, tol, elsewhere):
+            return words
+    apart = _apart(a, b, tol)
+    gap = np.abs(a - b)
+    if np.all(gap[apart] <= SAME * np.abs(b[apart])):
+        return f"is off by {np.max(gap[apart] / np.abs(b[apart])):.0e} of its value: {_ROUNDED}"
     factor = _factor(name, mine, right, tol, elsewhere)
     if factor:
         return f"is {factor:.4g} times what it should be: where does that factor come from?"
-    where = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(a - b)), a.shape))
-    at, share = f" at {list(where)}" if where else "", _share(a, b, tol)
-    entries = "" if share == 1 or not where else f" {share:.0%} of its entries are wrong, the others right."
-    return f"is wrong{at}: yours is {a[where]:.6g}, right would be {b[where]:.6g}.{entries}"
+    offset = a - b
+    if a.size > 2 and np.ptp(offset) < 1e-6 * np.abs(offset).max():
+        return f"is off by {float(offset.flat[0]):.4g} in each entry: which constant is missing, or too much?"
+    where = tuple(int(i) for i in np.unravel_index(np.argmax(np.where(apart, gap, -1)), a.shape))
+    at = f" at {list(where)}" if where else ""
+    entries = "" if apart.all() or not where else f" {_share(apart)} of its entries are wrong, the others right."
+    few = ".6g" if f"{a[where]:.6g}" != f"{b[where]:.6g}" else ".12g"
+    return f"is wrong{at}: yours is {a[where]:{few}}, right would be {b[where]:{few}}.{entries}"
+
+
+_ROUNDED = "is a constant rounded, a small number added, or a value clipped?"
+
+
+def _share(apart):
+    return f"{np.mean(apart):.0%}" if np.mean(apart) >= 0.005 else f"{apart.sum()} of {apart.size}"
+
+
+def _everywhere(change, name, mine, right, tol, elsewhere):
+    """Whether a wrong array is a change of the right one, here and on another draw if it has few entries."""
+
+    def here(a, b):
+        with np.errstate(all="ignore"):
+            changed = change(b) if b.ndim else change(b[None])[0]
+        return a.shape == np.shape(changed) and not _close(a, b, tol) and _close(a, changed, tol)
+
+    if not here(mine[name], right[name]):
+        return False
+    _, others, rights = elsewhere()
+    return not others or here(others[name], rights[name])
 
 
 def _factor(name, mine, right, tol, elsewhere):
@@ -356,7 +434,7 @@ def _factor(name, mine, right, tol, elsewhere):
         return 0.0
     if entries > 2:
         return ratio
-    others, rights = elsewhere()
+    _, others, rights = elsewhere()
     return ratio if name in others and _close(others[name], ratio * rights[name], tol) else 0.0
 
 
@@ -380,14 +458,17 @@ def _grade_prediction(exercise, answer):
     known = {word for value in (truth, *(m.answer for m in exercise.mistakes)) for word in _words(value)}
     odd = sorted(_words(answer) - known)
     spelled = f" Is {_in_words(odd[0])} spelled as in the question?" if odd and known else ""
-    raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled} Run the next cell and compare.")
+    compare = " Run the next cell and compare." if exercise.next_cell else ""
+    raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled}{compare}")
 
 
 def _pure(value):
     """A prediction as Python sets, lists and numbers."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    return [_pure(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (set, frozenset)):
+        return {_pure(item) for item in value}
+    return [_pure(item) for item in value] if isinstance(value, (list, tuple, range)) else value
 
 
 def _same(a, b, tol):
@@ -462,6 +543,8 @@ def _off(answer, truth):
         return f"{_in_words(answer)}: {right} of {len(truth)} are right."
     if isinstance(truth, str) or _number(answer) != _number(answer):
         return f"{_in_words(answer)} is not right."
+    if truth / 2 <= _number(answer) <= 2 * truth:  # a direction here would let a student find it by bisection
+        return f"{_in_words(answer)} is not right, but less than a factor of 2 away."
     return f"{_in_words(answer)} is too {'large' if _number(answer) > truth else 'small'}."
 
 

@@ -1,4 +1,4 @@
-"""The exercises that a student has passed, in a file in TINYVRNN_HOME or ~/.tinyvrnn."""
+"""The exercises that a student has passed, in a file in TINYVRNN_HOME, the folder that one works in, or ~/.tinyvrnn."""
 
 import json
 import os
@@ -6,10 +6,13 @@ import os
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.io.files import given_path, one_at_a_time, write_atomically
 
+FOLDER = ".tinyvrnn"  # in the folder that `course start` makes, or in the home folder
+
 
 def path():
     """Path of the progress file. Raises ConfigError if there is no home folder."""
-    return given_path(os.environ.get("TINYVRNN_HOME") or "~/.tinyvrnn") / "course.json"
+    own = os.path.abspath(FOLDER) if os.path.isdir(FOLDER) else f"~/{FOLDER}"
+    return given_path(os.environ.get("TINYVRNN_HOME") or own) / "course.json"
 
 
 def read():

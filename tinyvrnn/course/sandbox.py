@@ -3,7 +3,10 @@
 import ast
 import contextlib
 import ctypes
+import html
 import inspect
+import os
+import random
 import sys
 import textwrap
 import threading
@@ -11,6 +14,8 @@ import time
 import traceback
 import warnings
 from functools import partial
+
+import numpy as np
 
 from tinyvrnn import gradcheck, one_page
 from tinyvrnn.course.array_trees import plain
@@ -26,10 +31,31 @@ NO_PROFILER = "It replaces the profiler that checks it (sys.setprofile): remove 
 
 
 class NotYet(TinyvrnnError, AssertionError):
-    """An answer that is not right yet. A notebook shows its message without a traceback."""
+    """An answer that is not right yet. A notebook shows its message in a box without a traceback.
+
+    case: the arguments on which a function failed, or None.
+    """
+
+    def __init__(self, message, case=None):
+        super().__init__(message)
+        self.case = case
 
     def _render_traceback_(self):
-        return [f"\x1b[31m✗ {self}\x1b[0m"]
+        try:
+            from IPython import get_ipython
+            from IPython.display import HTML, display
+        except ImportError:  # another shell
+            return [f"✗ {self}"]
+        if not hasattr(get_ipython(), "kernel"):
+            return [f"\x1b[31m✗ {self}\x1b[0m"]
+        display(HTML(box("#B3261E", f"<b>✗</b> {html.escape(str(self))}")))
+        return [" "]  # a front end shows name and message of an error without a traceback
+
+
+def box(colour, content):
+    """HTML of a verdict: a bar and text of one colour on white, with a contrast above 4.5:1, and no broken words."""
+    style = f"border-left: 4px solid {colour}; padding: 4px 10px; background: #fff; color: #1a1a1a"
+    return f'<div style="{style}; overflow-wrap: normal; word-break: normal">{content}</div>'
 
 
 class Raised(NotYet):
@@ -68,9 +94,11 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
     The call runs in its own thread, which can be stopped; in a browser here. A profiler in it, and in threads that it
     starts, sees each call of a Python function.
     """
+    if hasattr(type(function), "run_in_box"):  # in a process of its own, where this function is called again
+        return function.run_in_box(arguments, forbidden)
     box = {}
-    with contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
-        in_time = _limited(partial(_call, box, function, arguments, _codes(forbidden)), seconds)
+    with _undone(), contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
+        in_time = _limited(partial(_call, box, function, arguments, _codes(forbidden)), box, seconds)
     if not in_time:
         raise NotYet(f"It was still running after {seconds} s: look for a loop that never ends.")
     if "called" in box:
@@ -98,7 +126,27 @@ def parameter_names(function, count):
     return names + [f"argument {i + 1}" for i in range(len(names), count)]
 
 
-def _limited(call, seconds):
+@contextlib.contextmanager
+def _undone():
+    """Undo what an answer does to the process: its folder, environment, seeds, warnings, recursion limit, profiler."""
+    folder, environment, depth = os.getcwd(), dict(os.environ), sys.getrecursionlimit()
+    seeds = random.getstate(), np.random.get_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            threading.setprofile(None)
+            sys.setrecursionlimit(depth)
+            random.setstate(seeds[0])
+            np.random.set_state(seeds[1])
+            os.chdir(folder)
+            if os.environ != environment:
+                os.environ.clear()
+                os.environ.update(environment)
+
+
+def _limited(call, box, seconds):
     """Run call() in a thread. Returns whether it ended in time; otherwise it is stopped."""
     thread = threading.Thread(target=call, daemon=True)
     try:
@@ -107,9 +155,30 @@ def _limited(call, seconds):
         return _limited_here(call, seconds)
     thread.join(seconds)
     if thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
+        box["late"] = True  # its profiler stops it where a long call of C returns
+        _stop(thread)
         return False
     return True
+
+
+def _stop(thread):
+    """Raise _Stopped in a thread, again if it catches that.
+
+    In CPython 3.11 an exception that is never delivered slows down every thread until another one is, hence the last
+    lines: they withdraw it, and raise and catch one here.
+    """
+    for _ in range(10):
+        _raise_in(thread.ident, ctypes.py_object(_Stopped))
+        thread.join(0.05)
+    _raise_in(thread.ident, None)
+    with contextlib.suppress(_Stopped):
+        _raise_in(threading.get_ident(), ctypes.py_object(_Stopped))
+        while True:
+            pass
+
+
+def _raise_in(ident, exception):
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)
 
 
 def _limited_here(call, seconds):
@@ -133,6 +202,8 @@ def _limited_here(call, seconds):
 
 def _call(box, function, arguments, codes):
     def watch(frame, event, called):
+        if box.get("late"):
+            raise _Stopped
         if event == "call" and frame.f_code in codes:
             box["called"] = codes[frame.f_code]
         elif event == "c_call" and called is sys.setprofile and frame.f_code is not _call.__code__:
@@ -142,17 +213,14 @@ def _call(box, function, arguments, codes):
         raise _Stopped
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            threading.setprofile(watch)
-            sys.setprofile(watch)
-            try:
-                box["result"] = plain(function(*arguments))
-                if sys.getprofile() is not watch:
-                    box.setdefault("called", NO_PROFILER)
-            finally:
-                sys.setprofile(None)
-                threading.setprofile(None)
+        threading.setprofile(watch)
+        sys.setprofile(watch)
+        try:
+            box["result"] = plain(function(*arguments))
+            if sys.getprofile() is not watch:
+                box.setdefault("called", NO_PROFILER)
+        finally:
+            sys.setprofile(None)
     except BaseException as error:  # SystemExit too, so a student's code can't end the notebook
         box.setdefault("error", error)
 

@@ -21,7 +21,13 @@ class Source:
 
 
 def show(function):
-    """The source of a Python function or class, with its file. Raises TypeError for anything else."""
+    """The source of a Python function or class, with its file. Raises TypeError for anything else.
+
+    Of a decorated function it is the plain formula, without the decorator: that of a fused one holds a device's code.
+    """
+    decorated, function = hasattr(function, "__wrapped__"), inspect.unwrap(function)
     text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    if decorated:
+        text = text[text.index("def ") :]
     file = Path(inspect.getsourcefile(function)).resolve()
     return Source(text, file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name)

@@ -28,7 +28,7 @@ from tinyvrnn.data.load import (
 )
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, is_binary, standardised
-from tinyvrnn.data.sequences import Resident, Sequences, batches, in_order_of_length, in_random_order, pad
+from tinyvrnn.data.sequences import Resident, Sequences, batches, in_order_of_length, pad
 
 __all__ = [
     "FORMS",
@@ -43,7 +43,6 @@ __all__ = [
     "check_suits",
     "embedded",
     "in_order_of_length",
-    "in_random_order",
     "in_unit_interval",
     "is_binary",
     "load_data",

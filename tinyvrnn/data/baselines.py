@@ -75,16 +75,11 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
         fits["real"] = {"marginal Gaussian": marginal_gaussian, "AR of samples": autoregressive_samples}
     elif kind == "real" and not data.std.all():
         fits["real"] = {name: partial(log_p, scored=data.std > 0) for name, log_p in fits["real"].items()}
-    return _shared_out(fits[kind], data.train, data.valid, other)
-
-
-def _shared_out(fits, *splits):
-    """Name -> Baseline; among ranks, each fits some."""
-    ranks, found = current(), np.zeros((len(fits), 2))
-    for i, fit in enumerate(fits.values()):
-        if i % ranks.size == ranks.rank:
-            found[i] = (value := fit(*splits)), value.parameters
-    return {name: Baseline(*row) for name, row in zip(fits, ranks.sum(found).tolist())}
+    found = np.zeros((len(fits[kind]), 2))
+    for i, log_p in enumerate(fits[kind].values()):
+        if i % current().size == current().rank:  # among ranks, each fits some
+            found[i] = (value := log_p(data.train, data.valid, other)), value.parameters
+    return {name: Baseline(*row) for name, row in zip(fits[kind], current().sum(found).tolist())}
 
 
 def marginal_bernoulli(train, valid, other):

@@ -272,13 +272,7 @@ def load_data(
 ) -> Data:
     """Load a data set by its name, or a user's file or folder.
 
-    A .npy holds (N, T, X), or (T, X), one sequence. A .npz holds one of
-    train, valid, test, each (N, T, X), with train_lengths (N,) etc. if sequences are padded;
-    values (steps, X) and lengths (N,), sequences one after another;
-    x (N, T, X), with lengths (N,) if padded.
-    The last two may add split (N,), 0 train, 1 valid, 2 test, and labels (N,). Without split, a fixed permutation
-    gives 80 / 10 / 10 per cent. A .npz of frames of a waveform may add sample_rate, an integer in Hz.
-    docs/data.md describes all formats.
+    docs/data.md describes all formats. Without a split of its own, a fixed permutation gives 80 / 10 / 10 per cent.
 
     Parameters
     ----------
@@ -307,8 +301,9 @@ def load_data(
     DataError
         The name is unknown, or the file cannot be used; one sentence says why.
     """
-    card = (EMBEDDED | CORPORA).get(str(name_or_path))
-    path = _path(name_or_path) if card is None else _path_of_a_set(str(name_or_path))
+    name = str(name_or_path)
+    card, is_set = (EMBEDDED | CORPORA).get(name), name in NAMES
+    path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)
     if stride is not None and window is None:
         raise DataError("a stride is for windows: give --window N too (window=N)")
     asked = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
@@ -333,7 +328,7 @@ def load_data(
             raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence{how}")
     labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
     parts = {s: whole[index] for s, index in members.items()}
-    repeated = _repeated(parts, members["test"] is members["valid"]) if str(name_or_path) not in NAMES else ()
+    repeated = () if is_set else _repeated(parts, members["test"] is members["valid"])
     data = Data.from_sequences(
         name_of(path),
         *parts.values(),
@@ -346,8 +341,7 @@ def load_data(
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
     )
-    origin = str(name_or_path) if str(name_or_path) in NAMES else str(path.resolve())
-    return replace(data, notes=(*notes, *repeated, *data.notes), origin=origin)
+    return replace(data, notes=(*notes, *repeated, *data.notes), origin=name if is_set else str(path.resolve()))
 
 
 def recorded_source(name, run_folder):
@@ -414,16 +408,15 @@ def embedded():
 
 def check_suits(data, likelihood):
     """Raise DataError, with the place, if Data or Sequences hold a value that the likelihood cannot score."""
-    needed = likelihood.needs
 
     def misfits(x):
         return likelihood.misfits(likelihood.without_gaps(x, ~np.isnan(x))[0])
 
+    splits = {"the sequences": data}
     if isinstance(data, Data):
-        for s in SPLITS:
-            _check_values(data.split(s), misfits, needed, f"the {s} split of {data.name}")
-    else:
-        _check_values(data, misfits, needed, "the sequences")
+        splits = {f"the {s} split of {data.name}": data.split(s) for s in SPLITS}
+    for where, sequences in splits.items():
+        _check_values(sequences, misfits, likelihood.needs, where)
 
 
 def _check_values(sequences, misfits, needed, where):
@@ -476,10 +469,6 @@ def _summary(name, card):
         "licence": card.licence,
         "units": data.units,
     }
-
-
-def _path_of_a_set(name):
-    return FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached()
 
 
 def _path(name_or_path):

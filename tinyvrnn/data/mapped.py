@@ -30,17 +30,24 @@ class Mapped(Sequences):
     def of_rows(cls, values, lengths, where):
         """From values (steps, X), the sequences one after another, and lengths (N,). Raises as Sequences does."""
         lengths = integer_array(lengths, f"the lengths of {where}")
-        values = _rows(values, where)
         check_shapes(values, lengths, where)
-        return cls._checked(values, np.cumsum(lengths) - lengths, lengths, where)
+        return cls.of(values, np.cumsum(lengths) - lengths, lengths, where)
 
     @classmethod
-    def of_cube(cls, x, lengths, where):
-        """From x (N, T, X), each sequence cut to its length in lengths (N,). Raises as Sequences does."""
-        n, steps, x_dim = x.shape
-        if n == 0 or lengths.min() < 1 or x_dim == 0:
-            check_shapes(np.empty((int(lengths.sum()), x_dim), np.uint8), lengths, where)
-        return cls._checked(_rows(x, where).reshape(n * steps, x_dim), np.arange(n) * steps, lengths, where)
+    def of(cls, values, starts, lengths, where):
+        """From values (..., X) and each sequence's first row and length. Raises DataError if they can't be mapped."""
+        if values.dtype.kind not in "buif":
+            raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed")
+        if not values.flags.c_contiguous:
+            raise DataError(
+                f"{where} is in Fortran order, but a file of this size is memory-mapped and must be in C order: "
+                "save it with np.ascontiguousarray"
+            )
+        values = values.view(np.uint8) if values.dtype.kind == "b" else np.asarray(values)
+        sequences = cls([values.reshape(-1, values.shape[-1])], np.zeros(len(lengths), np.int64), starts, lengths)
+        if len(lengths) > 1 or sequences.longest <= LONGEST:  # else it may be cut first
+            sequences.check(where)
+        return sequences
 
     @classmethod
     def joined(cls, several):
@@ -48,13 +55,6 @@ class Mapped(Sequences):
         block = [s.block + sum(len(other.blocks) for other in several[:i]) for i, s in enumerate(several)]
         starts, lengths = (np.concatenate([getattr(s, a) for s in several]) for a in ("starts", "lengths"))
         return cls([b for s in several for b in s.blocks], np.concatenate(block), starts, lengths)
-
-    @classmethod
-    def _checked(cls, values, starts, lengths, where):
-        sequences = cls([values], np.zeros(len(lengths), np.int64), starts, lengths)
-        if len(lengths) > 1 or sequences.longest <= LONGEST:  # else it may be cut first
-            sequences.check(where)
-        return sequences
 
     @property
     def longest(self):
@@ -97,27 +97,25 @@ class Mapped(Sequences):
         return Mapped([b[:, part] for b in self.blocks], self.block, self.starts, self.lengths, moments)
 
     def _rows(self, i, j):
-        """As in Sequences; one slice if the sequences lie one after another in one block."""
-        block, starts, lengths = self.block[i:j], self.starts[i:j], self.lengths[i:j]
-        if (block != block[0]).any():
-            rows = np.concatenate([self.blocks[b][s : s + n] for b, s, n in zip(block, starts, lengths)])
-        elif (starts[1:] == starts[:-1] + lengths[:-1]).all():
-            rows = self.blocks[block[0]][starts[0] : starts[-1] + lengths[-1]]
+        return self._read(np.arange(i, j), 0, self.lengths[i:j])
+
+    def _read(self, index, start, lengths):
+        """(steps, X), standardised: `lengths` steps of the sequences `index`, from the step `start` on."""
+        block, starts = self.block[index], self.starts[index] + start
+        if (block == block[0]).all() and (starts[1:] == starts[:-1] + lengths[:-1]).all():  # one after another
+            pieces = [(block[0], starts[0], lengths.sum())]
         else:
-            rows = self.blocks[block[0]][rows_of(starts, lengths)]
-        rows = self._scaled(rows, np.repeat(np.arange(i, j), lengths)) if self.moments else np.array(rows)
+            pieces = zip(block, starts, lengths)
+        rows = np.concatenate([self.blocks[b][s : s + n] for b, s, n in pieces])
         self._let_go()
-        return rows
+        return self._scaled(rows, np.repeat(index, lengths)) if self.moments else rows
 
     def padded(self, index, dtype, start=0, stop=None):
         index = np.arange(len(self))[index]
         lengths = self._left(index, start, stop)
         x = np.zeros((int(lengths.max()), len(index), self.x_dim), dtype)
-        pieces = zip(self.block[index], self.starts[index] + start, lengths)
-        rows = np.concatenate([self.blocks[block][s : s + n] for block, s, n in pieces])
         b = np.repeat(np.arange(len(index)), lengths)
-        x[rows_of(np.zeros_like(lengths), lengths), b] = self._scaled(rows, index[b]) if self.moments else rows
-        self._let_go()
+        x[rows_of(np.zeros_like(lengths), lengths), b] = self._read(index, start, lengths)
         return x, lengths
 
     def _let_go(self):
@@ -129,12 +127,8 @@ class Mapped(Sequences):
                 block.madvise(mmap.MADV_DONTNEED)
 
     def __getitem__(self, key):
-        if not isinstance(key, int | np.integer):
-            index = np.arange(len(self))[key]
-            return self.pieces(index, 0, self.lengths[index])
-        index = range(len(self))[key]
-        rows = self.blocks[self.block[index]][self.starts[index] : self.starts[index] + self.lengths[index]]
-        return rows if self.moments is None else self._scaled(rows, np.full(len(rows), index))
+        index = np.arange(len(self))[key]
+        return self._rows(index, index + 1) if index.ndim == 0 else self.pieces(index, 0, self.lengths[index])
 
     def pieces(self, index, start, lengths):
         """As in Sequences, without reading anything."""
@@ -152,16 +146,3 @@ class Mapped(Sequences):
                 "fix or remove that sequence"
             )
         return scaled
-
-
-def _rows(values, where):
-    """The array, checked to be real and C-contiguous; booleans become uint8."""
-    if values.dtype.kind not in "buif":
-        raise DataError(f"{where}: got values of type {values.dtype}, but real numbers are needed")
-    if not values.flags.c_contiguous:
-        raise DataError(
-            f"{where} is in Fortran order, but a file of this size is memory-mapped and must be in C order: "
-            "save it with np.ascontiguousarray"
-        )
-    values = np.asarray(values)
-    return values.view(np.uint8) if values.dtype.kind == "b" else values

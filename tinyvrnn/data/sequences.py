@@ -295,17 +295,12 @@ def batches(
 
 def in_order_of_length(sequences, batch_size):
     """Index arrays of the batches for evaluation."""
-    return _cut(np.argsort(sequences.lengths, kind="stable"), _checked(batch_size))
-
-
-def _checked(batch_size):
-    check_whole("batch_size", batch_size)
-    return batch_size
+    return _cut(np.argsort(sequences.lengths, kind="stable"), check_whole("batch_size", batch_size))
 
 
 def in_random_order(lengths, batch_size, seed, epoch):
     """Index arrays: shuffle, sort by length inside pools, cut into batches, shuffle the batches."""
-    _checked(batch_size)
+    check_whole("batch_size", batch_size)
     rng = generator(seed, "shuffle", epoch)
     order = permutation(len(lengths), rng)
     # Set the smaller batch aside before sorting: cut off afterwards, it would always hold the longest sequences.

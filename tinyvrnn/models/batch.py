@@ -49,8 +49,8 @@ class Batch(NamedTuple):
     def without_constants(self, std):
         """The batch in which no column with std (X,) 0, constant in the training data, is observed."""
         shape, observed = shape_of(self.x), self.observed
-        if shape[-1:] != std.shape or observed is not None and shape_of(observed) != shape:
-            return self  # a wrong shape is refused later
+        if std.all() or shape[-1:] != std.shape or observed is not None and shape_of(observed) != shape:
+            return self  # there are none; a wrong shape is refused later
         observed = namespace(self.x).ones(shape, dtype=bool) if observed is None else observed
         return self._replace(observed=observed * backend_of(observed).asarray(std > 0))
 

@@ -46,8 +46,7 @@ BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100
 class Run:
     """The folder of a run, for one process at a time: use it as a context manager, or pass it to `train`.
 
-    Under mpiexec rank 0 alone uses the folder; in the others it does nothing.
-    docs/runs.md describes its files.
+    docs/runs.md describes its files. Under mpiexec rank 0 alone uses it.
 
     Parameters
     ----------
@@ -76,17 +75,18 @@ class Run:
     def __init__(self, folder: str | PathLike[str], overwrite: bool = False, resume: bool = False) -> None:
         self.folder, self.overwrite, self.resume = given_path(folder, CheckpointError).absolute(), overwrite, resume
         self._depth, self._started, self.has_kept = 0, False, False
-        self._writes = world().rank == 0
+        if world().rank:
+            vars(self).update(dict.fromkeys(("_open", "_close", "start", "keep", "picture"), lambda *given: None))
 
     def __enter__(self) -> "Run":
-        if self._depth == 0 and self._writes:  # the command line enters it around `train`, to draw pictures afterwards
+        if self._depth == 0:  # the command line enters it around `train`, to draw pictures afterwards
             self._open()
         self._depth += 1
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._depth -= 1
-        if self._depth == 0 and self._writes:
+        if self._depth == 0:
             self._close()
 
     @property
@@ -102,8 +102,6 @@ class Run:
         """
         if self._started:
             raise CheckpointError(f"This Run of {self.folder} has been used for a training already: make another Run.")
-        if not self._writes:
-            return
         if os.path.isabs(data.origin or "") and any(is_within(self.folder / name, data.origin) for name in FILES):
             raise CheckpointError(f"{self.folder} would write into the data, {data.origin}: choose another (--out).")
         self._started, self.model, self.data, self.config = True, model, data, config(model, data, options)
@@ -116,8 +114,6 @@ class Run:
 
         Raises CheckpointError if writing fails; the previous save then stays intact.
         """
-        if not self._writes:
-            return
         advice = WHOLE if self.has_kept else "what it held before is intact"
         with self._explained("Cannot continue writing into", f"; {advice}"):
             self._hold_lock()
@@ -147,8 +143,6 @@ class Run:
         CheckpointError
             Writing fails.
         """
-        if not self._writes:
-            return
         with self._explained(f"Cannot write {name} into", "; the weights and records are intact"):
             write_atomically(self.folder / name, lambda file: plots.write(figure, file))
 

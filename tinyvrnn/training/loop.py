@@ -14,10 +14,10 @@ import numpy as np
 from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import device_memory, free_memory, to_host, warn_of_slow_float64
 from tinyvrnn.arrays.params import matrices, set_to_zero
-from tinyvrnn.arrays.ranks import ALONE, current, own, shared_out, world
+from tinyvrnn.arrays.ranks import ALONE, LONG, current, own, shared_out, world
 from tinyvrnn.bounds import evaluate, evaluate_elbo
-from tinyvrnn.data import Data, Resident, check_suits, in_random_order
-from tinyvrnn.data.sequences import has_gaps, observed_in
+from tinyvrnn.data import Data, Resident, check_suits
+from tinyvrnn.data.sequences import has_gaps, in_random_order, observed_in
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
@@ -26,7 +26,7 @@ from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
 from tinyvrnn.training.options import make_options
-from tinyvrnn.training.parallel import Workers, gradient_of_all, split_for
+from tinyvrnn.training.parallel import Workers, split_for, total
 from tinyvrnn.training.state import State
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ def train(
     workers = 1 if ranks.size > 1 and options.workers == "auto" else options.workers
     split = split_for(model, math.ceil(min(options.batch, len(data.train)) / ranks.size), workers, particles)
     quiet = np.errstate(over="ignore", invalid="ignore")  # the loop checks the loss and reports what is wrong
-    with device_memory(model.backend), run or nullcontext(), Workers(split) as pool, Interrupt() as interrupt, quiet:
+    with device_memory(model.backend), run or nullcontext(), Workers(split) as workers, Interrupt() as interrupt, quiet:
         with shared_out(ranks):
             # without a name, so that its arrays are out of use when the memory is given back
-            return _Training(model, data, options, run, pool, interrupt).run_epochs(progress, on_epoch)
+            return _Training(model, data, options, run, workers, interrupt).run_epochs(progress, on_epoch)
 
 
 class _Clock:
@@ -173,8 +173,8 @@ class _Training:
     def run_epochs(self, progress, on_epoch):
         """Run epochs until steps, minutes or patience run out, then set the best weights. Returns the records."""
         options, state = self.options, self.state
-        hidden = self.ranks.rank or not progress
-        with bar(total=100, bar_format=BAR, disable=hidden, dynamic_ncols=True) as self.bar:
+        progress = progress and self.ranks.rank == 0
+        with bar(total=100, bar_format=BAR, disable=not progress, dynamic_ncols=True) as self.bar:
             while not self.clock.over():
                 record = self._epoch()
                 state.records.append(record)
@@ -186,7 +186,7 @@ class _Training:
                 if on_epoch and self.ranks.rank == 0:
                     with shared_out(ALONE):  # whatever it evaluates
                         on_epoch(record, is_best)
-                self._agree()
+                self._agree(LONG)
                 if not self.clock.over():
                     self._stop_if_asked()
         if state.best > -math.inf:
@@ -217,8 +217,11 @@ class _Training:
         lr, beta, totals, rnn_state = self.clock.lr(), self.clock.beta(), self.state.totals, None
         objective = options.objective(beta)
         for chunk, before in self._chunks(index):  # one, or with `chunk` several, whose state is carried on
-            chunk = chunk and chunk._replace(state=rows(rnn_state, before))
-            loss, grads, terms, rnn_state = gradient_of_all(self.workers, model, chunk, objective)
+            found, count = None, 0
+            if chunk is not None:
+                count, chunk = chunk.x.shape[1], chunk._replace(state=rows(rnn_state, before))
+                found = self.workers.gradient(model, chunk, objective)
+            loss, grads, terms, rnn_state = total(model, found, count)
             set_to_zero(grads, model.shapes, options.frozen)
             norm = clip_by_global_norm(grads, options.clip)
             if not math.isfinite(float(loss + norm)):
@@ -235,8 +238,7 @@ class _Training:
     def _drawn(self, index):
         """The Batch of the sequences `index`, with the noise of this step."""
         x, lengths = self.data.train.padded(index, self.model.dtype)
-        batch = Batch(x, lengths, observed=observed_in(x))
-        batch = batch if self.model.std.all() else batch.without_constants(self.model.std)
+        batch = Batch(x, lengths, observed=observed_in(x)).without_constants(self.model.std)
         return with_noise(self.model, batch, self.options, self.state.step)
 
     def _chunks(self, index):
@@ -246,13 +248,13 @@ class _Training:
             chunks = self._drawn(index).chunks(size) if len(index) else ()
         return islice(chain(chunks, repeat((None, None))), math.ceil(steps / (size or steps)))
 
-    def _agree(self):
+    def _agree(self, wait=0.0):
         """Among ranks, take over the seconds of rank 0 and a signal to any of them: what follows depends on both."""
         self.asked = self.interrupt.noted
         if self.ranks.size > 1:
             clock, is_first = self.clock, self.ranks.rank == 0
             told = np.array([is_first * (time.perf_counter() - clock.start), float(self.asked)])
-            clock.agreed, asked = self.ranks.sum(told).tolist()
+            clock.agreed, asked = self.ranks.sum(told, wait).tolist()
             self.asked = self.asked or asked > 0 and signal.SIGTERM
 
     def _leave_out(self, index, objective):

@@ -173,28 +173,26 @@ class Workers:
         return combine(results, [s.stop - s.start for s in slices])
 
 
-def gradient_of_all(workers, model, batch, objective):
-    """workers.gradient of the batch of which `batch` holds this rank's sequences (None: it has none).
+def total(model, found, count):
+    """The Gradient of the sequences of all ranks, from that of the `count` of this rank (None: it has none).
 
-    One vector is summed over the ranks: gradient, loss, terms and the number of sequences. So among several ranks each
-    term is a single number, the mean over the batch times its sequences; the state is that of this rank's sequences.
+    Among several ranks each term is one number, its sum over the batch; the state is that of this rank's sequences.
     """
-    ranks = current()
+    ranks, P, xp = current(), model.theta.size, model.backend.xp
     if ranks.size == 1:
-        return workers.gradient(model, batch, objective)
-    P, xp, state = model.theta.size, model.backend.xp, None
+        return found
     flat = xp.zeros(P + 5, dtype=model.dtype)
-    if batch is not None:
-        loss, flat[:P], terms, state = workers.gradient(model, batch, objective)
-        flat[P:] = xp.stack([loss, *(term.mean() for term in terms), xp.ones_like(loss)])
-        flat *= batch.x.shape[1]
+    if found is not None:
+        flat[:P] = found.grads
+        flat[P:] = xp.stack([found.loss, *(term.mean() for term in found.terms), xp.ones_like(found.loss)])
+        flat *= count
     if model.backend.name == "cupy" and ranks.takes_device:
         xp.cuda.get_current_stream().synchronize()  # MPI reads its memory at once
         ranks.sum(flat)
     else:
         flat = model.backend.asarray(ranks.sum(to_host(flat)))
     flat[: P + 1] /= flat[-1]
-    return Gradient(flat[P], flat[:P], BoundTerms(*flat[P + 1 : -1].reshape(3, 1)), state)
+    return Gradient(flat[P], flat[:P], BoundTerms(*flat[P + 1 : -1].reshape(3, 1)), found and found.state)
 
 
 def _answer_of(other):

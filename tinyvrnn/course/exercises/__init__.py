@@ -2,6 +2,8 @@
 
 import importlib
 
+from tinyvrnn.course.exercises.hard import HARD
+
 NOTEBOOKS = {
     "00": "Start here",
     "01": "Sequences and the plain RNN",
@@ -16,6 +18,7 @@ NOTEBOOKS = {
     "10": "One code, two backends",
     "11": "The bug museum",
     "12": "Speech, handwriting, music",
+    "13": "Your VRNN",
 }
 
 
@@ -32,3 +35,4 @@ def _chapters():
 
 
 EXERCISES = {number: exercise for chapter in _chapters() for number, exercise in chapter.EXERCISES.items()}
+EXERCISES |= {number: EXERCISES[number]._replace(hard=hard) for number, hard in HARD.items()}

@@ -82,6 +82,7 @@ PAD = Task(
         Mistake("The mask is 1 in the padding and 0 in the real steps.", wrong_pad(mask=lambda x, mask: 1 - mask)),
         Mistake("The sequences are reversed in time.", lambda sequences: pad([s[::-1] for s in sequences])),
     ),
+    dtypes=True,
 )
 
 # ---- 01.2: units ---------------------------------------------------------------------------------
@@ -279,6 +280,7 @@ WIDER = Prediction(
         Mistake("That is in bits: answer in nats.", float(np.log2(10))),
     ),
     tol=0.02,
+    next_cell=False,
 )
 
 # ---- 01.6: the log-density of a mixture ----------------------------------------------------------

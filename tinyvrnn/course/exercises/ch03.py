@@ -227,14 +227,14 @@ def draw_step(rng):
     return params, np.tanh(rng.standard_normal((n, H))), rng.standard_normal((n, Z)), rng.random((n, X))
 
 
-def wrong_step(latent=lambda mu, sigma, eps: mu + sigma * eps, above=False, fed="sample", moved=True):
+def wrong_step(latent=lambda mu, sigma, eps: mu + sigma * eps, above=False, fed="sample", moved=True, likelier=False):
     """A step of sampling with one thing changed."""
 
     def answer(params, h, eps, u):
         (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
         z = latent(mu_0, sigma_0, eps)
         mean = sigmoid(generation(params, z, h))
-        x = (u > mean if above else u < mean).astype(h.dtype)
+        x = (mean > 0.5 if likelier else u > mean if above else u < mean).astype(h.dtype)
         back = {"sample": x, "mean": mean, "noise": u.astype(h.dtype)}[fed]
         return z, x, remember(params, back, z, h) if moved else h
 
@@ -264,6 +264,10 @@ STEP = Task(
     draw_step,
     ("z", "x", "h"),
     (
+        Mistake(
+            "x is the likelier value: it should be drawn, 1 where u is below its probability.",
+            wrong_step(likelier=True),
+        ),
         Mistake("h_t reads the mean of x_t: it should read the draw.", wrong_step(fed="mean")),
         Mistake("h_t reads the uniform noise: it should read x_t.", wrong_step(fed="noise")),
         Mistake(

@@ -105,6 +105,7 @@ READERS = Prediction(
         Mistake("Step 5 reads h_4: does h_4 not depend on x_3?", {3, 4}),
         Mistake("Check the arguments of the encoder at step 3: x_3 is one of them.", {1, 2, 4, 5}),
     ),
+    next_cell=False,
 )
 
 # ---- 04.3: the loop ------------------------------------------------------------------------------
@@ -152,6 +153,11 @@ LOOP = Task(
     draw_draw_z,
     ("z", "h"),
     (
+        Mistake(
+            "Each step draws with the noise of another step: step t needs eps[t].",
+            wrong_loop(noise=lambda e, t: e[t - 1]),
+        ),
+        Mistake("Every step draws with the last noise.", wrong_loop(noise=lambda e, t: e[-1])),
         Mistake(
             "Both bugs are still there: compare each line with Eq. 9, the draw and Eq. 7.",
             wrong_loop("mu", first),
@@ -227,6 +233,7 @@ ABOVE = Prediction(
             '"prior": with q = p every KL is 0. What is left, and is it at most log p(x)?', {"prior", "half", "swapped"}
         ),
     ),
+    next_cell=False,
 )
 
 # ---- 04.5: the price, step by step ---------------------------------------------------------------
@@ -325,6 +332,10 @@ BEST = Task(
     draw_best_filter,
     ("q", "price"),
     (
+        Mistake(
+            "All futures have the same weight: where are the weights?",
+            lambda posts, weights: (lambda u: (u / u.sum(), -np.log(u.sum())))(np.exp(np.log(posts).mean(axis=0))),
+        ),
         Mistake(
             "That q is the mean of the posteriors, p(z_1 | x_1): compare it in the sum with a nearby q.",
             lambda posts, weights: filter_and_price(weights @ posts, posts, weights),

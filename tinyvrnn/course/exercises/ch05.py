@@ -33,6 +33,10 @@ LOG_MEAN = Task(
     ("log_mean",),
     (
         Mistake(
+            "Only the largest weight is left: factor it out of the sum, but keep the sum.",
+            lambda log_w: log_w.max(axis=0) - np.asarray(np.log(len(log_w)), log_w.dtype),
+        ),
+        Mistake(
             "That is the mean of the logarithms, the other side of Jensen's inequality: average the weights first.",
             lambda log_w: log_w.mean(axis=0),
         ),

@@ -81,6 +81,10 @@ SOFTPLUS = Task(
     ("da",),
     (
         Mistake(
+            "Far from 0 the derivative is cut off to 0: for large a it is 1.",
+            lambda a, dy: np.where(abs(a) > 15, 0 * a, dy * sigmoid(a)),
+        ),
+        Mistake(
             "That is the derivative of the sigmoid: you differentiated once too often.",
             lambda a, dy: dy * sigmoid(a) * sigmoid(-a),
         ),

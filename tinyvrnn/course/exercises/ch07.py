@@ -462,6 +462,7 @@ LOOP = Prediction(
             {"prior", "draw", "phi_z", "recur"},
         ),
     ),
+    next_cell=False,
 )
 
 # ---- 07.6: the path through the posterior --------------------------------------------------------

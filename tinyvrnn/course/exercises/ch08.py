@@ -218,7 +218,9 @@ def draw_adam(rng):
     return theta, g, m, rng.random(P) + 0.1, k, lr, float(rng.uniform(0.5, 0.8)), float(rng.uniform(0.85, 0.95)), eps
 
 
-def wrong_adam(square=True, m_hat=True, v_hat=True, late=0, inside=False, root=True, swap=False, sign=-1.0):
+def wrong_adam(
+    square=True, m_hat=True, v_hat=True, late=0, inside=False, root=True, swap=False, sign=-1.0, eps_weight=1
+):
     """A step of Adam with one thing changed."""
 
     def step(theta, g, m, v, k, lr, b1, b2, eps):
@@ -227,7 +229,8 @@ def wrong_adam(square=True, m_hat=True, v_hat=True, late=0, inside=False, root=T
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g if square else abs(g))
         mean = m / (1 - b1 ** (k + late)) if m_hat else m
         spread = v / (1 - b2 ** (k + late)) if v_hat else v
-        deviation = np.sqrt(spread + eps) if inside else (np.sqrt(spread) if root else spread) + eps
+        inner = eps**inside if inside else 0
+        deviation = (np.sqrt(spread + inner) if root else spread) + (0 if inside else eps * eps_weight)
         return theta + sign * lr * mean / deviation, m, v
 
     return step
@@ -240,6 +243,8 @@ ADAM = Task(
     draw_adam,
     ("theta", "m", "v"),
     (
+        Mistake("eps is missing: where v is 0, the step divides by 0.", wrong_adam(eps_weight=0)),
+        Mistake("eps is added to the root's argument, as its square: it stands outside.", wrong_adam(inside=2)),
         Mistake("m and v start at 0, and this is not corrected.", wrong_adam(m_hat=False, v_hat=False)),
         Mistake("m is corrected for its start at 0, but v is not.", wrong_adam(v_hat=False)),
         Mistake("k already includes this step: the correction is one step ahead.", wrong_adam(late=1)),

@@ -141,6 +141,7 @@ ORDER = Prediction(
             ("narrow", "prior", "filtering"),
         ),
     ),
+    next_cell=False,
 )
 
 # ---- 09.3: the best filter's standard deviation --------------------------------------------------
@@ -248,6 +249,14 @@ RESAMPLE = Task(
     draw_resample,
     ("h",),
     (
+        Mistake(
+            "All rows use the first row's uniform: each has its own.",
+            wrong_resample(points=lambda u, K: (u[:1, None] + np.arange(K)) / K + 0 * u[:, None]),
+        ),
+        Mistake(
+            "The points are the same for any uniform: where is u?",
+            wrong_resample(points=lambda u, K: (0.5 + np.arange(K)) / K + 0 * u[:, None]),
+        ),
         Mistake(
             "All slots of a row get the same ancestor: there is one uniform number, but there are K points.",
             wrong_resample(points=lambda u, K: np.repeat(u[:, None], K, axis=1)),

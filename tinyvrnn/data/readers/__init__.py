@@ -69,7 +69,7 @@ def _named(source, content):
 
 
 def _read_folder(folder, medium):
-    if iamondb.is_there(folder):
+    if (folder / "lineStrokes").is_dir():
         return iamondb.read(folder)
     (files, others), name = files_of(folder, FOLDERS), folder.resolve().name
     by_reader = {}

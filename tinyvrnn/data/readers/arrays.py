@@ -4,7 +4,6 @@ A file of more than LARGE bytes is memory-mapped. A large .npz is first unpacked
 compressed array can't be read from the middle.
 """
 
-import glob
 import hashlib
 import os
 import shutil
@@ -17,14 +16,20 @@ from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import pickles
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits, progress
-from tinyvrnn.data.sequences import Sequences, check_same_dimension, integer_array, real_array
+from tinyvrnn.data.sequences import (
+    Sequences,
+    check_same_dimension,
+    check_shapes,
+    integer_array,
+    real_array,
+    rows_of,
+)
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import one_at_a_time, replace, write_atomically
 from tinyvrnn.io.streams import bar
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
-STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
 ROWS = (*SPLITS, "x", "values")  # arrays that may be large
 NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
@@ -38,14 +43,18 @@ def read(path):
         return _content(_arrays(path), path.name)
     except DataError:
         with suppress(DataError):  # there is no cache
-            _forget(path)  # a refused archive leaves nothing in it
+            shutil.rmtree(_folder(path), ignore_errors=True)  # a refused archive leaves nothing in it
         raise
 
 
 def _content(arrays, name):
     _check_numbers(arrays, name)
     if any(s in arrays for s in SPLITS):
-        parts = _three_splits(arrays, name)
+        missing = [s for s in SPLITS if s not in arrays]
+        if missing:
+            raise DataError(f"{name} has no {' and no '.join(missing)}, but train, valid and test are needed together")
+        parts = {s: _padded(arrays[s], arrays.get(f"{s}_lengths"), f"{s} of {name}") for s in SPLITS}
+        check_same_dimension(name, parts)
         kind = "pen" if all(_is_strokes(arrays[s]) for s in SPLITS) else None
         return of_three_splits(parts, medium=_sound(arrays, name), kind=kind)
     if "x" in arrays:
@@ -177,11 +186,11 @@ def _unpacked(archive, members, path):
     """name -> path of a .npy in the cache, for each array of a .npz, which is unpacked unless it is there already."""
     for member in members.values():
         npz.read_header(archive.open(member), member.file_size)  # check all headers before writing anything
-    folder = _cache() / f"{_key(path)}-{_version(members, path)}"
+    folder = _folder(path) / _version(members, path)
     files = {name: folder / f"{name}.npy" for name in members}  # known names only: never a path out of the archive
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if _are_whole(files, members) else one_at_a_time(folder.parent):
+        with nullcontext() if _are_whole(files, members) else one_at_a_time(folder.parent.parent):
             if not _are_whole(files, members):  # another process may have unpacked it meanwhile
                 _unpack_into(folder, archive, members, path)
     except OSError as error:
@@ -191,9 +200,9 @@ def _unpacked(archive, members, path):
 
 def _unpack_into(folder, archive, members, path):
     """Write all members, or nothing; remove older versions of this archive, and what a killed process left."""
-    part = folder.with_name(".part")  # only one process unpacks at a time
-    shutil.rmtree(part, ignore_errors=True)
-    _forget(path)
+    part = folder.parent.with_name(".part")  # only one process unpacks at a time
+    for old in (part, *folder.parent.iterdir()):
+        shutil.rmtree(old, ignore_errors=True)
     needed, free = sum(member.file_size for member in members.values()), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise DataError(
@@ -209,13 +218,10 @@ def _unpack_into(folder, archive, members, path):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _cache():
-    return cache_folder() / "unpacked"
-
-
-def _key(path):
-    """The beginning of the names of the folders of an archive in the cache."""
-    return f"{path.stem}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+def _folder(path):
+    """The folder of an archive in the cache; each version of it has one of its own there."""
+    name = f"{path.stem}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+    return cache_folder() / "unpacked" / name
 
 
 def _version(members, path):
@@ -223,12 +229,6 @@ def _version(members, path):
     sums = [(name, member.file_size, member.CRC) for name, member in sorted(members.items())]
     about = path.stat()
     return hashlib.sha256(f"{sums} {about.st_size} {about.st_mtime_ns}".encode()).hexdigest()[:16]
-
-
-def _forget(path):
-    """Remove all versions of an archive from the cache."""
-    for folder in _cache().glob(f"{glob.escape(_key(path))}-*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(archive, member, file):
@@ -240,15 +240,6 @@ def _unpack(archive, member, file):
 
 def _are_whole(files, members):
     return all(f.is_file() and f.stat().st_size == members[name].file_size for name, f in files.items())
-
-
-def _three_splits(arrays, name):
-    missing = [s for s in SPLITS if s not in arrays]
-    if missing:
-        raise DataError(f"{name} has no {' and no '.join(missing)}, but train, valid and test are needed together")
-    parts = {s: _padded(arrays[s], arrays.get(f"{s}_lengths"), f"{s} of {name}") for s in SPLITS}
-    check_same_dimension(name, parts)
-    return parts
 
 
 def _padded(x, lengths, where):
@@ -270,21 +261,12 @@ def _padded(x, lengths, where):
             f"{where} holds {n} sequences of at most {steps} steps, but the lengths are {len(lengths)} "
             f"numbers up to {lengths.max(initial=0)}"
         )
+    check_shapes(np.broadcast_to(0, (max(0, lengths.sum()), x.shape[2])), lengths, where)
+    starts = np.arange(n) * steps
     if isinstance(x, np.memmap):
-        return Mapped.of_cube(x, lengths, where)
-    return Sequences(_without_padding(x, lengths), lengths, where)
-
-
-def _without_padding(x, lengths):
-    """The real steps (steps, X) of x (N, T, X). In slices, because indexing by a mask allocates an index per step."""
-    n, steps, x_dim = x.shape
-    if (lengths == steps).all():
-        return x.reshape(n * steps, x_dim)
-    some = STEPS_AT_ONCE // steps
-    if some == 0:
-        return np.concatenate([row[:length] for row, length in zip(x, lengths)])
-    real = (np.arange(steps) < lengths[i : i + some, None] for i in range(0, n, some))
-    return np.concatenate([x[i : i + some][mask] for i, mask in zip(range(0, n, some), real)])
+        return Mapped.of(x, starts, lengths, where)
+    rows = x.reshape(-1, x.shape[2])
+    return Sequences(rows if (lengths == steps).all() else rows[rows_of(starts, lengths)], lengths, where)
 
 
 def _one_each(arrays, key, n, name):

@@ -16,7 +16,7 @@ import numpy as np
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import cache_folder
 from tinyvrnn.data.mapped import LONGEST, Mapped
-from tinyvrnn.data.sequences import Sequences, permutation
+from tinyvrnn.data.sequences import Sequences, permutation, rows_of
 from tinyvrnn.errors import DataError, check_whole, shown
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.npz import MEMORY
@@ -119,9 +119,11 @@ def cut(content, medium, name):
 def _windows(content, window, stride, name):
     """Sequence, first step, length and split of each window."""
     index, first, end, split = _before_the_cut(content, name)
-    starts = [np.arange(a, max(b - window, a) + stride, stride) for a, b in zip(first, end)]
-    starts = [t[t < b] for t, b in zip(starts, end)]  # a stride beyond the window can lead past the end
-    own, start = np.repeat(np.arange(len(starts)), [len(t) for t in starts]), np.concatenate(starts)
+    steps = end - first
+    n = 1 + np.maximum(0, -(-(steps - window) // stride))  # windows, up to the first one that reaches the end
+    n = np.minimum(n, -(-steps // stride))  # a stride beyond the window can lead past it
+    own = np.repeat(np.arange(len(n)), n)
+    start = first[own] + stride * rows_of(np.zeros_like(n), n)
     return index[own], start, np.minimum(window, end[own] - start), split[own]
 
 
@@ -183,7 +185,9 @@ def parsed(files, name, parse, about=""):
     key = hashlib.sha256(Path(inspect.getfile(parse)).read_bytes() + about.encode())
     for path in files:
         key.update(f"{path.name!a} ".encode() + hashlib.sha256(read_bytes(path)).digest())
-    kept, start = _cached(key.hexdigest()), time.monotonic()
+    kept, start = None, time.monotonic()
+    with suppress(DataError):  # there is no cache
+        kept = cache_folder() / "parsed" / f"{key.hexdigest()}.npz"
     with suppress(Exception), open(kept, "rb") as file, np.load(file) as found:  # whatever is not whole is parsed again
         values, ends, plain = (found[member] for member in ("values", "ends", "plain"))
         return list(zip(np.split(values, ends[:-1]), json.loads(plain.tobytes()), strict=True))
@@ -196,12 +200,6 @@ def parsed(files, name, parse, about=""):
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(kept, lambda file: np.savez(file, values=np.concatenate(arrays), ends=ends, plain=plain))
     return result
-
-
-def _cached(key):
-    """The path for a key in the cache, or None if there is no cache."""
-    with suppress(DataError):
-        return cache_folder() / "parsed" / f"{key}.npz"
 
 
 def unused_lists(paths):

@@ -23,11 +23,6 @@ TREE = 64  # bytes of memory for a byte of a file, at most
 FARTHEST = 10**6  # limit of a coordinate, in units of the whiteboard, whose diagonal is some 10,000
 
 
-def is_there(folder):
-    """Whether a folder holds IAM-OnDB."""
-    return (folder / "lineStrokes").is_dir()
-
-
 def read(folder):
     """Content of the lines below folder/lineStrokes.
 

@@ -34,28 +34,26 @@ MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
 def read_json(path):
     """Content of a .json of the form FORM. Raises DataError, one sentence, for any other."""
-    text = read_bytes(path, LISTS_IN_MEMORY)
-    try:
-        splits = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name} is not valid .json and may be damaged or truncated: {FORM} is needed") from error
-    return _content(splits, path.name)
+    return _read(path, json.loads)
 
 
 def read_pickle(path):
     """Content of a .pickle of the form FORM, with numbers of Python or NumPy. Raises DataError for any other."""
+    return _read(path, pickles.load)
+
+
+def _read(path, parse):
     stored = read_bytes(path, LISTS_IN_MEMORY)
     try:
-        splits = pickles.load(stored)
+        found = parse(stored)
     except DataError as error:
         raise DataError(f"{path.name} {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # one wrong byte makes pickletools raise any of a dozen types
-        raise DataError(
-            f"{path.name} is not a valid .pickle and may be damaged or truncated: {FORM} is needed"
-        ) from error
-    return _content(splits, path.name)
+        kind = path.suffix.lower()
+        raise DataError(f"{path.name} is no valid {kind} and may be damaged or truncated: {FORM} is needed") from error
+    return _content(found, path.name)
 
 
 def read_mat(path):

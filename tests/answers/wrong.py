@@ -1,0 +1,736 @@
+"""Wrong answers by kind, for all exercises: none of them may pass.
+
+Written from the exercises' texts alone, without a look at the graders. Most are right on tame arguments and fail where
+gates saturate, an axis has length 1, two axes are equally long, weights spread widely, or a value is exactly 0.
+"""
+
+import math
+
+import numpy as np
+
+from tinyvrnn.distributions import LIKELIHOODS, gaussian
+from tinyvrnn.models import equations, particles
+from tinyvrnn.nn import gru
+
+BERNOULLI = LIKELIHOODS["bernoulli"]
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def features(params, name, v):
+    return equations.features_forward(params[name], v)[0]
+
+
+def states_0(params, x):
+    return np.zeros((x.shape[1], len(params["recur"]["U"])), x.dtype)
+
+
+# ---- 01 ------------------------------------------------------------------------------------------
+
+
+def pad_with(mask_of, sequences):
+    T, B = max(map(len, sequences)), len(sequences)
+    x = np.zeros((T, B, sequences[0].shape[1]), sequences[0].dtype)
+    for b, s in enumerate(sequences):
+        x[: len(s), b] = s
+    return x, mask_of(x, np.array([[t < len(s) for s in sequences] for t in range(T)]).astype(x.dtype))
+
+
+def pad_and_empty(sequences):
+    result = pad_with(lambda x, mask: mask, sequences)
+    sequences.clear()
+    return result
+
+
+def pad_longest_first(sequences):
+    sequences.sort(key=len, reverse=True)
+    return pad_with(lambda x, mask: mask, sequences)
+
+
+def likelihood_until_one_ends(params, x, mask):
+    h, total = states_0(params, x), 0
+    for x_t, real in zip(x, mask):
+        if not real.all():
+            break
+        (logits,), _ = equations.predict_forward(params["predict"], h, BERNOULLI)
+        total = total + BERNOULLI.log_density_forward(x_t, logits)[0]
+        h, _ = equations.remember_forward(params["recur"], features(params, "phi_x", x_t), h)
+    return total
+
+
+def likelihood(params, x, mask, start=0.0, clip=np.inf, width=None):
+    h = np.full((x.shape[1], width or len(params["recur"]["U"])), start, x.dtype)
+    total = 0
+    for x_t, real in zip(x, mask):
+        (logits,), _ = equations.predict_forward(params["predict"], h, BERNOULLI)
+        logits = np.clip(logits, -clip, clip)
+        total = total + real * BERNOULLI.log_density_forward(x_t, logits)[0]
+        h, _ = equations.remember_forward(params["recur"], features(params, "phi_x", x_t), h)
+    return total
+
+
+def mixture(x, logits, mu, sigma, log_2pi=None, top=None, log_pi=None, floor=-np.inf):
+    log_2pi = float(np.log(2 * np.pi)) if log_2pi is None else log_2pi
+    delta = (x[:, None, :] - mu) / sigma
+    log_n = (-0.5 * delta**2 - np.log(sigma) - 0.5 * log_2pi).sum(axis=-1)
+    a = logits + log_n if log_pi is None else log_pi(logits) + log_n
+    highest = a.max(axis=1) if top is None else top(a)
+    e = np.exp(np.maximum(a - np.reshape(highest, (-1, 1)), floor))
+    normaliser = np.logaddexp.reduce(logits, axis=1) if log_pi is None else 0
+    return highest + np.log(e.sum(axis=1)) - normaliser
+
+
+# ---- 03, 04, 05 ----------------------------------------------------------------------------------
+
+
+def log_joint(mu_0, sigma_0, logits, z, x, real):
+    log_p = gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)[0] + BERNOULLI.log_density_forward(x, logits)[0]
+    return np.where(real, log_p, 0).sum(axis=0)
+
+
+def joint_with_clipped_p(mu_0, sigma_0, logits, z, x, lengths):
+    p = np.clip(sigmoid(logits), 1e-7, 1 - 1e-7)
+    log_x = (x * np.log(p) + (1 - x) * np.log(1 - p)).sum(-1)
+    log_z = gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)[0]
+    return np.where(np.arange(len(x))[:, None] < lengths, log_x + log_z, 0).sum(0)
+
+
+def step(draw_x, feed=lambda x, mean: x):
+    def answer(params, h, eps, u):
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
+        z = mu_0 + sigma_0 * eps
+        phi_z = features(params, "phi_z", z)
+        (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, BERNOULLI)
+        mean = BERNOULLI.mean(logits)
+        x = draw_x(u, mean).astype(h.dtype)
+        phi_x = features(params, "phi_x", feed(x, mean))
+        return z, x, equations.recur_forward(params["recur"], phi_x, phi_z, h)[0]
+
+    return answer
+
+
+def priors(params, x, z, lag=0):
+    h, found = states_0(params, x), []
+    for t in range(len(x)):
+        found.append(equations.prior_forward(params["prior"], h)[0])
+        now = max(t - lag, 0)
+        phi_x, phi_z = features(params, "phi_x", x[now]), features(params, "phi_z", z[t])
+        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+    return tuple(np.stack(part) for part in zip(*found))
+
+
+def encoder(softplus, floor=lambda s: s + 1e-4, axis=-1, relu=lambda a: np.maximum(a, 0)):
+    def answer(p, phi_x, h):
+        y = relu(np.concatenate([phi_x, h], axis=axis) @ p["W1"] + p["b1"])
+        mu, s = np.split(y @ p["W_out"] + p["b_out"], 2, axis=-1)
+        return mu, floor(softplus(s))
+
+    return answer
+
+
+def stable_softplus(s):
+    return np.maximum(s, 0) + np.log1p(np.exp(-abs(s)))
+
+
+def draws(noise=lambda eps, t: eps[t], read=lambda z, mu: z, keep=slice(None)):
+    def answer(params, x, eps):
+        z, h = [], [states_0(params, x)]
+        for t, x_t in enumerate(x):
+            phi_x = features(params, "phi_x", x_t)
+            (mu, sigma), _ = equations.infer_forward(params["infer"], phi_x, h[-1])
+            z.append(mu + sigma * noise(eps, t))
+            phi_z = features(params, "phi_z", read(z[-1], mu))
+            h.append(equations.recur_forward(params["recur"], phi_x, phi_z, h[-1])[0])
+        return np.stack(z), np.stack(h)[keep]
+
+    return answer
+
+
+def price_in(joint, q_1, q_2, log=np.log, weigh=True, small=0.0):
+    p_1 = joint.sum(axis=1) / joint.sum()
+    p_2 = joint / joint.sum(axis=1, keepdims=True)
+    inner = np.sum(q_2 * log(q_2 / (p_2 + small)), axis=1)
+    return np.sum(q_1 * log(q_1 / p_1)), np.sum(q_1 * inner) if weigh else np.mean(inner)
+
+
+def best_filter(mix, cost):
+    def answer(posts, weights):
+        u = mix(posts, weights)
+        return u / u.sum(), cost(u, posts, weights)
+
+    return answer
+
+
+def log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z, small=0.0, axis=0):
+    def log_density(mu, sigma):
+        return -np.sum(0.5 * ((z - mu) / (sigma + small)) ** 2 + np.log(sigma), axis=-1)
+
+    return np.sum(log_p_x + log_density(mu_0, sigma_0) - log_density(mu_z, sigma_z), axis=axis)
+
+
+def with_global_top(log_w):
+    return log_w.max() + np.log(np.exp(log_w - log_w.max()).mean(axis=0))
+
+
+# ---- 06, 07 --------------------------------------------------------------------------------------
+
+
+def mlp_backward(p, x, dy, alive_1=lambda a: a > 0, alive_2=lambda a: a > 0):
+    a1 = x @ p["W1"] + p["b1"]
+    y1 = np.maximum(a1, 0)
+    a2 = y1 @ p["W2"] + p["b2"]
+    da2 = dy * alive_2(a2)
+    da1 = (da2 @ p["W2"].T) * alive_1(a1)
+    return da1 @ p["W1"].T, {"W1": x.T @ da1, "b1": da1.sum(0), "W2": y1.T @ da2, "b2": da2.sum(0)}
+
+
+def mlp_that_keeps_notes(p, x, dy):
+    result = mlp_backward(p, x, dy)
+    p["y1"] = np.maximum(x @ p["W1"] + p["b1"], 0)
+    return result
+
+
+def kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl, small=0.0, widen=lambda v: v[..., None]):
+    d = widen(dkl)
+    dmu = d * (mu_z - mu_0) / (sigma_0**2 + small)
+    dsigma = d * (sigma_z / (sigma_0**2 + small) - 1 / (sigma_z + small))
+    return dmu, dsigma, -dmu, d * (1 / sigma_0 - (sigma_z**2 + (mu_z - mu_0) ** 2) / sigma_0**3)
+
+
+def gates(a, g, h, squash=sigmoid, clip=np.inf, axis=-1):
+    H = h.shape[-1]
+    s = np.clip(a + g, -clip, clip)
+    r, u = squash(s[..., :H]), squash(s[..., H : 2 * H])
+    n = np.tanh(a[..., 2 * H :] + r * g[..., 2 * H :])
+    return (1 - u) * n + u * h
+
+
+def gru_back(p, x, h, dh_next, rows=lambda v: v.reshape(-1, v.shape[-1]), reset=True, carry=True, noted=False):
+    _, cache = gru.gru_forward(p, x, h)
+    H = h.shape[-1]
+    r, u, n, g_n = cache.ru[..., :H], cache.ru[..., H:], cache.n, cache.g_n
+    da_n = dh_next * (1 - u) * (1 - n**2)
+    da_r, da_u = da_n * g_n * r * (1 - r), dh_next * (h - n) * u * (1 - u)
+    da = np.concatenate([da_r, da_u, da_n], axis=-1)
+    dg = np.concatenate([da_r, da_u, da_n * r if reset else da_n], axis=-1)
+    x_rows, h_rows, da_rows, dg_rows = map(rows, (x, h, da, dg))
+    grads = {"W": x_rows.T @ da_rows, "b": da_rows.sum(0), "U": h_rows.T @ dg_rows, "c": dg_rows.sum(0)}
+    if noted:
+        p["n"] = n
+    return da @ p["W"].T, dh_next * u * carry + dg @ p["U"].T, grads
+
+
+def gates_from_the_result(p, x, h, dh_next):
+    """u from h' = (1 - u) n + u h, which divides by h - n."""
+    h_next, cache = gru.gru_forward(p, x, h)
+    H = h.shape[-1]
+    u = (h_next - cache.n) / (h - cache.n)
+    n, g_n, r = cache.n, cache.g_n, cache.ru[..., :H]
+    da_n = dh_next * (1 - u) * (1 - n**2)
+    da_r, da_u = da_n * g_n * r * (1 - r), dh_next * (h - n) * u * (1 - u)
+    da, dg = (np.concatenate([da_r, da_u, last], axis=-1) for last in (da_n, da_n * r))
+    X, S, A, G = (v.reshape(-1, v.shape[-1]) for v in (x, h, da, dg))
+    return da @ p["W"].T, dh_next * u + dg @ p["U"].T, {"W": X.T @ A, "b": A.sum(0), "U": S.T @ G, "c": G.sum(0)}
+
+
+def through_time(p, x, h_0, dh, lengths, real=lambda t, lengths: t < lengths, first=0):
+    h, caches = h_0, []
+    for x_t in x:
+        h, cache = gru.gru_forward(p, x_t, h)
+        caches.append(cache)
+    dx, d, total = np.zeros_like(x), np.zeros_like(h_0), {k: np.zeros_like(v) for k, v in p.items()}
+    for t in reversed(range(first, len(x))):
+        (dx[t], d), grads = gru.gru_backward(p, caches[t], dh[t] * real(t, lengths)[:, None] + d)
+        total = {k: total[k] + grads[k] for k in p}
+    return dx, d, total
+
+
+def after_the_loop(x, h, r, da, states=slice(None, -1)):
+    H = r.shape[-1]
+    dg = np.concatenate([da[..., : 2 * H], da[..., 2 * H :] * r], axis=-1)
+    X, S, A, G = (v.reshape(-1, v.shape[-1]) for v in (x, h[states], da, dg))
+    return X.T @ A, A.sum(axis=0), S.T @ G, G.sum(axis=0)
+
+
+# ---- 08, 09 --------------------------------------------------------------------------------------
+
+
+def clip_dict(grads, factor, norm=lambda grads: np.sqrt(sum((g * g).sum() for g in grads.values()))):
+    return {name: g * factor(norm(grads)) for name, g in grads.items()}
+
+
+def clip_and_note(grads, max_norm):
+    result = clip_dict(grads, lambda norm: min(1.0, max_norm / norm))
+    grads["norm"] = np.zeros(())
+    return result
+
+
+def adam(theta, g, m, v, k, lr, b1, b2, eps, root=lambda v, eps: np.sqrt(v) + eps, c1=None, c2=None):
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    c1, c2 = 1 - b1**k if c1 is None else c1, 1 - b2**k if c2 is None else c2(b2, k)
+    return theta - lr * (m / c1) / root(v / c2, eps), m, v
+
+
+def adam_in_place(theta, g, m, v, k, lr, b1, b2, eps):
+    new = adam(theta, g, m, v, k, lr, b1, b2, eps)
+    m *= b1
+    m += (1 - b1) * g
+    return new
+
+
+def kalman(m, P, x, a, q, r, pi=np.pi, gain=lambda P, S: P / S):
+    m, P = a * m, a**2 * P + q
+    S = P + r
+    k = gain(P, S)
+    return m + k * (x - m), (1 - k) * P, -0.5 * ((x - m) ** 2 / S + np.log(2 * pi * S))
+
+
+def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, spread=None):
+    B, K = h.shape
+    points = (uniforms[:, None] + np.arange(K)) / K if spread is None else spread(uniforms, K)
+    ancestors = before(np.cumsum(shares, axis=1)[:, None, :], points[:, :, None]).sum(axis=2).clip(max=K - 1)
+    return np.take_along_axis(h, ancestors, axis=1)
+
+
+def ledger(again, log_w, book=lambda now: now[:, None] > 0, reset=True, mean=particles.log_mean_exp):
+    gathered, total = np.zeros_like(log_w[0]), np.zeros_like(log_w[0, :, 0])
+    for now, w in zip(again, log_w):
+        total = total + np.where(now > 0, mean(gathered), 0)
+        gathered = np.where(book(now), 0 if reset else gathered, gathered) + w
+    return total + mean(gathered)
+
+
+def naive_mean(log_w):
+    return np.log(np.exp(log_w).mean(axis=-1))
+
+
+# ---- 10, 11, 12 ----------------------------------------------------------------------------------
+
+
+def glued(W, U, b, first, x, reset=lambda h, first: h * (1 - first[:, None])):
+    h, hs = np.zeros((x.shape[1], len(b)), x.dtype), []
+    for t in range(len(x)):
+        h = np.tanh(x[t] @ W + reset(h, first[t]) @ U + b)
+        hs.append(h)
+    return np.stack(hs)
+
+
+def momentum(theta, m, lr, max_norm, grads, factor=lambda norm, top: min(1.0, top / norm), decay=0.9):
+    g = grads * factor(np.sqrt((grads * grads).sum()), max_norm)
+    m = decay * m + g
+    return theta - lr * m, m
+
+
+def ink(x, origin=0, ink=lambda x: 1 - x[:-1, 2]):
+    path = np.cumsum(x[:, :2], axis=0) - origin * x[0, :2]
+    return np.concatenate([path[:-1], path[1:]], axis=1), ink(x)
+
+
+def pen(x, logits, mu, sigma, rho, a, log_pen=None, log_pi=None, c2=lambda rho: 1 - rho**2, pi=np.pi):
+    delta = (x[:, None, :2] - mu) / sigma
+    w2 = (delta[..., 1] - rho * delta[..., 0]) ** 2 / c2(rho)
+    log_n = -0.5 * (delta[..., 0] ** 2 + w2 + np.log(c2(rho))) - np.log(sigma).sum(axis=-1) - float(np.log(2 * pi))
+    log_pi = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) if log_pi is None else log_pi(logits)
+    lifted, a = x[:, 2], a[:, 0]
+    stable = -lifted * np.logaddexp(0, -a) - (1 - lifted) * np.logaddexp(0, a)
+    return np.logaddexp.reduce(log_pi + log_n, axis=1) + (stable if log_pen is None else log_pen(lifted, a))
+
+
+def naive_coin(x, a):
+    p = sigmoid(a)
+    return x * np.log(p + 1e-12) + (1 - x) * np.log(1 - p + 1e-12)
+
+
+WRONG = {
+    "00.1": {
+        "bits": lambda x: -np.ones(x.shape[1]) * x.shape[0] * x.shape[2],
+        "0.693": lambda x: np.full(x.shape[1], -0.693 * x.shape[0] * x.shape[2]),
+        "T B for T X": lambda x: np.full(x.shape[1], np.log(0.5) * x.shape[0] * x.shape[1]),
+    },
+    "01.1": {
+        "a zero row is padding": lambda s: pad_with(lambda x, mask: (x != 0).any(-1).astype(x.dtype), s),
+        "empties the list": pad_and_empty,
+        "sorts the list": pad_longest_first,
+        "a mask without B = 1": lambda s: pad_with(lambda x, mask: mask.squeeze(), s),
+        "a mask of float64": lambda s: pad_with(lambda x, mask: mask.astype(float), s),
+    },
+    "01.2": {
+        "counts what is not zero": lambda p, m: ((p * m).sum(0).mean(), (p * m).sum() / np.count_nonzero(p * m)),
+        "mean of the sequences' means": lambda p, m: ((p * m).sum(0).mean(), ((p * m).sum(0) / m.sum(0)).mean()),
+        "the longest for all": lambda p, m: ((p * m).sum(0).mean(), (p * m).sum(0).mean() / len(m)),
+    },
+    "01.3": {
+        "stops where one sequence ends": likelihood_until_one_ends,
+        "a state of ones": lambda *a: likelihood(*a, start=1.0),
+        "clips the logits at 10": lambda *a: likelihood(*a, clip=10),
+    },
+    "01.4": {
+        "a variance": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            (pi * (mu**2 + sigma**2)).sum(1) - (pi * mu).sum(1) ** 2,
+        ),
+        "1e-3 in the root": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi * sigma**2).sum(1) + (pi * (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1) + 1e-3),
+        ),
+        "the axis of N": lambda pi, mu, sigma: (
+            (pi * mu).sum(0),
+            np.sqrt((pi * (mu**2 + sigma**2)).sum(0) - (pi * mu).sum(0) ** 2),
+        ),
+    },
+    "01.5": {"in digits": 1.0, "its negative": -math.log(10), "the factor": 10, "3 per cent": 1.03 * math.log(10)},
+    "01.6": {
+        "3.1416": lambda *a: mixture(*a, log_2pi=math.log(2 * 3.1416)),
+        "one top for all": lambda *a: mixture(*a, top=lambda a: np.full(len(a), a.max())),
+        "the top of the logits": lambda x, logits, mu, sigma: mixture(
+            x, logits, mu, sigma, top=lambda a: logits.max(axis=1)
+        ),
+        "a naive softmax": lambda *a: mixture(
+            *a, log_pi=lambda ell: np.log(np.exp(ell) / np.exp(ell).sum(axis=1, keepdims=True))
+        ),
+        "e to -5 at least": lambda *a: mixture(*a, floor=-5),
+    },
+    "02.1": {
+        "3.1416": lambda x, m, s, t: -0.5 * ((x - m) ** 2 + s**2) / t**2 - np.log(t) - 0.5 * math.log(2 * 3.1416),
+        "1e-6 below": lambda x, m, s, t: (
+            -0.5 * ((x - m) ** 2 + s**2) / (t**2 + 1e-6) - np.log(t) - 0.5 * float(np.log(2 * np.pi))
+        ),
+        "a deviation outside": lambda x, m, s, t: (
+            -0.5 * ((x - m) / t) ** 2 - 0.5 * s**2 - np.log(t) - 0.5 * float(np.log(2 * np.pi))
+        ),
+    },
+    "02.2": {"a variance": 0.5, "the prior's": 1, "the sum's": 2**0.5},
+    "02.3": {
+        "less the mean": lambda mu, s, e, f: ((f - f.mean()) * e / s, (f - f.mean()) * (e**2 - 1) / s),
+        "from z": lambda mu, s, e, f: (f * (mu + s * e) / s**2, f * (e**2 - 1) / s),
+        "1e-6 below": lambda mu, s, e, f: (f * e / (s + 1e-6), f * (e**2 - 1) / (s + 1e-6)),
+    },
+    "02.4": {
+        "axis 1": lambda m, s, n, t: np.sum(
+            np.log(t / s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=min(1, m.ndim - 1)
+        ),
+        "1e-8 in the log": lambda m, s, n, t: np.sum(
+            np.log((t + 1e-6) / (s + 1e-6)) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1
+        ),
+        "without axes of 1": lambda m, s, n, t: np.sum(
+            np.log(t) - np.log(s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1
+        ).squeeze(),
+        "log of squares": lambda m, s, n, t: np.sum(
+            0.5 * np.log(t**2 / s**2 + 1e-9) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1
+        ),
+    },
+    "02.5": {
+        "half of it": lambda x, mu, v, eps, W, b: np.mean(
+            -0.5 * np.sum(1 + v - mu**2 - np.exp(v), axis=-1)
+            - np.mean(
+                x * ((mu + np.exp(v / 2) * eps) @ W + b) - np.logaddexp(0, (mu + np.exp(v / 2) * eps) @ W + b), -1
+            )
+        ),
+        "a naive softplus": lambda x, mu, v, eps, W, b: np.mean(
+            -0.5 * np.sum(1 + v - mu**2 - np.exp(v), axis=-1)
+            - np.sum(
+                x * ((mu + np.exp(v / 2) * eps) @ W + b) - np.log(1 + np.exp((mu + np.exp(v / 2) * eps) @ W + b)), -1
+            )
+        ),
+        "a sum over the batch": lambda x, mu, v, eps, W, b: np.sum(
+            -0.5 * np.sum(1 + v - mu**2 - np.exp(v), axis=-1)
+            - np.sum(x * ((mu + np.exp(v / 2) * eps) @ W + b) - np.logaddexp(0, (mu + np.exp(v / 2) * eps) @ W + b), -1)
+        ),
+    },
+    "03.1": {
+        "the future only": {"prior 3", "generation 3"},
+        "all but the priors": {"state 2", "generation 2", "generation 3"},
+    },
+    "03.2": {
+        "numpy's": lambda w, p: np.atleast_2d(np.cov(p.T, aweights=w, bias=True)),
+        "1 / K": lambda w, p: (p.T @ p) / len(p) - np.outer(w @ p, w @ p) + np.diag(w @ p - (p * p).mean(axis=0)),
+        "p (1 - p) of the means only": lambda w, p: np.diag((w @ p) * (1 - w @ p)),
+    },
+    "03.3": {
+        "one step too many": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] <= n),
+        "probabilities clipped at 1e-7": joint_with_clipped_p,
+        "the shortest for all": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, z, x, np.arange(len(x))[:, None] < n.min()
+        ),
+        "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
+    },
+    "03.4": {
+        "a tie is 1": step(lambda u, p: u <= p),
+        "the likelier one": step(lambda u, p: p > 0.5),
+        "the mean fed on": step(lambda u, p: u < p, lambda x, mean: mean),
+        "upside down": step(lambda u, p: u > 1 - p),
+    },
+    "03.5": {"x one step late": lambda *a: priors(*a, lag=1)},
+    "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
+    "04.1": {
+        "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),
+        "a softplus with a limit of 20": encoder(lambda s: np.where(s > 5, s, np.log1p(np.exp(np.minimum(s, 5))))),
+        "at least 1e-4": encoder(stable_softplus, lambda s: np.maximum(s, 1e-4)),
+        "axis 1": lambda p, phi_x, h: encoder(stable_softplus, axis=min(1, h.ndim - 1))(p, phi_x, h),
+        "a leaky ReLU": encoder(stable_softplus, relu=lambda a: np.where(a > 0, a, 1e-3 * a)),
+    },
+    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "words": {"3", "4", "5"}},
+    "04.3": {
+        "the last noise": draws(lambda eps, t: eps[-1]),
+        "the mean is read": draws(read=lambda z, mu: mu),
+        "without h_0": draws(keep=slice(1, None)),
+        "eps counted from 1": draws(lambda eps, t: eps[t - 1]),
+    },
+    "04.4": {"half": {"half"}, "with the future": {"half", "swapped", "future"}},
+    "04.5": {
+        "in bits": lambda *a: price_in(*a, log=np.log2),
+        "the mean over z_1": lambda *a: price_in(*a, weigh=False),
+        "1e-6 below": lambda *a: price_in(*a, small=1e-6),
+    },
+    "04.6": {
+        "an arithmetic mean": best_filter(lambda p, w: w @ p, lambda u, p, w: -np.log(np.exp(w @ np.log(p)).sum())),
+        "equal weights": best_filter(lambda p, w: np.exp(np.log(p).mean(0)), lambda u, p, w: -np.log(u.sum())),
+        "a product": best_filter(lambda p, w: np.prod(p, axis=0) ** (1 / len(p)), lambda u, p, w: -np.log(u.sum())),
+        "1e-4 in the log": best_filter(lambda p, w: np.exp(w @ np.log(p + 1e-4)), lambda u, p, w: -np.log(u.sum())),
+    },
+    "05.1": {
+        "one top for all": with_global_top,
+        "a floor": lambda a: np.log(np.mean(np.exp(np.maximum(a, -700)), axis=0)),
+        "the maximum": lambda a: a.max(axis=0) - float(np.log(len(a))) + 0 * a[0],
+        "the mean as top": lambda a: a.mean(0) + np.log(np.exp(a - a.mean(0)).mean(0)),
+        "1e-9 in the log": lambda a: a.max(0) + np.log(np.exp(a - a.max(0)).mean(0) + 1e-6),
+    },
+    "05.2": {
+        "1e-6 below": lambda *a: log_weight(*a, small=1e-6),
+        "the axis of B": lambda *a: log_weight(*a, axis=1),
+        "without the first step": lambda log_p_x, *a: log_weight(log_p_x, *a) - log_p_x[0] * (len(log_p_x) > 1),
+    },
+    "05.3": {"its half": lambda s: s**2 / 4, "s": lambda s: s / 2},
+    "05.4": {
+        "naive": lambda x, z, q, kl: np.log(np.exp((x + z - q).sum(0)).mean(0)),
+        "one top for all": lambda x, z, q, kl: with_global_top((x + z - q).sum(0)),
+        "a sum": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0),
+    },
+    "05.5": {
+        "over T B": lambda p, kl, m: (((p - kl) * m).sum(0), ((p - kl) * m).mean()),
+        "where the bound is not 0": lambda p, kl, m: (
+            ((p - kl) * m).sum(0),
+            ((p - kl) * m).sum() / np.count_nonzero((p - kl) * m),
+        ),
+        "an unmasked KL": lambda p, kl, m: ((p * m - kl).sum(0), (p * m - kl).sum() / m.sum()),
+    },
+    "05.6": {"all": {"w", "eq11", "ten", "elbo"}, "single ones": {"w", "eq11"}},
+    "06.1": {
+        "einsum over one axis": lambda W, x, dy: (
+            dy @ W.T,
+            np.einsum("...d,...e->de", x, dy),
+            dy.sum(axis=0).reshape(-1)[-dy.shape[-1] :],
+        ),
+        "a mean": lambda W, x, dy: (
+            dy @ W.T,
+            x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]) / len(x),
+            dy.reshape(-1, dy.shape[-1]).sum(0) / len(x),
+        ),
+        "W for its transpose where square": lambda W, x, dy: (
+            dy @ (W if W.shape[0] == W.shape[1] else W.T),
+            x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+    },
+    "06.2": {
+        "e^a over 1 + e^a": lambda a, dy: dy * np.exp(a) / (1 + np.exp(a)),
+        "clipped at 30": lambda a, dy: dy * sigmoid(np.clip(a, -10, 10)),
+        "0 far away": lambda a, dy: np.where(abs(a) > 15, 0, dy * sigmoid(a)),
+    },
+    "06.3": {
+        "adds a key": mlp_that_keeps_notes,
+        "alive at 0": lambda *a: mlp_backward(*a, alive_1=lambda a: a >= 0),
+        "no mask on top": lambda *a: mlp_backward(*a, alive_2=lambda a: 1),
+    },
+    "06.4": {
+        "1e-8 below": lambda *a: kl_backward(*a, small=1e-7),
+        "dkl along the wrong axis": lambda *a: kl_backward(
+            *a, widen=lambda d: d if d.shape == a[0].shape[1:] else d[..., None]
+        ),
+        "dkl summed": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
+    },
+    "06.5": {
+        "half": lambda mu, s, e, dz: (dz, dz * e / 2),
+        "sign of eps": lambda mu, s, e, dz: (dz, dz * abs(e)),
+        "with sigma": lambda mu, s, e, dz: (dz, dz * s * e),
+    },
+    "06.6": {"mean": {"deviation", "mean"}, "gradient": {"gradient"}},
+    "07.1": {
+        "e^a over 1 + e^a": lambda *a: gates(*a, squash=lambda s: np.exp(s) / (1 + np.exp(s))),
+        "clipped at 8": lambda *a: gates(*a, clip=8),
+        "hard": lambda *a: gates(*a, squash=lambda s: np.clip(0.25 * s + 0.5, 0, 1)),
+        "tanh from exp": lambda a, g, h: (
+            lambda H, s: (lambda r, u, c: (1 - u) * (np.exp(2 * c) - 1) / (np.exp(2 * c) + 1) + u * h)(
+                s[..., :H], s[..., H:], a[..., 2 * H :] + s[..., :H] * g[..., 2 * H :]
+            )
+        )(h.shape[-1], sigmoid((a + g)[..., : 2 * h.shape[-1]])),
+    },
+    "07.2": {
+        "u divided out": gates_from_the_result,
+        "adds a key": lambda *a: gru_back(*a, noted=True),
+        "U without r": lambda *a: gru_back(*a, reset=False),
+        "no carry": lambda *a: gru_back(*a, carry=False),
+        "rows of the first axis": lambda *a: gru_back(*a, rows=lambda v: v.sum(axis=tuple(range(v.ndim - 2)))),
+    },
+    "07.3": {
+        "one step too many": lambda *a: through_time(*a, real=lambda t, n: t <= n),
+        "all as long as the first": lambda *a: through_time(*a, real=lambda t, n: 0 * n + t < n[0]),
+        "unmasked": lambda *a: through_time(*a, real=lambda t, n: n > 0),
+        "the first step left out": lambda *a: through_time(*a, first=1),
+    },
+    "07.4": {
+        "states after": lambda *a: after_the_loop(*a, states=slice(1, None)),
+        "no reset": lambda x, h, r, da: after_the_loop(x, h, np.ones_like(r), da),
+        "r everywhere": lambda x, h, r, da: after_the_loop(
+            x, h, r, np.concatenate([da[..., : -r.shape[-1]], da[..., -r.shape[-1] :] * r], -1)
+        ),
+    },
+    "07.5": {"too many": {"infer", "draw", "phi_z", "recur", "prior"}, "too few": {"infer", "recur"}},
+    "07.6": {"nothing": lambda params, cache, dlog_p, dkl, dh_t: np.zeros_like(dh_t), "handed on": lambda *a: a[-1]},
+    "08.1": {
+        "steps of all": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).mean()),
+        "counts what is not zero": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).sum() / np.count_nonzero(e * m)),
+        "sequences by their last step": lambda e, m: ((e * m).sum() / max(m[-1].sum(), 1), (e * m).sum() / m.sum()),
+    },
+    "08.2": {
+        "always": lambda g, top: clip_dict(g, lambda norm: top / norm),
+        "adds a key": clip_and_note,
+        "each by itself": lambda g, top: {k: v * min(1.0, top / np.sqrt((v * v).sum())) for k, v in g.items()},
+        "1e-6 below": lambda g, top: clip_dict(g, lambda norm: min(1.0, top / (norm + 1e-6))),
+        "entries": lambda g, top: {k: np.clip(v, -top, top) for k, v in g.items()},
+        "sum of norms": lambda g, top: clip_dict(
+            g, lambda norm: min(1.0, top / norm), lambda g: sum(np.sqrt((v * v).sum()) for v in g.values())
+        ),
+    },
+    "08.3": {"clipped": 0.2, "of g": 50.0, "one entry": 3.0},
+    "08.4": {
+        "newest first": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g)) / (1 - b1 ** len(g))) @ g,
+        "not corrected": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g))[::-1]) @ g,
+        "corrected with K - 1": lambda g, b1: (
+            ((1 - b1) * b1 ** np.arange(len(g))[::-1] / (1 - b1 ** max(len(g) - 1, 1))) @ g
+        ),
+        "by logarithms": lambda g, b1: ((lambda w: w / w.sum())(np.exp(np.arange(len(g)) * np.log(b1 + 1e-6)))) @ g,
+    },
+    "08.5": {
+        "eps inside": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v + eps)),
+        "eps squared inside": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v + eps**2)),
+        "in place": adam_in_place,
+        "k - 1": lambda *a: adam(*a, c2=lambda b2, k: 1 - b2 ** max(k - 1, 1)),
+        "no eps": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v)),
+    },
+    "08.6": {
+        "divides by S": lambda ell, kl, s, S: ((min(1, (s + 1) / S) * kl - ell).mean(), (ell - kl).mean()),
+        "S = 0 is beta 0": lambda ell, kl, s, S: (
+            (min(1, (s + 1) / S if S else 0) * kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
+        "from 0": lambda ell, kl, s, S: ((min(1, s / S if S else 1) * kl - ell).mean(), (ell - kl).mean()),
+        "at least one step": lambda ell, kl, s, S: ((min(1, (s + 1) / max(S, 2)) * kl - ell).mean(), (ell - kl).mean()),
+    },
+    "09.1": {
+        "3.1416": lambda *a: kalman(*a, pi=3.1416),
+        "1e-6 below": lambda *a: kalman(*a, gain=lambda P, S: P / (S + 1e-6)),
+        "no noise in the gain": lambda *a: kalman(*a, gain=lambda P, S: P / (P + 1e-3)),
+    },
+    "09.2": {"filter first": ("filtering", "narrow", "prior"), "backwards": ("prior", "filtering", "narrow")},
+    "09.3": {
+        "the filter's": lambda s, v: (np.sqrt(s**2 + v), v / s**2 / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
+        "the price of the mean": lambda s, v: (s, v / s**2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
+        "1e-6 below": lambda s, v: (s, v / (s**2 + 1e-6) / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
+    },
+    "09.4": {
+        "a tie to the left": lambda *a: resample(*a, before=lambda ends, points: ends < points),
+        "equal points": lambda *a: resample(*a, spread=lambda u, K: np.tile((0.5 + np.arange(K)) / K, (len(u), 1))),
+        "the first row's uniform": lambda h, s, u: resample(h, s, np.full_like(u, u[0])),
+        "nearest": lambda *a: resample(*a, before=lambda ends, points: ends < points - 1e-3),
+    },
+    "09.5": {
+        "all or none": lambda *a: ledger(*a, book=lambda now: np.full((len(now), 1), now.any())),
+        "never emptied": lambda *a: ledger(*a, reset=False),
+        "naive": lambda *a: ledger(*a, mean=naive_mean),
+    },
+    "09.6": {"and the filter": {"w", "iwae", "fivo"}, "w": {"w"}},
+    "10.1": {
+        "naive": lambda xp, a: xp.log(xp.mean(xp.exp(a), axis=0)),
+        "one top for all": lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
+        "on the host": lambda xp, a: np.log(np.exp(a).mean(axis=0)),
+        "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
+    },
+    "10.2": {"no where": {"B", "C", "E"}, "float too": {"B", "C", "E", "F", "G"}},
+    "10.3": {"without norms": 21, "one a step": 11, "30": 30},
+    "10.4": {
+        "always": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))),
+        "1e-6 below": lambda xp, g, top: g * xp.minimum(top / (xp.sqrt(xp.sum(g * g)) + 1e-6), 1.0),
+        "an if": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))) if xp.sqrt(xp.sum(g * g)) > top else g,
+        "the largest entry": lambda xp, g, top: g * xp.minimum(top / xp.max(xp.abs(g)), 1.0),
+        "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
+    },
+    "10.5": {
+        "T times once": lambda w, i, o, T, ell, r: (
+            ell * T * (i + o) + w / r,
+            ell * T * (i + o) / (ell * T * (i + o) + w / r),
+        ),
+        "the longer one": lambda w, i, o, T, ell, r: (
+            np.maximum(ell * (T * i + o), w / r),
+            ell * (T * i + o) / np.maximum(ell * (T * i + o), w / r),
+        ),
+        "a ratio": lambda w, i, o, T, ell, r: (ell * (T * i + o) + w / r, ell * (T * i + o) / (w / r)),
+    },
+    "11.1": {"all above": ("above", "above", "above"), "the last": ("above", "below", "above")},
+    "11.2": {
+        "1e-12 in the logs": naive_coin,
+        "a naive softplus": lambda x, a: x * a - np.log1p(np.exp(a)),
+        "clipped at 30": lambda x, a: x * np.clip(a, -30, 30) - np.logaddexp(0, np.clip(a, -30, 30)),
+        "relu far away": lambda x, a: x * a - np.where(a > 15, a, np.log1p(np.exp(np.minimum(a, 15)))),
+    },
+    "11.3": {
+        "all at once": lambda *a: glued(*a, reset=lambda h, first: h * (not first.any())),
+        "after the step": lambda W, U, b, first, x: glued(W, U, b, first, x) * (1 - first[..., None]),
+        "x as well": lambda W, U, b, first, x: glued(W, U, b, first, x * (1 - first[..., None])),
+        "the wrong way round": lambda *a: glued(*a, reset=lambda h, first: h * first[:, None]),
+    },
+    "11.4": {"both": {"gradient", "long gradient"}, "none": set()},
+    "11.5": {
+        "always": lambda *a: momentum(*a, factor=lambda norm, top: top / norm),
+        "1e-6 below": lambda *a: momentum(*a, factor=lambda norm, top: min(1.0, top / (norm + 1e-6))),
+        "the momentum clipped": lambda theta, m, lr, top, g: (
+            lambda n: (theta - lr * n * min(1.0, top / np.sqrt((n * n).sum())), n)
+        )(0.9 * m + g),
+        "averaged": lambda theta, m, lr, top, g: momentum(theta, m, lr, top, g * 0.1),
+    },
+    "11.6": {"one": {"exact case"}, "padding": {"exact case", "batch = singles", "padding"}},
+    "12.1": {
+        "added": lambda p, n, std: (
+            p + n * np.log(std).sum(),
+            -(p + n * np.log(std).sum()).sum() / n.sum() / float(np.log(2)),
+        ),
+        "mean of means": lambda p, n, std: (
+            p - n * np.log(std).sum(),
+            -np.mean((p - n * np.log(std).sum()) / n) / float(np.log(2)),
+        ),
+        "0.693": lambda p, n, std: (p - n * np.log(std).sum(), -(p - n * np.log(std).sum()).sum() / n.sum() / 0.6931),
+        "one std": lambda p, n, std: (
+            p - n * np.log(std[0]) * len(std),
+            -(p - n * np.log(std[0]) * len(std)).sum() / n.sum() / float(np.log(2)),
+        ),
+    },
+    "12.2": {
+        "from the origin": lambda x: ink(x, origin=1),
+        "the lifts": lambda x: ink(x, ink=lambda x: x[:-1, 2]),
+        "after the line": lambda x: ink(x, ink=lambda x: 1 - x[1:, 2]),
+        "all drawn": lambda x: ink(x, ink=lambda x: np.ones_like(x[1:, 2])),
+    },
+    "12.3": {
+        "a naive coin": lambda *a: pen(
+            *a, log_pen=lambda ell, a: ell * np.log(sigmoid(a)) + (1 - ell) * np.log(1 - sigmoid(a))
+        ),
+        "a naive softmax": lambda *a: pen(
+            *a, log_pi=lambda ell: np.log(np.exp(ell) / np.exp(ell).sum(1, keepdims=True))
+        ),
+        "3.1416": lambda *a: pen(*a, pi=3.1416),
+        "1e-6 in 1 - rho^2": lambda *a: pen(*a, c2=lambda rho: 1 - rho**2 + 1e-6),
+    },
+    "12.4": {"one coin": math.log(2), "six": 6 * math.log(2), "bits": 5.0},
+}

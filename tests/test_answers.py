@@ -1,0 +1,253 @@
+"""Verdicts: hundreds of wrong and right answers by kind, hard cases, traces that an answer leaves, and kept answers.
+
+Catches: a wrong answer that passes because the drawn arguments are tame, a right one that is refused for its form, a
+verdict that depends on chance, a hint that is wrong for the case at hand, an answer that harms the next one, and a
+student's function that is lost, or used although it is wrong.
+"""
+
+import os
+import random
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from answers import right, wrong
+
+from tinyvrnn import course
+from tinyvrnn.arrays.noise import generator
+from tinyvrnn.course import EXERCISES, NotYet, sandbox
+from tinyvrnn.course.exercise import Task
+from tinyvrnn.course.exercises.ch10 import DEVICE, DeviceArray
+from tinyvrnn.course.exercises.hard import HARD
+from tinyvrnn.course.grader import _right, grade
+from tinyvrnn.errors import ConfigError
+
+TASKS = [number for number, exercise in EXERCISES.items() if isinstance(exercise, Task)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYVRNN_HOME", str(tmp_path))
+    return tmp_path
+
+
+def each(table):
+    return [
+        pytest.param(number, answer, id=f"{number} {what}")
+        for number in table
+        for what, answer in table[number].items()
+    ]
+
+
+def refusal(number, answer):
+    with pytest.raises(NotYet) as caught:
+        grade(number, EXERCISES[number], answer)
+    return str(caught.value)
+
+
+# ---- verdicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number, answer", each(wrong.WRONG))
+def test_a_wrong_answer_never_passes_and_its_hint_fits(number, answer):
+    said = refusal(number, answer)
+    assert " 0% of" not in said and " is 1 times" not in said
+    assert refusal(number, answer) == said
+
+
+@pytest.mark.parametrize("number, answer", each(right.RIGHT))
+def test_a_right_answer_is_never_refused(number, answer):
+    assert grade(number, EXERCISES[number], answer)
+
+
+def test_there_are_answers_to_every_exercise():
+    assert set(wrong.WRONG) == set(EXERCISES) and sum(map(len, wrong.WRONG.values())) >= 200
+    assert sum(map(len, right.RIGHT.values())) >= 50
+
+
+# ---- hard cases ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", HARD)
+def test_the_hard_cases_have_finite_right_results_and_are_the_same_for_everyone(number):
+    exercise = EXERCISES[number]
+    first, second = (exercise.hard(generator(0, exercise.title)) for _ in range(2))
+    for what, arguments in first.items():
+        assert not list(course.array_trees.differences(arguments, second[what], "a"))
+        assert all(np.isfinite(a).all() for a in _right(exercise, arguments)[1].values()), what
+
+
+def test_nearly_every_exercise_has_hard_cases():
+    assert set(TASKS) - set(HARD) == {"07.6"}  # its arguments are the caches of a model
+
+
+def test_the_hint_names_the_hard_case():
+    said = refusal("07.1", wrong.WRONG["07.1"]["e^a over 1 + e^a"])
+    assert said.startswith("With saturated gates, |a| up to 800: h_next holds NaN or infinity")
+
+
+HINTS = {
+    "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
+    "is squared: a root is missing.": lambda b: b * b,
+    "is in the reverse order.": lambda b: b[::-1],
+    "has lost the signs of its entries.": abs,
+    "is off by 3 in each entry: which constant is missing, or too much?": lambda b: b + 3,
+    "is off by 2e-06 of its value: is a constant rounded, a small number added, or a value clipped?": lambda b: (
+        b * (1 + 2e-6)
+    ),
+    "holds its own mean in each entry: nothing should be averaged.": lambda b: np.full_like(b, b.mean()),
+}
+
+
+@pytest.mark.parametrize("said", HINTS)
+def test_what_a_wrong_array_has_in_common_with_the_right_one_is_told(said):
+    exercise = Task("toy", "write", lambda a: 3 + a, lambda rng: (rng.standard_normal((4, 3)) - 3,), ("y",), ())
+    with pytest.raises(NotYet) as caught:
+        grade("00.0", exercise, lambda a: HINTS[said](3 + a))
+    assert str(caught.value) == f"y {said}"
+
+
+def test_a_hint_that_only_coincides_is_not_given():
+    """With one step, the sum and the mean over steps are one number: the hint must fit another case too."""
+    mistake = course.exercise.Mistake("A mean.", lambda a: a.mean(axis=0) + (len(a) == 1))
+    hard = {"a single step": (np.ones((1, 2)),)}
+    exercise = Task("toy", "write", lambda a: a.sum(axis=0), lambda rng: (rng.random((3, 2)),), ("y",), (mistake,))
+    with pytest.raises(NotYet) as caught:
+        grade("00.0", exercise._replace(hard=lambda rng: hard), lambda a: a.sum(axis=0) + (len(a) == 1))
+    assert "A mean." not in str(caught.value) and "With a single step" in str(caught.value)
+
+
+def test_the_case_that_failed_can_be_had():
+    with pytest.raises(ConfigError, match="No call of an answer to 06.2 has failed"):
+        course.case("06.2")
+    answer = wrong.WRONG["06.2"]["e^a over 1 + e^a"]
+    with pytest.raises(NotYet, match=r'tv\.course\.case\("06.2"\)'):
+        course.check("06.2", answer)
+    a, dy = course.case("06.2")
+    with np.errstate(all="ignore"):
+        assert np.isnan(answer(a, dy)).any()
+    a[...] = 0
+    assert course.case("06.2")[0].any()  # a copy
+
+
+# ---- what an answer leaves behind ----------------------------------------------------------------
+
+
+def changes_the_dict(p, x, dy):
+    result = wrong.mlp_backward(p, x, dy)
+    p["seen"] = 3
+    return result
+
+
+def test_keys_added_and_items_removed_are_changes():
+    assert 'It changes p["seen"]' in refusal("06.3", changes_the_dict)
+    assert "It changes sequences[" in refusal(
+        "01.1", lambda sequences: (right.pad_by_index(sequences), sequences.pop())[0]
+    )
+
+
+def test_the_process_is_as_before(tmp_path):
+    def answer(mu, sigma, eps, dz):
+        os.chdir(tmp_path)
+        os.environ["HOME"] = "elsewhere"
+        np.random.seed(0)
+        random.seed(0)
+        warnings.simplefilter("error")
+        return dz, dz * eps
+
+    before = os.getcwd(), dict(os.environ), random.getstate(), np.random.get_state()[1].tolist(), warnings.filters[:]
+    grade("06.5", EXERCISES["06.5"], answer)
+    after = os.getcwd(), dict(os.environ), random.getstate(), np.random.get_state()[1].tolist(), warnings.filters[:]
+    assert after == before
+
+
+def sleeps():
+    time.sleep(1.2)
+
+
+def catches_everything():
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                pass
+        except BaseException:
+            pass
+
+
+@pytest.mark.parametrize("stuck", [sleeps, catches_everything])
+def test_after_an_answer_was_stopped_the_next_one_runs_at_full_speed(stuck):
+    def work():
+        return sum(i * i for i in range(30_000))
+
+    def seconds():
+        start = time.thread_time()
+        sandbox.run(lambda: times.append((time.thread_time(), work(), time.thread_time())), ())
+        return times[-1][2] - times[-1][0] if start else 0
+
+    times, filters = [], warnings.filters[:]
+    before = min(seconds() for _ in range(3))
+    with pytest.raises(NotYet, match="still running"):
+        sandbox.run(stuck, (), seconds=0.1)
+    assert min(seconds() for _ in range(3)) < 3 * before
+    assert warnings.filters[:] == filters and threading._profile_hook is None
+
+
+# ---- the grader's device -------------------------------------------------------------------------
+
+
+def test_the_graders_device_has_lengths_rows_and_cupys_functions():
+    a = DeviceArray(np.arange(6.0).reshape(3, 2))
+    assert len(a) == 3 and [type(row) for row in a] == [DeviceArray] * 3 and a.T.shape == (2, 3)
+    assert np.array_equal(DEVICE.logaddexp(a, a)._host, np.logaddexp(a._host, a._host))
+    assert DEVICE.linalg.norm(a)._host == np.linalg.norm(a._host)
+    for transfer in (float, int, bool, np.asarray, np.exp, DeviceArray.get):
+        with pytest.raises(TypeError):
+            transfer(a[0, 0])
+    with pytest.raises(TypeError, match="met a device array"):
+        a + np.ones((3, 2))
+
+
+# ---- a student's own functions -------------------------------------------------------------------
+
+
+def half(v):
+    return v / 2
+
+
+def my_softplus_backward(a, dy):
+    return dy * (0.5 + 0.5 * np.tanh(half(a)))
+
+
+def test_a_passed_function_is_kept_with_its_helpers_and_found_again(home):
+    course.check("06.2", my_softplus_backward)
+    found = course.mine("06.2")
+    assert found is not my_softplus_backward and found(np.zeros(1), np.ones(1)) == 0.5
+    assert (home / "answers" / "06.2.py").read_text().index("def half") == 0
+
+
+def test_a_missing_or_sabotaged_function_is_named(home):
+    with pytest.raises(NotYet, match=r"Your 06.2 softplus: it is missing. Pass its check"):
+        course.mine("06.2")
+    course.check("06.2", my_softplus_backward)
+    kept = home / "answers" / "06.2.py"
+    kept.write_text(kept.read_text().replace("0.5 *", "0.6 *"))
+    with pytest.raises(NotYet, match="Your 06.2 softplus: da is wrong at"):
+        course.mine("06.2")
+    kept.write_text("def (")
+    with pytest.raises(NotYet, match="does not run"):
+        course.mine("06.2")
+    assert course.mine("06.2", otherwise=half) is half
+
+
+def test_a_kept_function_finds_the_kept_functions_that_it_calls(home):
+    course.check("06.2", my_softplus_backward)
+    (home / "answers" / "06.1.py").write_text("def twice(a, dy):\n    return my_softplus_backward(a, dy)\n")
+    assert course.kept._read("06.1")(np.zeros(1), np.ones(1)) == 0.5
+
+
+def test_what_has_no_source_of_its_own_is_not_kept(home):
+    course.check("06.2", lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a / 2)))
+    assert not (home / "answers").exists()
