@@ -49,7 +49,7 @@ def test_every_page_is_in_a_table_of_contents_once():
 @pytest.mark.parametrize("stem", site.NOTEBOOKS)
 def test_every_notebook_has_goals_time_and_prerequisites(stem):
     first = " ".join(site.student(stem).cells[0].source.split())
-    assert "*You need*: " in first and "*It takes* about " in first
+    assert "*You need*: " in first and "*It takes* " in first
     assert len(tomllib.loads(site.GOALS.read_text(encoding="utf-8"))[stem[:2]]) >= 2
 
 
