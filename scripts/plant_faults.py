@@ -136,7 +136,7 @@ FAULTS = {
         "what is kept is not checked again",
         "        grade(number, EXERCISES[number], function)\n",
         "",
-        "test_answers -k kept",
+        "test_answers -k sabotaged",
     ),
     "course/exercises/ch01.py": Fault(
         "the mask is all ones",
