@@ -50,16 +50,17 @@ html_title = "tinyvrnn"
 html_static_path = [str(ROOT / "docs" / "_static")]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
-html_sidebars = {"index": []}
+html_sidebars = dict.fromkeys(("index", "equation_map", "deviations"), [])  # the latter two have wide tables
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
     "show_prev_next": True,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "secondary_sidebar_items": {"**": ["page-toc"], "equation_map": [], "deviations": []},  # wide tables
+    "secondary_sidebar_items": {"**": ["page-toc"], "equation_map": [], "deviations": []},
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
     **({"github_url": REPOSITORY} if "github.com" in REPOSITORY else {}),
