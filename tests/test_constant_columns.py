@@ -157,8 +157,10 @@ def test_a_constant_column_is_0_everywhere_and_said_once(moving):
     assert wide.std[COLUMN] == 0 and wide.mean[COLUMN] == 0.1 and wide.units == narrow.units
     for split in tv.data.SPLITS:
         np.testing.assert_array_equal(wide.split(split).values, with_column(narrow.split(split).values, 0))
-    said = ["columns constant in the training data, and so read as 0 and not scored: level"]
-    assert list(wide.notes) == said + ["columns constant there, but not in these data: level"] * moving
+    said = ["columns that have one value in the training data, or none, and so are read as 0 and not scored: level"]
+    assert (
+        list(wide.notes) == said + ["columns of these that have other values in the data to be scored: level"] * moving
+    )
     assert sets()[0].notes[0].endswith("not scored: 1")
 
 
@@ -176,6 +178,31 @@ def test_a_column_that_is_always_0_in_binary_training_data_costs_little():
     data = tv.Data.from_sequences("border", x[:30], x[30:35], x[35:])
     per_step = [nats / 6 for nats in tv.data.baselines(data).values()]
     assert all(-20 < nats < 0 for nats in per_step) and (data.std == 1).all() and not data.notes
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int16"])
+def test_a_column_is_constant_up_to_rounding(dtype):
+    x = checks.rng().integers(0, 2, (30, 6, 3)).astype(dtype)
+    one = np.asarray(3.3, dtype)
+    x[..., 0], x[..., 1] = (
+        np.where(x[..., 0], one, np.nextafter(one, 4) if x.dtype.kind == "f" else one),
+        200 + x[..., 1],
+    )
+    data = tv.Data.from_sequences("rounded", x[:20], x[20:25], x[25:], kind="real")
+    assert data.std[0] == 0 and (data.std[1:] > 0.4).all() and len(data.notes) == 1
+
+
+def test_a_column_without_a_value_in_training_is_not_scored():
+    x = checks.rng().standard_normal((30, 6, 2))
+    x[:20, :, 1], x[20:, :, 1] = np.nan, 1e9
+    with pytest.raises(tv.DataError, match="the test split of late holds no observed value in the columns that vary"):
+        tv.Data.from_sequences("late", x[:20], x[20:25], np.where([False, True], x, np.nan)[25:], missing="nan")
+    data = tv.Data.from_sequences("late", x[:20], x[20:25], x[25:], missing="nan")
+    assert data.std[1] == 0 and len(data.notes) == 2
+    assert all(abs(baseline) < 100 for baseline in tv.data.baselines(data).values())
+    x[:20, :, 0] = 4
+    with pytest.raises(tv.DataError, match="nothing to learn"):
+        tv.Data.from_sequences("late", x[:20], x[20:25], x[25:], missing="nan")
 
 
 def test_a_memory_mapped_column_is_0_too(monkeypatch):
@@ -209,7 +236,7 @@ def test_the_commands_leave_the_column_out_and_write_the_constant(tmp_path, caps
         return capsys.readouterr()
 
     said = call("train", data, "--epochs", 1, "--hidden", 3, "--latent", 2, "--out", run)
-    assert said.out.count("level") == 2 and said.out.count("not in these data: level") == 1 and not said.err
+    assert said.out.count("level") == 2 and said.out.count("data to be scored: level") == 1 and not said.err
     score = json.loads(call("evaluate", run, "--json").out)
     assert -100 < score["elbo_per_sequence"] < 0 and all(-100 < v < 0 for v in score["baselines"].values())
     past = tmp_path / "data" / "test"

@@ -191,6 +191,9 @@ class Data:
         mean, std, standard_units = moments(splits, standardise, kind, scale, sound)
         if not std.any():
             raise DataError(f"all columns of {name} are constant in its train split, so there is nothing to learn from")
+        for s, x in splits.items():
+            if all(np.isnan(part.values[:, std > 0]).all() for _, part in x.parts()):
+                raise DataError(f"the {s} split of {name} holds no observed value in the columns that vary in train")
         notes = tuple(notes_on_constants(mean, std, medium or {}, splits["valid"], splits["test"]))
         if standard_units:
             splits = {s: standardised(x, mean, std, f"the {s} split of {name}") for s, x in splits.items()}

@@ -59,16 +59,16 @@ def standardised(sequences, mean, std, where):
 
 
 def notes_on_constants(mean, std, medium, *others):
-    """Sentences on columns that are constant in the training data, std (X,) 0, and on those that vary in `others`.
+    """Sentences on columns with one value or none in the training data, std (X,) 0, and on those that move in `others`.
 
     medium: "columns" in it are their names. others: raw Sequences.
     """
     constant, names = np.flatnonzero(std == 0), medium.get("columns") or range(len(std))
     parts = (x.values[:, constant] for s in others if len(constant) for _, x in s.parts())
-    vary = [(abs(x - mean[constant]) > 0).any(axis=0) for x in parts]
+    moved = [(abs(x - mean[constant]) > _rounding(mean[constant].astype(x.dtype))).any(axis=0) for x in parts]
     for columns, what in (
-        (constant, "constant in the training data, and so read as 0 and not scored"),
-        (constant[np.any(vary, axis=0)] if vary else (), "constant there, but not in these data"),
+        (constant, "that have one value in the training data, or none, and so are read as 0 and not scored"),
+        (constant[np.any(moved, axis=0)] if moved else (), "of these that have other values in the data to be scored"),
     ):
         if len(columns):
             some = ", ".join(str(names[j]) for j in columns[:5]) + ", ..." * (len(columns) > 5)
@@ -110,9 +110,14 @@ def _column_moments(train):
     # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
     low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
     low, high = np.fmin.reduce(low), np.fmax.reduce(high)
-    std[~(low < high)] = 1.0  # those without an observed value
-    mean[low == high], std[low == high] = low[low == high], 0.0
+    constant = ~(high - low > _rounding(low))  # also those without an observed value
+    mean[constant], std[constant] = np.nan_to_num(low[constant]), 0.0
     return mean, std, BY_COLUMN
+
+
+def _rounding(values):
+    """How far apart two floats may lie that stand for the same number, such as 1.1 * 3 and 3.3."""
+    return 4 * np.finfo(values.dtype).eps * abs(values) if values.dtype.kind == "f" else 0
 
 
 def _sound_moments(train):
