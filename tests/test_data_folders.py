@@ -110,6 +110,10 @@ def test_without_a_test_split_validation_is_reported_and_this_is_said(tmp_path, 
         (["train-clean-100", "test-clean"], "has a folder 'test-clean'"),
         (["a/trian"], "has a folder 'trian'"),
         *(
+            (names.split(), "has a folder '.*': rename folders")
+            for names in ("ecg_train ecg_test", "01_train 02_valid 03_test", "trainset testset", "my-val traindata x")
+        ),
+        *(
             ([typo, "x"], f"has a folder '{typo}'")
             for typo in "rtain tarin trani etst tets tesitng avlid valdi".split()
         ),
@@ -155,6 +159,14 @@ def test_folders_with_other_names_are_split_at_random(tmp_path, names):
         tables(tmp_path / name, n, n * i)
     train, valid, test = numbers(load_data(tmp_path, standardise=False))
     assert sorted(train + valid + test) == [*range(n * len(names))] and len(valid) == len(test) == n * len(names) // 10
+
+
+def test_files_can_be_named_after_sets(tmp_path):
+    for i, name in enumerate(("trainset", "validset", "testset")):
+        tables(tmp_path / name, 1, i)
+        next((tmp_path / name).iterdir()).rename(tmp_path / f"{name}.csv")
+        (tmp_path / name).rmdir()
+    assert numbers(load_data(tmp_path, standardise=False)) == [[0], [1], [2]]
 
 
 # ---- links, and files that cannot be read

@@ -26,7 +26,7 @@ MOST_FILES = 1_000_000  # in a folder that is searched
 SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
-NEAR = ("exact", "swapped", "off")  # by no letter, two neighbouring ones, or one letter
+NEAR = ("exact", "swapped", "off", "no")  # by no letter, two neighbouring ones, one letter, or more
 RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
 
 
@@ -244,7 +244,7 @@ def split_by_folder(folder, files):
 
 def _words(stems, files):
     """The only word of a split in each stem, as in ptb.train; None unless they are of train and another split."""
-    words = [SPLIT_OF.keys() & set(re.split("[^a-z]+", stem)) for stem in stems]
+    words = [SPLIT_OF.keys() & {*_parts(stem)} for stem in stems]
     found, odd = {SPLIT_OF[word] for word in chain(*words)}, [len(own) != 1 for own in words]
     if len(found) < 2 or 0 not in found and any(odd):
         return None
@@ -256,14 +256,20 @@ def _words(stems, files):
     return [own.pop() for own in words]
 
 
+def _parts(name):
+    """The words of a name, without the ending of trainset or testdata."""
+    ending = f"^({'|'.join(SPLIT_OF)})(set|data)$"
+    return [re.sub(ending, r"\1", word) for word in re.split("[^a-z]+", name)]
+
+
 def _check_near(folder, names):
     """Raise DataError if the folders `names` of one level seem to be splits, although none has the name of one.
 
     One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two
-    splits: one by its exact word, as in "train-clean", or no other folders, as in "trains" and "tests".
+    splits: one by its exact word, as in "train-clean" or "ecg_train", or no other folders, as in "trains" and "tests".
     """
-    near = {name: _near(re.split("[^a-z]", name)[0]) for name in sorted(names)}
-    exact, swapped, off = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
+    near = {name: min(map(_near, _parts(name)), key=lambda found: NEAR.index(found[1])) for name in sorted(names)}
+    exact, swapped, off, _ = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
     splits = exact | off if exact or len(off) == len(names) else {}
     if swapped or len({*splits.values()}) > 1:
         raise DataError(f"{folder} has a folder {next(iter(swapped or splits))!r:.40}: {RENAME}")
@@ -282,4 +288,4 @@ def _near(word):
             return split, "swapped"
         if len(name) > 3 and same and len(a) < 2 and len(b) < 2:
             return split, "off"
-    return None, None
+    return None, NEAR[-1]
