@@ -31,7 +31,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(cli.commands.report, "draw_pictures", lambda *arguments: None)
-    monkeypatch.setattr(submissions, "_require_kernel", lambda: None)
+    monkeypatch.setattr(submissions, "_require_box", lambda: None)
     monkeypatch.setattr(submissions, "grade_notebook", lambda *arguments: ({"06.2": 1, "06.6": 1}, ""))
     tv.save(tv.VRNN(x_dim=2, h_dim=4, z_dim=2, likelihood="bernoulli"), tmp_path / "run", data="x.npy")
     np.save(tmp_path / "x.npy", np.arange(60).reshape(10, 3, 2) % 2)

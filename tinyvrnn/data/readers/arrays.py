@@ -22,7 +22,6 @@ from tinyvrnn.data.sequences import (
     check_shapes,
     integer_array,
     real_array,
-    rows_of,
 )
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
@@ -30,6 +29,7 @@ from tinyvrnn.io.files import one_at_a_time, replace, write_atomically
 from tinyvrnn.io.streams import bar
 
 LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
+STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
 ROWS = (*SPLITS, "x", "values")  # arrays that may be large
 NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
@@ -262,11 +262,21 @@ def _padded(x, lengths, where):
             f"numbers up to {lengths.max(initial=0)}"
         )
     check_shapes(np.broadcast_to(0, (max(0, lengths.sum()), x.shape[2])), lengths, where)
-    starts = np.arange(n) * steps
     if isinstance(x, np.memmap):
-        return Mapped.of(x, starts, lengths, where)
-    rows = x.reshape(-1, x.shape[2])
-    return Sequences(rows if (lengths == steps).all() else rows[rows_of(starts, lengths)], lengths, where)
+        return Mapped.of(x, np.arange(n) * steps, lengths, where)
+    return Sequences(_without_padding(x, lengths), lengths, where)
+
+
+def _without_padding(x, lengths):
+    """The real steps (steps, X) of x (N, T, X). In slices, because indexing by a mask allocates an index per step."""
+    n, steps, x_dim = x.shape
+    if (lengths == steps).all():
+        return x.reshape(n * steps, x_dim)
+    some = STEPS_AT_ONCE // steps
+    if some == 0:
+        return np.concatenate([row[:length] for row, length in zip(x, lengths)])
+    real = (np.arange(steps) < lengths[i : i + some, None] for i in range(0, n, some))
+    return np.concatenate([x[i : i + some][mask] for i, mask in zip(range(0, n, some), real)])
 
 
 def _one_each(arrays, key, n, name):
