@@ -71,6 +71,9 @@ class Device:
     def __init__(self, module):
         self._module = module
 
+    def __reduce__(self):
+        return "DEVICE"
+
     def __getattr__(self, name):
         value = getattr(self._module, name)
         if isinstance(value, ModuleType):

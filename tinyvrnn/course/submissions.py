@@ -98,9 +98,9 @@ class Table:
 
 def export(report, handed_out, moodle=None, canvas=None):
     """Write the totals of a table in the form that Moodle imports, and in Canvas's."""
-    with open(report, newline="", encoding="utf-8") as file:
+    with open(given_path(report), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    number = chapter_of(next(iter(_checks_handed_out(handed_out))))
+    number = chapter_of(next(iter(_checks_handed_out(given_path(handed_out)))))
     title, most = f"{number} {NOTEBOOKS[number]}", rows[0]["of"]
     if moodle:
         _write(moodle, [["username", title, "feedback"], *([r["student"], r["total"], r["remark"]] for r in rows)])
