@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from tinyvrnn.arrays import ranks
 from tinyvrnn.models.batch import Batch, Objective
 from tinyvrnn.training import parallel, worker
 from tinyvrnn.training.parallel import Workers
@@ -162,6 +163,24 @@ def test_models_of_users_are_computed_here(monkeypatch):
             workers.wait(model)  # not for ever
             assert np.isfinite(workers.gradient(model, Batch(*batch(model)), Objective()).loss)
     assert parallel.can_be_made_again(vrnn()) and parallel.can_be_made_again(vrnn(likelihood="gmm", components=3))
+
+
+def test_the_total_of_two_ranks_with_equal_parts_is_that_of_one():
+    model = vrnn()
+    found = model.gradient(Batch(*batch(model)), Objective())
+
+    class Two(ranks.Ranks):
+        size = 2
+
+        def sum(self, a, wait=0.0):
+            return 2 * a
+
+    with ranks.shared_out(Two()):
+        loss, grads, terms, _ = parallel.total(model, found, 6)
+    checks.assert_close(loss, found.loss, 1e-6)
+    checks.assert_close(grads, found.grads, 1e-6)
+    for term, own in zip(terms, found.terms, strict=True):
+        checks.assert_close(term, 2 * own.sum(keepdims=True), 1e-6)
 
 
 def test_a_worker_that_was_killed_is_done_without(one):
