@@ -444,7 +444,7 @@ def test_changes_of_arguments_come_back():
 def test_a_class_of_200_takes_less_than_an_hour_on_two_cores(capsys):
     seconds = {}
     for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
-        if path.name.startswith("00"):
+        if path.name.startswith("13"):  # it has no check
             continue
         checks, start = submissions._checks_handed_out(path), time.monotonic()
         marks, remark = submissions.grade_notebook(path, checks)
