@@ -688,3 +688,9 @@ def test_x_without_three_axes_and_a_bound_that_is_not_the_models_are_refused(bou
     other.bounds = ("elbo",)
     with pytest.raises(ConfigError, match="recorder"):
         getattr(bounds, bound)(other, np.zeros((2, 1, 1)))
+
+
+def test_lengths_that_are_no_array_are_named():
+    model, x, *_ = checks.small("gaussian")
+    with pytest.raises(tv.DataError, match="^lengths "):
+        bounds.iwae(model, x, [[1], [1, 2]], 2)
