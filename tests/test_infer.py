@@ -280,7 +280,7 @@ def test_silence_padding_and_one_outlier_are_no_other_scale(silence):
 @pytest.mark.parametrize("mean", [0.0, 0.6, 1.0, 5.0])
 @pytest.mark.parametrize("factor", [1, 6, 8])
 def test_a_tiny_scale_is_no_reason_to_think_that_data_were_standardised_twice(mean, factor):
-    """All columns, or one of several, hardly vary in the training data, and move by some deviations here."""
+    """All columns, or one of several, hardly vary in the training data, and move by some standard deviations here."""
     model, x, _ = scaled(mean, 1e-6)
     model.elbo(factor * x)
     model.std = [1e-6, 1, 1, 1]

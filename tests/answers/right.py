@@ -240,7 +240,7 @@ RIGHT = {
     "01.2": {"a boolean mask": lambda p, m: ((p * (m > 0)).sum() / p.shape[1], np.average(p, weights=m))},
     "01.3": {"a boolean mask": likelihood_with_a_boolean_mask},
     "01.4": {
-        "by deviations": lambda pi, mu, sigma: (
+        "by standard deviations": lambda pi, mu, sigma: (
             np.einsum("nk,nk->n", pi, mu),
             np.sqrt(np.einsum("nk,nk->n", pi, sigma**2 + (mu - (pi * mu).sum(1, keepdims=True)) ** 2)),
         )

@@ -397,7 +397,7 @@ WRONG = {
         "1e-6 below": lambda x, m, s, t: (
             -0.5 * ((x - m) ** 2 + s**2) / (t**2 + 1e-6) - np.log(t) - 0.5 * float(np.log(2 * np.pi))
         ),
-        "a deviation outside": lambda x, m, s, t: (
+        "a standard deviation outside": lambda x, m, s, t: (
             -0.5 * ((x - m) / t) ** 2 - 0.5 * s**2 - np.log(t) - 0.5 * float(np.log(2 * np.pi))
         ),
     },

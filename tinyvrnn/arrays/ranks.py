@@ -120,7 +120,7 @@ def shared_out(ranks):
 
 @contextmanager
 def own(index):
-    """Context: its value are this rank's of the sequences `index` of a batch, and noise drawn in it is theirs."""
+    """Context: yields the sequences of `index`, a batch, that are this rank's; noise drawn in it is theirs."""
     ranks, count = current(), len(index)
     start, stop = (count * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1))
     token = columns.set((start, count) if ranks.size > 1 else None)
