@@ -359,6 +359,7 @@ def main():
     build_html(repository)
     if not arguments.no_lite:
         build_lite(HTML / "lite", arguments.pyodide)
+    write(SITE / "finished", "")  # for the tests: the files of JupyterLite keep the times of their archive
     print(f"{(HTML / 'index.html').relative_to(ROOT)}")
 
 

@@ -13,7 +13,7 @@ import pytest
 import tinyvrnn as tv
 from tinyvrnn import bounds, cli
 from tinyvrnn.arrays.backend import to_host
-from tinyvrnn.data import mapped
+from tinyvrnn.data import SCALES, mapped
 
 COLUMN = 1  # of the wide data, the constant one
 MODELS = ("vrnn", "vrnn-i", "rnn", "vae")
@@ -161,7 +161,7 @@ def test_a_constant_column_is_0_everywhere_and_said_once(moving):
     assert (
         list(wide.notes) == said + ["columns of these that have other values in the data to be scored: level"] * moving
     )
-    assert sets()[0].notes[0].endswith("not scored: 1")
+    assert sets()[0].notes[0].endswith("not scored: 1 (counted from 0)")
 
 
 @pytest.mark.parametrize("split", tv.data.SPLITS)
@@ -246,4 +246,35 @@ def test_the_commands_leave_the_column_out_and_write_the_constant(tmp_path, caps
     call("forecast", run, "--prime", past, "--steps", 2, "--draws", 3, "--out", tmp_path / "f.npz")
     for name in ("s", "p", "f"):
         with np.load(tmp_path / f"{name}.npz") as found:
-            assert (found[found.files[0]][..., COLUMN] == 5).all(), name
+            values = found[found.files[0]][..., COLUMN]
+        if name == "p":  # a prime is written as it was given
+            assert (values[:, :7] == [[1e9], [2e9]]).all()
+            values = values[:, 7:]
+        assert (values == 5).all(), name
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_sound_that_is_constant_in_training_is_refused(tmp_path, dtype):
+    """Silence too: it is no binary data."""
+    x = np.zeros((6, 3, 4), dtype)
+    x[5] = 1
+    np.savez(tmp_path / "a.npz", x=x, split=[0, 0, 0, 1, 1, 2], sample_rate=8000)
+    with pytest.raises(tv.DataError, match="all columns of a are constant in its train split, so there is nothing"):
+        tv.load_data(tmp_path / "a.npz")
+    x[0, 0, 0] = 1
+    np.savez(tmp_path / "a.npz", x=x, split=[0, 0, 0, 1, 1, 2], sample_rate=8000)
+    words = ["train", str(tmp_path / "a.npz"), "--epochs", "1", "--hidden", "3", "--latent", "2"]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert tv.load(tmp_path / "run").likelihood.name == "gaussian"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("axis, value", [(0, 0.0), (1, 0.1)])
+def test_a_pen_that_moves_along_one_axis_is_refused(scale, axis, value):
+    x = checks.rng(0).normal(size=(5, 6, 3))
+    x[..., 2] = x[..., 2] > 0
+    x[..., axis] = value
+    with pytest.raises(
+        tv.DataError, match=f"d{'xy'[axis]} is {value:g} in every step of the train split, but a pen moves"
+    ):
+        tv.Data.from_sequences("ink", x, x, x, kind="pen", scale=scale)

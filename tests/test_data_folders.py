@@ -62,17 +62,19 @@ def named(folder, names):
         (tables(folder, 1, i) / f"{i:02}.csv").rename(folder / f"{name}.csv")
 
 
-@pytest.mark.parametrize("way", ["{}", "ptb.{}", "{}_0", "Q-{}-2019"])
+@pytest.mark.parametrize("way", ["{}", "ptb.{}", "{}_0", "Q-{}-2019", "ecg{}"])
 @pytest.mark.parametrize("names", LAYOUTS, ids="-".join)
 def test_files_with_the_names_of_splits_are_splits(tmp_path, names, way):
-    named(tmp_path, [way.format(name) for name in names])
+    named(tmp_path, [way.format(name.capitalize() if way == "ecg{}" else name) for name in names])
     assert numbers(load_data(tmp_path, standardise=False)) == [[0], [1], [2]]
 
 
 def test_files_of_train_and_test_alone(tmp_path):
     named(tmp_path, [f"{s}_{i}" for s in ("train", "test") for i in range(4)])
-    train, valid, test = numbers(load_data(tmp_path, standardise=False))
+    data = load_data(tmp_path, standardise=False)
+    train, valid, test = numbers(data)
     assert sorted(train + valid) == [0, 1, 2, 3] and len(valid) == 1 and test == [4, 5, 6, 7]
+    assert data.source.endswith(", 8 files; a tenth of train, taken at random, validates")
 
 
 @pytest.mark.parametrize("names", [("ECG_TRAIN", "ECG_TEST"), ("train/0", "train/1", "test/0")])
@@ -104,21 +106,28 @@ def test_without_a_test_split_validation_is_reported_and_this_is_said(tmp_path, 
 @pytest.mark.parametrize(
     "names, message",
     [
-        (["trian", "x"], "has a folder 'trian': rename folders to train, valid and test"),
-        (["Tset"], "has a folder 'tset': rename folders"),
-        (["vaild", "x"], "has a folder 'vaild'"),
-        (["train-clean-100", "test-clean"], "has a folder 'test-clean'"),
-        (["a/trian"], "has a folder 'trian'"),
+        (["trian", "x"], "has a folder or file 'trian': rename it to train, valid or test, or give"),
+        (["Tset"], "has a folder or file 'Tset': rename it"),
+        (["vaild", "x"], "has a folder or file 'vaild'"),
+        (["train-clean-100", "test-clean"], "has a folder or file 'test-clean'"),
+        (["a/trian"], "has a folder or file 'trian'"),
         *(
-            (names.split(), "has a folder '.*': rename folders")
-            for names in ("ecg_train ecg_test", "01_train 02_valid 03_test", "trainset testset", "my-val traindata x")
+            (names.split(), "has a folder or file '.*': rename it")
+            for names in (
+                "ecg_train ecg_test",
+                "01_train 02_valid 03_test",
+                "trainset testset",
+                "my-val traindata x",
+                "ecgTrain ecgTest",
+                "ECGTrain ECGHoldout",
+            )
         ),
         *(
-            ([typo, "x"], f"has a folder '{typo}'")
+            ([typo, "x"], f"has a folder or file '{typo}'")
             for typo in "rtain tarin trani etst tets tesitng avlid valdi".split()
         ),
         *(
-            (pair.split(), "has a folder '.*': rename folders")
+            (pair.split(), "has a folder or file '.*': rename it")
             for pair in ("trains tests", "trai tst", "traim tesst", "traning testin", "train-1 tesst", "test-a valit x")
         ),
         (["test"], "has the folders test: rename"),
@@ -132,6 +141,12 @@ def test_a_near_miss_is_refused(tmp_path, names, message):
     for i, name in enumerate(names):
         tables(tmp_path / name, 3, 3 * i)
     refused(tmp_path, message)
+
+
+@pytest.mark.parametrize("names", ["a_valid b_test c_test d", "x_train x_eval", "x-traim x-tesst", "aHeldout bTrain c"])
+def test_files_with_nearly_the_names_of_splits_are_refused(tmp_path, names):
+    named(tmp_path, names.split())
+    refused(tmp_path, "has a folder or file '.*': rename it to train, valid or test, or give a folder without such")
 
 
 WORDS = (  # ordinary names, some of them near those of splits, and no typos of them
@@ -148,6 +163,7 @@ WORDS = (  # ordinary names, some of them near those of splits, and no typos of 
 def test_an_ordinary_name_is_no_near_miss(word):
     folder = Path("x")
     assert content.split_by_folder(folder, [folder / word / "0.csv", folder / "other" / "1.csv"]) is None
+    assert content.split_by_folder(folder, [folder / f"{word}.csv", folder / "other.csv"]) is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +173,9 @@ def test_folders_with_other_names_are_split_at_random(tmp_path, names):
     n = 10 // len(names) + 1
     for i, name in enumerate(names):
         tables(tmp_path / name, n, n * i)
-    train, valid, test = numbers(load_data(tmp_path, standardise=False))
+    data = load_data(tmp_path, standardise=False)
+    train, valid, test = numbers(data)
+    assert data.source.endswith("; split at random, 80 / 10 / 10 per cent")
     assert sorted(train + valid + test) == [*range(n * len(names))] and len(valid) == len(test) == n * len(names) // 10
 
 

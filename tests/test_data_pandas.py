@@ -1,6 +1,7 @@
 """Tables that pandas writes: separators, an index, a column of times, headers of numbers, missing values."""
 
 import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from damage import refused
 
 import tinyvrnn as tv
 from tinyvrnn import cli
+from tinyvrnn.cli.options import _names
 from tinyvrnn.data import load_data, read_sequences, readers
 from tinyvrnn.data.sequences import missing_values
 from tinyvrnn.errors import DataError
@@ -70,7 +72,11 @@ def test_chosen_columns_are_those_of_pandas(tmp_path, options):
 @pytest.mark.parametrize(
     "table, options, message",
     [
-        (TIMED, {}, "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or --skip-columns"),
+        (
+            TIMED,
+            {},
+            "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or to .*--skip-columns",
+        ),
         (TIMED, {"skip_columns": ["tim"]}, "has the columns ', time, load, temp', but the column 'tim' is needed"),
         (TIMED, {"columns": ["wind"]}, "but the column 'wind' is needed"),
         (TABLE.drop(7).reindex(range(40)), {}, "line 9, column 'load' holds '', but finite float32 numbers"),
@@ -92,20 +98,49 @@ def test_an_empty_cell_is_a_missing_number_where_nan_is(tmp_path):
 @pytest.mark.parametrize("options", [{"sep": ";"}, {"sep": ","}, {"sep": "\t"}])
 @pytest.mark.parametrize("columns", [["load"], ["load", "temp"]])
 @pytest.mark.parametrize("header", [True, False])
-def test_decimal_commas_are_refused_with_a_line_that_mends_them_or_doubted(
-    tmp_path, monkeypatch, options, columns, header
-):
-    options |= {"decimal": ",", "index": False, "header": header}
-    table = TABLE[columns].abs() % 1
-    path = written(tmp_path, table, **options)
-    if columns == ["load"] and not header and options["sep"] != ",":  # 0,125 and so on: two columns of whole numbers
+def test_decimal_commas_are_read_or_doubted(tmp_path, options, columns, header):
+    table = TABLE[columns]
+    path = written(tmp_path, table, **options, decimal=",", index=False, header=header)
+    if columns == ["load"] and options["sep"] != "," and header:  # 0,125 below a single name
+        with pytest.raises(DataError, match="has 2 columns, but the lines above have 1: .*, with a point for decimals"):
+            load_data(path, window=5)
+    elif columns == ["load"] and options["sep"] != ",":  # 0,125 and so on: two columns of whole numbers
         assert "write decimals with a point" in load_data(path, window=5).notes[0]
-        return
-    with pytest.raises(DataError, match=r"holds \'0,\d+\', but a decimal point is needed: `.*`$") as caught:
-        load_data(path)
-    monkeypatch.chdir(tmp_path)
-    eval(str(caught.value).split("`")[1], {"pandas": pd})
-    np.testing.assert_allclose(read_sequences(path).values, table)
+    else:
+        np.testing.assert_array_equal(read_sequences(path).values, table)
+        assert "commas are read as decimal commas, as in " in load_data(path, window=5).notes[0]
+
+
+@pytest.mark.parametrize("thousands", [",", "."])
+def test_a_mark_of_thousands_is_not_taken_for_one_of_decimals(tmp_path, thousands):
+    path = tmp_path / "a.csv"
+    path.write_text("a;b\n" + "".join(f"{1234 + i:,};{2000 * i:,}\n" for i in range(30)).replace(",", thousands))
+    if thousands == ",":
+        with pytest.raises(DataError, match="a.csv holds 1,234, whose comma can mark decimals or thousands: write"):
+            load_data(path, window=5)
+        path.write_text(path.read_text() + "0,5;1\n")
+        assert read_sequences(path).values[0].tolist() == [1.234, 0], "0,5 tells that commas mark decimals"
+    path.write_text(path.read_text() + "1.5;2,5\n")
+    with pytest.raises(DataError, match="a.csv holds .,5 and 1.+: mark decimals alike, and no thousands"):
+        load_data(path, window=5)
+    path.write_text("a;b\n1.234,5;2\n")
+    with pytest.raises(DataError, match="'1.234,5', but a number without marks of thousands is needed"):
+        load_data(path, window=5)
+
+
+def test_names_with_commas_can_be_chosen(tmp_path, capsys):
+    path = str(written(tmp_path, TABLE.rename(columns={"load": "load, kW"}).assign(n=range(40)), index=False))
+    words = ["train", path, "--window", "5", "--epochs", "1", "--hidden", "4", "--latent", "2", "--overwrite"]
+    assert cli.main([*words, "--out", str(tmp_path / "run"), "--columns", 'temp,"load, kW"']) == 0
+    assert tv.load(tmp_path / "run").medium["columns"] == ["temp", "load, kW"]
+    assert cli.main([*words, "--out", str(tmp_path / "run"), "--columns", "temp,temp"]) == 2
+    assert "the columns 'temp, temp' are asked for, one of them twice: name each once" in capsys.readouterr().err
+
+
+def test_a_name_in_advice_can_be_typed_as_it_is(tmp_path):
+    path = written(tmp_path, TABLE.assign(**{"step, of 40": range(40)}), index=False)
+    option = shlex.split(load_data(path, window=5).notes[0].partition("--skip-columns ")[2])
+    assert load_data(path, window=5, skip_columns=_names(*option)).x_dim == 2
 
 
 @pytest.mark.parametrize(
@@ -116,7 +151,7 @@ def test_decimal_commas_are_refused_with_a_line_that_mends_them_or_doubted(
         (",1.5,2\n5,.5,2\n", None, None),
         ("NA,1.5,2\n5,.5,2\n", None, None),
         ("2019,2020\n.5,2\n", None, "'2019, 2020', is taken for data"),
-        ("2019,2020\n7,2\n", None, None),
+        ("2019,2020\n7,2\n", None, "two columns of whole numbers are read"),
         ("a,,b\n1,2,4\n", ["a", "b"], "a column without a name is left out"),
         ("a,b,,\n1,2,,\n,,,\n", ["a", "b"], "a column without a name is left out"),
         (",,a,b\n1,2,3,9\n", ["a", "b"], "the first column has no name"),

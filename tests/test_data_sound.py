@@ -171,12 +171,6 @@ def test_one_mean_and_one_deviation_from_the_training_split(tmp_path):
     assert f"= {more:.6g} a step more than of raw data" in data.units and "raw data" in raw.units
 
 
-def test_silence_is_only_shifted():
-    still = np.full((3, 2, 4), 7.0)
-    data = Data.from_sequences("still", still, still, still, medium={"name": "sound", "rate": 8, "full_scale": 1.0})
-    assert set(data.std) == {1.0} and not data.train.values.any()
-
-
 def test_a_run_on_a_folder_samples_wav(tmp_path, capsys):
     run, folder = str(tmp_path / "run"), str(a_folder(tmp_path / "calls"))
     assert cli.main(["train", folder, "--hidden", "8", "--latent", "2", "--epochs", "1", "--out", run]) == 0

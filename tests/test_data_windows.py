@@ -47,6 +47,7 @@ def test_windows_are_those_of_a_loop(tmp_path, monkeypatch, form, mapped, window
         monkeypatch.setattr(content, "LONGEST", LONG.nbytes - 1)
         monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path / "cache"))
     data = load_data(long_file(tmp_path, form), standardise=False, window=window, stride=stride)
+    assert data.source == f"the file long.{form}; split by time, 80 / 10 / 10 per cent"
     assert isinstance(data.train, Mapped) == (mapped and form != "csv")
     seen = {}
     for split, (start, end) in zip(SPLITS, ((0, 82), (82, 92), (92, 103))):
@@ -70,6 +71,7 @@ def test_the_end_of_train_validates_if_only_a_test_split_is_named(tmp_path, form
         for split, (start, end) in spans.items():
             expected[split] += windows(x[start:end], window, stride or window)
     data = load_data(tmp_path / "x", standardise=False, window=window, stride=stride)
+    assert data.source.endswith("; the last tenth of each sequence of train validates")
     for split in SPLITS:
         assert [own.tolist() for own in data.split(split)] == expected[split]
     assert [len(own) for own in read_like(tmp_path / "x", {"window": None})] == [103] * len(names)

@@ -42,7 +42,7 @@ from tinyvrnn.runs import checkpoint
 from tinyvrnn.runs import run as run_folder
 from tinyvrnn.runs.run import Run
 from tinyvrnn.training import loop
-from tinyvrnn.training.options import NEW, Options
+from tinyvrnn.training.options import NEW, RECIPES, Options
 from tinyvrnn.training.state import COUNTS, NEW_COUNTS, VECTORS
 
 
@@ -203,7 +203,7 @@ def test_a_long_epoch_is_saved_within(seconds, moments, tmp_path, monkeypatch):
     [
         (
             {"data": small_data("gaussian", seed=1)},
-            "holds a run on small, but small is different data or has changed since",
+            "holds a run on small, but small is different data, has changed since",
         ),
         ({"model": {"seed": 3}}, "a run with seed = 0, which can't be resumed with 3"),
         ({"options": {"batch": 9}}, "a run with batch = 8, which can't be resumed with 9"),
@@ -225,6 +225,21 @@ def test_another_run_does_not_go_on_here(change, says, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_run_that_began_without_a_recipe_goes_on_without_it(tmp_path, monkeypatch, capsys):
+    """As after an update of the package whose recipe differs."""
+    np.save(tmp_path / "long.npy", checks.rng(0).normal(size=(4, 120, 1)))
+    words = ["train", str(tmp_path / "long.npy"), "--hidden", "3", "--latent", "2", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as before:
+        before.setattr("tinyvrnn.training.options.RECIPES", RECIPES[:1])
+        assert cli.main([*words, "--epochs", "1"]) == 0
+    assert "chunk" not in capsys.readouterr().out
+    assert cli.main([*words, "--epochs", "2", "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "epoch 2" in said and "chunk" not in said and "batch 64" in said
+    assert cli.main([*words, "--epochs", "3", "--resume", "--chunk", "50"]) == 2
+    assert "a run with chunk = None, which can't be resumed with 50: give the original" in capsys.readouterr().err
+
+
 def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
     """The same numbers once standardised, of raw data that are three times as large."""
     splits = [list(small_data("gaussian").split(name)) for name in ("train", "valid", "test")]
@@ -235,7 +250,7 @@ def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):
     assert np.array_equal(one.train.values, other.train.values)
     with pytest.raises(KeyboardInterrupt):
         train(small_model(), one, tmp_path, 4)
-    with pytest.raises(tv.CheckpointError, match="is different data or has changed since"):
+    with pytest.raises(tv.CheckpointError, match="is different data, has changed since"):
         train(small_model(), other, tmp_path, resume=True)
 
 
@@ -246,7 +261,7 @@ def test_a_single_number_that_changed_is_other_data(split, tmp_path):
         train(small_model(), small_data("gaussian"), tmp_path, 4)
     splits[split][3] = splits[split][3] + 1e-6
     data = tv.Data.from_sequences("small", *splits.values(), standardise=False)
-    with pytest.raises(tv.CheckpointError, match="is different data or has changed since"):
+    with pytest.raises(tv.CheckpointError, match="is different data, has changed since"):
         train(small_model(), data, tmp_path, resume=True)
 
 

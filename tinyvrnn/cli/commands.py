@@ -21,7 +21,7 @@ from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
-from tinyvrnn.runs.run import FILES, Run
+from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run
 from tinyvrnn.training import PARTICLES, Options, chosen_for, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
 
@@ -53,9 +53,10 @@ def train(a):
     data, likelihood = _load_for(a)
     check_suits(data, likelihood)
     model = _model(a, data.x_dim, likelihood)
-    options = _training_options(a, data, model)
-    options.check_for(model)
     folder, live = given_path(f"runs/{data.name}" if a.out is None else a.out), sys.stderr.isatty()
+    run = Run(folder, a.overwrite, a.resume)
+    options = _training_options(a, data, model, run.recorded)
+    options.check_for(model)
 
     trained = 0
 
@@ -66,7 +67,7 @@ def train(a):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with Run(folder, a.overwrite, a.resume) as run:
+    with run:
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
@@ -124,13 +125,15 @@ def sample(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    prime = None if a.prime is None else _prime(a.prime, model)
-    known = 0 if prime is None else prime.shape[0]
+    prime, past = (None, ()) if a.prime is None else _prime(a.prime, model)
+    known = len(past)
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
     drawn = a.steps is None and prime is None and manifest["lengths"]
     lengths = report.drawn_lengths(drawn or [len(x)], x.shape[1], a.seed)
     raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
+    if known:
+        raw[:known] = past.repeat(a.n or 1, axis=1)  # as given: a constant column of a model is not
     export.write_samples(out, raw, model.medium, model.likelihood.binary, lengths)
     of = " to ".join(map(str, sorted({int(lengths.min()), int(lengths.max())})))
     print(f"wrote {shown(out)}: {x.shape[1]} sequences of {of} steps")
@@ -223,7 +226,8 @@ def _load_for(a):
         raise ConfigError("--step is for MIDI files: leave it out.")
     if name is None:
         name = "bernoulli" if all(data_room.in_unit_interval(raw.split(s)) for s in SPLITS) else "gaussian"
-        name = "categorical" if raw.medium.get("name") == "text" else "pen" if raw.kind == "pen" else name
+        by_medium = {"text": "categorical", "sound": "gaussian"}
+        name = by_medium.get(raw.medium.get("name"), "pen" if raw.kind == "pen" else name)
     if a.likelihood is None and "name" not in raw.medium:
         _tell(report.hints(raw))
     likelihood = LIKELIHOODS[name]
@@ -234,13 +238,14 @@ def _load_for(a):
     return raw, likelihood
 
 
-def _training_options(a, data, model):
-    """Options: the recipe for the data, overridden by the options that were given."""
+def _training_options(a, data, model, recorded):
+    """Options: the recipe for the data, replaced by the options of the run that is resumed, and by those given."""
     given = {name: getattr(a, name) for name in Options._fields}
     given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
     chosen, cut = recipe(data), model.has_state and getattr(model, "posterior", None) != "smoothing"
     if not cut or a.recompute or a.bound not in (None, "elbo"):
         chosen.pop("chunk", None)
+    chosen |= {name: recorded[name] for name in chosen if name in recorded and name not in MAY_CHANGE}
     options = Options(**chosen | {name: value for name, value in given.items() if value is not None})
     if a.minutes is not None:
         options = options._replace(epochs=None)
@@ -333,11 +338,12 @@ def _tell(notes):
 
 
 def _prime(path, model):
-    """The sequences of a file as x (T0, B, X), in the model's units."""
-    sequences = _on_scale(read_like(path, model.medium | {"window": None}, tell=_tell), model, path)
+    """The sequences of a file as x (T0, B, X), in the model's units and in raw ones."""
+    raw = read_like(path, model.medium | {"window": None}, tell=_tell)
+    sequences = _on_scale(raw, model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
-    return data_room.pad(sequences)[0]
+    return data_room.pad(sequences)[0], data_room.pad(raw)[0]
 
 
 def _check_whole(a, likelihood, chosen):

@@ -1,6 +1,7 @@
 """The parser of the command: MODEL_OPTIONS has the options of a model; those of training are `training.Options`."""
 
 import argparse
+import csv
 import inspect
 import sys
 from typing import NamedTuple
@@ -109,12 +110,8 @@ def _train_options(p):
     p.add_argument("--scale", type=_one_of("scale", SCALES), help=about)
     p.add_argument("--window", type=_positive, metavar="N", help="cut long sequences into windows of N steps")
     p.add_argument("--stride", type=_positive, metavar="M", help="a window every M steps (default: --window)")
-    p.add_argument(
-        "--columns", type=lambda text: text.split(","), metavar="A,B", help="of .csv: read these columns only"
-    )
-    p.add_argument(
-        "--skip-columns", type=lambda text: text.split(","), metavar="A,B", help="of .csv: read all columns but these"
-    )
+    p.add_argument("--columns", type=_names, metavar="A,B", help="of .csv: read these columns only")
+    p.add_argument("--skip-columns", type=_names, metavar="A,B", help="of .csv: read all columns but these")
     about = f"of MIDI: the part of a whole note, {', '.join(STEPS)} (default 16, a sixteenth)"
     p.add_argument("--step", type=_one_of("step", STEPS), help=about)
     _missing_option(p)
@@ -228,6 +225,11 @@ def _one_of(kind, known):
         return name
 
     return convert
+
+
+def _names(text):
+    """The names in a line of a table: one with a comma is in double quotes."""
+    return next(csv.reader([text]), [])
 
 
 def _number_or_word(text):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array
 from tinyvrnn.data import bach, readers
-from tinyvrnn.data.readers import SPLITS, at_random, cut
+from tinyvrnn.data.readers import SPLITS, at_random, cut, with_split
 from tinyvrnn.data.scale import check_scale, is_binary, moments, notes_on_constants, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
 from tinyvrnn.errors import DataError, shown
@@ -315,7 +315,8 @@ def load_data(
     if (columns or skip_columns) and "columns" not in (content.medium or {}):
         raise DataError(f"columns can be chosen in .csv files whose first line has their names, but not in {path.name}")
     if card is None:
-        card = Card(None, content.source or f"the file {path.name}", "not stated", content.units or RAW, content.kind)
+        source = "; ".join(filter(None, (content.source or f"the file {path.name}", content.how)))
+        card = Card(None, source, "not stated", content.units or RAW, content.kind)
     whole, kind = content.sequences, kind or card.kind
     if card.threshold is not None:
         whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
@@ -399,7 +400,8 @@ def _content(path, medium, missing=None, divide=True):
         found, needed = (content.medium or {}).get(key), medium.get(key)
         if found and needed and found != needed:
             raise DataError(f"{path} has {found:.10g} {what}, but the model was trained on {needed:.10g}: convert it.")
-    content = content if divide else content._replace(split=np.zeros(len(content.sequences), np.int64))
+    nothing = np.zeros(len(content.sequences), np.int64)
+    content = with_split(content, path.name) if divide else content._replace(split=nothing)
     with missing_values(missing):
         return cut(content, medium, path.name)
 

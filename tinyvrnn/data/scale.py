@@ -33,7 +33,7 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
         changes = (mean != 0).any() or (std != 1).any()
         return mean, std, GIVEN if changes else None
     if standardise is None:
-        standardise = not all(in_unit_interval(x) for x in splits.values())
+        standardise = sound or not all(in_unit_interval(x) for x in splits.values())
     if not standardise:
         return np.zeros(train.x_dim), np.ones(train.x_dim), None
     if kind == "pen":
@@ -63,7 +63,7 @@ def notes_on_constants(mean, std, medium, *others):
 
     medium: "columns" in it are their names. others: raw Sequences.
     """
-    constant, names = np.flatnonzero(std == 0), medium.get("columns") or range(len(std))
+    constant, names = np.flatnonzero(std == 0), medium.get("columns")
     parts = (x.values[:, constant] for s in others if len(constant) for _, x in s.parts())
     moved = [(abs(x - mean[constant]) > _rounding(mean[constant].astype(x.dtype))).any(axis=0) for x in parts]
     for columns, what in (
@@ -71,8 +71,8 @@ def notes_on_constants(mean, std, medium, *others):
         (constant[np.any(moved, axis=0)] if moved else (), "of these that have other values in the data to be scored"),
     ):
         if len(columns):
-            some = ", ".join(str(names[j]) for j in columns[:5]) + ", ..." * (len(columns) > 5)
-            yield f"columns {what}: {some}"
+            some = ", ".join(names[j] if names else str(j) for j in columns[:5]) + ", ..." * (len(columns) > 5)
+            yield f"columns {what}: {some}{' (counted from 0)' * (not names)}"
 
 
 def in_unit_interval(sequences):
@@ -107,12 +107,19 @@ def _mean(sequences, of):
 def _column_moments(train):
     mean = _mean(train, lambda x: x)
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
-    # The standard deviation of a constant such as 0.1 comes out as 1e-17, not 0, so constants are found by their range.
-    low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
-    low, high = np.fmin.reduce(low), np.fmax.reduce(high)
+    low, high = _range(train)
     constant = ~(high - low > _rounding(low))  # also those without an observed value
     mean[constant], std[constant] = np.nan_to_num(low[constant]), 0.0
     return mean, std, BY_COLUMN
+
+
+def _range(train):
+    """The least and the greatest value (X,) of each column.
+
+    Constants are found by them: the standard deviation of 0.1, 0.1, ... comes out as 1e-17, not as 0.
+    """
+    low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
+    return np.fmin.reduce(low), np.fmax.reduce(high)
 
 
 def _rounding(values):
@@ -124,7 +131,10 @@ def _sound_moments(train):
     """One mean and one standard deviation for all samples, as in the paper: frame boundaries are arbitrary."""
     X = train.x_dim
     m = float(_mean(train, lambda x: x).mean())
-    s = float(np.sqrt(_mean(train, lambda x: (x - m) ** 2).mean())) or 1.0
+    s = float(np.sqrt(_mean(train, lambda x: (x - m) ** 2).mean()))
+    low, high = _range(train)
+    if not np.fmax.reduce(high) - np.fmin.reduce(low) > _rounding(np.fmin.reduce(low)):
+        return np.full(X, m), np.zeros(X), BY_COLUMN
     units = (
         f"nats of standardised data; samples less one mean, {m:.4g}, divided by one deviation, {s:.6g}: "
         f"{X} ln {s:.6g} = {X * np.log(s):.6g} a step more than of raw data"
@@ -140,13 +150,18 @@ def _pen_moments(train, scale):
     "authors": one scale as in the code of the paper's authors, sqrt(E[dx^2 + dy^2] - (E[dx] + E[dy])^2) with y upwards.
     It is about sqrt(2) times "one", since they divide the sum over both axes by the number of steps.
     """
+    low, high = _range(train)
+    for j in np.flatnonzero(low[:2] == high[:2]):
+        raise DataError(
+            f"{('dx', 'dy')[j]} is {low[j]:g} in every step of the train split, but a pen moves along both axes: "
+            "give --likelihood gaussian (kind=None)"
+        )
     squares, means = (_mean(train, lambda x, k=k: x[:, :2].astype(np.float64) ** k) for k in (2, 1))
     if scale == "axes":
         s = np.sqrt(squares)
     else:
         both = squares.mean() if scale == "one" else squares.sum() - (means[0] - means[1]) ** 2
         s = np.full(2, np.sqrt(both))
-    s[~(s > 0)] = 1.0
     if scale == "axes":
         how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
     else:

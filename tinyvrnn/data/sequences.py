@@ -21,10 +21,6 @@ NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
 FLOAT32_MAX = np.finfo(np.float32).max
 MISSING = ("nan",)
-FIX = (
-    "fix or remove that sequence; if NaN marks missing values, train, evaluate and infer take --missing nan "
-    '(load_data and Data.from_sequences: missing="nan")'
-)
 _missing: ContextVar[str | None] = ContextVar("missing", default=None)
 
 
@@ -407,7 +403,15 @@ def check_finite(sequences, where):
     for first, part in sequences.parts():
         bad = ~are_valid(part.values)
         if bad.any():
-            refuse(part, bad, where, f"but finite float32 numbers are needed: {FIX}", first)
+            needed = f"but finite float32 numbers are needed: {how_to_fix(part.values[bad][0])}"
+            refuse(part, bad, where, needed, first)
+
+
+def how_to_fix(value):
+    """What to do about a number that is not finite in float32."""
+    how = "; if NaN marks missing values, train, evaluate and infer take --missing nan "
+    how += '(load_data and Data.from_sequences: missing="nan")'
+    return "fix or remove that sequence" + how * bool(np.isnan(value))
 
 
 def refuse(sequences, bad, where, needed, first=0):

@@ -64,6 +64,8 @@ class Run:
         Absolute.
     can_go_on : bool
         Whether the folder holds a run that can be resumed.
+    recorded : dict
+        The training options of the run that will be resumed.
 
     Raises
     ------
@@ -93,6 +95,18 @@ class Run:
     def can_go_on(self) -> bool:
         """Whether the folder holds a run that can be resumed."""
         return (self.folder / RESUME).is_file()
+
+    @property
+    def recorded(self):
+        """The training options of the run that will be resumed, {} without one."""
+        found = {}
+        if world().rank == 0 and self.resume and self.can_go_on:
+            found = self._read(VECTORS)[0]["config"].get("training", {})
+        return world().of_first(found) if world().size > 1 else found
+
+    def _read(self, names):
+        """Manifest and arrays of resume.npz, the names given."""
+        return checkpoint.read_file(self.folder / RESUME, ("config", "counts"), names, _is_plain, BIGGEST_RECORDS)
 
     def start(self, model, data, options, state):
         """Record the configuration; with `resume`, restore `state` from the folder.
@@ -170,15 +184,15 @@ class Run:
     def _restore(self, state):
         """Restore `state` from resume.npz, if the run has the same model, data and options."""
         path, kinds = self.folder / RESUME, {name: vector.shape for name, vector in state.vectors.items()}
-        names = (*VECTORS, "mean", "std")
-        manifest, arrays = checkpoint.read_file(path, ("config", "counts"), names, _is_plain, BIGGEST_RECORDS)
+        manifest, arrays = self._read((*VECTORS, "mean", "std"))
         old, new = _flat(manifest["config"]), _flat(json.loads(json.dumps(self.config)))
         old = {f"training.{name}": Options._field_defaults[name] for name in NEW} | old
         same_moments = all(np.array_equal(arrays[name], getattr(self.data, name)) for name in ("mean", "std"))
         if any(old.get(f"data.{name}") != new[f"data.{name}"] for name in ("sequences", "sha256")) or not same_moments:
             raise CheckpointError(
                 f"{self.folder} holds a run on {old.get('data.source')!s:.200}, but {new['data.source']} is different "
-                "data or has changed since: give the original data, or choose another folder (--out)."
+                "data, has changed since, or is read in another way (as by --window or --columns): "
+                "give the original data and options, or choose another folder (--out)."
             )
         self._check_same(old, new)
         if any(arrays[name].shape != shape for name, shape in kinds.items()) or not self._reaches(manifest["counts"]):

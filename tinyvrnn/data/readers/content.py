@@ -1,5 +1,6 @@
 """Content, the result of a reader, and what readers share: a file's bytes, a folder's files, a default split."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -27,7 +28,8 @@ SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
 NEAR = ("exact", "swapped", "off", "no")  # by no letter, two neighbouring ones, one letter, or more
-RENAME = "rename folders to train, valid and test, or give one folder without such names to split it at random"
+DOUBTFUL = ("eval", "evaluation", "holdout", "heldout")  # valid for some people, test for others
+RENAME = "rename it to train, valid or test, or give a folder without such names to split it at random"
 
 
 class Content(NamedTuple):
@@ -42,6 +44,7 @@ class Content(NamedTuple):
     source: where the data come from, for people.
     units: of a log-likelihood of the data.
     notes: sentences for people about what was decided or left out.
+    how: how the split was made, for people, where the data do not say it.
     """
 
     sequences: Sequences
@@ -53,6 +56,7 @@ class Content(NamedTuple):
     source: str | None = None
     units: str | None = None
     notes: tuple = ()
+    how: str | None = None
 
 
 def read_bytes(path, times=8):
@@ -94,6 +98,19 @@ def at_random(n, name, what="sequence"):
     return split
 
 
+def with_split(content, name):
+    """Content of three or more sequences with a split, made at random, and with some to validate."""
+    n, split = len(content.sequences), content.split
+    if split is None and n > 2:
+        return content._replace(split=at_random(n, name), how="split at random, 80 / 10 / 10 per cent")
+    trained = np.flatnonzero(split == 0)
+    if split is not None and {*np.unique(split)} == {0, 2} and len(trained) > 2:
+        split = split.copy()
+        split[trained[at_random(len(trained), name) == 1]] = 1
+        return content._replace(split=split, how="a tenth of train, taken at random, validates")
+    return content
+
+
 def cut(content, medium, name):
     """Content of windows of medium["window"] steps, one every medium["stride"] steps, if the medium has a window.
 
@@ -104,7 +121,8 @@ def cut(content, medium, name):
     if medium.get("window") is not None:
         window = check_whole("window", medium["window"])
         stride = check_whole("stride", medium.get("stride", window))
-        index, start, lengths, split = _windows(content, *(min(n, whole.max_steps) for n in (window, stride)), name)
+        content, *spans = _before_the_cut(content, name)
+        index, start, lengths, split = _windows(*spans, *(min(n, whole.max_steps) for n in (window, stride)))
         if not isinstance(whole, Mapped) and lengths.sum() * whole.x_dim * whole.dtype.itemsize > MEMORY // 2:
             raise DataError(f"the windows of {name} overlap too much to fit into memory: give a larger stride")
         labels = None if content.labels is None else content.labels[index]
@@ -116,9 +134,8 @@ def cut(content, medium, name):
     return content
 
 
-def _windows(content, window, stride, name):
-    """Sequence, first step, length and split of each window."""
-    index, first, end, split = _before_the_cut(content, name)
+def _windows(index, first, end, split, window, stride):
+    """Sequence, first step, length and split of each window. The first four are those of spans (M,) to cut."""
     steps = end - first
     n = 1 + np.maximum(0, -(-(steps - window) // stride))  # windows, up to the first one that reaches the end
     n = np.minimum(n, -(-steps // stride))  # a stride beyond the window can lead past it
@@ -128,25 +145,25 @@ def _windows(content, window, stride, name):
 
 
 def _before_the_cut(content, name):
-    """Sequence, first step, end and split of each span to cut, of which some are empty.
+    """Content, and sequence, first step, end and split of each span to cut, of which some are empty.
 
-    Most sequences are one span. Fewer than three without a split are divided by time, and so are those of train if
-    there is a test split, but none to validate.
+    Most sequences are one span. Without a split all are divided by time, and so are those of train if there is a test
+    split, but none to validate; `with_split` leaves only one or two such sequences.
     """
     lengths, n, split = content.sequences.lengths, len(content.sequences), content.split
-    if split is None and n > 2:
-        split = at_random(n, name)
     if split is None:
         tenths = np.tile([0, 8, 9, 10], (n, 1))
+        content = content._replace(how="split by time, 80 / 10 / 10 per cent")
     else:
         tenths = np.array([[0, 10, 10, 10], [0, 0, 10, 10], [0, 0, 0, 10]])[split]
         if {*np.unique(split)} == {0, 2}:
             tenths[split == 0] = 0, 9, 10, 10
+            content = content._replace(how="the last tenth of each sequence of train validates")
     divided = (tenths % 10 > 0).any(axis=1)
     if lengths[divided].min(initial=10) < 10:
         raise DataError(f"{name} has {lengths[divided].min()} steps, but at least ten are needed for a split by time")
     ends = lengths[:, None] * tenths // 10
-    return np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
+    return content, np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
 
 
 def files_of(folder, endings):
@@ -216,17 +233,19 @@ def progress(files, name):
 def split_by_folder(folder, files):
     """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    The folders can be at any level. Without valid, a tenth of three or more files in train is used for validation.
-    Raises DataError for some of the splits without the others, and for folders with nearly the names of splits.
+    The folders can be at any level. Raises DataError for some of the splits without the others, and for folders and
+    files with nearly the names of splits.
     """
-    ways = [[part.lower() for part in p.relative_to(folder).with_suffix("").parts] for p in files]
+    ways = [p.relative_to(folder).with_suffix("").parts for p in files]
     levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
-    names = next((names for names in levels if SPLIT_OF.keys() & set(names)), None)
+    lower = ([name.lower() for name in names] for names in levels)
+    names, stems = next((names for names in lower if SPLIT_OF.keys() & set(names)), None), [way[-1] for way in ways]
     if names is None:
-        for names in levels:
-            _check_near(folder, {*names} - {""})
-        names = _words([way[-1] for way in ways], files)
+        for level in levels:
+            _check_near(folder, {*level} - {""})
+        names = _words(stems, files)
     if names is None:
+        _check_near(folder, {*stems})
         return None
     split = np.array([SPLIT_OF.get(name, -1) for name in names])
     if not {0} < {*split} - {-1}:
@@ -236,9 +255,6 @@ def split_by_folder(folder, files):
             f"{files[split.argmin()].relative_to(folder)} is outside {folder.name}/train, valid and test: "
             "move or remove it"
         )
-    trained = np.flatnonzero(split == 0)
-    if 1 not in split and len(trained) > 2:
-        split[trained[at_random(len(trained), folder.name) == 1]] = 1
     return split
 
 
@@ -257,13 +273,14 @@ def _words(stems, files):
 
 
 def _parts(name):
-    """The words of a name, without the ending of trainset or testdata."""
+    """The words of a name such as ECG_TRAIN or ecgTrain, in lower case, without the ending of trainset or testdata."""
     ending = f"^({'|'.join(SPLIT_OF)})(set|data)$"
-    return [re.sub(ending, r"\1", word) for word in re.split("[^a-z]+", name)]
+    words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name) or [""]
+    return [re.sub(ending, r"\1", word.lower()) for word in words]
 
 
 def _check_near(folder, names):
-    """Raise DataError if the folders `names` of one level seem to be splits, although none has the name of one.
+    """Raise DataError if the folders or files `names` of one level seem to be splits, although none has its name.
 
     One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two
     splits: one by its exact word, as in "train-clean" or "ecg_train", or no other folders, as in "trains" and "tests".
@@ -272,11 +289,14 @@ def _check_near(folder, names):
     exact, swapped, off, _ = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
     splits = exact | off if exact or len(off) == len(names) else {}
     if swapped or len({*splits.values()}) > 1:
-        raise DataError(f"{folder} has a folder {next(iter(swapped or splits))!r:.40}: {RENAME}")
+        raise DataError(f"{folder} has a folder or file {next(iter(swapped or splits))!r:.40}: {RENAME}")
 
 
+@functools.cache
 def _near(word):
     """The split whose name a word is, or nearly is, and which one of NEAR."""
+    if word in DOUBTFUL:
+        return DOUBTFUL, "off"
     for name, split in SPLIT_OF.items():
         same = len(os.path.commonprefix([word, name]))
         a, b = word[same:], name[same:]

@@ -32,8 +32,9 @@ def read(folder):
     (files, others), name = files_of(folder / "lineStrokes", (".xml",)), folder.resolve().name
     if not files:
         raise DataError(f"{folder} has no .xml in lineStrokes: unpack the set's lineStrokes-all.tar.gz there")
-    split = _split_of_lists(folder, files)
+    split, how = _split_of_lists(folder, files), None
     if split is None:
+        how = "split at random by form, 80 / 10 / 10 per cent"
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
@@ -48,6 +49,7 @@ def read(folder):
         source=source,
         units=UNITS,
         notes=notes,
+        how=how,
     )
 
 

@@ -3,17 +3,19 @@
 import csv
 import io
 import re
+import shlex
 from array import array
 from itertools import chain, islice
 
 import numpy as np
 
 from tinyvrnn.data.readers.content import Content, parsed, read_bytes
-from tinyvrnn.data.sequences import FIX, Sequences, are_valid
+from tinyvrnn.data.sequences import Sequences, are_valid, how_to_fix
 from tinyvrnn.errors import DataError, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 MISSING = ("", "NA")  # cells without a number, as pandas and R write them
 LONGEST = 2**20  # characters in a line
 
@@ -47,7 +49,7 @@ def _notes(first, names, values):
         years = len({*first}) == len(first) > 1 and all(map(str.isdecimal, first))
         if years and (values[1:] % 1 > 0).any():
             yield f"{line} data, not for names of columns"
-        if len(first) == 2 and not (values % 1).any() and (values[:, 1] >= 100).all():
+        if len(first) == 2 and not (values % 1).any() and (values[:, 1] > 9).any():
             yield "two columns of whole numbers are read: write decimals with a point if their comma was a decimal one"
         return
     if "" in first:
@@ -57,7 +59,8 @@ def _notes(first, names, values):
         yield f"{line} names of columns, as pandas writes them"
     for name, column in zip(names, values.T) if len(values) > 2 and len(names) > 1 else ():
         if (np.diff(column) == 1).all():
-            yield f"the column {name!r:.40} counts the steps: leave it out with --skip-columns {shown(name)}"
+            option = shlex.quote('"{}"'.format(name.replace('"', '""')) if "," in name else name)
+            yield f"the column {name!r:.40} counts the steps: leave it out with --skip-columns {shown(option)}"
 
 
 def _table(path, medium):
@@ -65,7 +68,7 @@ def _table(path, medium):
 
     Lines are parsed one by one to save memory.
     """
-    rows, numbers = _rows(path), array("d")
+    rows, numbers, marks = _rows(path), array("d"), {}
     head = list(islice(rows, 2))
     first = head[0][1] if head else []
     if first and first[0][:1] == "#" != first[0]:
@@ -76,11 +79,22 @@ def _table(path, medium):
     if names is None and (medium.get("columns") or medium.get("skip_columns")):
         raise DataError(f"{path.name} has no line of names, but columns can be chosen by name only: add one")
     for line, row in chain(head[names is not None :], rows):
-        numbers.extend(_numbers(row, columns, used, path, line))
+        numbers.extend(_numbers(row, columns, used, f"{path.name}, line {line}", marks))
     if not numbers:
         raise DataError(f"{path.name} holds no numbers, but a line for each step is needed: remove the file")
     values, names = np.frombuffer(numbers).reshape(-1, len(used)), names and [names[j] for j in used]
-    return values, ([*_notes(first, names, values)], names)
+    return values, ([*_commas(marks, path.name), *_notes(first, names, values)], names)
+
+
+def _commas(marks, name):
+    """A note on decimal commas. marks: the first number with a point, a comma, or one that can mark thousands."""
+    if "comma" in marks and "point" in marks:
+        raise DataError(f"{name} holds {marks['comma']} and {marks['point']}: mark decimals alike, and no thousands")
+    if "thousands" in marks and "comma" not in marks:
+        raise DataError(
+            f"{name} holds {marks['thousands']}, whose comma can mark decimals or thousands: write a point, or nothing"
+        )
+    return [f"commas are read as decimal commas, as in {marks['comma']}"] if "comma" in marks else []
 
 
 def _is_head(row, after):
@@ -102,6 +116,8 @@ def _used(names, medium, name):
     if twice:
         raise DataError(f"{name} has two columns with the name {twice[0]!r:.40}: rename one")
     wanted, skipped = medium.get("columns"), medium.get("skip_columns") or ()
+    if len({*(wanted or ())}) < len(wanted or ()):
+        raise DataError(f"the columns {', '.join(wanted)!r:.80} are asked for, one of them twice: name each once")
     for column in (*(wanted or ()), *skipped):
         if column not in names:
             raise DataError(f"{name} has the columns {', '.join(names)!r:.80}, but the column {column!r:.40} is needed")
@@ -147,33 +163,32 @@ def _lines(text):
         yield line if line.strip(" \r\n") else "\n"
 
 
-def _numbers(row, columns, used, path, line):
-    """The numbers in a row. columns: the names of all columns, or their numbers."""
-    if len(row) == 2 and len(columns) == 1 and DECIMAL_COMMA.fullmatch(",".join(row)):
-        row = [",".join(row)]
-    where = f"{path.name}, line {line}"
+def _numbers(row, columns, used, where, marks):
+    """The numbers in a row. columns: the names of all columns, or their numbers. marks: of decimals, is filled in."""
     if len(row) != len(columns):
-        raise DataError(
-            f"{where} has {len(row)} columns, but the lines above have {len(columns)}: put a number into each"
-        )
+        needed = "a number in each is needed, with a point for decimals"
+        raise DataError(f"{where} has {len(row)} columns, but the lines above have {len(columns)}: {needed}")
     for j in used:
         cell, needed = "nan" if row[j] in MISSING else row[j], None
+        if DECIMAL_COMMA.fullmatch(cell):  # in quotes, or between semicolons or tabs
+            marks.setdefault("thousands" if THOUSANDS.fullmatch(cell) else "comma", cell)
+            cell = cell.replace(",", ".")
+        elif "." in cell:
+            marks.setdefault("point", cell)
         if not NUMBER.fullmatch(cell):
-            needed = _needed(cell, columns, path)
+            needed = _needed(cell, isinstance(columns[j], str))
         elif not are_valid(float(cell)):
-            needed = f"finite float32 numbers are needed: {FIX}"
+            needed = f"finite float32 numbers are needed: {how_to_fix(float(cell))}"
         if needed:
-            raise DataError(f"{where}, column {columns[j]!r:.40} holds {row[j]!r:.40}, but {needed}")
+            counted = " (counted from 1)" * isinstance(columns[j], int)
+            raise DataError(f"{where}, column {columns[j]!r:.40}{counted} holds {row[j]!r:.40}, but {needed}")
         yield float(cell)
 
 
-def _needed(cell, columns, path):
+def _needed(cell, is_named):
     """What is needed in place of a cell that is no number."""
-    named = isinstance(columns[0], str)
-    if DECIMAL_COMMA.fullmatch(cell):
-        sep = _delimiter(path) if len(columns) > 1 else ";"  # of one column any will do, but the decimal comma
-        how = f"sep={sep!r}, decimal=','".replace("'", '"') + ", header=None" * (not named)
-        return f'a decimal point is needed: `pandas.read_csv("{path.name}", {how}).to_csv("{path.name}", index=False)`'
     if all(map(NUMBER.fullmatch, re.split(r"\s*\|\s*|\s+", cell))):
         return "commas, semicolons or tabs between numbers are needed"
-    return "a number such as -1.5e3 is needed" + ", or --skip-columns (skip_columns)" * named
+    if re.fullmatch(r"[+-]?[\d.,' ]+", cell, re.ASCII):
+        return "a number without marks of thousands is needed"
+    return "a number such as -1.5e3 is needed" + ", or to train without this column (--skip-columns)" * is_named
