@@ -154,7 +154,7 @@ step = z[1] - z[0]
 log_joint = log_density(1.0 + 0 * z, z**2 / 2, 0.3) + log_density(z, 0 * z, 1.0)
 log_p = np.log(np.sum(np.exp(log_joint)) * step)
 posterior = np.exp(log_joint - log_p)
-guesses = {"wide": (0.0, 1.0), "one mode": (1.28, 0.24), "beside": (-0.9, 0.4)}
+guesses = {"wide": (0.0, 1.0), "one mode": (1.28, 0.24), "off-mode": (-0.9, 0.4)}
 gaps, curves = {}, {}
 print("q            ELBO  +  KL to the posterior  =  log p(x)    the ELBO from 20,000 draws")
 for name, (mu, sigma) in guesses.items():
