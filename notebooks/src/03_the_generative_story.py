@@ -577,19 +577,19 @@ data = tv.load_data("digits8")
 digits = tv.VRNN(x_dim=8, h_dim=64, z_dim=8, layers=1, dtype="float64")
 tv.train(digits, data, epochs=12, lr=4e-3, workers=1, progress=False)
 by_hand = views(tv.to_host(digits.theta).copy(), digits.shapes)
-drawn, _ = sample_by_hand(by_hand, 500, 8, seed=0)
-meant, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)
+samples, _ = sample_by_hand(by_hand, 500, 8, seed=0)
+means, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)
 
-of_drawn, of_meant = (tv.to_host(digits.elbo(digits.backend.asarray(x))) for x in (drawn, meant))
-for name, elbo in (("samples", of_drawn), ("means", of_meant)):
+elbo_samples, elbo_means = (tv.to_host(digits.elbo(digits.backend.asarray(x))) for x in (samples, means))
+for name, elbo in (("samples", elbo_samples), ("means", elbo_means)):
     print(f"{name:8} fed back: ELBO {elbo.mean():6.2f} nats per sequence, standard error {elbo.std() / 500**0.5:.2f}")
 
-apart = of_drawn.mean() - of_meant.mean()
-assert apart > 4 * np.sqrt((of_drawn.var() + of_meant.var()) / 500) and apart > 3
+difference = elbo_samples.mean() - elbo_means.mean()
+assert difference > 4 * np.sqrt((elbo_samples.var() + elbo_means.var()) / 500) and difference > 3
 
 # %%
 figure, grid = plt.subplots(2, 1, figsize=(7.4, 1.9))
-for axes, x in zip(grid, (drawn, meant)):
+for axes, x in zip(grid, (samples, means)):
     side_by_side = np.hstack([np.pad(x[:, i], 1, constant_values=0.15) for i in range(16)])
     axes.imshow(side_by_side, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.axis("off")
