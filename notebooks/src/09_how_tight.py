@@ -193,7 +193,7 @@ for t in range(T):
     assert abs(filtered.variance[t, 0, 0] - (C[t, t] - gain @ C[: t + 1, t])) < 1e-12
 
 # %% [markdown]
-# So this is the number that all bounds of this notebook bound: $\log p(x) = -22.457$ nats.
+# All bounds in this notebook lie below this number: $\log p(x) = -22.457$ nats.
 #
 # ## Information from the future
 #
@@ -384,7 +384,7 @@ tv.plots.gaps(rows)
 #
 # - The true posterior has the **largest** KL from the prior of all four, and the best bound. The KL in Eq. 11 is the
 #   price of information; a small KL is not a merit in itself.
-# - A posterior that ignores the data is not slightly worse but useless: 43 nats.
+# - A posterior that ignores the data is not slightly worse but useless: it loses 43 nats.
 # - The exact filter loses to a filter with the "wrong" standard deviation. To explain that, we first need a formula.
 #
 # ## A formula for the gap
@@ -432,13 +432,13 @@ for name, shift in (("filtering", -0.2), (NARROW, 0.2)):
     hatch = "" if shift < 0 else "///"
     left.bar(steps + shift, prices[name][0], 0.4, color=STYLES[name][0], hatch=hatch, edgecolor="white", label=name)
 left.set(xlabel="step t", ylabel="nats", title="Where the gap arises", xticks=(1, 5, 10, 15, 20), ylim=(0, 0.165))
-left.legend(fontsize=8, loc="upper right")
+left.legend(fontsize=9, loc="upper right")
 band(right, m_hat, P_hat, BLUE, "the truth: smoother")
 band(right, prices["filtering"][1], prices["filtering"][2], RED, "q filtering", "--")
 right.plot(steps, prices["prior"][1], ":", color=PINK, label="q prior (mean only)", lw=2)
 right.set(xlabel="step t", ylabel="$z_t$", title="Mean and spread of draws from q", xticks=(1, 5, 10, 15, 20))
-right.set_ylim(-2.2, 3.2)
-right.legend(fontsize=8, ncol=3, loc="upper right")
+right.set_ylim(-2.2, 3.6)
+right.legend(fontsize=9, ncol=2, loc="upper right")
 
 assert abs(prices["filtering"][0][-1]) < 1e-12 < prices["filtering"][0][:-1].min()
 assert set(np.argsort(-prices["filtering"][0])[:4] + 1) == {6, 7, 12, 13}  # where the sine is steepest

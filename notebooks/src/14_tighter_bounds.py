@@ -5,11 +5,10 @@
 # we draw several times instead of once and average the weights before taking the logarithm (IWAE), then resample
 # along the way (FIVO). At the end both bounds judge two trained VRNNs.
 #
-# You can read this notebook directly after 09: it uses nothing from 10 to 13 except two models like those at the end of
-# [08](08_training.ipynb).
+# You can read it directly after 09: nothing here needs 10 to 13.
 #
-# *You need*: the linear VRNN, its four posteriors and the gap from [09](09_how_tight.ipynb), the weights $w$ from
-# [05](05_the_elbo_line_by_line.ipynb). *It takes* about an hour.
+# *You need*: the linear VRNN, its four posteriors and their gaps from [09](09_how_tight.ipynb), the weights $w$ from
+# [05](05_the_elbo_line_by_line.ipynb), warm-up and collapse from [08](08_training.ipynb). *It takes* about an hour.
 
 # %%
 # %matplotlib inline
@@ -203,13 +202,15 @@ assert slopes.max() < 2 * slopes.min() and 6 < 70 / (needed[-1] - needed[3]) < 7
 #
 # How uneven are the shares? Suppose we estimate a mean by $\sum_k \bar w_k g_k$, with independent $g_k$ of variance
 # $\sigma^2$. The estimate has variance $\sigma^2 \sum_k \bar w_k^2$; with $n$ equal shares of $1/n$ it would be
-# $\sigma^2 / n$. So $K$ unequal shares are worth
-# $$K_{\mathrm{eff}} = \frac{1}{\sum_k \bar w_k^2}$$
+# $\sigma^2 / n$. So $K$ unequal shares are worth as much as $K_{\mathrm{eff}}$ equal ones, the **effective sample
+# size**:
 #
-# equal ones: the **effective sample size**. It is $K$ for equal shares, and 1 if one particle has everything. When it
-# falls below $K / 2$, we *resample*: each of the $K$ slots chooses an **ancestor**, particle $k$ with probability $\bar
-# w_k$, and continues from its state. The mean weight so far is recorded, and all weights are reset to 1. (Two particles
-# are worth at least 1, so with $K = 2$ nothing is ever resampled.)
+# $$K_{\mathrm{eff}} = \frac{1}{\sum_k \bar w_k^2} .$$
+#
+# It is $K$ for equal shares, and 1 if one particle has everything. When it falls below $K / 2$, we *resample*: each of
+# the $K$ slots chooses an **ancestor**, particle $k$ with probability $\bar w_k$, and continues from its state. The
+# mean weight so far is recorded, and all weights are reset to 1. (With $K = 2$ the effective size is at least $1 = K /
+# 2$, so nothing is ever resampled.)
 #
 # > **Function** `tinyvrnn.models.particles.choose` · **held by**
 # > `tests/test_bounds.py::test_a_sequence_is_resampled_below_half_its_particles_and_while_it_lasts`
@@ -266,7 +267,7 @@ for (upper, lower), (title, cache) in zip(grid.T, caches.items()):
     lower.set(xlabel="step t", ylim=(0, K), xticks=(1, 5, 10, 15, 20))
 grid[0, 0].set_ylabel("$z_t$ (dots: $x_t$)")
 grid[1, 0].set_ylabel("effective size")
-grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=8, ha="right");
+grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=9, ha="right");
 
 # %% [markdown]
 # Without resampling, a single particle out of thirty ends up with almost the whole weight. With resampling (at the
@@ -545,7 +546,7 @@ for (name, found), (colour, style, marker) in zip(scores.items(), ((RED, "--", "
 axes.set(xscale="log", xticks=list(places.values()), xticklabels=["ELBO", 4, 16, 64], xlabel="draws K")
 axes.minorticks_off()
 axes.set(ylabel="nats per digit", title="Part of the lead in ELBO is gap (bars: 4 s.e. by draws)")
-axes.legend(fontsize=8, loc="lower right")
+axes.legend(fontsize=9, loc="lower right")
 
 gain = {}
 for name, found in scores.items():
