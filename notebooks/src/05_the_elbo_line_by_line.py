@@ -774,7 +774,7 @@ for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
 # %% [markdown]
 # A bound holds for the mean. A single evaluation may lie above $\log p(x)$ by chance. With several draws inside the
 # logarithm, the mean approaches $\log p(x)$ from below: that is the importance-weighted bound of
-# [09](09_how_tight.ipynb).
+# [14](14_tighter_bounds.ipynb).
 #
 # ## What you now know
 #

@@ -578,6 +578,6 @@ assert gain["warm-up"] > 2 * gain["no warm-up"] and ahead["iwae", 64] < 0.8 * ah
 # - A filter suits a $q$ that does not look ahead.
 # - State the bound, $K$ and the standard error with each result, and compare models by a tight bound.
 #
-# This is the last notebook. [docs/derivations/importance.md](../docs/derivations/importance.md) has the gradients of both
-# bounds; if you have not read them yet, [10](10_one_code_two_backends.ipynb) to [13](13_your_vrnn.ipynb) can be read in
-# any order.
+# This is the last notebook, but if you came from 09, [10](10_one_code_two_backends.ipynb) to
+# [13](13_your_vrnn.ipynb) are still ahead. The gradients of both bounds are in
+# [docs/derivations/importance.md](../docs/derivations/importance.md).
