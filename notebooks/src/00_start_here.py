@@ -7,7 +7,7 @@
 #
 # First, see one at work. Run the cells from top to bottom (Shift-Enter); in five minutes you have samples.
 #
-# *You need*: NumPy and calculus. *It takes* about half an hour.
+# *You need*: NumPy and calculus. *It takes* about 25 min.
 
 # %%
 # %matplotlib inline

@@ -11,7 +11,7 @@
 # - one is an **inequality**. It is the only place where the bound loses anything.
 #
 # *You need*: [03](03_the_generative_story.ipynb) for Eq. 5 to 8, [04](04_the_approximate_posterior.ipynb) for Eq. 9
-# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about two hours.
+# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about 1 h 50 min.
 
 # %%
 # %matplotlib inline

@@ -6,7 +6,7 @@
 # posterior's family costs. [14 · Tighter bounds](14_tighter_bounds.ipynb) then recovers part of it with several draws.
 #
 # *You need*: the gap in Jensen's inequality from [05](05_the_elbo_line_by_line.ipynb), filter and smoother from
-# [04](04_the_approximate_posterior.ipynb). *It takes* about two hours.
+# [04](04_the_approximate_posterior.ipynb). *It takes* about 1 h 10 min.
 
 # %%
 # %matplotlib inline

@@ -6,7 +6,7 @@
 # from that of a CPU.
 #
 # *You need*: [07](07_backward_by_hand_2.ipynb) for the batched schedule. You do **not** need a GPU: without one, the
-# notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about an hour.
+# notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about 1 h 10 min.
 
 # %%
 # %matplotlib inline

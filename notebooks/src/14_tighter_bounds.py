@@ -8,7 +8,7 @@
 # You can read it directly after 09: nothing here needs 10 to 13.
 #
 # *You need*: the linear VRNN, its four posteriors and their gaps from [09](09_how_tight.ipynb), the weights $w$ from
-# [05](05_the_elbo_line_by_line.ipynb), warm-up and collapse from [08](08_training.ipynb). *It takes* about an hour.
+# [05](05_the_elbo_line_by_line.ipynb), warm-up and collapse from [08](08_training.ipynb). *It takes* about 1 h 5 min.
 
 # %%
 # %matplotlib inline
