@@ -81,16 +81,13 @@ def of_user_code(error, *files):
 
     files: the user's files, if they are known; a frame of another one does not count then.
     """
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_user(frame.filename, files)]
+    package = str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<frozen"
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if (f.filename in files if files else not f.filename.startswith(package))]
     where = f"in {frames[-1].name}, line {frames[-1].lineno}, " if frames else ""
     if isinstance(error, SyntaxError):
         where = f"in line {error.lineno}, "
     return f"{where}with {type(error).__name__}: {getattr(error, 'msg', str(error)).strip().rstrip('.')}"
-
-
-def _is_of_user(name, files):
-    folders = str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<frozen"
-    return name in files if files else not name.startswith(folders)
 
 
 def is_word(name):

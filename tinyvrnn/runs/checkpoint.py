@@ -100,9 +100,14 @@ def write(path, manifest, arrays):
     described = {name: _describe(array) for name, array in arrays.items()}
     manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
     text = np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)
+    write_file(path, lambda file: np.savez(file, manifest=text, **arrays))
+
+
+def write_file(path, write):
+    """As `write_atomically`, in a folder that is made if needed. Raises CheckpointError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))
+        write_atomically(path, write)
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 

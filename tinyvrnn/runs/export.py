@@ -11,15 +11,14 @@ import numpy as np
 
 from tinyvrnn.data.bach import LOWEST
 from tinyvrnn.data.readers import midi
-from tinyvrnn.errors import CheckpointError, ConfigError
-from tinyvrnn.io.files import is_within, write_atomically
+from tinyvrnn.errors import ConfigError
+from tinyvrnn.io.files import is_within
 from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
 VELOCITY = 72
-SILENCE = 0.5  # seconds between two sounds in one file
 
 
 def write_samples(path, x, medium, binary, lengths=None):
@@ -32,17 +31,17 @@ def write_samples(path, x, medium, binary, lengths=None):
     check_ending(path, medium)
     lengths = [len(x)] * x.shape[1] if lengths is None else lengths
     sequences = [x[:length, i] for i, length in enumerate(lengths)]
-    _write(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
+    checkpoint.write_file(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
 
 
 def write_figure(path, figure):
     """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: plots.write(figure, file))
+    checkpoint.write_file(path, lambda file: plots.write(figure, file))
 
 
 def write_npz(path, **arrays):
     """Write arrays to `path`, a .npz. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: np.savez(file, **arrays))
+    checkpoint.write_file(path, lambda file: np.savez(file, **arrays))
 
 
 def write_forecast(path, past, draws):
@@ -64,14 +63,6 @@ def check_fan(path, likelihood, draws):
             f"A fan chart is for real numbers, but the likelihood {likelihood.name} draws 0s and 1s: "
             "use .npz, or `sample --prime`."
         )
-
-
-def _write(path, write):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def check_out(path, endings, source=None):
@@ -133,7 +124,8 @@ def held_notes(rolls):
     """(step, "note_on" or "note_off", key) of rolls (T_i, K), ordered by time; in a step, note_off comes first."""
     down = np.concatenate([np.pad(roll > 0.5, ((0, REST), (0, 0))) for roll in rolls])
     change = np.diff(down.astype(np.int8), axis=0, prepend=0)
-    return [(t, kind, key) for t in range(len(change)) for kind, key in _changes(change[t])]
+    changed = sorted((t, change[t, key], key) for t, key in np.argwhere(change))
+    return [(t, "note_on" if up > 0 else "note_off", key) for t, up, key in changed]
 
 
 def write_sound(file, sequences, medium, binary):
@@ -141,7 +133,7 @@ def write_sound(file, sequences, medium, binary):
 
     Values beyond full scale are clipped.
     """
-    pause = round(SILENCE * medium["rate"])
+    pause = round(medium["rate"] / 2)
     waves = np.concatenate([np.pad(x.ravel(), (0, pause)) for x in sequences]) / medium["full_scale"]
     samples = np.clip(waves * 32768, -32768, 32767)
     with wave.open(file, "wb") as sound:
@@ -169,8 +161,3 @@ WRITERS = {
 }
 FORECASTS = (".png", ".npz")
 NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound", ".txt": "text"}
-
-
-def _changes(change):
-    ends, begins = np.flatnonzero(change < 0), np.flatnonzero(change > 0)
-    return [*(("note_off", key) for key in ends), *(("note_on", key) for key in begins)]

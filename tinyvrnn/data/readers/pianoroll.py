@@ -32,26 +32,16 @@ LISTS_IN_MEMORY = 64  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
 
-def read_json(path):
-    """Content of a .json of the form FORM. Raises DataError, one sentence, for any other."""
-    return _read(path, json.loads)
-
-
-def read_pickle(path):
-    """Content of a .pickle of the form FORM, with numbers of Python or NumPy. Raises DataError for any other."""
-    return _read(path, pickles.load)
-
-
-def _read(path, parse):
-    stored = read_bytes(path, LISTS_IN_MEMORY)
+def read_lists(path):
+    """Content of a .json or .pickle of the form FORM. Raises DataError, one sentence, for any other."""
+    stored, kind = read_bytes(path, LISTS_IN_MEMORY), path.suffix.lower()
     try:
-        found = parse(stored)
+        found = json.loads(stored) if kind == ".json" else pickles.load(stored)
     except DataError as error:
         raise DataError(f"{path.name} {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # one wrong byte makes pickletools raise any of a dozen types
-        kind = path.suffix.lower()
         raise DataError(f"{path.name} is no valid {kind} and may be damaged or truncated: {FORM} is needed") from error
     return _content(found, path.name)
 

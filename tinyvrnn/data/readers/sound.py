@@ -1,13 +1,12 @@
 """Sound of one channel, cut into frames of 200 samples, as in the paper.
 
-Python's `wave` reads a .wav whose header says plain PCM of 16 bits; the library soundfile reads any other .wav, FLAC,
-Ogg and NIST SPHERE, the format of TIMIT and other sets of the LDC, so that the answer is the same on every version of
-Python. Samples are the file's integers where it holds integers, else floats with a full scale of 1.
+A .wav of plain PCM of 16 bits needs no library; soundfile reads any other .wav, FLAC, Ogg and NIST SPHERE, the format
+of TIMIT and other sets of the LDC. Samples are the file's integers where it holds integers, else floats with a full
+scale of 1.
 """
 
-import io
 import re
-import wave
+import struct
 
 import numpy as np
 
@@ -52,8 +51,8 @@ def _samples(path):
     content, name = read_bytes(path), path.name
     if not content.startswith(BEGINNINGS):
         raise DataError(f"{name} is not a sound in .wav, .flac, .ogg, .opus or .sph and may be damaged: {TO_PCM}")
-    plain = content.startswith(b"RIFF") and _format(content, name) == PCM_16
-    samples, rate, full_scale = _plain(content, name) if plain else _by_soundfile(content, path)
+    plain = _plain(content, name) if content.startswith(b"RIFF") else None
+    samples, rate, full_scale = plain or _by_soundfile(content, path)
     if not 1 <= rate <= 2**31 - 1:
         raise DataError(f"{name} has an impossible rate of {rate} samples a second: fix its header")
     return samples, rate, full_scale
@@ -66,33 +65,28 @@ def _check_form(channels, n, name):
         raise DataError(f"{name} has more than {MOST:,} samples, or does not say how many: {TO_PCM}")
 
 
-def _format(content, name):
-    """(code, bits) from the header of a .wav. Raises DataError if its samples are not there or were truncated."""
-    at, found = 12, None
-    while at + 8 <= len(content):
-        kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+def _plain(content, name):
+    """Samples (n,) as int16, the rate and full scale of a .wav of plain PCM of 16 bits; None for another coding.
+
+    Raises DataError if its samples are not there or were truncated.
+    """
+    at, header = 12, None
+    while at + 8 <= len(content) and content[8:12] == b"WAVE":
+        kind, size = struct.unpack_from("<4sI", content, at)
         at += 8
         if kind == b"fmt ":
-            found = tuple(int.from_bytes(content[i : i + 2], "little") for i in (at, at + 14))
-        if kind == b"data" and found:
+            header = struct.unpack("<HHIIHH", content[at : at + 16].ljust(16))
+        if kind == b"data" and header:
             if size > len(content) - at and int.from_bytes(content[4:8], "little") < STREAMED:
                 raise DataError(f"{name} holds {len(content) - at} bytes, but its header says {size}: it was truncated")
-            return found
+            code, channels, rate, *_, bits = header
+            if (code, bits) != PCM_16:
+                return None
+            _check_form(channels, 0, name)
+            stored = content[at : at + size]
+            return np.frombuffer(stored[: len(stored) // 2 * 2], "<i2").astype(np.int16), rate, 2**15
         at += size + size % 2
     raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}")
-
-
-def _plain(content, name):
-    """Samples (n,) as int16, the rate and full scale of plain PCM of 16 bits."""
-    try:
-        with wave.open(io.BytesIO(content)) as sound:
-            _check_form(sound.getnchannels(), 0, name)
-            stored = sound.readframes(sound.getnframes())
-            return np.frombuffer(stored[: len(stored) // 2 * 2], "<i2").astype(np.int16), sound.getframerate(), 2**15
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file makes wave raise wave.Error, EOFError, RuntimeError, struct.error
-        raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}") from error
 
 
 def _by_soundfile(content, path):
