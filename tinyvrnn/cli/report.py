@@ -162,21 +162,18 @@ def exact_json(rows):
 def print_checks(checks):
     """Runs gradient checks, name -> function to call for its rows, and prints them. Returns the names that failed."""
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
-    failed = [name for name, rows_of in checks.items() if not _print_rows(name, rows_of)]
+    failed = []
+    for name, rows_of in checks.items():
+        try:
+            for row in rows_of():
+                numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
+                print(f"{name:<30}{row.leaf:<20}{numbers}   {row.note}".rstrip())
+        except GradientError as error:
+            print(f"{name:<30}FAILED: {error}")
+            failed.append(name)
     which = f"; failed: {', '.join(failed)}" if failed else ""
     print(f"{len(checks) - len(failed)} of {len(checks)} passed{which}")
     return failed
-
-
-def _print_rows(name, rows_of):
-    try:
-        for row in rows_of():
-            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
-            print(f"{name:<30}{row.leaf:<20}{numbers}   {row.note}".rstrip())
-    except GradientError as error:
-        print(f"{name:<30}FAILED: {error}")
-        return False
-    return True
 
 
 def print_data_set(name, about):

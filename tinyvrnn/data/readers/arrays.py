@@ -16,13 +16,7 @@ from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import pickles
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits, progress
-from tinyvrnn.data.sequences import (
-    Sequences,
-    check_same_dimension,
-    check_shapes,
-    integer_array,
-    real_array,
-)
+from tinyvrnn.data.sequences import Sequences, check_same_dimension, check_shapes, integer_array, real_array
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import one_at_a_time, replace, write_atomically
