@@ -1,6 +1,7 @@
 """The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
+import importlib
 import sys
 import traceback
 from numbers import Integral, Real
@@ -98,6 +99,14 @@ def is_word(name):
 def how_to_install(extra):
     """What to do about a library that comes with an extra: the end of a message."""
     return f'run pip install ".[{extra}]" in a checkout of tinyvrnn, or with its wheel for the dot'
+
+
+def library(name, extra, what, otherwise=""):
+    """The module `name`, which comes with an extra. Raises DataError if it is not installed. what: needs it."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError):  # OSError: its C library is missing
+        raise DataError(f"{what} needs {name}, which is not installed: {how_to_install(extra)}{otherwise}") from None
 
 
 def how_to_register(kind):

@@ -56,7 +56,7 @@ def parser():
     p.add_argument("--out", metavar="FILE.png", help="draw the gaps")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p = _command(room, "data", commands.data_sets, "the data sets in the package")
-    p.add_argument("name", nargs="?", metavar="NAME")
+    p.add_argument("name", nargs="?", type=_one_of("data set", NAMES), metavar="NAME")
     _course_commands(room.add_parser("course", help="your progress in the course, and grading submissions"))
     return whole
 
@@ -169,9 +169,7 @@ def _sample_options(p):
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
     p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
     p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
-    p.add_argument(
-        "--out", required=True, help="FILE.png or .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt"
-    )
+    p.add_argument("--out", required=True, help="FILE.png, .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt")
 
 
 def _forecast_options(p):

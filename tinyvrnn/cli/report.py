@@ -18,10 +18,7 @@ COLLAPSED = 0.03  # nats of KL a step: less tells nothing of x_t
 
 
 def baselines_of(model, trained_on, sequences):
-    """The baselines of `sequences`, fitted on the model's training data; {} if that cannot be read any more.
-
-    trained_on: raw Data, or the name or path of it.
-    """
+    """The baselines of `sequences`, fitted on raw Data or those of a name or path; {} if these cannot be read now."""
     likelihood = model.likelihood
     try:
         raw = trained_on
@@ -130,13 +127,11 @@ def evaluation_text(r):
         lines.append(f"    KL              {r['kl_per_sequence']:12.4f} per sequence")
     lines[1] += no_resampling(bound.partition("-")[0], r.get("particles", 0))
     draws = f", {r['standard_error_draws']:.4f} over draws of z" if "standard_error_draws" in r else ""
-    return "\n".join([*lines, f"    standard error{of_bound} per sequence: {error}{draws}"])
-
-
-def baselines_text(values):
-    """A line for each trivial baseline."""
-    about = "per sequence, trivial, {:,} parameters fitted on the training split"
-    return "".join(f"\n    {name:<28} {v:12.4f} {about.format(v.parameters)}" for name, v in values.items())
+    lines.append(f"    standard error{of_bound} per sequence: {error}{draws}")
+    for name, value in r["baselines"].items():
+        fitted = f"{value.parameters:,} parameters fitted on the training split"
+        lines.append(f"    {name:<28} {value:12.4f} per sequence, trivial, {fitted}")
+    return "\n".join(lines)
 
 
 def exact_text(rows):

@@ -193,9 +193,6 @@ def _total(sequences, of):
     return sum(of(part) for _, part in sequences.parts())
 
 
-# ---- Bernoulli and categorical --------------------------------------------------------------------------------------
-
-
 def _bernoulli(train, valid, other, context, memory):
     """The Baseline of p[c, t, j] or p[c, j]: context c, one of `memory` after the first step, step t, dimension j."""
 
@@ -248,9 +245,6 @@ def _previous_symbol(sequences):
     c = np.roll(sequences.values.argmax(axis=1), 1)
     c[sequences.offsets[:-1]] = sequences.x_dim
     return c
-
-
-# ---- Gaussian -------------------------------------------------------------------------------------------------------
 
 
 def _pairs(sequences):

@@ -10,15 +10,13 @@ import wave
 import numpy as np
 
 from tinyvrnn.data.bach import LOWEST
-from tinyvrnn.data.readers import midi
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, library
 from tinyvrnn.io.files import is_within
 from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
-VELOCITY = 72
 
 
 def write_samples(path, x, medium, binary, lengths=None):
@@ -66,10 +64,7 @@ def check_fan(path, likelihood, draws):
 
 
 def check_out(path, endings, source=None):
-    """Raise ConfigError for another ending, or if writing `path` would change a run, or the data in the path `source`.
-
-    Any other file may be replaced.
-    """
+    """Raise ConfigError for another ending, or if writing `path` would change a run, or the data at `source`."""
     if path.suffix.lower() not in endings or not path.stem.strip("."):
         *others, last = endings
         listed = f"{', '.join(others)} or {last}" if others else last
@@ -111,11 +106,11 @@ def write_midi(file, sequences, medium, binary, lowest=LOWEST):
 
     A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.
     """
-    mido = midi.mido()
+    mido = library("mido", "music", "MIDI")
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
     ticks, before = TICKS // medium.get("steps_per_quarter", 1), 0
     for step, kind, key in held_notes(sequences):
-        track.append(mido.Message(kind, note=int(key) + lowest, velocity=VELOCITY, time=int(step - before) * ticks))
+        track.append(mido.Message(kind, note=int(key) + lowest, velocity=72, time=int(step - before) * ticks))
         before = step
     mido.MidiFile(tracks=[track], ticks_per_beat=TICKS).save(file=file)
 
@@ -129,10 +124,7 @@ def held_notes(rolls):
 
 
 def write_sound(file, sequences, medium, binary):
-    """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
-
-    Values beyond full scale are clipped.
-    """
+    """Waveforms in frames, with half a second between them, as WAV: one channel of 16 bits, clipped at full scale."""
     pause = round(medium["rate"] / 2)
     waves = np.concatenate([np.pad(x.ravel(), (0, pause)) for x in sequences]) / medium["full_scale"]
     samples = np.clip(waves * 32768, -32768, 32767)

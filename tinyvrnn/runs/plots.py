@@ -57,10 +57,7 @@ def curves(records, units="nats", exact=False):
 
 
 def gaps(rows):
-    """Bar charts of log p(x) - ELBO for each posterior: all of them, and an enlargement of those below 2 nats.
-
-    rows: as `linear_gaussian.table` returns them.
-    """
+    """Bar charts of log p(x) - ELBO for the rows of `linear_gaussian.table`: all, and those below 2 nats enlarged."""
     near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
     with _style():

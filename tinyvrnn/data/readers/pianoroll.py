@@ -28,13 +28,12 @@ BRIEF = reprlib.Repr()
 BRIEF.maxlevel = 2
 LISTS = (list, tuple)
 NUMBERS = (int, float, np.integer, np.floating)
-LISTS_IN_MEMORY = 64  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
 
 def read_lists(path):
     """Content of a .json or .pickle of the form FORM. Raises DataError, one sentence, for any other."""
-    stored, kind = read_bytes(path, LISTS_IN_MEMORY), path.suffix.lower()
+    stored, kind = read_bytes(path, times=64), path.suffix.lower()
     try:
         found = json.loads(stored) if kind == ".json" else pickles.load(stored)
     except DataError as error:
@@ -71,9 +70,6 @@ def read_mat(path):
     return of_three_splits(parts, units=UNITS)
 
 
-# ---- lists of chords ------------------------------------------------------------------------------------------------
-
-
 def _content(found, name):
     """Content of a dict of splits, by any of their usual names in SPLIT_OF."""
     given = found if isinstance(found, dict) else {}
@@ -108,12 +104,11 @@ def _row(chord, where):
     if not isinstance(chord, LISTS) or len(chord) > KEYS:
         raise DataError(f"{where} is {_short(chord)}, but a list of at most {KEYS} notes is needed")
     row = np.zeros(KEYS, dtype=np.uint8)
-    row[[_key(note, where) for note in chord if not _is_rest(note)]] = 1
+    for note in chord:
+        is_rest = isinstance(note, NUMBERS) and (note == -1 or note != note)
+        if not is_rest:
+            row[_key(note, where)] = 1
     return row
-
-
-def _is_rest(note):
-    return isinstance(note, NUMBERS) and (note == -1 or note != note)
 
 
 def _key(note, where):

@@ -12,15 +12,13 @@ import numpy as np
 
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError, how_to_install
+from tinyvrnn.errors import DataError, library
 from tinyvrnn.io.npz import MEMORY
 
 FRAME = 200  # samples in a step, as in the paper: 12.5 ms at 16,000 Hz
 UNITS = "nats of raw data, in steps of the samples' integers"
-PCM_16 = 1, 16  # the code of the format and the bits of a sample in the header of a .wav
 STREAMED = 2**31 - 2**16  # programs that write to a pipe give the size of a .wav as at least this
 MOST = MEMORY // 32  # samples of a compressed file
-BLOCK = 2**20  # samples read at once: what a header says is not allocated
 BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"NIST_1A")
 TO_PCM = "convert it, for example with `sox IN -b 16 -e signed-integer -c 1 OUT.wav`"
@@ -66,10 +64,7 @@ def _check_form(channels, n, name):
 
 
 def _plain(content, name):
-    """Samples (n,) as int16, the rate and full scale of a .wav of plain PCM of 16 bits; None for another coding.
-
-    Raises DataError if its samples are not there or were truncated.
-    """
+    """Samples (n,) as int16, the rate and full scale of a .wav of plain PCM of 16 bits; None for another coding."""
     at, header = 12, None
     while at + 8 <= len(content) and content[8:12] == b"WAVE":
         kind, size = struct.unpack_from("<4sI", content, at)
@@ -80,7 +75,7 @@ def _plain(content, name):
             if size > len(content) - at and int.from_bytes(content[4:8], "little") < STREAMED:
                 raise DataError(f"{name} holds {len(content) - at} bytes, but its header says {size}: it was truncated")
             code, channels, rate, *_, bits = header
-            if (code, bits) != PCM_16:
+            if (code, bits) != (1, 16):  # plain PCM, 16 bits
                 return None
             _check_form(channels, 0, name)
             stored = content[at : at + size]
@@ -92,19 +87,14 @@ def _plain(content, name):
 def _by_soundfile(content, path):
     """Samples (n,) as int16, int32 or float32, the rate and full scale of any other coding."""
     name = path.name
-    try:
-        import soundfile
-    except (ImportError, OSError):  # OSError: its C library is missing
-        raise DataError(
-            f"{name} is not plain PCM of 16 bits and needs soundfile, which is not installed: "
-            f"{how_to_install('sound')}, or {TO_PCM}"
-        ) from None
+    soundfile = library("soundfile", "sound", f"{name} is not plain PCM of 16 bits and", f", or {TO_PCM}")
     try:
         with soundfile.SoundFile(path) as sound:  # not the bytes: its callbacks would print errors
             _check_form(sound.channels, sound.frames, name)
             bits = BITS.get(sound.subtype)
             dtype = np.dtype(("int16" if bits <= 16 else "int32") if bits else "float32")
-            samples = np.concatenate([np.empty(0, dtype), *sound.blocks(BLOCK, dtype=dtype.name)])
+            blocks = sound.blocks(2**20, dtype=dtype.name)  # what a header says is not allocated
+            samples = np.concatenate([np.empty(0, dtype), *blocks])
     except DataError:
         raise
     except Exception as error:  # of soundfile, or of Python while it reads a damaged file
