@@ -12,7 +12,8 @@ from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
 from tinyvrnn.course import lab, submissions
-from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
+from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
+from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown
@@ -141,14 +142,16 @@ def sample(a):
 def forecast(a):
     """Writes draws of what follows the sequences of a file, or a fan chart of them, on the scale of the data."""
     out = given_path(a.out)
-    export.check_out(out, export.FORECASTS, given_path(a.prime))
-    manifest, arrays = checkpoint.read(a.run_folder)
-    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    export.check_out(out, [".png", ".npz"], given_path(a.prime))
+    model = checkpoint.load(a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
     past = read_like(a.prime, model.medium | {"window": None}, tell=_tell)  # the whole past, not windows of it
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
-    export.write_forecast(out, past, draws)
+    if out.suffix.lower() == ".png":
+        export.write_figure(out, plots.fan(past, draws))
+    else:
+        export.write_npz(out, draws=draws)
     print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
 
 

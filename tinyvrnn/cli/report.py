@@ -87,8 +87,9 @@ def draw_pictures(run, model, trained_on, records):
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
-    ends = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
-    drawn = host(model.sample(len(ends), int(ends.max()), model.seed))
+    n = plots.SHOWN.get(medium) or plots.SHOWN["binary" if binary else "real"]
+    ends = drawn_lengths(trained_on.train.lengths, n, model.seed)
+    drawn = host(model.sample(n, int(ends.max()), model.seed))
     drawn = [drawn[:end, i] for i, end in enumerate(ends)]
     title = f"{trained_on.name}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"

@@ -15,17 +15,7 @@ load.py. To add a file format: see readers/__init__.py.
 """
 
 from tinyvrnn.data.baselines import baselines
-from tinyvrnn.data.load import (
-    NAMES,
-    Data,
-    check_suits,
-    embedded,
-    load_data,
-    name_of,
-    read_like,
-    read_sequences,
-    recorded_source,
-)
+from tinyvrnn.data.load import NAMES, Data, check_suits, embedded, load_data, name_of, read_like, read_sequences
 from tinyvrnn.data.readers import FORMS, SPLITS
 from tinyvrnn.data.scale import SCALES, in_unit_interval, is_binary, standardised
 from tinyvrnn.data.sequences import Resident, Sequences, batches, in_order_of_length, pad

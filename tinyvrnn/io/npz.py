@@ -64,7 +64,9 @@ def read_array(stream, size):
 def members(archive):
     """name -> ZipInfo of the arrays NAME.npy in an open ZipFile, with their sizes checked."""
     infos = archive.infolist()
-    if len(infos) != _declared_count(archive) or len({m.filename for m in infos}) < len(infos):
+    archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
+    declared = int.from_bytes(archive.fp.read(12)[10:], "little")  # after one wrong byte zipfile would skip members
+    if len(infos) != declared or declared > MOST_MEMBERS or len({m.filename for m in infos}) < len(infos):
         raise ValueError("a wrong number of members, too many, or two with the same name")
     for member in infos:  # a method other than stored and deflated may need gigabytes
         most = {zipfile.ZIP_STORED: member.compress_size, zipfile.ZIP_DEFLATED: DEFLATE * member.compress_size}
@@ -72,10 +74,3 @@ def members(archive):
             raise ValueError(f"{member.compress_size} bytes can't hold {member.file_size}")
         archive.open(member).close()  # checks the name against the one before the member's data
     return {m.filename.removesuffix(".npy"): m for m in infos if m.filename.endswith(".npy")}
-
-
-def _declared_count(archive):
-    """The number of members that the end record declares; after one wrong byte zipfile would silently skip some."""
-    archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
-    count = int.from_bytes(archive.fp.read(12)[10:], "little")
-    return count if count <= MOST_MEMBERS else None

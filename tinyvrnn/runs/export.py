@@ -42,14 +42,6 @@ def write_npz(path, **arrays):
     checkpoint.write_file(path, lambda file: np.savez(file, **arrays))
 
 
-def write_forecast(path, past, draws):
-    """Write draws (K, steps, B, X) to `path`, an .npz, or as the fan chart that follows past, B arrays (T_b, X)."""
-    if path.suffix.lower() == ".png":
-        write_figure(path, plots.fan(past, draws))
-    else:
-        write_npz(path, draws=draws)
-
-
 def check_fan(path, likelihood, draws):
     """Raise ConfigError if `path` asks for a fan chart of 0s and 1s or of one draw, whose bands would say nothing."""
     if path.suffix.lower() != ".png":
@@ -151,5 +143,4 @@ WRITERS = {
     ".wav": write_sound,
     ".txt": write_text,
 }
-FORECASTS = (".png", ".npz")
 NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound", ".txt": "text"}

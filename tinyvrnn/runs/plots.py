@@ -74,11 +74,6 @@ def gaps(rows):
     return figure
 
 
-def how_many(binary, medium=None):
-    """The number of sequences in a picture of samples."""
-    return SHOWN.get(medium) or SHOWN["binary" if binary else "real"]
-
-
 def samples(x, binary, title="", columns=None, medium=None):
     """A grid of sequences, x (T, n, X) or a list of (T_i, X): if binary, images of X pixels a row, else X lines.
 
@@ -136,21 +131,17 @@ def _draw_fan(axes, known, levels):
 
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
-    if medium in ("ink", "piano roll"):
-        n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
-        above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
-        if medium == "piano roll":
-            return piano_roll(padded(above + below), title, n)
+    n = min(x.shape[1], 3) if medium == "piano roll" else x.shape[1]
+    above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
+    if medium == "piano roll":
+        return piano_roll(padded(above + below), title, n)
+    if medium == "ink":
         fit = min(n, 12 // _aspect(*map(_path, above)))
         starts = range(0, n // fit * fit, fit)
         return ink([x for i in starts for part in (above, below) for x in part[i : i + fit]], title, fit)
-    n = x.shape[1]
-    with _style():
-        figure, grid = _grid(2, n, binary, title)
-        for i in range(n):
-            _draw(grid[i], x[: lengths[i], i], binary)
-            _draw(grid[n + i], mean[: lengths[i], i], binary)
-            grid[n + i].sharey(grid[i])
+    figure = samples(above + below, binary, title, n)
+    for data, model in zip(figure.axes[:n], figure.axes[n:]):
+        model.sharey(data)
     return figure
 
 

@@ -20,19 +20,8 @@ docs/data.md.
 from itertools import chain
 
 from tinyvrnn.data.readers import arrays, foreign, iamondb, midi, pianoroll, sound, table, text
-from tinyvrnn.data.readers.content import (
-    SPLITS,
-    Content,
-    at_random,
-    cut,
-    files_of,
-    split_by_folder,
-    unused_lists,
-    with_split,
-)
+from tinyvrnn.data.readers.content import SPLITS, at_random, cut, files_of, split_by_folder, unused_lists, with_split
 from tinyvrnn.errors import DataError
-
-__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "cut", "read", "with_split"]
 
 FILES = {
     **dict.fromkeys(foreign.ARRAYS, arrays.read),

@@ -24,8 +24,6 @@ from tinyvrnn.io.streams import NO_WINDOW
 
 FORM = '{"train": [[[60, 64, 67], ...], ...], "valid": ..., "test": ...}, sequences of chords of MIDI notes'
 UNITS = "nats; piano rolls"
-BRIEF = reprlib.Repr()
-BRIEF.maxlevel = 2
 LISTS = (list, tuple)
 NUMBERS = (int, float, np.integer, np.floating)
 MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
@@ -124,6 +122,7 @@ def _key(note, where):
 
 def _short(value):
     """A wrong value in a few characters for a message; it may be nested without end."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"({value.bit_length():,} bits)"
-    return f"{BRIEF.repr(value)!s:.40}"
+    try:
+        return f"{reprlib.repr(value):.40}"
+    except ValueError:  # a number that Python refuses to print
+        return f"{type(value).__name__} of too many digits"
