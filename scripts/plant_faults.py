@@ -54,7 +54,7 @@ FAULTS = {
     ),
     "cli/commands.py": Fault("samples stay standardised", "model.in_raw_units(x)", "x", "test_cli -k sampl"),
     "cli/options.py": Fault(
-        "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
+        "a latent as wide as the state", '{"dest": "z_dim",', '{"dest": "h_dim",', "test_register test_cli"
     ),
     "cli/report.py": Fault(
         "the worst epoch is the best",
