@@ -75,11 +75,7 @@ class BoundEvaluation(NamedTuple):
 
 
 def evaluate_elbo(
-    model: Model | LinearGaussian,
-    sequences: Sequences,
-    batch_size: int = 128,
-    seed: int = 0,
-    chunk: int | None = None,
+    model: Model | LinearGaussian, sequences: Sequences, batch_size: int = 128, seed: int = 0, chunk: int | None = None
 ) -> Evaluation:
     """The ELBO of Eq. 11 over `sequences`, with one draw of z for each.
 

@@ -120,9 +120,9 @@ class Likelihood(NamedTuple):
 
 def get_likelihood(name, components=COMPONENTS):
     """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
+    if isinstance(name, Likelihood):
+        raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
     if name not in LIKELIHOODS:
-        if isinstance(name, Likelihood):
-            raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
         raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:
@@ -135,11 +135,9 @@ def get_likelihood(name, components=COMPONENTS):
 def at_temperature(likelihood, tau):
     """The Likelihood whose standard deviations are scaled by tau, and whose logits are divided by it.
 
-        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)
+        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)        a pen's correlations stay
 
-    Gaussian: mu, sigma; Bernoulli: a; categorical: logits; mixture: logits, mu, sigma; pen: as a mixture, with a of
-    pen-up. A pen's correlations stay. Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without
-    `tempered`.
+    Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without `tempered`.
     """
     if not is_number(tau) or not 1e-3 <= tau <= 1e3:
         raise ConfigError(f"temperature must be a number from 0.001 to 1000, got {tau!r}.")
@@ -184,30 +182,14 @@ def _normal(rng, shape, dtype):
 NOISE = {"uniform": _uniform, "normal": _normal}
 
 
-def _gaussian_sample(noise, mu, sigma):
-    return gaussian.reparameterise_forward(mu, sigma, noise)[0]
-
-
 def _uniforms_and_normals(rng, shape, dtype, uniforms, normals):
     """(..., uniforms + normals), on the host."""
     widths = (*shape[:-1], uniforms), (*shape[:-1], normals)
     return np.concatenate([_uniform(rng, widths[0], dtype), _normal(rng, widths[1], dtype)], axis=-1)
 
 
-def _outside_0_to_1(x):
-    return (x < 0) | (x > 1)
-
-
 def _not_one_hot(x):
     return ((x != 0) & (x != 1)) | (x.sum(axis=-1, keepdims=True) != 1)
-
-
-def _one_hot(x):
-    return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
-
-
-def _with_whole_lifts(x):
-    return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1)
 
 
 def _pen_not_0_or_1(x):
@@ -231,7 +213,7 @@ LIKELIHOODS = {
         head_forward=bernoulli.bernoulli_head_forward,
         head_backward=bernoulli.bernoulli_head_backward,
         noise=_uniform,
-        misfits=_outside_0_to_1,
+        misfits=lambda x: (x < 0) | (x > 1),
         needs="but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
         standardise=False,
         baselines="binary",
@@ -243,14 +225,13 @@ LIKELIHOODS = {
         "gaussian",
         gaussian.gaussian_log_density_forward,
         gaussian.gaussian_log_density_backward,
-        _gaussian_sample,
+        lambda noise, mu, sigma: gaussian.reparameterise_forward(mu, sigma, noise)[0],
         lambda mu, sigma: mu,
         head_shapes=gaussian.head_shapes,
         head_forward=gaussian.gaussian_head_forward,
         head_backward=gaussian.gaussian_head_backward,
         noise=_normal,
         misfits=_nothing,
-        needs="",
         neutral=(0.0, (2 * math.pi) ** -0.5),  # N(0; 0, sigma^2) = 1
         tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
@@ -265,7 +246,6 @@ LIKELIHOODS = {
         head_backward=mixture.gmm_head_backward,
         noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 1, shape[-1]),
         misfits=_nothing,
-        needs="",
         components=COMPONENTS,
         neutral=(None, 0.0, (2 * math.pi) ** -0.5),
         tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
@@ -285,7 +265,7 @@ LIKELIHOODS = {
         standardise=False,
         baselines="categorical",
         binary=True,
-        example=_one_hot,
+        example=lambda x: (x == x.max(axis=-1, keepdims=True)).astype(x.dtype),
         tempered=lambda tau, logits: (logits / tau,),
     ),
     "pen": Likelihood(
@@ -303,7 +283,7 @@ LIKELIHOODS = {
         standardise=(True, True, False),
         baselines="pen",
         x_dim=3,
-        example=_with_whole_lifts,
+        example=lambda x: np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1),  # whole pen-ups
         components=COMPONENTS,
         tempered=lambda tau, logits, mu, sigma, rho, a: (logits / tau, mu, tau * sigma, rho, a / tau),
     ),

@@ -135,19 +135,11 @@ PAIRS = {
     **{f"generate, Eq. 6, {name}": _generate(likelihood) for name, likelihood in LIKELIHOODS.items()},
     "remember, Eq. 1": _pair(equations, "remember", gru.shapes(F, H), F, H),
     "predict, Eq. 2": _pair(
-        equations,
-        "predict",
-        mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X),
-        H,
-        likelihood=LIKELIHOODS["gaussian"],
+        equations, "predict", mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X), H, likelihood=LIKELIHOODS["gaussian"]
     ),
     "encode, Eq. 3": _pair(equations, "encode", mlp.shapes([X, F, F]) | gaussian.head_shapes(F, Z), X),
     "decode, Eq. 3": _pair(
-        equations,
-        "decode",
-        mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X),
-        Z,
-        likelihood=LIKELIHOODS["bernoulli"],
+        equations, "decode", mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X), Z, likelihood=LIKELIHOODS["bernoulli"]
     ),
     "recur, Eq. 7": _pair(equations, "recur", gru.shapes(2 * F, H), F, F, H),
     "recur, Eq. 7, lstm": _pair(equations, "recur", lstm.shapes(2 * F, H), F, F, 2 * H),

@@ -13,22 +13,6 @@ from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.params import Group
 from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
 from tinyvrnn.nn import gru, lstm
-from tinyvrnn.nn.gru import (
-    gru_backward,
-    gru_backward_params,
-    gru_forward,
-    gru_slopes,
-    gru_step,
-    gru_step_backward,
-)
-from tinyvrnn.nn.lstm import (
-    lstm_backward,
-    lstm_backward_params,
-    lstm_forward,
-    lstm_slopes,
-    lstm_step,
-    lstm_step_backward,
-)
 
 
 class Cell(NamedTuple):
@@ -173,44 +157,42 @@ def state_width(p):
 
 def _gru_step_backward(slopes, gates, dh_next, da):
     dg, dh = (namespace(a).empty_like(a) for a in (da, dh_next))
-    gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
+    gru.gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
     return dg, dh
 
 
 def _lstm_step_backward(slopes, gates, dstate_next, da):
     dstate = namespace(da).empty_like(dstate_next)
-    lstm_step_backward(slopes, gates[0], dstate_next, da, dstate)
+    lstm.lstm_step_backward(slopes, gates[0], dstate_next, da, dstate)
     return da, dstate
 
 
 CELLS = {
     "gru": Cell(
         "gru",
-        states=1,
+        gru.shapes,
+        gru.gru_forward,
+        gru.gru_backward,
         gate_widths=(2, 1, 1),
-        shapes=gru.shapes,
-        initialise=lambda p: None,
-        forward=gru_forward,
-        backward=gru_backward,
         cache=gru.GruCache,
-        step=gru_step,
-        slopes=gru_slopes,
+        step=gru.gru_step,
+        slopes=gru.gru_slopes,
         step_backward=_gru_step_backward,
-        backward_params=lambda cache, da: gru_backward_params(cache, da, out=da),
+        backward_params=lambda cache, da: gru.gru_backward_params(cache, da, out=da),
     ),
     "lstm": Cell(
         "lstm",
+        lstm.shapes,
+        lstm.lstm_forward,
+        lstm.lstm_backward,
         states=2,
-        gate_widths=(4, 1),
-        shapes=lstm.shapes,
         initialise=lstm.initialise,
-        forward=lstm_forward,
-        backward=lstm_backward,
+        gate_widths=(4, 1),
         cache=lstm.LstmCache,
-        step=lstm_step,
-        slopes=lstm_slopes,
+        step=lstm.lstm_step,
+        slopes=lstm.lstm_slopes,
         step_backward=_lstm_step_backward,
-        backward_params=lstm_backward_params,
+        backward_params=lstm.lstm_backward_params,
     ),
 }
 BUILT_IN = tuple(CELLS)
