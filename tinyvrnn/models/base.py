@@ -199,11 +199,6 @@ class Model:
         return f"{kind}({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
 
     @property
-    def bound_name(self):
-        """The name of the training objective in text."""
-        return "ELBO" if self.bound == "elbo" else "log p(x)"
-
-    @property
     def has_state(self):
         """Whether a recurrent state connects the steps."""
         return "cell" in self.choices

@@ -1,7 +1,6 @@
 """The two records that a call of a model takes, and their checks.
 
-`Batch` holds the data and the noise, `Objective` what is maximised. The public calls of a model make both, and
-`validate` checks and converts them at the border: the functions behind it rely on what they are given.
+The public calls of a model make both, and `validate` checks and converts them: the functions behind it rely on them.
 """
 
 import sys
@@ -57,7 +56,9 @@ class Batch(NamedTuple):
     @property
     def x_in(self):
         """The networks' input, (T, B, X): x with dropout, and with 0 at the missing entries."""
-        return self.x if self.input_mask is None else _where_not_0(self.input_mask, self.x)
+        if self.input_mask is None:
+            return self.x
+        return namespace(self.x).where(self.input_mask != 0, self.input_mask * self.x, 0)  # 0 NaN is NaN
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
@@ -200,22 +201,17 @@ def rows(state, index):
     return state[backend_of(state).asarray(index)]
 
 
+def _columns(a, index):
+    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
+    return namespace(a).ascontiguousarray(a[:, index])
+
+
 def copies(a, particles):
     """Each column of a (T, B, ...) K times, side by side: (T, B K, ...)."""
     T, B, *rest = a.shape
     wide = namespace(a).empty((T, B, particles, *rest), dtype=a.dtype)
     wide[...] = a[:, :, None]
     return wide.reshape(T, B * particles, *rest)
-
-
-def _where_not_0(factor, x):
-    """factor x, and 0 where the factor is 0, even if x is NaN."""
-    return namespace(x).where(factor != 0, factor * x, 0)
-
-
-def _columns(a, index):
-    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
-    return namespace(a).ascontiguousarray(a[:, index])
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -314,19 +310,14 @@ def check_objective(model, objective):
         raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
     if objective.recompute:
         check_can_be_cut(model, "recompute", objective.bound)
-    if objective.free_bits != 0:
-        _check_free_bits(model, objective.bound, objective.free_bits)
-
-
-def _check_free_bits(model, bound, free_bits):
-    if not is_number(free_bits) or not 0 <= free_bits < np.inf:
-        raise ConfigError(f"free_bits must be a number of at least 0, got {free_bits!r}.")
-    if bound != "elbo":
-        raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
-    if not model.z_dim:
-        raise ConfigError(
-            f"free_bits is for latent variables, and a model of kind {model.name} has none: leave it out."
-        )
+    if not is_number(objective.free_bits) or not 0 <= objective.free_bits < np.inf:
+        raise ConfigError(f"free_bits must be a number of at least 0, got {objective.free_bits!r}.")
+    if objective.free_bits and objective.bound != "elbo":
+        what = f"free_bits changes the KL, and {objective.bound} has none"
+        raise ConfigError(f"{what}: leave it out, or give the bound elbo.")
+    if objective.free_bits and not model.z_dim:
+        what = f"free_bits is for latent variables, and a model of kind {model.name} has none"
+        raise ConfigError(f"{what}: leave it out.")
 
 
 def check_bound(bound, particles=1, model=None):

@@ -4,7 +4,7 @@
 
 Nothing is drawn, so log p(x) is exact, no bound. The schedule is the VRNN's: only the recurrence is in the loop;
 features, predictions and densities are made for all T steps at once; the reverse loop carries dh and forms no weight
-gradient. `literal_*` say the same a step at a time; tests hold the two equal.
+gradient. `literal_forward` says the same a step at a time; tests hold the two equal.
 Source: Chung et al., 2015, arXiv:1506.02216, section 2.1.
 """
 
@@ -21,7 +21,6 @@ from tinyvrnn.models.equations import (
     features_forward,
     predict_backward,
     predict_forward,
-    remember_backward,
     remember_forward,
 )
 from tinyvrnn.nn.cells import cell_shapes, h_of, state_width
@@ -110,8 +109,7 @@ class RNN(Model):
 
     def _latents(self, cache):
         h = cache.loop.h[1:]
-        none = h[..., :0]
-        return none, none, none, none, none, h
+        return *[h[..., :0]] * 5, h
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
@@ -177,21 +175,3 @@ def literal_forward(params, x, likelihood):
         log_ps.append(log_p)
         caches.append((predict_cache, log_p_cache, phi_x_cache, recur_cache))
     return namespace(x).stack(log_ps), caches
-
-
-def literal_backward(params, caches, dlog_p, likelihood):
-    """As `sequence_backward`: the gradient of every parameter, summed over the steps."""
-    dstate = namespace(dlog_p).zeros((dlog_p.shape[1], state_width(params["recur"])), dtype=dlog_p.dtype)
-    total = {group: {leaf: 0 for leaf in named} for group, named in params.items()}
-    for (predict_cache, log_p_cache, phi_x_cache, recur_cache), dlog_p_t in zip(caches[::-1], dlog_p[::-1]):
-        grads = {}
-        (dphi_x, dstate), grads["recur"] = remember_backward(params["recur"], recur_cache, dstate)
-        _, grads["phi_x"] = features_backward(params["phi_x"], phi_x_cache, dphi_x)
-        _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p_t)
-        dh_predict, grads["predict"] = predict_backward(
-            params["predict"], predict_cache, *doutputs, likelihood=likelihood
-        )
-        dh = h_of(params["recur"], dstate)
-        dh += dh_predict
-        total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
-    return total

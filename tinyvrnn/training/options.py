@@ -150,7 +150,8 @@ class Options(NamedTuple):
 
     def score_name(self, model):
         """The name of the score in text: ELBO, iwae-8, or log p(x)."""
-        return model.bound_name if self.bound == "elbo" else self.score + no_resampling(self.bound, self.particles)
+        elbo = "ELBO" if model.bound == "elbo" else "log p(x)"
+        return elbo if self.bound == "elbo" else self.score + no_resampling(self.bound, self.particles)
 
     def chunk_to_evaluate(self, sequences):
         """Steps of `sequences` to evaluate at once (None: all): evaluation saves memory where training does."""
