@@ -167,11 +167,9 @@ def _check_arrays_of_likelihood(likelihood, head):
 def _check_misfits(likelihood, x):
     bad = likelihood.misfits(x)
     if getattr(bad, "shape", None) != x.shape or bad.dtype != bool:
-        what = (
-            f"misfits of the likelihood {likelihood.name} must return an array of bool with the shape of x, {x.shape}"
-        )
-        got = getattr(bad, "shape", type(bad).__name__)
-        raise ConfigError(f"{what}, got {got}: compare each entry, without any() or all().")
+        what = f"misfits of the likelihood {likelihood.name} must return an array of bool with the shape of x"
+        how = "compare each entry, without any() or all()"
+        raise ConfigError(f"{what}, {x.shape}, got {getattr(bad, 'shape', type(bad).__name__)}: {how}.")
 
 
 def _check_arrays_of_cell(cell, pair):

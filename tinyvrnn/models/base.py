@@ -483,7 +483,7 @@ class Model:
 
         Returns
         -------
-        array (T, B, X)
+        array, shaped like x
             In the units of x; the padding is meaningless.
 
         Raises
@@ -493,7 +493,8 @@ class Model:
         """
         _, _, cache, _ = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
-            return without_constants(self.likelihood, self.std).mean(*self._outputs(cache))
+            mean = without_constants(self.likelihood, self.std).mean(*self._outputs(cache))
+        return mean.reshape(as_array(x, "x").shape)  # a VAE also takes (B, X)
 
     def sample(
         self,

@@ -6,8 +6,8 @@ is a VRNN: phi_x and phi_z are the identity, the state is h_t = z_t (Eq. 7), pri
 linear in it, and q (Eq. 9) is Gaussian with a mean linear in h_{t-1} and x_t. It is also the textbook linear-Gaussian
 state-space model, so a Kalman filter gives the exact log p(x), with which every bound can be compared.
 
-x, moments and coefficients are time-major arrays (T, B, 1). Derivations:
-docs/derivations/linear_gaussian.md. Sources: Kalman, 1960; Rauch, Tung and Striebel, 1965.
+x, moments and coefficients are time-major arrays (T, B, 1). Derivations: docs/derivations/linear_gaussian.md.
+Sources: Kalman, 1960; Rauch, Tung and Striebel, 1965.
 """
 
 import math
@@ -36,35 +36,23 @@ class Chain(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """Results of the Kalman filter.
+    """Results of the Kalman filter."""
 
-    log_p: log p(x_1..x_T), (B,), nats.
-    mean, variance: of p(z_t | x_1..x_t), (T, B, 1).
-    predicted_mean, predicted_variance: of p(z_t | x_1..x_{t-1}), (T, B, 1).
-    """
-
-    log_p: object
-    mean: object
+    log_p: object  # log p(x_1..x_T), (B,), nats
+    mean: object  # of p(z_t | x_1..x_t), (T, B, 1)
     variance: object
-    predicted_mean: object
+    predicted_mean: object  # of p(z_t | x_1..x_{t-1}), (T, B, 1)
     predicted_variance: object
 
 
 class Row(NamedTuple):
-    """A row of the table of gaps, in nats per sequence.
+    """A row of the table of gaps, in nats per sequence."""
 
-    posterior: a key of POSTERIORS.
-    elbo: its exact ELBO.
-    kl: the KL term of the ELBO.
-    gap: exact - elbo.
-    exact: log p(x).
-    """
-
-    posterior: str
+    posterior: str  # a key of POSTERIORS
     elbo: float
-    kl: float
-    gap: float
-    exact: float
+    kl: float  # the second term of the ELBO
+    gap: float  # exact - elbo
+    exact: float  # log p(x)
 
 
 # ---- exact inference -----------------------------------------------------------------------------
@@ -190,8 +178,7 @@ LINEAR = stepwise.Equations(
 class LinearGaussian:
     """The linear-Gaussian state-space model as a VRNN, with one of four posteriors.
 
-    a: coefficient in z_t = a z_{t-1} + N(0, q); q, r: variances of the state noise and the observation noise;
-    posterior: a key of POSTERIORS. Raises ConfigError for a variance that is not positive or an unknown posterior.
+    a, q, r: as above; posterior: a key of POSTERIORS. Raises ConfigError for other values.
     """
 
     name, bounds = "linear-gaussian", BOUNDS
@@ -264,18 +251,20 @@ class LinearGaussian:
 
     def log_weights(self, x, lengths=None, eps=None):
         """log p(x, z_k) - log q(z_k | x), (B, K), nats, for x (T, B, 1) and the noise eps (T, B, K, 1)."""
-        (T, B, K, _), backend = eps.shape, backend_of(x)
-        mask, wide = self.chain(x, lengths).info[..., 0] > 0, copies(x, K)
-        params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
-        log_p, ratio, _ = stepwise.sequence_forward(params, wide, eps, self.likelihood, LINEAR, sampled=True)
-        return ((log_p - ratio).reshape(T, B, K) * mask[..., None]).sum(axis=0)
+        *wide, mask = self._widened(x, lengths, eps)
+        log_p, ratio, _ = stepwise.sequence_forward(*wide, self.likelihood, LINEAR, sampled=True)
+        return ((log_p - ratio).reshape(eps.shape[:3]) * mask[..., None]).sum(axis=0)
 
     def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
         """Log of the particle filter's estimate of p(x), (B,), nats. eps (T, B, K, 1), uniforms (T, B)."""
-        (T, B, K, _), backend = eps.shape, backend_of(x)
-        mask, wide = self.chain(x, lengths).info[..., 0] > 0, copies(x, K)
-        params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
-        return filter_forward(params, wide, eps, mask, backend.asarray(uniforms), self.likelihood, LINEAR)[0]
+        wide, uniforms = self._widened(x, lengths, eps), backend_of(x).asarray(uniforms)
+        return filter_forward(*wide, uniforms, self.likelihood, LINEAR)[0]
+
+    def _widened(self, x, lengths, eps):
+        """Parameters, x and eps (T, B K, 1) with a column for each particle, and the mask (T, B)."""
+        (T, B, K, _), wide = eps.shape, copies(x, eps.shape[2])
+        params, eps = self.bind(wide, _repeated(lengths, K)), backend_of(x).asarray(eps).reshape(T, B * K, 1)
+        return params, wide, eps, self.chain(x, lengths).info[..., 0] > 0
 
     def _infer(self, x, lengths, eps):
         mask = self.chain(x, lengths).info[..., 0] > 0

@@ -104,10 +104,8 @@ def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False, mask
     state = xp.zeros((x.shape[1], f.state_dim(params)), dtype=x.dtype)
     aheads, ahead_caches = ahead_forward(params, x, mask) if "backward" in params else ([None] * len(x), None)
     log_ps, kls, caches = [], [], []
-    for t in range(x.shape[0]):
-        (log_p, kl, state), cache = step_forward(
-            f.at(params, t), x[t], state, eps[t], likelihood, f, sampled, aheads[t]
-        )
+    for t, ahead in enumerate(aheads):
+        (log_p, kl, state), cache = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, sampled, ahead)
         log_ps.append(log_p)
         kls.append(kl)
         caches.append(cache)

@@ -7,9 +7,9 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.2; Kingma and Welling, 2
 
 from typing import NamedTuple
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from tinyvrnn.arrays.backend import Array, as_array, namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,
@@ -83,30 +83,6 @@ class VAE(Model):
             "encode": mlp_shapes([X, *hidden]) | gaussian_head_shapes(F, Z),
             "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
         }
-
-    def reconstruct(
-        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
-    ) -> Array:
-        """E[x | z], with z drawn from q(z | x).
-
-        Parameters
-        ----------
-        x, lengths, eps, observed : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z), array as x
-            As in `elbo`.
-
-        Returns
-        -------
-        array, shaped like x
-            In the units of x.
-
-        Raises
-        ------
-        DataError
-            An array does not fit the model.
-        """
-        x = as_array(x, "x")
-        mean = super().reconstruct(x, lengths, eps, observed)
-        return mean[0] if x.ndim == 2 else mean
 
     def _batch(self, *fields):
         batch = super()._batch(*fields)

@@ -16,7 +16,7 @@ from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import filtering, schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
+from tinyvrnn.models.batch import BOUNDS, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import sample_step, state_after
@@ -114,8 +114,9 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
+            wide, likelihood = batch.widened(), self.scoring(batch).likelihood
+            given = self.params, wide.x, wide.eps, batch.mask, likelihood
+            return importance_forward(*given, x_in=wide.x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -146,8 +147,9 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
+            wide, likelihood = batch.widened(), self.scoring(batch).likelihood
+            given = self.params, wide.x, wide.eps, batch.mask, batch.uniforms, likelihood
+            return filter_forward(*given, x_in=wide.x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
@@ -231,9 +233,3 @@ class VRNNI(VRNN):
 
     def _shapes(self):
         return super()._shapes() | {"prior": {}}
-
-
-def _particles(batch: Batch) -> tuple[Array, Array, Array]:
-    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    wide = batch.widened()
-    return wide.x, wide.eps, batch.mask

@@ -265,21 +265,18 @@ class _Training:
         if state.skipped <= options.skip_nonfinite and weights_are_well:
             return
         found = diagnose(self.model, self._drawn(index), objective, index)
-        raise DivergedError(
-            f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
-            f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
-            f"skip such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more{self._saved()}."
-        )
+        what = f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}"
+        how = f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}"
+        skip = f"skip such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more"
+        raise DivergedError(f"{what}; {how}, or {skip}{self._saved()}.")
 
     def _check_epoch(self, bound):
         """Raises DivergedError for an epoch without a finite bound, before its weights are saved."""
         if self.state.seen and math.isfinite(bound):
             return
         what = f"The validation bound became {bound} after" if self.state.seen else "Every batch was skipped in"
-        rate = self.options.lr
-        raise DivergedError(
-            f"{what} epoch {self.state.epoch}: try a smaller learning rate than {rate:g}{self._saved()}."
-        )
+        how = f"try a smaller learning rate than {self.options.lr:g}"
+        raise DivergedError(f"{what} epoch {self.state.epoch}: {how}{self._saved()}.")
 
     def _saved(self):
         if not (self.run and self.run.has_kept):
