@@ -21,7 +21,7 @@ from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import MODELS, equations, linear_gaussian, particles, rnn, schedule, stepwise
+from tinyvrnn.models import MODELS, equations, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
 from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
 from tinyvrnn.nn.cells import h_of, state_width
@@ -459,9 +459,7 @@ def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, *
 
 def particles_of(model, x, lengths, eps):
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    batch = validate(model, Batch(x, lengths, eps), Objective("iwae"))
-    wide = batch.widened()
-    return wide.x, wide.eps, batch.mask
+    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))
 
 
 def choices_of(model, x, lengths, eps, uniforms):

@@ -40,10 +40,8 @@ class Backend(NamedTuple):
         "numpy", "cupy" or "strict".
     xp : module
         Its functions work on the backend's arrays.
-    asarray : callable
-        (host or device array, dtype=None) -> device array.
-    to_host : callable
-        Device array -> numpy.ndarray.
+    asarray, to_host : callable
+        (host or device array, dtype=None) -> device array; device array -> numpy.ndarray.
     """
 
     name: str

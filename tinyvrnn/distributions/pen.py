@@ -52,9 +52,8 @@ def head_shapes(features, width, components):
     Raises ConfigError unless width, the number of values in a step, is 3.
     """
     if width != 3:
-        raise ConfigError(
-            f'The likelihood "pen" needs x_dim 3, (dx, dy, pen-up), got {width}: use "gmm" or "gaussian".'
-        )
+        what = f'The likelihood "pen" needs x_dim 3, (dx, dy, pen-up), got {width}'
+        raise ConfigError(f'{what}: use "gmm" or "gaussian".')
     return {"W_out": (features, 6 * components + 1), "b_out": (6 * components + 1,)}
 
 

@@ -22,17 +22,12 @@ K = 7  # components of a mixture
 
 
 class Pair(NamedTuple):
-    """A forward/backward pair, and how to draw its arguments.
+    """A forward/backward pair, and how to draw its arguments."""
 
-    forward, backward: as in `check_pair`.
-    shapes: name -> shape of the parameters p.
-    inputs: (kind, last axes) of each input, such as ("real", 4); see `_random` for the kinds.
-    """
-
-    forward: object
+    forward: object  # as in `check_pair`
     backward: object
-    shapes: dict
-    inputs: tuple
+    shapes: dict  # name -> shape of the parameters p
+    inputs: tuple  # (kind, last axes) of each input, such as ("real", 4); a kind of KINDS or a function
 
 
 def _pair(module, name, shapes, *inputs, **options):
@@ -106,6 +101,12 @@ def _loop_backward(p, cache, dh, dstate):
     return dx, grads
 
 
+KINDS = {
+    "real": lambda rng, shape: rng.standard_normal(shape),
+    "positive": lambda rng, shape: np.exp(0.5 * rng.standard_normal(shape)),
+    "correlation": lambda rng, shape: np.tanh(rng.standard_normal(shape)),
+    "unit": lambda rng, shape: rng.random(shape),
+}
 _moments = Z, ("positive", Z)  # of a Gaussian: mu, sigma
 
 PAIRS = {
@@ -151,9 +152,8 @@ def random_inputs(pair, backend="numpy", seed=0, leading=(B,)):
     """Random p and inputs for a pair, float64 on the backend. Biases are random too, since zeros could hide errors."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
-    return like(pair.shapes, p), tuple(
-        asarray(_random(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs
-    )
+    drawn = (KINDS.get(kind, kind)(rng, (*leading, *np.atleast_1d(axes))) for kind, axes in pair.inputs)
+    return like(pair.shapes, p), tuple(map(asarray, drawn))
 
 
 def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
@@ -161,18 +161,6 @@ def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
     pair = PAIRS[name]
     p, inputs = random_inputs(pair, backend, seed, leading)
     return check_pair(pair.forward, pair.backward, p, *inputs, seed=seed, tol=tol)
-
-
-def _random(rng, kind, shape):
-    if callable(kind):
-        return kind(rng, shape)
-    if kind == "real":
-        return rng.standard_normal(shape)
-    if kind == "positive":
-        return np.exp(0.5 * rng.standard_normal(shape))
-    if kind == "correlation":
-        return np.tanh(rng.standard_normal(shape))
-    return rng.random(shape)
 
 
 def suited(x, likelihood):

@@ -283,12 +283,8 @@ def check_model(
     ----------
     model : Model
         With dtype "float64".
-    x, lengths : array (T, B, X), integers (B,)
-        As in `VRNN.loss_and_grads`.
-    eps : array (T, B, Z)
-        Required for a model with latents, since otherwise each call would draw its own.
-    beta : float
-        Weight of the KL.
+    x, lengths, eps, beta : array (T, B, X), integers (B,), array (T, B, Z), float
+        As in `VRNN.loss_and_grads`; a model with latents needs eps, since each call would draw its own.
     tol, h, each : float, float, bool
         As in `check_pair`.
     **options : various
@@ -446,8 +442,8 @@ def _named_gradients(result, arguments):
     """{"input 0": dx_0, ..., "W": dW, ...}."""
     if not isinstance(result, (tuple, list)) or len(result) != 2 or not isinstance(result[1], Mapping):
         raise GradientError(f"backward must return (dinputs, grads) with a dict grads, got {type(result).__name__}.")
-    gradients = {f"input {i}": d for i, d in enumerate(_as_tuple(result[0]))} | dict(result[1])
-    gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    found = {f"input {i}": d for i, d in enumerate(_as_tuple(result[0]))} | dict(result[1])
+    gradients = {name: gradient for name, gradient in found.items() if gradient is not None}
     if gradients.keys() != arguments.keys():
         raise GradientError(f"backward returned gradients of {sorted(gradients)}, expected {sorted(arguments)}.")
     for name, gradient in gradients.items():

@@ -116,10 +116,8 @@ class Model:
             if name == "std" and (value < 0).any():
                 raise ConfigError(f"{what} must hold no negative numbers.")
             if name == "std" and self.likelihood.neutral is None and not value.all():
-                raise ConfigError(
-                    f"{what} is 0 for a column that is constant in the training data, but the likelihood "
-                    f"{self.likelihood.name} scores whole steps: leave such columns out of the data."
-                )
+                why = f"the likelihood {self.likelihood.name} scores whole steps: leave such columns out of the data"
+                raise ConfigError(f"{what} is 0 for a column that is constant in the training data, but {why}.")
         elif name in ("units", "medium"):
             if not isinstance(value, kind := str if name == "units" else dict):
                 raise ConfigError(f"{what} must be a {kind.__name__}, got {type(value).__name__}.")
@@ -511,10 +509,8 @@ class Model:
         ----------
         n : int, optional
             Number of sequences; of draws for each prime. None: 16; one for each prime.
-        steps : int
-            Steps to draw.
-        seed : int
-            The same seed gives the same sequences.
+        steps, seed : int
+            Steps to draw; the same seed gives the same sequences.
         prime : array (T0, B, X), optional
             Sequences to continue, all of T0 steps.
         temperature : float
@@ -554,10 +550,8 @@ class Model:
         ----------
         x : array (T, B, X)
             As in `elbo`: on the scale of the training data as standardised.
-        steps : int
-            Steps to forecast.
-        draws : int
-            K, futures of each sequence.
+        steps, draws : int
+            Steps to forecast; K, the futures of each sequence.
         lengths : integers (B,), optional
             Real steps of each sequence, after which it continues. None: all have T.
         seed : int

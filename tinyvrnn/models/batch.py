@@ -56,9 +56,8 @@ class Batch(NamedTuple):
     @property
     def x_in(self):
         """The networks' input, (T, B, X): x with dropout, and with 0 at the missing entries."""
-        if self.input_mask is None:
-            return self.x
-        return namespace(self.x).where(self.input_mask != 0, self.input_mask * self.x, 0)  # 0 NaN is NaN
+        mask, x = self.input_mask, self.x
+        return x if mask is None else namespace(x).where(mask != 0, mask * x, 0)  # 0 NaN is NaN
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
@@ -308,12 +307,16 @@ def check_objective(model, objective):
         raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
     if objective.recompute:
         check_can_be_cut(model, "recompute", objective.bound)
-    if not is_number(objective.free_bits) or not 0 <= objective.free_bits < np.inf:
-        raise ConfigError(f"free_bits must be a number of at least 0, got {objective.free_bits!r}.")
-    if objective.free_bits and objective.bound != "elbo":
-        what = f"free_bits changes the KL, and {objective.bound} has none"
-        raise ConfigError(f"{what}: leave it out, or give the bound elbo.")
-    if objective.free_bits and not model.z_dim:
+    if objective.free_bits != 0:
+        _check_free_bits(model, objective.bound, objective.free_bits)
+
+
+def _check_free_bits(model, bound, free_bits):
+    if not is_number(free_bits) or not 0 <= free_bits < np.inf:
+        raise ConfigError(f"free_bits must be a number of at least 0, got {free_bits!r}.")
+    if bound != "elbo":
+        raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
+    if not model.z_dim:
         what = f"free_bits is for latent variables, and a model of kind {model.name} has none"
         raise ConfigError(f"{what}: leave it out.")
 
@@ -367,7 +370,7 @@ def shape_of(value):
 
 def check_shape(name, a, shape, what_for):
     """Raises DataError for anything but an array of this shape. what_for: follows the shape in the message."""
-    if shape_of(a) != shape:
+    if getattr(a, "shape", None) != shape:
         raise DataError(f"Expected {name} of shape {shape}{what_for}, got {shape_of(a)}.")
 
 

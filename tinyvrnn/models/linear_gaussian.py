@@ -55,9 +55,6 @@ class Row(NamedTuple):
     exact: float  # log p(x)
 
 
-# ---- exact inference -----------------------------------------------------------------------------
-
-
 def kalman_filter(chain, x):
     """log p(x) and the moments of p(z_t | x_1..x_t). x (T, B, 1). Returns Filtered.
 
@@ -112,9 +109,6 @@ def future_information(chain, x):
     return tuple(xp.stack(values[::-1]) for values in zip(*messages))
 
 
-# ---- four posteriors -----------------------------------------------------------------------------
-
-
 def linear_head(A, K, c, sigma):
     """The parameters of N(A_t h_{t-1} + K_t phi_x(x_t) + c_t, sigma_t^2), each (T, B, 1)."""
     return {"A": A, "K": K, "c": c, "sigma": sigma}
@@ -154,9 +148,6 @@ POSTERIORS = {
     "filtering mean, smoothing variance": filtering_mean_smoothing_variance,
     "prior": prior,
 }
-
-
-# ---- the equations, for stepwise.py --------------------------------------------------------------
 
 
 def _head(p, phi_x, h):
@@ -301,6 +292,4 @@ def table(x=None, a=0.9, q=0.5, r=0.5):
 
 
 def _repeated(lengths, n):
-    if lengths is not None and not isinstance(lengths, (list, tuple)):
-        lengths = to_host(lengths)
-    return None if lengths is None else np.repeat(lengths, n)
+    return None if lengths is None else np.repeat(to_host(as_array(lengths, "lengths")), n)

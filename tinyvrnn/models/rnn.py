@@ -2,9 +2,8 @@
 
     h_t = f(phi_x(x_t), h_{t-1})        p(x_t | x_<t) = g(h_{t-1})        log p(x) = sum_t log p(x_t | x_<t)
 
-Nothing is drawn, so log p(x) is exact, no bound. The schedule is the VRNN's: only the recurrence is in the loop;
-features, predictions and densities are made for all T steps at once; the reverse loop carries dh and forms no weight
-gradient. `literal_forward` says the same a step at a time; tests hold the two equal.
+Nothing is drawn, so log p(x) is exact, no bound. The schedule is the VRNN's (schedule.py), with only the recurrence in
+the loop. `literal_forward` says the same a step at a time; tests hold the two equal.
 Source: Chung et al., 2015, arXiv:1506.02216, section 2.1.
 """
 
@@ -126,9 +125,6 @@ class RNN(Model):
         return x, outputs, remember_forward(params["recur"], phi_x, state)[0]
 
 
-# ---- all steps at once ---------------------------------------------------------------------------
-
-
 def sequence_forward(params, x, likelihood, state=None, x_in=None):
     """log p(x_t | x_<t) of every step, (T, B) in nats, and the cache. x (T, B, X).
 
@@ -148,18 +144,12 @@ def sequence_backward(params, cache, dlog_p, likelihood):
 
 
 def sequence_backward_with_state(params, cache, dlog_p, likelihood, dstate=None):
-    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is asked of the state after its end.
-
-    Returns the gradient of the state before its first step, (B, S H), and grads.
-    """
+    """As `sequence_backward`, from dstate (B, S H) of the last state too. Returns that of the first, and grads."""
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     dh, predict_grads = predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
     (dphi_x, dstate), recur_grads = loop_backward(params["recur"], cache.loop, dh, dstate)
     _, phi_x_grads = features_backward(params["phi_x"], cache.phi_x, dphi_x)
     return dstate, {"phi_x": phi_x_grads, "predict": predict_grads, "recur": recur_grads}
-
-
-# ---- a step at a time ----------------------------------------------------------------------------
 
 
 def literal_forward(params, x, likelihood):

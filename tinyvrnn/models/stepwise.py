@@ -1,9 +1,7 @@
 """The VRNN a step at a time, in the order of the paper: the readable reference for `schedule.py`.
 
-Nothing is batched over time and nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, 7.
-
-Eq. 5, 6, 7 and 9 are an argument, `Equations`: the networks of `equations.py` by default. `linear_gaussian.py` passes
-linear ones, for which log p(x) is known exactly.
+Step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, 7. Eq. 5, 6, 7 and 9 are an argument, `Equations`: the
+networks of `equations.py` by default. `linear_gaussian.py` passes linear ones, for which log p(x) is known exactly.
 """
 
 from typing import NamedTuple

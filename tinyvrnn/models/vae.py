@@ -86,8 +86,8 @@ class VAE(Model):
 
     def _batch(self, *fields):
         batch = super()._batch(*fields)
-        arrays = ("x", "eps", "input_mask", "observed")
-        return batch._replace(**{name: _with_steps(getattr(batch, name)) for name in arrays})
+        given = {name: getattr(batch, name) for name in ("x", "eps", "input_mask", "observed")}
+        return batch._replace(**{name: a[None] for name, a in given.items() if getattr(a, "ndim", None) == 2})
 
     def _forward_terms(self, batch):
         return terms_forward(self.params, batch.x, batch.eps, self.likelihood, batch.x_in)
@@ -136,8 +136,3 @@ def terms_backward(params, cache, dlog_p, dkl, likelihood):
     dmu_kl, dsigma_kl, _, _ = gaussian_kl_backward(cache.kl, dkl)
     _, encode_grads = encode_backward(params["encode"], cache.encode, dmu_z + dmu_kl, dsigma_z + dsigma_kl)
     return {"encode": encode_grads, "decode": decode_grads}
-
-
-def _with_steps(a):
-    """(B, .) as (1, B, .); anything else as it is."""
-    return a[None] if getattr(a, "ndim", None) == 2 else a

@@ -2,8 +2,7 @@
 
     ELBO = E_q [ sum_t  log p(x_t | z_<=t, x_<t) - KL( q(z_t | x_<=t, z_<t) || p(z_t | x_<t, z_<t) ) ]  <=  log p(x)
 
-with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps. With several
-draws, particles, the tighter bounds of `bounds/` take its place.
+with q factorised as in Eq. 10, estimated with one draw of z, given by the noise eps; `bounds/` has tighter bounds.
 """
 
 from numpy.typing import ArrayLike, DTypeLike
@@ -114,9 +113,8 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
-            wide, likelihood = batch.widened(), self.scoring(batch).likelihood
-            given = self.params, wide.x, wide.eps, batch.mask, likelihood
-            return importance_forward(*given, x_in=wide.x_in)[1].log_w
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -147,9 +145,8 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
-            wide, likelihood = batch.widened(), self.scoring(batch).likelihood
-            given = self.params, wide.x, wide.eps, batch.mask, batch.uniforms, likelihood
-            return filter_forward(*given, x_in=wide.x_in)[0]
+            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
+            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
@@ -233,3 +230,9 @@ class VRNNI(VRNN):
 
     def _shapes(self):
         return super()._shapes() | {"prior": {}}
+
+
+def _particles(batch):
+    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
+    wide = batch.widened()
+    return wide.x, wide.eps, batch.mask

@@ -28,10 +28,9 @@ class Cell(NamedTuple):
         One word, as an option of the command takes it.
     shapes : function
         (D, H) -> {"W": (D, C), "b": (C,), "U": (H, C), ...}, with C a multiple of H.
-    forward : function
-        One step, on the last axis alone: (p, *inputs, state) -> state' (..., S H), cache.
-    backward : function
-        (p, cache, dstate') -> (*dinputs, dstate), grads.
+    forward, backward : function
+        One step, on the last axis alone: (p, *inputs, state) -> state' (..., S H), cache; (p, cache, dstate') ->
+        (*dinputs, dstate), grads.
     states : int
         S, the parts of a state, of which h is the first.
     initialise : function
@@ -90,10 +89,8 @@ def cell_of(p):
     for name in BUILT_IN:
         if CELLS[name].shapes(found["W"][0], found["U"][0]) == found:
             return CELLS[name]
-    raise ConfigError(
-        f"A recurrence has parameters of shapes {found}, which are no built-in cell's: take them from model.params, or "
-        "name their cell with tinyvrnn.params.Group(p, cell=name)."
-    )
+    how = "take them from model.params, or name their cell with tinyvrnn.params.Group(p, cell=name)"
+    raise ConfigError(f"A recurrence has parameters of shapes {found}, which are no built-in cell's: {how}.")
 
 
 def loop_cell(p):

@@ -21,7 +21,7 @@ from tinyvrnn.data.sequences import has_gaps, in_random_order, observed_in
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import Batch, check_x, rows
+from tinyvrnn.models.batch import Batch, BoundTerms, check_x, rows
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -296,8 +296,7 @@ class _Training:
         if self.ranks.size > 1:
             self.ranks.check_same("The weights", to_host(model.theta))
         self._agree()
-        elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
-        norm = float(norm)
+        terms, norm = BoundTerms._fields, float(norm)
         return {
             "epoch": state.epoch,
             "step": state.step,
@@ -305,13 +304,8 @@ class _Training:
             "beta": beta,
             "lr": lr,
             "grad_norm": norm if math.isfinite(norm) else None,
-            "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
-            "valid": {
-                "elbo": valid.elbo_per_sequence,
-                "kl": valid.kl_per_sequence,
-                "log_likelihood": valid.log_likelihood_per_sequence,
-                **score,
-            },
+            "train": dict(zip(terms, (to_host(state.totals) / state.seen).tolist())),
+            "valid": {name: getattr(valid, f"{name}_per_sequence") for name in terms} | score,
         }
 
     def _keep(self):

@@ -184,10 +184,9 @@ class Options(NamedTuple):
                 raise ConfigError(f'freeze names "{group}", but the groups of this {model.name} are {known}.')
         if set(self.frozen) == set(model.params):
             raise ConfigError(f"freeze names every group of this {model.name}, so nothing is trained: leave one out.")
-        check_bound(self.bound, self.particles, model)
+        check_objective(model, self.objective())
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)
-        check_objective(model, self.objective())
 
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
