@@ -241,7 +241,7 @@ def _load_for(a):
 def _training_options(a, data, model, recorded):
     """Options: the recipe for the data, replaced by the options of the run that is resumed, and by those given."""
     given = {name: getattr(a, name) for name in Options._fields}
-    given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
+    given["particles"] = _particles(a.bound or Options().bound, a.particles, recorded.get("particles", PARTICLES))
     chosen, cut = recipe(data), model.has_state and getattr(model, "posterior", None) != "smoothing"
     if not cut or a.recompute or a.bound not in (None, "elbo"):
         chosen.pop("chunk", None)

@@ -27,7 +27,7 @@ NUMBERS = {  # option -> whether a number is valid, and what is
     ),
     **dict.fromkeys(("minutes", "lr", "clip"), ((lambda value: 0 < value <= LARGEST), "a positive number")),
 }
-PARTICLES = 8  # the command's default for bounds that take several
+PARTICLES = 4  # the command's default for bounds that take several
 
 
 class Recipe(NamedTuple):
