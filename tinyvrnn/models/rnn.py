@@ -108,7 +108,7 @@ class RNN(Model):
 
     def _latents(self, cache):
         h = cache.loop.h[1:]
-        return *[h[..., :0]] * 5, h
+        return *[h[..., :0]] * 5, h  # mu_z, sigma_z, mu_0, sigma_0 and z of width 0
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
