@@ -5,7 +5,7 @@
 # it reads a step, updates its state, and predicts the next step. It can be no better than the distributions that it can
 # express, and a single Gaussian is not enough where a sequence forks.
 #
-# *You need*: NumPy, probability densities, logarithms. *It takes* about an hour.
+# *You need*: NumPy, probability densities, logarithms. *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline
