@@ -104,6 +104,7 @@ KALMAN = Task(
             "The innovation has the wrong sign: the mean moves away from x_t.",
             wrong_step(innovation=lambda x, m_: m_ - x),
         ),
+        Mistake("Nothing is predicted: z_t is a z_{t-1} plus noise.", wrong_step(predict=lambda m, P, a, q: (m, P))),
     ),
     forbidden=(lg.kalman_filter,),
 )
@@ -209,6 +210,8 @@ PRICES = Task(
             "The exact filter's price counts v once: v widens sigma^2, and is also the squared distance of the means.",
             wrong_prices(exact=lambda ratio: 0.5 * ratio - 0.5 * np.log1p(ratio)),
         ),
+        Mistake("v is squared: it is a variance already.", lambda s, v: filter_prices(s, v**2)),
+        Mistake("v is divided by s: the variance is s^2.", lambda s, v: (s, *filter_prices(np.sqrt(s), v)[1:])),
     ),
     forbidden=(gaussian_kl_forward,),
 )
@@ -290,6 +293,10 @@ RESAMPLE = Task(
         Mistake(
             "The states are multiplied by their shares: a particle is chosen or not, and its state is unchanged.",
             lambda h, shares, uniforms: h * shares,
+        ),
+        Mistake(
+            "A point on the border of two intervals belongs to the second.",
+            wrong_resample(ends=lambda shares: np.nextafter(np.cumsum(shares, axis=1), 2)),
         ),
     ),
     forbidden=(particles.systematic, particles.choose),
@@ -381,6 +388,10 @@ LEDGER = Task(
         Mistake(
             "It never resamples: that is the mean of the plain weights, IWAE.",
             lambda again, log_w: particles.log_mean_exp(log_w.sum(axis=0)),
+        ),
+        Mistake(
+            "All follow the first sequence: `again` has a column for each.",
+            lambda again, w: ledger(again[:, :1] + 0 * again, w),
         ),
     ),
     forbidden=(particles.filter_forward,),
