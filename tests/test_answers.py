@@ -18,6 +18,7 @@ from answers import right, wrong
 from tinyvrnn import course
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.course import EXERCISES, NotYet, sandbox
+from tinyvrnn.course.array_trees import map_arrays, to_float32
 from tinyvrnn.course.exercise import Task
 from tinyvrnn.course.exercises.ch10 import DEVICE, DeviceArray
 from tinyvrnn.course.exercises.hard import HARD
@@ -77,6 +78,13 @@ def test_the_hard_cases_have_finite_right_results_and_are_the_same_for_everyone(
     for what, arguments in first.items():
         assert not list(course.array_trees.differences(arguments, second[what], "a"))
         assert all(np.isfinite(a).all() for a in _right(exercise, arguments)[1].values()), what
+
+
+@pytest.mark.parametrize("number", TASKS)
+def test_a_reference_keeps_float32_so_that_answers_get_its_tolerance(number):
+    exercise = EXERCISES[number]
+    arguments = map_arrays(to_float32, exercise.draw(generator(0, exercise.title)))
+    assert all(a.dtype == np.float32 for a in _right(exercise, arguments)[1].values() if a.dtype.kind == "f")
 
 
 def test_nearly_every_exercise_has_hard_cases():

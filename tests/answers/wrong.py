@@ -347,6 +347,7 @@ WRONG = {
     "00.1": {
         "bits": lambda x: -np.ones(x.shape[1]) * x.shape[0] * x.shape[2],
         "0.693": lambda x: np.full(x.shape[1], -0.693 * x.shape[0] * x.shape[2]),
+        "the log of a product": lambda x: np.log(np.prod(0 * x + 0.5, axis=(0, 2))),
         "T B for T X": lambda x: np.full(x.shape[1], np.log(0.5) * x.shape[0] * x.shape[1]),
     },
     "01.1": {

@@ -131,6 +131,10 @@ NATS = Task(
             "Nats per sequence were correct before: the sum over each sequence, then the mean over sequences.",
             lambda log_p, mask: ((log_p * mask).mean(), nats(log_p, mask)[1]),
         ),
+        Mistake(
+            "The total is divided by T: there are B sequences.",
+            lambda p, mask: ((p * mask).sum() / len(p), nats(p, mask)[1]),
+        ),
     ),
     points=1,
 )
@@ -190,6 +194,9 @@ LIKELIHOOD = Task(
         ),
         Mistake("The first step is missing: x_1 has a probability too, given an empty past.", wrong_walk(from_step=1)),
         Mistake("The first state is not h_0 = 0.", wrong_walk(h_0=1.0)),
+        Mistake(
+            "That is per step: add up the steps.", lambda p, x, mask: log_likelihood(p, x, mask) / mask.sum(axis=0)
+        ),
     ),
     forbidden=(rnn.literal_forward, rnn.sequence_forward),
     points=3,

@@ -137,6 +137,13 @@ COVARIANCE = Task(
             "The weights are squared: E_z uses each weight once.",
             lambda weights, p: covariance(weights**2, p),
         ),
+        Mistake(
+            "The diagonal is 0: a pixel has a variance.",
+            lambda weights, p: between(weights, p) * (1 - np.eye(len(p[0]))),
+        ),
+        Mistake(
+            "That is the correlation.", lambda w, p: covariance(w, p) / np.sqrt(np.outer(*2 * [coin(w @ p).diagonal()]))
+        ),
     ),
 )
 
@@ -208,6 +215,7 @@ LOG_JOINT = Task(
             "sigma_0 is used as a variance: it is a standard deviation.",
             wrong_log_joint(sigma=np.sqrt),
         ),
+        Mistake("That is per step: add up the steps.", lambda *arguments: log_joint(*arguments) / arguments[-1]),
     ),
 )
 

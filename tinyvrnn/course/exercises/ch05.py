@@ -154,6 +154,10 @@ WEIGHT = Task(
             "The latent dimensions are averaged: independent densities multiply.",
             wrong_weight(density=mean_over_latents),
         ),
+        Mistake(
+            "log sigma has the factor 1/2: sigma is a standard deviation, not a variance.",
+            wrong_weight(density=lambda z, mu, sigma: log_density(z, mu, sigma) + 0.5 * np.log(sigma).sum(axis=-1)),
+        ),
     ),
 )
 
@@ -249,6 +253,10 @@ INSIDE = Task(
         Mistake(
             "The KL is now outside the logarithm, but still a mean: each draw has its own log p - log q.",
             lambda log_p_x, log_p_z, log_q, kl: log_mean_exp(log_p_x.sum(axis=0)) - kl.sum(axis=0).mean(axis=0),
+        ),
+        Mistake(
+            "log q is added: w has q in the denominator.",
+            lambda p_x, p_z, q, kl: log_mean_exp((p_x + p_z + q).sum(axis=0)),
         ),
     ),
     forbidden=(particles.log_mean_exp,),

@@ -55,6 +55,10 @@ UNITS = Task(
             "Both have the wrong sign: report the bound, not the loss.",
             lambda elbo, mask: tuple(-v for v in bounds_of(elbo, mask)),
         ),
+        Mistake(
+            "per_sequence divides by T: there are B sequences.",
+            lambda elbo, mask: ((elbo * mask).sum() / len(elbo), bounds_of(elbo, mask)[1]),
+        ),
     ),
 )
 
@@ -302,6 +306,10 @@ WARM = Task(
         Mistake("The loss rewards a large KL: check its sign.", wrong_warm(sign=-1.0)),
         Mistake("These are sums over the batch: the exercise asks for nats per sequence.", wrong_warm(reduce=np.sum)),
         Mistake("beta falls from 1 to 0: a warm-up rises.", wrong_warm(falls=True)),
+        Mistake(
+            "Without a warm-up the KL should count in full.",
+            lambda p, kl, s, S: (loss_and_bound(p, kl * (S > 0), s, S)[0], (p - kl).mean()),
+        ),
     ),
 )
 

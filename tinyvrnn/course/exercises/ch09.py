@@ -101,6 +101,7 @@ KALMAN = Task(
             "The innovation has the wrong sign: the mean moves away from x_t.",
             wrong_step(innovation=lambda x, m_: m_ - x),
         ),
+        Mistake("Nothing is predicted: z_t is a z_{t-1} plus noise.", wrong_step(predict=lambda m, P, a, q: (m, P))),
     ),
     forbidden=(lg.kalman_filter,),
 )
@@ -206,6 +207,8 @@ PRICES = Task(
             "The exact filter's price counts v once: v widens sigma^2, and is also the squared distance of the means.",
             wrong_prices(exact=lambda ratio: 0.5 * ratio - 0.5 * np.log1p(ratio)),
         ),
+        Mistake("v is squared: it is a variance already.", lambda s, v: filter_prices(s, v**2)),
+        Mistake("v is divided by s: the variance is s^2.", lambda s, v: (s, *filter_prices(np.sqrt(s), v)[1:])),
     ),
     forbidden=(gaussian_kl_forward,),
 )

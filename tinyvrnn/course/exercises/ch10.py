@@ -222,6 +222,10 @@ COST = Task(
         Mistake("share divides the launches' time by the arithmetic's: divide it by the total.", wrong_time(per=True)),
         Mistake("The launches outside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * T * a)),
         Mistake("The launches inside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * b)),
+        Mistake(
+            "The work is multiplied by the rate.",
+            lambda work, a, b, T, tau, rate: step_time(work * rate, a, b, T, tau, 1.0),
+        ),
     ),
 )
 

@@ -179,6 +179,11 @@ STATES = Task(
         Mistake(
             "Every step is treated as a first one: the state is never carried on.", wrong_states(lambda first, h: 0 * h)
         ),
+        Mistake("U is transposed.", lambda W, U, b, first, x: states(W, U.T, b, first, x)),
+        Mistake(
+            "x_t is cleared too: clear the state alone.",
+            lambda W, U, b, first, x: states(W, U, b, first, x * ~first[..., None]),
+        ),
     ),
     points=2,
 )
@@ -276,6 +281,14 @@ STEP = Task(
             wrong_step(lambda g, c: 0.1 * by_norm(g, c)),
         ),
         Mistake("The momentum of the earlier steps is lost.", wrong_step(by_norm, decay=0.0)),
+        Mistake(
+            "theta moves by the old momentum: update m first.",
+            lambda theta, m, lr, *rest: (theta - lr * m, training_step(theta, m, lr, *rest)[1]),
+        ),
+        Mistake(
+            "lr is in the momentum: here it multiplies m when theta moves.",
+            lambda theta, m, lr, top, grads: training_step(theta, m, 1.0, lr * top, lr * grads),
+        ),
     ),
 )
 

@@ -76,6 +76,10 @@ UNITS = Task(
             "bits has the sign of log p: an unlikely sequence needs many bits.",
             wrong_units(bits=lambda log_p, raw, lengths: raw.sum() / lengths.sum() / np.log(2)),
         ),
+        Mistake(
+            "That is the logarithm of the sum, not the sum of the logarithms.",
+            wrong_units(lambda n, std: n * np.log(std.sum())),
+        ),
     ),
 )
 
@@ -137,6 +141,14 @@ INK = Task(
         Mistake(
             "The cumulative sum runs from dx to dy: which axis is time?",
             wrong_ink(path=lambda steps: np.cumsum(steps, axis=1)),
+        ),
+        Mistake(
+            "The path starts at 0: its first point is the first step.",
+            wrong_ink(lambda steps: np.cumsum(steps, axis=0) - steps[0]),
+        ),
+        Mistake(
+            "The columns are x0, x1, y0, y1: swap the middle ones.",
+            lambda x: (lines_of_ink(x)[0][:, [0, 2, 1, 3]], lines_of_ink(x)[1]),
         ),
     ),
 )

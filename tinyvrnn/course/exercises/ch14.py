@@ -86,6 +86,10 @@ RESAMPLE = Task(
             "The states are multiplied by their shares: a particle is chosen or not, and its state is unchanged.",
             lambda h, shares, uniforms: h * shares,
         ),
+        Mistake(
+            "A point on the border of two intervals belongs to the second.",
+            wrong_resample(ends=lambda shares: np.nextafter(np.cumsum(shares, axis=1), 2)),
+        ),
     ),
     forbidden=(particles.systematic, particles.choose),
     points=3,
@@ -176,6 +180,10 @@ LEDGER = Task(
         Mistake(
             "It never resamples: that is the mean of the plain weights, IWAE.",
             lambda again, log_w: particles.log_mean_exp(log_w.sum(axis=0)),
+        ),
+        Mistake(
+            "All follow the first sequence: `again` has a column for each.",
+            lambda again, w: ledger(again[:, :1] + 0 * again, w),
         ),
     ),
     forbidden=(particles.filter_forward,),

@@ -9,6 +9,7 @@ import numpy as np
 from tinyvrnn.course.exercises import ch01, ch03, ch04, ch06, ch07, ch10
 
 ONE_SEQUENCE, ONE_STEP, EQUAL = "a single sequence", "a single step", "axes of equal length"
+PICTURES = {"a single pixel": (1, 1, 1), EQUAL: (3, 3, 3), "sequences of 1,200 pixels": (40, 2, 30)}
 FAR = np.array([-800.0, -40.0, -16.0, 0.0, 16.0, 40.0, 800.0])
 
 
@@ -191,9 +192,7 @@ def best_filter(rng):
 def log_weights(rng, wrap=lambda a: (a,)):
     n = rng.standard_normal
     return {
-        "log-weights spread by 1,000": wrap(
-            n((5, 4)) + np.array([-1000.0, 0, -500, -1000, -10])[:, None] + [0, 800, -800, 5]
-        ),
+        "log-weights spread by 1,000": wrap(n((5, 4)) + np.c_[[-1e3, 0, -500, -1e3, -10]] + [0, 800, -800, 5]),
         "one draw": wrap(n((1, 3))),
         ONE_SEQUENCE: wrap(n((4, 1))),
         EQUAL: wrap(n((3, 3))),
@@ -416,7 +415,7 @@ def pen(rng):
 
 
 HARD = {
-    "00.1": lambda rng: {"a single pixel": (np.ones((1, 1, 1)),), EQUAL: (rng.random((3, 3, 3)).round(),)},
+    "00.1": lambda rng: {what: (rng.random(shape).round(),) for what, shape in PICTURES.items()},
     "01.1": padding,
     "01.2": masked,
     "01.3": likelihood,
