@@ -414,7 +414,7 @@ def test_the_help_of_train_has_every_option_of_training_with_its_default(capsys)
     assert all(f" --{name.replace('_', '-')} " in text for name in Options._fields)
     for default in ("30; 200 below 1,000 sequences", "50; 1000 for ink", "0; 0.2 below 1,000 sequences if binary"):
         assert f"(default {default})" in text
-    for default in ("gru", "8", "0: stop at the first"):
+    for default in ("gru", "4", "0: stop at the first"):
         assert f"(default {default})" in text
 
 

@@ -10,7 +10,7 @@ import soundfile
 from damage import refused
 
 from tinyvrnn import cli
-from tinyvrnn.data import Data, load_data, read_sequences, standardised
+from tinyvrnn.data import load_data, read_sequences, standardised
 from tinyvrnn.data.readers.sound import FRAME
 from tinyvrnn.errors import DataError
 

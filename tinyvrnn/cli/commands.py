@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shlex
 import sys
+import warnings
 from functools import partial
 
 from tinyvrnn import bounds, course
@@ -67,7 +68,8 @@ def train(a):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with run:
+    with run, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*standardised twice")  # they were standardised here, once
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
@@ -241,7 +243,7 @@ def _load_for(a):
 def _training_options(a, data, model, recorded):
     """Options: the recipe for the data, replaced by the options of the run that is resumed, and by those given."""
     given = {name: getattr(a, name) for name in Options._fields}
-    given["particles"] = _particles(a.bound or Options().bound, a.particles, PARTICLES)
+    given["particles"] = _particles(a.bound or Options().bound, a.particles, recorded.get("particles", PARTICLES))
     chosen, cut = recipe(data), model.has_state and getattr(model, "posterior", None) != "smoothing"
     if not cut or a.recompute or a.bound not in (None, "elbo"):
         chosen.pop("chunk", None)

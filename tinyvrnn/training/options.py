@@ -28,7 +28,7 @@ NUMBERS = {  # option -> whether a number is valid, and what is
     ),
     **dict.fromkeys(("minutes", "lr", "clip"), POSITIVE),
 }
-PARTICLES = 8  # the command's default for bounds that take several
+PARTICLES = 4  # the command's default for bounds that take several
 
 
 class Recipe(NamedTuple):

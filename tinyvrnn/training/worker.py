@@ -1,8 +1,8 @@
 """A process that computes gradients of the same model, for a slice of each batch.
 
-It is here because it is faster than what is well kept. Time of a step over its time, at course and music (2 cores):
-threads 1.34 and 1.03, beside a busy process 1.6 to 1.9; loky 1.13 and 1.11, with theta and gradient in shared memory
-1.10 and 1.09; one process 1.84 and 1.82. benchmarks/workers.py measures it, docs/decisions.md says more.
+Time of a step over its time, at course and music (2 cores, benchmarks/workers.py): threads 1.22 and 1.06, loky 0.95 and
+1.08, one process 1.48 and 1.79. It is as fast as loky, but training waits neither for its start nor for one that was
+killed; docs/decisions.md says more.
 
 Requests and results go through pipes, theta and the gradient through a mapped file. Training does not wait for a worker
 that is still starting, and computes the slice of a dead one itself.
