@@ -142,14 +142,15 @@ def _draw_fan(axes, known, levels):
 
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
+    names = ("data", "mean")
     if medium in ("ink", "piano roll"):
         n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
         above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
         if medium == "piano roll":
-            return piano_roll(padded(above + below), title, n)
+            return piano_roll(padded(above + below), title, n, names=names)
         fit = min(n, 12 // _aspect(*map(_path, above)))
         rows = [part[i : i + fit] for i in range(0, n // fit * fit, fit) for part in (above, below)]
-        return ink([one for row in rows for one in row], title, fit)
+        return ink([one for row in rows for one in row], title, fit, names=names * (n // fit))
     n = x.shape[1]
     with _style():
         figure, grid = _grid(2, n, binary, title)
@@ -157,7 +158,7 @@ def reconstructions(x, mean, lengths, binary, title="", medium=None):
             _draw(grid[i], x[: lengths[i], i], binary)
             _draw(grid[n + i], mean[: lengths[i], i], binary)
             grid[n + i].sharey(grid[i])
-        for axes, name in zip(grid[::n], ("data", "mean")):
+        for axes, name in zip(grid[::n], names):
             axes.set_ylabel(name, fontsize=9)
     return figure
 
