@@ -280,7 +280,7 @@ figure, axes = plt.subplots(figsize=(6, 2.9))
 axes.plot(Ts, bad, "s--", color=tv.plots.COLOURS[1], label="float() at each step")
 axes.plot(Ts, good, "o-", color=tv.plots.COLOURS[0], label="loss_and_grads, one float() at the end")
 axes.set(xlabel="steps T", ylabel="transfers", title="Transfers must not grow with T", ylim=(0, None), xticks=Ts)
-axes.legend()
+axes.legend();
 # %% [markdown]
 # > **Function** `tinyvrnn.models.vrnn.VRNN.loss_and_grads` · **held by**
 # > `tests/test_backend.py::test_transfers_do_not_grow_with_the_number_of_steps`
@@ -405,7 +405,7 @@ figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as in the paper")
 axes.plot(Ts, batched, "o-", color=tv.plots.COLOURS[0], label="batched schedule")
 axes.set(xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts)
-axes.legend()
+axes.legend();
 
 # %% [markdown]
 # Both lines are straight: a fixed number of launches per step, plus a fixed number outside the loop. Of the 22 launches
