@@ -35,7 +35,7 @@ tv.plots.use_style()
 data = tv.load_data("digits")
 x, _ = tv.pad(data.test[:16])
 assert len(data.test) == 500
-tv.plots.samples(x, binary=True, columns=8, title="Sixteen of 500 test digits: time runs from top to bottom");
+tv.plots.samples(x, binary=True, columns=8, title="Sixteen of 500 test digits: time runs from top to bottom")
 
 # %%
 floors = tv.data.baselines(data, "test")
@@ -381,7 +381,7 @@ records = tv.train(
 # ### Learning curves: ELBO, log-likelihood and KL by epoch
 
 # %% tags=["volatile"]
-tv.plots.curves(records, data.units);
+tv.plots.curves(records, data.units)
 
 # %%
 test = tv.bounds.evaluate_elbo(model, data.test)
@@ -411,7 +411,7 @@ tv.plots.samples(
     binary=True,
     columns=8,
     title="48 samples of the model, not selected",
-);
+)
 
 # %% [markdown]
 # Most digits are legible, some are not. Compare them with the test digits at the top of the notebook: the difference is
@@ -430,7 +430,7 @@ wrong = np.mean((mean > 0.5) != x)
 assert wrong < 0.05
 tv.plots.reconstructions(
     x[:, :8], mean[:, :8], lengths, binary=True, title="Test digits, and the mean of each row given z"
-);
+)
 
 # %% [markdown]
 # ### Completing a digit
