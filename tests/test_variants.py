@@ -267,7 +267,7 @@ ROUTES = {**VARIANTS, "vrnn": {}, "rnn": {"model": "rnn"}, "rnn, lstm": {"model"
 def test_float32_stays_float32_on_both_routes(options):
     model, x, _, eps = checks.small("gaussian", dtype="float32", **options)
     if options.get("model") == "rnn":
-        routes = ((rnn.sequence_forward, rnn.sequence_backward), (rnn.literal_forward, rnn.literal_backward))
+        routes = ((rnn.sequence_forward, rnn.sequence_backward), (rnn.literal_forward, checks.rnn_literal_backward))
         given, upstream = (x,), 1
     else:
         routes = tuple((module.sequence_forward, module.sequence_backward) for module in (schedule, stepwise))

@@ -5,9 +5,9 @@
 # [arXiv:1506.02216](https://arxiv.org/abs/1506.02216)), a model that learns a distribution over sequences and draws new
 # sequences from it. You derive, compute and check every equation, and you write every gradient by hand.
 #
-# First, see one at work. Run the cells from top to bottom (Shift-Enter); in five minutes you have samples.
+# First, see one at work: run the cells from top to bottom (Shift-Enter), and in five minutes you have samples.
 #
-# *You need*: NumPy and calculus. *It takes* about half an hour.
+# *You need*: NumPy and calculus. *It takes* about 25 min.
 
 # %%
 # %matplotlib inline
@@ -36,7 +36,7 @@ print(data)
 print("a batch of 32:", x.shape, "= (steps T, sequences B, pixels of a row X)")
 assert x.shape == (28, 32, 28) and set(np.unique(x)) == {0.0, 1.0}
 
-tv.plots.samples(x, binary=True, title="32 sequences of the training set")
+tv.plots.samples(x, binary=True, columns=8, title="32 sequences of the training set")
 
 # %% [markdown]
 # ## Your first line
@@ -92,7 +92,7 @@ assert elbo < 784 * np.log(0.5)
 # ## Training
 #
 # Ten epochs over four thousand digits take about half a minute. (With one worker and a fixed seed, the result does not
-# depend on the number of cores. By default, `tv.train` uses as many workers as help.)
+# depend on the number of cores. By default, `tv.train` uses as many workers as make it faster.)
 
 # %%
 start = time.perf_counter()
@@ -106,8 +106,8 @@ print(f"{len(records)} epochs in {seconds:.0f} s")
 tv.plots.curves(records, units=data.units)
 
 # %% [markdown]
-# Is that good? Compare it, on digits it has not seen, with two trivial models: one treats each pixel independently, the
-# other predicts each pixel from the one above it.
+# Is that good? Score the test digits, which the model has not seen, with it and with two trivial models. One treats
+# each pixel independently; the other predicts each pixel from the one above it.
 
 # %%
 found = tv.bounds.evaluate_elbo(model, data.test)
@@ -131,12 +131,11 @@ print("each sample differs from every training digit")
 assert drawn.shape == (28, 48, 28) and apart.min() > 0
 
 # %% tags=["volatile"]
-tv.plots.samples(drawn, binary=True, title="48 samples")
+tv.plots.samples(drawn, binary=True, columns=8, title="48 samples of the model")
 
 # %% [markdown]
-# Most of them are digits, and some are scrawl, after half a minute of training. The model knows how strokes continue,
-# which no model of single pixels does. Give it the upper half of a test digit, and let it complete the lower half eight
-# times:
+# After half a minute of training, most of them are digits and some are scrawl. The model knows how strokes continue; no
+# model of single pixels does. Give it the upper half of a test digit, and let it draw the lower half, eight times:
 
 # %%
 tops, _ = tv.pad(data.test[[3, 7]])
@@ -150,42 +149,42 @@ picture[:14] *= 0.55  # the given half, in grey
 tv.plots.samples(picture, binary=True, columns=8, title="upper half given (grey), lower half drawn")
 
 # %% [markdown]
-# That was the whole way from data to samples. The rest of the course takes it apart. The whole model, gradients
-# included, fits on one page of plain NumPy, `tinyvrnn/one_page.py`: read it first, and keep it open beside the
-# notebooks (`python -m tinyvrnn.one_page` trains it and draws eight small digits).
+# That is the whole way from data to samples, and the rest of the course takes it apart. The model and its gradients fit
+# on one page of plain NumPy, `tinyvrnn/one_page.py`: read it first, and keep it open beside the notebooks
+# (`python -m tinyvrnn.one_page` trains it and draws eight small digits).
 #
 # ## The map
 #
-# The paper has eleven equations. Each one has a function in the package and a notebook that derives it. Read the map
-# from left to right: two older models, the parts of the VRNN, the bound that joins them, and what you can do with the
-# bound.
+# The paper has eleven equations. Each has a function in the package and a notebook that derives it. Read the map from
+# left to right: two older models, the parts of the VRNN, the bound that joins them, and what you can do with the bound.
+# The numbers below the boxes are those of the notebooks.
 
 # %%
 boxes = {  # name: (across, up, text, notebook)
     "rnn": (0, 2, "Eq. 1, 2\nthe RNN", "01"),
     "vae": (0, 0, "Eq. 3, 4\nthe VAE", "02"),
-    "gen": (1, 2, "Eq. 5, 6, 7\nprior, generation,\nrecurrence", "03"),
+    "gen": (1, 2, "Eq. 5, 6, 7\nprior,\ngeneration,\nrecurrence", "03"),
     "inf": (1, 0, "Eq. 9\ninference", "04"),
-    "joint": (2, 2, "Eq. 8\nthe joint p(x, z)", "03"),
-    "q": (2, 0, "Eq. 10\nthe posterior q(z | x)", "04"),
+    "joint": (2, 2, "Eq. 8\nthe joint\np(x, z)", "03"),
+    "q": (2, 0, "Eq. 10\nposterior\nq(z | x)", "04"),
     "elbo": (3, 1, "Eq. 11\nthe ELBO", "05"),
     "grad": (4, 2, "its gradient,\nby hand", "06, 07"),
     "tight": (4, 0, "its gap\nto log p(x)", "09"),
-    "train": (5, 2, "training,\nspeech, ink, notes", "08, 12"),
-    "wrong": (5, 0, "bugs, backends", "10, 11"),
+    "train": (5, 2, "training,\nspeech,\nink, notes", "08, 12"),
+    "wrong": (5, 0, "bugs,\nbackends", "10, 11"),
 }
 arrows = "rnn-gen vae-gen vae-inf gen-joint inf-q joint-elbo q-elbo elbo-grad elbo-tight grad-train grad-wrong".split()
 
-figure, axes = plt.subplots(figsize=(11, 3.2))
+figure, axes = plt.subplots(figsize=(7.4, 3.4))
 for start, end in (arrow.split("-") for arrow in arrows):
-    style = {"arrowstyle": "-|>", "color": "0.45", "shrinkA": 48, "shrinkB": 52, "mutation_scale": 14}
+    style = {"arrowstyle": "-|>", "color": "0.45", "shrinkA": 32, "shrinkB": 36, "mutation_scale": 12}
     axes.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=style)
 for across, up, text, notebook in boxes.values():
     colour = (blue, green, green, orange, purple, purple)[across]
     frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": colour, "linewidth": 2}
-    axes.text(across, up, text, ha="center", va="center", fontsize=8.5, bbox=frame)
-    axes.text(across, up - 0.62, notebook, ha="center", va="center", fontsize=9, color=colour, weight="bold")
-axes.set(xlim=(-0.5, 5.5), ylim=(-0.9, 2.6))
+    axes.text(across, up, text, ha="center", va="center", fontsize=9, bbox=frame)
+    axes.text(across, up - 0.72, notebook, ha="center", va="center", fontsize=10, color=colour, weight="bold")
+axes.set(xlim=(-0.45, 5.45), ylim=(-0.9, 2.7), title="From two older models to the ELBO, and what you can do with it")
 axes.axis("off");
 
 # %% [markdown]
@@ -204,7 +203,8 @@ axes.axis("off");
 # | 11 | the ELBO | [05] | `tinyvrnn.models.schedule.sequence_forward` |
 #
 # Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient, by hand;
-# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is;
+# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is, which
+# [14](14_tighter_bounds.ipynb) continues;
 # [10](10_one_code_two_backends.ipynb): the same code on a GPU; [11](11_the_bug_museum.ipynb): fourteen bugs, and which
 # checks catch them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. You can read 09 to 12 in any
 # order, or skip them. In [13](13_your_vrnn.ipynb) the functions that you wrote in 01 to 08 become a VRNN of your own,
@@ -218,7 +218,7 @@ axes.axis("off");
 #
 # ## How a notebook works
 #
-# Each cell has one idea. A cell that discusses a function can show its source: you read the code that runs.
+# Each cell has one idea. A cell can show the source of a function, so that you read the code that runs.
 
 # %%
 tv.course.show(tv.distributions.gaussian.reparameterise_forward)
@@ -227,7 +227,8 @@ tv.course.show(tv.distributions.gaussian.reparameterise_forward)
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
 #
-# Next to each function stands the test that guards it, and an `assert` in a cell checks each number in the text.
+# Each function is listed with the test that guards it, and an `assert` in a cell checks each number in the text. Code
+# that only draws a picture is folded; click to see it.
 #
 # Text and code use the paper's notation:
 #
@@ -237,14 +238,14 @@ tv.course.show(tv.distributions.gaussian.reparameterise_forward)
 # | $z_t$ | the latent variable | `z` $(T, B, Z)$ |
 # | $h_t$ | the state: everything the model remembers | `h` $(T, B, H)$ |
 # | $\epsilon_t$ | the noise from which $z_t$ is computed | `eps` $(T, B, Z)$ |
-# | $\mu, \sigma$ | mean and **standard deviation** of a Gaussian, never a variance | as what they describe |
-# | $da$ | $\partial L / \partial a$, the gradient of a loss $L$ | as $a$ |
+# | $\mu, \sigma$ | mean and **standard deviation** of a Gaussian, never a variance | that of its variable |
+# | $da$ | $\partial L / \partial a$, the gradient of a loss $L$ | that of $a$ |
 #
 # ## How an exercise works
 #
 # An exercise has a gap to fill, `...  # YOUR CODE HERE`. The cell after the gap grades your code, e.g.
-# `tv.course.check("00.1", my_coins)` above. What if an answer is wrong? Here is a small exercise made up for this page:
-# *given $y = a^2$, elementwise, and the gradient $dy$, write $da$*.
+# `tv.course.check("00.1", my_coins)` above. What if an answer is wrong? Here is a small exercise made up for this page,
+# with a wrong answer: *given $y = a^2$, elementwise, and the gradient $dy$, write $da$*.
 
 # %%
 demo = Task(
@@ -267,8 +268,8 @@ except tv.course.NotYet as hint:
     print(hint)
 
 # %% [markdown]
-# The hint points to the cause and does not give the answer away. (It usually appears in a box below the cell, with a
-# call of `tv.course.case` that returns the arguments on which your function failed.) Fixed:
+# The hint points to the cause without giving the answer away. (It usually appears in a box below the cell, with a call
+# of `tv.course.case` that returns the arguments on which your function failed.) The corrected function:
 
 
 # %%
@@ -279,10 +280,9 @@ def my_square_backward(a, dy):
 grade("demo", demo, my_square_backward)
 
 # %% [markdown]
-# The grader called your function with random arguments of several sizes and with hard cases, in float64 and in float32.
-# It compared values and shapes with the correct ones, and checked that your function did not modify its arguments. If
-# your function raises an error, never returns, or returns nothing, you get a message that says so. Try as often as you
-# like.
+# The grader calls your function with random arguments of several sizes and with hard cases, in float64 and in float32.
+# It compares values and shapes with the correct ones, and checks that your function does not modify its arguments. If
+# your function raises an error, never returns, or returns nothing, a message says so. Try as often as you like.
 #
 # Your progress is stored in your home folder. To print it, run `tinyvrnn course status` in a terminal, or
 
@@ -298,7 +298,7 @@ print("\n".join(tv.course.status().splitlines()[:-1]))
 # - say how loose the bound is, in nats, where the exact answer is known;
 # - find the bugs that keep appearing in public code for such models.
 #
-# You need NumPy and calculus, above all the chain rule. One notebook an evening is a good pace.
+# You need NumPy and calculus, above all the chain rule. A good pace is one notebook an evening.
 #
 # ## What you now know
 #

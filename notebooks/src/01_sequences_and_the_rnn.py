@@ -2,10 +2,10 @@
 # # 01 · Sequences and the plain RNN
 #
 # A sequence model is a probability distribution over sequences of any length. A recurrent network is the simplest one:
-# it reads a step, updates its state, and predicts the next step. Its quality depends on the distributions it can
-# express, and a single Gaussian is not enough when the next step is a fork.
+# it reads a step, updates its state, and predicts the next step. It can be no better than the distributions that it can
+# express, and a single Gaussian is not enough where a sequence forks.
 #
-# *You need*: NumPy, probability densities, logarithms. *It takes* about an hour.
+# *You need*: NumPy, probability densities, logarithms. *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline
@@ -47,12 +47,16 @@ mask = np.arange(T)[:, None] < lengths  # the code counts steps from 0
 print(f"x has shape {x.shape}, lengths {lengths.tolist()}; {mask.mean():.0%} of the steps are real")
 assert T == lengths.max() and np.array_equal(mask.sum(axis=0), lengths) and not x[~mask].any()
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9))
 for b in range(B):
     left.plot(np.arange(1, lengths[b] + 1), x[: lengths[b], b, 0] + 3 * b, marker=".", linewidth=1)
-left.set(title="Six utterances, first coefficient", xlabel="step t", ylabel="sequence, one above another", yticks=[])
+left.set(title="First coefficient of 6 utterances", xlabel="step t", ylabel="sequence b")
+left.set(yticks=x[0, :, 0] + 3 * np.arange(B), yticklabels=range(1, B + 1))
 right.imshow(mask.T, cmap="Greys", vmin=-0.3, vmax=1.6, aspect="auto", origin="lower", extent=(0.5, T + 0.5, 0.5, 6.5))
-right.set(title="Their mask: real steps (dark) and padding", xlabel="step t", ylabel="sequence b");
+right.set(title="Mask: real steps (dark), padding", xlabel="step t", ylabel="sequence b")
+for axes in (left, right):
+    axes.set_xticks(range(1, T + 1, 4))
 
 # %% [markdown]
 # ### Exercise 01.1 (write): padding
@@ -142,16 +146,16 @@ assert abs(predicted - unstandardised) < 1e-3 and unstandardised - standardised 
 #
 # $$p(x_1, \dots, x_T) = \prod_{t=1}^{T} p(x_t \mid x_{\lt t}) .$$
 #
-# Indeed, $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is the definition of "conditional", and the rest follows by
-# induction. What remains to choose is how $p(x_t \mid x_{\lt t})$ depends on a past that keeps growing. A recurrent
-# network summarises the past in a vector $h$:
+# For two steps, $p(x_1, x_2) = p(x_1)\, p(x_2 \mid x_1)$ is the definition of a conditional probability; the rest
+# follows by induction. It remains to choose how $p(x_t \mid x_{\lt t})$ depends on a past that keeps growing. A
+# recurrent network summarises the past in a vector $h$:
 #
 # $$h_t = f(x_t, h_{t-1}), \quad h_0 = 0, \tag{1}$$
 #
 # $$p(x_t \mid x_{\lt t}) = g(h_{t-1}) . \tag{2}$$
 #
-# By (1), $h_{t-1}$ depends on $x_1, \dots, x_{t-1}$ and on nothing else, so (2) conditions on exactly the past. Here
-# $f$ is a GRU that reads features $\varphi(x_t)$, and $g$ is a network that outputs the parameters of a distribution.
+# By (1), $h_{t-1}$ depends on $x_1, \dots, x_{t-1}$ and on nothing else, so (2) conditions on the past alone. Here $f$
+# is a GRU that reads features $\varphi(x_t)$, and $g$ is a network that outputs the parameters of a distribution.
 #
 # > **Functions** `tinyvrnn.models.equations.remember_forward`, `tinyvrnn.models.equations.predict_forward` ·
 # > **held by** `tests/test_models.py::test_the_rnn_equals_its_literal_steps`
@@ -221,8 +225,8 @@ assert abs(p.sum() - 1) < 1e-12
 # (All models of the package have a method `elbo`. For an RNN it returns $\log p(x)$ itself and not a bound, because an
 # RNN has no latent variables.)
 #
-# **Does it look ahead?** A prediction that has seen its target would score far too well. Change $x_2$, and see which of
-# the four terms $\log p(x_t \mid x_{\lt t})$ change:
+# **Does it look ahead?** A model that sees the step it predicts would score far too well. Change $x_2$, and see which
+# of the four terms $\log p(x_t \mid x_{\lt t})$ change:
 
 # %%
 params = views(tv.to_host(small.theta).copy(), small.shapes)
@@ -239,8 +243,8 @@ assert (before != after).tolist() == [False, True, True, True]
 #
 # ## What may come next: a fork
 #
-# Now to the output distribution. Here is a process with forks: each value is half of the previous value, pushed up or
-# down by 1 by a coin flip, plus a little noise:
+# Now to the output distribution. Here is a process with forks: each value is half of the previous one, plus or minus 1
+# by a coin flip, plus a little noise:
 #
 # $$x_t = \tfrac12 x_{t-1} \pm 1 + 0.1\, \epsilon_t, \qquad \epsilon_t \sim \mathcal N(0, 1), \quad x_0 = 0 .$$
 
@@ -260,13 +264,15 @@ def forks(n):
 
 
 data = tv.Data.from_sequences("forks", forks(2000), forks(300), forks(500), standardise=False)
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3))
 for i, style in zip(range(5), ("o-", "s--", "^:", "v-.", "D-")):
     left.plot(np.arange(1, 1 + data.train.lengths[i]), data.train[i], style, markersize=4, linewidth=1)
 left.set(title="Five sequences", xlabel="step t", ylabel="$x_t$")
 pairs = np.concatenate([np.hstack([s[:-1], s[1:]]) for s in data.train[:300]])
 right.plot(*pairs.T, ".", color=blue, markersize=2)
-right.set(title="The next step: two bands, nothing between", xlabel="$x_{t-1}$", ylabel="$x_t$");
+right.set(title="The next step is in one of two bands", xlabel="$x_{t-1}$", ylabel="$x_t$");
 
 # %% [markdown]
 # ## The best that one Gaussian can do
@@ -284,7 +290,7 @@ right.set(title="The next step: two bands, nothing between", xlabel="$x_{t-1}$",
 # \frac{\partial L}{\partial s} = -\frac1s + \frac{\mathrm E_p (x - m)^2}{s^3} = 0 \;\Rightarrow\;
 # s^2 = \mathrm{Var}_p[x] .$$
 #
-# So the best Gaussian has the mean and the variance of the true distribution, and it reaches
+# So the best Gaussian has the mean and the variance of the true distribution. Its mean log-density is
 # $L = -\tfrac12 \log(2 \pi e\, s^2)$.
 #
 # ### Exercise 01.4 (derive): the best Gaussian for a mixture
@@ -308,9 +314,8 @@ def my_best_gaussian(pi, mu, sigma):
 tv.course.check("01.4", my_best_gaussian)
 
 # %% [markdown]
-# For the fork at $x_{t-1} = 0$, this gives $m = 0$ and $s^2 = 1 + 0.01$. The true distribution itself reaches the mean
-# log-density $\mathrm E_p \log p$, which is its negative entropy. Integrate it on a grid, and check $L$ on the same
-# grid:
+# For the fork at $x_{t-1} = 0$, this gives $m = 0$ and $s^2 = 1 + 0.01$. The mean log-density of the true distribution
+# itself is $\mathrm E_p \log p$, its negative entropy. Integrate both on a grid:
 
 # %%
 grid = np.linspace(-5, 5, 20_001)[:, None]
@@ -338,9 +343,9 @@ figure, axes = plt.subplots(figsize=(7, 3.2))
 axes.fill_between(grid[:, 0], p, color="0.85", label="truth: two modes")
 axes.plot(grid[:, 0], np.exp(best), "--", color=orange, label="best Gaussian")
 axes.plot(0, p[len(p) // 2], "v", color="black", clip_on=False, zorder=3)
-axes.annotate("its mean,\nwhere nothing\never is", (0, 0), (0, 0.9), ha="center", arrowprops={"arrowstyle": "-"})
+axes.annotate("its mean,\nwhere no\ndata are", (0, 0), (0, 0.9), ha="center", arrowprops={"arrowstyle": "-"})
 axes.set(xlim=(-3, 3), ylim=(0, None), xlabel="$x_t$, given $x_{t-1} = 0$", ylabel="density")
-axes.set_title("The best single Gaussian is most sure of what never happens")
+axes.set_title("The density of the best single Gaussian is highest where no data are")
 axes.legend()
 assert p[len(p) // 2] < 1e-20 and np.exp(best).argmax() == len(p) // 2
 
@@ -380,10 +385,10 @@ tv.course.check("01.5", prediction)
 # %%
 a = np.array([-800.0, -801.0])
 with np.errstate(divide="ignore"):
-    straight_on = np.log(np.exp(a).sum())
-taken_out = a.max() + np.log(np.exp(a - a.max()).sum())
-print(f"naively: {straight_on}, largest term factored out: {taken_out:.3f}")
-assert straight_on == -np.inf and abs(taken_out - (-800 + np.log(1 + np.exp(-1)))) < 1e-12
+    naive = np.log(np.exp(a).sum())
+stable = a.max() + np.log(np.exp(a - a.max()).sum())
+print(f"naive: {naive}, with the largest term factored out: {stable:.3f}")
+assert naive == -np.inf and abs(stable - (-800 + np.log(1 + np.exp(-1)))) < 1e-12
 
 # %% [markdown]
 # > **Function** `tinyvrnn.distributions.mixture.gmm_log_density_forward` · **held by**
@@ -454,10 +459,10 @@ assert per_step["gmm"][0] - value > 1.4
 # %% [markdown]
 # The Gaussian network has learned all that a Gaussian can express, and stays a nat and a half per step below the
 # mixture. More data, a larger network or longer training will not help: its output distribution cannot express a fork.
-# Look at each model's prediction after one test sequence, and at sequences drawn from each model:
+# Compare the models' predictions after one test sequence, and sequences drawn from each model:
 
 # %%
-def foretold(model, prefix):
+def next_density(model, prefix):
     """Density of the next step on the grid, after a prefix (T, 1, 1)."""
     params = views(tv.to_host(model.theta).copy(), model.shapes)
     phi_x, _ = equations.features_forward(params["phi_x"], prefix)
@@ -467,33 +472,38 @@ def foretold(model, prefix):
 
 
 prefix = x[: lengths[0] - 1, :1]
-figure, grid_of_axes = plt.subplots(1, 3, figsize=(10, 3.2))
-left = grid_of_axes[0]
-left.fill_between(grid[:, 0], np.exp(log_truth(grid, prefix[-1])), color="0.85", label="truth")
-between = {}
-for (name, model), axes, colour, style in zip(models.items(), grid_of_axes[1:], (orange, blue), ("--", "-")):
-    left.plot(grid[:, 0], foretold(model, prefix), style, color=colour, label=name)
-    drawn = tv.to_host(model.sample(n=300, steps=8, seed=0))
-    axes.plot(drawn[:-1].ravel(), drawn[1:].ravel(), ".", color=colour, markersize=2)
-    axes.set(title=f"Drawn: {name}", xlabel="$x_{t-1}$", ylabel="$x_t$", xlim=(-4, 4), ylim=(-4, 4))
-    between[name] = np.mean(np.abs(drawn[1:] - 0.5 * drawn[:-1]) < 0.5)  # in the data it is always near 1
-left.set(title="The next step", xlim=(-3, 3), ylim=(0, None), xlabel="$x_t$", ylabel="density")
-left.legend(fontsize=8)
-
+drawn = {name: tv.to_host(model.sample(n=300, steps=8, seed=0)) for name, model in models.items()}
+between = {  # in the data, |x_t - x_{t-1} / 2| is always near 1
+    name: np.mean(np.abs(a[1:] - 0.5 * a[:-1]) < 0.5) for name, a in drawn.items()
+}
 print("steps that end between the bands:", ", ".join(f"{name} {share:.0%}" for name, share in between.items()))
 assert between["gaussian"] > 0.2 and between["gmm"] < 0.03
 
+# %%
+figure, (left, *others) = plt.subplots(1, 3, figsize=(7.4, 2.7))
+left.fill_between(grid[:, 0], np.exp(log_truth(grid, prefix[-1])), color="0.85", label="truth")
+looks = {"gaussian": ("one Gaussian", orange, "--"), "gmm": ("a mixture", blue, "-")}
+for (name, (words, colour, style)), axes in zip(looks.items(), others):
+    left.plot(grid[:, 0], next_density(models[name], prefix), style, color=colour, label=words)
+    axes.plot(drawn[name][:-1].ravel(), drawn[name][1:].ravel(), ".", color=colour, markersize=1.5)
+    axes.set(xlabel="$x_{t-1}$", ylabel="$x_t$", xlim=(-4, 4), ylim=(-4, 4))
+others[0].set_title("Drawn: one Gaussian")
+others[1].set_title("Drawn: a mixture")
+left.set(title="The next step", xlim=(-3, 3), ylim=(0, 3.4), xlabel="$x_t$", ylabel="density")
+left.legend(fontsize=9, loc="upper left")
+plt.show()
+
 # %% [markdown]
-# The samples on the right show the two bands of the data. The samples in the middle form one cloud: the Gaussian
-# network draws sequences that the process never produces.
+# The samples of the mixture (right) show the two bands of the data. Those of the Gaussian network (middle) form one
+# cloud: it draws sequences that the process never produces.
 #
 # ## And with more than one number per step?
 #
 # A step of speech is hundreds of samples, and a row of a picture is 28 pixels. There are two ways to make
 # $p(x_t \mid x_{\lt t})$ more expressive:
 #
-# - a **mixture** over the whole step, as above: $K$ components, so $K$ ways in which a step can turn out. This is cheap
-#   and exact, but $K$ must be as large as the number of ways;
+# - a **mixture** over the whole step, as above: with $K$ components, a step can turn out in $K$ ways. This is cheap and
+#   exact, but needs as many components as there are ways;
 # - a **latent variable** $z_t$, drawn before $x_t$:
 #   $p(x_t \mid x_{\lt t}) = \int p(x_t \mid z_t, x_{\lt t})\, p(z_t \mid x_{\lt t})\, dz_t$. This is a mixture with one
 #   component for each value of $z_t$: infinitely many, all produced by one network. The price is an integral that has

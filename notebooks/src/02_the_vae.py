@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 02 · The bound for one step: the VAE
 #
-# Each step of a VRNN contains a variational autoencoder. This notebook treats one step alone: a latent $z$, an observed
-# $x$, a probability that cannot be computed, and a bound that can. At the end a small VAE draws digits, and you compute
-# by brute force how far its bound is from the true value.
+# Each step of a VRNN contains a variational autoencoder (VAE). This notebook treats one step alone: a latent $z$, an
+# observed $x$, a probability that cannot be computed, and a bound that can. At the end, a small VAE draws digits, and
+# you compute by brute force how far its bound is from the true value.
 #
-# *You need*: integrals, Gaussians, expectations. *It takes* about two hours.
+# *You need*: integrals, Gaussians, expectations. *It takes* about 1 h 30 min.
 
 # %%
 # %matplotlib inline
@@ -24,14 +24,14 @@ BLUE, RED, GREEN = tv.plots.COLOURS[:3]
 # %% [markdown]
 # ## An integral that cannot be computed
 #
-# The model: nature draws $z \sim p(z) = \mathcal N(0, I)$, which we never see, and then $x \sim p(x \mid z)$, which we
-# see. How probable is an $x$? Integrate over all the ways in which it may have arisen:
+# The model draws $z \sim p(z) = \mathcal N(0, I)$, which we never see, and then $x \sim p(x \mid z)$, which we do see.
+# How probable is an $x$? Integrate over every $z$ that may have produced it:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz .$$
 #
 # With one or two latents, a fine grid is enough. With $Z = 16$ and ten points per axis, the grid has $10^{16}$ points.
-# So why not draw $z$ from $p(z)$ and average $p(x \mid z)$? This estimate is unbiased. Try it where the answer is
-# known: $p(x_j \mid z_j) = \mathcal N(z_j, 0.2^2)$, so that $p(x_j) = \mathcal N(0, 1 + 0.2^2)$.
+# Why not draw $z$ from $p(z)$ and average $p(x \mid z)$? That estimate is unbiased. Try it where the answer is known:
+# with $p(x_j \mid z_j) = \mathcal N(z_j, 0.2^2)$, $p(x_j) = \mathcal N(0, 1 + 0.2^2)$.
 
 
 # %%
@@ -48,39 +48,42 @@ sizes = [1, 2, 3, 5, 8, 12, 16, 24, 32]
 one = log_density(np.ones(1), np.zeros(1), np.sqrt(1.04))[0]  # log p(x_j) for x_j = 1
 tries = np.array([[log_mean_exp(log_density(1.0 + 0 * z, z, 0.2).sum(axis=1))
                    for z in rng.standard_normal((12, 5000, Z))] for Z in sizes])  # fmt: skip
-
-figure, axes = plt.subplots(figsize=(6.4, 3.6))
-axes.plot(sizes, one * np.array(sizes), color=BLUE, label=r"$\log p(x)$, exact")
-axes.plot(sizes, tries, ".", color=RED, alpha=0.6)
-axes.plot([], [], ".", color=RED, label="from 5,000 draws of the prior, 12 times")
-axes.set(xlabel="Z, how many latents", ylabel="nats", title="Guessing z blindly works for a handful of latents")
-axes.legend()
-
+for i in (0, 4, -1):
+    print(f"Z = {sizes[i]:2}: exact {one * sizes[i]:6.1f} nats, the best of 12 estimates {tries[i].max():6.1f}")
 assert abs(tries[0].mean() - one) < 4 * tries[0].std(ddof=1) / np.sqrt(12)
 assert tries[-1].max() < one * 32 - 20
 
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.6))
+axes.plot(sizes, one * np.array(sizes), color=BLUE, label=r"$\log p(x)$, exact")
+axes.plot(sizes, tries, ".", color=RED, alpha=0.6)
+axes.plot([], [], ".", color=RED, label="12 estimates, each from 5,000 draws of the prior")
+axes.set(xlabel="number of latents Z", ylabel="nats", title="Draws from the prior suffice for a handful of latents")
+axes.legend()
+plt.show()
+
 # %% [markdown]
 # Almost no draw from the prior explains this $x$, and the few that do dominate the average. It is better to draw $z$
-# where it matters: where the **posterior** $p(z \mid x) = p(x \mid z) p(z) / p(x)$ is large. The posterior contains
-# $p(x)$, so it cannot be computed either. But an approximation $q(z \mid x)$ is enough. Multiply and divide by it:
+# where the **posterior** $p(z \mid x) = p(x \mid z) p(z) / p(x)$ is large. The posterior contains $p(x)$, so it cannot
+# be computed either, but an approximation $q(z \mid x)$ is enough. Multiply and divide by it:
 #
 # $$\log p(x) = \log \int q(z \mid x)\, \frac{p(x, z)}{q(z \mid x)}\, dz
 # = \log \mathbb E_q\left[ \frac{p(x, z)}{q(z \mid x)} \right] .$$
 #
-# With the logarithm inside the expectation, products would become sums. It can be moved there, at a price.
+# If the logarithm were inside the expectation, products would become sums. It can be moved there, at a price.
 #
 # ## Jensen's inequality in a picture
 #
 # The logarithm is **concave**: it lies below each of its tangents and above each of its chords. Let $v$ be 1 or 6, each
-# with probability $\frac12$. The mean of $\log v$ is the midpoint of the chord; the $\log$ of the mean is the point of
-# the curve above it.
+# with probability $\frac12$. The mean of $\log v$ is the midpoint of the chord; the logarithm of the mean is the point
+# on the curve above it.
 
 # %%
 v, middle = np.array([1.0, 6.0]), 3.5
 along = np.linspace(0.4, 7.5, 200)
 figure, axes = plt.subplots(figsize=(6.4, 3.8))
 axes.plot(along, np.log(along), color=BLUE, lw=2, label=r"$\log v$")
-axes.plot(v, np.log(v), "o--", color=RED, label="chord: means of the two ends")
+axes.plot(v, np.log(v), "o--", color=RED, label="chord between the two values")
 axes.plot(along, np.log(middle) + (along - middle) / middle, ":", color="0.3", label="tangent at the mean")
 axes.plot([middle, middle], [np.log(v).mean(), np.log(middle)], color=GREEN, lw=4, solid_capstyle="butt")
 thin = {"arrowstyle": "-", "color": "0.3", "shrinkB": 0}
@@ -99,7 +102,7 @@ assert np.log(v).mean() < np.log(v.mean())
 # $$\log v \le \log c + \frac{v - c}{c} \quad \text{for all } v > 0,$$
 #
 # since the difference of the two sides, $\log c + v/c - 1 - \log v$, has the derivative $1/c - 1/v$: it falls until
-# $v = c$, where it is 0, and rises from there. Take the expectation of both sides. The mean of $v - c$ is 0, and so
+# $v = c$, where it is 0, and rises after that. Take the expectation of both sides. The mean of $v - c$ is 0, so
 #
 # $$\mathbb E[\log v] \le \log \mathbb E[v] ,$$
 #
@@ -127,7 +130,7 @@ assert np.log(v).mean() < np.log(v.mean())
 #
 # ## The bound, the second way: what is the gap?
 #
-# Jensen's inequality gives the direction but not the size of the gap. Take the difference, and use
+# Jensen's inequality gives the sign of the gap but not its size. Take the difference, and use
 # $p(x, z) = p(z \mid x)\, p(x)$:
 #
 # $$\log p(x) - \text{ELBO}
@@ -135,13 +138,13 @@ assert np.log(v).mean() < np.log(v.mean())
 # = \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z \mid x)} \right]
 # = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
 #
-# So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. $\log p(x)$ does not depend on $q$, so
-# raising the ELBO over $q$ alone lowers that KL: $q$ approaches the posterior, although nobody can compute the
+# So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. Since $\log p(x)$ does not depend on
+# $q$, changing $q$ to raise the ELBO lowers that KL: $q$ approaches the posterior, although nobody can compute the
 # posterior.
 #
 # ## The gap in numbers
 #
-# Take one latent, so that quadrature gives everything: $p(z) = \mathcal N(0, 1)$,
+# Take one latent, so that integrals can be computed on a grid: $p(z) = \mathcal N(0, 1)$,
 # $p(x \mid z) = \mathcal N(\tfrac12 z^2, 0.3^2)$, and the observation $x = 1$. Both $z \approx \sqrt 2$ and
 # $z \approx -\sqrt 2$ explain it, so the posterior has two modes, and a Gaussian has one.
 
@@ -151,35 +154,37 @@ step = z[1] - z[0]
 log_joint = log_density(1.0 + 0 * z, z**2 / 2, 0.3) + log_density(z, 0 * z, 1.0)
 log_p = np.log(np.sum(np.exp(log_joint)) * step)
 posterior = np.exp(log_joint - log_p)
-guesses = {"wide": (0.0, 1.0), "one hill": (1.28, 0.24), "beside": (-0.9, 0.4)}
-guesses = {"wide": (0.0, 1.0), "one mode": (1.28, 0.24), "beside": (-0.9, 0.4)}
-figure, axes = plt.subplots(figsize=(6.4, 3.4))
-axes.fill_between(z, posterior, color="0.85", label=r"$p(z \mid x)$")
-gaps = {}
-lines = ["q            ELBO  +  KL to the posterior  =  log p(x)    the ELBO from 20,000 draws"]
-for (name, (mu, sigma)), style, colour in zip(guesses.items(), ("--", "-", ":"), (RED, BLUE, GREEN)):
+guesses = {"wide": (0.0, 1.0), "one mode": (1.28, 0.24), "off-mode": (-0.9, 0.4)}
+gaps, curves = {}, {}
+print("q            ELBO  +  KL to the posterior  =  log p(x)    the ELBO from 20,000 draws")
+for name, (mu, sigma) in guesses.items():
     log_q = log_density(z, mu + 0 * z, sigma)
-    q = np.exp(log_q)
+    curves[name] = q = np.exp(log_q)
     gaps[name] = kl = np.sum(q * (log_q - (log_joint - log_p))) * step
     elbo = np.sum(q * (log_joint - log_q)) * step
     draws = mu + sigma * rng.standard_normal(20_000)
     terms = log_density(1.0 + 0 * draws, draws**2 / 2, 0.3) + log_density(draws, 0 * draws, 1.0)
     terms -= log_density(draws, mu + 0 * draws, sigma)
     error = terms.std() / np.sqrt(len(terms))
-    lines.append(f"{name:9} {elbo:8.3f}  +  {kl:19.3f}  =  {elbo + kl:8.3f}    {terms.mean():8.3f} ± {error:.3f}")
-    axes.plot(z, q, style, color=colour, lw=2, label=f"q, {name}")
+    print(f"{name:9} {elbo:8.3f}  +  {kl:19.3f}  =  {elbo + kl:8.3f}    {terms.mean():8.3f} ± {error:.3f}")
     assert abs(elbo + kl - log_p) < 1e-6 and kl > 0 and abs(terms.mean() - elbo) < 4 * error
-axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two modes, and three guesses at it")
-axes.legend();
-
-print("\n".join(lines), f"\nlog p(x) by quadrature: {log_p:.3f}")
+print(f"log p(x) by quadrature: {log_p:.3f}")
 assert gaps["one mode"] == min(gaps.values()) and 0 < gaps["one mode"] - np.log(2) < 0.1
 
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.fill_between(z, posterior, color="0.85", label=r"$p(z \mid x)$")
+for (name, q), style, colour in zip(curves.items(), ("--", "-", ":"), (RED, BLUE, GREEN)):
+    axes.plot(z, q, style, color=colour, lw=2, label=f"q, {name}")
+axes.set(xlim=(-4, 4), xlabel="z", ylabel="density", title="A posterior with two modes, and three choices of q")
+axes.legend()
+plt.show()
+
 # %% [markdown]
-# The best of the three sits on **one** mode and misses half of the posterior: its gap is a little more than
+# The best of the three covers **one** mode and misses half of the posterior: its gap is a little more than
 # $\log 2 \approx 0.69$ nats. (Around that mode the posterior has the shape of $q$ but half its height: the ratio of 2
-# gives the $\log 2$.) A KL with $q$ first penalises $q$ heavily for mass where the posterior has none, as the wide $q$
-# has in the middle. It penalises only mildly what $q$ leaves out.
+# gives the $\log 2$.) The KL with $q$ as its first argument penalises $q$ heavily for mass where the posterior has
+# none, as the wide $q$ has in the middle. It penalises $q$ only mildly for what it leaves out.
 #
 # > **Function** `tinyvrnn.models.vae.terms_forward`, the terms of Eq. 3 · **held by**
 # > `tests/test_models.py::test_the_elbo_of_a_vae_lies_below_log_p_by_the_kl_to_the_posterior`
@@ -235,32 +240,32 @@ axes.plot(sigmas, -pull, ":", color=RED, label="-KL to the prior")
 axes.plot(sigmas, fit - pull, color=BLUE, lw=2, label="their sum, the ELBO")
 axes.axhline(exact, color="0.3", lw=1)
 axes.text(2.0, exact + 0.05, r"$\log p(x)$", ha="right")
-axes.set(xlabel=r"$\sigma_z$", ylabel="nats", title="Two terms that pull at q in opposite directions")
+axes.set(xlabel=r"$\sigma_z$", ylabel="nats", title="Two terms that pull q in opposite directions")
 axes.legend(loc="lower left")
 
 assert abs((fit - pull).max() - exact) < 1e-4
 
 # %% [markdown]
-# Here the posterior **is** a Gaussian, so the best $q$ equals the posterior and the bound touches $\log p(x)$.
+# Here the posterior **is** a Gaussian, so the best $q$ equals the posterior, and the bound equals $\log p(x)$.
 #
 # ## Differentiating through a random draw: Eq. 4
 #
 # With networks, $\mathbb E_q[\log p(x \mid z)]$ must be estimated from draws, and training needs its derivatives with
-# respect to $\mu_z$ and $\sigma_z$. But these are parameters of the distribution we draw from. Substitute
+# respect to $\mu_z$ and $\sigma_z$, the parameters of the very distribution we draw from. Substitute
 # $z = \mu_z + \sigma_z \epsilon$ in the integral (in one dimension; the others work the same way). With
 # $dz = \sigma_z\, d\epsilon$,
 #
 # $$\mathbb E_q[f(z)] = \int f(z)\, \frac{1}{\sqrt{2\pi}\,\sigma_z}\, e^{-(z - \mu_z)^2 / 2\sigma_z^2}\, dz
 # = \int f(\mu_z + \sigma_z \epsilon)\, \frac{1}{\sqrt{2\pi}}\, e^{-\epsilon^2/2}\, d\epsilon .$$
 #
-# The two $\sigma_z$ cancel, which leaves an expectation over a **standard** normal, which has no parameters:
+# The two $\sigma_z$ cancel. What remains is an expectation over a **standard** normal, which has no parameters:
 #
 # $$\mathbb E_{q(z \mid x)}[\log p(x \mid z)]
 # = \mathbb E_{\epsilon \sim \mathcal N(0, I)}[\log p(x \mid z = \mu_z + \sigma_z \odot \epsilon)] . \tag{4}$$
 #
 # Now the derivative can move inside the expectation, with $\partial z / \partial \mu_z = 1$ and
-# $\partial z / \partial \sigma_z = \epsilon$. The factor of $\epsilon$ is the **standard deviation**: that is what the
-# substitution contains. It is not the variance.
+# $\partial z / \partial \sigma_z = \epsilon$. The substitution multiplies $\epsilon$ by the **standard deviation**, not
+# by the variance.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
@@ -272,26 +277,27 @@ tv.course.show(gaussian.reparameterise_forward)
 mu, sigma, eps = np.full(20_000, 1.0), np.full(20_000, 2.0), rng.standard_normal(20_000)
 right, _ = gaussian.reparameterise_forward(mu, sigma, eps)
 wrong, _ = gaussian.reparameterise_forward(mu, sigma**2, eps)
-bins = np.linspace(-14, 16, 91)
-
-figure, axes = plt.subplots(figsize=(6.4, 3.4))
-axes.hist(right, bins, density=True, color=BLUE, alpha=0.6, label=r"$\mu + \sigma\epsilon$")
-axes.hist(wrong, bins, density=True, histtype="step", color=RED, lw=1.8, label=r"$\mu + \sigma^2\epsilon$")
-axes.plot(bins, np.exp(log_density(bins, 1 + 0 * bins, 2.0)), "k--", label=r"$\mathcal{N}(1, 2^2)$, wanted")
-axes.set(xlabel="z", ylabel="density", title=r"$\mu = 1$, $\sigma = 2$: the variance spreads the draws too far")
-axes.legend()
-
 error = right.std() / np.sqrt(2 * len(right))
 print(f"std of the draws: {right.std():.2f} ± {error:.2f} with sigma, {wrong.std():.2f} with sigma squared")
 assert abs(right.std() - 2) < 4 * error < abs(wrong.std() - 2)
 
+# %%
+bins = np.linspace(-14, 16, 91)
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.hist(right, bins, density=True, color=BLUE, alpha=0.6, label=r"$\mu + \sigma\epsilon$")
+axes.hist(wrong, bins, density=True, histtype="step", color=RED, lw=1.8, label=r"$\mu + \sigma^2\epsilon$")
+axes.plot(bins, np.exp(log_density(bins, 1 + 0 * bins, 2.0)), "k--", label=r"$\mathcal{N}(1, 2^2)$, wanted")
+axes.set(xlabel="z", ylabel="density", title="With the variance as factor, the draws spread too far")
+axes.legend(title=r"$\mu = 1$, $\sigma = 2$", alignment="left")
+plt.show()
+
 # %% [markdown]
-# At $\sigma = 1$ the two agree, so a test at that value finds nothing. A gradient check finds nothing at any $\sigma$,
-# as [06](06_backward_by_hand_1.ipynb) shows. A test of the moments of the draws does.
+# At $\sigma = 1$ the two agree, so a test at that value cannot find the mistake. Nor can a gradient check at any
+# $\sigma$, as [06](06_backward_by_hand_1.ipynb) shows. A test of the moments of the draws can.
 #
 # ## The alternative, and why it is not used here
 #
-# Another estimator of the gradient does not even need a differentiable $f$. For a parameter $\theta$ of $q$,
+# Another estimator of the gradient does not even need $f$ to be differentiable. For a parameter $\theta$ of $q$,
 # differentiate under the integral, and use $\partial_\theta q = q\, \partial_\theta \log q$:
 #
 # $$\frac{\partial}{\partial \theta} \int q(z)\, f(z)\, dz = \int \frac{\partial q(z)}{\partial \theta} f(z)\, dz
@@ -335,21 +341,25 @@ for d in dims:
         scatter[name].append(estimate.var())
         assert abs(estimate.mean() - 1) < 4 * error
 
-figure, axes = plt.subplots(figsize=(6.4, 3.4))
-axes.loglog(dims, scatter["score function"], "o--", color=RED, label="score function")
-axes.loglog(dims, scatter["reparameterised"], "s-", color=BLUE, label="reparameterised")
-axes.set(xlabel="d, how many latents", ylabel="variance of one estimate", title=r"Derivative by $\mu_1$ from one draw")
-axes.legend()
-
 ratio = np.array(scatter["score function"]) / scatter["reparameterised"]
 print(f"variance, score function over reparameterised: {ratio[0]:.0f} for d = 1, {ratio[-1]:.0f} for d = 64")
 assert ratio[0] > 3 and ratio[4] > 1000
 
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.4))
+axes.loglog(dims, scatter["score function"], "o--", color=RED, label="score function")
+axes.loglog(dims, scatter["reparameterised"], "s-", color=BLUE, label="reparameterised")
+axes.set(xlabel="number of latents d", ylabel="variance of one estimate", title="Gradient estimates from one draw each")
+axes.set(xticks=dims, xticklabels=dims, ylim=(0.1, None))
+axes.minorticks_off()
+axes.legend()
+plt.show()
+
 # %% [markdown]
-# The score function only knows **that** $f$ was high or low, and attributes it to all latents alike. The
-# reparameterised estimator uses the derivative of $f$, which says which latent to change and in which direction. The
-# VAE and the VRNN work with one draw per $x$; here, with 16 latents, the score function would need more than a thousand
-# draws for the same variance.
+# The score-function estimator uses only the value of $f$, and credits all latents alike for it. The reparameterised
+# estimator uses the derivative of $f$, which says which latent to change and in which direction. The VAE and the VRNN
+# work with one draw per $x$; here, with 16 latents, the score function would need more than a thousand draws for the
+# same variance.
 #
 # ## The KL of two Gaussians
 #
@@ -394,11 +404,11 @@ def my_kl(mu_z, sigma_z, mu_0, sigma_0):
 tv.course.check("02.4", my_kl)
 
 # %% [markdown]
-# The code writes it with $d = \log\sigma_z - \log\sigma_0$. Its `expm1` keeps the digits that
-# $(\sigma_z/\sigma_0)^2 - 1$ would lose where the two are close. Below is the version of `tinyvrnn/one_page.py`, whose
-# arguments are the outputs of two networks. Besides the KL it returns its gradients `do_z` and `do_0`; skip those two
-# lines until [06](06_backward_by_hand_1.ipynb). The package's `gaussian_kl_forward` computes the same KL from means and
-# standard deviations.
+# Below is the version of `tinyvrnn/one_page.py`, whose arguments are the outputs of two networks. It uses
+# $d = \log\sigma_z - \log\sigma_0$, and its `expm1` keeps the digits that $(\sigma_z/\sigma_0)^2 - 1$ would lose where
+# the two are close. It also returns the gradients `do_z` and `do_0`; skip those two lines until
+# [06](06_backward_by_hand_1.ipynb). The package's `gaussian_kl_forward` computes the same KL from means and standard
+# deviations.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_distributions.py::test_kl_equals_monte_carlo`
@@ -407,8 +417,8 @@ tv.course.check("02.4", my_kl)
 tv.course.show(one_page.kl_divergence)
 
 # %% [markdown]
-# Derivations can go wrong, so check the formula against the definition: draw from $q$, and average $\log q - \log p$.
-# Below are ten pairs of Gaussians in three dimensions.
+# A derivation can be wrong, so check the formula against the definition, on ten pairs of Gaussians in three dimensions:
+# draw from $q$, and average $\log q - \log p$.
 
 # %%
 mu_z, mu_0 = rng.standard_normal((2, 10, 3))
@@ -420,18 +430,20 @@ log_ratio = [
 ]
 samples = log_ratio[0] - log_ratio[1]
 estimate, error = samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))
+print(f"largest difference: {np.max(abs(estimate - closed) / error):.1f} standard errors")
+assert np.all(abs(estimate - closed) < 4 * error)
+assert np.all(closed > 0) and gaussian.gaussian_kl_forward(mu_z, sigma_z, mu_z, sigma_z)[0].max() == 0
 
+# %%
 figure, axes = plt.subplots(figsize=(6.4, 3.2))
 axes.errorbar(closed, estimate - closed, 2 * error, fmt="o", color=BLUE, capsize=3)
 axes.axhline(0, color="0.3", lw=1)
 axes.set(
     xlabel="KL in closed form, nats",
-    ylabel="Monte Carlo minus that, nats",
-    title="4,000 draws each, bars of two standard errors",
+    ylabel="Monte Carlo - closed form, nats",
+    title="4,000 draws each (bars: two standard errors)",
 )
-
-assert np.all(abs(estimate - closed) < 4 * error)
-assert np.all(closed > 0) and gaussian.gaussian_kl_forward(mu_z, sigma_z, mu_z, sigma_z)[0].max() == 0
+plt.show()
 
 # %% [markdown]
 # ## The whole VAE
@@ -494,41 +506,42 @@ print(f"ELBO of the validation pictures: {first:.1f} nats per picture after one 
 assert best > first + 8
 
 # %% [markdown]
-# Left: a grid over the latent plane, with each $z$ decoded to the mean of $p(x \mid z)$. Right: samples, with $z$ drawn
-# from the prior and then each pixel drawn.
+# Look at the means of $p(x \mid z)$ on a grid over the latent plane (left) and at samples, with $z$ drawn from the
+# prior and then each pixel from $p(x \mid z)$ (right):
 
 # %%
 side = np.linspace(-2.2, 2.2, 13)
 plane = model.backend.asarray(np.stack(np.meshgrid(side, side[::-1]), axis=-1).reshape(-1, 2))
 mean = model.likelihood.mean(*equations.decode_forward(model.params["decode"], plane, model.likelihood)[0])
 drawn = model.sample(n=49, steps=1, seed=1)[0]
+assert drawn.shape == (49, 64) and set(np.unique(tv.to_host(drawn))) <= {0.0, 1.0}
 
 
+# %%
 def mosaic(flat, columns):
     """One picture made of many, each with a margin of one pixel."""
     tiles = np.pad(tv.to_host(flat).reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
     return tiles.reshape(-1, columns, 10, 10).swapaxes(1, 2).reshape(-1, columns * 10)
 
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.7))
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8))
 left.imshow(mosaic(mean, 13), cmap="gray_r", extent=(-2.38, 2.38, -2.38, 2.38))
-left.set(xlabel="$z_1$", ylabel="$z_2$", title="What the decoder says at each z")
+left.set(xlabel="$z_1$", ylabel="$z_2$", title="Mean of p(x | z) at each z")
 right.imshow(mosaic(drawn, 7), cmap="gray_r")
 right.set(title="49 samples of the model")
 for axes in (left, right):
     axes.spines[:].set(visible=False)
 right.axis("off")
-
-assert drawn.shape == (49, 64) and set(np.unique(tv.to_host(drawn))) <= {0.0, 1.0}
+plt.show()
 
 # %% [markdown]
-# Neighbouring points of the plane decode to similar pictures. The KL keeps each $q$ wide, so each $z$ has to serve more
+# Neighbouring points of the plane decode to similar pictures: the KL keeps each $q$ wide, so each $z$ must serve more
 # than one picture.
 #
-# ## How tight is it, really?
+# ## How tight is the bound?
 #
-# Two latents are few enough for the integral of the first section. A grid over the plane gives $\log p(x)$ of this
-# trained VAE, and its posterior. So we can compute both sides of
+# With two latents, a grid over the plane gives the integral of the first section: $\log p(x)$ of this trained VAE, and
+# its posterior. So we can compute both sides of
 # $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the ELBO from 2,000 draws of $q$, as in training,
 # and the KL and $\log p(x)$ by quadrature.
 
@@ -569,26 +582,29 @@ assert np.all(abs(np.exp(log_q).sum(axis=1) * area - 1) < 1e-6)
 # plane:
 
 # %%
-figure, panels = plt.subplots(2, 5, figsize=(9.4, 3.8), height_ratios=[1, 1.5])
+figure, panels = plt.subplots(2, 5, figsize=(7.4, 3.4), height_ratios=[1, 1.5])
 for i, (above, below) in enumerate(panels.T):
     above.imshow(x[i].reshape(8, 8), cmap="gray_r")
-    above.set_title(f"picture {i + 1}")
-    above.axis("off")
+    above.set_title(f"picture {i + 1}", fontsize=10)
+    above.set(xticks=[], yticks=[])
+    above.spines[:].set(visible=False)
     posterior, q = (np.exp(a - a.max()).reshape(241, 241) for a in (log_joint[i], log_q[i]))
     below.contourf(line, line, posterior, levels=[0.05, 0.2, 0.4, 0.6, 0.8, 1], cmap="Greys")
     below.contour(line, line, q, levels=[0.135, 0.607], colors=RED, linestyles="--")
     (left, right), (low, high) = (centre + np.array([-1.2, 1.2]) for centre in mu_z[i])
     below.set(xlim=(left, right), ylim=(low, high), aspect="equal", xlabel="$z_1$")
-panels[1, 0].set_ylabel("$z_2$")
-figure.suptitle("Grey: the true posterior. Dashed: q, at one and two standard deviations", x=0.01, ha="left")
+panels[0, 0].set_ylabel("x", rotation=0, labelpad=12, va="center")
+panels[1, 0].set_ylabel("$z_2$", rotation=0, labelpad=8, va="center")
+figure.suptitle("Posterior (grey); q at one and two standard deviations (dashed)", x=0.01, ha="left", fontsize=11)
 plt.show()
 
 # %% [markdown]
-# The encoder can only produce ellipses aligned with the axes, and a single network has to find them for every picture.
+# There are two reasons for the gap. The encoder can only produce ellipses aligned with the axes, and one network must
+# find them for every picture.
 #
 # ## What you now know
 #
-# - $\log p(x)$ is an integral over all explanations; the bound needs only the good ones, those that $q$ proposes.
+# - $\log p(x)$ is an integral over every $z$; the bound needs only those that explain $x$, which $q$ proposes.
 # - $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$: the bound is as tight as $q$ is accurate.
 # - A draw is $\mu + \sigma\epsilon$ with the standard deviation, and its derivatives are $1$ and $\epsilon$. The
 #   score-function estimator is unbiased too, but its variance makes it useless here.

@@ -2,12 +2,12 @@
 # # 03 · The generative story
 #
 # A VRNN makes a sequence by repeating three moves: draw a latent variable, draw an observation, update the state. Each
-# move is a small network. Their product is a distribution over whole sequences, and we check that it is one: its
-# probabilities sum to 1, and its samples have the frequencies it assigns. Keep `tinyvrnn/one_page.py` open next to this
+# move is a small network. Together they define a distribution over whole sequences, and we check that they do: the
+# probabilities sum to 1, and the frequencies of samples agree with them. Keep `tinyvrnn/one_page.py` open next to this
 # notebook: it has the same three moves in plain NumPy.
 #
 # *You need*: Gaussians, the chain rule of probability (recalled here), [02](02_the_vae.ipynb) for $z$ and its draw.
-# *It takes* about an hour.
+# *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline
@@ -28,8 +28,8 @@ bernoulli = tv.distributions.LIKELIHOODS["bernoulli"]
 # %% [markdown]
 # ## One step, in three moves
 #
-# Let $x_1, \dots, x_T$ be what we observe, say the rows of a picture, and $z_1, \dots, z_T$ the latents, which we do
-# not. One vector, the state $h_{t-1}$, summarises everything before step $t$. Then
+# We observe $x_1, \dots, x_T$, say the rows of a picture; we do not observe the latents $z_1, \dots, z_T$. One vector,
+# the state $h_{t-1}$, summarises everything before step $t$. Step $t$ has three moves:
 #
 # 1. **prior**: draw $z_t$, given the state;
 # 2. **generation**: draw $x_t$, given $z_t$ and the state;
@@ -45,10 +45,10 @@ def panel(axes, title, arrows):
     where = {"h_{t-1}": (0, 0), "h_t": (2, 0), "z_t": (1, 1), "x_t": (1, -1)}
     for name, (across, up) in where.items():
         marker, face = ("D", "0.9") if name[0] == "h" else ("o", "white")
-        axes.plot(across, up, marker, markersize=34 if marker == "D" else 40, markerfacecolor=face, color="black")
+        axes.plot(across, up, marker, markersize=29 if marker == "D" else 34, markerfacecolor=face, color="black")
         axes.text(across, up, f"${name}$", ha="center", va="center", fontsize=12)
     for start, end in arrows:
-        style = dict(arrowstyle="-|>", color=blue, linewidth=2, shrinkA=24, shrinkB=24, mutation_scale=16)
+        style = dict(arrowstyle="-|>", color=blue, linewidth=2, shrinkA=20, shrinkB=20, mutation_scale=14)
         axes.annotate("", where[end], where[start], arrowprops=style)
     axes.set(title=title, xlim=(-0.55, 2.55), ylim=(-1.6, 1.6))
     axes.axis("off")
@@ -59,7 +59,8 @@ FIGURE_1 = {
     "b  generation, Eq. 6": [("h_{t-1}", "x_t"), ("z_t", "x_t")],
     "c  recurrence, Eq. 7": [("h_{t-1}", "h_t"), ("z_t", "h_t"), ("x_t", "h_t")],
 }
-figure, grid = plt.subplots(1, 3, figsize=(9, 3.2))
+figure, grid = plt.subplots(1, 3, figsize=(7.4, 2.9))
+figure.suptitle("One step of a VRNN: what each move reads and what it sets", x=0.01, ha="left", fontsize=11)
 for axes, (title, arrows) in zip(grid, FIGURE_1.items()):
     panel(axes, title, arrows)
 
@@ -69,9 +70,9 @@ for axes, (title, arrows) in zip(grid, FIGURE_1.items()):
 # $$z_t \sim \mathcal N\big(\mu_{0,t}, \mathrm{diag}(\sigma_{0,t}^2)\big), \qquad
 # [\mu_{0,t}, \sigma_{0,t}] = \varphi^{\text{prior}}(h_{t-1}) .$$
 #
-# A network reads the state **before** the step and predicts $z_t$. In a VAE this prior is always $\mathcal N(0, 1)$.
-# Here it changes along the sequence, and it is learned: after three rows of a 7 the model expects a different $z_4$
-# than after three rows of a 0.
+# A network reads the state **before** the step and outputs the distribution of $z_t$. In a VAE this prior is always
+# $\mathcal N(0, 1)$. Here it is learned and changes along the sequence: after three rows of a 7, the model expects a
+# different $z_4$ than after three rows of a 0.
 #
 # > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
 # > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
@@ -115,19 +116,20 @@ tv.course.show(equations.recur_forward)
 #
 # $$h_{t-1} = \text{a function of } x_{\lt t}, z_{\lt t} .$$
 #
-# This is why the paper can write each left-hand side for the right-hand side:
+# This is why the paper can write the conditional densities on the left for the distributions on the right:
 #
 # $$p(z_t \mid x_{\lt t}, z_{\lt t}) = \mathcal N(\mu_{0,t}, \sigma_{0,t}^2), \qquad
 # p(x_t \mid z_{\le t}, x_{\lt t}) = p(\,\cdot\,; \tau_t) .$$
 #
-# Given the past, the state is a known vector, and the distribution depends on the past only through that vector.
+# Given the past, the state is a known vector, and each distribution depends on the past only through that vector.
 #
-# Here is a VRNN small enough to inspect, with two pixels per step, and a function that walks along a given $x$ and $z$:
+# Here is a VRNN small enough to inspect, with two pixels per step, and a function that runs it along a given $x$ and
+# $z$:
 
 # %%
 model = tv.VRNN(x_dim=2, h_dim=6, z_dim=1, features=5, layers=1, dtype="float64")
-opinions = np.random.default_rng(0).standard_normal(model.theta.shape)  # an untrained model is nearly indifferent
-model.theta[...] = model.backend.asarray(opinions)
+weights = np.random.default_rng(0).standard_normal(model.theta.shape)  # large ones: all effects are visible
+model.theta[...] = model.backend.asarray(weights)
 params = views(tv.to_host(model.theta).copy(), model.shapes)
 
 
@@ -204,15 +206,15 @@ for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), wa
 # | Eq. 8 | nothing: the chain rule | that $z_t$ is independent of anything |
 # | Eq. 5 | **given the past**, the entries of $z_t$ are independent Gaussians | that $z_t$ ignores $z_{t-1}$ |
 # | Eq. 6 | **given $z_t$ and the past**, the entries of $x_t$ are independent | that pixels of a row are independent |
-# | Eq. 7 | $H$ numbers hold all that matters of the past | a Markov chain in $z$: $h$ can carry the distant past |
+# | Eq. 7 | $H$ numbers hold all that matters of the past | that $z$ is a Markov chain: $h$ can carry the distant past |
 #
-# Eq. 5 could be stricter: in the paper's variant VRNN-I, $z_t \sim \mathcal N(0, 1)$ at every step, independent of the
-# past. The assumption of Eq. 6 is the subtle one, and deserves a computation.
+# Eq. 5 could assume more: in the paper's variant VRNN-I, $z_t \sim \mathcal N(0, 1)$ at every step, independent of the
+# past. The assumption of Eq. 6 is subtle, so we compute its effect.
 #
 # ## Independent given $z$ is not independent
 #
 # Given $z$, two pixels are separate coins. Without conditioning on $z$ they are dependent: a $z$ that means "thick pen"
-# turns both on. How strongly? Write $p_i(z)$ for the mean of $x_i$ given $z$. Then
+# turns both on. How large is their covariance? Write $p_i(z)$ for the mean of $x_i$ given $z$. Then
 #
 # $$\mathrm E[x_i x_j] = \mathrm E_z\big[\mathrm E[x_i x_j \mid z]\big]
 # = \mathrm E_z\big[p_i(z)\, p_j(z)\big] \quad (i \ne j) ,$$
@@ -282,11 +284,11 @@ tv.course.check("03.3", my_log_joint)
 # ## Is it a distribution?
 #
 # A joint distribution must sum to 1. Two steps of two binary pixels have $2^4 = 16$ possible $x$, and $(z_1, z_2)$ is a
-# point in the plane. So put a fine grid on the plane and sum over everything:
+# point in the plane. So sum over every $x$, and over a fine grid on the plane:
 #
 # $$\sum_{x} \int\!\!\int p(x, z_1, z_2) \, dz_1 \, dz_2 = 1 \; ?$$
 #
-# The test can fail: a missing factor, a missing $\log 2\pi$ or a prior that reads $x_t$ would show.
+# This test catches mistakes: a missing factor, a missing $\log 2\pi$ or a prior that reads $x_t$ changes the sum.
 
 
 # %%
@@ -309,9 +311,9 @@ print(f"sum over x of the integral over z: {p_of_x.sum():.6f}")
 assert abs(p_of_x.sum() - 1) < 1e-6
 
 # %% [markdown]
-# It is a distribution. On the way we computed the **marginal** $p(x) = \int p(x, z)\, dz$ of each of the 16 sequences,
-# exactly. A grid can do that for one latent and two steps; for 28 steps with 16 latents each it would need more points
-# than there are atoms. That is why we need the bound of [05](05_the_elbo_line_by_line.ipynb).
+# It is a distribution. The sum also gave us the exact **marginal** $p(x) = \int p(x, z)\, dz$ of each of the 16
+# sequences. A grid can do that for one latent and two steps; for 28 steps with 16 latents each it would need more
+# points than there are atoms. That is why we need the bound of [05](05_the_elbo_line_by_line.ipynb).
 #
 # The two pixels of a row are dependent, although Eq. 6 makes them independent given $z$. Sum the table over $x_2$ to
 # get $p(x_1)$, and compare its covariance with $\mathrm{Cov}_z(p_1(z_1), p_2(z_1))$ on the grid:
@@ -333,8 +335,8 @@ assert abs(from_the_table - from_z) < 1e-6 and abs(from_z) > 0.01
 # %% [markdown]
 # ## Ancestral sampling
 #
-# Eq. 8 is also a recipe: draw its factors from left to right, parents before children. This samples exactly from the
-# joint, without rejection.
+# Eq. 8 is also a recipe for sampling: draw $z_1, x_1, z_2, x_2, \dots$ in this order, each from its factor, given those
+# already drawn. These are exact draws from the joint; none is rejected.
 #
 # ### Exercise 03.4 (write): one step of it
 #
@@ -371,18 +373,18 @@ tv.course.check("03.4", my_step)
 tv.course.show(tv.models.sampling.sample_step)
 
 # %% [markdown]
-# Its loop adds two things. Its noise has an **address**: seed, purpose and step identify a block of random numbers. So
-# the same call gives the same draw on every machine and every backend, and there is no generator state to save. And a
-# large batch is shared among the cores, 500 sequences to a part and a stretch of steps at a time, because sequences are
-# independent of each other.
+# Its loop adds two things. First, noise has an **address**: seed, purpose and step identify a block of random numbers.
+# So the same call gives the same draw on every machine and every backend, and there is no generator state to save.
+# Second, sequences are independent of each other, so a large batch is shared among the cores, 500 sequences to a part
+# and a stretch of steps at a time.
 
 # %%
 tv.course.show(tv.models.sampling.ancestral_sample)
 
 
 # %% [markdown]
-# With the same addresses, our own few lines must give the same samples, bit for bit. The argument `feed` decides what
-# the recurrence reads of $x_t$ (we need that below):
+# With the same addresses, our own few lines must give the same samples, bit for bit. The argument `feed` chooses what
+# the recurrence reads: the sample $x_t$ or its mean (we need that below):
 
 
 # %%
@@ -408,9 +410,8 @@ assert np.array_equal(ours, tv.to_host(model.sample(n=500, steps=2, seed=0)))
 print("500 sequences by hand and by model.sample: equal in every pixel")
 
 # %% [markdown]
-# Agreement is not correctness: both could be wrong in the same way. So count how often each of the 16 sequences occurs,
-# and compare with the integral, which uses no sampling. A frequency of $n$ draws has the standard error
-# $\sqrt{p(1-p)/n}$.
+# They agree, but both could be wrong in the same way. So count how often each of the 16 sequences occurs, and compare
+# with the integral, which uses no sampling. A frequency among $n$ draws has the standard error $\sqrt{p(1-p)/n}$.
 
 # %%
 n = 20_000
@@ -419,23 +420,25 @@ code = theirs.transpose(1, 0, 2).reshape(n, 4) @ [8, 4, 2, 1]  # the number whos
 frequency = np.bincount(code.astype(int), minlength=16) / n
 error = np.sqrt(p_of_x * (1 - p_of_x) / n)
 
-figure, axes = plt.subplots(figsize=(8, 3.2))
-axes.bar(range(16), p_of_x, color="0.85", label="p(x) by the integral over z")
-axes.errorbar(range(16), frequency, 4 * error, fmt="o", color=orange, capsize=3, label="of 20,000 samples")
-axes.set_xticks(range(16), [f"{i:04b}"[:2] + "\n" + f"{i:04b}"[2:] for i in range(16)])
-axes.set(xlabel="the sequence: pixels of $x_1$ above those of $x_2$", ylabel="probability")
-axes.set_title("Samples come as often as Eq. 8 says (bars: 4 standard errors)")
-axes.legend()
-
 away = np.abs(frequency - p_of_x) / error
 print(f"largest deviation of the 16: {away.max():.1f} standard errors")
 assert away.max() < 4
 
+# %%
+figure, axes = plt.subplots(figsize=(7.4, 3.2))
+axes.bar(range(16), p_of_x, color="0.85", label="p(x) by the integral over z")
+axes.errorbar(range(16), frequency, 4 * error, fmt="o", color=orange, capsize=3, label="frequency in 20,000 samples")
+axes.set_xticks(range(16), [f"{i:04b}"[:2] + "\n" + f"{i:04b}"[2:] for i in range(16)])
+axes.set(xlabel="the sequence: pixels of $x_1$ above those of $x_2$", ylabel="probability")
+axes.set_title("Samples have the frequencies of Eq. 8 (bars: 4 standard errors)")
+axes.legend()
+plt.show()
+
 # %% [markdown]
 # ## A prior that peeks
 #
-# A common mistake in a VRNN is to update the state before computing the prior: then the prior has read what it should
-# predict. The code below collects the prior of each step along a given $x$ and $z$.
+# A common mistake in a VRNN is to update the state before computing the prior: the prior has then read what it should
+# predict. The code below, which has this mistake, collects the prior of each step along a given $x$ and $z$.
 
 
 # %%
@@ -476,8 +479,8 @@ def my_priors(params, x, z):
 tv.course.check("03.5", my_priors)
 
 # %% [markdown]
-# The sum to 1 catches this bug. With the peeking prior, each "conditional" $p(z_t \mid \dots)$ depends on $z_t$ through
-# its parameters too, so the product is not a distribution:
+# The sum over everything catches this bug. With the peeking prior, the parameters of the "conditional"
+# $p(z_t \mid \dots)$ depend on $z_t$ itself, so the product is not a distribution:
 
 
 # %%
@@ -492,13 +495,14 @@ print(f"sum over x of the integral over z, with the prior that peeks: {total:.3f
 assert abs(total - 1) > 0.01
 
 # %% [markdown]
-# ## What is fed back: the sample, not the mean
+# ## Feed back the sample, not the mean
 #
-# Some public code feeds back the **mean** of $p(x_t \mid \cdot)$ instead of a draw when it generates. This looks
-# cleaner. The smallest model that shows the effect is a coin that never changes sides.
+# When it generates, some public code feeds back the **mean** of $p(x_t \mid \cdot)$ instead of a draw. That may
+# seem the cleaner choice. The smallest model that shows the effect is a coin that never changes sides.
 #
-# With weights set by hand, $z$ has no influence, $h_t = \tanh(20 x_t - 10)$ is close to $+1$ or $-1$, and the logit of
-# $x_t$ is $50\, h_{t-1}$. At first $h_0 = 0$: a fair coin. From then on, the same side every time.
+# Set the weights by hand so that $z$ has no influence, $h_t = \tanh(20 x_t - 10)$ is close to $+1$ or $-1$, and the
+# logit of $x_t$ is $50\, h_{t-1}$. At the first step $h_0 = 0$, so the coin is fair. After that, it shows the same side
+# every time.
 
 # %%
 coin = tv.VRNN(x_dim=1, h_dim=1, z_dim=1, features=2, layers=1, dtype="float64")
@@ -535,22 +539,25 @@ tv.course.check("03.6", prediction)
 by_hand = views(tv.to_host(coin.theta).copy(), coin.shapes)
 right, _ = sample_by_hand(by_hand, 1000, 6, seed=0)
 wrong, _ = sample_by_hand(by_hand, 1000, 6, seed=0, feed=lambda x, mean: mean)
-
-figure, grid = plt.subplots(1, 2, figsize=(8, 2.4))
-for axes, x, title in zip(grid, (right, wrong), ("sample fed back: always one side", "mean fed back: six fair coins")):
-    axes.imshow(x[:, :30, 0], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    axes.set(title=title, xlabel="30 sequences", ylabel="step t", xticks=[], yticks=range(6), yticklabels=range(1, 7))
-    axes.spines[:].set(visible=True)
-
 constant = np.mean(np.all(wrong == wrong[0], axis=0))
 error = np.sqrt(1 / 32 * 31 / 32 / 1000)
 print(f"constant, with the mean fed back: {constant:.3f} (1/32 = {1 / 32:.3f}, standard error {error:.3f})")
 assert abs(constant - 1 / 32) < 4 * error
 
+# %%
+figure, grid = plt.subplots(1, 2, figsize=(7.4, 2.4))
+for axes, x in zip(grid, (right, wrong)):
+    axes.imshow(x[:, :30, 0], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.set(xlabel="30 sequences", ylabel="step t", xticks=[], yticks=range(6), yticklabels=range(1, 7))
+    axes.spines[:].set(visible=True)
+grid[0].set_title("Sample fed back: always one side")
+grid[1].set_title("Mean fed back: six fair coins")
+plt.show()
+
 # %% [markdown]
-# The mean of "all heads" and "all tails" is a sequence that the model never generates, and it leads to a state that no
-# sequence of the model leads to. How does the model itself score such sequences? In this model $z$ has no influence, so
-# the bound is $\log p(x)$ exactly:
+# The mean of "all heads" and "all tails" is a sequence that the model never generates, and feeding it back leads to a
+# state that no sequence of the model reaches. How does the model itself score sequences drawn in this way? Here $z$ has
+# no influence, so the bound is $\log p(x)$ exactly:
 
 # %%
 log_p = tv.to_host(coin.elbo(coin.backend.asarray(right)))
@@ -560,7 +567,7 @@ print(f"log p(x) of the others:    {log_p_wrong.mean():.0f} nats on average")
 assert np.allclose(log_p, -np.log(2), atol=1e-12) and log_p_wrong.mean() < -50
 
 # %% [markdown]
-# Each of the five later coins is wrong half of the time, and each wrong coin costs 50 nats.
+# Each of the five later coins differs from the one before it half of the time, and each change costs 50 nats.
 #
 # Now the same on digits of 8 by 8 pixels, one row per step, after a few seconds of training ([08](08_training.ipynb)
 # covers training).
@@ -570,33 +577,36 @@ data = tv.load_data("digits8")
 digits = tv.VRNN(x_dim=8, h_dim=64, z_dim=8, layers=1, dtype="float64")
 tv.train(digits, data, epochs=12, lr=4e-3, workers=1, progress=False)
 by_hand = views(tv.to_host(digits.theta).copy(), digits.shapes)
-drawn, _ = sample_by_hand(by_hand, 500, 8, seed=0)
-meant, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)
+samples, _ = sample_by_hand(by_hand, 500, 8, seed=0)
+means, _ = sample_by_hand(by_hand, 500, 8, seed=0, feed=lambda x, mean: mean)
 
-figure, grid = plt.subplots(2, 1, figsize=(9, 2.2))
-for axes, x, title in zip(grid, (drawn, meant), ("samples fed back", "means fed back")):
-    side_by_side = np.hstack([np.pad(x[:, i], 1, constant_values=0.15) for i in range(16)])
-    axes.imshow(side_by_side, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(title=title)
-    axes.axis("off")
-
-of_drawn, of_meant = (tv.to_host(digits.elbo(digits.backend.asarray(x))) for x in (drawn, meant))
-for name, elbo in (("samples", of_drawn), ("means", of_meant)):
+elbo_samples, elbo_means = (tv.to_host(digits.elbo(digits.backend.asarray(x))) for x in (samples, means))
+for name, elbo in (("samples", elbo_samples), ("means", elbo_means)):
     print(f"{name:8} fed back: ELBO {elbo.mean():6.2f} nats per sequence, standard error {elbo.std() / 500**0.5:.2f}")
 
-apart = of_drawn.mean() - of_meant.mean()
-assert apart > 4 * np.sqrt((of_drawn.var() + of_meant.var()) / 500) and apart > 3
+difference = elbo_samples.mean() - elbo_means.mean()
+assert difference > 4 * np.sqrt((elbo_samples.var() + elbo_means.var()) / 500) and difference > 3
+
+# %%
+figure, grid = plt.subplots(2, 1, figsize=(7.4, 1.9))
+for axes, x in zip(grid, (samples, means)):
+    side_by_side = np.hstack([np.pad(x[:, i], 1, constant_values=0.15) for i in range(16)])
+    axes.imshow(side_by_side, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.axis("off")
+grid[0].set_title("Samples fed back", fontsize=10)
+grid[1].set_title("Means fed back", fontsize=10)
+plt.show()
 
 # %% [markdown]
 # In the bottom row, parts of different digits meet in one picture: a state that has read grey rows has not settled on a
-# digit, and each row may belong to a different digit. The model also gives such pictures a lower score than its own
-# samples: their bound is several nats lower.
+# digit, so each row may belong to a different one. The model also scores such pictures lower than its own samples:
+# their bound is several nats lower.
 #
 # ## What you now know
 #
 # - A step draws $z_t$ (Eq. 5), draws $x_t$ (Eq. 6) and computes $h_t$ (Eq. 7), in that order.
-# - $h_{t-1}$ is a function of the whole past; so Eq. 5 and 6 **are** the factors of the chain rule, and Eq. 8 adds no
-#   assumption to theirs.
+# - $h_{t-1}$ is a function of the whole past. So Eq. 5 and 6 **are** the factors of the chain rule, and Eq. 8 assumes
+#   nothing beyond them.
 # - Independent given $z$ is not independent: the pixels of a row are correlated through $z$.
 # - You can check a joint distribution: it sums to 1, and samples have the frequencies of its marginal.
 # - The prior reads the state before the step, and the sample is fed back, not the mean.

@@ -2,11 +2,11 @@
 # # 04 · The approximate posterior
 #
 # A VRNN explains a sequence by latents that nobody observed. Which latents are likely, given the observations? The
-# exact answer cannot be computed, so a network gives an approximation: Eq. 9 and 10. In this notebook you see what it
+# exact answer cannot be computed, so a network approximates it: Eq. 9 and 10. In this notebook you see what the network
 # reads, draw from it in a loop, and compute the cost of never looking ahead.
 #
 # *You need*: the bound and its gap from [02](02_the_vae.ipynb), the model from
-# [03](03_the_generative_story.ipynb). *It takes* about an hour and a half.
+# [03](03_the_generative_story.ipynb). *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline
@@ -29,8 +29,8 @@ BLUE, RED, GREEN = tv.plots.COLOURS[:3]
 #
 # $$q(z_{\le T} \mid x_{\le T}) = \prod_{t=1}^{T} q(z_t \mid x_{\le t}, z_{<t}) . \tag{10}$$
 #
-# Look at the conditions. Factor $t$ may read the past and present of $x$, $x_{\le t}$, and the past draws $z_{<t}$. It
-# may not read $x_{t+1}, \dots, x_T$. A posterior that works like this, as the data come in, is called a **filter**; one
+# Factor $t$ may read the past and present of $x$, $x_{\le t}$, and the past draws $z_{<t}$. It may not read
+# $x_{t+1}, \dots, x_T$. Such a posterior, which can be computed while the data come in, is called a **filter**; one
 # that waits for the end of the sequence is called a **smoother**.
 #
 # ## Eq. 9: each factor is a Gaussian
@@ -39,8 +39,8 @@ BLUE, RED, GREEN = tv.plots.COLOURS[:3]
 # [\mu_{z,t}, \sigma_{z,t}] = \varphi^{\mathrm{enc}}\big(\varphi^x(x_t), h_{t-1}\big) . \tag{9}$$
 #
 # The present enters through the features $\varphi^x(x_t)$. The whole past, $x_{<t}$ and $z_{<t}$, enters through one
-# vector, the state $h_{t-1}$: by Eq. 7 it is a function of them, and Eq. 5 and 6 read the same state. Below is Fig. 1d,
-# with the arrows of Eq. 9 in colour and the rest of the step in grey.
+# vector, the state $h_{t-1}$: by Eq. 7 it is a function of them. Eq. 5 and 6 read the same state. Below is the paper's
+# Fig. 1d, with the arrows of Eq. 9 in colour and the rest of the step in grey.
 
 # %%
 places = {"$h_{t-1}$": (0, 1), "$z_t$": (1, 2), "$x_t$": (1, 0), "$h_t$": (2, 1)}
@@ -52,7 +52,7 @@ def arrow(axes, start, end, colour, bend=0.0, **style):
     axes.annotate("", places[end], places[start], arrowprops=how)
 
 
-figure, axes = plt.subplots(figsize=(5, 3.6))
+figure, axes = plt.subplots(figsize=(6.4, 3.6))
 for start, end in [("$z_t$", "$h_t$"), ("$x_t$", "$h_t$"), ("$h_{t-1}$", "$h_t$"), ("$h_{t-1}$", "$x_t$")]:
     arrow(axes, start, end, "0.8")
 arrow(axes, "$z_t$", "$x_t$", "0.8", bend=0.35)
@@ -61,9 +61,9 @@ arrow(axes, "$h_{t-1}$", "$z_t$", RED, lw=2.2, ls="--")
 for name, (x, y) in places.items():
     shape = dict(boxstyle="square,pad=0.5" if "h" in name else "circle,pad=0.4", fc="white", ec="0.2", lw=1.2)
     axes.text(x, y, name, ha="center", va="center", bbox=shape, fontsize=13, zorder=3)
-axes.text(1.45, 2, "inferred: Eq. 9", color=RED, va="center")
-axes.text(1.45, 0, "seen", va="center", color="0.3")
-axes.set(xlim=(-0.4, 2.6), ylim=(-0.4, 2.4), title="Fig. 1d: what determines $z_t$ when $x_t$ is known")
+axes.text(1.3, 2, "inferred, Eq. 9", color=RED, va="center")
+axes.text(1.3, 0, "observed", va="center", color="0.3")
+axes.set(xlim=(-0.4, 2.6), ylim=(-0.4, 2.4), title="Fig. 1d: inference from observation and state")
 axes.axis("off")
 plt.show()
 
@@ -75,8 +75,8 @@ plt.show()
 tv.course.show(equations.infer_forward)
 
 # %% [markdown]
-# `_network_forward` is an MLP over the two inputs followed by a **head**: a linear layer whose output is split into two
-# halves, $\mu$ and $s$, with $\sigma = \mathrm{softplus}(s) + 10^{-4}$.
+# `_network_forward` is an MLP that reads both inputs, followed by a **head**: a linear layer whose output is split into
+# two halves, $\mu$ and $s$, with $\sigma = \mathrm{softplus}(s) + 10^{-4}$.
 #
 # ### Exercise 04.1 (write): the encoder
 #
@@ -103,7 +103,7 @@ tv.course.check("04.1", my_infer)
 # ## What each step depends on
 #
 # Take a VRNN with random weights and fixed noise. Change one $x_s$, and see which $\mu_{z,t}$ change. Then change one
-# draw, through its noise $\epsilon_s$, and look again.
+# draw $z_s$, through its noise $\epsilon_s$, and see again.
 #
 # ### Exercise 04.2 (predict): who reads $x_3$?
 #
@@ -120,7 +120,7 @@ prediction = {3, 4, 5}
 tv.course.check("04.2", prediction)
 
 # %% [markdown]
-# Now do this for all $s$ at once: the batch has $T$ sequences, and sequence $s$ has its step $s$ changed.
+# Now do this for all $s$ at once, in a batch of $T$ sequences: in sequence $s$, step $s$ is changed.
 
 # %%
 T = 6
@@ -140,31 +140,31 @@ one_each = np.eye(T)[:, :, None]
 by_x, by_eps = (
     abs(moved - means(x, eps)).max(axis=-1) for moved in (means(x + one_each, eps), means(x, eps + one_each))
 )
-
-figure, panels = plt.subplots(1, 2, figsize=(8, 3.6))
-for axes, moved, name in zip(panels, (by_x, by_eps), ("x_s", "z_s")):
-    axes.imshow(np.where(moved > 1e-9, 0.35 + moved / moved.max(), 0), cmap="Blues", vmin=0, vmax=1.6)
-    for t, s in np.ndindex(T, T):
-        text, ink = f"{moved[t, s]:.2f}" if moved[t, s] > 1e-9 else "·", "wk"[bool(moved[t, s] < 0.7 * moved.max())]
-        axes.text(s, t, text, ha="center", va="center", fontsize=8, color=ink)
-    axes.set(xlabel=f"step s of the ${name}$ that is changed", ylabel="step t", xticks=range(T), yticks=range(T))
-    axes.set(
-        xticklabels=range(1, T + 1), yticklabels=range(1, T + 1), title=rf"How far $\mu_{{z,t}}$ moves with ${name}$"
-    )
-
 ahead, ahead_or_now = np.triu(np.ones((T, T)), 1) > 0, np.triu(np.ones((T, T))) > 0
 assert by_x[ahead].max() < 1e-12 and by_x[~ahead].min() > 1e-6
 assert by_eps[ahead_or_now].max() < 1e-12 and by_eps[~ahead_or_now].min() > 1e-6
 
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(7.4, 3.7))
+figure.suptitle("How far each posterior mean moves (a dot: not at all)", x=0.01, ha="left", fontsize=11)
+for axes, moved, name in zip(panels, (by_x, by_eps), ("x_s", "z_s")):
+    axes.imshow(np.where(moved > 1e-9, 0.35 + moved / moved.max(), 0), cmap="Blues", vmin=0, vmax=1.6)
+    for t, s in np.ndindex(T, T):
+        text, ink = f"{moved[t, s]:.2f}" if moved[t, s] > 1e-9 else "·", "wk"[bool(moved[t, s] < 0.7 * moved.max())]
+        axes.text(s, t, text, ha="center", va="center", fontsize=9, color=ink)
+    axes.set(xlabel=f"step s of the ${name}$ that is changed", ylabel=r"step t of $\mu_{z,t}$")
+    axes.set(xticks=range(T), yticks=range(T), xticklabels=range(1, T + 1), yticklabels=range(1, T + 1))
+plt.show()
+
 # %% [markdown]
-# A dot means zero. The left triangle includes its diagonal: $q(z_t \mid \cdot)$ reads $x_{\le t}$. The right one does
-# not: it reads $z_{<t}$. Together they are the conditions of Eq. 10, measured on the running code.
+# The left triangle includes its diagonal: $q(z_t \mid \cdot)$ reads $x_{\le t}$. The right one does not: it reads
+# $z_{<t}$. These are the conditions of Eq. 10, measured on the running code.
 #
 # ## What this family can express
 #
-# Each factor is a Gaussian with independent entries, which sounds restrictive. But $z_2$ depends on the $z_1$ that was
-# drawn, through a network. So over many draws, the $z$ of two steps are **not** independent, and $z_2$ alone is **not**
-# Gaussian: it is a mixture of infinitely many Gaussians, one for each $z_1$.
+# Each factor is a Gaussian with independent entries, which sounds restrictive. But the parameters of $z_2$ depend,
+# through a network, on the $z_1$ that was drawn. So over many draws, the $z$ of two steps are **not** independent, and
+# $z_2$ alone is **not** Gaussian: it is a mixture of infinitely many Gaussians, one for each $z_1$.
 
 # %%
 draws, own = 4000, np.random.default_rng(1)
@@ -175,24 +175,26 @@ noise = bendy.backend.asarray(own.standard_normal((2, draws, 1)))
 phi_x, _ = equations.features_forward(bendy.params["phi_x"], bendy.backend.asarray(one_x))
 loop = schedule.loop_forward(bendy.params, phi_x, noise)
 (z_1, z_2), mu_2 = tv.to_host(loop.z)[..., 0], tv.to_host(loop.o)[1, :, 0]
-
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, width_ratios=[2, 1])
-left.plot(z_1, z_2, ".", markersize=2, alpha=0.5, color=BLUE, label="draws")
-left.plot(np.sort(z_1), mu_2[np.argsort(z_1)], color=RED, label=r"$\mu_{z,2}$")
-left.set(xlabel="$z_1$", ylabel="$z_2$", title="One x, 4,000 draws of q: $z_2$ follows $z_1$")
-left.legend(markerscale=5)
-right.hist(z_2, bins=60, density=True, orientation="horizontal", color=BLUE)
-right.set(xlabel="density", title="$z_2$ alone")
-
 skew, error = np.mean((z_2 - z_2.mean()) ** 3) / z_2.std() ** 3, np.sqrt(6 / draws)
 print(f"skewness of z_2: {skew:.2f}; a Gaussian's would be 0 ± {error:.2f}")
 assert abs(skew) > 4 * error
 
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4), sharey=True, width_ratios=[2, 1])
+left.plot(z_1, z_2, ".", markersize=2, alpha=0.5, color=BLUE, label="draws")
+left.plot(np.sort(z_1), mu_2[np.argsort(z_1)], color=RED, label=r"$\mu_{z,2}$")
+left.set(xlabel="$z_1$", ylabel="$z_2$", title="4,000 draws of q, given one x")
+left.legend(markerscale=5)
+right.hist(z_2, bins=60, density=True, orientation="horizontal", color=BLUE)
+right.set(xlabel="density", title="Step 2 alone")
+plt.show()
+
 # %% [markdown]
 # ## The loop that draws $z$
 #
-# To draw $z_t$ you need $h_{t-1}$, and for that $z_{t-1}$. So this part of the model cannot run for all $t$ at once: it
-# alternates draw and recurrence. Here is the literal version of a whole step, in the paper's order:
+# To draw $z_t$ you need $h_{t-1}$, and to compute that you need $z_{t-1}$. So this part of the model cannot run for all
+# $t$ at once: it alternates between a draw and the recurrence. Here is the literal version of a whole step, in the
+# paper's order:
 #
 # > **Function** `tinyvrnn.models.stepwise.step_forward` · **held by**
 # > `tests/test_autograd.py::test_loss_and_gradient_equal_the_plain_rewrite`
@@ -202,8 +204,8 @@ tv.course.show(stepwise.step_forward)
 
 # %% [markdown]
 # For training, the loop contains only Eq. 9, the draw and Eq. 7. Everything else runs outside the loop, for all $T$
-# steps at once: the features $\varphi^x(x_t)$, since $x$ is known from the start, then the prior, the generation and
-# the terms of the bound. Here is this arrangement in `tinyvrnn/one_page.py`. The package's `loop_forward` is the same
+# steps at once: before it the features $\varphi^x(x_t)$, since $x$ is known; after it the prior, the generation and the
+# terms of the bound. Below is this arrangement in `tinyvrnn/one_page.py`. The package's `loop_forward` is the same
 # loop, made fast: it writes into preallocated arrays, and also takes the products with $\varphi^x(x_t)$ out of the
 # loop.
 #
@@ -214,7 +216,7 @@ tv.course.show(stepwise.step_forward)
 tv.course.show(one_page.forward)
 
 # %% [markdown]
-# Two programs compute the same equations. Do the literal steps and `loop_forward` give the same states?
+# Do the literal steps and `loop_forward` give the same states?
 
 # %%
 T, B = 8, 5
@@ -274,8 +276,8 @@ tv.course.check("04.3", my_draw_z)
 # Take a model so small that everything in it can be summed exactly.
 #
 # The weather $z_t$ is dry or rainy (0 or 1), and we do not see it. On each of two days somebody comes in with a coat
-# $x_t$, dry or wet. On day 1 the hall is dark and we hardly see the coat; on day 2 the lamp is on. The weather tends to
-# stay the same. This is Eq. 8 for $T = 2$:
+# $x_t$ that looks dry or wet. On day 1 the hall is dark, and we often misjudge the coat; on day 2 the lamp is on. The
+# weather tends to stay the same. This is Eq. 8 for $T = 2$:
 #
 # $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid z_1)\, p(x_2 \mid z_2) .$$
 
@@ -291,21 +293,23 @@ filtering = joint.sum(axis=(1, 3)) / joint.sum(axis=(1, 2, 3))[:, None]  # p(z_1
 smoothing = joint.sum(axis=3) / p_x[..., None]  # p(z_1 | x_1, x_2)
 second = joint / joint.sum(axis=3, keepdims=True)  # p(z_2 | z_1, x_1, x_2)
 
+heights = [filtering[1, 1], smoothing[1, 0, 1], smoothing[1, 1, 1]]  # P(rain on day 1 | wet coat on day 1, ...)
+assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
+
+# %%
 figure, axes = plt.subplots(figsize=(6.6, 3.2))
-heights = [filtering[1, 1], smoothing[1, 0, 1], smoothing[1, 1, 1]]
 names = ["no data of day 2", "day 2: dry coat", "day 2: wet coat"]
 bars = axes.bar(names, heights, width=0.5, color=[RED, BLUE, BLUE], hatch=["//", "", ""], edgecolor="white")
 axes.bar_label(bars, fmt="%.2f")
 axes.set(
-    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="A wet coat on day 1: rain on day 1, given the data of day 2"
+    ylim=(0, 1.05), ylabel="P(rain on day 1)", title="Wet coat on day 1: did it rain that day?"
 )
-
-assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
+plt.show()
 
 # %% [markdown]
 # The true posterior of $z_1$ depends strongly on $x_2$: tomorrow's clear observation says more about today's weather
-# than today's unclear one. The **model** is full of such dependence, and Eq. 10 does not deny it. Eq. 10 only chooses
-# the **family** of $q$, and $q$ need not be the posterior. Why is that allowed?
+# than today's unclear one. In the **model**, $z_t$ and the future are dependent, and Eq. 10 does not deny it. It
+# only chooses the **family** of $q$, and $q$ need not be the posterior. Why is that allowed?
 #
 # ## Eq. 11 is a bound for any $q$
 #
@@ -324,8 +328,8 @@ assert abs(joint.sum() - 1) < 1e-12 and heights[1] < heights[0] < heights[2]
 # (The mean over $q$ of $p(z \mid x) / q(z)$ is the sum of $p(z \mid x)$ over those $z$ that $q$ can draw: 1, or less if
 # $q$ leaves some out.)
 #
-# So $\text{ELBO} \le \log p(x)$. Where did we use what $q$ was computed from? **Nowhere.** $q$ may read all of $x$, a
-# part of it, or nothing. For two steps, the ELBO in the form of Eq. 11 is:
+# So $\text{ELBO} \le \log p(x)$. Where did we use what $q$ reads? **Nowhere.** $q$ may read all of $x$, a part of it,
+# or nothing. For two steps, the ELBO in the form of Eq. 11 is:
 
 
 # %%
@@ -340,20 +344,25 @@ def elbo(x1, x2, q1, q2):
     return step_1 + step_2
 
 
+bounds = {}
+for x1, x2 in np.ndindex(2, 2):
+    bounds[x1, x2] = [elbo(x1, x2, rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)) for _ in range(500)]
+    highest, exact = elbo(x1, x2, smoothing[x1, x2], second[x1, x2]), np.log(p_x[x1, x2])
+    print(f"x = {x1}, {x2}: log p(x) {exact:.4f}, ELBO {max(bounds[x1, x2]):.4f} at most for 500 random q,", end=" ")
+    print(f"{highest:.4f} for the true posterior")
+    assert max(bounds[x1, x2]) < exact and abs(highest - exact) < 1e-12
+
+# %%
 figure, axes = plt.subplots(figsize=(6.6, 3.4))
-for place, (x1, x2) in enumerate(np.ndindex(2, 2)):
-    some = [elbo(x1, x2, rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)) for _ in range(500)]
-    exact = elbo(x1, x2, smoothing[x1, x2], second[x1, x2])
-    axes.plot(place + rng.uniform(-0.25, 0.25, 500), some, ".", color="0.6", markersize=3)
+for place, ((x1, x2), some) in enumerate(bounds.items()):
+    axes.plot(place + np.random.default_rng(0).uniform(-0.25, 0.25, 500), some, ".", color="0.6", markersize=3)
     axes.plot([place - 0.35, place + 0.35], [np.log(p_x[x1, x2])] * 2, color=BLUE, lw=2)
-    below, exactly = max(some) < np.log(p_x[x1, x2]), abs(exact - np.log(p_x[x1, x2])) < 1e-12
-    assert below and exactly
 axes.set(
     xticks=range(4), xticklabels=["0, 0", "0, 1", "1, 0", "1, 1"], xlabel="$x_1, x_2$", ylabel="nats", ylim=(-4.5, 0)
 )
-axes.set_title(r"The ELBO of 500 random q: never above $\log p(x)$ (the lines)")
+axes.set_title("The ELBO of 500 random q is never above log p(x) (lines)")
+plt.show()
 
-print(f"the true posterior reaches the line: {exactly}")
 # %% [markdown]
 # ### Exercise 04.4 (predict): what can come out above $\log p(x)$?
 #
@@ -393,7 +402,7 @@ tv.course.check("04.4", prediction)
 #
 # Term $t$ contains no $z_s$ with $s > t$. So integrate those out, starting from the last: each factor
 # $q(z_s \mid z_{<s}, x_{\le s})$ is alone under its integral and gives 1. A mean over $z_{\le t}$ remains. Take it in
-# two stages, $z_{<t}$ outside and $z_t$ inside. The inner one is a KL by definition:
+# two stages, $z_{<t}$ outside and $z_t$ inside. The inner mean is a KL by definition:
 #
 # $$\mathbb E_{q(z_{<t})} \left[ \int q(z_t \mid z_{<t}, x_{\le t})
 # \log \frac{q(z_t \mid z_{<t}, x_{\le t})}{p(z_t \mid z_{<t}, x_{\le T})} \, dz_t \right] . $$
@@ -404,9 +413,9 @@ tv.course.check("04.4", prediction)
 # \mathrm{KL}\big( q(z_t \mid z_{<t}, x_{\le t}) \,\|\, p(z_t \mid z_{<t}, x_{\le T}) \big)\;}$$
 #
 # Each step pays for what the future says about its $z_t$. The **last** step pays nothing for that, because there
-# $x_{\le t}$ is $x_{\le T}$. Nor does a step for which the future adds nothing about $z_t$ once $z_{<t}$ and
-# $x_{\le t}$ are known. In addition, each step pays if its factor is not the best one possible: a Gaussian where no
-# Gaussian fits, or a network that has not learned enough.
+# $x_{\le t}$ is $x_{\le T}$. A step also pays nothing if, once $z_{<t}$ and $x_{\le t}$ are known, the future says
+# nothing more about $z_t$. In addition, each step pays if its factor is not the best one possible: if no Gaussian fits,
+# or if the network has not learned enough.
 #
 # ### Exercise 04.5 (derive): the price, step by step
 #
@@ -430,11 +439,11 @@ def my_price(joint, q_1, q_2):
 tv.course.check("04.5", my_price)
 
 # %% [markdown]
-# Now compute the two sides of the boxed equation, for the filter $q(z_1) = p(z_1 \mid x_1)$ with the exact second
-# factor and for a random $q$: the left side from `elbo`, the right side from the posteriors.
+# Now compute both sides of the boxed equation, the left side from `elbo` and the right side from the posteriors. Do it
+# for the filter $q(z_1) = p(z_1 \mid x_1)$ with the exact second factor, and for a random $q$.
 
 # %%
-random_q1, random_q2 = rng.dirichlet([1, 1]), rng.dirichlet([1, 1], size=2)
+random_q2, random_q1 = rng.dirichlet([1, 1], size=2), rng.dirichlet([1, 1])
 paid = {}
 lines = ["x_1 x_2   q        gap      =  price of step 1 + price of step 2     (nats)"]
 for x1, x2 in np.ndindex(2, 2):
@@ -454,8 +463,8 @@ assert max(paid["filter", 0, 0], paid["filter", 1, 1]) < min(paid["filter", 0, 1
 # ## The best filter is not the filtering distribution
 #
 # Training moves $q$ to the maximum of the bound. Which $q(z_1 \mid x_1)$ is that in our small model? An obvious
-# candidate is $p(z_1 \mid x_1)$, the exact posterior given what the filter knows. To find out, average the gap over the
-# futures with their probabilities $p(x_2 \mid x_1)$, and try every $q$.
+# candidate is $p(z_1 \mid x_1)$, the exact posterior given all that the filter reads. To find out, average the gap over
+# the futures with their probabilities $p(x_2 \mid x_1)$, and try every $q$.
 
 # %%
 x1 = 1
@@ -464,7 +473,10 @@ grid = np.linspace(0.002, 0.998, 499)
 gaps = np.array([weights @ kl(np.array([1 - rain, rain]), smoothing[x1]) for rain in grid])
 exact = filtering[x1, 1]
 best = grid[np.argmin(gaps)]
+print(f"mean gap: {gaps.min():.4f} nats at the minimum, {np.interp(exact, grid, gaps):.4f} at p(z_1 | x_1)")
+assert gaps.min() > 0.1 and abs(best - exact) > 0.02
 
+# %%
 figure, axes = plt.subplots(figsize=(6.6, 3.4))
 axes.plot(grid, gaps, color="0.3")
 axes.plot(exact, np.interp(exact, grid, gaps), "s", color=RED, label=r"$p(z_1 \mid x_1)$")
@@ -475,12 +487,10 @@ axes.set(
     xlabel="q(rain on day 1 | wet coat)",
     ylabel="mean gap, nats",
     ylim=(0, 1.6),
-    title="No filter is free, and the best is not the obvious one",
+    title="Every filter has a gap, and the best is not the obvious one",
 )
 axes.legend(loc="upper center")
-
-print(f"mean gap: {gaps.min():.4f} nats at the minimum, {np.interp(exact, grid, gaps):.4f} at p(z_1 | x_1)")
-assert gaps.min() > 0.1 and abs(best - exact) > 0.02
+plt.show()
 
 # %% [markdown]
 # ### Exercise 04.6 (derive): the best filter
@@ -512,7 +522,7 @@ def my_best_filter(posts, weights):
 tv.course.check("04.6", my_best_filter)
 
 # %% [markdown]
-# Compare your formula with the curve above, which came from trying every $q$:
+# Compare your formula with the curve above, for which we tried every $q$:
 
 # %%
 q, price = my_best_filter(smoothing[1], weights)
@@ -525,15 +535,15 @@ assert abs(q[1] - best) < 0.002 and 0 <= gaps.min() - price < 1e-4
 # - The bound is valid for any $q$: a filter makes it looser, never wrong. A reported ELBO never overstates $\log p(x)$.
 # - $q$ could look ahead, with a second network that reads $x$ from the end: Eq. 11 does not change. Such models exist,
 #   e.g. [Fraccaro et al., 2016](https://arxiv.org/abs/1605.07571), and in the package `posterior="smoothing"` is one.
-#   The price is a second pass, and no latents while the sequence is still coming in.
+#   They need a second pass, and give no latents while the sequence is still coming in.
 # - A filter runs as the data arrive, with the state that the generator needs anyway. To continue a sequence, draw
 #   $z_{\le T}$ from $q$ and continue with the prior from $h_T$: `model.sample(prime=...)` does that.
 # - Training raises $\log p(x) - \text{gap}$. So between two models that explain the data equally well, it chooses the
-#   one whose true posterior a filter can match. The family does not only cost something; it also shapes what the model
+#   one whose true posterior a filter can match. The family not only loosens the bound; it also shapes what the model
 #   learns.
 #
-# How large is the price in a VRNN with Gaussian latents? For a linear model it can be computed exactly, and
-# [09](09_how_tight.ipynb) does: filter, smoother and the bound between them.
+# How large is the price in a VRNN with Gaussian latents? For a linear model, [09](09_how_tight.ipynb) computes it
+# exactly, with a filter, a smoother and the bound of each.
 #
 # ## What you now know
 #

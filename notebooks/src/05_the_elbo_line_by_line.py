@@ -4,14 +4,14 @@
 # This notebook derives Eq. 11 of the paper from $\log p(x)$, in nine lines. Each line is stated, proved, and then
 # **run**: both sides are computed on a small model and have to agree.
 #
-# There are three kinds of lines, and it helps to know which one you are looking at:
+# There are three kinds of lines:
 #
 # - some hold for **every draw** of $z$, to all digits;
 # - some hold **on average** over draws, and are checked to within four standard errors;
-# - one is an **inequality**. It is the only place where the bound loses anything.
+# - one is an **inequality**, the only place where the bound loses anything.
 #
 # *You need*: [03](03_the_generative_story.ipynb) for Eq. 5 to 8, [04](04_the_approximate_posterior.ipynb) for Eq. 9
-# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about two hours.
+# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about 1 h 50 min.
 
 # %%
 # %matplotlib inline
@@ -30,12 +30,12 @@ BLUE, RED, GREEN, PINK, AMBER = tv.plots.COLOURS[:5]
 # %% [markdown]
 # ## A model small enough to know completely
 #
-# A lamp is on or off. Two unreliable sensors observe it at three times: each reads the wrong value one time in ten, and
-# between two times the lamp is switched one time in five. So $x$ is three steps of two bits, and there are only
+# A lamp is on or off. Two unreliable sensors observe it at three times. Each reading is wrong with probability 1/10,
+# and between two times the lamp is switched with probability 1/5. So $x$ is three steps of two bits, and there are only
 # $2^6 = 64$ different $x$. (The lamp itself is not in the data: $z$ has to represent it.)
 #
 # The model has **one** latent number per step. So $z = (z_1, z_2, z_3)$ is a point in three-dimensional space, and an
-# integral over $z$ can be computed on a grid. No real VRNN allows that, and it makes this notebook possible.
+# integral over $z$ can be computed on a grid. In a VRNN of realistic size it cannot.
 
 
 # %%
@@ -53,13 +53,13 @@ asarray = model.backend.asarray
 model.theta += asarray(0.1 * tv.noise.generator(5, "biases").standard_normal(model.theta.shape))
 
 # %% [markdown]
-# Train it briefly, for 300 steps of Adam, so that its $q$ is sensible. Two settings are made by hand, both to make the
-# lines of the derivation easy to tell apart:
+# Train it briefly, for 300 steps of Adam, so that its $q$ is sensible. Two things are set by hand, so that the lines of
+# the derivation are easy to tell apart:
 #
-# - the GRU's input from $x_t$ is cut (its weights are 0), so the state depends on the past **only through** $z$;
+# - the GRU's weights on $x_t$ are 0, so the state depends on the past **only through** $z$;
 # - after training, $q$ is made a bit wider than the optimum.
 #
-# No line below depends on the training or on these settings: each holds for every $p$ and every $q$.
+# No line below depends on the training or on these two settings: each holds for every $p$ and every $q$.
 
 # %%
 optimiser = Adam(model.theta, lr=0.01)
@@ -73,8 +73,8 @@ x = np.array([[1, 1], [1, 1], [0, 0]], dtype=float)  # (T, X): on, on, off
 print("x_1, x_2, x_3 =", *(f"({a:.0f}, {b:.0f})" for a, b in x))
 
 # %% [markdown]
-# One function walks along time and records the quantities of the derivation. It consists of the package's Eq. 5, 9, 6
-# and 7. Its argument `v` $(T, N)$ is either the noise $\epsilon$ of $N$ draws from $q$, or $z$ itself.
+# One function runs the model along time, with the package's Eq. 5, 9, 6 and 7, and records the quantities of the
+# derivation. Its argument `v` $(T, N)$ is either the noise $\epsilon$ of $N$ draws from $q$, or $z$ itself.
 
 
 # %%
@@ -130,12 +130,12 @@ def line(number, left, right, sign="="):
 # %% [markdown]
 # ## Line 1: integrate over every $z$
 #
-# The model generates $z_1$, then $x_1$, then $z_2$, and so on. We observe $x$ but not $z$. So the probability of $x$ is
-# the total probability of all stories $(z, x)$ that end in this $x$:
+# The model generates $z_1$, then $x_1$, then $z_2$, and so on. We call $(z, x)$ a **story**; we observe $x$ but not
+# $z$. The probability of $x$ is the total probability of all stories with this $x$:
 #
 # $$\log p(x) = \log \int p(x, z)\, dz . \tag{line 1}$$
 #
-# This is the sum rule of probability, and nothing else.
+# This is the sum rule of probability.
 #
 # ## Line 2: the story, factor by factor (Eq. 8)
 #
@@ -145,14 +145,14 @@ def line(number, left, right, sign="="):
 # $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid x_1, z_1)\, p(x_2 \mid z_1, z_2, x_1) \cdots
 # = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t})\; p(z_t \mid x_{\lt t}, z_{\lt t}) . \tag{line 2}$$
 #
-# This makes no assumption. The model lies in how each factor is computed: everything before step $t$ enters through
-# $h_{t-1}$.
+# This makes no assumption. The model's assumptions are in how each factor is computed: everything before step $t$
+# enters through $h_{t-1}$.
 #
 # > **Function** `tinyvrnn.models.equations.prior_forward` · **held by**
 # > `tests/test_equations.py::test_each_equation_equals_the_plain_rewrite`
 #
-# **Run it.** Lines 1 and 2 together say: multiply six factors, integrate over $z$, and you get $p(x)$. The other side
-# needs no integral at all. Draw 200,000 sequences from the model, and count how many equal our $x$.
+# **Run it.** By lines 1 and 2, the product of six factors, integrated over $z$, is $p(x)$. The other side needs no
+# integral: draw 200,000 sequences from the model, and count how many equal our $x$.
 
 
 # %%
@@ -174,8 +174,7 @@ assert exact[1] < 5e-3
 # %% [markdown]
 # So we know $\log p(x)$ of this $x$ to three digits, in two ways. We will compare the bound with it.
 #
-# Now all 64 sequences at once: each is a point, with the integral on the horizontal axis and the relative frequency on
-# the vertical axis. There is a second check for free: the 64 integrals must sum to 1.
+# Now do the same for all 64 sequences. This allows a second check: the 64 integrals must sum to 1.
 
 # %%
 bits = (np.arange(64) >> np.arange(6)[:, None]) & 1
@@ -186,24 +185,26 @@ p_exact = np.exp((log_p_x + log_p_z).sum(axis=0)).reshape(64, -1).sum(axis=1) * 
 code = (stories * (2 ** np.arange(6)).reshape(3, 1, 2)).sum(axis=(0, 2)).astype(int)
 p_counted = np.bincount(code, minlength=64) / len(code)
 error = (p_exact * (1 - p_exact) / len(code)) ** 0.5
+print(f"sum of p(x) over all 64 x: {p_exact.sum():.3f}")
+assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * error + 0.01 * p_exact)
 
-figure, axes = plt.subplots(figsize=(6, 3.6))
+# %%
+figure, axes = plt.subplots(figsize=(6.4, 3.6))
 axes.plot([5e-4, 0.3], [5e-4, 0.3], color="0.7", zorder=0)
 axes.errorbar(p_exact, p_counted, 4 * error, fmt="o", ms=4, color=BLUE, ecolor="0.6")
 mine = int((x * (2 ** np.arange(6)).reshape(3, 2)).sum())
 axes.plot(p_exact[mine], p_counted[mine], "s", ms=8, color=RED)
 axes.annotate("our x: on, on, off", (p_exact[mine], p_counted[mine]), (0.055, 0.022), color=RED)
 axes.set(xscale="log", yscale="log", xlabel="p(x) by integration over z", ylabel="share of 200,000 stories")
-axes.set_title("Lines 1 and 2: the integral is what counting finds (bars: 4 standard errors)")
-
-print(f"sum of p(x) over all 64 x: {p_exact.sum():.3f}")
-assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * error + 0.01 * p_exact)
+axes.set_title("64 sequences: integrals and counts (bars: 4 standard errors)")
+plt.show()
 
 # %% [markdown]
 # ## Line 3: multiply by one
 #
-# For a real VRNN the integral is hopeless: 28 steps with 16 latents each make 448 dimensions, and almost all of that
-# space contributes nothing. We need to know *where to look*, and $q(z \mid x)$ is our guess (Eq. 9 and 10):
+# For a VRNN of realistic size, the integral cannot be computed: 28 steps with 16 latents each make 448 dimensions, and
+# almost all of that space contributes nothing. We need to know *where to look*, and $q(z \mid x)$ is our guess (Eq. 9
+# and 10):
 #
 # $$q(z \mid x) = \prod_{t=1}^{T} q(z_t \mid x_{\le t}, z_{\lt t}) .$$
 #
@@ -213,8 +214,8 @@ assert abs(p_exact.sum() - 1) < 5e-3 and np.all(abs(p_counted - p_exact) < 4 * e
 #
 # The ratio $w$ is called the **weight** of $z$.
 #
-# **Run it.** Multiplying by one is trivial, but one thing is not: $q$, a product of Gaussians each of which depends on
-# the previous draws, must be a *distribution*. If it did not integrate to 1, line 4 would be wrong.
+# **Run it.** Multiplying by one is trivial. But $q$, a product of Gaussians each of which depends on the previous
+# draws, must be a *distribution*: if it did not integrate to 1, line 4 would be wrong.
 
 # %%
 z, cell = grid(41)
@@ -231,8 +232,8 @@ assert abs(total - 1) < 1e-4
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\big[ w(z) \big] . \tag{line 4}$$
 #
-# So draw $z^{(1)}, \dots, z^{(K)}$ from $q$ and average the weights. The code has the logarithms of the weights, and
-# $e^{\log w}$ of a long sequence underflows: at $\log w = -1000$ it is 0 in float64, and $\log 0$ is $-\infty$.
+# So draw $z^{(1)}, \dots, z^{(K)}$ from $q$ and average the weights. The code computes the logarithms of the weights.
+# For a long sequence $e^{\log w}$ underflows: at $\log w = -1000$ it is 0 in float64, and $\log 0$ is $-\infty$.
 #
 # ### Exercise 05.1 (write): the logarithm of a mean
 #
@@ -304,8 +305,8 @@ line(4, exact, log_of_mean(w))
 # $$\frac{1}{\sigma_0^2} > \frac{1}{2 \sigma_z^2} , \quad \text{that is} \quad \sigma_z > \frac{\sigma_0}{\sqrt 2} .$$
 #
 # If $q$ is too narrow, a few rare weights are huge, and a finite sample may contain none of them. This is why we
-# widened $q$. (It is a known problem of importance sampling, and an argument for the bound that comes next: in the
-# tails $\log w$ only grows like $z^2$, so it has a variance whatever $q$ is.)
+# widened $q$. (This is a known problem of importance sampling, and an argument for the bound that comes next: in the
+# tails $\log w$ grows only like $z^2$, so it has a variance for any $q$.)
 
 # %%
 print(f"smallest sigma_z / sigma_0 in all draws and steps: {spread.min():.2f}, needed: {0.5**0.5:.2f}")
@@ -314,8 +315,8 @@ assert spread.min() > 0.5**0.5
 # %% [markdown]
 # ## Line 5: Jensen's inequality
 #
-# In $\log \mathbb{E}_q[w]$ the mean is *inside* the logarithm, and a product over time inside a mean inside a logarithm
-# cannot be split into steps. A mean of logarithms can. So swap the two, and see what it costs.
+# In $\log \mathbb{E}_q[w]$ the mean is *inside* the logarithm, so the logarithm does not reach the product over time
+# and cannot split it into steps. A mean of logarithms can be split. So swap the two, and see what it costs.
 #
 # The logarithm is concave: it lies below each of its tangents. At the point $c$,
 #
@@ -330,26 +331,28 @@ line(5, exact, mean(log_w), ">")
 
 # %%
 tangent = np.exp(exact[0])
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4))
 points = np.linspace(0.001, 0.2, 400)
 left.plot(points, np.log(points), color=BLUE, label="log w")
 left.plot(points, exact[0] + (points - tangent) / tangent, "--", color=AMBER, label="tangent at E[w] = p(x)")
 left.plot(w[:150], log_w[:150], "|", ms=9, color="0.45", label="150 draws")
 left.plot(tangent, exact[0], "o", color=RED, ms=7)
 left.plot(tangent, log_w.mean(), "s", color=GREEN, ms=7)
-left.annotate("log E[w]", (tangent, exact[0]), (tangent - 0.035, exact[0] + 0.35), color=RED)
+left.annotate("log E[w]", (tangent, exact[0]), (tangent - 0.04, exact[0] + 0.5), color=RED)
 left.annotate("E[log w]", (tangent, log_w.mean()), (tangent + 0.008, log_w.mean() - 0.5), color=GREEN)
 left.set(
-    xlim=(0, 0.2), ylim=(-7.5, 0.3), xlabel="weight w", ylabel="nats", title="The logarithm lies below its tangent"
+    xlim=(0, 0.2), ylim=(-7.5, 0.3), xlabel="weight w", ylabel="nats", title="The logarithm and its tangent"
 )
+left.set_xticks([0, 0.05, 0.1, 0.15, 0.2])
 left.legend(loc="lower right")
 right.hist(log_w, np.linspace(-8, -1, 71), color="0.8")
 right.axvline(exact[0], color=RED, label="log p(x)")
-right.axvline(log_w.mean(), color=GREEN, ls="--", label="its mean, the ELBO")
-right.set(xlabel="log w of a draw, nats", ylabel="draws", title="The bound is the mean, not each draw")
+right.axvline(log_w.mean(), color=GREEN, ls="--", label="ELBO, the mean")
+right.set(xlabel="log w of a draw, nats", ylabel="draws", title="The bound is a mean of draws")
 right.legend(loc="upper left")
 
 assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw lies below the tangent
+
 # %% [markdown]
 # **What did it cost?** Insert $p(x, z) = p(z \mid x)\, p(x)$ into $w$. Then
 # $\log w = \log p(x) + \log p(z \mid x) - \log q(z \mid x)$ for every $z$, and the mean over $q$ is
@@ -357,8 +360,8 @@ assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw
 # $$\log p(x) - \mathrm{ELBO} = \mathbb{E}_q\big[\log q(z \mid x) - \log p(z \mid x)\big]
 # = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
 #
-# So the cost is the KL from the guess $q$ to the true posterior, and nothing else. **Run it**: on the grid we know the
-# true posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
+# So the cost is exactly the KL from the guess $q$ to the true posterior. **Run it**: on the grid we know the true
+# posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
 
 # %%
 posterior_gap = np.sum(np.exp(log_q_grid) * (log_q_grid - (log_joint_grid - exact[0]))) * cell
@@ -393,7 +396,7 @@ tv.course.check("05.3", my_jensen_gap)
 # %% [markdown]
 # Half the variance of $\log w$ is a rule of thumb for any bound of this kind. It is exact for a Gaussian $\log w$, as
 # the first line of output confirms by integration. Our $\log w$ has a long left tail (see the histogram). The tail adds
-# much to the variance and little to the weights, so the rule overestimates our gap.
+# much to its variance and little to $\mathbb{E}[w]$, so the rule overestimates our gap.
 
 # %%
 eps = np.linspace(-12, 12, 4001)
@@ -406,7 +409,7 @@ assert np.allclose(gaps, [0.125, 0.5, 2.0], atol=1e-9) and log_w.var() / 2 > pos
 # %% [markdown]
 # ## Line 6: the logarithm of products is a sum over time
 #
-# Now the benefit. Insert line 2 and Eq. 10:
+# Now for the benefit. Insert line 2 and Eq. 10:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_q\left[ \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t})
 # + \log p(z_t \mid x_{\lt t}, z_{\lt t}) - \log q(z_t \mid x_{\le t}, z_{\lt t}) \Big) \right] . \tag{line 6}$$
@@ -436,8 +439,8 @@ assert abs(by_products - log_w).max() < 1e-12
 # $$\mathbb{E}_q[f_t] = \mathbb{E}_{q(z_{\lt t})}\Big[\, \mathbb{E}_{q(z_t \mid x_{\le t}, z_{\lt t})}[f_t]\, \Big] .
 # \tag{line 7}$$
 #
-# **Run it** for the last step. On the left, 40,000 whole draws. On the right, 1,000 pasts $z_{\lt 3}$, each with 100
-# draws of $z_3$: first the inner mean, then the outer mean, whose spread gives the error.
+# **Run it** for the last step. The left side is a mean over 40,000 whole draws. The right side uses 1,000 pasts
+# $z_{\lt 3}$, each with 100 draws of $z_3$: first the inner mean, then the outer one, whose spread gives the error.
 
 # %%
 past = np.repeat(rng.standard_normal((2, 1000)), 100, axis=1)
@@ -465,9 +468,9 @@ assert all(np.array_equal(a[:2], b[:2]) and not np.array_equal(a[2], b[2]) for a
 # > **Function** `tinyvrnn.distributions.gaussian.gaussian_kl_forward` · **held by**
 # > `tests/test_distributions.py::test_kl_equals_monte_carlo`
 #
-# Note what was integrated out and what was **not**. The draw of $z_t$ is gone, but the past is still there: the KL of
-# step $t$ is a *function of $z_{\lt t}$*, because both networks read $h_{t-1}$. **Run it** at the second step: for
-# eleven values of $z_1$, compare the mean over 4,000 draws of $z_2$ with the formula.
+# The draw of $z_t$ has been integrated out, but the past has **not**: the KL of step $t$ is a *function of
+# $z_{\lt t}$*, because both networks read $h_{t-1}$. **Run it** at the second step: for eleven values of $z_1$, compare
+# the mean over 4,000 draws of $z_2$ with the formula.
 
 # %%
 first, eps_1 = walk(x[:1], np.linspace(-3, 3, 11)[None])[4], np.linspace(-3, 3, 11)
@@ -476,23 +479,24 @@ _, log_p_z2, log_q2, kl_2, *_ = walk(x[:2], eps)
 minus = (log_q2 - log_p_z2)[1].reshape(11, 4000)
 drawn, errors = minus.mean(axis=1), minus.std(axis=1, ddof=1) / 4000**0.5
 formula = kl_2[1].reshape(11, 4000)[:, 0]
-
-fine = np.linspace(-4, 4, 200)
-smooth = walk(x[:2], np.stack([fine, 0 * fine]))
-figure, axes = plt.subplots(figsize=(6.5, 3.6))
-axes.plot(smooth[4][0], smooth[3][1], color=BLUE, label="the formula, line 8 right")
-axes.errorbar(first[0], drawn, 4 * errors, fmt="o", color=RED, ms=4, label="mean of draws, line 8 left (4 s.e.)")
-axes.fill_between(
-    smooth[4][0], 0, 0.25 * np.exp(-0.5 * fine**2), color="0.88", label="where q puts $z_1$ (not to scale)"
-)
-axes.set(
-    xlabel="$z_1$", ylabel="KL of step 2, nats", ylim=(0, None), title="The KL of a step depends on the past drawn"
-)
-axes.legend()
-
 print(f"KL of step 1: spread {kl[0].std():.3f};  of step 2: {kl[1].std():.3f};  of step 3: {kl[2].std():.3f} nats")
 assert np.all(abs(drawn - formula) < 4 * errors)
 assert kl[0].std() < 1e-12 and kl[1].std() > 0.05 and kl[2].std() > 0.05
+
+# %%
+fine = np.linspace(-4, 4, 200)
+smooth = walk(x[:2], np.stack([fine, 0 * fine]))
+figure, axes = plt.subplots(figsize=(6.6, 3.6))
+axes.plot(smooth[4][0], smooth[3][1], color=BLUE, label="right side of line 8: formula")
+axes.errorbar(first[0], drawn, 4 * errors, fmt="o", color=RED, ms=4, label="left side: mean of draws (4 s.e.)")
+axes.fill_between(
+    smooth[4][0], 0, 0.25 * np.exp(-0.5 * fine**2), color="0.88", label="density of $z_1$ under q (not to scale)"
+)
+axes.set(
+    xlabel="$z_1$", ylabel="KL of step 2, nats", ylim=(0, None), title="The KL of a step depends on the draws before it"
+)
+axes.legend()
+plt.show()
 
 # %% [markdown]
 # The first step has no past, so its KL is one number. From the second step on, the KL is a random variable, and the
@@ -508,13 +512,13 @@ line(8, mean((log_p_z - log_q).sum(axis=0)), mean(-kl_9.sum(axis=0)))
 # %% [markdown]
 # ## Line 9: Eq. 11
 #
-# Collect the terms. The likelihood keeps its draw of $z_t$, the KL does not need it, and both keep the past:
+# Collect the terms. The likelihood needs a draw of $z_t$, the KL does not, and both depend on the past:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q(z_{\le T} \mid x_{\le T})}\left[ \sum_{t=1}^{T} \Big(
 # -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big)
 # + \log p(x_t \mid z_{\le t}, x_{\lt t}) \Big) \right] . \tag{line 9}$$
 #
-# This is Eq. 11 of the paper, and the derivation is complete. The package computes it; here is one step, in its literal
+# This is Eq. 11 of the paper, and the derivation is complete. Here is one step of it in the package, in the literal
 # version:
 #
 # > **Function** `tinyvrnn.models.stepwise.step_forward` · **held by**
@@ -538,13 +542,13 @@ line("9, exact", (exact[0] - posterior_gap, exact[1]), mean(eq_11))
 # ## The lines in one picture
 
 # %%
-figure, axes = plt.subplots(figsize=(9, 3.8))
+figure, axes = plt.subplots(figsize=(7.4, 3.6))
 names = {
     "counting\nstories": counted,
-    "1, 2\nintegral": LINES[1],
-    "4\nlog E[w]": LINES[4],
-    "5, 6\nE[log w]": LINES[5],
-    "9\nEq. 11": LINES[9],
+    "lines 1, 2\nintegral": LINES[1],
+    "line 4\nlog E[w]": LINES[4],
+    "lines 5, 6\nE[log w]": LINES[5],
+    "line 9\nEq. 11": LINES[9],
 }
 for i, (value, error) in enumerate(names.values()):
     above = i < 3
@@ -554,9 +558,10 @@ axes.axhline(elbo, color=GREEN, lw=0.8, ls="--", xmin=0.2)
 axes.annotate("", (2.5, elbo), (2.5, exact[0]), arrowprops={"arrowstyle": "<->"})
 axes.text(2.56, (elbo + exact[0]) / 2, "Jensen's step:\nKL(q || true posterior)", va="center")
 axes.set_xticks(range(len(names)), names)
-axes.set(ylabel="nats per sequence", xlim=(-0.5, 4.5), title="Nine lines, two heights (bars: 4 standard errors)")
+axes.set(ylabel="nats per sequence", xlim=(-0.5, 4.5), title="Nine lines, two values (bars: 4 standard errors)")
 
 assert min(value for value, _ in list(names.values())[:3]) > max(value for value, _ in list(names.values())[3:]) + 0.3
+
 # %% [markdown]
 # Lines 1 to 4 have one value, lines 5 to 9 another. Eight of the nine lines are equalities.
 #
@@ -572,8 +577,8 @@ assert min(value for value, _ in list(names.values())[:3]) > max(value for value
 # | 8 | the inner mean is a KL, by definition | on average over $z_t$ |
 # | 9 | collect: Eq. 11 | on average |
 #
-# **Which line should a program use**, 6 or 9? They have the same mean, but different spreads, and not in the order that
-# most people expect:
+# **Which line should a program use**, 6 or 9? They have the same mean, but different spreads, and the larger spread may
+# not be the one you expect:
 
 # %%
 print(f"spread of one draw: line 6 {log_w.std():.2f} nats, line 9 (Eq. 11) {eq_11.std():.2f} nats")
@@ -591,8 +596,8 @@ assert log_w.std() < eq_11.std()
 # In line 9 the logarithm is inside the mean, and the KL is outside the logarithm. Two ways of misplacing the KL are
 # common.
 #
-# **First**, on paper, brackets get lost: $\log\big(p(x_t \mid \cdot) - \mathrm{KL}\big)$. A probability minus nats has
-# no meaning, and where the KL is larger than the probability the logarithm does not exist:
+# The **first** happens on paper, with misplaced brackets: $\log\big(p(x_t \mid \cdot) - \mathrm{KL}\big)$. A
+# probability minus nats has no meaning, and where the KL is larger than the probability, the logarithm does not exist:
 
 # %%
 inside = np.exp(log_p_x_9) - kl_9
@@ -600,21 +605,20 @@ print(f"p(x_t | ...) - KL is negative in {np.mean((inside < 0).any(axis=0)):.0%}
 assert np.mean((inside < 0).any(axis=0)) > 0.5
 
 # %% [markdown]
-# **Second**, in code, and harder to see: line 4 says $p(x) = \mathbb{E}_q[w]$, and line 8 says that
+# The **second** happens in code, and is harder to see. Line 4 says $p(x) = \mathbb{E}_q[w]$, and line 8 says that
 # $\log p(z_t) - \log q(z_t)$ averages to $-\mathrm{KL}$. So why not insert the formula into the weight, and average
 # *that*?
 #
 # $$\log p(x) \overset{?}{=} \log \mathbb{E}_q\left[ \prod_t p(x_t \mid \cdot)\, e^{-\mathrm{KL}_t} \right]$$
 #
-# Because line 8 is about a mean of logarithms, and here it is used inside an exponential: the mean of $e^v$ is not $e$
-# to the mean of $v$. This is Jensen's inequality again, and this time it works **against** us. Take one step, and let
-# $q$ be the true posterior, where $\log p(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}$ exactly. Then the bug
-# gives
+# Because line 8 is about a mean of logarithms, and here it is used inside an exponential: the mean of $e^v$ is not
+# $e^{\text{mean of } v}$. This is Jensen's inequality again, this time **against** us. Take one step, and let $q$ be
+# the true posterior, where $\log p(x) = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}$ exactly. Then the bug gives
 #
 # $$\log \mathbb{E}_q[p(x \mid z)] - \mathrm{KL} \;\ge\; \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL} = \log p(x) .$$
 #
-# For a perfect $q$ it never lies below $\log p(x)$: it is not a lower bound, and a model that reports it looks better
-# than it is. For our model:
+# For a perfect $q$ this is never below $\log p(x)$. So it is not a lower bound, and a model that reports it looks
+# better than it is. For our model:
 
 # %%
 slip = log_of_mean(np.exp(eq_11))
@@ -664,7 +668,7 @@ sequences = {
     "on, on, off": [[1, 1], [1, 1], [0, 0]],
     "on, sensors disagree, on": [[1, 1], [1, 0], [1, 1]],
 }
-figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.4), sharey=True)
+figure, panels = plt.subplots(1, 3, figsize=(7.4, 3.5), sharey=True)
 terms = {}
 for axes, (name, bits) in zip(panels, sequences.items()):
     result = walk(np.array(bits, dtype=float), rng.standard_normal((3, 10_000)))
@@ -674,17 +678,20 @@ for axes, (name, bits) in zip(panels, sequences.items()):
     axes.bar(steps, earned, 0.6, color=BLUE, label="log p($x_t$ | ...)")
     axes.bar(steps, -paid, 0.6, bottom=earned, color=AMBER, hatch="//", edgecolor="white", label="- KL of step t")
     axes.plot(steps, earned - paid, "k_", ms=22, mew=2, label="the step's share of the ELBO")
-    axes.set(title=f"{name}\nELBO {np.sum(earned - paid):.2f}", xlabel="step t", xticks=steps)
+    axes.set(xlabel="step t", xticks=steps)
+    axes.set_title(f"{name}\nELBO {np.sum(earned - paid):.2f}", fontsize=10)
 panels[0].set_ylabel("nats")
-panels[0].legend(loc="lower left", fontsize=8)
+figure.suptitle("What each step earns in likelihood and pays in KL", x=0.01, ha="left", fontsize=11)
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+plt.show()
 assert terms["on, on, off"][1][2] > 2 * terms["on, on, on"][1][2]  # a surprise costs KL
 assert terms["on, sensors disagree, on"][0][1] < min(terms["on, on, on"][0])  # what z can't say costs likelihood
 
 # %% [markdown]
-# In the middle panel, switching the lamp off is a surprise to the prior, which has seen "on" so far; $q$, which sees
-# $x_3$, moves $z_3$ and pays for it in **KL**. In the right panel, two sensors that disagree are noise that no $z$
-# explains, and that step pays in **likelihood**. Which of the two terms pays shows what the latent has learned to
-# represent.
+# In the middle panel, the lamp is switched off. The prior, which has seen only "on", does not expect it; $q$, which
+# sees $x_3$, moves $z_3$, and the step pays for that in **KL**. In the right panel, two sensors disagree. No $z$
+# explains this noise, and the step pays in **likelihood**. Which of the two terms pays shows what the latent has
+# learned to represent.
 #
 # ## Units, and sequences of different lengths
 #
@@ -738,8 +745,8 @@ print(f"mean of the sequences' means  {(elbos / lengths).mean():.3f}   (not a un
 assert (elbos / lengths).mean() < elbos.sum() / lengths.sum() - 0.01
 
 # %% [markdown]
-# The first step costs the most, because nothing is known yet. A sequence of one step consists of it alone, and the mean
-# of means gives it the same weight as a long sequence.
+# The first step costs the most, because nothing is known yet. A sequence of one step consists of this step alone, and
+# the mean of means gives it the same weight as a long sequence.
 #
 # ## One last question
 #
@@ -774,7 +781,7 @@ for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
 # %% [markdown]
 # A bound holds for the mean. A single evaluation may lie above $\log p(x)$ by chance. With several draws inside the
 # logarithm, the mean approaches $\log p(x)$ from below: that is the importance-weighted bound of
-# [09](09_how_tight.ipynb).
+# [14](14_tighter_bounds.ipynb).
 #
 # ## What you now know
 #
@@ -782,7 +789,7 @@ for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
 #   logarithm of a product, tower rule, definition of the KL, collect.
 # - Jensen's inequality is the only loss, and the loss is exactly $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$.
 # - The KL of a step depends on the past that was drawn. It stays inside the mean over $q$ and outside every logarithm.
-# - Inside a weight, the KL gives a number that can exceed $\log p(x)$, and no gradient check catches that.
+# - With the KL inside a weight, the result can exceed $\log p(x)$, and no gradient check catches that.
 # - Nats per sequence sum over the real steps; nats per step are a total divided by a total.
 #
 # So far, nothing has been differentiated. On to [06 · Backward by hand I](06_backward_by_hand_1.ipynb).
