@@ -88,6 +88,14 @@ def test_lines_of_ink_and_their_reconstructions_are_above_each_other():
     assert tops[1] < 0.7 * tops[0]
 
 
+@pytest.mark.parametrize("medium, names", [(None, 2), ("ink", 6), ("piano roll", 2)])
+def test_the_rows_of_reconstructions_are_named(medium, names):
+    x = np.stack([handwriting(300, 40.0)] * 3, axis=1)
+    axes = plots.reconstructions(x, x / 2, np.full(3, 300), False, medium=medium).axes
+    shown = [text.get_text() for text in axes[0].texts] or [one.get_ylabel() for one in axes if one.get_ylabel()]
+    assert shown == ["data", "mean"] * (names // 2)
+
+
 @pytest.mark.parametrize("columns", [plots.MOST_LINES, 4096])
 def test_wide_data_are_an_image(columns):
     axes = plots.samples(np.zeros((5, 2, columns)), binary=False).axes

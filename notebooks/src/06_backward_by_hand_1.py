@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 06 · Backward by hand I
 #
-# A gradient of the VRNN consists of a few small derivatives, each computed once, in the right order. Here you write
-# them: linear layer, activation, MLP, KL, reparameterised draw. The next notebook connects them over time.
+# The gradient of the VRNN is built from a few small derivatives. Here you write them: linear layer, activation, MLP,
+# KL, reparameterised draw. The next notebook connects them over time.
 #
 # *You need*: the chain rule, matrix products, [02](02_the_vae.ipynb) for the KL. *It takes* about 1 h 30 min.
 
@@ -24,8 +24,8 @@ rng = np.random.default_rng(0)
 #
 # > given $dy$, what is $dx$?
 #
-# By the chain rule, $dx_i = \sum_j dy_j \, \partial y_j / \partial x_i$. All it needs from $L$ is $dy$, the **upstream
-# gradient**. That is why the parts can be written one at a time.
+# By the chain rule, $dx_i = \sum_j dy_j \, \partial y_j / \partial x_i$. Of $L$ we need only $dy$, the **upstream
+# gradient**, so we can write the parts one at a time.
 
 # %% [markdown]
 # ## The linear layer
@@ -34,7 +34,7 @@ rng = np.random.default_rng(0)
 #
 # $$y_{ne} = \sum_d x_{nd} W_{de} + b_e .$$
 #
-# Differentiate, index by index.
+# Differentiate index by index:
 #
 # - $x_{nd}$ occurs in every entry of row $n$, with the coefficient $W_{de}$: $\; dx_{nd} = \sum_e dy_{ne} W_{de}$, so
 #   $dx = dy\, W^\top$.
@@ -42,7 +42,7 @@ rng = np.random.default_rng(0)
 #   so $dW = x^\top dy$.
 # - $b_e$ occurs in every row of column $e$, with the coefficient 1: $\; db_e = \sum_n dy_{ne}$.
 #
-# The shapes allow no other products. That is a good way to remember the formulas, but not a derivation.
+# No other products have the right shapes. That helps you remember the formulas, but it is not a derivation.
 #
 # > **Function** `tinyvrnn.nn.linear.linear_forward` · **held by**
 # > `tests/test_pairs.py::test_gradients_of_a_pair_equal_numeric_ones`
@@ -76,9 +76,9 @@ tv.course.check("06.1", my_linear_backward)
 #
 # $$\frac{\partial L}{\partial x_i} \approx \frac{L(x + h e_i) - L(x - h e_i)}{2h} .$$
 #
-# The error has two parts: the truncation error of a finite $h$, $O(h^2)$, and the rounding error, $O(10^{-16}/h)$,
-# because the two values of $L$ have only 16 digits and most of them cancel in the subtraction. The best $h$ lies in
-# between. Where?
+# The error has two parts. The truncation error, $O(h^2)$, shrinks with $h$. The rounding error, $O(10^{-16}/h)$, grows
+# as $h$ shrinks: the two values of $L$ have only 16 digits, and most of them cancel in the subtraction. The best $h$
+# lies in between. Where?
 
 
 # %%
@@ -100,10 +100,10 @@ best = steps[int(np.argmin(two_sided))]
 assert 1e-7 < best < 1e-3 and min(two_sided) < 1e-9 < min(one_sided) * 10
 
 # %% [markdown]
-# The two-sided difference is best near $h = 10^{-5}$, where about ten digits are correct. So the check requires
-# agreement to $10^{-7}$, in float64; float32 has too few digits for it.
+# The two-sided difference is best near $h = 10^{-5}$, where about ten digits are correct. The check therefore requires
+# agreement to $10^{-7}$. It works in float64; float32 has too few digits.
 #
-# `check_pair` does this for every entry of every input. $L$ is $\sum_j g_j y_j$ with random $g$, so that $dy = g$. A
+# `check_pair` does this for every entry of every input. It uses $L = \sum_j g_j y_j$ with random $g$, so $dy = g$. A
 # random $g$ exposes mistakes that a constant $dy$ (all ones, say) would hide.
 
 # %%
@@ -127,8 +127,8 @@ for row in rows:
 # %% [markdown]
 # ## Activations
 #
-# An activation works elementwise, and so does its backward pass: $da_i = dy_i\, f'(a_i)$. The package has four, with
-# derivatives in terms of the **output** $y$ where that is cheaper (the forward pass has computed it already):
+# An activation works elementwise, and so does its backward pass: $da_i = dy_i\, f'(a_i)$. The package has four. Where
+# it is cheaper, the derivative uses the **output** $y$, which the forward pass has already computed:
 #
 # | $f(a)$ | $f'(a)$ |
 # |---|---|
@@ -141,15 +141,15 @@ for row in rows:
 
 # %%
 a = np.linspace(-5, 5, 201)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-for name in ("relu", "tanh", "sigmoid", "softplus"):
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+for name, style in (("relu", "-"), ("tanh", "--"), ("sigmoid", "-."), ("softplus", ":")):
     forward, backward = (getattr(tv.nn.activations, f"{name}_{way}") for way in ("forward", "backward"))
     y, cache = forward(a)
-    left.plot(a, y, label=name)
-    right.plot(a, backward(cache, np.ones_like(a)))
+    left.plot(a, y, style, label=name)
+    right.plot(a, backward(cache, np.ones_like(a)), style)
 left.legend()
-left.set(title="f(a)", xlabel="a", ylim=(-1.5, 5))
-right.set(title="f'(a), which multiplies dy", xlabel="a");
+left.set(title="The activation f(a)", xlabel="a", ylim=(-1.5, 5))
+right.set(title="Its derivative, which multiplies dy", xlabel="a");
 
 # %% [markdown]
 # ### Exercise 06.2 (derive): softplus
@@ -215,8 +215,8 @@ tv.course.check("06.3", my_mlp_backward)
 # $$\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big)
 # = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,$$
 #
-# and the dimensions add up. All four arguments are outputs of networks (in a VAE, the last two are constants; in a VRNN
-# the prior is learned too), so the backward pass must return four gradients. The code writes the formula with
+# and the KL is the sum over the dimensions. In a VAE the prior, $\mu_0$ and $\sigma_0$, is constant. In a VRNN all four
+# arguments are outputs of networks, so the backward pass must return four gradients. The code writes the formula with
 # $d = \log\sigma_z - \log\sigma_0$, which is more accurate where the two are close; `kl_of_each` computes the terms of
 # the sum.
 
@@ -249,8 +249,8 @@ def my_kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl):
 tv.course.check("06.4", my_kl_backward)
 
 # %% [markdown]
-# The derivatives say in which direction the KL falls. Below, the prior is $\mathcal N(0, 1)$. Each arrow is a step of
-# gradient descent on the KL, and all arrows lead to the prior itself: the likelihood has to work against this pull.
+# The derivatives show in which direction the KL falls. Below, the prior is $\mathcal N(0, 1)$, and each arrow is a step
+# of gradient descent on the KL. All arrows lead to the prior: the likelihood has to work against this pull.
 
 # %%
 mu_z, sigma_z = np.meshgrid(np.linspace(-2, 2, 17), np.linspace(0.35, 2.2, 15))
@@ -263,15 +263,15 @@ axes.contourf(mu_z, sigma_z, kl, levels=14, cmap="Greys", alpha=0.8)
 axes.quiver(mu_z, sigma_z, -dmu_z[..., 0], -dsigma_z[..., 0], color=tv.plots.COLOURS[0], scale=45)
 axes.plot(0, 1, "o", color=tv.plots.COLOURS[1])
 axes.annotate("the prior", (0, 1), (0.12, 1.06), color=tv.plots.COLOURS[1])
-axes.set(xlabel=r"$\mu_z$", ylabel=r"$\sigma_z$", title="KL to N(0, 1) in nats (darker is more), and the way down")
+axes.set(xlabel=r"$\mu_z$", ylabel=r"$\sigma_z$", title="The KL to N(0, 1), darker where larger, and its descent")
 
 assert kl.min() < 0.02 and dsigma_z[sigma_z < 1].max() < 0 < dsigma_z[sigma_z > 1].min()
 
 # %% [markdown]
 # ## Through a random draw
 #
-# $z = \mu + \sigma \epsilon$, with $\epsilon \sim \mathcal N(0, 1)$ drawn outside. Given $\epsilon$, nothing here is
-# random, and $z$ has derivatives like any other function. That is the whole reparameterisation trick.
+# $z = \mu + \sigma \epsilon$, where $\epsilon \sim \mathcal N(0, 1)$ is drawn outside the function. Given $\epsilon$,
+# nothing here is random, and $z$ has derivatives like any other function. That is the whole reparameterisation trick.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_backward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
@@ -293,8 +293,8 @@ tv.course.check("06.5", my_reparameterise_backward)
 # %% [markdown]
 # ## What the check cannot see
 #
-# Here is a draw with a mistake from public code: it multiplies $\epsilon$ by the **variance**. Its author also wrote
-# the backward pass, and that backward pass is correct for this forward pass.
+# Here is a draw with a mistake from public code: it multiplies $\epsilon$ by the **variance**. The author's backward
+# pass is correct for this forward pass.
 
 
 # %%
@@ -337,13 +337,13 @@ print(f"mean {z.mean():.2f} (should be 1), standard deviation {z.std():.2f} (sho
 assert abs(z.mean() - 1) < 4 * z.std() / 100 and z.std() > 3.5
 
 # %% [markdown]
-# A gradient check proves that **backward matches forward**, and nothing about the forward pass. So each claim of this
-# package has a second, independent test: the moments of the draws, the KL against Monte Carlo, the whole bound against
-# an exact answer ([09](09_how_tight.ipynb)).
+# A gradient check proves that **backward matches forward**. It says nothing about the forward pass. So each claim of
+# this package has a second, independent test: the moments of the draws, the KL against Monte Carlo, the whole bound
+# against an exact answer ([09](09_how_tight.ipynb)).
 #
 # ## What you now know
 #
-# - A backward pass turns $dy$ into $dx$ and the gradients of the parameters, and needs nothing else.
+# - A backward pass turns $dy$ into $dx$ and the gradients of the parameters. It needs nothing else from the loss.
 # - Where an array is used many times, the contributions to its gradient add up: hence the sums over rows in $dW$ and
 #   $db$.
 # - A two-sided difference with $h = 10^{-5}$ gives about ten digits; a check asks for seven.

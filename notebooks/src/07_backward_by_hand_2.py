@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 07 · Backward by hand II
 #
-# The pieces of [06](06_backward_by_hand_1.ipynb) had no memory. This notebook adds the GRU, which has one, and with it
-# the time axis: first a single cell, then a chain of cells, then the whole VRNN. At the end you will know why this
-# package runs almost nothing inside its loop over time, and why that does not change the result.
+# The pieces of [06](06_backward_by_hand_1.ipynb) had no memory. This notebook adds one, the GRU, and with it the time
+# axis: first a single cell, then a chain of cells, then the whole VRNN. At the end you will know why this package runs
+# almost nothing inside its loop over time, and why that does not change the result.
 #
 # *You need*: [06](06_backward_by_hand_1.ipynb), and Eq. 7 from [03](03_the_generative_story.ipynb).
 # *It takes* about 1 h 45 min; the second exercise is the longest of the course.
@@ -99,18 +99,18 @@ assert np.allclose(after, cache.n, atol=1e-14) and abs(after - before).max() > 0
 # %% [markdown]
 # ## The cell's backward pass
 #
-# Given $dh'$, we walk back. Draw the cell as a graph whose arrows carry derivatives. A gradient that passes an arrow is
-# multiplied by the arrow's derivative; where two arrows leave a node, the two gradients are added.
+# Draw the cell as a graph whose arrows carry derivatives. Given $dh'$, we walk back along the arrows. At each arrow the
+# gradient is multiplied by the arrow's derivative; where two arrows leave a node, their gradients are added.
 
 # %%
-places = """h' 8 2.3, n 6 3.3, \\bar{n} 4.2 3.3, u 6 2, a_u+g_u 4.2 2, a_n 2.2 4.1, g_n 2.2 3.1, r 2.2 2,
-            a_r+g_r 0.2 2, h 4.2 0.5"""
+places = """h' 8 2.3, n 6 3.3, \\bar{n} 4.2 3.3, u 6 2, a_u+g_u 3.7 2, a_n 2.2 4.1, g_n 2.2 3.1, r 2.2 2,
+            a_r+g_r 0 2, h 4.2 0.5"""
 slopes = """n h' 1-u; u h' h-n; h h' u; \\bar{n} n 1-n^2; a_u+g_u u u(1-u); a_n \\bar{n} 1;
             g_n \\bar{n} r; r \\bar{n} g_n; a_r+g_r r r(1-r)"""
 nodes = {name: (float(across), float(up)) for name, across, up in map(str.split, places.split(","))}
 arrows = [arrow.split() for arrow in slopes.split(";")]
 
-figure, axes = plt.subplots(figsize=(9, 3.6))
+figure, axes = plt.subplots(figsize=(7.4, 3.4))
 for start, end, slope in arrows:
     (x0, y0), (x1, y1) = nodes[start], nodes[end]
     style = {"arrowstyle": "-|>", "color": "0.55", "shrinkA": 20, "shrinkB": 20}
@@ -186,14 +186,13 @@ tv.course.check("07.2", my_gru_backward)
 # $$dg_n = da_n \odot r , \qquad da_r = dg_r = da_n \odot g_n \odot r (1 - r), \qquad
 # da_u = dg_u = dh' \odot (h - n) \odot u (1 - u) .$$
 #
-# So $da = [\,da_r, da_u, da_n\,]$ and $dg = [\,da_r, da_u, da_n \odot r\,]$ differ **only** in the last block, and
-# that block is all that "reset after" changes in the backward pass. $h$ is used twice, in the mixture and in $g$, so
+# So $da = [\,da_r, da_u, da_n\,]$ and $dg = [\,da_r, da_u, da_n \odot r\,]$ differ **only** in the last block. That
+# is the only effect of "reset after" on the backward pass. $h$ is used twice, in the mixture and in $g$, so
 # $dh = dh' \odot u + dg\, U^\top$. And $dc \ne db$ in the block $n$: the biases $b_n$ and $c_n$ look interchangeable
 # but are not, since $r$ multiplies only one of them.
 #
 # Here is the same backward pass in `tinyvrnn.one_page`, which contains the whole VRNN, forward and backward, in one
-# short file of plain NumPy. It returns $da$ and $dg$ and leaves the weight gradients for later; the reason follows
-# below.
+# short file of plain NumPy. It returns $da$ and $dg$ and leaves the weight gradients for later; you will see why below.
 #
 # > **Function** `tinyvrnn.nn.gru.gru_backward` · **held by**
 # > `tests/test_torch.py::test_gru_and_its_gradients_equal_torch_grucell`
@@ -215,8 +214,8 @@ assert np.allclose(grads["b"][: 2 * H], grads["c"][: 2 * H]) and not np.allclose
 # %% [markdown]
 # ## Many cells in a row: backpropagation through time
 #
-# Now the cell runs over a sequence, $h_t = f(x_t, h_{t-1})$ for $t = 1, \dots, T$, and the loss reads the states.
-# $h_{t-1}$ is used in two places:
+# Now the cell runs over a sequence, $h_t = f(x_t, h_{t-1})$ for $t = 1, \dots, T$, and the loss reads the states. The
+# state $h_{t-1}$ is used in two places:
 #
 # - the loss of step $t - 1$ reads it directly: call this contribution $dh_{t-1}^{\text{own}}$;
 # - cell $t$ reads it, and through that cell it affects all later steps.
@@ -226,15 +225,15 @@ assert np.allclose(grads["b"][: 2 * H], grads["c"][: 2 * H]) and not np.allclose
 # $$dh_T = dh_T^{\text{own}}, \qquad
 # dh_{t-1} = dh_{t-1}^{\text{own}} + \Big(\frac{\partial h_t}{\partial h_{t-1}}\Big)^{\!\top} dh_t , $$
 #
-# where the last term is the cell's backward: it turns $dh_t$ into $dx_t$, a contribution to the weights' gradient, and
-# the $dh$ that is passed back to step $t - 1$. The weights are the same at every step, so their gradient is the **sum**
-# of the contributions.
+# where the last term comes from the cell's backward pass. That pass turns $dh_t$ into three results: $dx_t$, a
+# contribution to the weights' gradient, and the $dh$ for step $t - 1$. The weights are the same at every step, so their
+# gradient is the **sum** of the contributions.
 #
 # **Where does it end?** At $dh_0$. If $h_0$ is a parameter, that is its gradient (summed over the batch, if all
 # sequences start from the same $h_0$). In the VRNN $h_0 = 0$ is not a parameter, so $dh_0$ is computed and discarded.
 #
 # **A ragged batch** is padded to its longest sequence. No loss reads a padded step, so its $dh_t^{\text{own}}$ is 0,
-# whatever the array contains there. The recursion passes back zeros until it reaches the sequence's last real step:
+# whatever the array contains there. The recursion passes back zeros until it reaches the sequence's last real step, so
 # padding neither receives nor contributes any gradient.
 #
 # ### Exercise 07.3 (write): backpropagation through time
@@ -268,7 +267,7 @@ tv.course.check("07.3", my_backward_through_time)
 # %% [markdown]
 # ## Why the direct path matters
 #
-# A gradient that goes back through 40 cells is multiplied 40 times. In a plain RNN each factor is a matrix and a
+# A gradient that goes back through 40 cells is multiplied 40 times. In a plain RNN each factor is a matrix times a
 # derivative of tanh, so the gradient vanishes or explodes. The GRU has the direct path $dh \mathrel{+}= dh' \odot u$:
 # with $u$ near 1, a gradient passes through the cell almost unchanged. Below, the loss reads only the last state, and
 # the bias of the update gate decides how far back its gradient reaches.
@@ -290,7 +289,7 @@ for bias, style in ((-2, "o-"), (0, "s--"), (2, "^-."), (4, "D:")):
         (_, d), _ = gru.gru_backward(p_long, cell, d)
     felt[bias] = size[-1] / size[0]
     axes.semilogy(range(T), np.array(size) / size[0], style, markevery=5, label=f"update bias {bias}")
-axes.set(xlabel="steps back from the last", ylabel="norm of dh, relative", ylim=(1e-9, 3))
+axes.set(xlabel="steps back from the last", ylabel="norm of dh, relative to the last", ylim=(1e-9, 3))
 axes.set_title("An open update gate carries the gradient")
 axes.legend()
 assert felt[-2] < felt[0] < felt[2] < felt[4] and felt[4] > 0.01 > 1e4 * felt[-2]
@@ -302,9 +301,9 @@ assert felt[-2] < felt[0] < felt[2] < felt[4] and felt[4] > 0.01 > 1e4 * felt[-2
 #
 # $$dW_{ij} = \sum_{t=1}^{T} \sum_{b=1}^{B} x_{tb,i}\; da_{tb,j} = \sum_{m=1}^{TB} x_{m,i}\; da_{m,j} .$$
 #
-# The double sum is a single sum over all rows: stack all $T B$ rows, and $dW$ is **one** product, $X^\top A$ with $X$
-# $(TB, D)$ and $A$ $(TB, 3H)$. So the loop does not need to form any weight gradient. It keeps the $da_t$, and the
-# weight gradients are computed after it.
+# The double sum is a single sum over all rows. Stack all $T B$ rows, and $dW$ is **one** product, $X^\top A$ with $X$
+# $(TB, D)$ and $A$ $(TB, 3H)$. So the loop computes no weight gradient: it keeps the $da_t$, and one product per weight
+# follows after the loop.
 #
 # ### Exercise 07.4 (write): weight gradients after the loop
 #
@@ -364,7 +363,7 @@ for name in shares:
 # | likelihood | $x_t$, the result of generate | $\log p(x_t \mid \cdot)$ |
 # | recur, Eq. 7 | $\phi_x(x_t), \phi_z(z_t), h_{t-1}$ | $h_t$ |
 #
-# Written literally, all nine run at step 1, then all nine at step 2, and so on. But a piece has to stay in the loop
+# A literal program runs all nine at step 1, then all nine at step 2, and so on. But a piece has to stay in the loop
 # only if **both** of these hold: it needs $h_{t-1}$ (otherwise it can run before the loop), and $h_t$ needs it
 # (otherwise it can run after the loop).
 #
@@ -399,21 +398,22 @@ calls["batched"] = [
     *((name, t, 1) for t in range(steps) for name in loop),
     *((name, 0, steps) for name in ("prior", "generate", "likelihood", "kl")),
 ]
-figure, panels = plt.subplots(2, 1, figsize=(10, 6.4), sharex=True)
+figure, panels = plt.subplots(2, 1, figsize=(7.4, 7.8), sharex=True)
 for axes, (title, boxes) in zip(panels, calls.items()):
     for i, (name, t, height) in enumerate(boxes):
         axes.bar(i, height * 0.9, 0.92, bottom=t + 0.55, color=shades[name], edgecolor="white")
-        ink = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6.3}
-        axes.text(i, t + 0.55 + height * 0.45, name, color="black" if name in ("recur", "kl") else "white", **ink)
-    axes.set(ylabel="time step t", yticks=range(1, steps + 1), ylim=(steps + 0.6, 0.4))
+        ink = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 9}
+        axes.text(i, t + 0.55 + height * 0.45, name, color="white" if name in ("phi_x", "draw") else "black", **ink)
+    axes.set(ylabel="time step t", yticks=range(1, steps + 1), xlim=(-0.7, 35.7), ylim=(steps + 0.6, 0.4))
     axes.set_title(f"{title}: {len(boxes)} calls")
+figure.suptitle("The calls of a literal and of a batched program, four steps", x=0.01, ha="left")
 panels[1].set_xlabel("order of execution (one column: one call)")
 assert len(calls["literal"]) == 9 * steps and len(calls["batched"]) == 4 * steps + 5
 
 # %% [markdown]
 # **Why it is exact.** Each piece acts on every row of its input separately: row $(t, b)$ of the result depends only on
-# row $(t, b)$ of the arguments, regardless of the other rows. Computing rows together or one after the other is the
-# same arithmetic. Nothing is approximated, and no gradient is cut.
+# row $(t, b)$ of the arguments. Whether rows are computed together or one after the other, the arithmetic is the same.
+# Nothing is approximated, and no gradient is cut.
 #
 # The package's loop is `schedule.loop_forward`; here is the whole forward pass in its short form, from `one_page.py`:
 #
@@ -433,7 +433,7 @@ tv.course.show(one_page.forward)
 #
 # Backward is the same picture from right to left: likelihood, generation, KL and prior for all $T$ at once; then one
 # **reverse loop** that carries only $dh$; then each weight gradient as one product (07.4). `one_page.py` has all three
-# in one function. (The package's reverse loop also serves an LSTM, whose state is more than $h$: it therefore calls the
+# in one function. (The package's reverse loop also serves an LSTM, whose state is more than $h$. It therefore calls the
 # carried gradient `dstate` and leaves the gates to a `cell`.)
 #
 # > **Function** `tinyvrnn.models.schedule.reverse_loop` · **held by**
@@ -504,15 +504,15 @@ print(f"batched: {len(few):4} products, {small} of {B} rows (the loops) and {lar
 assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many)
 
 # %% [markdown]
-# Large products run near a processor's peak performance and small ones do not; on a GPU every call costs a launch,
-# however small it is. So the clear way to write the model, one function per equation, is also the fast way.
+# Large products run near a processor's peak performance, and small ones do not. On a GPU every call, however small,
+# costs a launch. So the clear way to write the model, one function per equation, is also the fast way.
 # [10](10_one_code_two_backends.ipynb) measures how fast.
 #
 # ## Five paths lead to $h_{t-1}$
 #
-# One question is left: which gradients does the reverse loop have to add up? The table shows what reads $h_{t-1}$:
-# prior, generate, infer, and the GRU twice (through its gates and through its direct path). So **five** gradients
-# arrive, each along its own path:
+# One question is left: which gradients does the reverse loop have to add up? According to the table, $h_{t-1}$ is read
+# by prior, generate and infer, and twice by the GRU (through its gates and through its direct path). So **five**
+# gradients arrive, each along its own path:
 #
 # $$dh_{t-1} =
 # \underbrace{dh^{\text{prior}}}_{\text{Eq. 5, by the KL}}
@@ -520,8 +520,8 @@ assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many
 # + \underbrace{dh_t \odot u_t + dg_t U^\top}_{\text{Eq. 7, direct and by the gates}}
 # + \underbrace{dh^{\text{enc}}}_{\text{Eq. 9}} .$$
 #
-# The last path is the longest. The parameters of $q$ matter in two ways: the KL reads them, and $z_t$ is drawn with
-# them. And $z_t$ in turn is read twice, by the decoder and by the GRU:
+# The last path is the longest. The parameters of $q$ are used twice: in the KL, and to draw $z_t$. And $z_t$ in turn is
+# read twice, by the decoder and by the GRU:
 #
 # $$\begin{aligned}
 # d\phi_z &= d\phi_z^{\text{dec}} + da_t W_z^\top && \phi_z(z_t) \text{ is read by Eq. 6 and Eq. 7} \\
@@ -552,9 +552,9 @@ def buggy_dh(params, cache, dlog_p, dkl, dh_t):
 
 
 # %% [markdown]
-# The author's test compares the gradient of every **parameter** with the correct one, on a sequence of one step, and
-# passes. Repeat that test, and then make the sequence longer. `backward` is the package's literal loop, except that it
-# calls `dh_of_step` for the gradient that is passed back.
+# The author's test compares the gradient of every **parameter** with the correct one, on a sequence of one step. It
+# passes. Repeat that test, and then make the sequence longer. `backward` is the package's literal loop, except that
+# `dh_of_step` computes the gradient that is passed back.
 
 
 # %%
@@ -586,22 +586,26 @@ def cut(params, cache, dlog_p, dkl, dh_t):
 
 
 lengths = [1, 2, 3, 4, 6, 8, 12, 16, 20]
+ways = {"one path missing": buggy_dh, "truncated: nothing passed back": cut}
+errors = {name: [worst_error(T, hand_on) for T in lengths] for name, hand_on in ways.items()}
+assert all(e[0] < 1e-12 and min(e[1:]) > 1e-3 for e in errors.values())
+print(f"T = 1: {worst_error(1, buggy_dh):.0e};  T = 2: {worst_error(2, buggy_dh):.1%} off")
+
+# %%
 figure, axes = plt.subplots(figsize=(6.5, 3.6))
-for name, hand_on, style in (("one path missing", buggy_dh, "o-"), ("truncated: nothing passed back", cut, "s--")):
-    errors = [worst_error(T, hand_on) for T in lengths]
-    axes.semilogy(lengths, np.maximum(errors, 1e-16), style, label=name)
-    assert errors[0] < 1e-12 and min(errors[1:]) > 1e-3
+for (name, found), style in zip(errors.items(), ("o-", "s--")):
+    axes.semilogy(lengths, np.maximum(found, 1e-16), style, label=name)
 axes.axhline(1e-7, color="0.6", lw=1, ls=":")
 axes.text(20, 1.6e-7, "tolerance of a gradient check", ha="right", color="0.4")
 axes.set(xlabel="steps T in the test", ylabel="worst relative error", xticks=lengths, ylim=(1e-17, 10))
 axes.set_title("At T = 1 nothing is passed back, and the bug is invisible")
-axes.legend(loc="lower right")
-print(f"T = 1: {worst_error(1, buggy_dh):.0e};  T = 2: {worst_error(2, buggy_dh):.1%} off")
+axes.legend(loc="lower right");
 
 # %% [markdown]
-# At $T = 1$ the gradient that is passed back reaches only $h_0$, which is not a parameter: whatever its value, the test
-# passes. The same holds for **truncated** backpropagation, where the state is detached from its past at some point: the
-# forward pass is unchanged and the loss falls, but dependencies further back are never learned. Two rules follow:
+# At $T = 1$ the gradient that is passed back reaches only $h_0$, which is not a parameter. So the test passes, whatever
+# that gradient is. The test also misses **truncated** backpropagation, where the state is detached from its past at
+# some point: the forward pass is unchanged and the loss falls, but the model never learns dependencies further back.
+# Two rules follow:
 #
 # - test a recurrence at $T \ge 3$, so that a gradient is passed back *and* passed back again;
 # - test with different lengths, so that the recursion starts at different steps.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 08 · Training
 #
-# You have the bound and its gradient. What is missing is a training loop of a few lines, and some judgement: which
-# units to report, when to clip, what Adam divides by, and how to tell whether the latents are used at all. At the end a
-# model writes digits, and you vary its latents by hand.
+# You have the bound and its gradient. You still need a training loop of a few lines, and some judgement: which units to
+# report, when to clip, what Adam divides by, and how to tell whether the latents are used at all. At the end a model
+# writes digits, and you vary its latents by hand.
 #
 # *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [07](07_backward_by_hand_2.ipynb) for its gradient.
 # *It takes* about 1 h 50 min; the training itself takes half a minute.
@@ -28,14 +28,14 @@ tv.plots.use_style()
 #
 # A digit is read row by row: step $t$ is a row of 28 pixels, $x_t \in \{0, 1\}^{28}$, and there are $T = 28$ steps.
 #
-# Before training anything, find out what a model without any network achieves. The *marginal* baseline knows how often
-# each pixel is black. The *Markov* baseline also knows the pixel above. Both are obtained by counting, without
-# training.
+# Before you train anything, find out what a model without any network achieves. The *marginal* baseline knows how often
+# each pixel is black. The *Markov* baseline also knows the pixel above. Both come from counting, without training.
 
 # %%
 data = tv.load_data("digits")
 x, _ = tv.pad(data.test[:16])
-tv.plots.samples(x, binary=True, title=f"Sixteen of {len(data.test)} test digits: time runs from top to bottom")
+assert len(data.test) == 500
+tv.plots.samples(x, binary=True, columns=8, title="Sixteen of 500 test digits: time runs from top to bottom")
 
 # %%
 floors = tv.data.baselines(data, "test")
@@ -52,7 +52,7 @@ assert floors["Markov"] > floors["marginal Bernoulli"]
 # - \mathrm{KL}\big(q(z_t \mid x_{\le t}, z_{<t}) \,\|\, p(z_t \mid x_{<t}, z_{<t})\big) \Big) .$$
 #
 # The loss is the negative bound, averaged over the $B$ sequences of a batch: **nats per sequence**. Papers on speech or
-# music report **nats per step** instead, and that requires care, because sequences differ in length.
+# music report **nats per step** instead. That requires care, because sequences differ in length.
 #
 # Take one sequence of 2 steps and 20 nats, and one of 8 steps and 40 nats. A step costs 10 nats in the first and 5 in
 # the second. The mean of the two is 7.5. But there are 10 steps in all, and they cost 60 nats: 6 nats per step.
@@ -94,7 +94,7 @@ tv.course.check("08.1", my_bounds)
 #
 # A recurrent network multiplies by the same matrices again and again, so occasionally a gradient is huge. One step
 # along it can undo hours of training. The remedy of Pascanu, Mikolov and Bengio keeps the direction of the gradient and
-# limits its length: with $g$ **all** gradients in one vector,
+# limits its length. Put **all** gradients into one vector $g$:
 #
 # $$g \;\leftarrow\; g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right), \qquad
 # \lVert g \rVert = \sqrt{\textstyle\sum_i g_i^2} .$$
@@ -125,7 +125,11 @@ for v, colour, style, label in (
 circle = np.linspace(-0.25 * np.pi, 0.5 * np.pi, 99)
 axes.plot(np.cos(circle), np.sin(circle), color="0.7", linewidth=1)
 axes.set(
-    xlabel="$g_1$", ylabel="$g_2$", title="Only one of them keeps the direction", aspect="equal", ylim=(-0.2, 1.25)
+    xlabel="$g_1$",
+    ylabel="$g_2$",
+    title="Only clipping by the norm keeps the direction",
+    aspect="equal",
+    ylim=(-0.2, 1.25),
 )
 axes.legend(loc="upper right")
 
@@ -186,22 +190,22 @@ for order in ("step, clip", "clip, step"):
 assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
 
 # %% [markdown]
-# In the wrong order nothing fails and no loss looks odd, but there is no clipping at all. You notice only when the
-# first huge gradient arrives.
+# In the wrong order nothing fails and no loss looks odd, but nothing is clipped. You notice only when the first huge
+# gradient arrives.
 #
 # ## Adam
 #
-# Plain gradient descent has one learning rate for all parameters. Where the loss is a narrow valley, the learning rate
-# that is safe across the valley is far too small along it. **Adam** (Kingma and Ba) measures each parameter's gradient
-# and divides by its typical size:
+# Plain gradient descent has one learning rate for all parameters. In a narrow valley, the learning rate that is safe
+# across the valley is far too small along it. **Adam** (Kingma and Ba) divides each parameter's gradient by its typical
+# size:
 #
 # $$m_k = \beta_1 m_{k-1} + (1 - \beta_1)\, g_k, \qquad v_k = \beta_2 v_{k-1} + (1 - \beta_2)\, g_k^2 ,$$
 #
 # $$\theta_k = \theta_{k-1} - \eta \; \frac{\hat m_k}{\sqrt{\hat v_k} + \epsilon}, \qquad
 # \hat m_k = \frac{m_k}{1 - \beta_1^k}, \quad \hat v_k = \frac{v_k}{1 - \beta_2^k} .$$
 #
-# $m$ is a running mean of the gradient, $v$ of its square. $\sqrt{v}$ has the units of a gradient, so the quotient has
-# none: it is about $\pm 1$ where the gradient always has the same sign, and about 0 where the sign keeps changing.
+# $m$ is a running mean of the gradient, $v$ one of its square. $\sqrt{v}$ has the units of a gradient, so the quotient
+# has none: it is about $\pm 1$ where the gradient always has the same sign, and about 0 where the sign keeps changing.
 #
 # Why divide by $1 - \beta^k$? Unroll the recursion from $m_0 = 0$:
 #
@@ -213,12 +217,12 @@ assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
 # $$(1 - \beta_1) \sum_{i=0}^{K-1} \beta_1^i = (1 - \beta_1) \cdot \frac{1 - \beta_1^K}{1 - \beta_1}
 # = 1 - \beta_1^K < 1 .$$
 #
-# So $m_K$ is a weighted mean times $1 - \beta_1^K$: too small, and at first by a large factor, because it starts at
-# zero. Dividing by the sum makes the weights add up to 1.
+# So $m_K$ is a weighted mean times $1 - \beta_1^K$. Because $m$ starts at zero, it is too small, at first by a large
+# factor. Dividing by the sum makes the weights add up to 1.
 #
-# Below is the whole step in the one-page VRNN, `tinyvrnn.one_page`, which clips first; after it, the package's
-# optimiser, which updates one flat parameter vector in place. The arithmetic of the latter is in `adam_step`, which a
-# GPU runs as a single kernel (see [10](10_one_code_two_backends.ipynb)).
+# The next cell shows the whole step in the one-page VRNN, `tinyvrnn.one_page`, which clips first. The one after it
+# shows the package's optimiser, which updates one flat parameter vector in place. Its arithmetic is in `adam_step`,
+# which a GPU runs as a single kernel (see [10](10_one_code_two_backends.ipynb)).
 
 # %%
 tv.course.show(one_page.adam)
@@ -287,6 +291,12 @@ for _ in range(60):
     adam.append(theta.copy())
 plain, adam = np.array(plain), np.array(adam)
 
+first = adam[1] - adam[0]
+ratio = abs(gradient(adam[0])[1] / gradient(adam[0])[0])
+print(f"Adam's first step: {first.round(4)}, though one gradient is {ratio:g} times the other")
+assert np.allclose(np.abs(first), 0.25) and abs(plain[-1][0]) > 1 > abs(adam[-1][0])
+
+# %%
 a, b = np.meshgrid(np.linspace(-4.6, 1.2, 99), np.linspace(-1.25, 1.25, 99))
 figure, axes = plt.subplots(figsize=(7, 3))
 axes.contour(a, b, 0.5 * (a**2 + 100 * b**2), levels=[0.5, 2, 8, 20, 40, 70], colors="0.8", linewidths=0.8)
@@ -294,21 +304,15 @@ axes.plot(*plain.T, "s--", markersize=3, linewidth=1, color=tv.plots.COLOURS[1],
 axes.plot(*adam.T, "o-", markersize=3, linewidth=1, color=tv.plots.COLOURS[0], label="Adam")
 axes.plot(0, 0, "k*", markersize=10)
 axes.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", title="Sixty steps: one step size for all, or one per parameter")
-axes.legend(loc="upper right")
-
-first = adam[1] - adam[0]
-ratio = abs(gradient(adam[0])[1] / gradient(adam[0])[0])
-print(f"Adam's first step: {first.round(4)}, though one gradient is {ratio:g} times the other")
-assert np.allclose(np.abs(first), 0.25) and abs(plain[-1][0]) > 1 > abs(adam[-1][0])
-
+axes.legend(loc="upper right");
 # %% [markdown]
 # The first step shows the principle: $\hat m_1 = g_1$ and $\hat v_1 = g_1^2$, so each parameter moves by $\eta$ towards
 # lower loss, whatever the size of its gradient.
 #
-# This has a consequence for clipping. Multiply **all** gradients by 1000: $m$ and $\sqrt v$ both grow by the same
-# factor, and Adam's path stays the same except for $\epsilon$. So Adam does not need clipping against gradients that
-# are always large. It needs clipping against a single **outlier**, which would dominate $v$. Since $v$ forgets slowly
-# ($\beta_2 = 0.999$, about a thousand steps), all steps would be too short for a long time.
+# This has a consequence for clipping. Multiply **all** gradients by 1000: $m$ and $\sqrt v$ grow by the same factor,
+# and Adam's path stays the same except for $\epsilon$. So gradients that are always large need no clipping. A single
+# **outlier** does: it would dominate $v$. Since $v$ forgets slowly ($\beta_2 = 0.999$, about a thousand steps), all
+# steps would then be too short for a long time.
 
 # %%
 rng = np.random.default_rng(0)
@@ -327,14 +331,14 @@ assert np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 < np.abs(ends[1.0]).min()
 # ## KL warm-up
 #
 # At the start of training the decoder ignores $z$, so a $z$ that carries information about $x$ costs KL and gains
-# nothing. The fastest way to reduce the loss is to make $q$ equal to the prior. By the time the decoder could use $z$,
-# it carries no information. The usual remedy is a weight on the KL that rises from 0 to 1 over the first steps:
+# nothing. The fastest way to reduce the loss is to make $q$ equal to the prior. When the decoder could finally use $z$,
+# $z$ carries no information. The usual remedy is a weight on the KL that rises from 0 to 1 over the first steps:
 #
 # $$\mathrm{loss}_\beta = \frac1B \sum_b \big( \beta\, \mathrm{KL}_b - \log p_b \big), \qquad
 # \beta_s = \min\!\Big(1, \frac{s + 1}{S}\Big), \quad s = 0, 1, 2, \dots$$
 #
-# With $\beta < 1$, the negative loss is not a bound: it can lie above $\log p(x)$. So the **reported** bound always
-# uses $\beta = 1$. Otherwise a run would look best right after its start.
+# With $\beta < 1$, the negative loss is not a bound: it can exceed $\log p(x)$. So the **reported** bound always uses
+# $\beta = 1$. Otherwise a run would look best right after its start.
 #
 # ### Exercise 08.6 (bug): warm-up, with two bugs
 #
@@ -364,8 +368,8 @@ tv.course.check("08.6", my_loss_and_bound)
 # ## Digits from scratch
 #
 # `tv.train` combines all of this: batches in a new order each epoch, fresh noise for each step, the gradient, clipping,
-# a step of Adam, and after each epoch the bound on the validation digits. It keeps the best weights. This takes about
-# twenty seconds.
+# and a step of Adam. After each epoch it computes the bound on the validation digits, and it keeps the best weights.
+# This takes about twenty seconds.
 
 # %% tags=["volatile"]
 model = tv.VRNN(x_dim=28, h_dim=80, z_dim=16, seed=0)
@@ -373,6 +377,10 @@ records = tv.train(
     model, data, epochs=8, warmup=2, batch=32, lr=6e-3, seed=0, workers=1, progress=False
 )  # one worker: the order of summation does not depend on the number of cores
 
+# %% [markdown]
+# ### Learning curves: ELBO, log-likelihood and KL by epoch
+
+# %% tags=["volatile"]
 tv.plots.curves(records, data.units)
 
 # %%
@@ -388,9 +396,9 @@ assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
 )
 
 # %% [markdown]
-# Look at the right-hand plot: while $\beta$ is small, KL is cheap and the model uses a lot of it. As $\beta$ reaches 1,
-# the KL falls to the amount that still pays off in likelihood. Early gradients are longer than the clipping threshold
-# of 50, so clipping is active at the start and less and less later.
+# Look at the plot on the right. While $\beta$ is small, KL is cheap and the model uses a lot of it. As $\beta$ reaches
+# 1, the KL falls to the amount that still pays off in likelihood. Early gradients are longer than the clipping
+# threshold of 50, so clipping is active at the start and less and less often later.
 #
 # The comparison with the baseline is fair: a lower bound of $\log p(x)$ exceeds the baseline's exact $\log p(x)$.
 
@@ -399,7 +407,10 @@ assert records[0]["train"]["kl"] > 2 * records[-1]["train"]["kl"] and (
 
 # %% tags=["volatile"]
 tv.plots.samples(
-    tv.to_host(model.sample(n=48, steps=28, seed=1)), binary=True, title="Samples of the model, not selected"
+    tv.to_host(model.sample(n=48, steps=28, seed=1)),
+    binary=True,
+    columns=8,
+    title="48 samples of the model, not selected",
 )
 
 # %% [markdown]
@@ -408,29 +419,30 @@ tv.plots.samples(
 #
 # ### What the latents store
 #
-# Above: test digits; below: the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the posterior. These are not
-# reconstructions from $z$ alone: the model has seen all rows above the one it draws. It has seen *this* row only
-# through $z_t$. Fewer than 5 pixels in 100 are on the wrong side of 1/2.
+# The upper row shows test digits, the lower one the mean of $p(x_t \mid z_{\le t}, x_{<t})$ with $z$ from the
+# posterior. These are not reconstructions from $z$ alone: the model has seen all rows above the one it draws. It has
+# seen *this* row only through $z_t$. Fewer than 5 pixels in 100 are on the wrong side of 1/2.
 
 # %%
 x, lengths = tv.pad(data.test[:12])
 mean = tv.to_host(model.reconstruct(x, lengths))
 wrong = np.mean((mean > 0.5) != x)
 assert wrong < 0.05
-tv.plots.reconstructions(x, mean, lengths, binary=True)
+tv.plots.reconstructions(
+    x[:, :8], mean[:, :8], lengths, binary=True, title="Test digits, and the mean of each row given z"
+)
 
 # %% [markdown]
 # ### Completing a digit
 #
-# `sample(prime=...)` runs the posterior (Eq. 9) over the given rows and then continues by ancestral sampling (Eq. 8).
-# Many lower halves fit an upper half, and a good model produces several. The left column is the test digit.
+# `sample(prime=...)` runs the posterior (Eq. 9) over the given rows, then continues by ancestral sampling (Eq. 8). Many
+# lower halves fit an upper half, and a good model produces several. The left column is the test digit.
 
 # %% tags=["volatile"]
 chosen, half, n = [4, 5, 8, 1, 14], 14, 9
-figure, grid = plt.subplots(len(chosen), n + 1, figsize=(8, 4.2))
-figure.suptitle(
-    "Left: the test digit. Above the line: given. Below it: nine continuations", x=0.01, ha="left", fontsize=10
-)
+figure, grid = plt.subplots(len(chosen), n + 1, figsize=(7.2, 4))
+figure.suptitle("Nine continuations of a test digit: the part above the line is given", x=0.01, ha="left", fontsize=10)
+grid[0, 0].set_title("data", fontsize=9, loc="center")
 for row, index in zip(grid, chosen):
     digit = np.asarray(data.test[index], dtype="float32")
     prime = np.repeat(digit[:half, None], n, axis=1)
@@ -445,9 +457,8 @@ for row, index in zip(grid, chosen):
 # %% [markdown]
 # ## Where the KL is spent
 #
-# A single KL figure does not show at which step and in which latent the KL arises. The KL of diagonal Gaussians is a
-# sum over the latent dimensions, so we can plot it for each step $t$ and each $z_j$. This needs only the encoder's
-# loop.
+# The total KL does not show at which step and in which latent it arises. The KL of diagonal Gaussians is a sum over the
+# latent dimensions, so we can plot it for each step $t$ and each $z_j$. This needs only the encoder's loop.
 
 
 # %%
@@ -467,22 +478,23 @@ def kl_by_step_and_latent(model, sequences):
 
 kl = kl_by_step_and_latent(model, data.test)
 assert abs(kl.sum() / test.kl_per_sequence - 1) < 0.02  # different noise, the same total
+carried = np.sort(kl.sum(axis=0))[::-1]
+assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9))
 left.bar(np.arange(28), kl.sum(axis=1), color=tv.plots.COLOURS[0])
 left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Spent where the pen comes down")
 right.bar(np.arange(16), kl.sum(axis=0), color=tv.plots.COLOURS[0])
-right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", title="A few latents carry nearly all of the KL")
-
-carried = np.sort(kl.sum(axis=0))[::-1]
-assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl.sum(axis=1)[4:7].sum()
+right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", xticks=range(0, 16, 3))
+right.set_title("A few latents carry the KL")
 
 # %% [markdown]
 # The first rows of a digit are nearly always empty: there is little to encode, so the KL is small. Then the pen comes
 # down, and the rows above do not determine where it goes: that is the information in $z_t$.
 #
-# The model uses only a handful of its 16 latents. The posterior of the others equals their prior, at no cost. That is
-# the optimum for this model, not a fault. But what if **all** of them do that?
+# The model uses only a handful of its 16 latents. The posterior of the others equals their prior, which costs nothing.
+# That is the optimum for this model, not a fault. But what if **all** latents do that?
 #
 # ## Posterior collapse
 #
@@ -490,9 +502,9 @@ assert carried[:4].sum() > 0.8 * carried.sum() and kl.sum(axis=1)[:3].sum() < kl
 # with an expensive random input. This is **posterior collapse**. It has two causes: a decoder strong enough to do
 # without $z$, and an early phase in which $z$ does not yet pay for its KL.
 #
-# Both are easy to produce. The digits of `digits8` have 8 steps of 8 pixels, and $h_{t-1}$ remembers all rows before.
+# Both are easy to produce. The digits of `digits8` have 8 steps of 8 pixels, and $h_{t-1}$ remembers all earlier rows.
 # We write the training loop out once, with the KL weights as an argument. The step is **your** Adam of 08.5 (the
-# package's, as long as yours has not passed):
+# package's, until yours has passed):
 
 
 # %%
@@ -544,12 +556,14 @@ bound = {name: tv.bounds.evaluate_elbo(m, small.valid) for name, m in fitted.ite
 for name in plans:
     print(f"{name:14} active latents {active[name]} of 8, KL {bound[name].kl_per_sequence:4.1f} nats per digit")
 
-figure, grid = plt.subplots(1, 3, figsize=(9, 2.7), sharey=True)
+figure, grid = plt.subplots(1, 3, figsize=(7.4, 2.6), sharey=True)
 for axes, (name, kl), colour in zip(grid, bars.items(), (1, 3, 2)):
     axes.bar(np.arange(8), kl.sum(axis=0), color=tv.plots.COLOURS[colour])
-    axes.set(title=f"{name}: {active[name]} active", xlabel="latent dimension j", xticks=range(8))
+    axes.set(xlabel="latent dimension j", xticks=range(8))
+    axes.set_title(f"{name}: {active[name]} active", fontsize=11)
     axes.axhline(0.01 * 8, color="0.5", linewidth=0.8, linestyle=":")
 grid[0].set_ylabel("KL, nats per digit")
+figure.suptitle("Without warm-up, every latent collapses", x=0.01, ha="left")
 
 assert active["KL at once"] == active["KL four times"] == 0 < 2 <= active["warm-up"]
 assert bound["KL at once"].kl_per_sequence < 0.3 and bound["warm-up"].kl_per_sequence > 3
@@ -568,23 +582,22 @@ for name in ("KL at once", "KL four times"):
 
 # %% [markdown]
 # Both **collapsed** models have the higher bound, though by less than a nat. This is no contradiction: the bound
-# measures how well $x$ is predicted, not how the prediction is made. On eight rows of eight pixels the recurrence alone
-# predicts well, and every nat that goes through $z$ costs KL. Warm-up gives you latents that carry information. Whether
-# it gives you a better bound is another question, and here the answer is no. (The large digits may differ: train them
-# with `warmup=0` and compare.)
+# measures how well the model predicts $x$, not how it does so. On eight rows of eight pixels the recurrence alone
+# predicts well, and every nat that goes through $z$ costs KL. Warm-up gives you latents that carry information, but
+# here it does not give you a better bound. (The large digits may differ: train them with `warmup=0` and compare.)
 #
-# Two conclusions follow. Never infer from a good bound that the latents are used: count the active ones. And if you
-# want latents (to inspect, to control, to continue in several ways), put that into the objective, because the bound
-# does not ask for them.
+# Two conclusions follow. A good bound does not mean that the latents are used: count the active ones. And if you want
+# latents (to inspect, to control, to continue in several ways), put that into the objective, because the bound does not
+# ask for them.
 #
 # ## The latent explorer
 #
-# Back to the large digits. Take one drawing, keep all its noise fixed, and shift one latent at every step by -2 to 2 of
-# the prior's own standard deviations:
+# Back to the large digits. Take one drawing, keep all its noise fixed, and shift one latent at every step by -2 to 2
+# standard deviations of the prior:
 #
 # $$z_{t,j} = \mu_{0,j} + \sigma_{0,j}\, (\epsilon_{t,j} + \text{move}) .$$
 #
-# All changes along a row come from that one latent. The rows are those of the latents that change the drawing most.
+# All changes along a row come from that one latent. The rows show the latents that change the drawing most.
 #
 # > **Function** `tinyvrnn.course.explorer.explore` · **held by**
 # > `tests/test_explorer.py::test_nothing_moved_is_a_sample_of_the_model`
@@ -593,12 +606,12 @@ for name in ("KL at once", "KL four times"):
 tv.course.explore(model, dims=4, seed=0, sliders=False)
 
 # %% [markdown]
-# One of the latents changes the amount of ink more than threefold. No term of the objective asks for that: it is among
-# the cheapest things to encode about a digit that its upper rows do not determine.
+# One of the latents changes the amount of ink more than threefold. No term of the objective asks for that. But the
+# amount of ink is not determined by the digit's upper rows, and it is among the cheapest such facts to encode.
 #
-# Now shift $z$ at a single step only, at row 6. The rows above do not change, and the amount of ink changes less. But
-# even one step can turn the drawing into another digit, and the rows below follow: the state remembers what it is
-# drawing.
+# Now shift $z$ at one step only, at row 6. The rows above do not change, and the amount of ink changes less. But even
+# one step can turn the drawing into another digit, and the rows below follow, because the state remembers the digit
+# that it is drawing.
 
 # %% tags=["volatile"]
 tv.course.explore(model, dims=3, seed=0, at=6, sliders=False)
@@ -628,8 +641,8 @@ figure = tv.course.explore(model, dims=4, seed=0)
 # - Nats per step are a total divided by a total, not a mean of means.
 # - Clipping multiplies all gradients by one factor, before the step. After the step it has no effect, and nothing warns
 #   you.
-# - Adam's step has no units: it is a mean gradient divided by its root mean square, both corrected for their start at
-#   0.
+# - Adam's step has no units: it is the mean of the gradient divided by its root mean square, both corrected for their
+#   start at 0.
 # - With a KL weight below 1 the negative loss is not a bound. Report the bound with weight 1.
 # - A good bound does not show that the latents are used. Count the active ones.
 #

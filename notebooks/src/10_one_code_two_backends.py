@@ -2,8 +2,8 @@
 # # 10 · One code, two backends
 #
 # Every function you have read in this course runs unchanged on a GPU. This notebook shows how that works without a
-# second copy of the code, what "the same result" means on two machines, and how the ideal workload of a GPU differs
-# from that of a CPU.
+# second copy of the code, what "the same result" means on two machines, and how the best workload for a GPU differs
+# from that for a CPU.
 #
 # *You need*: [07](07_backward_by_hand_2.ipynb) for the batched schedule. You do **not** need a GPU: without one, the
 # notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about 1 h 10 min.
@@ -29,9 +29,9 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## How arrays carry their backend
 #
-# A GPU has its own memory. An array there is a different kind of object, and NumPy's functions do not accept it. CuPy
-# is a library with the same functions, under the same names, for arrays on a GPU. So the code of this package never
-# says `np.exp`. It asks the array for its library:
+# A GPU has its own memory. An array there is a different kind of object, and NumPy's functions do not accept it. The
+# library CuPy has the same functions, under the same names, for arrays on a GPU. So the code of this package never
+# calls `np.exp`. It asks the array for its library:
 #
 # ```python
 # xp = namespace(a)      # numpy for a NumPy array, cupy for a CuPy array
@@ -47,9 +47,9 @@ tv.course.show(namespace)
 # > **Function** `tinyvrnn.backend.namespace` · **held by**
 # > `tests/test_backend.py::test_arrays_carry_their_backend`
 #
-# `get_backend(name)` returns what you need to create arrays: a name, the functions `xp`, a way to the device
-# (`asarray`) and a way back (`to_host`). There are three names: `"numpy"`, `"cupy"`, and `"strict"`, the stand-in,
-# which computes on the CPU but otherwise behaves like a device.
+# `get_backend(name)` returns a backend: its name, its functions `xp`, and two functions that copy arrays to the device
+# (`asarray`) and back (`to_host`). The names are `"numpy"`, `"cupy"` and `"strict"`. The last is the stand-in, which
+# computes on the CPU but otherwise behaves like a device.
 #
 # The next cell uses the GPU if there is one. It is the only line of this notebook that differs between machines.
 
@@ -66,8 +66,8 @@ except tv.BackendError:
 # > **Function** `tinyvrnn.backend.get_backend` · **held by**
 # > `tests/test_backend.py::test_cupy_without_a_device_is_one_clear_sentence`
 #
-# Now call one function, the KL of [06](06_backward_by_hand_1.ipynb), on both. It is the same function object, and its
-# only arguments are arrays.
+# Now call one function, the KL of [06](06_backward_by_hand_1.ipynb), on both. It is the same function object, and it
+# takes only arrays.
 
 # %%
 mu_z, mu_0 = rng.standard_normal((2, 5, 3))
@@ -109,10 +109,10 @@ tv.course.check("10.1", my_log_mean_exp)
 #
 # Floating-point addition is not associative. A sum of a thousand numbers is rounded a thousand times, and the rounding
 # depends on the order. A CPU adds in one order, a GPU with thousands of lanes in another. So two correct programs
-# differ in their last digits, and testing for bitwise equality is the wrong test.
+# differ in their last digits, and a test for bitwise equality is the wrong test.
 #
-# How large are the rounding errors? Here 4,096 numbers are added in float32 in 500 random orders, and compared with
-# their sum in float64.
+# How large are the rounding errors? Here we add 4,096 numbers in float32, in 500 random orders, and compare each result
+# with the sum in float64.
 
 # %%
 values = rng.random(4096).astype(np.float32)
@@ -123,15 +123,14 @@ errors = (sums - exact) / exact
 figure, axes = plt.subplots(figsize=(6, 2.8))
 axes.hist(errors * 1e6, bins=25, color=tv.plots.COLOURS[0])
 axes.axvline(0, color="0.4", linewidth=0.8)
-axes.set(
-    xlabel="relative error, in millionths", ylabel="orders", title="One sum, 500 orders: float32 keeps 5 to 7 digits"
-)
+axes.set(xlabel="relative error, in millionths", ylabel="number of orders")
+axes.set_title("One sum, 500 orders: float32 keeps 5 to 7 digits")
 
 pairwise = abs(float(values.sum()) - exact) / exact
 assert len(set(sums.tolist())) > 20 and np.abs(errors).max() < 1e-4 and pairwise < 1e-6
 
 # %% [markdown]
-# (`values.sum()` has an error below one millionth: NumPy adds blocks, then the sums of blocks, so that no number takes
+# (The error of `values.sum()` is below one millionth: NumPy adds up blocks, then the sums of blocks, so no number takes
 # part in thousands of roundings.)
 #
 # So the test needs a tolerance: about 12 digits in float64, about 5 in float32. Bugs are seldom that small. We compare
@@ -164,18 +163,18 @@ for dtype, floor in (("float64", -12), ("float32", -5)):
 # > `tests/test_schedule.py::test_a_device_gives_the_numbers_of_numpy`
 #
 # Both backends get the same noise `eps`: two random generators on two machines would give two different results, and
-# there would be nothing to compare. Training works the same way: each number of `eps` depends only on its position
-# (`tinyvrnn/arrays/noise.py`), so a device computes all of them in parallel and, up to rounding, gets NumPy's numbers.
+# there would be nothing to compare. In training too, each number of `eps` depends only on its position
+# (`tinyvrnn/arrays/noise.py`). So a device computes all of them in parallel and, up to rounding, gets NumPy's numbers.
 #
 # ## What strict refuses
 #
 # A GPU works asynchronously: a call puts work into a queue and returns at once. When the host asks for a **value**, it
-# has to wait until the queue is empty, and then the device has to wait for the host. One such line in a loop makes a
-# fast device slow. Nothing fails, so nobody notices.
+# waits until the queue is empty, and then the device waits for the host. One such line in a loop makes a fast device
+# slow. Nothing fails, so nobody notices.
 #
 # CuPy refuses the worst cases: mixing host and device arrays, and implicit conversion. `strict` refuses the same on any
 # laptop, and more: NumPy's own functions (CuPy implements a few of them for its arrays), and every function that is not
-# on a list of those known to exist in both libraries. Its error messages say why:
+# on its list of functions known to exist in both libraries. Its error messages say why:
 
 
 # %%
@@ -243,8 +242,8 @@ lines = {
 print("refused:", ", ".join(letter for letter, line in lines.items() if refusal(line) != "(no objection)"))
 
 # %% [markdown]
-# F is allowed, although it copies a value to the host: `float(...)` makes that visible to the reader, and sometimes you
-# need a value. But it is **counted**.
+# F is allowed, although it copies a value to the host: sometimes you need a value, and `float(...)` makes the copy
+# visible to the reader. But it is **counted**.
 #
 # ## Counting transfers
 #
@@ -273,16 +272,15 @@ def crossings(T, per_step=False):
 
 Ts = [5, 10, 20, 40]
 good, bad = [sum(crossings(T)) for T in Ts], [sum(crossings(T, per_step=True)) for T in Ts]
+print("transfers of loss_and_grads and float(loss), for T = 5 ... 40:", good)
+assert len(set(good)) == 1 and good[0] <= 4 and bad == [T + 2 for T in Ts]
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 2.9))
 axes.plot(Ts, bad, "s--", color=tv.plots.COLOURS[1], label="float() at each step")
 axes.plot(Ts, good, "o-", color=tv.plots.COLOURS[0], label="loss_and_grads, one float() at the end")
 axes.set(xlabel="steps T", ylabel="transfers", title="Transfers must not grow with T", ylim=(0, None), xticks=Ts)
-axes.legend()
-
-print("transfers of loss_and_grads and float(loss), for T = 5 ... 40:", good)
-assert len(set(good)) == 1 and good[0] <= 4 and bad == [T + 2 for T in Ts]
-
+axes.legend();
 # %% [markdown]
 # > **Function** `tinyvrnn.models.vrnn.VRNN.loss_and_grads` · **held by**
 # > `tests/test_backend.py::test_transfers_do_not_grow_with_the_number_of_steps`
@@ -327,8 +325,8 @@ float(loss)
 print("after each step:", *counted, "  and at the end:", transfers.total)
 
 # %% [markdown]
-# Look at the `if`. It reads like a comparison, but Python has to **know** the result to continue, so it waits until the
-# whole queue has been processed. This is an implicit transfer in the middle of the step.
+# Look at the `if`. It reads like a mere comparison. But Python needs the **result** to continue, so it waits until the
+# whole queue has been processed: an implicit transfer in the middle of the step.
 #
 # ### Exercise 10.4 (bug): the implicit transfer
 #
@@ -359,13 +357,14 @@ tv.course.check("10.4", my_clip)
 # ## The workload a GPU needs
 #
 # A call on a GPU is a **launch**: the host describes the work and puts it into the queue. That takes some ten
-# microseconds, whether the work is ten numbers or ten million. So a GPU needs **few launches with much work each**.
+# microseconds, for ten numbers as for ten million. So a GPU needs **few launches with much work each**.
 #
 # A recurrent network is the opposite: step $t$ cannot begin before step $t - 1$ has ended. That is why the schedule of
 # [07](07_backward_by_hand_2.ipynb) moves as much as possible out of the loop. Likelihood, generation, prior and KL, and
 # every weight gradient, run once for all $T$ steps, as one product with $T B$ rows. Only the sequential part stays in
 # the loop, and that part is **fused**: all elementwise operations between two products form one function, which a GPU
-# runs as one launch. The decorator contains the C++ code for one entry of the arrays; the body is the NumPy version:
+# runs as one launch. In the function below, the decorator contains the C++ code for one entry of the arrays, and the
+# body is the NumPy version:
 #
 # > **Function** `tinyvrnn.distributions.gaussian.draw` · **held by**
 # > `tests/test_kernels.py::test_an_operation_is_what_numpy_does_in_its_place`
@@ -397,18 +396,19 @@ for (_, a), (_, b) in zip(literal, batched):
     assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()  # both give the same gradient
 
 literal, batched = [n for n, _ in literal], [n for n, _ in batched]
-figure, axes = plt.subplots(figsize=(6, 3))
-axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as in the paper")
-axes.plot(Ts, batched, "o-", color=tv.plots.COLOURS[0], label="batched schedule")
-axes.set(xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts)
-axes.legend()
-
 each = [(counts[-1] - counts[0]) / (Ts[-1] - Ts[0]) for counts in (literal, batched)]
 print(f"launches per additional step: {each[0]:.0f} step by step, {each[1]:.0f} in the batched schedule")
 assert each[0] > 2 * each[1] and np.allclose(np.diff(batched) / np.diff(Ts), each[1])
 
+# %%
+figure, axes = plt.subplots(figsize=(6, 3))
+axes.plot(Ts, literal, "s--", color=tv.plots.COLOURS[1], label="step by step, as in the paper")
+axes.plot(Ts, batched, "o-", color=tv.plots.COLOURS[0], label="batched schedule")
+axes.set(xlabel="steps T", ylabel="launches", title="The same gradient, with fewer launches", ylim=(0, None), xticks=Ts)
+axes.legend();
+
 # %% [markdown]
-# The line is straight: a fixed number of launches per step, plus a fixed number outside the loop. Of the 22 launches
+# Both lines are straight: a fixed number of launches per step, plus a fixed number outside the loop. Of the 22 launches
 # per step in the batched schedule, 11 are matrix products.
 #
 # ### Exercise 10.5 (derive): the time of a training step
@@ -448,23 +448,24 @@ for (name, n), style, colour in zip(waiting.items(), ("s--", "o-"), (1, 0)):
     share = 1e-5 * n / (1e-5 * n + work / 1e13)
     axes.semilogx(batch, 100 * share, style, base=2, color=tv.plots.COLOURS[colour], label=name)
     assert share[0] > 0.9 and share[-1] < share[0]
-axes.set(xlabel="sequences in a batch", ylabel="time spent on launches, per cent", ylim=(0, 102))
+axes.set(xlabel="sequences in a batch", ylabel="time spent on launches, %", ylim=(0, 106))
 axes.set_title("An estimate: a small batch leaves a GPU idle")
 axes.legend()
 
 assert waiting["step by step"] > 1.5 * waiting["batched schedule"]
 
 # %% [markdown]
-# At a batch size of 8, nearly all of the time is spent on launches, in either schedule: this model is too small for a
-# GPU, and a CPU may well be faster. Larger batches and wider layers are nearly free until the curves start to fall.
-# This is why GPUs need large products.
+# At a batch size of 8, both schedules spend nearly all of their time on launches: this model is too small for a GPU,
+# and a CPU may well be faster. Larger batches and wider layers are nearly free until the curves start to fall. This is
+# why GPUs need large products.
 
 # %% [markdown]
 # ## Timings
 #
-# Now we measure on this machine. Bars show **sequences per second**, relative to the first bar. If all time were
-# overhead, a batch twice as large would take no longer, and each bar would be proportional to its batch size. If all
-# time were arithmetic, the bars would be equal. (The figures depend on your machine and differ from run to run.)
+# Now we measure on this machine. The bars show the speed, in **sequences per second**, relative to the first bar. If
+# all time were overhead, a batch twice as large would take no longer, and each bar would be proportional to its batch
+# size. If all time were arithmetic, the bars on the left would be equal. (The figures depend on your machine and differ
+# from run to run.)
 
 # %% tags=["volatile"]
 backends = [host] if device.name == "strict" else [host, device]
@@ -483,27 +484,29 @@ def seconds(backend, batch=32, hidden=64, T=20, repeats=5):
 
 
 batch_sizes, widths = [1, 4, 16, 64, 256], [16, 32, 64, 128, 256]
-figure, grid = plt.subplots(len(backends), 2, figsize=(9, 2.9 * len(backends)), squeeze=False)
-for (left, right), backend, colour in zip(grid, backends, tv.plots.COLOURS):
-    speed = np.array([B / seconds(backend, batch=B) for B in batch_sizes])
-    left.bar([str(B) for B in batch_sizes], speed / speed[0], color=colour)
-    left.set(
-        xlabel="sequences in a batch", ylabel="sequences per second, relative", title=f"{backend.name}: batch size"
+by_batch = {b.name: np.array([B / seconds(b, batch=B) for B in batch_sizes]) for b in backends}
+by_width = {b.name: np.array([32 / seconds(b, hidden=H) for H in widths]) for b in backends}
+
+# %% tags=["volatile"]
+figure, grid = plt.subplots(len(backends), 2, figsize=(7.4, 2.8 * len(backends)), squeeze=False)
+for (left, right), name, colour in zip(grid, by_batch, tv.plots.COLOURS):
+    left.bar([str(B) for B in batch_sizes], by_batch[name] / by_batch[name][0], color=colour)
+    left.set(xlabel="sequences in a batch", ylabel="relative speed", title=f"{name}: larger batches")
+    right.bar([str(H) for H in widths], by_width[name] / by_width[name][0], color=colour)
+    right.set(
+        xlabel="width H of state and layers", ylabel="relative speed", title=f"{name}: wider layers (batch of 32)"
     )
-    speed = np.array([32 / seconds(backend, hidden=H) for H in widths])
-    right.bar([str(H) for H in widths], speed / speed[0], color=colour)
-    right.set(xlabel="width H of state and layers", title=f"{backend.name}: width (batch of 32)")
 
 # %% [markdown]
 # On a CPU the left bars rise at first: a batch of 1 costs nearly as much as one of 4, because Python's overhead per
-# call acts like a launch. Then they level off: the cores are busy. On the right, twice the width is four times the
-# arithmetic, but at first it takes much less than four times as long, for the same reason.
+# call acts like a launch. Then they level off: the cores are busy. On the right, twice the width means four times the
+# arithmetic. At first it takes much less than four times as long, because of the same overhead.
 #
 # ## One thread or many?
 #
 # NumPy passes matrix products to a BLAS library, which can split a product over all cores. For a product of a thousand
-# rows and columns that pays off. For one of 32 rows, as in the loop, distributing the parts and waiting for all of them
-# takes longer than the product itself, and the waiting threads occupy the cores.
+# rows and columns that pays off. For one of 32 rows, as in the loop, it takes longer to distribute the parts and wait
+# for all of them than to compute the product, and the waiting threads occupy the cores.
 #
 # So the package lets BLAS use **one** thread, and uses the cores differently: each core computes a slice of the batch
 # for the whole step, and their gradients are added once at the end.
@@ -535,12 +538,11 @@ for rows, width, repeats in ((32, 100, 2000), (1024, 1024, 10)):
 
 # %% [markdown]
 # Which of the two figures in a row is smaller depends on the machine and its load. On the machine where the package was
-# timed, two slices of the batch in two processes, with one BLAS thread each, were the fastest option for models of the
-# course's size; large models (2.5 million parameters and more) get all BLAS threads. The figures are in
-# `docs/performance.md`.
+# timed, models of the course's size ran fastest with two slices of the batch in two processes, with one BLAS thread
+# each. Large models (2.5 million parameters and more) get all BLAS threads. The figures are in `docs/performance.md`.
 #
-# For a GPU the opposite holds, for the same reason: it has thousands of lanes, so it needs one large piece of work, not
-# many small ones. That is why the batch is sliced on CPUs only and stays whole on a device.
+# For a GPU the opposite holds: it has thousands of lanes, so it needs one large piece of work, not many small ones.
+# That is why the batch is sliced on CPUs only and stays whole on a device.
 #
 # ## What you now know
 #

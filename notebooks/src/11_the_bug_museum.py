@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 11 · The bug museum
 #
-# Fourteen bugs of kinds found in public VRNN and VAE code, rebuilt here in a few lines each. None of them stops the
+# Here are fourteen bugs of kinds found in public VRNN and VAE code, rebuilt in a few lines each. None of them stops the
 # program, and most let the loss fall as it should. For each exhibit: read the code, write down a guess, run the checks,
 # and only then read the explanation. In the last room all checks run on all bugs.
 #
@@ -26,14 +26,15 @@ blue, red, green, *_ = tv.plots.COLOURS
 # (a coin), $z_t$ has two dimensions, and every network is one linear layer. The code follows the habits of public code:
 # heads output log-variances $s = \log \sigma^2$, and gradients come from automatic differentiation.
 #
-# The forward pass is Eq. 5, 6, 7 and 9 in a loop. Every part called as `program.…` can be replaced, one at a time.
+# The forward pass is Eq. 5, 6, 7 and 9 in a loop. Each part called as `program.…` can be replaced: an exhibit replaces
+# one of them.
 
 # %%
 tv.course.show(museum.terms)
 
 # %% [markdown]
-# One line replaces automatic differentiation: move $\theta$ by a tiny **imaginary** step, and the derivative appears as
-# the imaginary part,
+# Here one line replaces automatic differentiation. Move $\theta$ by a tiny **imaginary** step, and the derivative
+# appears in the imaginary part:
 #
 # $$f(\theta + i h v) = f(\theta) + i h \, \nabla f \cdot v - \tfrac12 h^2 \, v^\top \nabla^2 f \, v + \dots
 # \qquad \frac{\mathrm{Im}\, f(\theta + i h v)}{h} = \nabla f \cdot v + O(h^2) .$$
@@ -51,7 +52,7 @@ tv.course.show(museum.slope)
 # ## The checks
 #
 # There are fourteen checks. Each takes a program and raises an `AssertionError` if it finds a fault. The correct
-# program passes all of them.
+# program passes them all.
 
 # %%
 assert not any(museum.sees(name, right) for name in museum.CHECKS for right in (museum.RIGHT, museum.RIGHT_LSTM))
@@ -68,9 +69,8 @@ print("\n".join(f"{name:16} {' '.join(check.__doc__.split())}" for name, check i
 #
 # $$z_t \mid x_{\le t} \sim \mathcal N\big((1 - k)\, w^\top h_{t-1} + k \, \text{position}_t, \; \tfrac12 k\big) .$$
 #
-# The weights of `infer` are set to exactly this posterior. A bound is tight at the exact posterior, so the ELBO must
-# equal $\log p(x)$ up to the noise of the draws. The right-hand side is computed one scalar at a time, by code that is
-# independent of the program.
+# The weights of `infer` are set to exactly this posterior. There the bound is tight, so the ELBO must equal $\log p(x)$
+# up to the noise of the draws. Independent code computes $\log p(x)$, one scalar at a time.
 
 # %%
 elbos, log_p = museum.elbos_and_log_p(museum.RIGHT)
@@ -83,7 +83,7 @@ assert abs(elbos.mean() - log_p) < 4 * error
 #
 # ### Exhibit 1 · Standard deviation computed as exp(log_var)
 #
-# This first exhibit is explained right away. From the next one on, guess before you read the explanation.
+# The explanation of this first exhibit follows right away. From the next one on, guess before you read it.
 
 # %%
 tv.course.show(museum.draw_with_exp_log_var)
@@ -102,9 +102,8 @@ figure, axes = plt.subplots(figsize=(5.4, 3.3))
 axes.loglog(sigma, drawn["draw"], "-", color=green, label="right")
 axes.loglog(sigma, drawn["draw_with_exp_log_var"], "o--", color=red, markersize=4, label="exp(log_var)")
 axes.axvline(1, color="0.8", zorder=0)
-axes.set(
-    xlabel=r"$\sigma$ in the KL", ylabel="standard deviation of the draws", title="They agree where training begins"
-)
+axes.set(xlabel=r"$\sigma$ in the KL", ylabel="standard deviation of the draws")
+axes.set_title("Right and wrong agree where training begins")
 axes.legend()
 
 np.testing.assert_allclose(drawn["draw_with_exp_log_var"], sigma**2 * eps.std())
@@ -112,15 +111,15 @@ np.testing.assert_allclose(drawn["draw"], sigma * eps.std())
 
 # %% [markdown]
 # **The fixed line:** `std = np.exp(0.5 * log_var)`. Better still, use $\sigma$ itself, as this package does: then there
-# is no factor to forget. **Which check sees it?**
+# is no factor to forget. **Which check sees the bug?**
 
 # %%
 print(museum.verdict("std drawn as exp(log_var)"))
 assert museum.seen_by("std drawn as exp(log_var)") == {"moments", "exact case", "samples"}
 
 # %% [markdown]
-# The gradient check misses it: automatic differentiation correctly differentiates the wrong formula. You will see this
-# again.
+# The gradient check misses it: automatic differentiation differentiates the wrong formula, and does so correctly. You
+# will see this again.
 #
 # > **Function** `tinyvrnn.distributions.gaussian.reparameterise_forward` · **held by**
 # > `tests/test_distributions.py::test_reparameterised_draws_have_mean_mu_and_deviation_sigma`
@@ -132,7 +131,7 @@ tv.course.show(museum.kl_without_its_1)
 
 # %% [markdown]
 # **Your guess.** Which gradients does the missing $-1$ change? Which number does it change? Go through the list of
-# checks above, and note the names of those that will fail.
+# checks above, and note which ones will fail.
 
 # %%
 print(museum.verdict("KL without its -1"))
@@ -161,7 +160,7 @@ assert museum.seen_by("KL without its -1") == {"Monte Carlo KL", "exact case"}
 
 # %% [markdown]
 # Half a nat per dimension looks harmless. With 200 latent dimensions it is 100 nats for **every step**, in a number
-# that will be compared with other people's.
+# that will be compared with other people's numbers.
 #
 # **The fixed line:** `return 0.5 * (log_var_0 - log_var_z + ratio - 1).sum(axis=-1)`.
 #
@@ -182,9 +181,9 @@ print(museum.verdict("ReLU on a log-variance"))
 
 # %% [markdown]
 # - **What it says.** The head for $s = \log \sigma^2$ ends in a ReLU, like all other layers of the network.
-# - **Why people write it.** A helper builds "linear, then ReLU", and the head was built with that helper. Or: a
+# - **Why people write it.** A helper function builds "linear, then ReLU", and someone built the head with it. Or: a
 #   variance must be positive, and the ReLU ensures that. But this is the **log**-variance, which may well be negative.
-# - **What it does.** Always $\sigma \ge 1$, and wherever the head outputs $s < 0$, its gradient is 0, so training
+# - **What it does.** $\sigma$ is never below 1. And wherever the head outputs $s < 0$, its gradient is 0, so training
 #   cannot correct it for that input.
 
 # %%
@@ -194,7 +193,12 @@ axes.plot(s, np.exp(0.5 * museum.log_var_of(s)), "-", color=green, label="right"
 axes.plot(s, np.exp(0.5 * museum.log_var_by_relu(s)), "--", color=red, label="with ReLU")
 axes.axhline(3**-0.5, color="0.6", linestyle=":")
 axes.annotate(r"$\sigma$ of the exact posterior", (-0.9, 3**-0.5), (-0.8, 0.15), color="0.35")
-axes.set(xlabel="output of the head, s", ylabel=r"$\sigma$", title="No standard deviation below 1", ylim=(0, 4.6))
+axes.set(
+    xlabel="output of the head, s",
+    ylabel=r"$\sigma$",
+    title="With the ReLU, no standard deviation is below 1",
+    ylim=(0, 4.6),
+)
 axes.legend()
 
 slopes = [museum.slope(lambda v: museum.log_var_by_relu(v).sum(), np.array([at]), np.ones(1)) for at in (-2.0, 2.0)]
@@ -234,9 +238,9 @@ print("\n".join(lines))
 assert gaps["std drawn as exp(log_var)"] > 0 > max(gaps["KL without its -1"], gaps["ReLU on a log-variance"])
 
 # %% [markdown]
-# The first bug makes the number **better**: it draws from a narrow $q$ and pays the KL of a wide one. Such a bug
-# survives, since nobody questions good news. With the ReLU the program computes a true bound, for a poor $q$, so no
-# check of the bound's validity can detect it. It takes a case with a known answer.
+# The first bug makes the number **better**: the program draws from a narrow $q$ and pays the KL of a wide one. Such a
+# bug survives, since nobody questions good news. With the ReLU the program computes a true bound, for a poor $q$, so no
+# check of the bound's validity can detect it. Only a case with a known answer can.
 #
 # ## Room 2: the likelihood
 #
@@ -255,9 +259,9 @@ print(museum.verdict("log(1 - p - eps)"))
 
 # %% [markdown]
 # - **What it says.** The Bernoulli log-density computed from the probability $p$, with $\varepsilon$ against $\log 0$.
-# - **Why people write it.** $\log(p + \varepsilon)$ is safe, so $\log(1 - p - \varepsilon)$ looks like its counterpart.
-#   It is not: as $p \to 1$ its argument becomes **negative**. It should be $1 - p + \varepsilon$, and even that is only
-#   a workaround.
+# - **Why people write it.** $\log(p + \varepsilon)$ is safe, and $\log(1 - p - \varepsilon)$ looks like its
+#   counterpart. It is not: as $p \to 1$ the argument becomes **negative**. It should be $1 - p + \varepsilon$, and even
+#   that is only a workaround.
 # - **What it does.** Nothing, for hours. Then the model becomes certain about one pixel, and the loss is NaN.
 
 # %%
@@ -282,8 +286,8 @@ assert museum.seen_by("log(1 - p - eps)") == {"extremes"}
 # %% [markdown]
 # In float32 it is worse: $1 - 10^{-10}$ **is** 1 there, so the $\varepsilon$ has no effect at all on that side.
 #
-# Even the exact case misses it: its coin is never that certain. A check sees only the inputs it is given, so give it
-# extreme ones.
+# Even the exact case misses it, since its coin is never that certain. A check sees only the inputs it is given, so give
+# it extreme ones.
 #
 # ### Exercise 11.2 (bug): the coin
 #
@@ -317,7 +321,7 @@ tv.course.show(museum.next_step)
 # `target` is what the decoder's output is compared with. Everything else reads `x` as before.
 #
 # **Your guess.** What does the decoder have to predict at step $t$ now, and what does its $z_t$ encode? Three of the
-# checks fail. Which? (One is predictable; the other two react to an effect at the sequence's end.)
+# checks fail. Which? (One is easy to predict; the other two react to an effect at the end of a sequence.)
 
 # %%
 print(museum.verdict("target shifted by a step"))
@@ -338,7 +342,7 @@ assert shifted.mean() < log_p - 1
 assert museum.seen_by("target shifted by a step") == {"exact case", "batch = singles", "padding"}
 
 # %% [markdown]
-# The batch check and the padding check see it because of the sequence's end: the last frame of a short sequence gets a
+# The batch check and the padding check see it at the end of a sequence: the last frame of a short sequence gets its
 # target from the padding.
 #
 # **The fixed line:** `return x`.
@@ -354,7 +358,7 @@ assert museum.seen_by("target shifted by a step") == {"exact case", "batch = sin
 tv.course.show(museum.read_c)
 
 # %% [markdown]
-# `read` selects the part of an LSTM's state, the pair $(h, c)$ with $h = o \tanh(c)$, that encoder, decoder and prior
+# An LSTM's state is the pair $(h, c)$ with $h = o \tanh(c)$. `read` selects the part that encoder, decoder and prior
 # read.
 #
 # **Your guess.** $h$ and $c$ have the same shape, and both depend on the past. What goes wrong, if anything? Which
@@ -365,9 +369,10 @@ print(museum.verdict("cell state in place of h"))
 
 # %% [markdown]
 # - **What it says.** Encoder, decoder and prior read the LSTM's memory $c$ instead of its output $h = o \tanh(c)$.
-# - **Why people write it.** PyTorch's LSTM returns `(h, c)`, TensorFlow's state was `(c, h)`. Both have the same shape.
-# - **What it does.** Both summarise the past, so everything works, a little worse: $|h| < 1$, while $c$ can grow with
-#   every step, and with it everything that is computed from it.
+# - **Why people write it.** PyTorch's LSTM returns `(h, c)`, TensorFlow's state was `(c, h)`. $h$ and $c$ have the same
+#   shape.
+# - **What it does.** Both summarise the past, so everything works, a little worse. But $|h| < 1$, while $c$ can grow
+#   with every step, and so can everything that is computed from it.
 
 # %%
 weights = tv.params.views(np.zeros(museum.random_theta().size), museum.SHAPES)
@@ -378,22 +383,21 @@ for _ in range(60):
     state = museum.lstm(weights, np.zeros((1, museum.X + museum.Z)), state)
     seen["h"].append(state[0].max())
     seen["c"].append(state[1].max())
+assert max(seen["h"]) < 1 < 20 < seen["c"][-1]
+assert museum.seen_by("cell state in place of h") == {"exact case"}
 
+# %%
 figure, axes = plt.subplots(figsize=(5.4, 3.1))
 axes.plot(seen["h"], "-", color=green, label="h, which the networks should read")
 axes.plot(seen["c"], "--", color=red, label="c, which they do read")
 axes.set(xlabel="step t", ylabel="largest entry", title="h stays below 1; c is unbounded")
-axes.legend()
-
-assert max(seen["h"]) < 1 < 20 < seen["c"][-1]
-assert museum.seen_by("cell state in place of h") == {"exact case"}
-
+axes.legend();
 # %% [markdown]
 # **The fixed line:** `h, c = state`.
 #
 # Only an independent second computation sees it: the exact case computes $h$ with its own LSTM, one scalar at a time.
-# (When this exhibit was first built, the matrix at the end showed **no** check for this bug. The reason: the exhibit
-# itself was wrong and read $h$ after all. If no check sees a bug, there may be no bug.)
+# (When this exhibit was first built, **no** check in the matrix at the end saw its bug. The exhibit itself was wrong
+# and read $h$ after all. If no check sees a bug, there may be no bug.)
 #
 # > **Function** `tinyvrnn.nn.gru.gru_forward` · **held by**
 # > `tests/test_equations.py::test_gru_equals_a_loop_over_scalars`
@@ -412,7 +416,7 @@ print(museum.verdict("GRU without bias"))
 
 # %% [markdown]
 # - **What it says.** The biases are created, saved, counted and trained, but not used.
-# - **Why people write it.** `bias=False` was the default in a cell that was copied; or the biases got lost when the six
+# - **Why people write it.** Someone copied a cell whose default was `bias=False`. Or the biases got lost when the six
 #   products were merged into two.
 # - **What it does.** On inputs of zeros the state stays at zero. The cell cannot count, wait, or start by itself.
 
@@ -455,7 +459,7 @@ assert museum.seen_by("GRU without bias") == {"exact case", "samples"}
 tv.course.show(museum.last_state)
 
 # %% [markdown]
-# `start` returns the state before the first step of a batch; `kept` is what the object stores between calls, like
+# `start` returns the state before the first step of a batch. `kept` holds what the object stores between calls, like
 # `self.hidden`.
 #
 # **Your guess.** What does the loss of a batch depend on now? Four checks fail, two of them by accident.
@@ -467,7 +471,8 @@ print(museum.verdict("state carried over"))
 # - **What it says.** A batch starts from the final state of the previous batch.
 # - **Why people write it.** For one long text cut into pieces it is correct, and the code came from there.
 # - **What it does.** Row 3 of this batch begins with the final state of row 3 of the previous batch, an unrelated
-#   sequence. The loss of a sequence depends on the batches before it, and a test score on the order of the test set.
+#   sequence. So the loss of a sequence depends on the batches before it, and a test score depends on the order of the
+#   test set.
 
 # %%
 x, eps, lengths = museum.batch(T=6)
@@ -550,10 +555,10 @@ tv.course.check("11.4", prediction)
 print(museum.verdict("truncated backpropagation"))
 
 # %% [markdown]
-# - **What it says.** Every five steps values pass and gradients stop.
+# - **What it says.** Every five steps, values pass on but gradients stop.
 # - **Why people write it.** On purpose, to save memory on long sequences; or through a leftover `.detach()` or `.data`.
 # - **What it does.** The loss is correct. The gradient is that of another function, in which no dependency is longer
-#   than five steps. The model cannot learn dependencies over a longer span.
+#   than five steps. So the model cannot learn longer dependencies.
 
 # %%
 wrong, right = museum.EXHIBITS["truncated backpropagation"]
@@ -564,17 +569,20 @@ for T in spans:
     v, full = rng.standard_normal(theta.size), np.full(3, T)
     own, true = (slope_of_loss(program, v, x, eps, full) for program in (wrong, right))
     off.append(abs(own - true) / abs(true))
-
-figure, axes = plt.subplots(figsize=(5.8, 3.2))
-axes.semilogy(spans, np.maximum(off, 1e-16), "o-", color=red, markersize=4)
-axes.axvline(4, color="0.6", linestyle=":")
-axes.text(3.8, 1e-9, "the length of\nthe unit test", color="0.35", ha="right")
-axes.set(xlabel="steps T of the sequences", ylabel="relative error of the slope", title="Correct up to step five")
-axes.set_xticks(range(0, 21, 5))
-
 assert museum.WINDOW == 5 and max(off[: museum.WINDOW]) < 1e-14 and min(off[museum.WINDOW :]) > 1e-6
 assert museum.seen_by("truncated backpropagation") == {"long gradient"}
 
+# %%
+figure, axes = plt.subplots(figsize=(5.8, 3.2))
+axes.semilogy(spans, np.maximum(off, 1e-16), "o-", color=red, markersize=4)
+axes.axvline(4, color="0.6", linestyle=":")
+axes.text(3.8, 1e-9, "length of the\nunit test", color="0.35", ha="right")
+axes.set(
+    xlabel="steps T of the sequences",
+    ylabel="relative error of the slope",
+    title="The gradient is right up to five steps",
+)
+axes.set_xticks(range(0, 21, 5));
 # %% [markdown]
 # **The fixed line:** `return state`; or, if the truncation is on purpose, a test with sequences longer than one window,
 # and a name for the result other than "the gradient".
@@ -592,24 +600,25 @@ tv.course.show(museum.feed_mean)
 # %% [markdown]
 # `feed` is called after each step of sampling: it decides whether the drawn $x_t$ or its mean enters the next state.
 #
-# **Your guess.** What do the sequences look like if the coins are 0 or 1? Which check could see it, given that training
-# never samples from the decoder?
+# **Your guess.** What do the sequences look like if the coins are 0 or 1? Training never samples from the decoder, so
+# which check could see the bug?
 
 # %%
 print(museum.verdict("means fed back"))
 
 # %% [markdown]
 # - **What it says.** After each step the model is fed $E[x_t]$ instead of the $x_t$ that was drawn.
-# - **Why people write it.** Means look smoother and make nicer pictures. Or the decoder's output is simply what is at
-#   hand.
+# - **Why people write it.** Means look smoother and make nicer pictures. Or someone feeds back the decoder's output
+#   because it is at hand.
 # - **What it does.** A model of coins that are 0 or 1 reads a 0.5, which it has never seen. Eq. 8 says: draw $x_t$,
 #   then condition on **that draw**.
 #
-# Below is a pen set by hand: its first coin is fair, and each later one repeats the previous one. So each row, which is
-# one sequence, must be all black or all white.
+# The weights of the pen below are set by hand: its first coin is fair, and each later one repeats the previous one. So
+# each row, which is one sequence, must be all black or all white.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(7.4, 2.9), sharey=True)
+figure.get_layout_engine().set(wspace=0.06)
 changes = []
 for axes, feed, title in zip(panels, (museum.feed_sample, museum.feed_mean), ("Samples fed back", "Means fed back")):
     x = museum.sample(museum.RIGHT._replace(feed=feed), museum.pen_that_stays(), n=16, steps=24)
@@ -617,6 +626,7 @@ for axes, feed, title in zip(panels, (museum.feed_sample, museum.feed_mean), ("S
     axes.set(title=title, xlabel="step t", yticks=[])
     changes.append(int((x[1:, :, 1] != x[:-1, :, 1]).sum()))
 panels[0].set_ylabel("16 sequences")
+figure.suptitle("Coins of a pen that should never change", x=0.01, ha="left")
 
 print(f"coins that changed: {changes[0]} with samples fed back, {changes[1]} with means, of {16 * 23}")
 assert changes[0] == 0 and changes[1] > 100
@@ -646,10 +656,10 @@ print(museum.verdict("clipping after the step"))
 
 # %% [markdown]
 # - **What it says.** Take the step, and then clip a gradient that is not used again.
-# - **Why people write it.** `loss.backward()`, `optimizer.step()` are a pair in every tutorial; clipping was added
+# - **Why people write it.** `loss.backward()` and `optimizer.step()` are a pair in every tutorial; clipping was added
 #   later, at the end.
-# - **What it does.** Nothing. The log even says "clipped". Then comes a cliff: one batch whose gradient is a thousand
-#   times as long as the others.
+# - **What it does.** At first, nothing. The log even says "clipped". Then comes a cliff: one batch whose gradient is a
+#   thousand times as long as the others.
 
 # %%
 figure, axes = plt.subplots(figsize=(5.8, 3.1))
@@ -664,7 +674,7 @@ for name, step, style, colour in (
         moved.append(np.linalg.norm(theta_k))
     axes.semilogy(moved, style, color=colour, markersize=4, label=name)
     print(f"{name:15} longest step {max(moved):7.2f}, where lr * max_norm = 0.10")
-axes.set(xlabel="step", ylabel="length of the step", title="One cliff destroys the weights")
+axes.set(xlabel="step", ylabel="length of the step", title="One huge gradient destroys the weights")
 axes.legend(loc="upper left")
 
 assert moved[7] > 100 and np.median(moved) < 0.2
@@ -728,7 +738,7 @@ print(museum.verdict("best weights that alias"))
 
 # %% [markdown]
 # - **What it says.** `best = theta`: a second name for the same memory, which the next step changes in place.
-# - **Why people write it.** In Python `=` copies nothing, and PyTorch's `state_dict()` doesn't either.
+# - **Why people write it.** It looks like a copy, but in Python `=` copies nothing. Nor does PyTorch's `state_dict()`.
 # - **What it does.** Early stopping returns the last weights, together with the score of the best ones.
 #
 # Below, training pulls two weights towards 1, while the validation loss is lowest at 0.3 and rises from there.
@@ -752,18 +762,17 @@ for name, keep in (("copy", museum.keep_copy), ("alias", museum.keep_alias)):
     best, lowest = museum.train(museum.RIGHT._replace(keep=keep), np.zeros(2), pull, valid)
     runs[name] = valid(best)
     print(f"{name:6} reported {lowest:.3f}, actual {valid(best):.3f}")
+assert runs["copy"] == lowest < runs["alias"] / 10
+assert museum.seen_by("best weights that alias") == {"kept weights"}
 
+# %%
 figure, axes = plt.subplots(figsize=(5.4, 3.1))
 axes.plot(history, "-", color=blue, label="validation loss")
 axes.plot(np.argmin(history), runs["copy"], "o", color=green, label="kept as a copy")
 axes.plot(len(history), runs["alias"], "s", color=red, label="kept as an alias")
-axes.set(xlabel="step", ylabel="validation loss", title="The alias has moved on")
+axes.set(xlabel="step", ylabel="validation loss", title="The alias holds the last weights")
 axes.set_xticks(range(0, 21, 5))
-axes.legend(loc="upper left")
-
-assert runs["copy"] == lowest < runs["alias"] / 10
-assert museum.seen_by("best weights that alias") == {"kept weights"}
-
+axes.legend(loc="upper left");
 # %% [markdown]
 # **The fixed line:** `return theta.copy()`. Only a check that evaluates the **returned** weights sees the bug.
 #
@@ -778,7 +787,7 @@ assert museum.seen_by("best weights that alias") == {"kept weights"}
 tv.course.show(museum.frames_and_sequences)
 
 # %% [markdown]
-# The correct version is `((kl - log_p) * mask).sum() / mask.shape[1]`.
+# The correct result is `((kl - log_p) * mask).sum() / mask.shape[1]`.
 #
 # ### Exercise 11.6 (predict): which checks see the wrong units?
 #
@@ -801,8 +810,8 @@ print(museum.verdict("per frame next to per sequence"))
 # %% [markdown]
 # - **What it says.** The reconstruction is a mean over frames, the KL a sum over the frames of each sequence.
 # - **Why people write it.** `binary_cross_entropy` takes the mean unless told otherwise, and the KL is written by hand.
-# - **What it does.** The KL gets too much weight, by a factor of the number of frames $n$. That is an accidental
-#   $\beta$-VAE with $\beta = n$, and how much of $z$ is used depends on the length of the sequences.
+# - **What it does.** The weight of the KL is too large by a factor of $n$, the number of frames. That is an accidental
+#   $\beta$-VAE with $\beta = n$, and the length of the sequences decides how much of $z$ is used.
 #
 # How much? Take one latent of the exact case, $z \sim \mathcal N(0, 1)$, $x \sim \mathcal N(z, r)$ with $r = \frac12$,
 # and find the $q = \mathcal N(m, v)$ that minimises
@@ -842,8 +851,9 @@ assert np.isclose(kl_of_best[0], 0.5 * np.log(3)) and kl_of_best[-1] < 0.01
 assert museum.seen_by("per frame next to per sequence") == {"exact case", "batch = singles"}
 
 # %% [markdown]
-# The correct value is $\frac12 \log 3$ nats per step, the information of $x$ about $z$. With the bug, sequences of 40
-# frames keep less than a hundredth of a nat. It looks like posterior collapse, and changing one word cures it.
+# The correct value is $\frac12 \log 3$ nats per step, the information that $x$ carries about $z$. With the bug,
+# sequences of 40 frames keep less than a hundredth of a nat. It looks like posterior collapse, but changing one word
+# cures it.
 #
 # **The fixed line:** `reconstruction = -(log_p * mask).sum() / mask.shape[1]`.
 #
@@ -865,7 +875,7 @@ print(museum.verdict("mean of per-sequence means"))
 
 # %% [markdown]
 # - **What it says.** Each sequence is divided by its own length, and then the mean is taken.
-# - **Why people write it.** A loop over the test set with `losses.append(nll / length)` produces it.
+# - **Why people write it.** A loop over the test set with `losses.append(nll / length)` computes just this.
 # - **What it does.** A step of a short sequence has more weight than one of a long sequence. The result is called nats
 #   per step, but multiplied by the number of steps it does not give the total nats.
 #
@@ -884,7 +894,7 @@ assert museum.mean_of_means(harder, lengths) > museum.nats_per_step(harder, leng
 assert museum.seen_by("mean of per-sequence means") == {"units"}
 
 # %% [markdown]
-# Here it makes the model look worse. If the long sequences are the hard ones, it makes the model look better. The
+# Here the bug makes the model look worse. If the long sequences are the hard ones, it makes the model look better. The
 # numbers of two papers are comparable only if both say which of the two they report.
 #
 # **The fixed line:** `return nats.sum() / lengths.sum()`, total over total ([08](08_training.ipynb)).
@@ -894,8 +904,8 @@ assert museum.seen_by("mean of per-sequence means") == {"units"}
 #
 # ## The last room: which check sees which bug
 #
-# Every check, run on every bug. A filled square means that the check fails, so it sees the bug. All squares are results
-# of actual runs.
+# We run every check on every bug. A square means that the check fails, so it sees the bug. Every square is the result
+# of an actual run.
 #
 # > **Function** `tinyvrnn.course.museum.matrix` · **held by**
 # > `tests/test_museum.py::test_every_check_sees_a_bug_except_the_falling_loss_which_sees_none`
@@ -904,12 +914,12 @@ assert museum.seen_by("mean of per-sequence means") == {"units"}
 seen = museum.matrix()
 bugs, guards = list(museum.EXHIBITS), list(museum.CHECKS)
 
-figure, axes = plt.subplots(figsize=(8.2, 5.6))
+figure, axes = plt.subplots(figsize=(7.4, 5.4))
 rows, columns = np.nonzero(seen)
-axes.scatter(columns, rows, marker="s", s=150, color=blue)
+axes.scatter(columns, rows, marker="s", s=110, color=blue)
 rows, columns = np.nonzero(~seen)
 axes.scatter(columns, rows, marker=".", s=12, color="0.75")
-axes.set_xticks(range(len(guards)), guards, rotation=40, ha="left")
+axes.set_xticks(range(len(guards)), guards, rotation=50, ha="left", rotation_mode="anchor")
 axes.set_yticks(range(len(bugs)), [f"{bug}  {i + 1:2d}" for i, bug in enumerate(bugs)])
 axes.xaxis.tick_top()
 axes.tick_params(length=0)
@@ -931,7 +941,7 @@ assert by_gradient == ["state carried over", "truncated backpropagation"]
 # - **The gradient check** sees the truncation, if its sequences are long enough, and by accident a loss that changes
 #   from call to call. It passes every other wrong forward pass.
 # - **The exact case** sees the most bugs, because it compares with the truth and not with the same code.
-# - Still, half of the bugs are seen by only one check. No single check is enough.
+# - Still, half of the bugs are seen by only one check each. No single check is enough.
 
 # %%
 alone = {bugs[i]: guards[int(seen[i].argmax())] for i in range(len(bugs)) if seen[i].sum() == 1}
@@ -942,13 +952,13 @@ assert len(alone) >= len(bugs) // 2 and len(set(alone.values())) >= 6
 # %% [markdown]
 # ## What you now know
 #
-# - Most bugs of this kind stop neither the program nor the fall of the loss. Some make the number **better**.
+# - Most bugs of this kind do not stop the program, and the loss still falls. Some make the number **better**.
 # - Automatic differentiation computes correct gradients of wrong formulas. A gradient check sees only detached parts
 #   and derivatives written by hand.
 # - Five questions find most of them. Are the moments what the names promise? Is there a case with a known answer? Does
 #   a batch give the same result as its sequences one by one, in any order, with any padding? What happens at the
 #   extremes? In which unit is this number?
-# - A check that has never failed has not shown anything yet. Plant a bug, and see whether the check fails.
+# - A check that has never failed has not proved anything yet. Plant a bug, and see whether the check fails.
 #
 # Continue with [12 · Speech, handwriting, music](12_speech_handwriting_music.ipynb): the paper's experiments at laptop
 # size.

@@ -3,7 +3,7 @@
 #
 # The paper ends with a table: five data sets, five models, one number each. Here is that experiment at course size. You
 # train the VRNN and the plain RNN on speech, handwriting and music, and ask the same question of each data set: **is
-# $z$ worth its KL?** The three answers differ, for one common reason.
+# $z$ worth its KL?** The three answers differ, but for the same reason.
 #
 # *You need*: [01](01_sequences_and_the_rnn.ipynb) for mixtures, [05](05_the_elbo_line_by_line.ipynb) for the bound,
 # [08](08_training.ipynb) for warm-up and collapse. *It takes* about 1 h 25 min; the training takes half a
@@ -45,9 +45,10 @@ def trained(kind, data, model_options, **options):
 # Four of its data sets are speech: recordings at 16,000 samples per second, where a step $x_t$ is 200 samples of the
 # **waveform**. The fifth is handwriting, the path of a pen on a whiteboard. Each data set has five models: an RNN whose
 # output is one Gaussian or a mixture of twenty, a VRNN with either, and a VRNN whose prior does not depend on the past.
-# The table gives the mean of $\log p(x)$ over the test sequences, in nats. For an RNN it is exact. For a VRNN there is
-# the bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$. (What the authors' published
-# code does not contain of this is quoted from memory; [deviations.md](../docs/deviations.md) says what was compared.)
+# The table gives the mean of $\log p(x)$ over the test sequences, in nats. For an RNN it is exact. For a VRNN the table
+# has the bound, marked $\ge$, and an estimate from 40 importance samples, marked $\approx$. (Details that the authors'
+# published code does not contain are quoted from memory; [deviations.md](../docs/deviations.md) says what was
+# compared.)
 #
 # The main result: **$z$ helps most if the output is a single Gaussian. A mixture alone closes much of that gap**, on
 # handwriting nearly all of it. You will see the same result below, on other data.
@@ -61,7 +62,7 @@ def trained(kind, data, model_options, **options):
 # \quad\Rightarrow\quad
 # \log p_x(x) = \log p_y(y) - T \sum_{j=1}^{X} \log \sigma_j .$$
 #
-# The last term does not depend on the model, and it can be arbitrarily large:
+# The last term does not depend on the model and can be arbitrarily large:
 
 # %%
 half_a_second = 8000  # samples
@@ -69,14 +70,14 @@ print(f"half a second of sound, twice as loud: {half_a_second * np.log(2):.0f} n
 assert half_a_second * np.log(2) > 5000
 
 # %% [markdown]
-# So compare two log-likelihoods only on the same data, in the same unit, and remember which of them is exact (an RNN's)
-# and which is a bound (a VRNN's). `Data.units` states the unit of each data set of this package.
+# So compare two log-likelihoods only on the same data and in the same unit. And remember which of them is exact (an
+# RNN's) and which is a bound (a VRNN's). `Data.units` states the unit of each data set of this package.
 #
 # > **Function** `tinyvrnn.data.load_data` · **held by**
 # > `tests/test_data_baselines.py::test_raw_and_standardised_differ_by_the_change_of_variables`
 #
-# Is the formula right? The `marginal Gaussian` baseline fits a mean and a standard deviation to each number. It can be
-# fitted to raw data or to standardised data, and the two differ only in the unit:
+# Is the formula right? The `marginal Gaussian` baseline fits a mean and a standard deviation to each number. Fit it to
+# raw data and to standardised data: the two results differ only in the unit.
 
 # %%
 vowels, raw = tv.load_data("vowels"), tv.load_data("vowels", standardise=False)
@@ -109,10 +110,11 @@ tv.course.check("12.1", my_raw_units)
 # %% [markdown]
 # ## Speech
 #
-# `vowels` contains nine men saying the two Japanese vowels *ae*: 230 utterances to train on. A step is a frame of 25.6
-# milliseconds, every 6.4 milliseconds. But its twelve numbers are not a waveform: they are *cepstrum coefficients*,
-# which describe the smoothed spectrum of the frame. They do not contain the pitch of the voice or the phases, so the
-# waveform cannot be reconstructed from them. There is nothing to listen to in this section, and the package says so:
+# In `vowels` nine men say the two Japanese vowels *ae*: 230 utterances to train on. A step is a frame of 25.6
+# milliseconds, and a new frame starts every 6.4 milliseconds. The twelve numbers of a frame are not a waveform: they
+# are *cepstrum coefficients*, which describe the frame's smoothed spectrum. They do not contain the pitch of the voice
+# or the phases, so the waveform cannot be reconstructed from them. There is nothing to listen to in this section, and
+# the package says so:
 
 # %%
 print(vowels)
@@ -150,10 +152,10 @@ for (name, seed), value in scores.items():
     print(f"{name + ', seed ' + str(seed):18} {what}  {value.mean():5.0f}")
 
 # %% [markdown]
-# How much of that is noise? There are two sources. The test set is a sample of 370 utterances: since both models see
-# the same ones, take the difference **utterance by utterance**, and its standard error. And training is random, through
-# the initial weights and the order of the data: that shows only between seeds, and no standard error over utterances
-# includes it.
+# How much of that is noise? There are two sources. First, the test set is a sample of 370 utterances. Both models see
+# the same ones, so take the difference **utterance by utterance**, and its standard error. Second, training is random:
+# the initial weights and the order of the data vary. This shows only between seeds, and no standard error over
+# utterances includes it.
 
 # %%
 between = {seed: scores["VRNN", seed] - scores["RNN", seed] for seed in (0, 1)}
@@ -172,25 +174,27 @@ assert max(abs(d.mean()) for d in between.values()) < 15
 
 # %%
 drawn = tv.to_host(speech["VRNN", 0].sample(4, 18, seed=1))
-figure, grid = plt.subplots(2, 4, figsize=(10, 3.6), sharex=True, sharey=True)
+figure, grid = plt.subplots(2, 4, figsize=(7.4, 4), sharex=True, sharey=True)
 for place, utterance in zip(grid.ravel(), [*vowels.test[:4], *np.moveaxis(drawn, 1, 0)]):
     extent = (0, len(utterance), 0.5, 12.5)
     picture = place.imshow(utterance.T, cmap="PuOr", vmin=-3, vmax=3, origin="lower", aspect="auto", extent=extent)
 for place in grid[1]:
     place.set(xlabel="step")
-for place, who in zip(grid[:, 0], ("test", "VRNN")):
-    place.set(ylabel=f"{who}: coefficient")
+for place, who in zip(grid[:, 0], ("test data", "VRNN")):
+    place.set(ylabel=f"{who}: coefficient", yticks=(4, 8, 12))
 figure.colorbar(picture, ax=grid, label="standard deviations")
-figure.suptitle("Four utterances, and four samples of the VRNN: slow drifts, all twelve at once", x=0.01, ha="left")
+figure.suptitle("Four utterances, and four samples of the VRNN", x=0.01, ha="left")
 assert drawn.shape == (18, 4, 12)
 
 # %% [markdown]
-# Both models beat the autoregression. But look at the two intervals together: one seed may favour a model that the
-# other seed does not, although each interval is correct for the test set. Two training runs differ by several nats. To
-# call one of these models better, you would need many seeds or a larger difference.
+# Both models beat the autoregression. Utterances and samples alike drift slowly, in all twelve coefficients at once.
 #
-# Is that a failure of the VRNN? Its output has twelve independent Gaussians, and $z$ could make them dependent. Is
-# there any dependence to model? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean
+# But look at the two intervals together: one seed may favour a model that the other seed does not, although each
+# interval is correct for the test set. Two training runs differ by several nats. To call one of these models better,
+# you would need many seeds or a larger difference.
+#
+# Is that a failure of the VRNN? Its output consists of twelve independent Gaussians, and $z$ could make them dependent.
+# Is there any dependence to model? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean
 # log-density is
 #
 # $$- \tfrac12 \log \det(2 \pi S) - \tfrac12 \mathrm E\big[(x - m)^\top S^{-1} (x - m)\big]
@@ -219,10 +223,10 @@ for name, worth in tie.items():
 assert tie["the residuals"] < 1 < 2.5 < tie["the data"]
 
 # %% [markdown]
-# The twelve coefficients are strongly correlated. But given the past, most of that correlation is explained: modelling
-# the rest would gain at most about one nat per step, and $z$ would have to pay its KL from that. In the paper's
-# waveforms a step is 200 neighbouring samples that oscillate together, and 200 independent Gaussians cannot model that.
-# There $z$ is useful.
+# The twelve coefficients are strongly correlated, but the past explains most of that correlation. Modelling the rest
+# would gain at most about one nat per step, and $z$ would have to pay its KL from that. In the paper's waveforms a step
+# is 200 neighbouring samples that oscillate together. 200 independent Gaussians cannot model that, so there $z$ is
+# useful.
 #
 # > **Rule of thumb** $z$ pays off if the output distribution is too simple for the data. If it is not, a VRNN is an RNN
 # > with extra noise, and it learns to ignore that noise.
@@ -235,7 +239,7 @@ assert tie["the residuals"] < 1 < 2.5 < tie["the data"]
 # %%
 strokes = tv.load_data("strokes")
 print(f"{len(strokes.train)} characters of {strokes.train.lengths.min()} to {strokes.train.max_steps} steps")
-tv.plots.ink([strokes.test[i] for i in range(24)], "Twenty-four test characters, drawn as ink", columns=12)
+tv.plots.ink([strokes.test[i] for i in range(24)], title="Twenty-four test characters, drawn as ink", size=0.6)
 
 # %% [markdown]
 # The drawing is a cumulative sum, interrupted where the pen is up: point $t$ is $\sum_{s \le t} (\Delta x_s, \Delta
@@ -243,8 +247,8 @@ tv.plots.ink([strokes.test[i] for i in range(24)], "Twenty-four test characters,
 #
 # ### Exercise 12.2 (bug): spilled ink
 #
-# This function should return all lines from point to point, and for each line whether it is drawn. It runs, the shapes
-# are right, and the next cell shows what it draws.
+# This function should return all lines from point to point, and for each line whether it is drawn. It runs, and the
+# shapes are right. The next cell shows what it draws.
 #
 # ```python
 # def lines_of_ink(x):
@@ -259,15 +263,15 @@ def spilled_ink(x):
     return np.concatenate([path[:-1], path[1:]], axis=1), 1 - x[1:, 2]
 
 
-figure, grid = plt.subplots(1, 6, figsize=(10.8, 1.9), sharex=True, sharey=True)
+figure, grid = plt.subplots(1, 6, figsize=(7.4, 1.6), sharex=True, sharey=True)
 for axes, x in zip(grid, strokes.test[:6]):
     for (x0, y0, x1, y1), drawn in zip(*spilled_ink(x)):
         if drawn:
-            axes.plot([x0, x1], [y0, y1], color=orange, linewidth=2)
+            axes.plot([x0, x1], [y0, y1], color=orange, linewidth=1.5)
     axes.set(aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 axes.invert_yaxis()
-figure.suptitle("The first six, spilled: which lines are missing, and which should not be there?", x=0.01, ha="left")
+figure.suptitle("The first six, spilled: which lines are missing, and which are wrong?", x=0.01, ha="left")
 assert all(len(lines) == len(drawn) == len(x) - 1 for x in strokes.test[:6] for lines, drawn in [spilled_ink(x)])
 
 
@@ -297,14 +301,14 @@ tv.course.check("12.2", my_lines_of_ink)
 # $$\Delta x = \mu_1 + \sigma_1 e_1, \qquad \Delta y = \mu_2 + \sigma_2 (\rho\, e_1 + c\, e_2),
 # \qquad c = \sqrt{1 - \rho^2} .$$
 #
-# Both have the right means and standard deviations, as $\rho^2 + c^2 = 1$, and $\mathrm E[e_1 (\rho e_1 + c e_2)] =
-# \rho$ is their correlation. Now solve for the noise. With $\delta_i = (x_i - \mu_i) / \sigma_i$,
+# Both have the right mean and, as $\rho^2 + c^2 = 1$, the right standard deviation. Their correlation is $\mathrm E[e_1
+# (\rho e_1 + c e_2)] = \rho$. Now solve for the noise. With $\delta_i = (x_i - \mu_i) / \sigma_i$,
 #
 # $$e_1 = \delta_1, \qquad e_2 = \frac{\delta_2 - \rho\, \delta_1}{c} =: w .$$
 #
-# Their density is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. The map multiplies areas by $\sigma_1 \cdot \sigma_2 c$ (its matrix
-# is triangular, so its determinant is the product of the diagonal, $\sigma_1$ and $\sigma_2 c$), so the density is
-# divided by that factor:
+# The density of the noise is $e^{-(e_1^2 + e_2^2)/2} / 2\pi$. The map's matrix is triangular, so its determinant is the
+# product of the diagonal, $\sigma_1 \cdot \sigma_2 c$. The map multiplies areas by that factor, so the density is
+# divided by it:
 #
 # $$\log \mathcal N = - \tfrac12 (\delta_1^2 + w^2) - \log \sigma_1 - \log \sigma_2 - \log c - \log 2 \pi .$$
 #
@@ -366,8 +370,8 @@ tv.course.show(pen.pen_log_density_forward)
 # %% [markdown]
 # ## Four models of ink
 #
-# This is the paper's table in miniature: an RNN and a VRNN, with one component or with ten. All have a state of 64 and
-# train for five epochs; the VRNNs have eight latents, and a warm-up of one epoch.
+# This is the paper's table in miniature: an RNN and a VRNN, each with one component and with ten. All have a state of
+# 64 and train for five epochs; the VRNNs have eight latents and a warm-up of one epoch.
 
 # %%
 ink = {
@@ -404,10 +408,10 @@ assert 20 < gain[1] < 50 and abs(gain[10]) < 12
 assert nats["RNN", 1] < nats["VRNN", 1] < nats["RNN", 10]
 
 # %% [markdown]
-# With one Gaussian $z$ is worth some thirty nats per character, with ten next to nothing. That is the paper's result.
-# But why? A hypothesis: where the pen is set down for the **next stroke** is a choice among many places, and one
-# Gaussian cannot represent "here or there". Let us test it. Here are the gains over the RNN with one Gaussian, with
-# moves between strokes and steps of ink separated:
+# With one Gaussian, $z$ is worth some thirty nats per character; with ten, next to nothing. That is the paper's result.
+# But why? A hypothesis: the **next stroke** can start in many places, and one Gaussian cannot represent "here or
+# there". Let us test it. Here are the gains over the RNN with one Gaussian, separately for moves between strokes and
+# for steps of ink:
 
 # %%
 x, lengths = tv.pad(strokes.test)
@@ -443,7 +447,7 @@ for name, K in (("RNN", 10), ("VRNN", 1)):
 # %% [markdown]
 # The hypothesis is wrong. The place where the pen lands is uncertain, but a wide Gaussian represents that well enough.
 # All of the gain is **within** the strokes. Look at one such step: the pen has gone to the right four times. What comes
-# next? The left panel shows what came next in the training data; the others show $p(\Delta x, \Delta y \mid
+# next? The first panel shows what came next in the training data; the others show $p(\Delta x, \Delta y \mid
 # \text{past})$ for three models. For an RNN this is its output. For a VRNN it is an average,
 #
 # $$p(x_t \mid x_{<t}, z_{<t}) = \int p(x_t \mid z_{\le t}, x_{<t})\; p(z_t \mid x_{<t}, z_{<t})\, \mathrm d z_t :$$
@@ -492,7 +496,8 @@ assert (past[1:, 0, 0] > 0.6).all() and np.abs(past[1:, 0, 1]).max() < 0.1
 values, t = strokes.train.values, strokes.train.time()
 right = (values[:, 0] > 0.6) & (np.abs(values[:, 1]) < 0.1) & (values[:, 2] == 0)
 follows = np.flatnonzero(right[:-1] & (t[:-1] > 0)) + 1
-figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharex=True, sharey=True)
+figure, grid = plt.subplots(2, 2, figsize=(6.4, 6.4), sharex=True, sharey=True)
+axes = grid.ravel()
 axes[0].plot(*values[follows, :2].T, ".", color=blue, markersize=3)
 axes[0].set(title="Data, after a step to the right", xlim=(-R, R), ylim=(R, -R), aspect="equal")
 for place, (name, p) in zip(axes[1:], maps.items()):
@@ -500,25 +505,25 @@ for place, (name, p) in zip(axes[1:], maps.items()):
     place.set(title=name)
 for place in axes:
     place.plot(*star[:2], "*", color=orange, markersize=9)
-    place.set(xlabel=r"$\Delta x$")
-axes[0].set(ylabel=r"$\Delta y$, downwards")
-figure.suptitle(
-    "What comes next: density, log scale from 0.01 (white) to 100 (black); star: the actual step", x=0.01, ha="left"
-)
+for below, beside in zip(grid[1], grid[:, 0]):
+    below.set(xlabel=r"$\Delta x$")
+    beside.set(ylabel=r"$\Delta y$, downwards")
+figure.suptitle("What comes next; star: the actual step", x=0.01, ha="left")
+figure.supxlabel("density on a log scale, from 0.01 (white) to 100 (black)", fontsize=10)
 assert len(follows) > 1000
 
 # %% [markdown]
-# The points of a stroke are evenly spaced, so its steps lie on a **ring**: straight on is the most frequent direction,
-# then come bends, down to the sharp corner of a box. A single ellipse that covers a corner has to be wide everywhere.
-# Ten Gaussians lie along the ring like beads. The VRNN has only one, but it draws $z$ first, and $z$ moves the Gaussian
-# along the ring. Its KL is the price of that position.
+# The points of a stroke are evenly spaced, so its steps lie on a **ring**. The pen most often goes straight on;
+# other steps are bends, up to the sharp corner of a box. A single ellipse that covers a corner has to be wide
+# everywhere. Ten Gaussians lie along the ring like beads. The VRNN has only one, but it draws $z$ first, and $z$ moves
+# the Gaussian along the ring. The KL is the price of that position.
 #
 # With ten Gaussians in the output, $z$ has little left to add, and in the table it gains nothing.
 #
 # ## Drawings by the models
 #
-# A sample has no end: nothing in $p(x)$ says "this character is finished". (The lengths of the data are given, not
-# modelled.) So each drawing gets the length of a random training character and is cut after its last complete stroke.
+# A sample has no end: nothing in $p(x)$ says "this character is finished". (The lengths are given, not modelled.) So
+# each drawing gets the length of a random training character, and is cut after its last complete stroke.
 
 
 # %%
@@ -537,37 +542,40 @@ def characters(model, n, bias=0.0, seed=0):
 
 
 # %% tags=["volatile"]
-rows = [strokes.test[i] for i in range(12)]
-for name in (("RNN", 1), ("VRNN", 1), ("RNN", 10), ("VRNN", 10)):
-    rows += characters(ink[name], 12)
-title = "From top to bottom: data; RNN, one Gaussian; VRNN, one Gaussian; RNN, ten; VRNN, ten"
-tv.plots.ink(rows, title, columns=12)
+rows = {"data": [strokes.test[i] for i in range(10)]}
+for name, K in (("RNN", 1), ("VRNN", 1), ("RNN", 10), ("VRNN", 10)):
+    rows[f"{name}, {K}"] = characters(ink[name, K], 10)
+drawings = sum(rows.values(), [])
+tv.plots.ink(
+    drawings, title="Characters: data, and samples of models with 1 or 10 Gaussians", columns=10, size=0.65, names=rows
+)
 
 # %% [markdown]
 # After seconds of training these are characters of no language, but they resemble this script: crosses, boxes, dots and
-# sweeps in their usual places. In the lower two rows most strokes are straight and turn sharply; the RNN with one
-# Gaussian bends them and smears the corners; the VRNN with one Gaussian is in between, in the picture as in the table.
-# (The pictures of each column were drawn with the same noise.)
+# sweeps in their usual places. In the lower two rows most strokes are straight and turn sharply. The RNN with one
+# Gaussian bends them and smears the corners. The VRNN with one Gaussian is in between, in the picture as in the table.
+# (All samples in a column use the same noise.)
 #
 # No model has learned the **whole**. Parts appear side by side that never occur together, some overlap, and the lower
 # half is often missing. Five epochs over 2,016 characters are not enough for that.
 #
-# **Neater than the model.** Graves sharpens the distribution before sampling, by a bias $b \ge 0$: logits times $1 +
-# b$, standard deviations times $e^{-b}$. With $b = 0$ it is the model itself.
+# **Neater than the model.** Graves sharpens the distribution before sampling, by a bias $b \ge 0$: he multiplies logits
+# by $1 + b$ and standard deviations by $e^{-b}$. With $b = 0$ it is the model itself.
 
 # %% tags=["volatile"]
-rows = [c for bias in (0.0, 0.5, 2.0) for c in characters(ink["RNN", 10], 12, bias, seed=1)]
-tv.plots.ink(rows, "RNN, ten Gaussians. From top to bottom: bias 0, 0.5, 2", columns=12)
+rows = {f"bias {bias:g}": characters(ink["RNN", 10], 10, bias, seed=1) for bias in (0.0, 0.5, 2.0)}
+drawings = sum(rows.values(), [])
+tv.plots.ink(drawings, title="Characters of the RNN with ten Gaussians", columns=10, size=0.65, names=rows)
 
 # %% [markdown]
-# A bias makes strokes neater and characters less varied. It helps to make a picture but not to judge a model: the
+# A bias makes strokes neater and characters less varied. Use it to make a picture, but not to judge a model: the
 # drawings no longer come from the distribution whose likelihood is reported.
 #
 # ## Music
 #
 # In a piano roll a step is a quarter note, and $x_t \in \{0, 1\}^{88}$ is 1 where a key is down. The output
 # distribution is one Bernoulli per key, and the keys are **independent** given $h_{t-1}$ (and $z_t$). But the keys of a
-# chord are highly dependent. How much can that cost? Consider a world of two chords.
+# chord depend strongly on each other. How much can that cost? Consider a world of two chords.
 #
 # ### Exercise 12.4 (predict): two chords
 #
@@ -585,8 +593,8 @@ prediction = 5 * np.log(2)  # six coins instead of one
 tv.course.check("12.4", prediction)
 
 # %% [markdown]
-# Each key sounds half of the time, so the best independent model is six coins, $6 \log 2$ for any step. The true
-# distribution is one coin, $\log 2$.
+# Each key sounds half of the time, so the best independent model is six fair coins: every step costs $6 \log 2$ nats.
+# The true distribution is one fair coin, $\log 2$.
 #
 # Now give the model a $z_t$ that names the chord: a prior of $\tfrac12, \tfrac12$, and a deterministic decoder. Then
 # the posterior is deterministic too, and the bound of one step is
@@ -594,8 +602,8 @@ tv.course.check("12.4", prediction)
 # $$\underbrace{\log p(x_t \mid z_t)}_{= 0} - \mathrm{KL}(q \,\|\, p) = - \Big( 1 \cdot \log \frac{1}{1/2} + 0 \Big)
 # = - \log 2 .$$
 #
-# This equals the true value: nothing is lost. **The KL is the price of naming the chord: one coin instead of six.** A
-# sum over $z$ of distributions with independent keys is a distribution with dependent keys.
+# This equals the true value: nothing is lost. **The KL is the price of naming the chord: one coin instead of six.**
+# Given $z$ the keys are independent, but averaged over $z$ they are dependent.
 
 # %%
 chords = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
@@ -637,8 +645,8 @@ if bach:
     assert test["VRNN"].elbo_per_sequence > test["RNN"].elbo_per_sequence + 15
 
 # %% [markdown]
-# As in the world of two chords, the VRNN pays a KL and gets back more than that, and its figure is only a bound. Do its
-# samples show it? We count, step by step, three things for which independent keys are a bad model:
+# As in the world of two chords, the VRNN pays a KL and gets back more than that, even though its figure is only a
+# bound. Do its samples show it? We count, step by step, three things that independent keys model badly:
 #
 # - **a known chord**: exactly these keys sound together somewhere in the training chorales;
 # - **three or four keys**: there are four voices, and two may share a key;
@@ -665,7 +673,7 @@ if bach:
     axes.set(
         ylabel="share of the steps", xticks=range(3), xticklabels=["a known chord", "three or four keys", "a clash"]
     )
-    axes.set_title("z makes the keys agree more often, but not as in Bach")
+    axes.set_title("With z the keys agree more often, but not as in Bach")
     axes.legend()
     rnn_known, vrnn_known = (shares[f"drawn from the {name}"][0] for name in ("RNN", "VRNN"))
     assert rnn_known < vrnn_known < 0.5 < shares["Bach, test"][0]
@@ -673,11 +681,13 @@ if bach:
 # %% tags=["volatile"]
 if bach:
     rows = np.concatenate([roll[:, :2] for roll in rolls.values()], axis=1)
-    display(tv.plots.piano_roll(rows, "From top to bottom: Bach; drawn from the RNN; drawn from the VRNN"))
+    names = ["Bach", "RNN", "VRNN"]
+    display(tv.plots.piano_roll(rows, title="Piano rolls: Bach, and samples of two models", width=3.7, names=names))
 
 # %% [markdown]
-# Both models have learned the range of the voices, the scale, and that notes are held. With $z$ more chords are real
-# ones than without, but most are still not: eight latents and a few seconds of training are not enough to compose.
+# Both models have learned the range of the voices and the scale, and that notes are held. With $z$ more of the chords
+# are real ones than without, but most are still not: eight latents and a few seconds of training are not enough to
+# compose.
 #
 # To listen, write a MIDI file. A key that stays down becomes one held note.
 #
@@ -757,9 +767,9 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # - **Speech**: 230 utterances are few. Compare train and valid in the run's `metrics.jsonl`: does a mixture help, or
 #   does it overfit?
-# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, lets you generate a `.wav`. With
-#   `wave` an array of samples at 16,000 Hz, `np.savez("speech.npz", x=wave[: n * 40 * 200].reshape(n, 40, 200),
-#   sample_rate=16000)` stores $n$ sequences of half a second; then run `tinyvrnn train speech.npz` and `tinyvrnn sample
+# - **Sound**: a recording of your own, cut into steps of 200 samples as in the paper, lets you generate a `.wav`. If
+#   `wave` is an array of samples at 16,000 Hz, `np.savez("speech.npz", x=wave[: n * 40 * 200].reshape(n, 40, 200),
+#   sample_rate=16000)` stores $n$ sequences of half a second. Then run `tinyvrnn train speech.npz` and `tinyvrnn sample
 #   runs/speech --out speech.wav`.
 # - **Warm-up**: train the VRNN with one Gaussian on ink without warm-up. What is its bound at the end, and why?
 #
@@ -770,8 +780,8 @@ with tempfile.TemporaryDirectory() as folder:
 # - $z$ pays off if the output distribution is too simple for the data: one Gaussian for a fork, independent keys for a
 #   chord. With a mixture in the output, or unimodal data, there is nothing for $z$ to do, and it does nothing.
 # - The KL is a price, not a loss: what counts is what it buys.
-# - To compare two models you need the noise of the test set **and** the noise of training.
+# - To compare two models, measure the noise of the test set **and** the noise of training.
 #
-# This was the last notebook. You have derived the bound, checked each line of it, written its gradient, trained the
-# model and found out what it is good for. `tinyvrnn course status` shows which exercises are left; [00 · Start
-# here](00_start_here.ipynb) has the map.
+# You have derived the bound, checked each line of it, written its gradient, trained the model and found out what it is
+# good for. In [13 · Your VRNN](13_your_vrnn.ipynb) your own functions become the model. `tinyvrnn course status` shows
+# which exercises are left; [00 · Start here](00_start_here.ipynb) has the map.

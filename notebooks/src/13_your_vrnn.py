@@ -2,8 +2,8 @@
 # # 13 · Your VRNN
 #
 # In notebooks 01 to 08 you wrote the parts of a VRNN. Here you put them together: your functions compute the loss and
-# its gradient, train a model, and draw digits. The package supplies the initial weights and the data, and checks the
-# result.
+# its gradient, train a model, and draw digits. The package supplies the initial weights and the data, and checks your
+# results.
 #
 # *You need*: the exercises listed in the first table. *It takes* about 15 min.
 
@@ -20,8 +20,8 @@ tv.plots.use_style()
 # ## Your parts
 #
 # When a check passes, the course keeps the source of your function in your home folder. `tv.course.mine("06.1")` reads
-# it and checks it again. If one is missing or was changed so that it no longer passes, the error names it: go back to
-# that exercise, pass its check, and run this cell again.
+# it and checks it again. If a function is missing, or no longer passes because it was changed, the error names it: go
+# back to that exercise, pass its check, and run the next cell again.
 #
 # | part | exercise | part | exercise |
 # |---|---|---|---|
@@ -45,9 +45,9 @@ print("15 parts, each checked again")
 # %% [markdown]
 # ## Forward
 #
-# The feature networks $\varphi^x$ and $\varphi^z$ are MLPs with two ReLU layers, which is what 06.3 differentiates. To
-# keep the code short, the other networks have one hidden layer, as in 04.1. The prior is an encoder that reads no $x$:
-# we call yours with a $\varphi^x$ of width 0.
+# The feature networks $\varphi^x$ and $\varphi^z$ are MLPs with two ReLU layers, as in 06.3. To keep the code short,
+# the other networks have one hidden layer, as in 04.1. The prior is an encoder that reads no $x$: we call your encoder
+# with a $\varphi^x$ of width 0.
 
 
 # %%
@@ -84,8 +84,8 @@ def forward(p, x, eps):
 
 
 # %% [markdown]
-# From these values come $\log p(x_t \mid \cdot)$ and your KL for each step, and from them the loss, with your mask and
-# your warm-up. $\log p$ of a pixel is $x a - \log(1 + e^a)$.
+# These values give $\log p(x_t \mid \cdot)$ and your KL for each step. Your mask and your warm-up turn the two into the
+# loss. $\log p$ of a pixel is $x a - \log(1 + e^a)$.
 
 
 # %%
@@ -104,9 +104,9 @@ def loss_of(p, x, mask, eps, step=0, warm_steps=0):
 # %% [markdown]
 # ## Backward
 #
-# A network with one hidden layer is two calls of your linear layer, with the ReLU between them. A Gaussian head adds
-# your softplus. Everything else is the order of the calls, from the last step to the first, and four paths that meet in
-# $dh_{t-1}$: recurrence, encoder, prior, decoder.
+# The backward pass of a network with one hidden layer calls your linear layer twice, with the ReLU between the calls. A
+# Gaussian head adds your softplus. The rest is the order of the calls, from the last step to the first, and four paths
+# that meet in $dh_{t-1}$: recurrence, encoder, prior, decoder.
 
 
 # %%
@@ -162,10 +162,10 @@ def gradient(p, x, mask, eps, values, beta=1.0):
 # %% [markdown]
 # ## Is it right?
 #
-# Same weights, same noise, a ragged batch: your loss and every entry of your gradient must equal the package's. The
-# package's model has one hidden layer in each network, so its feature networks are not yours; we add a second layer to
-# them by hand. Its weights are the identity and its biases are 0: a second ReLU leaves what is already positive
-# unchanged, so both models are the same function.
+# With the same weights and the same noise, on a ragged batch, your loss and every entry of your gradient must equal the
+# package's. The package's model here has one hidden layer in each network, so its feature networks lack your second
+# layer. We add one by hand, with the identity as its weights and 0 as its biases. Its ReLU leaves values that are
+# already positive unchanged, so both models are the same function.
 
 # %%
 rng = np.random.default_rng(0)
@@ -203,8 +203,8 @@ print(f"gradient: {len(worst)} arrays, all equal to the package's to 1e-12")
 assert abs(loss - float(right)) < 1e-12 * abs(loss) and max(worst.values()) < 1e-12
 
 # %% [markdown]
-# If this cell passes, everything that follows is your work. (If it does not, print `worst`: the arrays that differ show
-# where. All parts passed their checks, so look at the order of the calls above.)
+# If this cell passes, everything that follows is your work. (If it does not, print `worst`, which shows the arrays that
+# differ. All parts passed their checks, so look at the order of the calls above.)
 #
 # ## Training
 #
@@ -256,12 +256,12 @@ print(f"bound on the training digits, nats per digit: first epoch {curve[0]:.0f}
 assert curve[-1] > curve[0] + 8
 
 # %% [markdown]
-# A fair coin for each of the 64 pixels would score $-64 \log 2 \approx -44$.
+# For comparison: a fair coin for each of the 64 pixels scores $-64 \log 2 \approx -44$.
 #
 # ## Your digits
 #
-# Your step of 03.4 draws the rows, one by one, from a state of zeros. It calls the package's networks, whose number of
-# layers follows from the names in `params`.
+# Your step of 03.4 draws the rows one by one, starting from a state of zeros. It calls the package's networks, which
+# infer their number of layers from the names in `params`.
 
 # %%
 params, n = as_tree(weights), 40
@@ -273,7 +273,7 @@ drawn = np.stack(rows)
 assert drawn.shape == (8, n, 8) and set(np.unique(drawn)) == {0.0, 1.0}
 
 # %% tags=["volatile"]
-tv.plots.samples(drawn, binary=True, title="40 digits from your VRNN")
+tv.plots.samples(drawn, binary=True, columns=10, title="40 digits from your VRNN")
 
 # %% [markdown]
 # ## What you now have

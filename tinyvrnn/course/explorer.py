@@ -91,7 +91,7 @@ def _grid(model, dims, steps, seed, at):
         moves[row, :, d] = SIGMAS
     x, means = moved(model, moves.reshape(-1, model.z_dim), steps, seed, at)
     binary, where = _binary(model), "at every step" if at is None else f"at step {at}"
-    width, height = (0.92, 0.98) if binary else (1.4, 1.2)
+    width, height = (0.72, 0.78) if binary else (1.4, 1.2)
     with rc_context(STYLE):
         figure = Figure(figsize=(width * len(SIGMAS) + 0.6, height * len(dims) + 0.5), layout="constrained", dpi=110)
         grid = figure.subplots(len(dims), len(SIGMAS), squeeze=False, sharey=not binary)

@@ -45,7 +45,7 @@ def curves(records, units="nats", exact=False):
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL(q || p)"}
     titles = {"log_likelihood": "log p(x)"} if exact else titles
     with _style():
-        figure = _figure(11, 3.4)
+        figure = _figure(7.6, 2.8)
         for axes, (term, title) in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles.items()):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
@@ -131,30 +131,37 @@ def _draw_fan(axes, known, levels):
 
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
+    names = ("data", "mean")
     n = min(x.shape[1], 3) if medium == "piano roll" else x.shape[1]
     above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
     if medium == "piano roll":
-        return piano_roll(padded(above + below), title, n)
+        return piano_roll(padded(above + below), title, n, names=names)
     if medium == "ink":
         fit = min(n, 12 // _aspect(*map(_path, above)))
         starts = range(0, n // fit * fit, fit)
-        return ink([x for i in starts for part in (above, below) for x in part[i : i + fit]], title, fit)
+        rows = [part[i : i + fit] for i in starts for part in (above, below)]
+        return ink([x for row in rows for x in row], title, fit, names=names * len(starts))
     figure = samples(above + below, binary, title, n)
     for data, model in zip(figure.axes[:n], figure.axes[n:]):
         model.sharey(data)
+    for axes, name in zip(figure.axes[::n], names):
+        axes.set_ylabel(name, fontsize=9)
     return figure
 
 
-def ink(sequences, title="", columns=None, size=0.9):
+def ink(sequences, title="", columns=None, size=0.9, names=()):
     """A grid of drawings, each a sequence (T_i, 3) of a pen's steps (dx, dy, pen-up), in any unit, y downwards.
 
     The first step draws nothing, nor does a step after a pen-up of at least 1/2: they move the pen to where it is set
     down. Each drawing is centred in its cell; lines of handwriting get wide cells. All drawings have one scale, except
-    that those too large for their cell are shrunk. size: height of a cell in inches.
+    that those too large for their cell are shrunk. size: height of a cell in inches. names: of the rows, at their left.
     """
     with _style():
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         lines.set_segments([stroke for path, x in zip(paths, sequences) for stroke in _strokes(path, x[:, 2])])
+        figure.set_figwidth(figure.get_figwidth() + 0.07 * max(map(len, names), default=0))
+        for i, name in enumerate(names):
+            figure.axes[0].text(0, CELL * (i + 0.5), name, ha="right", va="center", fontsize=9)
     return figure
 
 
@@ -179,14 +186,17 @@ def animate(sequences, title="", columns=None, size=0.9):
     return frames
 
 
-def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
-    """A grid of piano rolls x (T, n, K), from 0 to 1: time to the right, pitch upwards; key 0 is MIDI note `lowest`."""
+def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY, width=5.5, names=()):
+    """A grid of piano rolls x (T, n, K), from 0 to 1: time to the right, pitch upwards; key 0 is MIDI note `lowest`.
+
+    width: of a roll in inches. names: of the rows, at their left.
+    """
     steps, n, keys = x.shape
     columns = columns or min(n, 2)
     used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
     low, high = (lowest + used[0], lowest + used[-1]) if len(used) else (lowest, lowest + keys - 1)
     with _style():
-        figure = _figure(5.5 * columns, 1.8 * -(-n // columns) + 0.4, title)
+        figure = _figure(width * columns, 1.8 * -(-n // columns) + 0.4, title)
         grid = figure.subplots(-(-n // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, roll in zip(grid, np.moveaxis(x, 1, 0)):
             axes.imshow(
@@ -198,6 +208,8 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
             axes.hlines([c - 0.5 for c in octaves], 0, steps, color="0.85", linewidth=0.5)  # between keys
         for axes in grid[n:]:
             axes.axis("off")
+        for axes, name in zip(grid[::columns], names):
+            axes.set_ylabel(name, fontsize=9)
         figure.supxlabel("step", fontsize=9)
     return figure
 
