@@ -1,8 +1,8 @@
 """The site: its settings, the pages, the notebooks of the browser and, marked slow, what Sphinx and JupyterLite build.
 
 Catches: a page outside of every table of contents; a notebook without goals, time or prerequisites; a picture without
-words; a dead link; a file from another server; an answer to an exercise in a page or in the search; shorter training
-that no longer applies; a workflow that calls a target that does not exist.
+words; a dead link; a page that is cut off on a telephone; a file from another server; an answer to an exercise in a
+page or in the search; shorter training that no longer applies; a workflow that calls a target that does not exist.
 """
 
 import ast
@@ -10,6 +10,7 @@ import functools
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -251,6 +252,30 @@ def test_a_page_loads_nothing_from_elsewhere_and_describes_its_pictures(built):
         for image in re.findall(r"<img\b[^>]*>", text):
             assert re.search(r'\balt="(?!\.\./|_images)[^"]{6,}"', image), f"{page}: {image}"
     assert (built / "_static" / "mathjax" / "tex-chtml.js").is_file()
+
+
+# What is beyond the window's edge, and in nothing that scrolls: the theme hides it.
+BEYOND = """() => [...document.querySelectorAll(".bd-article *")].filter((element) =>
+    element.getBoundingClientRect().right > innerWidth + 1
+    && !element.closest("pre, div.math, .pst-scrollable-table-container, .cell_output")
+).map((element) => element.outerHTML.slice(0, 100))"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("site")
+def test_nothing_is_cut_off_on_a_page_of_400_pixels(built):
+    playwright = pytest.importorskip("playwright.sync_api")
+    lite_test = pytest.importorskip("lite_test")
+    chromium = next(filter(None, map(shutil.which, lite_test.BROWSERS)), None) or pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as browsers:
+        page = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.route("**/mathjax/**", lambda route: route.abort())  # formulas scroll by themselves, and take long
+        for path in pages(built):
+            if path.relative_to(built).parts[0] != "source":
+                page.goto(path.as_uri(), wait_until="domcontentloaded")
+                assert page.evaluate(BEYOND) == [], path
 
 
 @pytest.mark.slow
