@@ -54,7 +54,7 @@ FAULTS = {
     ),
     "cli/commands.py": Fault("samples stay standardised", "model.in_raw_units(x)", "x", "test_cli -k sampl"),
     "cli/options.py": Fault(
-        "a latent as wide as the state", 'ModelOption("z_dim",', 'ModelOption("h_dim",', "test_register test_cli"
+        "a latent as wide as the state", '{"dest": "z_dim",', '{"dest": "h_dim",', "test_register test_cli"
     ),
     "cli/report.py": Fault(
         "the worst epoch is the best",
@@ -200,6 +200,12 @@ FAULTS = {
     ),
     "course/exercises/ch12.py": Fault(
         "bits for nats", "np.log(2).astype(raw.dtype)", "np.log(3).astype(raw.dtype)", "test_course -k 12."
+    ),
+    "course/exercises/ch14.py": Fault(
+        "the ancestors of another u",
+        "particles.systematic(shares, uniforms)",
+        "particles.systematic(shares, 0.5 * uniforms)",
+        "test_course -k 14.",
     ),
     "course/explorer.py": Fault(
         "moved at every step", "moves * float(at is None or t == at)", "moves", "test_explorer"

@@ -15,15 +15,16 @@ import pytest
 
 import tinyvrnn as tv
 from tinyvrnn import bounds, gradcheck
-from tinyvrnn.arrays.backend import get_backend, to_host
+from tinyvrnn.arrays.backend import get_backend, namespace, to_host
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.data import Data, Sequences, baselines
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.gradcheck import all_pairs
-from tinyvrnn.models import MODELS, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
+from tinyvrnn.models import MODELS, equations, linear_gaussian, particles, rnn, schedule, stepwise, vrnn
 from tinyvrnn.models.batch import Batch, Objective, rows, validate
 from tinyvrnn.nn import activations, gru, lstm
+from tinyvrnn.nn.cells import h_of, state_width
 from tinyvrnn.training import loop, optim, parallel
 
 DEVICE = os.environ.get("TINYVRNN_TEST_DEVICE", "strict")  # or "cupy": a GPU, or the test double of the module
@@ -141,6 +142,24 @@ def batched_equals_stepwise(likelihood="bernoulli", backend="numpy", seed=0, rag
     assert_same_tree({group: grads[group] for group in grads_literal}, grads_literal, 1e-12)
 
 
+def rnn_literal_backward(params, caches, dlog_p, likelihood):
+    """The gradient of every parameter of an RNN from `rnn.literal_forward`, summed over the steps."""
+    dstate = namespace(dlog_p).zeros((dlog_p.shape[1], state_width(params["recur"])), dtype=dlog_p.dtype)
+    total = {group: {leaf: 0 for leaf in named} for group, named in params.items()}
+    for (predict_cache, log_p_cache, phi_x_cache, recur_cache), dlog_p_t in zip(caches[::-1], dlog_p[::-1]):
+        grads = {}
+        (dphi_x, dstate), grads["recur"] = equations.remember_backward(params["recur"], recur_cache, dstate)
+        _, grads["phi_x"] = equations.features_backward(params["phi_x"], phi_x_cache, dphi_x)
+        _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p_t)
+        dh_predict, grads["predict"] = equations.predict_backward(
+            params["predict"], predict_cache, *doutputs, likelihood=likelihood
+        )
+        dh = h_of(params["recur"], dstate)
+        dh += dh_predict
+        total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
+    return total
+
+
 def rnn_equals_its_literal_steps(likelihood="bernoulli", backend="numpy", seed=0, **sizes):
     """As above for the RNN: log p and all gradients equal the step-by-step ones to 1e-12, with a random upstream."""
     model, x, *_ = small(likelihood, backend, seed, model="rnn", **sizes)
@@ -150,7 +169,7 @@ def rnn_equals_its_literal_steps(likelihood="bernoulli", backend="numpy", seed=0
     assert_close(to_host(log_p), to_host(log_p_literal), 1e-12, "log p")
     grads, literal = (
         backward(model.params, c, dlog_p, model.likelihood)
-        for backward, c in ((rnn.sequence_backward, cache), (rnn.literal_backward, caches))
+        for backward, c in ((rnn.sequence_backward, cache), (rnn_literal_backward, caches))
     )
     assert_same_tree({group: grads[group] for group in literal}, literal, 1e-12)
 

@@ -253,6 +253,17 @@ def test_the_commands_leave_the_column_out_and_write_the_constant(tmp_path, caps
         assert (values == 5).all(), name
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint8"])
+@pytest.mark.parametrize("medium", [None, {"name": "sound", "rate": 8, "full_scale": 128.0}])
+def test_integers_over_the_whole_range_of_their_type_are_no_constant(dtype, medium):
+    limits = np.iinfo(dtype)
+    x = checks.rng(0).integers(limits.min, limits.max, (8, 5, 3), dtype, endpoint=True)
+    x[0, :2, 0] = limits.min, limits.max
+    given, expected = (tv.Data.from_sequences("loud", own, own, own, medium=medium) for own in (x, x.astype(float)))
+    np.testing.assert_allclose([given.mean, given.std], [expected.mean, expected.std], rtol=1e-12)
+    assert given.notes == () and given.std.min() > limits.max / 8
+
+
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_sound_that_is_constant_in_training_is_refused(tmp_path, dtype):
     """Silence too: it is no binary data."""

@@ -261,7 +261,7 @@ def test_a_failed_try_is_none_that_passed(home):
 
 
 def test_every_chapter_has_exercises_and_its_notebook_checks_them():
-    """But the last, which uses them; and no notebook checks an exercise that is not there."""
+    """But 13, which uses those of others; and no notebook checks an exercise that is not there."""
     assert {chapter_of(number) for number in EXERCISES} == set(NOTEBOOKS) - {"13"}
     for path in sorted((Path(__file__).parent.parent / "notebooks" / "src").glob("*.py")):
         text, chapter = path.read_text(encoding="utf-8"), path.name[:2]
@@ -280,6 +280,36 @@ def test_a_damaged_progress_file_never_stops_a_check(home, content):
     course.status()
     course.check(EXAMPLE, right)
     assert progress.read()[EXAMPLE]["passed"] is True
+
+
+@pytest.mark.parametrize(
+    "kept, passed",
+    [
+        ({"09.4": True}, {"14.1"}),
+        ({"09.6": True, "09.5": False}, {"14.3"}),
+        ({"09.4": True, "14.1": False}, {"14.1"}),  # tried again in the new notebook, or in an old one since
+        ({"09.5": False, "14.2": True}, {"14.2"}),
+        ({"09.3": True}, {"09.3"}),
+    ],
+)
+def test_progress_under_an_old_number_counts_under_the_new_one_and_for_nothing_else(home, kept, passed):
+    entries = {number: {"passed": value, "tries": 1} for number, value in kept.items()}
+    (home / "course.json").write_text(json.dumps(entries))
+    for _ in range(2):
+        known = progress.read()
+        assert {number for number in known if known[number]["passed"]} == passed and set(known) <= set(EXERCISES)
+        progress.record("14.2", passed="14.2" in passed)
+    assert f"{len(passed)} of {len(EXERCISES)} exercises passed" in course.status()
+
+
+def test_a_check_under_an_old_number_is_that_of_the_new_one(home):
+    """In a student's copy of the first edition of notebook 09."""
+    assert not set(progress.RENUMBERED) & set(EXERCISES) and set(progress.RENUMBERED.values()) <= set(EXERCISES)
+    for old, new in progress.RENUMBERED.items():
+        assert course.check(old, right_answers(new)[0])
+        with pytest.raises(NotYet, match=new):
+            course.check(old, None)
+    assert set(json.loads((home / "course.json").read_text())) == set(progress.RENUMBERED.values())
 
 
 def test_progress_that_cannot_be_written_never_fails_a_check(home, monkeypatch):

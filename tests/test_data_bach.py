@@ -91,7 +91,7 @@ def corpus(tmp_path, monkeypatch):
     scores = {f"{i:02}": score([[(k, 1, 60 + p)] for k, p in enumerate((0, i, 3, 7))]) for i in range(20)}
     scores |= {"again": scores["00"], "duet": score([[(0, 1, 60)]] * 2)}
     counted = []
-    monkeypatch.setattr(bach, "_music21", lambda: fake(scores, counted))
+    monkeypatch.setitem(sys.modules, "music21", fake(scores, counted))
     monkeypatch.setenv("TINYVRNN_CACHE", str(tmp_path))
     return counted
 

@@ -120,6 +120,10 @@ def test_without_a_test_split_validation_is_reported_and_this_is_said(tmp_path, 
                 "my-val traindata x",
                 "ecgTrain ecgTest",
                 "ECGTrain ECGHoldout",
+                "ecgtrain ecgval ecgtest",
+                "trn tst vld",
+                "tr te va",
+                "development eval",
             )
         ),
         *(
@@ -143,7 +147,9 @@ def test_a_near_miss_is_refused(tmp_path, names, message):
     refused(tmp_path, message)
 
 
-@pytest.mark.parametrize("names", ["a_valid b_test c_test d", "x_train x_eval", "x-traim x-tesst", "aHeldout bTrain c"])
+@pytest.mark.parametrize(
+    "names", ["a_valid b_test c_test d", "x_train x_eval", "x-traim x-tesst", "aHeldout bTrain c", "xtrain xtest"]
+)
 def test_files_with_nearly_the_names_of_splits_are_refused(tmp_path, names):
     named(tmp_path, names.split())
     refused(tmp_path, "has a folder or file '.*': rename it to train, valid or test, or give a folder without such")
@@ -442,3 +448,15 @@ def test_a_progress_bar_does_not_fill_a_log(capsys):
     for _ in bar(range(300), mininterval=0):
         time.sleep(0.0005)
     assert capsys.readouterr().err.count("\r") <= 3
+
+
+def test_train_does_not_doubt_the_scale_that_it_chose(tmp_path):
+    """A single training sequence, far from the others, standardises them."""
+    x = np.cumsum(np.full((5, 6, 2), 0.01), axis=1) * RNG.normal(size=(5, 6, 2))
+    np.savez(tmp_path / "far.npz", x=x + 3 * np.arange(5)[:, None, None], split=[0, 1, 1, 2, 2])
+    assert (
+        cli.main(
+            ["train", str(tmp_path / "far.npz"), *SMALL, "--likelihood", "gaussian", "--out", str(tmp_path / "run")]
+        )
+        == 0
+    )

@@ -1,6 +1,7 @@
 """A user's files: each format is read, and each mistake gets one sentence that says how to fix it."""
 
 import json
+import os
 import re
 import wave
 import zipfile
@@ -400,3 +401,12 @@ def test_a_folder_of_too_many_files_is_not_searched_to_its_end(tmp_path, monkeyp
     assert len(read_sequences(tmp_path)) == 3
     (tmp_path / "more.txt").touch()
     refused(tmp_path, "holds more than 3 files: give the folder of the data alone")
+
+
+def test_a_file_with_the_name_of_a_set_is_not_read_in_silence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("mine.npy", CUBE)
+    (tmp_path / "vowels").mkdir()
+    (note,) = load_data("vowels").notes
+    assert note == f"vowels is the set of that name: for the file or folder here, give {os.path.join('.', 'vowels')}"
+    assert load_data("digits8").notes == ()

@@ -79,6 +79,7 @@ def test_a_folder_trains(tmp_path, capsys):
         ("1,2\n3,1_000\n", "holds '1_000'"),
         ("1,2\n3,0x10\n", "holds '0x10'"),
         ("1,2\n3,\N{ARABIC-INDIC DIGIT ONE}\n", "column 2 .counted from 1. holds"),
+        ("1,2\n3,.\n", "column 2 .counted from 1. holds '.', but a number such as -1.5e3 is needed$"),
         ("1,2\nnan,4\n", "line 2, column 1 .counted from 1. holds 'nan', but finite .* --missing nan"),
         ("1,2\n3,-inf\n", "line 2, column 2 .counted from 1. holds '-inf', but finite .* remove that sequence$"),
         ("1,2\n3,1e39\n", "holds '1e39', but finite"),

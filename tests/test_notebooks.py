@@ -27,6 +27,7 @@ from tinyvrnn.course.sandbox import NOT_WRITTEN
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import build_notebooks as build  # noqa: E402
+import reading_times  # noqa: E402
 
 SOURCES = build.sources()
 README = (build.STUDENTS / "README.md").read_text(encoding="utf-8")
@@ -89,6 +90,18 @@ def test_less_than_8_percent_of_the_code_in_sight_draws():
     seen = [cell.source for cell in cells if "hide-input" not in cell.metadata.get("tags", [])]
     lines = sum(len(source.splitlines()) for source in seen)
     assert 0 < sum(map(build.drawing_lines, seen)) < 0.08 * lines
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_notebook_takes_as_long_as_it_says(path):
+    told = reading_times.stated(path)
+    assert told % 5 == 0 and abs(told - reading_times.minutes(path.name[:2])) < 5, "reading_times.py --write"
+
+
+def test_the_instructors_plan_has_the_times_of_the_notebooks():
+    told, plan = {path.name[:2]: reading_times.stated(path) for path in SOURCES}, reading_times.in_plan()
+    assert sorted(number for numbers in plan for number in numbers) == sorted(told)
+    assert plan == {numbers: sum(told[number] for number in numbers) for numbers in plan}
 
 
 # ---- exercises -----------------------------------------------------------------------------------

@@ -107,11 +107,11 @@ def test_a_users_settings_and_dollars_in_names_do_not_reach_a_picture():
 def test_a_picture_that_fails_is_a_warning(monkeypatch):
     data, model = tv.load_data("digits8"), tv.VRNN(8, 4, 2)
     written, run = [], SimpleNamespace(picture=lambda name, figure: written.append(name))
-    monkeypatch.setattr(plots, "samples", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(plots, "reconstructions", lambda *a, **k: 1 / 0)
     given = [record | {"seconds": 1.0} for record in records()]
-    with pytest.warns(UserWarning, match="samples.png is not drawn: ZeroDivisionError: division by zero"):
+    with pytest.warns(UserWarning, match="reconstructions.png is not drawn: ZeroDivisionError: division by zero"):
         report.draw_pictures(run, model, data, given)
-    assert written == ["curves.png", "reconstructions.png"]
+    assert written == ["curves.png", "samples.png"]
 
 
 def test_pictures_of_a_run_end_where_their_sequences_end(monkeypatch):

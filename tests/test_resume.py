@@ -238,6 +238,8 @@ def test_a_run_that_began_without_a_recipe_goes_on_without_it(tmp_path, monkeypa
     assert "epoch 2" in said and "chunk" not in said and "batch 64" in said
     assert cli.main([*words, "--epochs", "3", "--resume", "--chunk", "50"]) == 2
     assert "a run with chunk = None, which can't be resumed with 50: give the original" in capsys.readouterr().err
+    assert cli.main([*words, "--hidden", "5", "--resume"]) == 2
+    assert "a run with h_dim (--hidden) = 3, which can't be resumed with 5" in capsys.readouterr().err
 
 
 def test_a_run_of_data_on_another_scale_does_not_go_on(tmp_path):

@@ -27,6 +27,13 @@ VARIANTS = {
     "vrnn-i, smoothing": {"model": "vrnn-i", "posterior": "smoothing"},
 }
 every = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+both = pytest.mark.parametrize(  # quickly with both variants at once; the plain rewrite covers the others too
+    "options",
+    [
+        pytest.param(options, id=name, marks=[] if name == "smoothing, lstm" else pytest.mark.slow)
+        for name, options in VARIANTS.items()
+    ],
+)
 each_bound = pytest.mark.parametrize("bound", ["iwae", "fivo"])
 
 
@@ -45,7 +52,7 @@ def test_loss_and_gradient_equal_the_plain_rewrite(options, likelihood, layers):
     checks.elbo_equals_plain_rewrite(likelihood, layers, beta=0.6, **options)
 
 
-@every
+@both
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 def test_gradients_of_the_whole_bound_equal_numeric_ones(options, backend):
     checks.elbo_gradients("gaussian", backend, **options)
@@ -127,13 +134,7 @@ def test_bounds_of_particles_equal_the_plain_rewrite(options, bound):
     checks.particle_bound_equals_plain_rewrite(bound, **options)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [  # this one combines both variants; the plain rewrite covers the others too
-        pytest.param(options, id=name, marks=[] if name == "smoothing, lstm" else pytest.mark.slow)
-        for name, options in VARIANTS.items()
-    ],
-)
+@both
 @each_bound
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 def test_gradients_of_bounds_of_particles_equal_numeric_ones(options, bound, backend):
@@ -266,7 +267,7 @@ ROUTES = {**VARIANTS, "vrnn": {}, "rnn": {"model": "rnn"}, "rnn, lstm": {"model"
 def test_float32_stays_float32_on_both_routes(options):
     model, x, _, eps = checks.small("gaussian", dtype="float32", **options)
     if options.get("model") == "rnn":
-        routes = ((rnn.sequence_forward, rnn.sequence_backward), (rnn.literal_forward, rnn.literal_backward))
+        routes = ((rnn.sequence_forward, rnn.sequence_backward), (rnn.literal_forward, checks.rnn_literal_backward))
         given, upstream = (x,), 1
     else:
         routes = tuple((module.sequence_forward, module.sequence_backward) for module in (schedule, stepwise))

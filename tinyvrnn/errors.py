@@ -1,6 +1,7 @@
 """The exceptions of tinyvrnn. A message is one sentence: what was given, what was expected, what to do."""
 
 import difflib
+import importlib
 import sys
 import traceback
 from numbers import Integral, Real
@@ -81,16 +82,13 @@ def of_user_code(error, *files):
 
     files: the user's files, if they are known; a frame of another one does not count then.
     """
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_user(frame.filename, files)]
+    package = str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<frozen"
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if (f.filename in files if files else not f.filename.startswith(package))]
     where = f"in {frames[-1].name}, line {frames[-1].lineno}, " if frames else ""
     if isinstance(error, SyntaxError):
         where = f"in line {error.lineno}, "
     return f"{where}with {type(error).__name__}: {getattr(error, 'msg', str(error)).strip().rstrip('.')}"
-
-
-def _is_of_user(name, files):
-    folders = str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<frozen"
-    return name in files if files else not name.startswith(folders)
 
 
 def is_word(name):
@@ -101,6 +99,14 @@ def is_word(name):
 def how_to_install(extra):
     """What to do about a library that comes with an extra: the end of a message."""
     return f'run pip install ".[{extra}]" in a checkout of tinyvrnn, or with its wheel for the dot'
+
+
+def library(name, extra, what, otherwise=""):
+    """The module `name`, which comes with an extra. Raises DataError if it is not installed. what: needs it."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError):  # OSError: its C library is missing
+        raise DataError(f"{what} needs {name}, which is not installed: {how_to_install(extra)}{otherwise}") from None
 
 
 def how_to_register(kind):

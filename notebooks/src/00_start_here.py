@@ -7,7 +7,7 @@
 #
 # First, see one at work. Run the cells from top to bottom (Shift-Enter); in five minutes you have samples.
 #
-# *You need*: NumPy and calculus. *It takes* about half an hour.
+# *You need*: NumPy and calculus. *It takes* about 25 min.
 
 # %%
 # %matplotlib inline
@@ -204,7 +204,8 @@ axes.axis("off");
 # | 11 | the ELBO | [05] | `tinyvrnn.models.schedule.sequence_forward` |
 #
 # Then [06](06_backward_by_hand_1.ipynb) and [07](07_backward_by_hand_2.ipynb): its gradient, by hand;
-# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is;
+# [08](08_training.ipynb): training; [09](09_how_tight.ipynb): how tight the bound is, which
+# [14](14_tighter_bounds.ipynb) continues;
 # [10](10_one_code_two_backends.ipynb): the same code on a GPU; [11](11_the_bug_museum.ipynb): fourteen bugs, and which
 # checks catch them; [12](12_speech_handwriting_music.ipynb): speech, handwriting, music. You can read 09 to 12 in any
 # order, or skip them. In [13](13_your_vrnn.ipynb) the functions that you wrote in 01 to 08 become a VRNN of your own,

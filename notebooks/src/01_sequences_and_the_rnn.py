@@ -5,7 +5,7 @@
 # it reads a step, updates its state, and predicts the next step. Its quality depends on the distributions it can
 # express, and a single Gaussian is not enough when the next step is a fork.
 #
-# *You need*: NumPy, probability densities, logarithms. *It takes* about an hour.
+# *You need*: NumPy, probability densities, logarithms. *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline

@@ -5,7 +5,7 @@
 # $x$, a probability that cannot be computed, and a bound that can. At the end a small VAE draws digits, and you compute
 # by brute force how far its bound is from the true value.
 #
-# *You need*: integrals, Gaussians, expectations. *It takes* about two hours.
+# *You need*: integrals, Gaussians, expectations. *It takes* about 1 h 30 min.
 
 # %%
 # %matplotlib inline

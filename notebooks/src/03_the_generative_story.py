@@ -7,7 +7,7 @@
 # notebook: it has the same three moves in plain NumPy.
 #
 # *You need*: Gaussians, the chain rule of probability (recalled here), [02](02_the_vae.ipynb) for $z$ and its draw.
-# *It takes* about an hour.
+# *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline

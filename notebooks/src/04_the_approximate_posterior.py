@@ -6,7 +6,7 @@
 # reads, draw from it in a loop, and compute the cost of never looking ahead.
 #
 # *You need*: the bound and its gap from [02](02_the_vae.ipynb), the model from
-# [03](03_the_generative_story.ipynb). *It takes* about an hour and a half.
+# [03](03_the_generative_story.ipynb). *It takes* about 1 h 35 min.
 
 # %%
 # %matplotlib inline

@@ -11,7 +11,7 @@
 # - one is an **inequality**. It is the only place where the bound loses anything.
 #
 # *You need*: [03](03_the_generative_story.ipynb) for Eq. 5 to 8, [04](04_the_approximate_posterior.ipynb) for Eq. 9
-# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about two hours.
+# and 10, [02](02_the_vae.ipynb) for the KL of two Gaussians. *It takes* about 1 h 50 min.
 
 # %%
 # %matplotlib inline
@@ -774,7 +774,7 @@ for name, values in (("w", log_w), ("eq11", eq_11), ("ten", ten)):
 # %% [markdown]
 # A bound holds for the mean. A single evaluation may lie above $\log p(x)$ by chance. With several draws inside the
 # logarithm, the mean approaches $\log p(x)$ from below: that is the importance-weighted bound of
-# [09](09_how_tight.ipynb).
+# [14](14_tighter_bounds.ipynb).
 #
 # ## What you now know
 #

@@ -4,7 +4,7 @@
 # A gradient of the VRNN consists of a few small derivatives, each computed once, in the right order. Here you write
 # them: linear layer, activation, MLP, KL, reparameterised draw. The next notebook connects them over time.
 #
-# *You need*: the chain rule, matrix products, [02](02_the_vae.ipynb) for the KL. *It takes* about an hour and a half.
+# *You need*: the chain rule, matrix products, [02](02_the_vae.ipynb) for the KL. *It takes* about 1 h 30 min.
 
 # %%
 # %matplotlib inline

@@ -5,8 +5,8 @@
 # the time axis: first a single cell, then a chain of cells, then the whole VRNN. At the end you will know why this
 # package runs almost nothing inside its loop over time, and why that does not change the result.
 #
-# *You need*: [06](06_backward_by_hand_1.ipynb), and Eq. 7 from [03](03_the_generative_story.ipynb). *It takes* about
-# two hours; the second exercise is the longest of the course.
+# *You need*: [06](06_backward_by_hand_1.ipynb), and Eq. 7 from [03](03_the_generative_story.ipynb).
+# *It takes* about 1 h 45 min; the second exercise is the longest of the course.
 
 # %%
 # %matplotlib inline

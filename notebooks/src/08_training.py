@@ -6,7 +6,7 @@
 # model writes digits, and you vary its latents by hand.
 #
 # *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [07](07_backward_by_hand_2.ipynb) for its gradient.
-# *It takes* about an hour and a half; the training itself takes half a minute.
+# *It takes* about 1 h 50 min; the training itself takes half a minute.
 
 # %%
 # %matplotlib inline

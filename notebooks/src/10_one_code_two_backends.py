@@ -6,7 +6,7 @@
 # from that of a CPU.
 #
 # *You need*: [07](07_backward_by_hand_2.ipynb) for the batched schedule. You do **not** need a GPU: without one, the
-# notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about an hour.
+# notebook uses a stand-in that refuses whatever a GPU refuses. *It takes* about 1 h 10 min.
 
 # %%
 # %matplotlib inline
@@ -85,7 +85,7 @@ print("the device's KL equals the host's to 12 digits")
 # ### Exercise 10.1 (write): one function for every backend
 #
 # Write $y_b = \log \frac1K \sum_k e^{a_{kb}}$ using only the functions of `xp`, for `a` $(K, B)$. (The tighter bounds
-# of [09](09_how_tight.ipynb) end with this.) The entries reach $\pm 900$, where $e^a$ overflows or underflows, so
+# of [14](14_tighter_bounds.ipynb) end with this.) The entries reach $\pm 900$, where $e^a$ overflows or underflows, so
 # subtract something before `exp` and add it back after `log`.
 #
 # The grader's arrays are on a device of its own. It refuses NumPy's functions and everything that would copy an array

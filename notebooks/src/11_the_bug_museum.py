@@ -6,7 +6,7 @@
 # and only then read the explanation. In the last room all checks run on all bugs.
 #
 # *You need*: [05](05_the_elbo_line_by_line.ipynb) for the bound, [06](06_backward_by_hand_1.ipynb) for the numerical
-# gradient check. *It takes* about an hour and a half.
+# gradient check. *It takes* about 1 h 30 min.
 
 # %%
 # %matplotlib inline

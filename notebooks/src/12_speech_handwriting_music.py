@@ -6,7 +6,7 @@
 # $z$ worth its KL?** The three answers differ, for one common reason.
 #
 # *You need*: [01](01_sequences_and_the_rnn.ipynb) for mixtures, [05](05_the_elbo_line_by_line.ipynb) for the bound,
-# [08](08_training.ipynb) for warm-up and collapse. *It takes* about an hour and a half; the training takes half a
+# [08](08_training.ipynb) for warm-up and collapse. *It takes* about 1 h 25 min; the training takes half a
 # minute.
 
 # %%

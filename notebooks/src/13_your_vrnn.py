@@ -5,7 +5,7 @@
 # its gradient, train a model, and draw digits. The package supplies the initial weights and the data, and checks the
 # result.
 #
-# *You need*: the exercises listed in the first table. *It takes* half an hour.
+# *You need*: the exercises listed in the first table. *It takes* about 15 min.
 
 # %%
 # %matplotlib inline

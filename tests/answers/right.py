@@ -319,7 +319,6 @@ RIGHT = {
         )
     },
     "09.1": {"by precisions": kalman_by_variance},
-    "09.5": {"in float64": ledger_in_float64},
     "10.1": {"row by row": log_mean_exp_row_by_row, "logaddexp": log_mean_exp_of_cupys},
     "10.2": {"of NumPy": set(np.array(["B", "C", "E", "G"]))},
     "10.4": {"norm": clip_of_cupys},
@@ -332,4 +331,5 @@ RIGHT = {
     },
     "12.3": {"the matrix": pen_by_the_matrix},
     "12.4": {"2 digits": 3.47},
+    "14.2": {"in float64": ledger_in_float64},
 }

@@ -254,7 +254,7 @@ def after_the_loop(x, h, r, da, states=slice(None, -1)):
     return X.T @ A, A.sum(axis=0), S.T @ G, G.sum(axis=0)
 
 
-# ---- 08, 09 --------------------------------------------------------------------------------------
+# ---- 08, 09, 14 ----------------------------------------------------------------------------------
 
 
 def clip_dict(grads, factor, norm=lambda grads: np.sqrt(sum((g * g).sum() for g in grads.values()))):
@@ -640,18 +640,6 @@ WRONG = {
         "the price of the mean": lambda s, v: (s, v / s**2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
         "1e-6 below": lambda s, v: (s, v / (s**2 + 1e-6) / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
     },
-    "09.4": {
-        "a tie to the left": lambda *a: resample(*a, before=lambda ends, points: ends < points),
-        "equal points": lambda *a: resample(*a, spread=lambda u, K: np.tile((0.5 + np.arange(K)) / K, (len(u), 1))),
-        "the first row's uniform": lambda h, s, u: resample(h, s, np.full_like(u, u[0])),
-        "nearest": lambda *a: resample(*a, before=lambda ends, points: ends < points - 1e-3),
-    },
-    "09.5": {
-        "all or none": lambda *a: ledger(*a, book=lambda now: np.full((len(now), 1), now.any())),
-        "never emptied": lambda *a: ledger(*a, reset=False),
-        "naive": lambda *a: ledger(*a, mean=naive_mean),
-    },
-    "09.6": {"and the filter": {"w", "iwae", "fivo"}, "w": {"w"}},
     "10.1": {
         "naive": lambda xp, a: xp.log(xp.mean(xp.exp(a), axis=0)),
         "one top for all": lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
@@ -733,4 +721,16 @@ WRONG = {
         "1e-6 in 1 - rho^2": lambda *a: pen(*a, c2=lambda rho: 1 - rho**2 + 1e-6),
     },
     "12.4": {"one coin": math.log(2), "six": 6 * math.log(2), "bits": 5.0},
+    "14.1": {
+        "a tie to the left": lambda *a: resample(*a, before=lambda ends, points: ends < points),
+        "equal points": lambda *a: resample(*a, spread=lambda u, K: np.tile((0.5 + np.arange(K)) / K, (len(u), 1))),
+        "the first row's uniform": lambda h, s, u: resample(h, s, np.full_like(u, u[0])),
+        "nearest": lambda *a: resample(*a, before=lambda ends, points: ends < points - 1e-3),
+    },
+    "14.2": {
+        "all or none": lambda *a: ledger(*a, book=lambda now: np.full((len(now), 1), now.any())),
+        "never emptied": lambda *a: ledger(*a, reset=False),
+        "naive": lambda *a: ledger(*a, mean=naive_mean),
+    },
+    "14.3": {"and the filter": {"w", "iwae", "fivo"}, "w": {"w"}},
 }

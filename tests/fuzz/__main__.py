@@ -21,7 +21,7 @@ try:
     import atheris
 except ImportError:  # there are wheels for Linux alone
     atheris = None
-WATCHED = ["tinyvrnn.data.readers", "tinyvrnn.io.npz", "tinyvrnn.runs.checkpoint", "zipfile", "pickletools", "wave"]
+WATCHED = ["tinyvrnn.data.readers", "tinyvrnn.io.npz", "tinyvrnn.runs.checkpoint", "zipfile", "pickletools"]
 with atheris.instrument_imports(include=WATCHED) if atheris else nullcontext():
     from fuzz.targets import TARGETS, attempt
 

@@ -5,16 +5,17 @@ import random
 EXTREMES = [0, 1, 2**7 - 1, 2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 
 
-def truncations(whole):
-    """The file truncated to each smaller length."""
-    return (whole[:size] for size in range(len(whole)))
+def truncations(whole, most=None):
+    """The file truncated to each smaller length, or to `most` evenly spaced ones."""
+    most = min(most or len(whole), len(whole))
+    return (whole[: (i + 1) * len(whole) // most - 1] for i in range(most))
 
 
 def flips(whole, tries, seed=0):
-    """`tries` copies with one wrong byte each: every byte in turn, repeatedly, with random wrong values."""
+    """`tries` copies with one wrong byte each, of a random wrong value: each byte in turn, or evenly spaced ones."""
     draw = random.Random(seed)
     for k in range(tries):
-        position = k % len(whole)
+        position = k * max(1, len(whole) // tries) % len(whole)
         yield whole[:position] + bytes([whole[position] ^ draw.randrange(1, 256)]) + whole[position + 1 :]
 
 

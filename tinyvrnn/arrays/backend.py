@@ -23,19 +23,8 @@ from tinyvrnn.arrays.strict import StrictArray, launches, strict_asarray, strict
 from tinyvrnn.errors import BackendError, DataError, TinyvrnnError, how_to_install, out_of_memory
 
 # includes names from strict.py and cpu.py that users reach as `tv.backend`
-__all__ = [
-    "Array",
-    "Backend",
-    "available_cores",
-    "backend_of",
-    "blas_threads",
-    "get_backend",
-    "launches",
-    "namespace",
-    "numbers_of",
-]
-__all__ += ["one_blas_thread", "to_host", "transfers"]
-
+__all__ = ["Array", "Backend", "available_cores", "backend_of", "blas_threads", "get_backend", "launches", "namespace"]
+__all__ += ["numbers_of", "one_blas_thread", "to_host", "transfers"]
 
 # The type of an array in a signature. A CuPy or strict array of the same shape and dtype is accepted as well: CuPy has
 # no type hints, so a type checker knows NumPy's arrays only.
@@ -51,10 +40,8 @@ class Backend(NamedTuple):
         "numpy", "cupy" or "strict".
     xp : module
         Its functions work on the backend's arrays.
-    asarray : callable
-        (host or device array, dtype=None) -> device array.
-    to_host : callable
-        Device array -> numpy.ndarray.
+    asarray, to_host : callable
+        (host or device array, dtype=None) -> device array; device array -> numpy.ndarray.
     """
 
     name: str
@@ -74,24 +61,17 @@ def _cupy_backend():
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        raise BackendError(
-            f'backend="cupy" needs CuPy, which is not installed: {how_to_install("cuda13")} '
-            '("cuda12" for an older driver), or use backend="numpy".'
-        ) from error
-    _require_device(cupy)
-    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)
-
-
-def _require_device(cupy):
-    """Raise BackendError without a device: `import cupy` alone succeeds on a machine without a GPU."""
+        how = f'{how_to_install("cuda13")} ("cuda12" for an older driver), or use backend="numpy"'
+        raise BackendError(f'backend="cupy" needs CuPy, which is not installed: {how}.') from error
     try:
-        devices = cupy.cuda.runtime.getDeviceCount()
+        devices = cupy.cuda.runtime.getDeviceCount()  # `import cupy` alone succeeds on a machine without a GPU
     except Exception as error:  # CuPy raises its own classes, which differ between versions
         raise BackendError(f'backend="cupy" found no usable GPU ({error}): use backend="numpy".') from error
     if devices == 0:
         raise BackendError('backend="cupy" found no GPU on this machine: use backend="numpy".')
     if world().size > 1:
         cupy.cuda.Device(world().local % devices).use()
+    return Backend("cupy", cupy, cupy.asarray, cupy.asnumpy)
 
 
 def get_backend(name: str | None = None) -> Backend:
@@ -112,8 +92,7 @@ def get_backend(name: str | None = None) -> Backend:
     BackendError
         The name is unknown, CuPy is not installed, or there is no GPU.
     """
-    if name is None:
-        name = os.environ.get("TINYVRNN_BACKEND") or "numpy"
+    name = os.environ.get("TINYVRNN_BACKEND") or "numpy" if name is None else name
     if name == "cupy":
         return _cupy_backend()
     if name not in ("numpy", "strict"):
@@ -164,8 +143,7 @@ def to_host(array: Array) -> Array:
 def as_array(value, name):
     """`value` as numpy.ndarray of real numbers, whatever contains them; None and a device array as they are.
 
-    Lists, tensors, tables and all other objects with a buffer, `__array__` or `__dlpack__` are converted first, so that
-    no check misses their numbers. Raises DataError for what cannot be converted, masked values and other dtypes.
+    So no check misses the numbers of a list, tensor, table or buffer. Raises DataError for what cannot be converted.
     """
     if value is None or type(value) is np.ndarray and value.dtype.kind in "buif" or _on_device(value):
         return value

@@ -13,10 +13,10 @@ from tinyvrnn.errors import SIZE, ConfigError
 
 
 def keep_freed_memory():
-    """Let glibc keep up to 1 GiB of freed memory for new arrays, instead of returning it to the system each step.
+    """Let glibc keep up to 1 GiB of freed memory for new arrays; other C libraries have no such setting.
 
-    A training step frees and allocates the same arrays each time; fetching their pages again costs up to a third of the
-    step (docs/performance.md). Does nothing with other C libraries.
+    A training step allocates the same arrays each time; fetching their pages costs up to a third of it
+    (docs/performance.md).
     """
     trim_threshold, top_pad, mmap_threshold, MiB = -1, -2, -3, 2**20
     with suppress(AttributeError, OSError, TypeError):
@@ -68,10 +68,8 @@ def check_memory(numbers, dtype, what):
     """Raise ConfigError if so many numbers of a dtype take more memory than this machine has. what: needs them."""
     size, memory = numbers * np.dtype(dtype).itemsize, _memory()
     if size > memory:
-        raise ConfigError(
-            f"{what} would need {size / 2**30:,.3g} GiB, and this machine has {memory / 2**30:,.3g} GiB of memory: "
-            "use smaller numbers."
-        )
+        has = f"this machine has {memory / 2**30:,.3g} GiB of memory: use smaller numbers"
+        raise ConfigError(f"{what} would need {size / 2**30:,.3g} GiB, and {has}.")
 
 
 @cache

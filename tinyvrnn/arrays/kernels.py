@@ -35,19 +35,13 @@ template <typename T> __device__ T softplus(T a) { T y = log1p(exp(a > 40 ? 40 :
 
 
 class Kernel(NamedTuple):
-    """The parts of a fused function.
-
-    name: of the function.
-    inputs, outputs: for each argument, the operation's names of its blocks: (("a_r", "a_u"), ("h",)).
-    operation: C++.
-    twin: the function for NumPy arrays.
-    """
+    """The parts of a fused function."""
 
     name: str
-    inputs: tuple
+    inputs: tuple  # for each argument, the operation's names of its blocks: (("a_r", "a_u"), ("h",))
     outputs: tuple
-    operation: str
-    twin: object
+    operation: str  # C++
+    twin: object  # the function for NumPy arrays
 
 
 def fused(inputs, outputs, operation):
@@ -79,19 +73,14 @@ def launch(kernel, backend, arrays, out):
         return kernel.twin(*arrays, **out)
     arrays = (*arrays, *(a for a in out.values() if a is not None))
     if backend.name == "strict":
-        result = on_strict(kernel, arrays)
+        dtypes = {str(a.dtype) for a in arrays if isinstance(a, StrictArray)}
+        if len(dtypes) > 1:  # CuPy refuses them too
+            raise TypeError(f"Type is mismatched in {kernel.name}: T is {' and '.join(sorted(dtypes))}.")
+        result = counted_as_one_launch(kernel.twin)(*arrays)
     else:
         result = elementwise_kernel(kernel.name, backend.xp)(*blocks_of(kernel, arrays))
     outputs = arrays[len(kernel.inputs) :]
     return result if not outputs else outputs[0] if len(outputs) == 1 else outputs
-
-
-def on_strict(kernel, arrays):
-    """Run the function on the host arrays inside, as one launch. Refuses mixed dtypes, as CuPy does."""
-    dtypes = {str(a.dtype) for a in arrays if isinstance(a, StrictArray)}
-    if len(dtypes) > 1:
-        raise TypeError(f"Type is mismatched in {kernel.name}: T is {' and '.join(sorted(dtypes))}.")
-    return counted_as_one_launch(kernel.twin)(*arrays)
 
 
 @cache

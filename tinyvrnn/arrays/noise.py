@@ -1,11 +1,8 @@
 """Random numbers by address: (seed, stream, step) identifies a block of noise, so repeating it needs no saved state.
 
-The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key and a counter. The key is the run's
-seed and the purpose of the numbers, and the step is the counter's high word, which leaves each step more words than it
-ever draws. So a resumed run, or a rank with some columns of a batch, draws the same noise as an uninterrupted run.
-
-A training step's noise is generated on the model's backend. Each number depends only on its position, so a device
-generates all of them in one kernel, and NumPy the same numbers.
+The counter-based generator Philox (Salmon et al., 2011) is a pure function of a key, the run's seed and the purpose of
+the numbers, and a counter, whose high word is the step. So a resumed run, or a rank with some columns of a batch, draws
+the same noise as an uninterrupted run, and a device generates all numbers in one kernel, the same as NumPy.
 """
 
 from __future__ import annotations
@@ -71,9 +68,7 @@ def standard_normal(
 
     Parameters
     ----------
-    shape : tuple of int
-        Of the result.
-    dtype : "float32" or "float64"
+    shape, dtype : tuple of int, "float32" or "float64"
         Of the result.
     seed : int
         0 to 2**64 - 1, the run's seed.
@@ -120,14 +115,11 @@ def philox(key, step, block=0):
 
 
 class Draw(NamedTuple):
-    """A way to make numbers out of words.
+    """A way to make numbers out of words."""
 
-    name: of the kernel. operation: C++ for the number `first + i`. twin: (out, key, step, first) -> None, fills `out`.
-    """
-
-    name: str
-    operation: str
-    twin: object
+    name: str  # of the kernel
+    operation: str  # C++ for the number `first + i`
+    twin: object  # (out, key, step, first) -> None, fills `out`
 
     def draw(self, shape, dtype, key, step, first, backend):
         backend = get_backend("numpy") if backend is None else backend

@@ -1,8 +1,7 @@
 """Parameters: named views of one flat vector.
 
-`theta` is one vector of all parameters, and `params["prior"]["W1"]` is a view of part of it, so a write to one shows in
-the other. Gradients have the same layout. Adam, clipping, a norm, a checkpoint, a numeric check and a sum over workers
-are then each one operation on one vector.
+`params["prior"]["W1"]` is a view of part of `theta`, so a write to one shows in the other. Gradients have the same
+layout. Adam, clipping, a checkpoint, a numeric check and a sum over workers are then operations on one vector.
 """
 
 from collections.abc import Iterator, Mapping
@@ -170,10 +169,8 @@ def initialise(shapes, seed, backend="numpy", dtype="float32"):
 
     Drawn on the host, so all backends and dtypes start from the same numbers, up to rounding.
     """
-    rng = generator(seed, "init")
-    device = get_backend(backend)
-    host = get_backend("numpy").xp.zeros(size(shapes))
+    rng, host = generator(seed, "init"), np.zeros(size(shapes))
     for _, leaf in leaves(views(host, shapes)):
         if leaf.ndim == 2:
             leaf[...] = rng.standard_normal(leaf.shape) * (2.0 / sum(leaf.shape)) ** 0.5
-    return device.asarray(host.astype(dtype))
+    return get_backend(backend).asarray(host.astype(dtype))

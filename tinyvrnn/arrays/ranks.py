@@ -79,6 +79,7 @@ class Ranks:
         code = say()
         if self.size > 1:
             sys.stderr.flush()
+            time.sleep(0.2)  # until mpiexec has forwarded it
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a sentence of its own
             self.comm.Abort(code or 1)
         return code

@@ -25,8 +25,7 @@ _VIEWS = "reshape transpose swapaxes ascontiguousarray asfortranarray".split()  
 class Transfers:
     """Counts the arrays transferred between host and device since `reset()`."""
 
-    def __init__(self):
-        self.reset()
+    to_device = to_host = 0
 
     def reset(self):
         self.to_device = self.to_host = 0
@@ -46,8 +45,7 @@ class Launches:
     of a non-contiguous matrix before a product, and of an input that overlaps the output without being the same object.
     """
 
-    def __init__(self):
-        self.reset()
+    total = 0
 
     def reset(self):
         self.total = 0

@@ -8,7 +8,7 @@ from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import Array, as_array, namespace
 from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.models.batch import check_bound, shape_of
+from tinyvrnn.models.batch import check_bound, check_shape, shape_of
 from tinyvrnn.models.linear_gaussian import LinearGaussian
 from tinyvrnn.models.particles import log_mean_exp
 from tinyvrnn.models.vrnn import VRNN
@@ -135,6 +135,5 @@ def _checked(bound, model, x, lengths, particles, observed):
         return x, as_array(lengths, "lengths")
     if isinstance(model, LinearGaussian):
         raise ConfigError("observed is for a VRNN, and this model is a LinearGaussian: leave it out.")
-    if shape_of(observed := as_array(observed, "observed")) != x.shape:  # before it is sliced
-        raise DataError(f"Expected observed of shape {x.shape} as x, got {shape_of(observed)}.")
+    check_shape("observed", observed := as_array(observed, "observed"), x.shape, " as x")  # before it is sliced
     return x, as_array(lengths, "lengths"), observed

@@ -75,11 +75,7 @@ class BoundEvaluation(NamedTuple):
 
 
 def evaluate_elbo(
-    model: Model | LinearGaussian,
-    sequences: Sequences,
-    batch_size: int = 128,
-    seed: int = 0,
-    chunk: int | None = None,
+    model: Model | LinearGaussian, sequences: Sequences, batch_size: int = 128, seed: int = 0, chunk: int | None = None
 ) -> Evaluation:
     """The ELBO of Eq. 11 over `sequences`, with one draw of z for each.
 
@@ -118,7 +114,7 @@ def evaluate_elbo(
             with ranks.own(batch) as index:
                 if len(index):
                     given = model, sequences, index, (seed, "evaluate", number)
-                    parts = _whole(*given) if chunk is None else _chunks(*given, chunk)
+                    parts = _chunks(*given, chunk) if chunk else [to_host(a) for a in model.parts(*_drawn(*given))]
                     sums += [*(p.sum(dtype="float64") for p in parts), (parts[0].astype("float64") ** 2).sum()]
     elbo, kl, log_likelihood, squares = ranks.current().sum(sums).tolist()
     n, steps = len(sequences), sequences.steps
@@ -161,13 +157,11 @@ def _gaps(model, x):
     return (observed,)
 
 
-def _whole(model, sequences, index, address):
-    """ELBO, KL and log-likelihood of the sequences `index`, (B,) each, on the host."""
-    return [to_host(part) for part in model.parts(*_drawn(model, sequences, index, address))]
-
-
 def _chunks(model, sequences, index, address, chunk):
-    """As `_whole`, (3, B), chunk by chunk: sequences that have ended are dropped, the states of the others carried."""
+    """ELBO, KL and log-likelihood of the sequences `index`, (3, B) on the host, chunk by chunk.
+
+    Sequences that have ended are dropped, and the states of the others carried.
+    """
     lengths, totals, state, before = sequences.lengths[index], np.zeros((3, len(index))), None, None
     for start in range(0, int(lengths.max()), chunk):
         going, steps = lengths > start, min(chunk, int(lengths.max()) - start)

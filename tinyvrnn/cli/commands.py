@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shlex
 import sys
+import warnings
 from functools import partial
 
 from tinyvrnn import bounds, course
@@ -12,10 +13,11 @@ from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
 from tinyvrnn.course import lab, submissions
-from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like, recorded_source
+from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
+from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown
 from tinyvrnn.gradcheck import all_pairs, check_model
 from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
@@ -67,7 +69,8 @@ def train(a):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with run:
+    with run, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*standardised twice")  # they were standardised here, once
         wanted = model.backend.name != "numpy" and options.device_data != "no"
         too_large = wanted and not keeps_on_device(model, data, options.device_data)
         print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
@@ -103,8 +106,7 @@ def evaluate(a):
     with shared_out(world()):
         result = report.plain(_evaluation(a, model, sequences) | {"data": name, "split": split})
         result["baselines"] = report.baselines_of(model, trained_on, sequences)
-    text = report.evaluation_text(result) + report.baselines_text(result["baselines"])
-    print(json.dumps(result) if a.json else text)
+    print(json.dumps(result) if a.json else report.evaluation_text(result))
 
 
 def infer(a):
@@ -142,14 +144,16 @@ def sample(a):
 def forecast(a):
     """Writes draws of what follows the sequences of a file, or a fan chart of them, on the scale of the data."""
     out = given_path(a.out)
-    export.check_out(out, export.FORECASTS, given_path(a.prime))
-    manifest, arrays = checkpoint.read(a.run_folder)
-    model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
+    export.check_out(out, [".png", ".npz"], given_path(a.prime))
+    model = checkpoint.load(a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
     past = read_like(a.prime, model.medium | {"window": None}, tell=_tell)  # the whole past, not windows of it
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
-    export.write_forecast(out, past, draws)
+    if out.suffix.lower() == ".png":
+        export.write_figure(out, plots.fan(past, draws))
+    else:
+        export.write_npz(out, draws=draws)
     print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
 
 
@@ -179,9 +183,7 @@ def exact(a):
 def data_sets(a):
     """Prints the data sets of the package, or one of them."""
     sets = data_room.embedded()
-    if a.name is not None and a.name not in NAMES:
-        raise DataError(unknown_name("data set", a.name, NAMES))
-    if a.name not in sets and a.name is not None:  # reading it can take long, so only on request
+    if a.name in NAMES and a.name not in sets:  # reading it can take long, so only on request
         print(load_data(a.name))
         return
     for name in sets if a.name is None else [a.name]:
@@ -211,9 +213,6 @@ def course_start(a):
     for name in lab.start(a.folder):
         print(f"wrote {shown(name)}")
     print(f"your folder is {shown(a.folder)}; open it with: jupyter lab {shown(a.folder)}")
-
-
-# ---- the parts -----------------------------------------------------------------------------------
 
 
 def _load_for(a):
@@ -283,9 +282,7 @@ def _evaluation(a, model, sequences):
     """The bound that `evaluate` asks for, as a dict."""
     particles = _particles(a.bound, a.particles, PARTICLES_TO_EVALUATE)
     if a.bound == "exact" and model.bound != "exact":
-        raise ConfigError(
-            f"log p(x) of a {model.name} has bounds, but no exact value: give --bound elbo, iwae or fivo."
-        )
+        raise ConfigError(f"log p(x) of a {model.name} has bounds, but no exact value: use --bound elbo, iwae or fivo.")
     if a.bound in ("elbo", "exact"):
         result = bounds.evaluate_elbo(model, sequences, chunk=a.chunk)._asdict() | {"bound": model.bound}
     elif a.chunk is not None:

@@ -4,7 +4,6 @@ import argparse
 import csv
 import inspect
 import sys
-from typing import NamedTuple
 
 from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
@@ -23,25 +22,15 @@ BACKENDS = ("numpy", "cupy")
 STEPS = ("4", "8", "12", "16", "24", "32", "48")
 
 
-class ModelOption(NamedTuple):
-    """An option of `train` that is an argument of the model's class; its default, unless given here, is the VRNN's."""
-
-    argument: str
-    help: str
-    kind: type = int
-    default: object = None
-    default_text: str | None = None
-
-
-MODEL_OPTIONS = {
-    "likelihood": ModelOption("likelihood", " | ".join(LIKELIHOODS), str, None, "bernoulli, gaussian or pen, by data"),
-    "cell": ModelOption("cell", f"{' | '.join(CELLS)}: f of Eq. 1 and 7", str),
-    "posterior": ModelOption("posterior", f"{' | '.join(POSTERIORS)}: q of z_t is given x up to t, or all of x", str),
-    "components": ModelOption("components", "of a mixture, gmm or pen"),
-    "hidden": ModelOption("h_dim", "width of the state h; of all layers of a vae", default=100),
-    "latent": ModelOption("z_dim", "width of z; an rnn has none", default=16),
-    "features": ModelOption("features", "width of the hidden layers", default_text="--hidden"),
-    "layers": ModelOption("layers", "hidden layers in phi_x, encoder and decoder"),
+MODEL_OPTIONS = {  # arguments of the model's class: their help, and how they differ from those of `_add_model_option`
+    "likelihood": (f"{' | '.join(LIKELIHOODS)} (default bernoulli, gaussian or pen, by data)", {"type": str}),
+    "cell": (f"{' | '.join(CELLS)}: f of Eq. 1 and 7", {"type": str}),
+    "posterior": (f"{' | '.join(POSTERIORS)}: q of z_t is given x up to t, or all of x", {"type": str}),
+    "components": ("of a mixture, gmm or pen", {}),
+    "hidden": ("width of the state h; of all layers of a vae", {"dest": "h_dim", "default": 100}),
+    "latent": ("width of z; an rnn has none", {"dest": "z_dim", "default": 16}),
+    "features": ("width of the hidden layers (default --hidden)", {}),
+    "layers": ("hidden layers in phi_x, encoder and decoder", {}),
 }
 
 
@@ -67,7 +56,7 @@ def parser():
     p.add_argument("--out", metavar="FILE.png", help="draw the gaps")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     p = _command(room, "data", commands.data_sets, "the data sets in the package")
-    p.add_argument("name", nargs="?", metavar="NAME")
+    p.add_argument("name", nargs="?", type=_one_of("data set", NAMES), metavar="NAME")
     _course_commands(room.add_parser("course", help="your progress in the course, and grading submissions"))
     return whole
 
@@ -131,13 +120,12 @@ def _run_options(p):
 
 
 def _add_model_option(p, name):
-    option = MODEL_OPTIONS[name]
-    default = (
-        option.default_text or option.default or inspect.signature(MODELS["vrnn"]).parameters[option.argument].default
-    )
-    about = f"{option.help} (default {default})"
-    given = {"dest": option.argument, "type": option.kind, "default": option.default, "metavar": name.upper()}
-    p.add_argument(f"--{name}", help=about, **given)
+    """An option with a whole number, None unless given, which stands for the default of the VRNN."""
+    about, others = MODEL_OPTIONS[name]
+    if "(default" not in about:
+        default = others.get("default") or inspect.signature(MODELS["vrnn"]).parameters[name].default
+        about += f" (default {default})"
+    p.add_argument(f"--{name}", help=about, **{"type": int, "metavar": name.upper()} | others)
 
 
 def _add_training_option(p, name):
@@ -181,9 +169,7 @@ def _sample_options(p):
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
     p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
     p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
-    p.add_argument(
-        "--out", required=True, help="FILE.png or .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt"
-    )
+    p.add_argument("--out", required=True, help="FILE.png, .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt")
 
 
 def _forecast_options(p):

@@ -18,10 +18,7 @@ COLLAPSED = 0.03  # nats of KL a step: less tells nothing of x_t
 
 
 def baselines_of(model, trained_on, sequences):
-    """The baselines of `sequences`, fitted on the model's training data; {} if that cannot be read any more.
-
-    trained_on: raw Data, or the name or path of it.
-    """
+    """The baselines of `sequences`, fitted on raw Data or those of a name or path; {} if these cannot be read now."""
     likelihood = model.likelihood
     try:
         raw = trained_on
@@ -90,8 +87,9 @@ def draw_pictures(run, model, trained_on, records):
     binary, host, medium = model.likelihood.binary, model.backend.to_host, model.medium.get("name")
     x, lengths = data.pad(trained_on.test[:10], dtype=model.dtype)
     mean = host(model.reconstruct(x, lengths, observed=observed_in(x)))
-    ends = drawn_lengths(trained_on.train.lengths, plots.how_many(binary, medium), model.seed)
-    drawn = host(model.sample(len(ends), int(ends.max()), model.seed))
+    n = plots.SHOWN.get(medium) or plots.SHOWN["binary" if binary else "real"]
+    ends = drawn_lengths(trained_on.train.lengths, n, model.seed)
+    drawn = host(model.sample(n, int(ends.max()), model.seed))
     drawn = [drawn[:end, i] for i, end in enumerate(ends)]
     title = f"{trained_on.name}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
@@ -130,13 +128,11 @@ def evaluation_text(r):
         lines.append(f"    KL              {r['kl_per_sequence']:12.4f} per sequence")
     lines[1] += no_resampling(bound.partition("-")[0], r.get("particles", 0))
     draws = f", {r['standard_error_draws']:.4f} over draws of z" if "standard_error_draws" in r else ""
-    return "\n".join([*lines, f"    standard error{of_bound} per sequence: {error}{draws}"])
-
-
-def baselines_text(values):
-    """A line for each trivial baseline."""
-    about = "per sequence, trivial, {:,} parameters fitted on the training split"
-    return "".join(f"\n    {name:<28} {v:12.4f} {about.format(v.parameters)}" for name, v in values.items())
+    lines.append(f"    standard error{of_bound} per sequence: {error}{draws}")
+    for name, value in r["baselines"].items():
+        fitted = f"{value.parameters:,} parameters fitted on the training split"
+        lines.append(f"    {name:<28} {value:12.4f} per sequence, trivial, {fitted}")
+    return "\n".join(lines)
 
 
 def exact_text(rows):
@@ -162,21 +158,18 @@ def exact_json(rows):
 def print_checks(checks):
     """Runs gradient checks, name -> function to call for its rows, and prints them. Returns the names that failed."""
     print(f"{'pair':<30}{'leaf':<20}{'analytic':>16}{'numeric':>16}{'rel. to leaf':>13}")
-    failed = [name for name, rows_of in checks.items() if not _print_rows(name, rows_of)]
+    failed = []
+    for name, rows_of in checks.items():
+        try:
+            for row in rows_of():
+                numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
+                print(f"{name:<30}{row.leaf:<20}{numbers}   {row.note}".rstrip())
+        except GradientError as error:
+            print(f"{name:<30}FAILED: {error}")
+            failed.append(name)
     which = f"; failed: {', '.join(failed)}" if failed else ""
     print(f"{len(checks) - len(failed)} of {len(checks)} passed{which}")
     return failed
-
-
-def _print_rows(name, rows_of):
-    try:
-        for row in rows_of():
-            numbers = f"{row.analytic:>16.8g}{row.numeric:>16.8g}{row.rel_error:>13.1e}"
-            print(f"{name:<30}{row.leaf:<20}{numbers}   {row.note}".rstrip())
-    except GradientError as error:
-        print(f"{name:<30}FAILED: {error}")
-        return False
-    return True
 
 
 def print_data_set(name, about):

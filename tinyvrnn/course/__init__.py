@@ -66,6 +66,7 @@ def check(number: str, answer: object) -> Passed:
     ConfigError
         The number is unknown.
     """
+    number = progress.current(number)
     if number not in EXERCISES:
         raise ConfigError(unknown_name("exercise", number, EXERCISES))
     try:
@@ -83,6 +84,7 @@ def check(number: str, answer: object) -> Passed:
 
 def case(number):
     """A copy of the arguments on which the latest check of an exercise failed; raises ConfigError if none did."""
+    number = progress.current(number)
     if _cases.get(number) is None:
         raise ConfigError(f"No call of an answer to {number} has failed in this session: check an answer first.")
     return map_arrays(np.copy, _cases[number])

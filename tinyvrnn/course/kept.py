@@ -46,6 +46,7 @@ def mine(number, otherwise=None):
     NotYet
         It is missing or does not pass, and there is no `otherwise`.
     """
+    number = progress.current(number)
     try:
         function = _read(number)
         grade(number, EXERCISES[number], function)
@@ -68,7 +69,7 @@ def _read(number):
     modules |= {"linear": linear, "mlp": mlp, "activations": activations}
     space = {"np": np, "math": math, "bernoulli": LIKELIHOODS["bernoulli"], **modules}
     try:
-        source = _path(number).read_text(encoding="utf-8")
+        source = _kept(number).read_text(encoding="utf-8")
         exec(compile(source, str(_path(number)), "exec"), space)
         function = space[ast.parse(source).body[-1].name]
         for name in {*_names(function.__code__)} - {*space}:
@@ -84,6 +85,12 @@ def _read(number):
 def _defining(name):
     """The exercises whose kept answer is a function of that name."""
     return [path.stem for path in _path("").parent.glob("*.py") if f"def {name}(" in path.read_text(encoding="utf-8")]
+
+
+def _kept(number):
+    """The file of a kept answer, which may have passed under an earlier number."""
+    old = (_path(before) for before, now in progress.RENUMBERED.items() if now == number)
+    return _path(number) if _path(number).exists() else next(old, _path(number))
 
 
 def _path(number):

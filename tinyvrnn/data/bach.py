@@ -10,7 +10,7 @@ import numpy as np
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.sequences import permutation
-from tinyvrnn.errors import DataError, how_to_install, shown
+from tinyvrnn.errors import DataError, library, shown
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.streams import bar
 
@@ -20,17 +20,15 @@ TONIC = {"major": 0, "minor": 9}  # pitch classes of C and A, to which the chora
 
 def cached():
     """Path of the chorales' .npz in the cache, built on the first call. Raises DataError."""
-    music21 = _music21()
+    music21 = library("music21", "music", "bach")
     path = cache_folder() / f"music21-{music21.__version__}" / "bach.npz"
-    if not path.is_file():
-        try:
+    try:
+        if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             arrays = build(music21, sorted(music21.corpus.getComposer("bach", fileExtensions=("mxl",))))
             write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
-        except OSError as error:
-            raise DataError(
-                f"can't write {path}: {error.strerror or error}: set {CACHE} to a writable folder"
-            ) from error
+    except OSError as error:
+        raise DataError(f"can't write {path}: {error.strerror or error}: set {CACHE} to a writable folder") from error
     return path
 
 
@@ -56,7 +54,9 @@ def piano_roll(score):
     """
     key = score.analyze("key")
     shift = (TONIC[key.mode] - key.tonic.pitchClass + 6) % 12 - 6
-    first = _upbeat(score) % 1
+    bar = score.parts[0].getElementsByClass("Measure").first()
+    whole = float(bar.barDuration.quarterLength)
+    first = (whole - float(bar.paddingLeft)) % whole % 1  # the part of a quarter by which an upbeat is longer
     roll = np.zeros((int(np.ceil(score.highestTime - first)), KEYS), dtype=np.uint8)
     for note in (note for part in score.parts for note in part.flatten().notes):
         start = float(note.offset) - first
@@ -66,20 +66,5 @@ def piano_roll(score):
     return roll[: np.flatnonzero(roll.any(axis=1))[-1] + 1]
 
 
-def _upbeat(score):
-    """Length in quarters of the upbeat before the first whole bar; 0 without an upbeat."""
-    bar = score.parts[0].getElementsByClass("Measure").first()
-    whole = float(bar.barDuration.quarterLength)
-    return (whole - float(bar.paddingLeft)) % whole
-
-
 def _ceil(quarters):
     return int(np.ceil(quarters - 1e-6))  # rounding can put the end of a triplet just after the beat
-
-
-def _music21():
-    try:
-        import music21
-    except ImportError:
-        raise DataError(f"bach needs music21, which is not installed: {how_to_install('music')}") from None
-    return music21

@@ -16,7 +16,6 @@ from tinyvrnn.errors import ConfigError
 if TYPE_CHECKING:
     from tinyvrnn.data.load import Data
 
-_STEP, _LIFT = slice(0, 2), slice(2, 3)  # columns of (dx, dy, pen-up)
 SIGMA_MIN = 1e-4  # the models' floor too: a constant dimension would have infinite density
 ORDERS = (1, 2, 4, 8, 16, 32)  # of an autoregression of samples
 
@@ -182,7 +181,7 @@ def _of_a_pen(of_steps, of_lifts):
     """The sum of a baseline for (dx, dy) and one for pen-up."""
 
     def log_p(*splits):
-        steps, lifts = ([s.columns(part) for s in splits] for part in (_STEP, _LIFT))
+        steps, lifts = ([s.columns(part) for s in splits] for part in (slice(0, 2), slice(2, 3)))
         both = of_steps(*steps), of_lifts(*lifts)
         return Baseline(sum(both), sum(one.parameters for one in both))
 
@@ -191,11 +190,7 @@ def _of_a_pen(of_steps, of_lifts):
 
 def _total(sequences, of):
     """The sum of of(part) over the parts of a set that may not fit in memory as a whole."""
-    total = sum(of(part) for _, part in sequences.parts())
-    return float(total) if np.ndim(total) == 0 else total
-
-
-# ---- Bernoulli and categorical --------------------------------------------------------------------------------------
+    return sum(of(part) for _, part in sequences.parts())
 
 
 def _bernoulli(train, valid, other, context, memory):
@@ -250,9 +245,6 @@ def _previous_symbol(sequences):
     c = np.roll(sequences.values.argmax(axis=1), 1)
     c[sequences.offsets[:-1]] = sequences.x_dim
     return c
-
-
-# ---- Gaussian -------------------------------------------------------------------------------------------------------
 
 
 def _pairs(sequences):

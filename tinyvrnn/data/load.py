@@ -323,6 +323,8 @@ def load_data(
     split = at_random(len(whole), path.name) if content.split is None else content.split
     members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
     notes = list(content.notes)
+    if is_set and os.path.exists(name):
+        notes.append(f"{name} is the set of that name: for the file or folder here, give {os.path.join('.', name)}")
     if len(members["test"]) == 0 < len(members["valid"]):
         members["test"] = members["valid"]
         notes.append("there is no test split: the sequences of valid are reported in its place")

@@ -83,10 +83,6 @@ class Mapped(Sequences):
     def x_dim(self):
         return self.blocks[0].shape[1]
 
-    @property
-    def steps(self):
-        return int(self.offsets[-1])
-
     def standardised(self, mean, std):
         """The same sequences, with (x - mean) / std applied when they are read; mean, std (X,)."""
         m, s = self.moments or (0.0, 1.0)
@@ -125,10 +121,6 @@ class Mapped(Sequences):
                 block = block.base
             if isinstance(block, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
                 block.madvise(mmap.MADV_DONTNEED)
-
-    def __getitem__(self, key):
-        index = np.arange(len(self))[key]
-        return self._rows(index, index + 1) if index.ndim == 0 else self.pieces(index, 0, self.lengths[index])
 
     def pieces(self, index, start, lengths):
         """As in Sequences, without reading anything."""

@@ -107,19 +107,19 @@ def _mean(sequences, of):
 def _column_moments(train):
     mean = _mean(train, lambda x: x)
     std = np.sqrt(_mean(train, lambda x: (x - mean) ** 2))
-    low, high = _range(train)
-    constant = ~(high - low > _rounding(low))  # also those without an observed value
+    low, spread = _range(train)
+    constant = ~(spread > _rounding(low))  # also those without an observed value
     mean[constant], std[constant] = np.nan_to_num(low[constant]), 0.0
     return mean, std, BY_COLUMN
 
 
 def _range(train):
-    """The least and the greatest value (X,) of each column.
+    """The least value (X,) of each column, and how far the greatest lies above it, a difference that int16 overflows.
 
     Constants are found by them: the standard deviation of 0.1, 0.1, ... comes out as 1e-17, not as 0.
     """
     low, high = zip(*((np.fmin.reduce(x.values), np.fmax.reduce(x.values)) for _, x in train.parts()))
-    return np.fmin.reduce(low), np.fmax.reduce(high)
+    return np.fmin.reduce(low), np.subtract(np.fmax.reduce(high), np.fmin.reduce(low), dtype=np.float64)
 
 
 def _rounding(values):
@@ -132,8 +132,8 @@ def _sound_moments(train):
     X = train.x_dim
     m = float(_mean(train, lambda x: x).mean())
     s = float(np.sqrt(_mean(train, lambda x: (x - m) ** 2).mean()))
-    low, high = _range(train)
-    if not np.fmax.reduce(high) - np.fmin.reduce(low) > _rounding(np.fmin.reduce(low)):
+    low, spread = _range(train)
+    if not (spread > _rounding(low)).any() and (low == low[0]).all():
         return np.full(X, m), np.zeros(X), BY_COLUMN
     units = (
         f"nats of standardised data; samples less one mean, {m:.4g}, divided by one deviation, {s:.6g}: "
@@ -150,8 +150,8 @@ def _pen_moments(train, scale):
     "authors": one scale as in the code of the paper's authors, sqrt(E[dx^2 + dy^2] - (E[dx] + E[dy])^2) with y upwards.
     It is about sqrt(2) times "one", since they divide the sum over both axes by the number of steps.
     """
-    low, high = _range(train)
-    for j in np.flatnonzero(low[:2] == high[:2]):
+    low, spread = _range(train)
+    for j in np.flatnonzero(spread[:2] == 0):
         raise DataError(
             f"{('dx', 'dy')[j]} is {low[j]:g} in every step of the train split, but a pen moves along both axes: "
             "give --likelihood gaussian (kind=None)"

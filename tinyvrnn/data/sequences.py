@@ -116,7 +116,7 @@ class Sequences:
     @property
     def steps(self) -> int:
         """The total number of steps, without padding."""
-        return len(self.values)
+        return int(self.offsets[-1])
 
     @property
     def max_steps(self) -> int:
@@ -194,7 +194,7 @@ class Sequences:
         """An int gives a (T_i, X) view; a slice, an index array or a mask gives Sequences."""
         index = np.arange(len(self))[key]
         if index.ndim == 0:
-            return self.values[self.offsets[index] : self.offsets[index + 1]]
+            return self._rows(index, index + 1)
         return self.pieces(index, 0, self.lengths[index])
 
     def pieces(self, index, start, lengths):
@@ -356,10 +356,8 @@ def check_shapes(values, lengths, where):
     if len(lengths) == 0:
         raise DataError(f"{where}: got no sequences at all, but at least one is needed")
     if lengths.min() < 1:
-        raise DataError(
-            f"{where}: sequence {lengths.argmin()} has length {lengths.min()}, "
-            "but each needs at least 1 step: leave it out"
-        )
+        i = lengths.argmin()
+        raise DataError(f"{where}: sequence {i} has length {lengths[i]}, but each needs at least 1 step: leave it out")
     # Compare the longest first: a sum that overflows could equal the number of steps.
     if lengths.max() > len(values) or lengths.sum() != len(values):
         raise DataError(
@@ -415,10 +413,7 @@ def how_to_fix(value):
 
 
 def refuse(sequences, bad, where, needed, first=0):
-    """Raise DataError for the first True in bad (steps, X), naming its sequence, step and dimension.
-
-    first: the number of the first of `sequences` in the whole set.
-    """
+    """Raise DataError for the first True in bad (steps, X): its sequence, counted from `first`, step and dimension."""
     row, j = np.argwhere(bad)[0]
     i, t = sequences.place(row)
     value = sequences.values[row, j]

@@ -37,22 +37,16 @@ class Likelihood(NamedTuple):
     ----------
     name : str
         One word, as an option of the command takes it.
-    log_density_forward : function
-        (x, *outputs) -> log p in nats (...), cache.
-    log_density_backward : function
-        (cache, dlog_p) -> (dx, *doutputs); no model uses dx, which can be None.
-    sample : function
-        (noise, *outputs) -> x (..., X).
-    mean : function
-        (*outputs) -> E[x] (..., X).
+    log_density_forward, log_density_backward : function
+        (x, *outputs) -> log p in nats (...), cache; (cache, dlog_p) -> (dx, *doutputs), where dx can be None.
+    sample, mean : function
+        (noise, *outputs) -> x (..., X); (*outputs) -> E[x] (..., X).
     head : str
         The built-in likelihood whose head it uses, unless the next three are given.
     head_shapes : function
         (F, X) -> shapes of the head's parameters.
-    head_forward : function
-        (p, y) -> outputs, cache.
-    head_backward : function
-        (p, cache, *doutputs) -> dy, grads.
+    head_forward, head_backward : function
+        (p, y) -> outputs, cache; (p, cache, *doutputs) -> dy, grads.
     noise : str or function
         What `sample` takes: "uniform" in [0, 1), "normal", or (generator, shape of x, dtype) -> noise.
     misfits : function
@@ -120,9 +114,9 @@ class Likelihood(NamedTuple):
 
 def get_likelihood(name, components=COMPONENTS):
     """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
+    if isinstance(name, Likelihood):
+        raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
     if name not in LIKELIHOODS:
-        if isinstance(name, Likelihood):
-            raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
         raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:
@@ -135,11 +129,9 @@ def get_likelihood(name, components=COMPONENTS):
 def at_temperature(likelihood, tau):
     """The Likelihood whose standard deviations are scaled by tau, and whose logits are divided by it.
 
-        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)
+        (mu, sigma, a, logits) -> (mu, tau sigma, a / tau, logits / tau)        a pen's correlations stay
 
-    Gaussian: mu, sigma; Bernoulli: a; categorical: logits; mixture: logits, mu, sigma; pen: as a mixture, with a of
-    pen-up. A pen's correlations stay. Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without
-    `tempered`.
+    Raises ConfigError for another tau than 0.001 to 1000, or a likelihood without `tempered`.
     """
     if not is_number(tau) or not 1e-3 <= tau <= 1e3:
         raise ConfigError(f"temperature must be a number from 0.001 to 1000, got {tau!r}.")
@@ -184,30 +176,14 @@ def _normal(rng, shape, dtype):
 NOISE = {"uniform": _uniform, "normal": _normal}
 
 
-def _gaussian_sample(noise, mu, sigma):
-    return gaussian.reparameterise_forward(mu, sigma, noise)[0]
-
-
 def _uniforms_and_normals(rng, shape, dtype, uniforms, normals):
     """(..., uniforms + normals), on the host."""
     widths = (*shape[:-1], uniforms), (*shape[:-1], normals)
     return np.concatenate([_uniform(rng, widths[0], dtype), _normal(rng, widths[1], dtype)], axis=-1)
 
 
-def _outside_0_to_1(x):
-    return (x < 0) | (x > 1)
-
-
 def _not_one_hot(x):
     return ((x != 0) & (x != 1)) | (x.sum(axis=-1, keepdims=True) != 1)
-
-
-def _one_hot(x):
-    return (x == x.max(axis=-1, keepdims=True)).astype(x.dtype)
-
-
-def _with_whole_lifts(x):
-    return np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1)
 
 
 def _pen_not_0_or_1(x):
@@ -220,18 +196,21 @@ def _nothing(x):
     return np.zeros(x.shape, dtype=bool)
 
 
+def _built_in(name, module, **fields):
+    """The Likelihood of the functions of a module that begin with its name, such as gmm_sample, and of other fields."""
+    passes = [f"{part}_{way}" for part in ("log_density", "head") for way in ("forward", "backward")]
+    functions = {field: f"{name}_{field}" for field in (*passes, "sample", "mean")} | {"head_shapes": "head_shapes"}
+    found = {field: getattr(module, name) for field, name in functions.items() if field not in fields}
+    return Likelihood(name, **found, **fields)
+
+
 LIKELIHOODS = {
-    "bernoulli": Likelihood(
+    "bernoulli": _built_in(
         "bernoulli",
-        bernoulli.bernoulli_log_density_forward,
-        bernoulli.bernoulli_log_density_backward,
-        bernoulli.bernoulli_sample,
-        bernoulli.sigmoid,
-        head_shapes=bernoulli.head_shapes,
-        head_forward=bernoulli.bernoulli_head_forward,
-        head_backward=bernoulli.bernoulli_head_backward,
+        bernoulli,
+        mean=bernoulli.sigmoid,
         noise=_uniform,
-        misfits=_outside_0_to_1,
+        misfits=lambda x: (x < 0) | (x > 1),
         needs="but a Bernoulli likelihood needs values in [0, 1]: use --likelihood gaussian",
         standardise=False,
         baselines="binary",
@@ -239,43 +218,28 @@ LIKELIHOODS = {
         neutral=(-1e4,),  # softplus(-1e4) is 0
         tempered=lambda tau, a: (a / tau,),
     ),
-    "gaussian": Likelihood(
+    "gaussian": _built_in(
         "gaussian",
-        gaussian.gaussian_log_density_forward,
-        gaussian.gaussian_log_density_backward,
-        _gaussian_sample,
-        lambda mu, sigma: mu,
-        head_shapes=gaussian.head_shapes,
-        head_forward=gaussian.gaussian_head_forward,
-        head_backward=gaussian.gaussian_head_backward,
+        gaussian,
+        sample=lambda noise, mu, sigma: gaussian.reparameterise_forward(mu, sigma, noise)[0],
+        mean=lambda mu, sigma: mu,
         noise=_normal,
         misfits=_nothing,
-        needs="",
         neutral=(0.0, (2 * math.pi) ** -0.5),  # N(0; 0, sigma^2) = 1
         tempered=lambda tau, mu, sigma: (mu, tau * sigma),
     ),
-    "gmm": Likelihood(
+    "gmm": _built_in(
         "gmm",
-        mixture.gmm_log_density_forward,
-        mixture.gmm_log_density_backward,
-        mixture.gmm_sample,
-        mixture.gmm_mean,
-        head_shapes=mixture.head_shapes,
-        head_forward=mixture.gmm_head_forward,
-        head_backward=mixture.gmm_head_backward,
+        mixture,
         noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 1, shape[-1]),
         misfits=_nothing,
-        needs="",
         components=COMPONENTS,
         neutral=(None, 0.0, (2 * math.pi) ** -0.5),
         tempered=lambda tau, logits, mu, sigma: (logits / tau, mu, tau * sigma),
     ),
-    "categorical": Likelihood(
+    "categorical": _built_in(
         "categorical",
-        categorical.categorical_log_density_forward,
-        categorical.categorical_log_density_backward,
-        categorical.categorical_sample,
-        categorical.categorical_mean,
+        categorical,
         head_shapes=bernoulli.head_shapes,
         head_forward=bernoulli.bernoulli_head_forward,
         head_backward=bernoulli.bernoulli_head_backward,
@@ -285,25 +249,19 @@ LIKELIHOODS = {
         standardise=False,
         baselines="categorical",
         binary=True,
-        example=_one_hot,
+        example=lambda x: (x == x.max(axis=-1, keepdims=True)).astype(x.dtype),
         tempered=lambda tau, logits: (logits / tau,),
     ),
-    "pen": Likelihood(
+    "pen": _built_in(
         "pen",
-        pen.pen_log_density_forward,
-        pen.pen_log_density_backward,
-        pen.pen_sample,
-        pen.pen_mean,
-        head_shapes=pen.head_shapes,
-        head_forward=pen.pen_head_forward,
-        head_backward=pen.pen_head_backward,
+        pen,
         noise=lambda rng, shape, dtype: _uniforms_and_normals(rng, shape, dtype, 2, 2),
         misfits=_pen_not_0_or_1,
         needs="but a pen likelihood needs a pen-up of 0 or 1, not a mean: use standardise=(True, True, False)",
         standardise=(True, True, False),
         baselines="pen",
         x_dim=3,
-        example=_with_whole_lifts,
+        example=lambda x: np.concatenate([x[..., :2], np.round(x[..., 2:])], axis=-1),  # whole pen-ups
         components=COMPONENTS,
         tempered=lambda tau, logits, mu, sigma, rho, a: (logits / tau, mu, tau * sigma, rho, a / tau),
     ),

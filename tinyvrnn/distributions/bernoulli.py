@@ -2,7 +2,7 @@
 
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.nn.activations import sigmoid, softplus
-from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward
+from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward, output_layer
 
 
 def head_shapes(features, width):
@@ -12,18 +12,14 @@ def head_shapes(features, width):
 
 def bernoulli_head_forward(p, y):
     """logits a = y W_out + b_out. y (..., F). Returns (a (..., X),), cache."""
-    a, cache = linear_forward(_linear(p), y)
+    a, cache = linear_forward(output_layer(p), y)
     return (a,), cache
 
 
 def bernoulli_head_backward(p, cache, da):
     """dy (..., F) and grads of W_out, b_out, from da (..., X)."""
-    dy, g = linear_backward(_linear(p), LinearCache(cache.inputs), da)
+    dy, g = linear_backward(output_layer(p), LinearCache(cache.inputs), da)
     return dy, {"W_out": g["W"], "b_out": g["b"]}
-
-
-def _linear(p):
-    return {"W": p["W_out"], "b": p["b_out"]}
 
 
 def bernoulli_log_density_forward(x, a):

@@ -11,7 +11,7 @@ import numpy as np
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.kernels import fused
 from tinyvrnn.nn.activations import sigmoid, softplus
-from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward
+from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward, output_layer
 
 SIGMA_MIN = 1e-4
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -48,7 +48,7 @@ def gaussian_head_forward(p, y):
 
     p: W_out (F, 2Z) and b_out (2Z,), with columns in the blocks mu, s. The floor 1e-4 keeps densities finite.
     """
-    o, _ = linear_forward(_linear(p), y)
+    o, _ = linear_forward(output_layer(p), y)
     mu, s = split(o)
     return (mu, sigma_of(s)), HeadCache((y,), s)
 
@@ -56,13 +56,9 @@ def gaussian_head_forward(p, y):
 def gaussian_head_backward(p, cache, dmu, dsigma):
     """dy (..., F) and grads of W_out, b_out, from dmu, dsigma (..., Z)."""
     do = namespace(dmu).concatenate([dmu, dsigma * sigmoid(cache.s)], axis=-1)
-    (dy,) = linear_backward_data(_linear(p), cache, do)
+    (dy,) = linear_backward_data(output_layer(p), cache, do)
     g = linear_backward_params(LinearCache(cache.inputs), do)
     return dy, {"W_out": g["W"], "b_out": g["b"]}
-
-
-def _linear(p):
-    return {"W": p["W_out"], "b": p["b_out"]}
 
 
 def split(o):

@@ -35,7 +35,7 @@ def gmm_head_forward(p, y):
 
     Returns (logits (..., K), mu (..., K, X), sigma (..., K, X)), cache.
     """
-    logits, _ = linear_forward(_weights(p), y)
+    logits, _ = linear_forward({"W": p["W_pi"], "b": p["b_pi"]}, y)
     (mu, sigma), cache = gaussian_head_forward(p, y)
     K = logits.shape[-1]
     return (logits, by_component(mu, K), by_component(sigma, K)), cache
@@ -44,13 +44,9 @@ def gmm_head_forward(p, y):
 def gmm_head_backward(p, cache, dlogits, dmu, dsigma):
     """dy (..., F) and grads of W_out, b_out, W_pi, b_pi, from dlogits (..., K), dmu, dsigma (..., K, X)."""
     dy, grads = gaussian_head_backward(p, cache, all_components(dmu), all_components(dsigma))
-    dy_pi, g = linear_backward(_weights(p), LinearCache(cache.inputs), dlogits)
+    dy_pi, g = linear_backward({"W": p["W_pi"], "b": p["b_pi"]}, LinearCache(cache.inputs), dlogits)
     dy += dy_pi
     return dy, grads | {"W_pi": g["W"], "b_pi": g["b"]}
-
-
-def _weights(p):
-    return {"W": p["W_pi"], "b": p["b_pi"]}
 
 
 def by_component(a, components):

@@ -25,7 +25,7 @@ from tinyvrnn.distributions.mixture import (
 )
 from tinyvrnn.errors import ConfigError
 from tinyvrnn.nn.activations import sigmoid
-from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward
+from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward, output_layer
 
 RHO_MAX = 0.999  # tanh rounds to 1 from 10 on, which would make 1 - rho^2 zero
 
@@ -52,9 +52,8 @@ def head_shapes(features, width, components):
     Raises ConfigError unless width, the number of values in a step, is 3.
     """
     if width != 3:
-        raise ConfigError(
-            f'The likelihood "pen" needs x_dim 3, (dx, dy, pen-up), got {width}: use "gmm" or "gaussian".'
-        )
+        what = f'The likelihood "pen" needs x_dim 3, (dx, dy, pen-up), got {width}'
+        raise ConfigError(f'{what}: use "gmm" or "gaussian".')
     return {"W_out": (features, 6 * components + 1), "b_out": (6 * components + 1,)}
 
 
@@ -64,7 +63,7 @@ def pen_head_forward(p, y):
     Returns (logits (..., K), mu (..., K, 2), sigma (..., K, 2), rho (..., K), a (..., 1)), cache; a is the logit of
     pen-up.
     """
-    o, _ = linear_forward(_linear(p), y)
+    o, _ = linear_forward(output_layer(p), y)
     K = o.shape[-1] // 6
     s, tanh = o[..., 3 * K : 5 * K], namespace(o).tanh(o[..., 5 * K : 6 * K])
     mu, sigma = by_component(o[..., K : 3 * K], K), by_component(sigma_of(s), K)
@@ -76,12 +75,8 @@ def pen_head_backward(p, cache, dlogits, dmu, dsigma, drho, da):
     ds = all_components(dsigma) * sigmoid(cache.s)
     do_rho = RHO_MAX * drho * (1 - cache.tanh * cache.tanh)
     do = namespace(dmu).concatenate([dlogits, all_components(dmu), ds, do_rho, da], axis=-1)
-    dy, g = linear_backward(_linear(p), LinearCache(cache.inputs), do)
+    dy, g = linear_backward(output_layer(p), LinearCache(cache.inputs), do)
     return dy, {"W_out": g["W"], "b_out": g["b"]}
-
-
-def _linear(p):
-    return {"W": p["W_out"], "b": p["b_out"]}
 
 
 def pen_log_density_forward(x, logits, mu, sigma, rho, a):

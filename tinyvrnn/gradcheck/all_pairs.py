@@ -22,29 +22,24 @@ K = 7  # components of a mixture
 
 
 class Pair(NamedTuple):
-    """A forward/backward pair, and how to draw its arguments.
+    """A forward/backward pair, and how to draw its arguments."""
 
-    forward, backward: as in `check_pair`.
-    shapes: name -> shape of the parameters p.
-    inputs: (kind, last axes) of each input, such as ("real", 4); see `_random` for the kinds.
-    """
-
-    forward: object
+    forward: object  # as in `check_pair`
     backward: object
-    shapes: dict
-    inputs: tuple
+    shapes: dict  # name -> shape of the parameters p
+    inputs: tuple  # (kind, last axes) of each input, such as ("real", 4); a kind of KINDS or a function
 
 
-def _elementwise(name):
-    return Pair(getattr(activations, f"{name}_forward"), getattr(activations, f"{name}_backward"), {}, (("real", F),))
+def _pair(module, name, shapes, *inputs, **options):
+    """The Pair `name` of a module, called with options. inputs: (kind, axes) or, for real numbers, the width alone."""
+    both = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+    functions = (partial(one, **options) if options else one for one in both)
+    return Pair(*functions, shapes, tuple(one if isinstance(one, tuple) else ("real", one) for one in inputs))
 
 
 def _generate(likelihood):
-    return Pair(
-        partial(equations.generate_forward, likelihood=likelihood),
-        partial(equations.generate_backward, likelihood=likelihood),
-        mlp.shapes([F + H, F, F]) | _head_shapes(likelihood),
-        (("real", F), ("real", H)),
+    return _pair(
+        equations, "generate", mlp.shapes([F + H, F, F]) | _head_shapes(likelihood), F, H, likelihood=likelihood
     )
 
 
@@ -90,9 +85,7 @@ def cell_pairs(cell):
     shapes = {width: cell_shapes(cell.name, width, H) for width in (X, 2 * F)}
     return {
         f"{cell.name} cell": Pair(cell.forward, cell.backward, shapes[X], (("real", X), state)),
-        f"recur, Eq. 7, {cell.name}": Pair(
-            equations.recur_forward, equations.recur_backward, shapes[2 * F], (("real", F), ("real", F), state)
-        ),
+        f"recur, Eq. 7, {cell.name}": _pair(equations, "recur", shapes[2 * F], F, F, state),
         f"loop, {cell.name}": Pair(_loop_forward, _loop_backward, shapes[X], (("real", (2, X)),)),
     }
 
@@ -108,111 +101,50 @@ def _loop_backward(p, cache, dh, dstate):
     return dx, grads
 
 
-_posterior, _prior = (("real", Z), ("positive", Z)), (("real", Z), ("positive", Z))
+KINDS = {
+    "real": lambda rng, shape: rng.standard_normal(shape),
+    "positive": lambda rng, shape: np.exp(0.5 * rng.standard_normal(shape)),
+    "correlation": lambda rng, shape: np.tanh(rng.standard_normal(shape)),
+    "unit": lambda rng, shape: rng.random(shape),
+}
+_moments = Z, ("positive", Z)  # of a Gaussian: mu, sigma
 
 PAIRS = {
-    "linear": Pair(linear.linear_forward, linear.linear_backward, {"W": (X, F), "b": (F,)}, (("real", X),)),
-    "linear of two inputs": Pair(
-        linear.linear_forward, linear.linear_backward, {"W": (X + Z, F), "b": (F,)}, (("real", X), ("real", Z))
+    "linear": _pair(linear, "linear", {"W": (X, F), "b": (F,)}, X),
+    "linear of two inputs": _pair(linear, "linear", {"W": (X + Z, F), "b": (F,)}, X, Z),
+    **{name: _pair(activations, name, {}, F) for name in ("relu", "tanh", "sigmoid", "softplus")},
+    "mlp": _pair(mlp, "mlp", mlp.shapes([X, F, F]), X),
+    "gru": _pair(gru, "gru", gru.shapes(X, H), X, H),
+    "lstm": _pair(lstm, "lstm", lstm.shapes(X, H), X, 2 * H),
+    "gaussian head": _pair(gaussian, "gaussian_head", gaussian.head_shapes(F, Z), F),
+    "bernoulli head": _pair(bernoulli, "bernoulli_head", bernoulli.head_shapes(F, X), F),
+    "reparameterise": _pair(gaussian, "reparameterise", {}, *_moments, Z),
+    "gaussian log-density": _pair(gaussian, "gaussian_log_density", {}, Z, *_moments),
+    "bernoulli log-density": _pair(bernoulli, "bernoulli_log_density", {}, ("unit", X), X),
+    "categorical log-density": _pair(categorical, "categorical_log_density", {}, ("unit", X), X),
+    "mixture": _pair(mixture, "mix", {}, K, K),
+    "gmm head": _pair(mixture, "gmm_head", mixture.head_shapes(F, X, components=2), F),
+    "gmm log-density": _pair(mixture, "gmm_log_density", {}, X, K, ("real", (K, X)), ("positive", (K, X))),
+    "pen head": _pair(pen, "pen_head", pen.head_shapes(F, 3, components=2), F),
+    "pen log-density": _pair(
+        pen, "pen_log_density", {}, 3, K, ("real", (K, 2)), ("positive", (K, 2)), ("correlation", K), 1
     ),
-    **{name: _elementwise(name) for name in ("relu", "tanh", "sigmoid", "softplus")},
-    "mlp": Pair(mlp.mlp_forward, mlp.mlp_backward, mlp.shapes([X, F, F]), (("real", X),)),
-    "gru": Pair(gru.gru_forward, gru.gru_backward, gru.shapes(X, H), (("real", X), ("real", H))),
-    "lstm": Pair(lstm.lstm_forward, lstm.lstm_backward, lstm.shapes(X, H), (("real", X), ("real", 2 * H))),
-    "gaussian head": Pair(
-        gaussian.gaussian_head_forward, gaussian.gaussian_head_backward, gaussian.head_shapes(F, Z), (("real", F),)
-    ),
-    "bernoulli head": Pair(
-        bernoulli.bernoulli_head_forward, bernoulli.bernoulli_head_backward, bernoulli.head_shapes(F, X), (("real", F),)
-    ),
-    "reparameterise": Pair(
-        gaussian.reparameterise_forward, gaussian.reparameterise_backward, {}, (*_posterior, ("real", Z))
-    ),
-    "gaussian log-density": Pair(
-        gaussian.gaussian_log_density_forward, gaussian.gaussian_log_density_backward, {}, (("real", Z), *_prior)
-    ),
-    "bernoulli log-density": Pair(
-        bernoulli.bernoulli_log_density_forward,
-        bernoulli.bernoulli_log_density_backward,
-        {},
-        (("unit", X), ("real", X)),
-    ),
-    "categorical log-density": Pair(
-        categorical.categorical_log_density_forward,
-        categorical.categorical_log_density_backward,
-        {},
-        (("unit", X), ("real", X)),
-    ),
-    "mixture": Pair(mixture.mix_forward, mixture.mix_backward, {}, (("real", K), ("real", K))),
-    "gmm head": Pair(
-        mixture.gmm_head_forward, mixture.gmm_head_backward, mixture.head_shapes(F, X, components=2), (("real", F),)
-    ),
-    "gmm log-density": Pair(
-        mixture.gmm_log_density_forward,
-        mixture.gmm_log_density_backward,
-        {},
-        (("real", X), ("real", K), ("real", (K, X)), ("positive", (K, X))),
-    ),
-    "pen head": Pair(pen.pen_head_forward, pen.pen_head_backward, pen.head_shapes(F, 3, components=2), (("real", F),)),
-    "pen log-density": Pair(
-        pen.pen_log_density_forward,
-        pen.pen_log_density_backward,
-        {},
-        (("real", 3), ("real", K), ("real", (K, 2)), ("positive", (K, 2)), ("correlation", K), ("real", 1)),
-    ),
-    "gaussian KL": Pair(gaussian.gaussian_kl_forward, gaussian.gaussian_kl_backward, {}, (*_posterior, *_prior)),
-    "gaussian log-ratio": Pair(
-        gaussian.gaussian_log_ratio_forward,
-        gaussian.gaussian_log_ratio_backward,
-        {},
-        (*_posterior, *_prior, ("real", Z)),
-    ),
-    "features, phi": Pair(
-        equations.features_forward, equations.features_backward, mlp.shapes([X, F, F]), (("real", X),)
-    ),
-    "prior, Eq. 5": Pair(
-        equations.prior_forward,
-        equations.prior_backward,
-        mlp.shapes([H, F]) | gaussian.head_shapes(F, Z),
-        (("real", H),),
-    ),
+    "gaussian KL": _pair(gaussian, "gaussian_kl", {}, *_moments, *_moments),
+    "gaussian log-ratio": _pair(gaussian, "gaussian_log_ratio", {}, *_moments, *_moments, Z),
+    "features, phi": _pair(equations, "features", mlp.shapes([X, F, F]), X),
+    "prior, Eq. 5": _pair(equations, "prior", mlp.shapes([H, F]) | gaussian.head_shapes(F, Z), H),
     **{f"generate, Eq. 6, {name}": _generate(likelihood) for name, likelihood in LIKELIHOODS.items()},
-    "remember, Eq. 1": Pair(
-        equations.remember_forward, equations.remember_backward, gru.shapes(F, H), (("real", F), ("real", H))
+    "remember, Eq. 1": _pair(equations, "remember", gru.shapes(F, H), F, H),
+    "predict, Eq. 2": _pair(
+        equations, "predict", mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X), H, likelihood=LIKELIHOODS["gaussian"]
     ),
-    "predict, Eq. 2": Pair(
-        partial(equations.predict_forward, likelihood=LIKELIHOODS["gaussian"]),
-        partial(equations.predict_backward, likelihood=LIKELIHOODS["gaussian"]),
-        mlp.shapes([H, F, F]) | gaussian.head_shapes(F, X),
-        (("real", H),),
+    "encode, Eq. 3": _pair(equations, "encode", mlp.shapes([X, F, F]) | gaussian.head_shapes(F, Z), X),
+    "decode, Eq. 3": _pair(
+        equations, "decode", mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X), Z, likelihood=LIKELIHOODS["bernoulli"]
     ),
-    "encode, Eq. 3": Pair(
-        equations.encode_forward,
-        equations.encode_backward,
-        mlp.shapes([X, F, F]) | gaussian.head_shapes(F, Z),
-        (("real", X),),
-    ),
-    "decode, Eq. 3": Pair(
-        partial(equations.decode_forward, likelihood=LIKELIHOODS["bernoulli"]),
-        partial(equations.decode_backward, likelihood=LIKELIHOODS["bernoulli"]),
-        mlp.shapes([Z, F, F]) | bernoulli.head_shapes(F, X),
-        (("real", Z),),
-    ),
-    "recur, Eq. 7": Pair(
-        equations.recur_forward, equations.recur_backward, gru.shapes(2 * F, H), (("real", F), ("real", F), ("real", H))
-    ),
-    "recur, Eq. 7, lstm": Pair(
-        equations.recur_forward,
-        equations.recur_backward,
-        lstm.shapes(2 * F, H),
-        (("real", F), ("real", F), ("real", 2 * H)),
-    ),
-    "infer, Eq. 9": Pair(
-        equations.infer_forward,
-        equations.infer_backward,
-        mlp.shapes([F + H, F, F]) | gaussian.head_shapes(F, Z),
-        (("real", F), ("real", H)),
-    ),
+    "recur, Eq. 7": _pair(equations, "recur", gru.shapes(2 * F, H), F, F, H),
+    "recur, Eq. 7, lstm": _pair(equations, "recur", lstm.shapes(2 * F, H), F, F, 2 * H),
+    "infer, Eq. 9": _pair(equations, "infer", mlp.shapes([F + H, F, F]) | gaussian.head_shapes(F, Z), F, H),
 }
 
 
@@ -220,9 +152,8 @@ def random_inputs(pair, backend="numpy", seed=0, leading=(B,)):
     """Random p and inputs for a pair, float64 on the backend. Biases are random too, since zeros could hide errors."""
     rng, asarray = generator(seed, "pairs"), get_backend(backend).asarray
     p = {name: asarray(rng.standard_normal(shape) * 0.5) for name, shape in pair.shapes.items()}
-    return like(pair.shapes, p), tuple(
-        asarray(_random(rng, kind, (*leading, *np.atleast_1d(axes)))) for kind, axes in pair.inputs
-    )
+    drawn = (KINDS.get(kind, kind)(rng, (*leading, *np.atleast_1d(axes))) for kind, axes in pair.inputs)
+    return like(pair.shapes, p), tuple(map(asarray, drawn))
 
 
 def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
@@ -230,18 +161,6 @@ def check(name, backend="numpy", seed=0, tol=1e-7, leading=(B,)):
     pair = PAIRS[name]
     p, inputs = random_inputs(pair, backend, seed, leading)
     return check_pair(pair.forward, pair.backward, p, *inputs, seed=seed, tol=tol)
-
-
-def _random(rng, kind, shape):
-    if callable(kind):
-        return kind(rng, shape)
-    if kind == "real":
-        return rng.standard_normal(shape)
-    if kind == "positive":
-        return np.exp(0.5 * rng.standard_normal(shape))
-    if kind == "correlation":
-        return np.tanh(rng.standard_normal(shape))
-    return rng.random(shape)
 
 
 def suited(x, likelihood):

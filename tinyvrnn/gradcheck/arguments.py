@@ -23,16 +23,14 @@ def number(f, x):
 def require_callable(**functions):
     for name, function in functions.items():
         if not callable(function):
-            raise GradientError(
-                f"{name} must be a function, got {type(function).__name__}: give it without calling it."
-            )
+            what = f"{name} must be a function, got {type(function).__name__}"
+            raise GradientError(f"{what}: give it without calling it.")
 
 
 def require_movable(arrays):
     """Raise GradientError for named arrays whose entries cannot be moved one by one, by small steps."""
     for name, x in arrays.items():
-        problem = _problem(x)
-        if problem:
+        if problem := _problem(x):
             raise GradientError(f"A numeric check needs float64 arrays, and {name} {problem}.")
     for name, x in arrays.items():
         marks = generator(0, "marks").standard_normal(x.shape)  # all different
@@ -83,10 +81,8 @@ def require_checkable(f, x, name, h):
     if not np.isfinite(first):
         raise GradientError(f"The function is {first} where its gradient is checked: choose another {name}.")
     if first != second:
-        raise GradientError(
-            f"Two calls of the function with the same {name} returned {first:.10g} and {second:.10g}: draw its "
-            "noise once, before the check."
-        )
+        what = f"Two calls of the function with the same {name} returned {first:.10g} and {second:.10g}"
+        raise GradientError(f"{what}: draw its noise once, before the check.")
 
 
 @contextmanager

@@ -219,10 +219,8 @@ def check_pair(
         Where to check.
     seed : int
         Of the upstream gradients.
-    tol : float
-        Largest relative error allowed, see `rel_error`.
-    h : float
-        As in `numerical_gradient`.
+    tol, h : float
+        Largest relative error allowed, see `rel_error`; as in `numerical_gradient`.
     each : bool
         Compare each entry by its own size, instead of the size of its leaf's largest entry.
 
@@ -241,9 +239,8 @@ def check_pair(
     """
     require_callable(forward=forward, backward=backward)
     if not isinstance(p, Mapping | None):
-        raise GradientError(
-            f"p must be a dict of arrays or None, got {type(p).__name__}: give None and then the inputs."
-        )
+        what = f"p must be a dict of arrays or None, got {type(p).__name__}"
+        raise GradientError(f"{what}: give None and then the inputs.")
     arguments = {f"input {i}": x for i, x in enumerate(inputs)} | dict(p or {})
     require_movable(arguments)
 
@@ -253,11 +250,14 @@ def check_pair(
     def gradients():
         with watching("forward", arguments):
             outputs, cache = run()
-        upstream = _random_like(outputs, seed)
+        rng = generator(seed, "upstream")
+        upstream = tuple(backend_of(a).asarray(np.asarray(rng.standard_normal(a.shape))) for a in outputs)
         with watching("backward", arguments | {f"doutput {i}": g for i, g in enumerate(upstream)}):
             results = [backward(p, cache, *upstream) if p else (backward(cache, *upstream), {}) for _ in range(2)]
         first, again = (_named_gradients(result, arguments) for result in results)
-        _require_same(first, again)
+        for name in first:
+            if not np.array_equal(to_host(first[name]), to_host(again[name]), equal_nan=True):
+                raise GradientError(f"backward called twice returned two different gradients of {name}.")
         return lambda _: sum((float((g * y).sum()) for g, y in zip(upstream, run()[0])), start=0.0), first
 
     return _check_arrays(arguments, gradients, Demands(tol, h, each))
@@ -283,18 +283,10 @@ def check_model(
     ----------
     model : Model
         With dtype "float64".
-    x, lengths : array (T, B, X), integers (B,)
-        As in `VRNN.loss_and_grads`.
-    eps : array (T, B, Z)
-        Required for a model with latents, since otherwise each call would draw its own.
-    beta : float
-        Weight of the KL.
-    tol : float
-        Largest relative error allowed, see `rel_error`.
-    h : float
-        As in `numerical_gradient`.
-    each : bool
-        Compare each entry by its own size, instead of the size of its leaf's largest entry.
+    x, lengths, eps, beta : array (T, B, X), integers (B,), array (T, B, Z), float
+        As in `VRNN.loss_and_grads`; a model with latents needs eps, since each call would draw its own.
+    tol, h, each : float, float, bool
+        As in `check_pair`.
     **options : various
         Other arguments of `VRNN.loss_and_grads`, such as bound.
 
@@ -329,7 +321,7 @@ def check_model(
 
 
 class Demands(NamedTuple):
-    """How exact a gradient must be: `tol` and `each` as in `check_pair`; h: the step of the differences."""
+    """`tol`, `h` and `each` of `check_pair`."""
 
     tol: float
     h: float
@@ -426,23 +418,13 @@ def _doubt(row, error, kink, tol, each):
         return KINK
     if np.isfinite(row.analytic) and not abs(row.analytic - row.numeric) > error:
         return "undecided"
-    raise GradientError(_difference(row, tol, "entry" if each else "leaf"))
-
-
-def _difference(row, tol, of):
-    return (
-        f"{row.leaf}{list(row.index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}, "
-        f"relative error {row.rel_error:.2e} of the {of}, more than {tol:g}."
-    )
+    values = f"{row.leaf}{list(row.index)}: analytic {row.analytic:.10g}, numeric {row.numeric:.10g}"
+    of = "entry" if each else "leaf"
+    raise GradientError(f"{values}, relative error {row.rel_error:.2e} of the {of}, more than {tol:g}.")
 
 
 def _as_tuple(value):
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def _random_like(arrays, seed):
-    rng = generator(seed, "upstream")
-    return tuple(backend_of(a).asarray(np.asarray(rng.standard_normal(a.shape))) for a in arrays)
 
 
 def _outputs_and_cache(result):
@@ -460,17 +442,11 @@ def _named_gradients(result, arguments):
     """{"input 0": dx_0, ..., "W": dW, ...}."""
     if not isinstance(result, (tuple, list)) or len(result) != 2 or not isinstance(result[1], Mapping):
         raise GradientError(f"backward must return (dinputs, grads) with a dict grads, got {type(result).__name__}.")
-    gradients = {f"input {i}": d for i, d in enumerate(_as_tuple(result[0]))} | dict(result[1])
-    gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    found = {f"input {i}": d for i, d in enumerate(_as_tuple(result[0]))} | dict(result[1])
+    gradients = {name: gradient for name, gradient in found.items() if gradient is not None}
     if gradients.keys() != arguments.keys():
         raise GradientError(f"backward returned gradients of {sorted(gradients)}, expected {sorted(arguments)}.")
     for name, gradient in gradients.items():
         if not hasattr(gradient, "dtype"):
             raise GradientError(f"{name}: the gradient is of type {type(gradient).__name__}, expected an array.")
     return gradients
-
-
-def _require_same(gradients, again):
-    for name, gradient in gradients.items():
-        if not np.array_equal(to_host(gradient), to_host(again[name]), equal_nan=True):
-            raise GradientError(f"backward called twice returned two different gradients of {name}.")

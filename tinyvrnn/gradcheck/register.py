@@ -82,10 +82,8 @@ def _explained(kind, record, expected):
     except TinyvrnnError:
         raise
     except Exception as error:  # a user's functions can raise anything
-        raise ConfigError(
-            f"The {kind} {record.name} stopped {of_user_code(error)}: compare what each of its functions takes and "
-            f"returns with help(tv.{expected.__name__})."
-        ) from error
+        how = f"compare what each of its functions takes and returns with help(tv.{expected.__name__})"
+        raise ConfigError(f"The {kind} {record.name} stopped {of_user_code(error)}: {how}.") from error
 
 
 @contextmanager
@@ -118,10 +116,8 @@ def _check_fields(cell):
     W, b, U = (shapes.get(leaf) for leaf in "WbU")
     C = U[-1] if U else 1
     if (W, b, U) != ((X, C), (C,), (H, C)) or C % H:
-        raise ConfigError(
-            f"The cell {cell.name} has the shapes {shapes} for D = {X} and H = {H}, but W must be (D, C), b (C,) and "
-            "U (H, C), with C a multiple of H."
-        )
+        needed = "W must be (D, C), b (C,) and U (H, C), with C a multiple of H"
+        raise ConfigError(f"The cell {cell.name} has the shapes {shapes} for D = {X} and H = {H}, but {needed}.")
 
 
 def _check_pairs(what, pairs):
@@ -171,10 +167,9 @@ def _check_arrays_of_likelihood(likelihood, head):
 def _check_misfits(likelihood, x):
     bad = likelihood.misfits(x)
     if getattr(bad, "shape", None) != x.shape or bad.dtype != bool:
-        raise ConfigError(
-            f"misfits of the likelihood {likelihood.name} must return an array of bool with the shape of x, {x.shape}, "
-            f"got {getattr(bad, 'shape', type(bad).__name__)}: compare each entry, without any() or all()."
-        )
+        what = f"misfits of the likelihood {likelihood.name} must return an array of bool with the shape of x"
+        how = "compare each entry, without any() or all()"
+        raise ConfigError(f"{what}, {x.shape}, got {getattr(bad, 'shape', type(bad).__name__)}: {how}.")
 
 
 def _check_arrays_of_cell(cell, pair):
@@ -195,12 +190,8 @@ def _check_arrays(what, found):
     """found: name -> array and the shape that it must have. Arrays of a model's dtype must stay of that dtype."""
     for name, (array, shape) in found.items():
         if array.shape != shape:
-            raise ConfigError(
-                f"The {what} computes a {name} of shape {array.shape}, but {shape} is expected: work on the last axis "
-                "alone."
-            )
+            how = "work on the last axis alone"
+            raise ConfigError(f"The {what} computes a {name} of shape {array.shape}, but {shape} is expected: {how}.")
         if array.dtype != np.float32:
-            raise ConfigError(
-                f"The {what} computes a {name} of dtype {array.dtype} from float32 arrays: write np.log(2) as "
-                "float(np.log(2)), and convert other arrays with .astype(x.dtype)."
-            )
+            how = "write np.log(2) as float(np.log(2)), and convert other arrays with .astype(x.dtype)"
+            raise ConfigError(f"The {what} computes a {name} of dtype {array.dtype} from float32 arrays: {how}.")

@@ -76,7 +76,7 @@ def replace_together(folder, names, write):
         new.mkdir()
         write(new)
         for name in names:
-            if not (new / name).exists():
+            with suppress(FileExistsError):
                 (new / name).mkdir()  # a folder stands for no file
         replace(new, folder / WRITTEN)
     finally:
@@ -102,10 +102,7 @@ def located(folder, name):
 
 
 def one_at_a_time(path):
-    """Context: exclusive access to `path` among the processes and threads that use this function; others wait.
-
-    The lock is a file beside `path`. Raises OSError if it can't be created.
-    """
+    """Context: exclusive access to `path`; others that use it wait. Raises OSError if no lock can be made beside it."""
     return lock(path.with_name(f".{path.name}.lock"), poll_interval=0.01)
 
 

@@ -7,8 +7,8 @@ archive becomes a path. Functions raise ValueError, or what NumPy and zipfile ra
 import io
 import warnings
 import zipfile
+from collections import namedtuple
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,21 +26,8 @@ class ObjectArrayError(ValueError):
         self.offset = offset
 
 
-class Header(NamedTuple):
-    """The header of a .npy, checked against the size of the file.
-
-    dtype, shape: of the array. order: "C" or "F". offset: bytes before the data. first: the bytes read so far.
-    """
-
-    dtype: np.dtype
-    shape: tuple
-    order: str
-    offset: int
-    first: bytes
-
-    @property
-    def nbytes(self):
-        return prod(self.shape) * self.dtype.itemsize
+# of an array in a .npy; order: "C" or "F"; offset: bytes before the data; first: the bytes read so far
+Header = namedtuple("Header", "dtype shape order offset first")
 
 
 def read_header(stream, size):
@@ -58,7 +45,7 @@ def read_header(stream, size):
     if dtype.hasobject:
         raise ObjectArrayError(start.tell())
     header = Header(dtype, shape, "F" if by_columns else "C", start.tell(), first)
-    if dtype.subdtype or min(shape, default=0) < 0 or header.offset + header.nbytes != size:
+    if dtype.subdtype or min(shape, default=0) < 0 or header.offset + prod(shape) * dtype.itemsize != size:
         raise ValueError(f"{size} bytes can't hold an array {shape} of {dtype}")
     if 0 in shape and prod(max(n, 1) for n in shape) > MEMORY // 128:
         raise ValueError(f"an array {shape} is empty, but looping over it would take for ever")
@@ -66,40 +53,24 @@ def read_header(stream, size):
 
 
 def read_array(stream, size):
-    """The array in a stream that holds a .npy of `size` bytes. Allocates no more than `size` bytes."""
+    """The array in a stream that holds a .npy of `size` bytes, read in pieces: a header that lies allocates nothing."""
     header = read_header(stream, size)
-    numbers = bytearray(header.nbytes)
-    known = header.first[header.offset :]
-    numbers[: len(known)] = known
-    rest = memoryview(numbers)[len(known) :]
-    while rest:
-        n = stream.readinto(rest)
-        if not n:
-            raise ValueError("the file ends before its numbers do")
-        rest = rest[n:]
+    numbers = bytearray(header.first[header.offset :])
+    while piece := stream.read(2**20):
+        numbers += piece
     return np.ndarray(header.shape, header.dtype, numbers, order=header.order)
 
 
 def members(archive):
     """name -> ZipInfo of the arrays NAME.npy in an open ZipFile, with their sizes checked."""
     infos = archive.infolist()
-    if len(infos) != _declared_count(archive) or len({m.filename for m in infos}) < len(infos):
+    archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
+    declared = int.from_bytes(archive.fp.read(12)[10:], "little")  # after one wrong byte zipfile would skip members
+    if len(infos) != declared or declared > MOST_MEMBERS or len({m.filename for m in infos}) < len(infos):
         raise ValueError("a wrong number of members, too many, or two with the same name")
-    for member in infos:
-        _check_member(member)
+    for member in infos:  # a method other than stored and deflated may need gigabytes
+        most = {zipfile.ZIP_STORED: member.compress_size, zipfile.ZIP_DEFLATED: DEFLATE * member.compress_size}
+        if not member.file_size <= most.get(member.compress_type, -1):
+            raise ValueError(f"{member.compress_size} bytes can't hold {member.file_size}")
         archive.open(member).close()  # checks the name against the one before the member's data
     return {m.filename.removesuffix(".npy"): m for m in infos if m.filename.endswith(".npy")}
-
-
-def _declared_count(archive):
-    """The number of members that the end record declares; after one wrong byte zipfile would silently skip some."""
-    archive.fp.seek(-22 - len(archive.comment), io.SEEK_END)
-    count = int.from_bytes(archive.fp.read(12)[10:], "little")
-    return count if count <= MOST_MEMBERS else None
-
-
-def _check_member(member):
-    """Raise ValueError for an impossible size, or a method other than stored and deflated, which may need gigabytes."""
-    most = {zipfile.ZIP_STORED: member.compress_size, zipfile.ZIP_DEFLATED: DEFLATE * member.compress_size}
-    if not member.file_size <= most.get(member.compress_type, -1):
-        raise ValueError(f"{member.compress_size} bytes can't hold {member.file_size}")

@@ -61,13 +61,11 @@ def steady_streams():
 
 
 def bar(items=None, **options):
-    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal.
-
-    No thread watches it, as a browser has none.
-    """
+    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal."""
     from tqdm import tqdm  # imported where it is used, for a fast start
 
     stream = Steady(sys.stderr)
     if not stream.isatty():
         options |= {"mininterval": 60, "maxinterval": 600}
-    return type("Bar", (tqdm,), {"monitor_interval": 0})(items, file=stream, **options)
+    unwatched = type("Bar", (tqdm,), {"monitor_interval": 0})  # by no thread, as a browser has none
+    return unwatched(items, file=stream, **options)

@@ -116,10 +116,8 @@ class Model:
             if name == "std" and (value < 0).any():
                 raise ConfigError(f"{what} must hold no negative numbers.")
             if name == "std" and self.likelihood.neutral is None and not value.all():
-                raise ConfigError(
-                    f"{what} is 0 for a column that is constant in the training data, but the likelihood "
-                    f"{self.likelihood.name} scores whole steps: leave such columns out of the data."
-                )
+                why = f"the likelihood {self.likelihood.name} scores whole steps: leave such columns out of the data"
+                raise ConfigError(f"{what} is 0 for a column that is constant in the training data, but {why}.")
         elif name in ("units", "medium"):
             if not isinstance(value, kind := str if name == "units" else dict):
                 raise ConfigError(f"{what} must be a {kind.__name__}, got {type(value).__name__}.")
@@ -197,11 +195,6 @@ class Model:
         options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
         kind = type(self).__name__
         return f"{kind}({options}, backend={self.backend.name!r}): {self.theta.size:,} parameters"
-
-    @property
-    def bound_name(self):
-        """The name of the training objective in text."""
-        return "ELBO" if self.bound == "elbo" else "log p(x)"
 
     @property
     def has_state(self):
@@ -488,7 +481,7 @@ class Model:
 
         Returns
         -------
-        array (T, B, X)
+        array, shaped like x
             In the units of x; the padding is meaningless.
 
         Raises
@@ -498,7 +491,8 @@ class Model:
         """
         _, _, cache, _ = self._forward(x, lengths, eps, observed)
         with one_blas_thread():
-            return without_constants(self.likelihood, self.std).mean(*self._outputs(cache))
+            mean = without_constants(self.likelihood, self.std).mean(*self._outputs(cache))
+        return mean.reshape(as_array(x, "x").shape)  # a VAE also takes (B, X)
 
     def sample(
         self,
@@ -515,10 +509,8 @@ class Model:
         ----------
         n : int, optional
             Number of sequences; of draws for each prime. None: 16; one for each prime.
-        steps : int
-            Steps to draw.
-        seed : int
-            The same seed gives the same sequences.
+        steps, seed : int
+            Steps to draw; the same seed gives the same sequences.
         prime : array (T0, B, X), optional
             Sequences to continue, all of T0 steps.
         temperature : float
@@ -558,10 +550,8 @@ class Model:
         ----------
         x : array (T, B, X)
             As in `elbo`: on the scale of the training data as standardised.
-        steps : int
-            Steps to forecast.
-        draws : int
-            K, futures of each sequence.
+        steps, draws : int
+            Steps to forecast; K, the futures of each sequence.
         lengths : integers (B,), optional
             Real steps of each sequence, after which it continues. None: all have T.
         seed : int

@@ -1,7 +1,6 @@
 """The two records that a call of a model takes, and their checks.
 
-`Batch` holds the data and the noise, `Objective` what is maximised. The public calls of a model make both, and
-`validate` checks and converts them at the border: the functions behind it rely on what they are given.
+The public calls of a model make both, and `validate` checks and converts them: the functions behind it rely on them.
 """
 
 import sys
@@ -57,7 +56,8 @@ class Batch(NamedTuple):
     @property
     def x_in(self):
         """The networks' input, (T, B, X): x with dropout, and with 0 at the missing entries."""
-        return self.x if self.input_mask is None else _where_not_0(self.input_mask, self.x)
+        mask, x = self.input_mask, self.x
+        return x if mask is None else namespace(x).where(mask != 0, mask * x, 0)  # 0 NaN is NaN
 
     def steps(self, s):
         """The batch of the steps in the slice s; lengths count from its start."""
@@ -200,22 +200,17 @@ def rows(state, index):
     return state[backend_of(state).asarray(index)]
 
 
+def _columns(a, index):
+    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
+    return namespace(a).ascontiguousarray(a[:, index])
+
+
 def copies(a, particles):
     """Each column of a (T, B, ...) K times, side by side: (T, B K, ...)."""
     T, B, *rest = a.shape
     wide = namespace(a).empty((T, B, particles, *rest), dtype=a.dtype)
     wide[...] = a[:, :, None]
     return wide.reshape(T, B * particles, *rest)
-
-
-def _where_not_0(factor, x):
-    """factor x, and 0 where the factor is 0, even if x is NaN."""
-    return namespace(x).where(factor != 0, factor * x, 0)
-
-
-def _columns(a, index):
-    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
-    return namespace(a).ascontiguousarray(a[:, index])
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -253,8 +248,7 @@ def validate(model, batch, objective):
 def _validate_with_gaps(model, batch, objective):
     """As `validate`, which checks valid data in place of the missing entries; afterwards they are NaN."""
     x, observed, xp = batch.x, batch.observed, model.backend.xp
-    if shape_of(observed) != shape_of(x):
-        raise DataError(f"Expected observed of shape {shape_of(x)} as x, got {shape_of(observed)}.")
+    check_shape("observed", observed, shape_of(x), " as x")
     if isinstance(observed, np.ndarray) and not ((observed == 0) | (observed == 1)).all():
         raise DataError("observed holds other values than 0, missing, and 1, observed: give these or booleans.")
     observed = backend_of(x).asarray(to_host(observed) if isinstance(x, np.ndarray) else observed) != 0
@@ -269,8 +263,7 @@ def validate_on_scale(model, batch, objective):
     """As `validate`, for a trained model; warns if x does not look standardised as the training data were."""
     batch = validate(model, batch, objective)
     if model.mean.any() or (model.std != 1).any():
-        found = _other_scale(model, batch)
-        if found:
+        if found := _other_scale(model, batch):
             what = "These data are far from the standardised training data (mean 0, standard deviation 1) of the model"
             warnings.warn(f"{what}: {found}", stacklevel=_level_of_caller())
     return batch
@@ -324,9 +317,8 @@ def _check_free_bits(model, bound, free_bits):
     if bound != "elbo":
         raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
     if not model.z_dim:
-        raise ConfigError(
-            f"free_bits is for latent variables, and a model of kind {model.name} has none: leave it out."
-        )
+        what = f"free_bits is for latent variables, and a model of kind {model.name} has none"
+        raise ConfigError(f"{what}: leave it out.")
 
 
 def check_bound(bound, particles=1, model=None):
@@ -356,9 +348,8 @@ def check_can_be_cut(model, option, bound="elbo"):
 def check_x(x, x_dim, lengths, likelihood):
     """Raises DataError for data that the model cannot read. Returns lengths as a host array, or None."""
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
-        raise DataError(
-            f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}: see tinyvrnn.data.pad."
-        )
+        what = f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}"
+        raise DataError(f"{what}: see tinyvrnn.data.pad.")
     if lengths is not None:
         T, B, _ = x.shape
         lengths = to_host(as_array(lengths, "lengths"))
@@ -377,29 +368,32 @@ def shape_of(value):
     return getattr(value, "shape", type(value).__name__)
 
 
+def check_shape(name, a, shape, what_for):
+    """Raises DataError for anything but an array of this shape. what_for: follows the shape in the message."""
+    if getattr(a, "shape", None) != shape:
+        raise DataError(f"Expected {name} of shape {shape}{what_for}, got {shape_of(a)}.")
+
+
 def _check_arrays(model, batch, objective):
     T, B, _ = batch.x.shape
     if objective.bound == "elbo":
-        expected, named = (T, B, model.z_dim), f"{(T, B, model.z_dim)} for x {batch.x.shape}"
+        check_shape("eps", batch.eps, (T, B, model.z_dim), f" for x {batch.x.shape}")
     else:
         K = objective.particles
         if K == 1 and getattr(batch.eps, "ndim", None) == 4:
             K = batch.particles  # the argument was not given
-        expected, named = (T, B, K, model.z_dim), f"{(T, B, K, model.z_dim)}, axis 2 being the particles"
-    if getattr(batch.eps, "shape", None) != expected:
-        raise DataError(f"Expected eps of shape {named}, got {shape_of(batch.eps)}.")
+        check_shape("eps", batch.eps, (T, B, K, model.z_dim), ", axis 2 being the particles")
     if objective.bound == "fivo":
         _check_uniforms(batch)
-    if batch.input_mask is not None and shape_of(batch.input_mask) != batch.x.shape:
-        raise DataError(f"Expected input_mask of shape {batch.x.shape} as x, got {shape_of(batch.input_mask)}.")
+    if batch.input_mask is not None:
+        check_shape("input_mask", batch.input_mask, batch.x.shape, " as x")
     if batch.state is not None and shape_of(batch.state) != (B, state_width(model.params["recur"])):
         raise DataError(f"Expected the state of {B} sequences, got one of shape {shape_of(batch.state)}.")
 
 
 def _check_uniforms(batch):
     u, (T, B, _) = batch.uniforms, batch.x.shape
-    if getattr(u, "shape", None) != (T, B):
-        raise DataError(f"Expected uniforms of shape {(T, B)} for resampling, got {shape_of(u)}.")
+    check_shape("uniforms", u, (T, B), " for resampling")
     outside = isinstance(u, np.ndarray) and ((u < 0) | (u >= 1)) & (
         np.arange(T)[:, None] < (T if batch.lengths is None else batch.lengths)
     )
@@ -410,14 +404,10 @@ def _check_uniforms(batch):
 def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        raise DataError(
-            "x holds NaN or infinite values in its real steps: replace them, or mark them by observed, which "
-            "sample and forecast do not take."
-        )
+        how = "replace them, or mark them by observed, which sample and forecast do not take"
+        raise DataError(f"x holds NaN or infinite values in its real steps: {how}.")
     if (bad := likelihood.misfits(x)).any():
-        found = x[bad]
-        raise DataError(f"x holds {found.min():g} to {found.max():g}, {likelihood.needs}.")
+        raise DataError(f"x holds {x[bad].min():g} to {x[bad].max():g}, {likelihood.needs}.")
     if max(-low, high) > X_MAX:
-        raise DataError(
-            f"x reaches from {low:g} to {high:g}, beyond {X_MAX:g}, where float32 overflows: standardise it."
-        )
+        what = f"x reaches from {low:g} to {high:g}, beyond {X_MAX:g}, where float32 overflows"
+        raise DataError(f"{what}: standardise it.")

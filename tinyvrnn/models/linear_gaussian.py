@@ -6,8 +6,8 @@ is a VRNN: phi_x and phi_z are the identity, the state is h_t = z_t (Eq. 7), pri
 linear in it, and q (Eq. 9) is Gaussian with a mean linear in h_{t-1} and x_t. It is also the textbook linear-Gaussian
 state-space model, so a Kalman filter gives the exact log p(x), with which every bound can be compared.
 
-x, moments and coefficients are time-major arrays (T, B, 1). Derivations:
-docs/derivations/linear_gaussian.md. Sources: Kalman, 1960; Rauch, Tung and Striebel, 1965.
+x, moments and coefficients are time-major arrays (T, B, 1). Derivations: docs/derivations/linear_gaussian.md.
+Sources: Kalman, 1960; Rauch, Tung and Striebel, 1965.
 """
 
 import math
@@ -36,38 +36,23 @@ class Chain(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """Results of the Kalman filter.
+    """Results of the Kalman filter."""
 
-    log_p: log p(x_1..x_T), (B,), nats.
-    mean, variance: of p(z_t | x_1..x_t), (T, B, 1).
-    predicted_mean, predicted_variance: of p(z_t | x_1..x_{t-1}), (T, B, 1).
-    """
-
-    log_p: object
-    mean: object
+    log_p: object  # log p(x_1..x_T), (B,), nats
+    mean: object  # of p(z_t | x_1..x_t), (T, B, 1)
     variance: object
-    predicted_mean: object
+    predicted_mean: object  # of p(z_t | x_1..x_{t-1}), (T, B, 1)
     predicted_variance: object
 
 
 class Row(NamedTuple):
-    """A row of the table of gaps, in nats per sequence.
+    """A row of the table of gaps, in nats per sequence."""
 
-    posterior: a key of POSTERIORS.
-    elbo: its exact ELBO.
-    kl: the KL term of the ELBO.
-    gap: exact - elbo.
-    exact: log p(x).
-    """
-
-    posterior: str
+    posterior: str  # a key of POSTERIORS
     elbo: float
-    kl: float
-    gap: float
-    exact: float
-
-
-# ---- exact inference -----------------------------------------------------------------------------
+    kl: float  # the second term of the ELBO
+    gap: float  # exact - elbo
+    exact: float  # log p(x)
 
 
 def kalman_filter(chain, x):
@@ -124,9 +109,6 @@ def future_information(chain, x):
     return tuple(xp.stack(values[::-1]) for values in zip(*messages))
 
 
-# ---- four posteriors -----------------------------------------------------------------------------
-
-
 def linear_head(A, K, c, sigma):
     """The parameters of N(A_t h_{t-1} + K_t phi_x(x_t) + c_t, sigma_t^2), each (T, B, 1)."""
     return {"A": A, "K": K, "c": c, "sigma": sigma}
@@ -168,9 +150,6 @@ POSTERIORS = {
 }
 
 
-# ---- the equations, for stepwise.py --------------------------------------------------------------
-
-
 def _head(p, phi_x, h):
     moments = p["A"] * h + p["K"] * phi_x + p["c"], p["sigma"]
     return moments, moments  # nothing goes backward: the caches are what `LinearGaussian.infer` returns
@@ -190,8 +169,7 @@ LINEAR = stepwise.Equations(
 class LinearGaussian:
     """The linear-Gaussian state-space model as a VRNN, with one of four posteriors.
 
-    a: coefficient in z_t = a z_{t-1} + N(0, q); q, r: variances of the state noise and the observation noise;
-    posterior: a key of POSTERIORS. Raises ConfigError for a variance that is not positive or an unknown posterior.
+    a, q, r: as above; posterior: a key of POSTERIORS. Raises ConfigError for other values.
     """
 
     name, bounds = "linear-gaussian", BOUNDS
@@ -264,18 +242,20 @@ class LinearGaussian:
 
     def log_weights(self, x, lengths=None, eps=None):
         """log p(x, z_k) - log q(z_k | x), (B, K), nats, for x (T, B, 1) and the noise eps (T, B, K, 1)."""
-        (T, B, K, _), backend = eps.shape, backend_of(x)
-        mask, wide = self.chain(x, lengths).info[..., 0] > 0, copies(x, K)
-        params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
-        log_p, ratio, _ = stepwise.sequence_forward(params, wide, eps, self.likelihood, LINEAR, sampled=True)
-        return ((log_p - ratio).reshape(T, B, K) * mask[..., None]).sum(axis=0)
+        *wide, mask = self._widened(x, lengths, eps)
+        log_p, ratio, _ = stepwise.sequence_forward(*wide, self.likelihood, LINEAR, sampled=True)
+        return ((log_p - ratio).reshape(eps.shape[:3]) * mask[..., None]).sum(axis=0)
 
     def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
         """Log of the particle filter's estimate of p(x), (B,), nats. eps (T, B, K, 1), uniforms (T, B)."""
-        (T, B, K, _), backend = eps.shape, backend_of(x)
-        mask, wide = self.chain(x, lengths).info[..., 0] > 0, copies(x, K)
-        params, eps = self.bind(wide, _repeated(lengths, K)), backend.asarray(eps).reshape(T, B * K, 1)
-        return filter_forward(params, wide, eps, mask, backend.asarray(uniforms), self.likelihood, LINEAR)[0]
+        wide, uniforms = self._widened(x, lengths, eps), backend_of(x).asarray(uniforms)
+        return filter_forward(*wide, uniforms, self.likelihood, LINEAR)[0]
+
+    def _widened(self, x, lengths, eps):
+        """Parameters, x and eps (T, B K, 1) with a column for each particle, and the mask (T, B)."""
+        (T, B, K, _), wide = eps.shape, copies(x, eps.shape[2])
+        params, eps = self.bind(wide, _repeated(lengths, K)), backend_of(x).asarray(eps).reshape(T, B * K, 1)
+        return params, wide, eps, self.chain(x, lengths).info[..., 0] > 0
 
     def _infer(self, x, lengths, eps):
         mask = self.chain(x, lengths).info[..., 0] > 0
@@ -312,6 +292,4 @@ def table(x=None, a=0.9, q=0.5, r=0.5):
 
 
 def _repeated(lengths, n):
-    if lengths is not None and not isinstance(lengths, (list, tuple)):
-        lengths = to_host(lengths)
-    return None if lengths is None else np.repeat(lengths, n)
+    return None if lengths is None else np.repeat(to_host(as_array(lengths, "lengths")), n)

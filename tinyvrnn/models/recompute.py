@@ -1,9 +1,8 @@
 """The exact gradient of a long sequence in memory that grows as the square root of its length.
 
-Backpropagation needs the activations of all T steps. Store only the state at about sqrt(T) cuts, and run each piece
-forward once more when the backward pass reaches it: then at most one piece of sqrt(T) steps is in memory. The first
-forward pass runs the loop alone, since only its states are stored. The noise is an argument, so the second pass repeats
-the first. The gradient is exact: all that a piece needs from later ones is the gradient of the state at the cut.
+The first pass runs the loop alone and stores its state at about sqrt(T) cuts. Each piece is run forward once more when
+the backward pass reaches it, so that one piece of sqrt(T) steps is in memory. The noise is an argument, so the second
+pass repeats the first, and all that a piece needs from later ones is the gradient of the state at the cut.
 Source: Chen et al., 2016, arXiv:1604.06174; Gruslys et al., 2016, arXiv:1606.03401.
 """
 

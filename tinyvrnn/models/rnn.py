@@ -2,9 +2,8 @@
 
     h_t = f(phi_x(x_t), h_{t-1})        p(x_t | x_<t) = g(h_{t-1})        log p(x) = sum_t log p(x_t | x_<t)
 
-Nothing is drawn, so log p(x) is exact, no bound. The schedule is the VRNN's: only the recurrence is in the loop;
-features, predictions and densities are made for all T steps at once; the reverse loop carries dh and forms no weight
-gradient. `literal_*` say the same a step at a time; tests hold the two equal.
+Nothing is drawn, so log p(x) is exact, no bound. The schedule is the VRNN's (schedule.py), with only the recurrence in
+the loop. `literal_forward` says the same a step at a time; tests hold the two equal.
 Source: Chung et al., 2015, arXiv:1506.02216, section 2.1.
 """
 
@@ -21,7 +20,6 @@ from tinyvrnn.models.equations import (
     features_forward,
     predict_backward,
     predict_forward,
-    remember_backward,
     remember_forward,
 )
 from tinyvrnn.nn.cells import cell_shapes, h_of, state_width
@@ -110,8 +108,7 @@ class RNN(Model):
 
     def _latents(self, cache):
         h = cache.loop.h[1:]
-        none = h[..., :0]
-        return none, none, none, none, none, h
+        return *[h[..., :0]] * 5, h  # mu_z, sigma_z, mu_0, sigma_0 and z of width 0
 
     def _states_at_end(self, batch):
         """The state (B K, S H) at the end of each sequence, K times; eps (T, B, K, 0)."""
@@ -126,9 +123,6 @@ class RNN(Model):
         x = likelihood.sample(v, *outputs)
         phi_x, _ = features_forward(params["phi_x"], x)
         return x, outputs, remember_forward(params["recur"], phi_x, state)[0]
-
-
-# ---- all steps at once ---------------------------------------------------------------------------
 
 
 def sequence_forward(params, x, likelihood, state=None, x_in=None):
@@ -150,18 +144,12 @@ def sequence_backward(params, cache, dlog_p, likelihood):
 
 
 def sequence_backward_with_state(params, cache, dlog_p, likelihood, dstate=None):
-    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is asked of the state after its end.
-
-    Returns the gradient of the state before its first step, (B, S H), and grads.
-    """
+    """As `sequence_backward`, from dstate (B, S H) of the last state too. Returns that of the first, and grads."""
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     dh, predict_grads = predict_backward(params["predict"], cache.predict, *doutputs, likelihood=likelihood)
     (dphi_x, dstate), recur_grads = loop_backward(params["recur"], cache.loop, dh, dstate)
     _, phi_x_grads = features_backward(params["phi_x"], cache.phi_x, dphi_x)
     return dstate, {"phi_x": phi_x_grads, "predict": predict_grads, "recur": recur_grads}
-
-
-# ---- a step at a time ----------------------------------------------------------------------------
 
 
 def literal_forward(params, x, likelihood):
@@ -177,21 +165,3 @@ def literal_forward(params, x, likelihood):
         log_ps.append(log_p)
         caches.append((predict_cache, log_p_cache, phi_x_cache, recur_cache))
     return namespace(x).stack(log_ps), caches
-
-
-def literal_backward(params, caches, dlog_p, likelihood):
-    """As `sequence_backward`: the gradient of every parameter, summed over the steps."""
-    dstate = namespace(dlog_p).zeros((dlog_p.shape[1], state_width(params["recur"])), dtype=dlog_p.dtype)
-    total = {group: {leaf: 0 for leaf in named} for group, named in params.items()}
-    for (predict_cache, log_p_cache, phi_x_cache, recur_cache), dlog_p_t in zip(caches[::-1], dlog_p[::-1]):
-        grads = {}
-        (dphi_x, dstate), grads["recur"] = remember_backward(params["recur"], recur_cache, dstate)
-        _, grads["phi_x"] = features_backward(params["phi_x"], phi_x_cache, dphi_x)
-        _, *doutputs = likelihood.log_density_backward(log_p_cache, dlog_p_t)
-        dh_predict, grads["predict"] = predict_backward(
-            params["predict"], predict_cache, *doutputs, likelihood=likelihood
-        )
-        dh = h_of(params["recur"], dstate)
-        dh += dh_predict
-        total = {group: {leaf: total[group][leaf] + g for leaf, g in named.items()} for group, named in grads.items()}
-    return total

@@ -1,7 +1,7 @@
 """Ancestral sampling, Eq. 8: p(x_<=T, z_<=T) = prod_t p(x_t | z_<=t, x_<t) p(z_t | x_<t, z_<t), drawn factor by factor.
 
-The sample x_t itself is fed back, never the mean of its distribution: a sequence of means is not a draw of the model.
-The loop is that of all models; `sample_step` is the VRNN's step, and an RNN and a VAE have their own.
+The sample x_t itself is fed back, not the mean of its distribution. The loop is that of all models, `sample_step` the
+VRNN's step.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -103,9 +103,9 @@ def sequence_backward(params, cache, dlog_p, dkl, likelihood, sampled=False):
 
 
 def sequence_backward_with_state(params, cache, dlog_p, dkl, likelihood, sampled=False, dstate=None, before=None):
-    """As `sequence_backward`, for a stretch of a longer sequence: dstate (B, S H) is that of the state after its end.
+    """As `sequence_backward`, from dstate (B, S H) of the last state too. Returns dstate of the first state, and grads.
 
-    before: as in `reverse_loop`. Returns the gradient of the state before its first step, (B, S H), and grads.
+    before: as in `reverse_loop`.
     """
     _, *doutputs = likelihood.log_density_backward(cache.log_p, dlog_p)
     (dphi_z, dh), generate = generate_backward(params["generate"], cache.generate, *doutputs, likelihood=likelihood)

@@ -1,9 +1,7 @@
 """The VRNN a step at a time, in the order of the paper: the readable reference for `schedule.py`.
 
-Nothing is batched over time and nothing is fused: step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, 7.
-
-Eq. 5, 6, 7 and 9 are an argument, `Equations`: the networks of `equations.py` by default. `linear_gaussian.py` passes
-linear ones, for which log p(x) is known exactly.
+Step t computes Eq. 5, 9, a draw of z_t, 6, both terms of Eq. 11, 7. Eq. 5, 6, 7 and 9 are an argument, `Equations`: the
+networks of `equations.py` by default. `linear_gaussian.py` passes linear ones, for which log p(x) is known exactly.
 """
 
 from typing import NamedTuple
@@ -104,10 +102,8 @@ def sequence_forward(params, x, eps, likelihood, f=NETWORKS, sampled=False, mask
     state = xp.zeros((x.shape[1], f.state_dim(params)), dtype=x.dtype)
     aheads, ahead_caches = ahead_forward(params, x, mask) if "backward" in params else ([None] * len(x), None)
     log_ps, kls, caches = [], [], []
-    for t in range(x.shape[0]):
-        (log_p, kl, state), cache = step_forward(
-            f.at(params, t), x[t], state, eps[t], likelihood, f, sampled, aheads[t]
-        )
+    for t, ahead in enumerate(aheads):
+        (log_p, kl, state), cache = step_forward(f.at(params, t), x[t], state, eps[t], likelihood, f, sampled, ahead)
         log_ps.append(log_p)
         kls.append(kl)
         caches.append(cache)

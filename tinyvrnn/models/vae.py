@@ -7,9 +7,9 @@ Source: Chung et al., 2015, arXiv:1506.02216, section 2.2; Kingma and Welling, 2
 
 from typing import NamedTuple
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from tinyvrnn.arrays.backend import Array, as_array, namespace
+from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.distributions import COMPONENTS
 from tinyvrnn.distributions.gaussian import (
     gaussian_kl_backward,
@@ -84,34 +84,10 @@ class VAE(Model):
             "decode": mlp_shapes([Z, *hidden]) | self.likelihood.head_shapes(F, X),
         }
 
-    def reconstruct(
-        self, x: Array, lengths: ArrayLike | None = None, eps: Array | None = None, observed: Array | None = None
-    ) -> Array:
-        """E[x | z], with z drawn from q(z | x).
-
-        Parameters
-        ----------
-        x, lengths, eps, observed : array (B, X) or (T, B, X), integers (B,), array (B, Z) or (T, B, Z), array as x
-            As in `elbo`.
-
-        Returns
-        -------
-        array, shaped like x
-            In the units of x.
-
-        Raises
-        ------
-        DataError
-            An array does not fit the model.
-        """
-        x = as_array(x, "x")
-        mean = super().reconstruct(x, lengths, eps, observed)
-        return mean[0] if x.ndim == 2 else mean
-
     def _batch(self, *fields):
         batch = super()._batch(*fields)
-        arrays = ("x", "eps", "input_mask", "observed")
-        return batch._replace(**{name: _with_steps(getattr(batch, name)) for name in arrays})
+        given = {name: getattr(batch, name) for name in ("x", "eps", "input_mask", "observed")}
+        return batch._replace(**{name: a[None] for name, a in given.items() if getattr(a, "ndim", None) == 2})
 
     def _forward_terms(self, batch):
         return terms_forward(self.params, batch.x, batch.eps, self.likelihood, batch.x_in)
@@ -160,8 +136,3 @@ def terms_backward(params, cache, dlog_p, dkl, likelihood):
     dmu_kl, dsigma_kl, _, _ = gaussian_kl_backward(cache.kl, dkl)
     _, encode_grads = encode_backward(params["encode"], cache.encode, dmu_z + dmu_kl, dsigma_z + dsigma_kl)
     return {"encode": encode_grads, "decode": decode_grads}
-
-
-def _with_steps(a):
-    """(B, .) as (1, B, .); anything else as it is."""
-    return a[None] if getattr(a, "ndim", None) == 2 else a

@@ -2,8 +2,7 @@
 
     ELBO = E_q [ sum_t  log p(x_t | z_<=t, x_<t) - KL( q(z_t | x_<=t, z_<t) || p(z_t | x_<t, z_<t) ) ]  <=  log p(x)
 
-with q factorised as in Eq. 10. The expectation is estimated with one draw of z, given by the noise eps. With several
-draws, particles, the tighter bounds of `bounds/` take its place.
+with q factorised as in Eq. 10, estimated with one draw of z, given by the noise eps; `bounds/` has tighter bounds.
 """
 
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,7 +15,7 @@ from tinyvrnn.distributions.gaussian import sigma_of, split
 from tinyvrnn.errors import ConfigError, unknown_name
 from tinyvrnn.models import filtering, schedule
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import BOUNDS, Batch, Gradient, Objective, bound_terms, validate_on_scale
+from tinyvrnn.models.batch import BOUNDS, Gradient, Objective, bound_terms, validate_on_scale
 from tinyvrnn.models.equations import features_forward, generate_forward, prior_forward
 from tinyvrnn.models.particles import filter_forward, importance_backward, importance_forward
 from tinyvrnn.models.sampling import sample_step, state_after
@@ -233,7 +232,7 @@ class VRNNI(VRNN):
         return super()._shapes() | {"prior": {}}
 
 
-def _particles(batch: Batch) -> tuple[Array, Array, Array]:
+def _particles(batch):
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
     wide = batch.widened()
     return wide.x, wide.eps, batch.mask

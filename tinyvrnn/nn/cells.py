@@ -13,22 +13,6 @@ from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.params import Group
 from tinyvrnn.errors import ConfigError, how_to_register, unknown_name
 from tinyvrnn.nn import gru, lstm
-from tinyvrnn.nn.gru import (
-    gru_backward,
-    gru_backward_params,
-    gru_forward,
-    gru_slopes,
-    gru_step,
-    gru_step_backward,
-)
-from tinyvrnn.nn.lstm import (
-    lstm_backward,
-    lstm_backward_params,
-    lstm_forward,
-    lstm_slopes,
-    lstm_step,
-    lstm_step_backward,
-)
 
 
 class Cell(NamedTuple):
@@ -44,10 +28,9 @@ class Cell(NamedTuple):
         One word, as an option of the command takes it.
     shapes : function
         (D, H) -> {"W": (D, C), "b": (C,), "U": (H, C), ...}, with C a multiple of H.
-    forward : function
-        One step, on the last axis alone: (p, *inputs, state) -> state' (..., S H), cache.
-    backward : function
-        (p, cache, dstate') -> (*dinputs, dstate), grads.
+    forward, backward : function
+        One step, on the last axis alone: (p, *inputs, state) -> state' (..., S H), cache; (p, cache, dstate') ->
+        (*dinputs, dstate), grads.
     states : int
         S, the parts of a state, of which h is the first.
     initialise : function
@@ -106,10 +89,8 @@ def cell_of(p):
     for name in BUILT_IN:
         if CELLS[name].shapes(found["W"][0], found["U"][0]) == found:
             return CELLS[name]
-    raise ConfigError(
-        f"A recurrence has parameters of shapes {found}, which are no built-in cell's: take them from model.params, or "
-        "name their cell with tinyvrnn.params.Group(p, cell=name)."
-    )
+    how = "take them from model.params, or name their cell with tinyvrnn.params.Group(p, cell=name)"
+    raise ConfigError(f"A recurrence has parameters of shapes {found}, which are no built-in cell's: {how}.")
 
 
 def loop_cell(p):
@@ -173,44 +154,42 @@ def state_width(p):
 
 def _gru_step_backward(slopes, gates, dh_next, da):
     dg, dh = (namespace(a).empty_like(a) for a in (da, dh_next))
-    gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
+    gru.gru_step_backward(slopes, gates[0], dh_next, da, dg, dh)
     return dg, dh
 
 
 def _lstm_step_backward(slopes, gates, dstate_next, da):
     dstate = namespace(da).empty_like(dstate_next)
-    lstm_step_backward(slopes, gates[0], dstate_next, da, dstate)
+    lstm.lstm_step_backward(slopes, gates[0], dstate_next, da, dstate)
     return da, dstate
 
 
 CELLS = {
     "gru": Cell(
         "gru",
-        states=1,
+        gru.shapes,
+        gru.gru_forward,
+        gru.gru_backward,
         gate_widths=(2, 1, 1),
-        shapes=gru.shapes,
-        initialise=lambda p: None,
-        forward=gru_forward,
-        backward=gru_backward,
         cache=gru.GruCache,
-        step=gru_step,
-        slopes=gru_slopes,
+        step=gru.gru_step,
+        slopes=gru.gru_slopes,
         step_backward=_gru_step_backward,
-        backward_params=lambda cache, da: gru_backward_params(cache, da, out=da),
+        backward_params=lambda cache, da: gru.gru_backward_params(cache, da, out=da),
     ),
     "lstm": Cell(
         "lstm",
+        lstm.shapes,
+        lstm.lstm_forward,
+        lstm.lstm_backward,
         states=2,
-        gate_widths=(4, 1),
-        shapes=lstm.shapes,
         initialise=lstm.initialise,
-        forward=lstm_forward,
-        backward=lstm_backward,
+        gate_widths=(4, 1),
         cache=lstm.LstmCache,
-        step=lstm_step,
-        slopes=lstm_slopes,
+        step=lstm.lstm_step,
+        slopes=lstm.lstm_slopes,
         step_backward=_lstm_step_backward,
-        backward_params=lstm_backward_params,
+        backward_params=lstm.lstm_backward_params,
     ),
 }
 BUILT_IN = tuple(CELLS)

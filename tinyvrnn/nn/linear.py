@@ -67,6 +67,11 @@ def row_blocks(W, inputs):
         start += x.shape[-1]
 
 
+def output_layer(p):
+    """The linear layer of a head, whose leaves are called W_out and b_out."""
+    return {"W": p["W_out"], "b": p["b_out"]}
+
+
 def linear_forward(p, *inputs):
     """y = [x_1, x_2, ...] W + b, without concatenating the inputs.
 

@@ -7,9 +7,8 @@
     m' = f * m + i * n                            memory, the cell state
     h' = o * tanh(m')
 
-The state is [h, m], concatenated in one array (..., 2H); other networks get h only. The columns of W (D, 4H), b (4H,),
-U (H, 4H), c (4H,) are the blocks i, f, n, o. `a = x W + b` and `g = h U + c` are the two terms of the gates'
-pre-activations, as in gru.py. The memory is called m, since c is a bias. The forget bias starts at 1, to keep memory.
+The state is [h, m], one array (..., 2H); the memory is called m, since c is a bias. The columns of W (D, 4H), b (4H,),
+U (H, 4H), c (4H,) are the blocks i, f, n, o; a and g as in gru.py. The forget bias starts at 1, to keep memory.
 Source: Hochreiter and Schmidhuber, 1997; Gers et al., 2000 (forget gate); Jozefowicz et al., 2015 (its bias of 1).
 """
 

@@ -1,7 +1,6 @@
 """The multi-layer perceptron with rectified linear units: y_i = relu(y_{i-1} W_i + b_i), i = 1..n.
 
-The first layer may take several inputs, as in [phi_x, h] W_1. The part after the first product is a separate function,
-because a loop over time can compute that product for all steps beforehand.
+The first layer may take several inputs, as in [phi_x, h] W_1. A loop over time can compute its product beforehand.
 """
 
 from typing import NamedTuple

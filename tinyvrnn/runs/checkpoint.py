@@ -1,8 +1,4 @@
-"""Checkpoints: one `.npz` without pickles; its manifest holds version, configuration, step and a hash of each array.
-
-A checkpoint is written to a temporary file in the same folder, flushed to disk and renamed over the old one, so an
-intact checkpoint exists at any moment.
-"""
+"""Checkpoints: one `.npz` without pickles; its manifest holds version, configuration, step and a hash of each array."""
 
 import hashlib
 import json
@@ -71,12 +67,9 @@ def save(
     CheckpointError
         The weights are not all finite, or writing fails; a previous checkpoint then stays intact.
     """
-    arrays = {
-        "theta": to_host(model.theta if theta is None else theta),
-        "mean": np.asarray(model.mean),
-        "std": np.asarray(model.std),
-    }
-    if not are_finite(arrays["theta"]):
+    theta = to_host(model.theta if theta is None else theta)
+    arrays = {"theta": theta, "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
+    if not are_finite(theta):
         raise CheckpointError(
             f"The weights hold nan or inf, so they are not saved in {folder}: train with a smaller learning rate."
         )
@@ -100,9 +93,14 @@ def write(path, manifest, arrays):
     described = {name: _describe(array) for name, array in arrays.items()}
     manifest = {"format": FORMAT, "version": VERSION} | manifest | {"arrays": described}
     text = np.frombuffer(json.dumps(manifest).encode(), dtype=np.uint8)
+    write_file(path, lambda file: np.savez(file, manifest=text, **arrays))
+
+
+def write_file(path, write):
+    """As `write_atomically`, in a folder that is made if needed. Raises CheckpointError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: np.savez(file, manifest=text, **arrays))
+        write_atomically(path, write)
     except OSError as error:
         raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
 
@@ -198,12 +196,9 @@ def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
         raise CheckpointError(f"{path} can't be read: ask for permission to read it.") from error
     except Exception as error:  # one wrong byte makes zipfile, zlib, NumPy or json raise any of a dozen types
         raise CheckpointError(f"{path} is damaged or not a checkpoint: train again or restore a copy.") from error
-    if not intact:
-        raise CheckpointError(f"{path} is damaged: an array differs from its hash; train again or restore a copy.")
-    if not plain:
-        raise CheckpointError(
-            f"{path} is damaged: its weights or metadata have invalid values; train again or restore a copy."
-        )
+    if not intact or not plain:
+        fault = "its weights or metadata have invalid values" if intact else "an array differs from its hash"
+        raise CheckpointError(f"{path} is damaged: {fault}; train again or restore a copy.")
     return manifest, arrays
 
 

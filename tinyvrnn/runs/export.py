@@ -10,16 +10,13 @@ import wave
 import numpy as np
 
 from tinyvrnn.data.bach import LOWEST
-from tinyvrnn.data.readers import midi
-from tinyvrnn.errors import CheckpointError, ConfigError
-from tinyvrnn.io.files import is_within, write_atomically
+from tinyvrnn.errors import ConfigError, library
+from tinyvrnn.io.files import is_within
 from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
-VELOCITY = 72
-SILENCE = 0.5  # seconds between two sounds in one file
 
 
 def write_samples(path, x, medium, binary, lengths=None):
@@ -32,25 +29,17 @@ def write_samples(path, x, medium, binary, lengths=None):
     check_ending(path, medium)
     lengths = [len(x)] * x.shape[1] if lengths is None else lengths
     sequences = [x[:length, i] for i, length in enumerate(lengths)]
-    _write(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
+    checkpoint.write_file(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
 
 
 def write_figure(path, figure):
     """Write a matplotlib Figure to `path`, a .png. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: plots.write(figure, file))
+    checkpoint.write_file(path, lambda file: plots.write(figure, file))
 
 
 def write_npz(path, **arrays):
     """Write arrays to `path`, a .npz. Raises CheckpointError if writing fails."""
-    _write(path, lambda file: np.savez(file, **arrays))
-
-
-def write_forecast(path, past, draws):
-    """Write draws (K, steps, B, X) to `path`, an .npz, or as the fan chart that follows past, B arrays (T_b, X)."""
-    if path.suffix.lower() == ".png":
-        write_figure(path, plots.fan(past, draws))
-    else:
-        write_npz(path, draws=draws)
+    checkpoint.write_file(path, lambda file: np.savez(file, **arrays))
 
 
 def check_fan(path, likelihood, draws):
@@ -66,19 +55,8 @@ def check_fan(path, likelihood, draws):
         )
 
 
-def _write(path, write):
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write)
-    except OSError as error:
-        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
 def check_out(path, endings, source=None):
-    """Raise ConfigError for another ending, or if writing `path` would change a run, or the data in the path `source`.
-
-    Any other file may be replaced.
-    """
+    """Raise ConfigError for another ending, or if writing `path` would change a run, or the data at `source`."""
     if path.suffix.lower() not in endings or not path.stem.strip("."):
         *others, last = endings
         listed = f"{', '.join(others)} or {last}" if others else last
@@ -120,11 +98,11 @@ def write_midi(file, sequences, medium, binary, lowest=LOWEST):
 
     A key that is down in consecutive steps becomes one held note, since a roll cannot show a repeated note.
     """
-    mido = midi.mido()
+    mido = library("mido", "music", "MIDI")
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100))])
     ticks, before = TICKS // medium.get("steps_per_quarter", 1), 0
     for step, kind, key in held_notes(sequences):
-        track.append(mido.Message(kind, note=int(key) + lowest, velocity=VELOCITY, time=int(step - before) * ticks))
+        track.append(mido.Message(kind, note=int(key) + lowest, velocity=72, time=int(step - before) * ticks))
         before = step
     mido.MidiFile(tracks=[track], ticks_per_beat=TICKS).save(file=file)
 
@@ -133,15 +111,13 @@ def held_notes(rolls):
     """(step, "note_on" or "note_off", key) of rolls (T_i, K), ordered by time; in a step, note_off comes first."""
     down = np.concatenate([np.pad(roll > 0.5, ((0, REST), (0, 0))) for roll in rolls])
     change = np.diff(down.astype(np.int8), axis=0, prepend=0)
-    return [(t, kind, key) for t in range(len(change)) for kind, key in _changes(change[t])]
+    changed = sorted((t, change[t, key], key) for t, key in np.argwhere(change))
+    return [(t, "note_on" if up > 0 else "note_off", key) for t, up, key in changed]
 
 
 def write_sound(file, sequences, medium, binary):
-    """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
-
-    Values beyond full scale are clipped.
-    """
-    pause = round(SILENCE * medium["rate"])
+    """Waveforms in frames, with half a second between them, as WAV: one channel of 16 bits, clipped at full scale."""
+    pause = round(medium["rate"] / 2)
     waves = np.concatenate([np.pad(x.ravel(), (0, pause)) for x in sequences]) / medium["full_scale"]
     samples = np.clip(waves * 32768, -32768, 32767)
     with wave.open(file, "wb") as sound:
@@ -167,10 +143,4 @@ WRITERS = {
     ".wav": write_sound,
     ".txt": write_text,
 }
-FORECASTS = (".png", ".npz")
 NEEDED = {".gif": "ink", ".mid": "piano roll", ".wav": "sound", ".txt": "text"}
-
-
-def _changes(change):
-    ends, begins = np.flatnonzero(change < 0), np.flatnonzero(change > 0)
-    return [*(("note_off", key) for key in ends), *(("note_on", key) for key in begins)]

@@ -57,16 +57,14 @@ def curves(records, units="nats", exact=False):
 
 
 def gaps(rows):
-    """Bar charts of log p(x) - ELBO for each posterior: all of them, and an enlargement of those below 2 nats.
-
-    rows: as `linear_gaussian.table` returns them.
-    """
+    """Bar charts of log p(x) - ELBO for the rows of `linear_gaussian.table`: all, and those below 2 nats enlarged."""
     near, colours = [row for row in rows if row.gap < 2], dict(zip((row.posterior for row in rows), COLOURS))
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
     with _style():
         figure = _figure(11, 2.9)
         for axes, (title, shown) in zip(figure.subplots(1, 2), titles.items()):
-            names, widths = [_wrapped(row.posterior) for row in shown], [max(row.gap, 0) for row in shown]
+            names = [row.posterior.replace(", ", ",\n") for row in shown]
+            widths = [max(row.gap, 0) for row in shown]
             bars = axes.barh(names, widths, color=[colours[row.posterior] for row in shown], height=0.6)
             axes.bar_label(bars, [f"{width:.3f}" for width in widths], padding=4)
             axes.set(title=title, xlabel="log p(x) - ELBO, nats per sequence")
@@ -74,15 +72,6 @@ def gaps(rows):
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
     return figure
-
-
-def _wrapped(name):
-    return name.replace(", ", ",\n")
-
-
-def how_many(binary, medium=None):
-    """The number of sequences in a picture of samples."""
-    return SHOWN.get(medium) or SHOWN["binary" if binary else "real"]
 
 
 def samples(x, binary, title="", columns=None, medium=None):
@@ -142,21 +131,17 @@ def _draw_fan(axes, known, levels):
 
 def reconstructions(x, mean, lengths, binary, title="", medium=None):
     """Sequences x (T, n, X), and below each the mean of p(x_t | z_<=t, x_<t), with z from the posterior."""
-    if medium in ("ink", "piano roll"):
-        n = x.shape[1] if medium == "ink" else min(x.shape[1], 3)
-        above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
-        if medium == "piano roll":
-            return piano_roll(padded(above + below), title, n)
+    n = min(x.shape[1], 3) if medium == "piano roll" else x.shape[1]
+    above, below = ([part[: lengths[i], i] for i in range(n)] for part in (x, mean))
+    if medium == "piano roll":
+        return piano_roll(padded(above + below), title, n)
+    if medium == "ink":
         fit = min(n, 12 // _aspect(*map(_path, above)))
-        rows = [part[i : i + fit] for i in range(0, n // fit * fit, fit) for part in (above, below)]
-        return ink([one for row in rows for one in row], title, fit)
-    n = x.shape[1]
-    with _style():
-        figure, grid = _grid(2, n, binary, title)
-        for i in range(n):
-            _draw(grid[i], x[: lengths[i], i], binary)
-            _draw(grid[n + i], mean[: lengths[i], i], binary)
-            grid[n + i].sharey(grid[i])
+        starts = range(0, n // fit * fit, fit)
+        return ink([x for i in starts for part in (above, below) for x in part[i : i + fit]], title, fit)
+    figure = samples(above + below, binary, title, n)
+    for data, model in zip(figure.axes[:n], figure.axes[n:]):
+        model.sharey(data)
     return figure
 
 
@@ -182,15 +167,13 @@ def animate(sequences, title="", columns=None, size=0.9):
         figure, lines, paths = _ink_figure(sequences, title, columns, size)
         canvas, frames = FigureCanvasAgg(figure), []
         for t in range(1, max(len(x) for x in sequences) + 2):
-            begun = [_strokes(path[:t], x[:t, 2]) for path, x in zip(paths, sequences)]
-            lines.set_segments([stroke for strokes in begun for stroke in strokes])
-            lines.set_color(
-                [
-                    COLOURS[1] if stroke is strokes[-1] and t <= len(x) else "black"
-                    for strokes, x in zip(begun, sequences)
-                    for stroke in strokes
-                ]
-            )
+            segments, colours = [], []
+            for path, x in zip(paths, sequences):
+                strokes = _strokes(path[:t], x[:t, 2])
+                segments += strokes
+                colours += ["black"] * (len(strokes) - 1) + [COLOURS[1] if t <= len(x) else "black"]
+            lines.set_segments(segments)
+            lines.set_color(colours)
             canvas.draw()
             frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
     return frames
@@ -203,7 +186,7 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
     used = np.flatnonzero((x > 0.5).any(axis=(0, 1)))
     low, high = (lowest + used[0], lowest + used[-1]) if len(used) else (lowest, lowest + keys - 1)
     with _style():
-        figure = _figure(5.5 * columns, 1.8 * -(-n // columns) + 0.4)
+        figure = _figure(5.5 * columns, 1.8 * -(-n // columns) + 0.4, title)
         grid = figure.subplots(-(-n // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, roll in zip(grid, np.moveaxis(x, 1, 0)):
             axes.imshow(
@@ -216,7 +199,6 @@ def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY):
         for axes in grid[n:]:
             axes.axis("off")
         figure.supxlabel("step", fontsize=9)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 
 
@@ -234,12 +216,11 @@ def _ink_figure(sequences, title, columns, size):
     aspect = _aspect(*paths)
     columns = columns or min(len(sequences), 12 // aspect)
     rows = -(-len(sequences) // columns)
-    figure = _figure(size * aspect * columns, size * rows + (0.35 if title else 0))
+    figure = _figure(size * aspect * columns, size * rows + (0.35 if title else 0), title)
     axes = figure.subplots()
     axes.set(xlim=(0, CELL * aspect * columns), ylim=(CELL * rows, 0), aspect="equal")
     axes.axis("off")
     lines = axes.add_collection(collections.LineCollection([], colors="black", linewidths=1.6 * size, capstyle="round"))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     reach = np.array([max(np.ptp(path, axis=0) / (2 * aspect, 2)) for path in paths])
     scale = np.maximum(reach, 1.05 * np.median(reach) or 1.0)
     middles = [(path.min(axis=0) + path.max(axis=0)) / 2 for path in paths]
@@ -269,10 +250,13 @@ def _style():
     return style.context(["default", STYLE, {"text.parse_math": False}])
 
 
-def _figure(width, height):
+def _figure(width, height, title=""):
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
 
 
 def _draw(axes, sequence, binary):
@@ -281,21 +265,19 @@ def _draw(axes, sequence, binary):
         axes.imshow(sequence, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="0.85")
+    elif sequence.shape[1] > MOST_LINES:
+        axes.imshow(sequence.T, aspect="auto", origin="lower", interpolation="nearest")
     else:
-        axes.tick_params(labelsize=7)
-        if sequence.shape[1] > MOST_LINES:
-            axes.imshow(sequence.T, aspect="auto", origin="lower", interpolation="nearest")
-        else:
-            axes.plot(sequence, linewidth=1)
+        axes.plot(sequence, linewidth=1)
 
 
 def _grid(rows, columns, binary, title):
     side = 0.75 if binary else 2.0
-    figure = _figure(side * columns, side * rows + (0.35 if title else 0))
+    figure = _figure(side * columns, side * rows + (0.35 if title else 0), title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+        axes.tick_params(labelsize=7)
     return figure, grid
 
 

@@ -38,6 +38,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
+FLAGS = {"model.h_dim": "h_dim (--hidden)", "model.z_dim": "z_dim (--latent)"}  # others follow from these by default
 WAIT = 0.5  # seconds for another process to leave the folder
 TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
 BIGGEST_RECORDS = 2**26  # bytes of a manifest with records; enough for some 100,000 epochs
@@ -210,10 +211,11 @@ class Run:
     def _check_same(self, old, new):
         """Raise CheckpointError for the first difference between two configurations that is not in MAY_CHANGE."""
         free = ("tinyvrnn", "data.source", "model.backend", *(f"training.{name}" for name in MAY_CHANGE))
-        for name in sorted((old.keys() | new.keys()) - set(free)):
+        for name in sorted((old.keys() | new.keys()) - set(free), key=lambda name: (name not in FLAGS, name)):
             if old.get(name) != new.get(name):
+                what = FLAGS.get(name, name.partition(".")[2])
                 raise CheckpointError(
-                    f"{self.folder} holds a run with {name.partition('.')[2]} = {old.get(name)!s:.80}, which can't be "
+                    f"{self.folder} holds a run with {what} = {old.get(name)!s:.80}, which can't be "
                     f"resumed with {new.get(name)!s:.80}: give the original value, or choose another folder (--out)."
                 )
 

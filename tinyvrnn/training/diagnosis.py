@@ -32,8 +32,7 @@ def diagnose(model, batch, objective, index):
     if T * B > MOST_STEPS:
         return f"somewhere in {B} sequences of {T} steps, too many to compute again at once"
     with np.errstate(all="ignore"):
-        bad = _bad_leaves(model, model.theta)
-        if bad:
+        if bad := _bad_leaves(model, model.theta):
             return f"the weights {bad[0]} already contain it"
         return _in_forward(model, batch, objective, index) or _in_gradient(model, batch, objective, index)
 
@@ -49,13 +48,8 @@ def quantities(model, cache, x_in):
     if model.name == "rnn":
         return phi_x | {"p(x_t | ...) of Eq. 2": outputs, "h of Eq. 1": h}
     prior, _ = prior_forward(model.params["prior"], loop.h[:-1])
-    of_z = {
-        "mu_z, sigma_z of Eq. 9": (loop.o,),
-        "z": (loop.z,),
-        "phi_z": (loop.phi_z,),
-        "mu_0, sigma_0 of Eq. 5": prior,
-    }
-    return phi_x | of_z | {"p(x_t | ...) of Eq. 6": outputs, "h of Eq. 7": h}
+    of_z = {"mu_z, sigma_z of Eq. 9": (loop.o,), "z": (loop.z,), "phi_z": (loop.phi_z,)}
+    return phi_x | of_z | {"mu_0, sigma_0 of Eq. 5": prior, "p(x_t | ...) of Eq. 6": outputs, "h of Eq. 7": h}
 
 
 def _in_forward(model, batch, objective, index):
@@ -83,10 +77,8 @@ def _in_gradient(model, batch, objective, index):
     whole = np.abs(to_host(model.gradient(batch.sequences(slice(None)), objective).grads))
     if np.isfinite(np.linalg.norm(whole)):
         return "a number that does not recur when the batch is recomputed"
-    greatest = max(leaves(views(whole, model.shapes)), key=lambda named: named[1].max())
-    return (
-        f"the norm of the gradient, whose greatest number is {greatest[1].max():.3g} in {_with_equation(greatest[0])}"
-    )
+    greatest, leaf = max((g.max(), name) for name, g in leaves(views(whole, model.shapes)))
+    return f"the norm of the gradient, whose greatest number is {greatest:.3g} in {_with_equation(leaf)}"
 
 
 def _backwards(leaf):

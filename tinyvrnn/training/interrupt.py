@@ -34,7 +34,9 @@ class Interrupt:
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # only this thread receives signals
             for number, default in DEFAULTS.items():
-                if _may_be_replaced(handler := signal.getsignal(number), default):
+                handler = signal.getsignal(number)
+                module = getattr(getattr(handler, "func", handler), "__module__", "")
+                if handler == default or str(module).startswith(TASKS):
                     self.before[number] = handler
                     signal.signal(number, self._note)
         return self
@@ -51,8 +53,3 @@ class Interrupt:
         more = "; press Ctrl-C again to stop at once" if is_ours else f", as {signal.Signals(number).name} asks"
         with suppress(RuntimeError):  # it interrupted another print
             print(f"Stopping after {self.awaited}{more}.", file=Steady(sys.stderr), flush=True)
-
-
-def _may_be_replaced(handler, default):
-    module = getattr(getattr(handler, "func", handler), "__module__", "")
-    return handler == default or str(module).startswith(TASKS)

@@ -21,7 +21,7 @@ from tinyvrnn.data.sequences import has_gaps, in_random_order, observed_in
 from tinyvrnn.errors import DataError, DivergedError
 from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
-from tinyvrnn.models.batch import Batch, check_x, rows
+from tinyvrnn.models.batch import Batch, BoundTerms, check_x, rows
 from tinyvrnn.training.diagnosis import diagnose
 from tinyvrnn.training.interrupt import Interrupt, Interrupted
 from tinyvrnn.training.optim import Adam, clip_by_global_norm
@@ -265,21 +265,18 @@ class _Training:
         if state.skipped <= options.skip_nonfinite and weights_are_well:
             return
         found = diagnose(self.model, self._drawn(index), objective, index)
-        raise DivergedError(
-            f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}; "
-            f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}, or "
-            f"skip such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more{self._saved()}."
-        )
+        what = f"Training met a number that is not finite at step {state.step} (epoch {state.epoch + 1}): {found}"
+        how = f"try a smaller learning rate than {options.lr:g} or a smaller clip than {options.clip:g}"
+        skip = f"skip such batches with --skip-nonfinite {state.skipped} (skip_nonfinite) or more"
+        raise DivergedError(f"{what}; {how}, or {skip}{self._saved()}.")
 
     def _check_epoch(self, bound):
         """Raises DivergedError for an epoch without a finite bound, before its weights are saved."""
         if self.state.seen and math.isfinite(bound):
             return
         what = f"The validation bound became {bound} after" if self.state.seen else "Every batch was skipped in"
-        rate = self.options.lr
-        raise DivergedError(
-            f"{what} epoch {self.state.epoch}: try a smaller learning rate than {rate:g}{self._saved()}."
-        )
+        how = f"try a smaller learning rate than {self.options.lr:g}"
+        raise DivergedError(f"{what} epoch {self.state.epoch}: {how}{self._saved()}.")
 
     def _saved(self):
         if not (self.run and self.run.has_kept):
@@ -299,8 +296,7 @@ class _Training:
         if self.ranks.size > 1:
             self.ranks.check_same("The weights", to_host(model.theta))
         self._agree()
-        elbo, kl, log_likelihood = (to_host(state.totals) / state.seen).tolist()
-        norm = float(norm)
+        terms, norm = BoundTerms._fields, float(norm)
         return {
             "epoch": state.epoch,
             "step": state.step,
@@ -308,13 +304,8 @@ class _Training:
             "beta": beta,
             "lr": lr,
             "grad_norm": norm if math.isfinite(norm) else None,
-            "train": {"elbo": elbo, "kl": kl, "log_likelihood": log_likelihood},
-            "valid": {
-                "elbo": valid.elbo_per_sequence,
-                "kl": valid.kl_per_sequence,
-                "log_likelihood": valid.log_likelihood_per_sequence,
-                **score,
-            },
+            "train": dict(zip(terms, (to_host(state.totals) / state.seen).tolist())),
+            "valid": {name: getattr(valid, f"{name}_per_sequence") for name in terms} | score,
         }
 
     def _keep(self):

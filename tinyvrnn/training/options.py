@@ -15,18 +15,17 @@ LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
-KL = ("beta", "free_bits", "warmup_cycles")
-NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", *KL)  # a run without them had their defaults
+# a run without them had their defaults
+NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", "beta", "free_bits", "warmup_cycles")
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
 LARGEST = sys.float_info.max
-POSITIVE = (lambda value: 0 < value <= LARGEST), "a positive number"
 NUMBERS = {  # option -> whether a number is valid, and what is
     "dropout": ((lambda value: 0 <= value < 1), "a number from 0 to below 1"),
     "lr_factor": ((lambda value: 0 < value <= 1), "a number above 0 and up to 1"),
     **dict.fromkeys(
         ("weight_decay", "beta", "free_bits"), ((lambda value: 0 <= value <= LARGEST), "a number of at least 0")
     ),
-    **dict.fromkeys(("minutes", "lr", "clip"), POSITIVE),
+    **dict.fromkeys(("minutes", "lr", "clip"), ((lambda value: 0 < value <= LARGEST), "a positive number")),
 }
 PARTICLES = 4  # the command's default for bounds that take several
 
@@ -39,10 +38,6 @@ class Recipe(NamedTuple):
     options: dict
 
 
-def _is_long(data):
-    return data.train.steps > LONG * len(data.train)
-
-
 def _is_small(data):
     return len(data.train) < SMALL_SET
 
@@ -53,7 +48,11 @@ RECIPES = (
     # the gradient norms of ink stay above 50 throughout a run, and all would be clipped
     Recipe("for ink", lambda data: data.kind == "pen", {"clip": 1000.0}),
     Recipe(SMALL, _is_small, {"epochs": 200, "batch": 16, "weight_decay": 0.3}),
-    Recipe(f"for sequences of more than {LONG} steps on average", _is_long, {"chunk": PIECE}),
+    Recipe(
+        f"for sequences of more than {LONG} steps on average",
+        lambda data: data.train.steps > LONG * len(data.train),
+        {"chunk": PIECE},
+    ),
     # only for binary data: a real number that is sometimes 0 changes its meaning
     Recipe(f"{SMALL} if binary", lambda data: _is_small(data) and data.kind == "binary", {"dropout": 0.2}),
 )
@@ -93,49 +92,29 @@ class Options(NamedTuple):
     batch: Annotated[int, About("sequences in a batch")] = 64
     lr: Annotated[float, About("Adam's learning rate at the start")] = 2e-3
     warmup: Annotated[int, About("epochs over which the weight of the KL rises from 0 to beta")] = 0
-    warmup_cycles: Annotated[
-        int, About("rise M times, staying at beta for as long as each rise before the next", "M")
-    ] = 1
+    warmup_cycles: Annotated[int, About("rise M times, and stay at beta for as long after each rise", "M")] = 1
     beta: Annotated[float, About("weight of the KL; the ELBO that is reported has the weight 1")] = 1.0
     free_bits: Annotated[float, About("nats of KL that each step has for free, so that the latents are used")] = 0.0
     clip: Annotated[float, About("greatest norm of a gradient, in nats per sequence per unit of theta")] = 50.0
-    dropout: Annotated[
-        float, About("fraction of the networks' input set to 0 in training; the bound scores x itself")
-    ] = 0.0
-    weight_decay: Annotated[
-        float, About("each step subtracts lr times this fraction of every weight, not of biases")
-    ] = 0.0
+    dropout: Annotated[float, About("part of the networks' input set to 0; the bound scores x itself")] = 0.0
+    weight_decay: Annotated[float, About("each step subtracts lr times this part of every weight, not of biases")] = 0.0
     patience: Annotated[int, About("stop early: epochs without a better validation bound")] = 20
     seed: Annotated[int, About("of weights, noise and the order of batches")] = 0
     workers: Annotated[int | str, About("slices of a batch computed at once; auto: by cores and sizes")] = "auto"
-    bound: Annotated[str, About(f"the objective, and the criterion for the best weights: {' | '.join(BOUNDS)}")] = (
-        "elbo"
-    )
+    bound: Annotated[str, About(f"objective, and criterion for the best weights: {' | '.join(BOUNDS)}")] = "elbo"
     particles: Annotated[int, About("draws of z in iwae and fivo; fivo is iwae up to 2", "K", f"{PARTICLES}")] = 1
-    chunk: Annotated[
-        int | None, About("truncated backpropagation: an optimiser's step after each N steps, state carried on", "N")
-    ] = None
-    recompute: Annotated[
-        bool, About("exact backpropagation of long sequences in less memory, for about a fifth more time")
-    ] = False
+    chunk: Annotated[int | None, About("truncated backpropagation: update each N steps, state carried on", "N")] = None
+    recompute: Annotated[bool, About("exact gradients of long sequences in less memory, about a fifth slower")] = False
     skip_nonfinite: Annotated[
         int, About("skip up to N batches whose loss or gradient is not finite", "N", "0: stop at the first")
     ] = 0
-    device_data: Annotated[
-        str, About(f"keep the training and validation data on the GPU: {' | '.join(DEVICE_DATA)}, by size")
-    ] = "auto"
-    freeze: Annotated[
-        str | None, About("groups of parameters that are not trained, such as prior,phi_z", "GROUP,...")
-    ] = None
+    device_data: Annotated[str, About(f"train and valid data on the GPU: {' | '.join(DEVICE_DATA)}, by size")] = "auto"
+    freeze: Annotated[str | None, About("groups of parameters not to train, such as prior,phi_z", "GROUP,...")] = None
     lr_schedule: Annotated[
         str,
-        About(
-            "cosine: the learning rate falls to 0 as half a cosine; constant; step: falls after each lr_every epochs"
-        ),
+        About("cosine: the learning rate falls to 0 as half a cosine; constant; step: falls each lr_every epochs"),
     ] = "cosine"
-    lr_every: Annotated[
-        int | None, About("with lr_schedule step: multiply lr by lr_factor after each N epochs", "N")
-    ] = None
+    lr_every: Annotated[int | None, About("with lr_schedule step: multiply lr by lr_factor each N epochs", "N")] = None
     lr_factor: Annotated[float, About("with lr_schedule step: what lr is multiplied by")] = 0.1
 
     @property
@@ -150,7 +129,8 @@ class Options(NamedTuple):
 
     def score_name(self, model):
         """The name of the score in text: ELBO, iwae-8, or log p(x)."""
-        return model.bound_name if self.bound == "elbo" else self.score + no_resampling(self.bound, self.particles)
+        elbo = "ELBO" if model.bound == "elbo" else "log p(x)"
+        return elbo if self.bound == "elbo" else self.score + no_resampling(self.bound, self.particles)
 
     def chunk_to_evaluate(self, sequences):
         """Steps of `sequences` to evaluate at once (None: all): evaluation saves memory where training does."""
@@ -174,8 +154,9 @@ class Options(NamedTuple):
                 check_whole(name, getattr(self, name), least=0 if name in ("warmup", "skip_nonfinite") else 1)
         check_whole("seed", self.seed, 0, bits=64)
         check_bound(self.bound, self.particles)
-        if self.device_data not in DEVICE_DATA:
-            raise ConfigError(unknown_name("device_data", self.device_data, DEVICE_DATA))
+        for name, known in (("device_data", DEVICE_DATA), ("lr_schedule", LR_SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(unknown_name(name, getattr(self, name), known))
         if not isinstance(self.freeze, str | None):
             raise ConfigError(f'freeze must be names of groups, "prior,phi_z", got {self.freeze!r}.')
         if isinstance(self.workers, str) and self.workers != "auto":
@@ -189,14 +170,11 @@ class Options(NamedTuple):
                 raise ConfigError(f"{name} must be {needed}, got {value!r}.")
 
     def _check_schedule(self):
-        if self.lr_schedule not in LR_SCHEDULES:
-            raise ConfigError(unknown_name("lr_schedule", self.lr_schedule, LR_SCHEDULES))
         if self.lr_schedule == "step" and self.lr_every is None:
             raise ConfigError("lr_schedule step needs lr_every, the epochs after which the learning rate falls.")
         if self.lr_schedule != "step" and (self.lr_every, self.lr_factor) != (None, Options().lr_factor):
-            raise ConfigError(
-                f"lr_every and lr_factor are for lr_schedule step, not {self.lr_schedule}: leave them out."
-            )
+            what = f"lr_every and lr_factor are for lr_schedule step, not {self.lr_schedule}"
+            raise ConfigError(f"{what}: leave them out.")
 
     def check_for(self, model):
         """Raises ConfigError where `model` cannot be trained with these options."""
@@ -206,10 +184,9 @@ class Options(NamedTuple):
                 raise ConfigError(f'freeze names "{group}", but the groups of this {model.name} are {known}.')
         if set(self.frozen) == set(model.params):
             raise ConfigError(f"freeze names every group of this {model.name}, so nothing is trained: leave one out.")
-        check_bound(self.bound, self.particles, model)
+        check_objective(model, self.objective())
         if self.chunk:
             check_can_be_cut(model, "chunk", self.bound)
-        check_objective(model, self.objective())
 
     def objective(self, beta=1.0):
         """The Objective of a step whose KL has the weight beta."""
@@ -250,8 +227,7 @@ def default_text(name):
 
 def make_options(given):
     """Options of keywords, checked; with neither epochs nor minutes, 20 epochs. Raises ConfigError."""
-    unknown = set(given) - set(Options._fields)
-    if unknown:
+    if unknown := set(given) - set(Options._fields):
         raise ConfigError(unknown_name("training option", sorted(unknown)[0], Options._fields))
     if "epochs" not in given and "minutes" not in given:
         given = given | {"epochs": 20}

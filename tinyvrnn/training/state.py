@@ -48,9 +48,7 @@ class State:
     batch, seen: batches and sequences of the current epoch.
     totals: sums of their ELBO, KL and log-likelihood in nats.
     best, best_step: the best validation bound, and the step at which it was reached (0: none yet).
-    stale: epochs since then.
-    skipped: batches skipped because of non-finite values.
-    seconds: training time.
+    stale: epochs since then. skipped: batches with numbers that are not finite. seconds: of training.
     fall_step, fall_from: the step (0: none yet) and the progress at which patience ran out, see `_Clock.progress`.
     records: one dict for each epoch.
     """

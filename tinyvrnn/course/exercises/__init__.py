@@ -19,6 +19,7 @@ NOTEBOOKS = {
     "11": "The bug museum",
     "12": "Speech, handwriting, music",
     "13": "Your VRNN",
+    "14": "Tighter bounds",
 }
 
 

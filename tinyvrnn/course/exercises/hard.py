@@ -455,8 +455,6 @@ HARD = {
     "08.6": warm_up,
     "09.1": kalman,
     "09.3": prices,
-    "09.4": resample,
-    "09.5": ledger,
     "10.1": lambda rng: log_weights(rng, lambda a: (ch10.DEVICE, ch10.DeviceArray(a))),
     "10.4": lambda rng: gradients(rng, lambda g, top: (ch10.DEVICE, ch10.DeviceArray(g), top)),
     "10.5": step_time,
@@ -466,4 +464,6 @@ HARD = {
     "12.1": raw_units,
     "12.2": ink,
     "12.3": pen,
+    "14.1": resample,
+    "14.2": ledger,
 }

@@ -20,36 +20,21 @@ docs/data.md.
 from itertools import chain
 
 from tinyvrnn.data.readers import arrays, foreign, iamondb, midi, pianoroll, sound, table, text
-from tinyvrnn.data.readers.content import (
-    SPLITS,
-    Content,
-    at_random,
-    cut,
-    files_of,
-    split_by_folder,
-    unused_lists,
-    with_split,
-)
+from tinyvrnn.data.readers.content import SPLITS, at_random, cut, files_of, split_by_folder, unused_lists, with_split
 from tinyvrnn.errors import DataError
 
-__all__ = ["ENDINGS", "FORMS", "SPLITS", "Content", "at_random", "cut", "read", "with_split"]
-
 FILES = {
-    ".npy": arrays.read,
-    ".npz": arrays.read,
-    ".json": pianoroll.read_json,
-    ".pickle": pianoroll.read_pickle,
-    ".pkl": pianoroll.read_pickle,
+    **dict.fromkeys(foreign.ARRAYS, arrays.read),
+    **dict.fromkeys((".json", *foreign.PICKLES), pianoroll.read_lists),
     ".mat": pianoroll.read_mat,
 }
-FOLDERS = dict.fromkeys((".wav", ".sph", ".flac", ".ogg", ".opus"), sound.read) | {
-    ".csv": table.read,
-    ".tsv": table.read,
+FOLDERS = {  # a sequence a file: (files, split, name, medium) -> Content
+    **dict.fromkeys(foreign.SOUNDS, sound.read),
+    **dict.fromkeys((".csv", ".tsv"), table.read),
     ".npy": arrays.read_folder,
-    ".mid": midi.read,
-    ".midi": midi.read,
+    **dict.fromkeys((".mid", ".midi"), midi.read),
     ".txt": text.read,
-}  # a sequence a file: (files, split, name, medium) -> Content
+}
 ENDINGS = (*FILES, *FOLDERS)
 FORMS = (
     "a .npy, .npz or .txt file, piano rolls as .json, .pickle or .mat, or a folder of sounds (.wav, .flac, .ogg, .opus "

@@ -16,13 +16,7 @@ from tinyvrnn.data.cache import CACHE, cache_folder
 from tinyvrnn.data.mapped import Mapped
 from tinyvrnn.data.readers import pickles
 from tinyvrnn.data.readers.content import SPLITS, Content, of_three_splits, progress
-from tinyvrnn.data.sequences import (
-    Sequences,
-    check_same_dimension,
-    check_shapes,
-    integer_array,
-    real_array,
-)
+from tinyvrnn.data.sequences import Sequences, check_same_dimension, check_shapes, integer_array, real_array
 from tinyvrnn.errors import DataError, shown
 from tinyvrnn.io import npz
 from tinyvrnn.io.files import one_at_a_time, replace, write_atomically
@@ -66,9 +60,8 @@ def _content(arrays, name):
         raise DataError(f"{name} holds {sorted(arrays)}, but {FORM} are needed")
     split, labels = (_one_each(arrays, key, len(whole), name) for key in ("split", "labels"))
     if split is not None and not np.isin(split, (0, 1, 2)).all():
-        raise DataError(
-            f"{name}: split holds {sorted(set(split.tolist()))}, but only 0 (train), 1 (valid) and 2 (test) are allowed"
-        )
+        found = sorted({*split.tolist()})
+        raise DataError(f"{name}: split holds {found}, but only 0 (train), 1 (valid) and 2 (test) are allowed")
     return Content(whole, split, labels, _sound(arrays, name))
 
 
@@ -99,9 +92,7 @@ def _check_numbers(arrays, name):
         one = not ragged and (array.ndim == 0 or array.ndim == 2 and key in (*SPLITS, "x"))  # (T, X) is one sequence
         n = 0 if one or key == "values" else len(array)
         if n > MOST_SEQUENCES:
-            raise DataError(
-                f"{name}: {key} has {n:,} sequences, but the limit is {MOST_SEQUENCES:,}: use several files"
-            )
+            raise DataError(f"{name}: {key} has {n:,} sequences, but the limit is {MOST_SEQUENCES:,}: use more files")
 
 
 def _sound(arrays, name):

@@ -28,7 +28,8 @@ SLOW = 2.0  # seconds of parsing, from which on its result is kept in the cache
 SPLITS = ("train", "valid", "test")
 SPLIT_OF = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
 NEAR = ("exact", "swapped", "off", "no")  # by no letter, two neighbouring ones, one letter, or more
-DOUBTFUL = ("eval", "evaluation", "holdout", "heldout")  # valid for some people, test for others
+DOUBTFUL = dict.fromkeys(("eval", "evaluation", "holdout", "heldout"), 3)  # valid for some people, test for others
+DOUBTFUL |= {"trn": 0, "tr": 0, "vld": 1, "va": 1, "development": 1, "tst": 2, "te": 2}
 RENAME = "rename it to train, valid or test, or give a folder without such names to split it at random"
 
 
@@ -285,6 +286,9 @@ def _check_near(folder, names):
     One with two neighbouring letters of a split swapped, such as "trian", is enough. Otherwise there must be two
     splits: one by its exact word, as in "train-clean" or "ecg_train", or no other folders, as in "trains" and "tests".
     """
+    same = len(os.path.commonprefix([*names]))
+    if len(names) > 1 and any({name[i:].lower() for name in names} <= SPLIT_OF.keys() for i in range(1, same + 1)):
+        raise DataError(f"{folder} has a folder or file {min(names)!r:.40}: {RENAME}")  # as ecgtrain and ecgtest
     near = {name: min(map(_near, _parts(name)), key=lambda found: NEAR.index(found[1])) for name in sorted(names)}
     exact, swapped, off, _ = ({name: k for name, (k, how) in near.items() if how == kind} for kind in NEAR)
     splits = exact | off if exact or len(off) == len(names) else {}
@@ -296,7 +300,7 @@ def _check_near(folder, names):
 def _near(word):
     """The split whose name a word is, or nearly is, and which one of NEAR."""
     if word in DOUBTFUL:
-        return DOUBTFUL, "off"
+        return DOUBTFUL[word], "off"
     for name, split in SPLIT_OF.items():
         same = len(os.path.commonprefix([word, name]))
         a, b = word[same:], name[same:]

@@ -39,16 +39,15 @@ def check_kind(path, endings, forms):
     endings: those that are read. A .npy or .npz can have any other ending.
     """
     ending, likely = path.suffix.lower(), _endings_by_content(path)
+    not_read = f"{path.name} is not of a form that is read"
     if ending in LINES:
-        raise DataError(
-            f"{path.name} is not of a form that is read: convert it, for example by `{_line(path)}`, to {forms}"
-        )
+        raise DataError(f"{not_read}: convert it, for example by `{_line(path)}`, to {forms}")
     if likely and ending not in likely and (ending in endings or likely is not ARRAYS):
         line = _line(path, likely[0])
         how = f"convert it, for example by `{line}`" if line else f"rename it to {path.stem}{likely[0]}"
         raise DataError(f"{path.name} seems to be a file of the form {likely[0]} in spite of its ending: {how}")
     if ending not in endings and likely is not ARRAYS:
-        raise DataError(f"{path.name} is not of a form that is read: save it as {forms}")
+        raise DataError(f"{not_read}: save it as {forms}")
 
 
 def _endings_by_content(path):

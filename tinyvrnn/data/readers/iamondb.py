@@ -19,7 +19,6 @@ from tinyvrnn.errors import DataError
 # The lists that come with the set: one to train, two to validate, one for the final test.
 LISTS = {"trainset.txt": 0, "testset_v.txt": 1, "testset_t.txt": 1, "testset_f.txt": 2}
 UNITS = "nats of raw data, dx and dy in units of the whiteboard"
-TREE = 64  # bytes of memory for a byte of a file, at most
 FARTHEST = 10**6  # limit of a coordinate, in units of the whiteboard, whose diagonal is some 10,000
 
 
@@ -38,27 +37,16 @@ def read(folder):
         forms, form = np.unique([_form(path) for path in files], return_inverse=True)
         split = at_random(len(forms), name, "form")[form]
     files, split = [p for p, k in zip(files, split) if k >= 0], split[split >= 0]
-    sequences = [x for x, _ in parsed(files, name, lambda path: (_steps(path, path.relative_to(folder)), None))]
+    several = [x for x, _ in parsed(files, name, lambda path: (_steps(path, path.relative_to(folder)), None))]
+    lines = Sequences.from_list(several, name)
     notes = unused_lists([*others, *(p for p in sorted(folder.glob("*.txt")) if p.name not in LISTS)])
     source = f"the folder {name}, {len(files)} lines in the form of IAM-OnDB"
-    return Content(
-        Sequences.from_list(sequences, name),
-        split,
-        kind="pen",
-        scale="authors",
-        source=source,
-        units=UNITS,
-        notes=notes,
-        how=how,
-    )
+    return Content(lines, split, kind="pen", scale="authors", source=source, units=UNITS, notes=notes, how=how)
 
 
 def _form(path):
     """The form of a line's file: a01-000u for a01-000u-03.xml."""
     return path.stem.rpartition("-")[0]
-
-
-# ---- lists ----------------------------------------------------------------------------------------------------------
 
 
 def _split_of_lists(folder, files):
@@ -96,9 +84,6 @@ def _in_lists(form, forms, ids):
     return -1
 
 
-# ---- lines ----------------------------------------------------------------------------------------------------------
-
-
 def _steps(path, where):
     """(T, 3) int32 steps (dx, dy, pen-up) of the points of one file."""
     strokes = [[_point(point, where) for point in stroke.iter("Point")] for stroke in _tree(path, where).iter("Stroke")]
@@ -111,20 +96,18 @@ def _steps(path, where):
 
 
 def _point(point, where):
-    x, y = (point.get(axis) for axis in "xy")
-    for value in (x, y):
+    at = point.get("x"), point.get("y")
+    for value in at:
         if value is None or not re.fullmatch(r"-?\d{1,7}", value, re.ASCII) or abs(int(value)) > FARTHEST:
-            raise DataError(
-                f"{where} has a point at ({x!r:.20}, {y!r:.20}), but whole numbers of at most {FARTHEST:,} are needed"
-            )
-    return int(x), int(y)
+            raise DataError(f"{where} has a point at {at!r:.50}, but whole numbers of at most {FARTHEST:,} are needed")
+    return int(at[0]), int(at[1])
 
 
 def _tree(path, where):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # codecs unfit for text, such as unicode_escape, warn
-            return fromstring(read_bytes(path, TREE), forbid_dtd=True)
+            return fromstring(read_bytes(path, times=64), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DataError(f"{where} declares a document type or an entity, which could do harm: remove it") from error
     except (ParseError, ValueError, LookupError, RecursionError, Warning) as error:

@@ -13,12 +13,11 @@ import numpy as np
 from tinyvrnn.data.bach import KEYS, LOWEST
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError, how_to_install
+from tinyvrnn.errors import DataError, library
 from tinyvrnn.io.npz import MEMORY
 
 STEPS = 4  # in a quarter note
 PERCUSSION = 9  # channel 10, counted from 0
-MESSAGES = 512  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (4 * KEYS)
 ENDLESS = re.compile(rb"[\x80-\xff]{4096}")  # would be read as one number, in quadratic time
 
@@ -37,18 +36,9 @@ def read(files, split, name, medium):
     return Content(Sequences.from_list(rolls, name), split, medium=medium, source=source, units=units)
 
 
-def mido():
-    """The package. Raises DataError if it is not installed."""
-    try:
-        import mido
-    except ImportError:
-        raise DataError(f"MIDI needs mido, which is not installed: {how_to_install('music')}") from None
-    return mido
-
-
 def _spans(path, per_quarter):
     """(first step, step after the last, key) of each note, and how many notes are left out."""
-    content, package = read_bytes(path, MESSAGES), mido()
+    content, package = read_bytes(path, times=512), library("mido", "music", "MIDI")
     try:
         if ENDLESS.search(content):
             raise ValueError

@@ -24,34 +24,21 @@ from tinyvrnn.io.streams import NO_WINDOW
 
 FORM = '{"train": [[[60, 64, 67], ...], ...], "valid": ..., "test": ...}, sequences of chords of MIDI notes'
 UNITS = "nats; piano rolls"
-BRIEF = reprlib.Repr()
-BRIEF.maxlevel = 2
 LISTS = (list, tuple)
 NUMBERS = (int, float, np.integer, np.floating)
-LISTS_IN_MEMORY = 64  # bytes of memory for a byte of a file, at most
 MOST_STEPS = MEMORY // (6 * KEYS)  # leaves room for copies of the rows
 
 
-def read_json(path):
-    """Content of a .json of the form FORM. Raises DataError, one sentence, for any other."""
-    return _read(path, json.loads)
-
-
-def read_pickle(path):
-    """Content of a .pickle of the form FORM, with numbers of Python or NumPy. Raises DataError for any other."""
-    return _read(path, pickles.load)
-
-
-def _read(path, parse):
-    stored = read_bytes(path, LISTS_IN_MEMORY)
+def read_lists(path):
+    """Content of a .json or .pickle of the form FORM. Raises DataError, one sentence, for any other."""
+    stored, kind = read_bytes(path, times=64), path.suffix.lower()
     try:
-        found = parse(stored)
+        found = json.loads(stored) if kind == ".json" else pickles.load(stored)
     except DataError as error:
         raise DataError(f"{path.name} {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # one wrong byte makes pickletools raise any of a dozen types
-        kind = path.suffix.lower()
         raise DataError(f"{path.name} is no valid {kind} and may be damaged or truncated: {FORM} is needed") from error
     return _content(found, path.name)
 
@@ -79,9 +66,6 @@ def read_mat(path):
     where = {s: f"{s}data of {path.name}" for s in SPLITS}
     parts = {s: Sequences(arrays[s], arrays[f"{s}_lengths"], where[s]) for s in SPLITS}
     return of_three_splits(parts, units=UNITS)
-
-
-# ---- lists of chords ------------------------------------------------------------------------------------------------
 
 
 def _content(found, name):
@@ -118,12 +102,11 @@ def _row(chord, where):
     if not isinstance(chord, LISTS) or len(chord) > KEYS:
         raise DataError(f"{where} is {_short(chord)}, but a list of at most {KEYS} notes is needed")
     row = np.zeros(KEYS, dtype=np.uint8)
-    row[[_key(note, where) for note in chord if not _is_rest(note)]] = 1
+    for note in chord:
+        is_rest = isinstance(note, NUMBERS) and (note == -1 or note != note)
+        if not is_rest:
+            row[_key(note, where)] = 1
     return row
-
-
-def _is_rest(note):
-    return isinstance(note, NUMBERS) and (note == -1 or note != note)
 
 
 def _key(note, where):
@@ -139,6 +122,7 @@ def _key(note, where):
 
 def _short(value):
     """A wrong value in a few characters for a message; it may be nested without end."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"({value.bit_length():,} bits)"
-    return f"{BRIEF.repr(value)!s:.40}"
+    try:
+        return f"{reprlib.repr(value):.40}"
+    except ValueError:  # a number that Python refuses to print
+        return f"{type(value).__name__} of too many digits"

@@ -189,6 +189,9 @@ def _needed(cell, is_named):
     """What is needed in place of a cell that is no number."""
     if all(map(NUMBER.fullmatch, re.split(r"\s*\|\s*|\s+", cell))):
         return "commas, semicolons or tabs between numbers are needed"
-    if re.fullmatch(r"[+-]?[\d.,' ]+", cell, re.ASCII):
+    if re.fullmatch(r"[+-]?\d[\d.,' ]*", cell, re.ASCII):
         return "a number without marks of thousands is needed"
-    return "a number such as -1.5e3 is needed" + ", or to train without this column (--skip-columns)" * is_named
+    missing = ", or nothing, NA or NaN where it is missing" * bool(are_valid(np.nan))
+    return (
+        f"a number such as -1.5e3 is needed{missing}{', or to train without this column (--skip-columns)' * is_named}"
+    )

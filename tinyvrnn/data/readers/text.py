@@ -15,8 +15,6 @@ from tinyvrnn.data.sequences import Sequences
 from tinyvrnn.errors import DataError
 from tinyvrnn.io.npz import MEMORY
 
-LARGE = 64  # bytes of memory for a byte of a file, at most
-BEGINNING = 20  # lines that tell numbers from text
 MOST = MEMORY // 4  # zeros and ones in all steps
 
 
@@ -45,20 +43,18 @@ def read(files, split, name, medium):
 
 def _text(path):
     try:
-        return read_bytes(path, LARGE).decode("utf-8-sig").replace("\r\n", "\n").strip("\n")
+        return read_bytes(path, times=64).decode("utf-8-sig").replace("\r\n", "\n").strip("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8") from error
 
 
 def _check_no_numbers(path, text):
     """Raise DataError for a table, as numpy.savetxt writes it."""
-    lines = [line for line in islice(io.StringIO(text), BEGINNING) if line.strip()]
+    lines = [line for line in islice(io.StringIO(text), 20) if line.strip()]
     cells = [cell for line in lines for cell in re.split(r"[\s,;]+", line) if cell]
     if len(lines) > 1 and all(NUMBER.fullmatch(cell) for cell in cells):
         table = f'numpy.savetxt("{path.stem}.csv", numpy.loadtxt("{path.name}"), delimiter=",")'
-        raise DataError(
-            f"{path.name} holds numbers, not text: for a table, save it with commas, for example by `{table}`"
-        )
+        raise DataError(f"{path.name} holds numbers, not text: save a table with commas, for example by `{table}`")
 
 
 def _one_hot(characters, alphabet, name):
