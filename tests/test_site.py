@@ -1,8 +1,8 @@
 """The site: its settings, the pages, the notebooks of the browser and, marked slow, what Sphinx and JupyterLite build.
 
 Catches: a page outside of every table of contents; a notebook without goals, time or prerequisites; a picture without
-words; a dead link; a file from another server; an answer to an exercise in a page or in the search; shorter training
-that no longer applies; a workflow that calls a target that does not exist.
+words; a dead link; a page that is cut off on a telephone; a file from another server; an answer to an exercise in a
+page or in the search; shorter training that no longer applies; a workflow that calls a target that does not exist.
 """
 
 import ast
@@ -10,6 +10,7 @@ import functools
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -143,13 +144,16 @@ def test_a_portable_notebook_installs_what_it_needs_first(repository, installs):
 
 
 @pytest.mark.parametrize("number", BROWSER)
-def test_shorter_training_applies_and_asserts_nothing_of_it(number):
+def test_shorter_training_applies_and_only_assertions_about_it_are_left_out(number):
     stem = next(stem for stem in site.NOTEBOOKS if stem.startswith(number))
     for notebook in (site.student(stem), site.solution(stem)):
         sources = "\n".join(cell.source for cell in notebook.cells)
         assert [old for old, _ in BROWSER[number] if sources.count(old) != 1] == []
-        shorter = site.shorter(notebook, number)
-        for cell in shorter.cells:
+        original = [cell.source for cell in notebook.cells]
+        first = next(i for i, source in enumerate(original) if any(old in source for old, _ in BROWSER[number]))
+        shorter = site.shorter(notebook, number).cells
+        assert [cell.source for cell in (shorter[0], *shorter[2 : first + 1])] == original[:first]
+        for cell in shorter[first + 1 :]:
             if cell.cell_type == "code" and not cell.metadata.get("nbgrader"):
                 tree = ast.parse(re.sub("^[%!]", "#", cell.source, flags=re.MULTILINE))
                 assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
@@ -248,6 +252,30 @@ def test_a_page_loads_nothing_from_elsewhere_and_describes_its_pictures(built):
         for image in re.findall(r"<img\b[^>]*>", text):
             assert re.search(r'\balt="(?!\.\./|_images)[^"]{6,}"', image), f"{page}: {image}"
     assert (built / "_static" / "mathjax" / "tex-chtml.js").is_file()
+
+
+# What is beyond the window's edge, and in nothing that scrolls: the theme hides it.
+BEYOND = """() => [...document.querySelectorAll(".bd-article *")].filter((element) =>
+    element.getBoundingClientRect().right > innerWidth + 1
+    && !element.closest("pre, div.math, .pst-scrollable-table-container, .cell_output")
+).map((element) => element.outerHTML.slice(0, 100))"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("site")
+def test_nothing_is_cut_off_on_a_page_of_400_pixels(built):
+    playwright = pytest.importorskip("playwright.sync_api")
+    lite_test = pytest.importorskip("lite_test")
+    chromium = next(filter(None, map(shutil.which, lite_test.BROWSERS)), None) or pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as browsers:
+        page = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.route("**/mathjax/**", lambda route: route.abort())  # formulas scroll by themselves, and take long
+        for path in pages(built):
+            if path.relative_to(built).parts[0] != "source":
+                page.goto(path.as_uri(), wait_until="domcontentloaded")
+                assert page.evaluate(BEYOND) == [], path
 
 
 @pytest.mark.slow

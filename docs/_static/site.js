@@ -1,3 +1,13 @@
+// On a narrow page, formulas that stand side by side go below each other.
+if (window.innerWidth < 600) {
+  for (const block of document.querySelectorAll("div.math")) {
+    const formula = block.textContent.trim().slice(2, -2);
+    if (/\\q?quad|Longrightarrow/.test(formula) && !/\\begin|&/.test(formula)) {
+      const lines = formula.split(/\\q?quad(?![a-z])|(?=\\;\s*\\Longrightarrow)/).filter((line) => line.trim());
+      block.textContent = `\\[\\begin{gathered}${lines.join("\\\\")}\\end{gathered}\\]`;
+    }
+  }
+}
 // A display formula that is wider than the page is drawn smaller, down to 65 per cent; what is still wider scrolls.
 function fit() {
   for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
