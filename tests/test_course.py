@@ -70,7 +70,9 @@ def test_wrong_answers_fail_and_each_gets_its_own_hint(number):
     mistakes = EXERCISES[number].mistakes
     assert len(mistakes) >= 5 and len({mistake.message for mistake in mistakes}) == len(mistakes)
     for mistake in mistakes:
-        assert refusal(number, mistake.answer, trusted=True) == mistake.message
+        said = refusal(number, mistake.answer, trusted=True)
+        in_hard_case = said.startswith("With ") and said.endswith(f": {mistake.message}")
+        assert said == mistake.message or in_hard_case, said
 
 
 def nested(function, value):
