@@ -1,12 +1,13 @@
 """Sound of one channel, cut into frames of 200 samples, as in the paper.
 
-A .wav of plain PCM of 16 bits needs no library; soundfile reads any other .wav, FLAC, Ogg and NIST SPHERE, the format
-of TIMIT and other sets of the LDC. Samples are the file's integers where it holds integers, else floats with a full
-scale of 1.
+Python's `wave` reads a .wav whose header says plain PCM of 16 bits; the library soundfile reads any other .wav, FLAC,
+Ogg and NIST SPHERE, the format of TIMIT and other sets of the LDC, so that the answer is the same on every version of
+Python. Samples are the file's integers where it holds integers, else floats with a full scale of 1.
 """
 
+import io
 import re
-import struct
+import wave
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from tinyvrnn.io.npz import MEMORY
 
 FRAME = 200  # samples in a step, as in the paper: 12.5 ms at 16,000 Hz
 UNITS = "nats of raw data, in steps of the samples' integers"
+PCM_16 = 1, 16  # the code of the format and the bits of a sample in the header of a .wav
 STREAMED = 2**31 - 2**16  # programs that write to a pipe give the size of a .wav as at least this
 MOST = MEMORY // 32  # samples of a compressed file
+BLOCK = 2**20  # samples read at once: what a header says is not allocated
 BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "ULAW": 16, "ALAW": 16}
 BEGINNINGS = (b"RIFF", b"fLaC", b"OggS", b"NIST_1A")
 TO_PCM = "convert it, for example with `sox IN -b 16 -e signed-integer -c 1 OUT.wav`"
@@ -49,8 +52,8 @@ def _samples(path):
     content, name = read_bytes(path), path.name
     if not content.startswith(BEGINNINGS):
         raise DataError(f"{name} is not a sound in .wav, .flac, .ogg, .opus or .sph and may be damaged: {TO_PCM}")
-    plain = _plain(content, name) if content.startswith(b"RIFF") else None
-    samples, rate, full_scale = plain or _by_soundfile(content, path)
+    plain = content.startswith(b"RIFF") and _format(content, name) == PCM_16
+    samples, rate, full_scale = _plain(content, name) if plain else _by_soundfile(content, path)
     if not 1 <= rate <= 2**31 - 1:
         raise DataError(f"{name} has an impossible rate of {rate} samples a second: fix its header")
     return samples, rate, full_scale
@@ -63,25 +66,33 @@ def _check_form(channels, n, name):
         raise DataError(f"{name} has more than {MOST:,} samples, or does not say how many: {TO_PCM}")
 
 
-def _plain(content, name):
-    """Samples (n,) as int16, the rate and full scale of a .wav of plain PCM of 16 bits; None for another coding."""
-    at, header = 12, None
-    while at + 8 <= len(content) and content[8:12] == b"WAVE":
-        kind, size = struct.unpack_from("<4sI", content, at)
+def _format(content, name):
+    """(code, bits) from the header of a .wav. Raises DataError if its samples are not there or were truncated."""
+    at, found = 12, None
+    while at + 8 <= len(content):
+        kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
         at += 8
         if kind == b"fmt ":
-            header = struct.unpack("<HHIIHH", content[at : at + 16].ljust(16))
-        if kind == b"data" and header:
+            found = tuple(int.from_bytes(content[i : i + 2], "little") for i in (at, at + 14))
+        if kind == b"data" and found:
             if size > len(content) - at and int.from_bytes(content[4:8], "little") < STREAMED:
                 raise DataError(f"{name} holds {len(content) - at} bytes, but its header says {size}: it was truncated")
-            code, channels, rate, *_, bits = header
-            if (code, bits) != (1, 16):  # plain PCM, 16 bits
-                return None
-            _check_form(channels, 0, name)
-            stored = content[at : at + size]
-            return np.frombuffer(stored[: len(stored) // 2 * 2], "<i2").astype(np.int16), rate, 2**15
+            return found
         at += size + size % 2
     raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}")
+
+
+def _plain(content, name):
+    """Samples (n,) as int16, the rate and full scale of plain PCM of 16 bits."""
+    try:
+        with wave.open(io.BytesIO(content)) as sound:
+            _check_form(sound.getnchannels(), 0, name)
+            stored = sound.readframes(sound.getnframes())
+            return np.frombuffer(stored[: len(stored) // 2 * 2], "<i2").astype(np.int16), sound.getframerate(), 2**15
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file makes wave raise wave.Error, EOFError, RuntimeError, struct.error
+        raise DataError(f"{name} is not a valid .wav and may be damaged or truncated: {TO_PCM}") from error
 
 
 def _by_soundfile(content, path):
@@ -93,8 +104,7 @@ def _by_soundfile(content, path):
             _check_form(sound.channels, sound.frames, name)
             bits = BITS.get(sound.subtype)
             dtype = np.dtype(("int16" if bits <= 16 else "int32") if bits else "float32")
-            blocks = sound.blocks(2**20, dtype=dtype.name)  # what a header says is not allocated
-            samples = np.concatenate([np.empty(0, dtype), *blocks])
+            samples = np.concatenate([np.empty(0, dtype), *sound.blocks(BLOCK, dtype=dtype.name)])
     except DataError:
         raise
     except Exception as error:  # of soundfile, or of Python while it reads a damaged file
