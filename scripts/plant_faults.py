@@ -105,7 +105,7 @@ FAULTS = {
         "a function with two answers passes", "if first != second:", "if first is None:", "test_gradcheck -k answers"
     ),
     "gradcheck/all_pairs.py": Fault(
-        "the wrong backward", 'activations, f"{name}_backward"), {}', 'activations, "tanh_backward"), {}', "test_pairs"
+        "the wrong backward", 'way in ("forward", "backward")', 'way in ("forward", "forward")', "test_pairs"
     ),
     "arrays/params.py": Fault("biases count as weights", "leaf.ndim > 1", "leaf.ndim > 0", "test_regularise"),
     "runs/plots.py": Fault(
