@@ -169,7 +169,7 @@ boxes = {  # name: (across, up, text, notebook)
     "q": (2, 0, "Eq. 10\nposterior\nq(z | x)", "04"),
     "elbo": (3, 1, "Eq. 11\nthe ELBO", "05"),
     "grad": (4, 2, "its gradient,\nby hand", "06, 07"),
-    "tight": (4, 0, "its gap\nto log p(x)", "09"),
+    "tight": (4, 0, "its gap\nto log p(x)", "09, 14"),
     "train": (5, 2, "training,\nspeech,\nink, notes", "08, 12"),
     "wrong": (5, 0, "bugs,\nbackends", "10, 11"),
 }

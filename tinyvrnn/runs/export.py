@@ -17,6 +17,7 @@ from tinyvrnn.runs.run import FILES, RESUME
 
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
+SILENCE = 0.5  # seconds between two sounds in one file
 
 
 def write_samples(path, x, medium, binary, lengths=None):
@@ -116,8 +117,11 @@ def held_notes(rolls):
 
 
 def write_sound(file, sequences, medium, binary):
-    """Waveforms in frames, with half a second between them, as WAV: one channel of 16 bits, clipped at full scale."""
-    pause = round(medium["rate"] / 2)
+    """Frames of a waveform, one sequence after another with half a second between, as WAV: one channel of 16 bits.
+
+    Values beyond full scale are clipped.
+    """
+    pause = round(SILENCE * medium["rate"])
     waves = np.concatenate([np.pad(x.ravel(), (0, pause)) for x in sequences]) / medium["full_scale"]
     samples = np.clip(waves * 32768, -32768, 32767)
     with wave.open(file, "wb") as sound:

@@ -50,6 +50,7 @@ def curves(records, units="nats", exact=False):
             for split, style in (("train", "--"), ("valid", "-")):
                 axes.plot(epochs, [record[split][term] for record in records], style, label=split)
             axes.set(title=title, xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_ylim(*_limits([record[split][term] for record in records for split in ("train", "valid")]))
         figure.supylabel(f"{units.split(';')[0]} per sequence")
         figure.axes[0].legend(loc="lower right")
