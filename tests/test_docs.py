@@ -65,12 +65,12 @@ def heading_anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+SLOW = ("elbo", "importance", "lstm", "smoothing")  # numeric gradients of whole bounds
+
+
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, id=page_name(page), marks=[pytest.mark.slow] * (page.stem in ("importance", "smoothing")))
-        for page in DERIVATIONS
-    ],
+    [pytest.param(page, id=page_name(page), marks=[pytest.mark.slow] * (page.stem in SLOW)) for page in DERIVATIONS],
 )
 def test_the_python_of_a_derivation_runs(page):
     """All blocks of a page share one namespace; line numbers in a failure are those of the page."""

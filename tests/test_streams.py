@@ -132,7 +132,12 @@ def test_what_is_lost_on_standard_output_is_said(monkeypatch, capsys):
 
 @linux
 @pytest.mark.parametrize(
-    "streams, code", [("| true", 0), (">/dev/full", 2), ("<&- >&- 2>&-", 0)], ids=["dead reader", "full disk", "closed"]
+    "streams, code",
+    [
+        pytest.param("| true", 0, id="dead reader", marks=pytest.mark.slow),
+        pytest.param(">/dev/full", 2, id="full disk"),
+        pytest.param("<&- >&- 2>&-", 0, id="closed", marks=pytest.mark.slow),
+    ],
 )
 def test_a_real_training_goes_on_without_its_streams(streams, code, tmp_path):
     command = ["bash", "-c", f'"$@" {streams}; exit ${{PIPESTATUS[0]}}', "bash", *TRAIN]
