@@ -233,7 +233,7 @@ def linear(rng):
 
 def mlp(rng):
     p, x, dy = ch06.draw_mlp(rng)
-    tie = p | {"b1": 0 * p["b1"], "b2": 0 * p["b2"] + 1}
+    tie = p | {"b1": 0 * p["b1"], "b2": 1.0 * (np.arange(len(p["b2"])) > 0)}
     square = {name: rng.standard_normal((3, 3) if name[0] == "W" else 3) for name in p}
     return {
         "pre-activations of exactly 0": (tie, 0 * x, dy),
