@@ -121,10 +121,14 @@ def priors(params, x, z, lag=0):
     return tuple(np.stack(part) for part in zip(*found))
 
 
-def encoder(softplus, floor=lambda s: s + 1e-4, axis=-1, relu=lambda a: np.maximum(a, 0)):
+def halves(o):
+    return np.split(o, 2, axis=-1)
+
+
+def encoder(softplus, floor=lambda s: s + 1e-4, axis=-1, relu=lambda a: np.maximum(a, 0), split=halves):
     def answer(p, phi_x, h):
         y = relu(np.concatenate([phi_x, h], axis=axis) @ p["W1"] + p["b1"])
-        mu, s = np.split(y @ p["W_out"] + p["b_out"], 2, axis=-1)
+        mu, s = split(y @ p["W_out"] + p["b_out"])
         return mu, floor(softplus(s))
 
     return answer
@@ -134,15 +138,22 @@ def stable_softplus(s):
     return np.maximum(s, 0) + np.log1p(np.exp(-abs(s)))
 
 
-def draws(noise=lambda eps, t: eps[t], read=lambda z, mu: z, keep=slice(None)):
+def draws(
+    noise=lambda eps, t: eps[t],
+    read=lambda z, mu: z[-1],
+    keep=slice(None),
+    draw=lambda mu, sigma, eps: mu + sigma * eps,
+    state=lambda h: h[-1],
+    turned=1,
+):
     def answer(params, x, eps):
         z, h = [], [states_0(params, x)]
         for t, x_t in enumerate(x):
             phi_x = features(params, "phi_x", x_t)
             (mu, sigma), _ = equations.infer_forward(params["infer"], phi_x, h[-1])
-            z.append(mu + sigma * noise(eps, t))
-            phi_z = features(params, "phi_z", read(z[-1], mu))
-            h.append(equations.recur_forward(params["recur"], phi_x, phi_z, h[-1])[0])
+            z.append(draw(mu, sigma, noise(eps, t)))
+            phi_z = features(params, "phi_z", read(z, mu))
+            h.append(equations.recur_forward(params["recur"], *(phi_x, phi_z)[::turned], state(h))[0])
         return np.stack(z), np.stack(h)[keep]
 
     return answer
@@ -155,6 +166,18 @@ def price_in(joint, q_1, q_2, log=np.log, weigh=True, small=0.0):
     return np.sum(q_1 * log(q_1 / p_1)), np.sum(q_1 * inner) if weigh else np.mean(inner)
 
 
+def kl(q, p):
+    return np.sum(q * np.log(q / p), axis=-1)
+
+
+def price_2(term):
+    return lambda joint, q_1, q_2: (price_in(joint, q_1, q_2)[0], term(joint, q_1, q_2))
+
+
+def geometric(posts, weights):
+    return np.exp(weights @ np.log(posts))
+
+
 def best_filter(mix, cost):
     def answer(posts, weights):
         u = mix(posts, weights)
@@ -163,27 +186,42 @@ def best_filter(mix, cost):
     return answer
 
 
-def log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z, small=0.0, axis=0):
+def log_weight(log_p_x, z, mu_0, sigma_0, mu_z, sigma_z, small=0.0, axis=0, q=-1, square=2, half=0.5, log=1.0):
     def log_density(mu, sigma):
-        return -np.sum(0.5 * ((z - mu) / (sigma + small)) ** 2 + np.log(sigma), axis=-1)
+        return -np.sum(half * ((z - mu) / (sigma + small)) ** square + log * np.log(sigma), axis=-1)
 
-    return np.sum(log_p_x + log_density(mu_0, sigma_0) - log_density(mu_z, sigma_z), axis=axis)
+    return np.sum(log_p_x + log_density(mu_0, sigma_0) + q * log_density(mu_z, sigma_z), axis=axis)
 
 
 def with_global_top(log_w):
     return log_w.max() + np.log(np.exp(log_w - log_w.max()).mean(axis=0))
 
 
+def log_mean(a):
+    return np.logaddexp.reduce(a, axis=0) - float(np.log(len(a)))
+
+
+def units(terms, steps=lambda mask: mask.sum()):
+    """elbo and per_step from masked terms, and the number by which their total is divided."""
+    return lambda *a: (terms(*a).sum(0), terms(*a).sum() / steps(a[-1]))
+
+
+def masked(p, kl, m):
+    return (p - kl) * m
+
+
 # ---- 06, 07 --------------------------------------------------------------------------------------
 
 
-def mlp_backward(p, x, dy, alive_1=lambda a: a > 0, alive_2=lambda a: a > 0):
+def mlp_backward(p, x, dy, alive_1=lambda a, d: a > 0, alive_2=lambda a, d: a > 0, late_2=False, late_1=False):
     a1 = x @ p["W1"] + p["b1"]
     y1 = np.maximum(a1, 0)
     a2 = y1 @ p["W2"] + p["b2"]
-    da2 = dy * alive_2(a2)
-    da1 = (da2 @ p["W2"].T) * alive_1(a1)
-    return da1 @ p["W1"].T, {"W1": x.T @ da1, "b1": da1.sum(0), "W2": y1.T @ da2, "b2": da2.sum(0)}
+    da2 = dy * alive_2(a2, dy)
+    dy1 = (dy if late_1 else da2) @ p["W2"].T
+    da1 = dy1 * alive_1(a1, dy1)
+    top = dy if late_2 else da2
+    return da1 @ p["W1"].T, {"W1": x.T @ da1, "b1": da1.sum(0), "W2": y1.T @ top, "b2": top.sum(0)}
 
 
 def mlp_that_keeps_notes(p, x, dy):
@@ -467,28 +505,61 @@ WRONG = {
     "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
     "04.1": {
         "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),
-        "a softplus with a limit of 20": encoder(lambda s: np.where(s > 5, s, np.log1p(np.exp(np.minimum(s, 5))))),
+        "a softplus with a limit of 5": encoder(lambda s: np.where(s > 5, s, np.log1p(np.exp(np.minimum(s, 5))))),
         "at least 1e-4": encoder(stable_softplus, lambda s: np.maximum(s, 1e-4)),
         "axis 1": lambda p, phi_x, h: encoder(stable_softplus, axis=min(1, h.ndim - 1))(p, phi_x, h),
-        "a leaky ReLU": encoder(stable_softplus, relu=lambda a: np.where(a > 0, a, 1e-3 * a)),
+        "a leaky ReLU": encoder(stable_softplus, relu=lambda a: np.where(a > 0, a, 0.01 * a)),
+        "a tanh layer": encoder(stable_softplus, relu=np.tanh),
+        "every other column": encoder(stable_softplus, split=lambda o: (o[..., ::2], o[..., 1::2])),
+        "a log-variance": encoder(lambda s: np.exp(s / 2), floor=lambda s: s),
+        "softplus of mu": encoder(
+            stable_softplus, split=lambda o: (stable_softplus(halves(o)[0]) + 1e-4, halves(o)[1])
+        ),
+        "without b1": lambda p, *a: encoder(stable_softplus)(p | {"b1": 0 * p["b1"]}, *a),
     },
-    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "words": {"3", "4", "5"}},
+    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "words": {"3", "4", "5"}, "step 4": {4}},
     "04.3": {
         "the last noise": draws(lambda eps, t: eps[-1]),
         "the mean is read": draws(read=lambda z, mu: mu),
         "without h_0": draws(keep=slice(1, None)),
         "eps counted from 1": draws(lambda eps, t: eps[t - 1]),
+        "no noise": draws(draw=lambda mu, sigma, eps: mu),
+        "noise of deviation 1": draws(draw=lambda mu, sigma, eps: mu + eps),
+        "the first z": draws(read=lambda z, mu: z[0]),
+        "the z before": draws(read=lambda z, mu: z[-2] if len(z) > 1 else 0 * mu),
+        "h_0 in the recurrence": draws(state=lambda h: h[0]),
+        "phi_z first": draws(turned=-1),
     },
-    "04.4": {"half": {"half"}, "with the future": {"half", "swapped", "future"}},
+    "04.4": {
+        "half": {"half"},
+        "with the future": {"half", "swapped", "future"},
+        "all": {"prior", "random", "future", "half", "swapped"},
+    },
     "04.5": {
         "in bits": lambda *a: price_in(*a, log=np.log2),
         "the mean over z_1": lambda *a: price_in(*a, weigh=False),
         "1e-6 below": lambda *a: price_in(*a, small=1e-6),
+        "the joint": price_2(lambda joint, q_1, q_2: q_1 @ kl(q_2, joint)),
+        "normalised over z_1": price_2(lambda joint, q_1, q_2: q_1 @ kl(q_2, joint / joint.sum(0))),
+        "KL(p || q)": price_2(lambda joint, q_1, q_2: q_1 @ kl(joint / joint.sum(1, keepdims=True), q_2)),
+        "the whole gap": price_2(
+            lambda joint, q_1, q_2: kl((q_1[:, None] * q_2).ravel(), (joint / joint.sum()).ravel())
+        ),
+        "no probabilities": lambda joint, q_1, q_2: (
+            np.log(q_1 * joint.sum() / joint.sum(1)).sum(),
+            q_1 @ np.log(q_2 * joint.sum(1, keepdims=True) / joint).sum(1),
+        ),
     },
     "04.6": {
         "an arithmetic mean": best_filter(lambda p, w: w @ p, lambda u, p, w: -np.log(np.exp(w @ np.log(p)).sum())),
         "equal weights": best_filter(lambda p, w: np.exp(np.log(p).mean(0)), lambda u, p, w: -np.log(u.sum())),
         "a product": best_filter(lambda p, w: np.prod(p, axis=0) ** (1 / len(p)), lambda u, p, w: -np.log(u.sum())),
+        "unweighted KLs": best_filter(geometric, lambda u, p, w: kl(u / u.sum(), p).sum()),
+        "the mean of the KLs": best_filter(geometric, lambda u, p, w: kl(u / u.sum(), p).mean()),
+        "the normaliser": best_filter(geometric, lambda u, p, w: u.sum()),
+        "with the 1 of the derivative": best_filter(geometric, lambda u, p, w: 1 - np.log(u.sum())),
+        "the entropy": best_filter(geometric, lambda u, p, w: np.log(u.sum()) - (u * np.log(u)).sum() / u.sum()),
+        "KL(p || q)": best_filter(lambda p, w: w @ p, lambda u, p, w: w @ kl(p, u)),
         "1e-4 in the log": best_filter(lambda p, w: np.exp(w @ np.log(p + 1e-4)), lambda u, p, w: -np.log(u.sum())),
     },
     "05.1": {
@@ -496,18 +567,42 @@ WRONG = {
         "a floor": lambda a: np.log(np.mean(np.exp(np.maximum(a, -700)), axis=0)),
         "the maximum": lambda a: a.max(axis=0) - float(np.log(len(a))) + 0 * a[0],
         "the mean as top": lambda a: a.mean(0) + np.log(np.exp(a - a.mean(0)).mean(0)),
+        "the top subtracted": lambda a: log_mean(a) - 2 * a.max(0),
+        "log K added": lambda a: np.logaddexp.reduce(a, axis=0) + float(np.log(len(a))),
+        "divided outside": lambda a: np.logaddexp.reduce(a, axis=0) / len(a),
+        "over K B": lambda a: np.logaddexp.reduce(a, axis=0) - float(np.log(a.size)),
+        "naive with 1e-12": lambda a: np.log(np.exp(a).mean(0) + 1e-12),
         "1e-9 in the log": lambda a: a.max(0) + np.log(np.exp(a - a.max(0)).mean(0) + 1e-6),
     },
     "05.2": {
         "1e-6 below": lambda *a: log_weight(*a, small=1e-6),
         "the axis of B": lambda *a: log_weight(*a, axis=1),
+        "q added": lambda *a: log_weight(*a, q=1),
+        "no q": lambda *a: log_weight(*a, q=0),
+        "not squared": lambda *a: log_weight(*a, square=1),
+        "half of it missing": lambda *a: log_weight(*a, half=1.0, log=2.0),
+        "a VAE's prior": lambda log_p_x, z, mu_0, sigma_0, *q: log_weight(log_p_x, z, 0 * z, 0 * z + 1, *q),
+        "log p(x) for each latent": lambda log_p_x, z, *a: log_weight(log_p_x * z.shape[-1], z, *a),
+        "not in logarithms": lambda *a: np.exp(log_weight(*a)),
         "without the first step": lambda log_p_x, *a: log_weight(log_p_x, *a) - log_p_x[0] * (len(log_p_x) > 1),
     },
-    "05.3": {"its half": lambda s: s**2 / 4, "s": lambda s: s / 2},
+    "05.3": {
+        "its half": lambda s: s**2 / 4,
+        "s": lambda s: s / 2,
+        "the deviation": lambda s: s + 0.0,
+        "the normaliser left": lambda s: s**2 / 2 + np.log(s) + 0.5 * float(np.log(2 * np.pi)),
+        "the variance of w": lambda s: np.exp(s**2) - 1,
+    },
     "05.4": {
         "naive": lambda x, z, q, kl: np.log(np.exp((x + z - q).sum(0)).mean(0)),
         "one top for all": lambda x, z, q, kl: with_global_top((x + z - q).sum(0)),
         "a sum": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0),
+        "the KL added": lambda x, z, q, kl: log_mean((x + kl).sum(0)),
+        "each step by its KL": lambda x, z, q, kl: sum(map(log_mean, x - kl)),
+        "the mean over the steps": lambda x, z, q, kl: log_mean((x + z - q).mean(0)),
+        "no prior": lambda x, z, q, kl: log_mean((x - q).sum(0)),
+        "one mean over steps and draws": lambda x, z, q, kl: log_mean((x + z - q).reshape(-1, x.shape[2])),
+        "over B": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0) - float(np.log(x.shape[2])),
     },
     "05.5": {
         "over T B": lambda p, kl, m: (((p - kl) * m).sum(0), ((p - kl) * m).mean()),
@@ -515,9 +610,16 @@ WRONG = {
             ((p - kl) * m).sum(0),
             ((p - kl) * m).sum() / np.count_nonzero((p - kl) * m),
         ),
+        "an unmasked log_p": units(lambda p, kl, m: p - kl * m),
+        "unmasked sums": units(lambda p, kl, m: p - kl),
+        "no KL": units(lambda p, kl, m: p * m),
+        "the total": units(masked, lambda m: 1),
+        "over T": units(masked, len),
+        "over B times the longest": units(masked, lambda m: m.sum(0).max() * m.shape[1]),
+        "the last real step left out": lambda p, kl, m: units(masked)(p, kl, np.append(m[1:], 0 * m[:1], axis=0)),
         "an unmasked KL": lambda p, kl, m: ((p * m - kl).sum(0), (p * m - kl).sum() / m.sum()),
     },
-    "05.6": {"all": {"w", "eq11", "ten", "elbo"}, "single ones": {"w", "eq11"}},
+    "05.6": {"all": {"w", "eq11", "ten", "elbo"}, "single ones": {"w", "eq11"}, "all but ten": {"w", "eq11", "elbo"}},
     "06.1": {
         "einsum over one axis": lambda W, x, dy: (
             dy @ W.T,
@@ -529,6 +631,21 @@ WRONG = {
             x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]) / len(x),
             dy.reshape(-1, dy.shape[-1]).sum(0) / len(x),
         ),
+        "a mean over all rows": lambda W, x, dy: (
+            dy @ W.T,
+            np.tensordot(x, dy, (range(x.ndim - 1),) * 2) / x[..., 0].size,
+            dy.reshape(-1, dy.shape[-1]).mean(0),
+        ),
+        "reshaped for transposed": lambda W, x, dy: (
+            dy @ W.T,
+            x.reshape(x.shape[-1], -1) @ dy.reshape(-1, dy.shape[-1]),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+        "the sum of all": lambda W, x, dy: (
+            dy @ W.T,
+            np.tensordot(x, dy, (range(x.ndim - 1),) * 2),
+            0 * W[0] + dy.sum(),
+        ),
         "W for its transpose where square": lambda W, x, dy: (
             dy @ (W if W.shape[0] == W.shape[1] else W.T),
             x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]),
@@ -537,27 +654,55 @@ WRONG = {
     },
     "06.2": {
         "e^a over 1 + e^a": lambda a, dy: dy * np.exp(a) / (1 + np.exp(a)),
-        "clipped at 30": lambda a, dy: dy * sigmoid(np.clip(a, -10, 10)),
+        "clipped at 10": lambda a, dy: dy * sigmoid(np.clip(a, -10, 10)),
+        "stretched": lambda a, dy: dy * np.tanh(a / 2),
+        "of 2a": lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a)),
+        "of y": lambda a, dy: dy * sigmoid(np.logaddexp(0, a)),
+        "of |a|": lambda a, dy: dy / (1 + np.exp(-abs(a))),
         "0 far away": lambda a, dy: np.where(abs(a) > 15, 0, dy * sigmoid(a)),
     },
     "06.3": {
         "adds a key": mlp_that_keeps_notes,
-        "alive at 0": lambda *a: mlp_backward(*a, alive_1=lambda a: a >= 0),
-        "no mask on top": lambda *a: mlp_backward(*a, alive_2=lambda a: 1),
+        "alive at 0": lambda *a: mlp_backward(*a, alive_1=lambda a, d: a >= 0),
+        "alive at 0 on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: a >= 0),
+        "no mask on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: 1),
+        "the sign of dy": lambda *a: mlp_backward(*a, alive_2=lambda a, d: d > 0),
+        "both signs of dy": lambda *a: mlp_backward(*a, lambda a, d: d > 0, lambda a, d: d > 0),
+        "times y": lambda *a: mlp_backward(*a, lambda a, d: a * (a > 0), lambda a, d: a * (a > 0)),
+        "dW2 from dy": lambda *a: mlp_backward(*a, late_2=True),
+        "dy_1 from dy": lambda *a: mlp_backward(*a, late_1=True),
+        "no biases": lambda p, x, dy: mlp_backward(p | {"b1": 0 * p["b1"], "b2": 0 * p["b2"]}, x, dy),
+        "means": lambda p, x, dy: (mlp_backward(p, x, dy)[0], mlp_backward(p, x, dy / len(x))[1]),
     },
     "06.4": {
         "1e-8 below": lambda *a: kl_backward(*a, small=1e-7),
         "dkl along the wrong axis": lambda *a: kl_backward(
             *a, widen=lambda d: d if d.shape == a[0].shape[1:] else d[..., None]
         ),
-        "dkl summed": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
+        "dkl averaged": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
+        "of log sigma": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (1, a[1], 1, a[3]))),
+        "over sigma_0": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (a[3], 1, a[3], 1))),
+        "over sigma_z^2": lambda *a: tuple(
+            d * s for d, s in zip(kl_backward(*a), ((a[3] / a[1]) ** 2, 1, (a[3] / a[1]) ** 2, 1))
+        ),
+        "KL(p || q)": lambda m, s, n, t, d: (kl_backward(n, t, m, s, d) * 2)[2:6],
+        "the 1/2 left": lambda m, s, n, t, d: (lambda dm, ds, dn, dt: (dm, ds - d[..., None] * s / (2 * t**2), dn, dt))(
+            *kl_backward(m, s, n, t, d)
+        ),
+        "no dkl for the deviations": lambda *a: tuple(
+            kl_backward(*a[:4], k * np.ones_like(a[4]) + (1 - k) * a[4])[i] for i, k in enumerate((0, 1, 0, 1))
+        ),
     },
     "06.5": {
         "half": lambda mu, s, e, dz: (dz, dz * e / 2),
         "sign of eps": lambda mu, s, e, dz: (dz, dz * abs(e)),
         "with sigma": lambda mu, s, e, dz: (dz, dz * s * e),
+        "of the log-variance": lambda mu, s, e, dz: (dz, dz * e * s / 2),
+        "z for eps": lambda mu, s, e, dz: (dz, dz * (mu + s * e)),
+        "no dz": lambda mu, s, e, dz: (dz, e + 0 * dz),
+        "the score": lambda mu, s, e, dz: (dz * e / s, dz * (e * e - 1) / s),
     },
-    "06.6": {"mean": {"deviation", "mean"}, "gradient": {"gradient"}},
+    "06.6": {"three": {"gradient", "mean", "deviation"}, "mean": {"deviation", "mean"}, "gradient": {"gradient"}},
     "07.1": {
         "e^a over 1 + e^a": lambda *a: gates(*a, squash=lambda s: np.exp(s) / (1 + np.exp(s))),
         "clipped at 8": lambda *a: gates(*a, clip=8),
