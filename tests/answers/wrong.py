@@ -237,27 +237,41 @@ def kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl, small=0.0, widen=lambda v: v[
     return dmu, dsigma, -dmu, d * (1 / sigma_0 - (sigma_z**2 + (mu_z - mu_0) ** 2) / sigma_0**3)
 
 
-def gates(a, g, h, squash=sigmoid, clip=np.inf, axis=-1):
+def gates(a, g, h, squash=sigmoid, clip=np.inf, both=np.add, x_side=1):
     H = h.shape[-1]
-    s = np.clip(a + g, -clip, clip)
+    s = np.clip(both(a, g), -clip, clip)
     r, u = squash(s[..., :H]), squash(s[..., H : 2 * H])
-    n = np.tanh(a[..., 2 * H :] + r * g[..., 2 * H :])
+    n = np.tanh(x_side * a[..., 2 * H :] + r * g[..., 2 * H :])
     return (1 - u) * n + u * h
 
 
-def gru_back(p, x, h, dh_next, rows=lambda v: v.reshape(-1, v.shape[-1]), reset=True, carry=True, noted=False):
+def gru_back(
+    p,
+    x,
+    h,
+    dh_next,
+    rows=lambda v: v.reshape(-1, v.shape[-1]),
+    reset=True,
+    carry=True,
+    noted=False,
+    tanh_slope=lambda n: 1 - n**2,
+    to_r=lambda da_n, dn, r, g_n, a_n: da_n * g_n,
+    to_h=lambda da, dg: dg,
+    slope=lambda y: y * (1 - y),
+):
     _, cache = gru.gru_forward(p, x, h)
     H = h.shape[-1]
     r, u, n, g_n = cache.ru[..., :H], cache.ru[..., H:], cache.n, cache.g_n
-    da_n = dh_next * (1 - u) * (1 - n**2)
-    da_r, da_u = da_n * g_n * r * (1 - r), dh_next * (h - n) * u * (1 - u)
+    dn = dh_next * (1 - u)
+    da_n, a_n = dn * tanh_slope(n), (x @ p["W"] + p["b"])[..., 2 * H :]
+    da_r, da_u = to_r(da_n, dn, r, g_n, a_n) * slope(r), dh_next * (h - n) * slope(u)
     da = np.concatenate([da_r, da_u, da_n], axis=-1)
     dg = np.concatenate([da_r, da_u, da_n * r if reset else da_n], axis=-1)
     x_rows, h_rows, da_rows, dg_rows = map(rows, (x, h, da, dg))
     grads = {"W": x_rows.T @ da_rows, "b": da_rows.sum(0), "U": h_rows.T @ dg_rows, "c": dg_rows.sum(0)}
     if noted:
         p["n"] = n
-    return da @ p["W"].T, dh_next * u * carry + dg @ p["U"].T, grads
+    return da @ p["W"].T, dh_next * u * carry + to_h(da, dg) @ p["U"].T, grads
 
 
 def gates_from_the_result(p, x, h, dh_next):
@@ -273,16 +287,28 @@ def gates_from_the_result(p, x, h, dh_next):
     return da @ p["W"].T, dh_next * u + dg @ p["U"].T, {"W": X.T @ A, "b": A.sum(0), "U": S.T @ G, "c": G.sum(0)}
 
 
-def through_time(p, x, h_0, dh, lengths, real=lambda t, lengths: t < lengths, first=0):
+def through_time(
+    p,
+    x,
+    h_0,
+    dh,
+    lengths,
+    real=lambda t, lengths: t < lengths,
+    first=0,
+    last=0,
+    read=lambda h, h_0: h,
+    cell=lambda t: t,
+):
     h, caches = h_0, []
     for x_t in x:
-        h, cache = gru.gru_forward(p, x_t, h)
+        h, cache = gru.gru_forward(p, x_t, read(h, h_0))
         caches.append(cache)
     dx, d, total = np.zeros_like(x), np.zeros_like(h_0), {k: np.zeros_like(v) for k, v in p.items()}
     for t in reversed(range(first, len(x))):
-        (dx[t], d), grads = gru.gru_backward(p, caches[t], dh[t] * real(t, lengths)[:, None] + d)
+        at = cell(t) % len(x)
+        (dx[at], d), grads = gru.gru_backward(p, caches[t], dh[at] * real(at, lengths)[:, None] + d)
         total = {k: total[k] + grads[k] for k in p}
-    return dx, d, total
+    return dx, d + last * dh[0], total
 
 
 def after_the_loop(x, h, r, da, states=slice(None, -1)):
@@ -290,6 +316,18 @@ def after_the_loop(x, h, r, da, states=slice(None, -1)):
     dg = np.concatenate([da[..., : 2 * H], da[..., 2 * H :] * r], axis=-1)
     X, S, A, G = (v.reshape(-1, v.shape[-1]) for v in (x, h[states], da, dg))
     return X.T @ A, A.sum(axis=0), S.T @ G, G.sum(axis=0)
+
+
+def roads(params, cache, dlog_p, dkl, dh_t, others=1, dsigma=lambda dz, eps: dz * eps, kl=1):
+    _, prior, infer, z, phi_z, generate, log_p, kl_cache, recur = cache
+    (_, dphi_z, dh), _ = equations.recur_backward(params["recur"], recur, dh_t)
+    dlogits = BERNOULLI.log_density_backward(log_p, dlog_p)[1]
+    (more, dh_1), _ = equations.generate_backward(params["generate"], generate, dlogits, likelihood=BERNOULLI)
+    dz, _ = equations.features_backward(params["phi_z"], phi_z, dphi_z + more)
+    dmu_z, dsigma_z, dmu_0, dsigma_0 = gaussian.gaussian_kl_backward(kl_cache, dkl)
+    to_q = dz + kl * dmu_z, dsigma(dz, z[0]) + kl * dsigma_z
+    (_, dh_2), _ = equations.infer_backward(params["infer"], infer, *to_q)
+    return others * (dh + dh_1 + equations.prior_backward(params["prior"], prior, dmu_0, dsigma_0)[0]) + dh_2
 
 
 # ---- 08, 09, 14 ----------------------------------------------------------------------------------
@@ -305,10 +343,29 @@ def clip_and_note(grads, max_norm):
     return result
 
 
-def adam(theta, g, m, v, k, lr, b1, b2, eps, root=lambda v, eps: np.sqrt(v) + eps, c1=None, c2=None):
-    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-    c1, c2 = 1 - b1**k if c1 is None else c1, 1 - b2**k if c2 is None else c2(b2, k)
-    return theta - lr * (m / c1) / root(v / c2, eps), m, v
+def adam(
+    theta,
+    g,
+    m,
+    v,
+    k,
+    lr,
+    b1,
+    b2,
+    eps,
+    root=lambda v, eps: np.sqrt(v) + eps,
+    c1=lambda b1, k: 1 - b1**k,
+    c2=lambda b2, k: 1 - b2**k,
+    new=lambda m, g, b1: b1 * m + (1 - b1) * g,
+    step=lambda old, new: new,
+):
+    (m, old), v = (new(m, g, b1), m), b2 * v + (1 - b2) * g * g
+    return theta - lr * (step(old, m) / c1(b1, k)) / root(v / c2(b2, k), eps), m, v
+
+
+def adam_that_keeps_the_corrected(theta, g, m, v, k, lr, b1, b2, eps):
+    theta, m, v = adam(theta, g, m, v, k, lr, b1, b2, eps)
+    return theta, m / (1 - b1**k), v / (1 - b2**k)
 
 
 def adam_in_place(theta, g, m, v, k, lr, b1, b2, eps):
@@ -318,11 +375,29 @@ def adam_in_place(theta, g, m, v, k, lr, b1, b2, eps):
     return new
 
 
-def kalman(m, P, x, a, q, r, pi=np.pi, gain=lambda P, S: P / S):
-    m, P = a * m, a**2 * P + q
+def kalman(
+    m,
+    P,
+    x,
+    a,
+    q,
+    r,
+    pi=np.pi,
+    gain=lambda P, S: P / S,
+    halves=(0.5, 0.5),
+    error=lambda x, m, old: x - m,
+    shrunk=lambda k, P: (1 - k) * P,
+    from_old=False,
+):
+    (m, old), (P, before) = (a * m, m), (a**2 * P + q, P)
     S = P + r
-    k = gain(P, S)
-    return m + k * (x - m), (1 - k) * P, -0.5 * ((x - m) ** 2 / S + np.log(2 * pi * S))
+    k = before / (before + r) if from_old else gain(P, S)
+    return m + k * error(x, m, old), shrunk(k, P), -halves[0] * (x - m) ** 2 / S - halves[1] * np.log(2 * pi * S)
+
+
+def prices(s, v, sigma=lambda s, v: s, best=0.0, exact=0.0):
+    ratio = v / s**2
+    return sigma(s, v), ratio / 2 + best, ratio - 0.5 * np.log(1 + ratio) + exact
 
 
 def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, spread=None):
@@ -353,6 +428,21 @@ def glued(W, U, b, first, x, reset=lambda h, first: h * (1 - first[:, None])):
         h = np.tanh(x[t] @ W + reset(h, first[t]) @ U + b)
         hs.append(h)
     return np.stack(hs)
+
+
+def log_mean(xp, a, log_k):
+    top = xp.max(a, axis=0)
+    return top + xp.log(xp.sum(xp.exp(a - top), axis=0)) + log_k(*a.shape)
+
+
+def clip_there(xp, g, top, factor, norm=lambda xp, g: xp.sqrt(xp.sum(g * g))):
+    return g * factor(xp, norm(xp, g), top)
+
+
+def step_time(w, i, o, T, ell, r, work=1, launches=lambda i, o, T, ell: ell * (T * i + o), share=None):
+    waiting = launches(i, o, T, ell)
+    seconds = waiting + (T if work == "T" else work) * w / r
+    return seconds, waiting / seconds if share is None else share(ell, i, o, T, seconds)
 
 
 def momentum(theta, m, lr, max_norm, grads, factor=lambda norm, top: min(1.0, top / norm), decay=0.9):
@@ -706,6 +796,10 @@ WRONG = {
     "07.1": {
         "e^a over 1 + e^a": lambda *a: gates(*a, squash=lambda s: np.exp(s) / (1 + np.exp(s))),
         "clipped at 8": lambda *a: gates(*a, clip=8),
+        "gates of the x side": lambda *a: gates(*a, both=lambda a, g: a),
+        "sign of the exponent": lambda *a: gates(*a, squash=lambda s: sigmoid(-s)),
+        "gates through tanh": lambda *a: gates(*a, squash=np.tanh),
+        "candidate of the h side": lambda *a: gates(*a, x_side=0),
         "hard": lambda *a: gates(*a, squash=lambda s: np.clip(0.25 * s + 0.5, 0, 1)),
         "tanh from exp": lambda a, g, h: (
             lambda H, s: (lambda r, u, c: (1 - u) * (np.exp(2 * c) - 1) / (np.exp(2 * c) + 1) + u * h)(
@@ -717,6 +811,12 @@ WRONG = {
         "u divided out": gates_from_the_result,
         "adds a key": lambda *a: gru_back(*a, noted=True),
         "U without r": lambda *a: gru_back(*a, reset=False),
+        "slope of tanh at n": lambda *a: gru_back(*a, tanh_slope=lambda n: 1 - np.tanh(n) ** 2),
+        "r from dn": lambda *a: gru_back(*a, to_r=lambda da_n, dn, r, g_n, a_n: dn * g_n),
+        "r from dg_n": lambda *a: gru_back(*a, to_r=lambda da_n, dn, r, g_n, a_n: da_n * r * g_n),
+        "a_n for g_n": lambda *a: gru_back(*a, to_r=lambda da_n, dn, r, g_n, a_n: da_n * a_n),
+        "dh from da": lambda *a: gru_back(*a, to_h=lambda da, dg: da),
+        "slope of sigmoid at r": lambda *a: gru_back(*a, slope=lambda y: sigmoid(y) * (1 - sigmoid(y))),
         "no carry": lambda *a: gru_back(*a, carry=False),
         "rows of the first axis": lambda *a: gru_back(*a, rows=lambda v: v.sum(axis=tuple(range(v.ndim - 2)))),
     },
@@ -725,17 +825,40 @@ WRONG = {
         "all as long as the first": lambda *a: through_time(*a, real=lambda t, n: 0 * n + t < n[0]),
         "unmasked": lambda *a: through_time(*a, real=lambda t, n: n > 0),
         "the first step left out": lambda *a: through_time(*a, first=1),
+        "caches turned, dh not": lambda *a: through_time(*a, cell=lambda t: -1 - t),
+        "each step from h_0": lambda *a: through_time(*a, read=lambda h, h_0: h_0),
+        "from a state of 0": lambda *a: through_time(*a, read=lambda h, h_0: 0 * h if h is h_0 else h),
+        "dh_0 with dh[0]": lambda *a: through_time(*a, last=1),
     },
     "07.4": {
         "states after": lambda *a: after_the_loop(*a, states=slice(1, None)),
+        "means over the batch": lambda x, h, r, da: tuple(v / len(x[0]) for v in after_the_loop(x, h, r, da)),
+        "means over the steps": lambda x, h, r, da: tuple(v / len(x) for v in after_the_loop(x, h, r, da)),
+        "1 - r": lambda x, h, r, da: after_the_loop(x, h, 1 - r, da),
         "no reset": lambda x, h, r, da: after_the_loop(x, h, np.ones_like(r), da),
         "r everywhere": lambda x, h, r, da: after_the_loop(
             x, h, r, np.concatenate([da[..., : -r.shape[-1]], da[..., -r.shape[-1] :] * r], -1)
         ),
     },
-    "07.5": {"too many": {"infer", "draw", "phi_z", "recur", "prior"}, "too few": {"infer", "recur"}},
-    "07.6": {"nothing": lambda params, cache, dlog_p, dkl, dh_t: np.zeros_like(dh_t), "handed on": lambda *a: a[-1]},
+    "07.5": {
+        "too many": {"infer", "draw", "phi_z", "recur", "prior"},
+        "too few": {"infer", "recur"},
+        "reads h": {"prior", "infer", "generate", "recur"},
+        "all but the terms": {"prior", "infer", "draw", "phi_z", "generate", "recur"},
+        "a draw of noise": {"infer", "phi_z", "recur"},
+    },
+    "07.6": {
+        "nothing": lambda params, cache, dlog_p, dkl, dh_t: np.zeros_like(dh_t),
+        "handed on": lambda *a: a[-1],
+        "the new path alone": lambda *a: roads(*a, others=0),
+        "sigma without eps": lambda *a: roads(*a, dsigma=lambda dz, eps: dz),
+        "the KL subtracted": lambda *a: roads(*a, kl=-1),
+    },
     "08.1": {
+        "no mask": lambda e, m: (e.sum() / e.shape[1], e.mean()),
+        "per step over T": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).sum() / len(e)),
+        "over the mean length": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).sum() / m.sum(0).mean()),
+        "per sequence a mean of means": lambda e, m: (((e * m).sum(0) / m.sum(0)).mean(), (e * m).sum() / m.sum()),
         "steps of all": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).mean()),
         "counts what is not zero": lambda e, m: ((e * m).sum() / e.shape[1], (e * m).sum() / np.count_nonzero(e * m)),
         "sequences by their last step": lambda e, m: ((e * m).sum() / max(m[-1].sum(), 1), (e * m).sum() / m.sum()),
@@ -745,23 +868,42 @@ WRONG = {
         "adds a key": clip_and_note,
         "each by itself": lambda g, top: {k: v * min(1.0, top / np.sqrt((v * v).sum())) for k, v in g.items()},
         "1e-6 below": lambda g, top: clip_dict(g, lambda norm: min(1.0, top / (norm + 1e-6))),
+        "max for min": lambda g, top: clip_dict(g, lambda norm: max(1.0, top / norm)),
+        "root of the mean square": lambda g, top: clip_dict(
+            g,
+            lambda norm: min(1.0, top / norm),
+            lambda g: np.sqrt(np.mean(np.concatenate([v.ravel() ** 2 for v in g.values()]))),
+        ),
+        "norm of W": lambda g, top: clip_dict(g, lambda n: min(1.0, top / n), lambda g: np.sqrt((g["W"] ** 2).sum())),
         "entries": lambda g, top: {k: np.clip(v, -top, top) for k, v in g.items()},
         "sum of norms": lambda g, top: clip_dict(
             g, lambda norm: min(1.0, top / norm), lambda g: sum(np.sqrt((v * v).sum()) for v in g.values())
         ),
     },
-    "08.3": {"clipped": 0.2, "of g": 50.0, "one entry": 3.0},
+    "08.3": {"clipped": 0.2, "of g": 50.0, "one entry": 3.0, "the other entry": 4.0, "the square": 25.0},
     "08.4": {
         "newest first": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g)) / (1 - b1 ** len(g))) @ g,
         "not corrected": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g))[::-1]) @ g,
+        "times the correction": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g))[::-1] * (1 - b1 ** len(g))) @ g,
+        "corrected with K + 1": lambda g, b1: ((1 - b1) * b1 ** np.arange(len(g))[::-1] / (1 - b1 ** (len(g) + 1))) @ g,
+        "corrected by 1 - b1": lambda g, b1: (b1 ** np.arange(len(g))[::-1]) @ g,
         "corrected with K - 1": lambda g, b1: (
             ((1 - b1) * b1 ** np.arange(len(g))[::-1] / (1 - b1 ** max(len(g) - 1, 1))) @ g
         ),
-        "by logarithms": lambda g, b1: ((lambda w: w / w.sum())(np.exp(np.arange(len(g)) * np.log(b1 + 1e-6)))) @ g,
+        "by logarithms": lambda g, b1: (
+            ((lambda w: w / w.sum())(np.exp(np.arange(len(g))[::-1] * np.log(b1 + 1e-6)))) @ g
+        ),
     },
     "08.5": {
         "eps inside": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v + eps)),
         "eps squared inside": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v + eps**2)),
+        "corrected ones kept": adam_that_keeps_the_corrected,
+        "the old m": lambda *a: adam(*a, step=lambda old, new: old),
+        "no 1 - b1": lambda *a: adam(*a, new=lambda m, g, b1: b1 * m + g),
+        "weights of m turned": lambda *a: adam(*a, new=lambda m, g, b1: (1 - b1) * m + b1 * g),
+        "v corrected only": lambda *a: adam(*a, c1=lambda b1, k: 1),
+        "one step behind": lambda *a: adam(*a, c1=lambda b1, k: 1 - b1 ** (k - 1), c2=lambda b2, k: 1 - b2 ** (k - 1)),
+        "both corrected by b1": lambda *a: adam(*a, c2=lambda b2, k: 1 - a[6] ** k),
         "in place": adam_in_place,
         "k - 1": lambda *a: adam(*a, c2=lambda b2, k: 1 - b2 ** max(k - 1, 1)),
         "no eps": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v)),
@@ -772,31 +914,89 @@ WRONG = {
             (min(1, (s + 1) / S if S else 0) * kl - ell).mean(),
             (ell - kl).mean(),
         ),
+        "max for min": lambda ell, kl, s, S: (
+            ((max(1, (s + 1) / S) if S else 1) * kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
+        "as it was": lambda ell, kl, s, S: (lambda loss: (loss, -loss))((((s + 1) / S if S else 1) * kl - ell).mean()),
+        "no warm-up": lambda ell, kl, s, S: ((kl - ell).mean(), (ell - kl).mean()),
+        "beta times the loss": lambda ell, kl, s, S: (
+            (min(1, (s + 1) / S) if S else 1) * (kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
+        "bound of the wrong sign": lambda ell, kl, s, S: (
+            ((min(1, (s + 1) / S) if S else 1) * kl - ell).mean(),
+            (kl - ell).mean(),
+        ),
+        "the likelihood alone": lambda ell, kl, s, S: (
+            ((min(1, (s + 1) / S) if S else 1) * kl - ell).mean(),
+            ell.mean(),
+        ),
         "from 0": lambda ell, kl, s, S: ((min(1, s / S if S else 1) * kl - ell).mean(), (ell - kl).mean()),
         "at least one step": lambda ell, kl, s, S: ((min(1, (s + 1) / max(S, 2)) * kl - ell).mean(), (ell - kl).mean()),
     },
     "09.1": {
         "3.1416": lambda *a: kalman(*a, pi=3.1416),
+        "no 2 pi": lambda *a: kalman(*a, pi=0.5),
+        "the square without a half": lambda *a: kalman(*a, halves=(1, 0.5)),
+        "the logarithm without a half": lambda *a: kalman(*a, halves=(0.5, 1)),
+        "no logarithm": lambda *a: kalman(*a, halves=(0.5, 0)),
+        "the score as a loss": lambda *a: kalman(*a, halves=(-0.5, -0.5)),
+        "innovation from the old mean": lambda *a: kalman(*a, error=lambda x, m, old: x - old),
+        "gain from the old P": lambda *a: kalman(*a, from_old=True),
+        "k P'": lambda *a: kalman(*a, shrunk=lambda k, P: k * P),
+        "shrunk twice": lambda *a: kalman(*a, shrunk=lambda k, P: (1 - k) ** 2 * P),
+        "gain of deviations": lambda *a: kalman(*a, gain=lambda P, S: np.sqrt(P / S)),
         "1e-6 below": lambda *a: kalman(*a, gain=lambda P, S: P / (S + 1e-6)),
         "no noise in the gain": lambda *a: kalman(*a, gain=lambda P, S: P / (P + 1e-3)),
     },
-    "09.2": {"filter first": ("filtering", "narrow", "prior"), "backwards": ("prior", "filtering", "narrow")},
+    "09.2": {
+        "filter first": ("filtering", "narrow", "prior"),
+        "backwards": ("prior", "filtering", "narrow"),
+        "the filter last": ("narrow", "prior", "filtering"),
+    },
     "09.3": {
+        "deviations added": lambda s, v: prices(s, v, lambda s, v: s + np.sqrt(v)),
+        "precisions added": lambda s, v: prices(s, v, lambda s, v: s * np.sqrt(v / (s**2 + v))),
+        "half left over": lambda s, v: prices(s, v, best=0.5, exact=0.5),
+        "the exact one's half": lambda s, v: prices(s, v, exact=0.5),
         "the filter's": lambda s, v: (np.sqrt(s**2 + v), v / s**2 / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
         "the price of the mean": lambda s, v: (s, v / s**2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
         "1e-6 below": lambda s, v: (s, v / (s**2 + 1e-6) / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
     },
     "10.1": {
         "naive": lambda xp, a: xp.log(xp.mean(xp.exp(a), axis=0)),
+        "a mean over B": lambda xp, a: log_mean(xp, a, lambda K, B: -np.log(B)),
+        "log K added": lambda xp, a: log_mean(xp, a, lambda K, B: np.log(K)),
         "one top for all": lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
         "on the host": lambda xp, a: np.log(np.exp(a).mean(axis=0)),
         "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
     },
-    "10.2": {"no where": {"B", "C", "E"}, "float too": {"B", "C", "E", "F", "G"}},
-    "10.3": {"without norms": 21, "one a step": 11, "30": 30},
+    "10.2": {
+        "no where": {"B", "C", "E"},
+        "float too": {"B", "C", "E", "F", "G"},
+        "numbers and float": {"A", "B", "C", "E", "F", "G"},
+        "maximum too": {"B", "C", "E", "G", "H"},
+        "transfers": {"E", "F"},
+        "mixed only": {"B", "G"},
+        "functions of numpy": {"C", "E"},
+    },
+    "10.3": {
+        "without norms": 21,
+        "one a step": 11,
+        "30": 30,
+        "copied once": 13,
+        "the last line": 1,
+        "the loss alone": 10,
+    },
     "10.4": {
         "always": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))),
         "1e-6 below": lambda xp, g, top: g * xp.minimum(top / (xp.sqrt(xp.sum(g * g)) + 1e-6), 1.0),
+        "max for min": lambda *a: clip_there(*a, lambda xp, norm, top: xp.maximum(top / norm, 1.0)),
+        "the shorter norm": lambda *a: clip_there(*a, lambda xp, norm, top: xp.minimum(norm, top)),
+        "root of the mean square": lambda *a: clip_there(
+            *a, lambda xp, norm, top: xp.minimum(top / norm, 1.0), lambda xp, g: xp.sqrt(xp.mean(g * g))
+        ),
         "an if": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))) if xp.sqrt(xp.sum(g * g)) > top else g,
         "the largest entry": lambda xp, g, top: g * xp.minimum(top / xp.max(xp.abs(g)), 1.0),
         "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
@@ -810,6 +1010,11 @@ WRONG = {
             np.maximum(ell * (T * i + o), w / r),
             ell * (T * i + o) / np.maximum(ell * (T * i + o), w / r),
         ),
+        "work in each step": lambda *a: step_time(*a, work="T"),
+        "per cent": lambda *a: step_time(*a, share=lambda ell, i, o, T, s: 100 * ell * (T * i + o) / s),
+        "share of the loop": lambda *a: step_time(*a, share=lambda ell, i, o, T, s: ell * T * i / s),
+        "launches not in seconds": lambda *a: step_time(*a, launches=lambda i, o, T, ell: T * i + o),
+        "waiting alone": lambda *a: step_time(*a, work=0),
         "a ratio": lambda w, i, o, T, ell, r: (ell * (T * i + o) + w / r, ell * (T * i + o) / (w / r)),
     },
     "11.1": {"all above": ("above", "above", "above"), "the last": ("above", "below", "above")},

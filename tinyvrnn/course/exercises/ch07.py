@@ -35,12 +35,19 @@ def draw_gates(rng):
     return (*rng.standard_normal((2, *leading, 3 * H)), rng.standard_normal((*leading, H)))
 
 
-def wrong_gates(candidate=lambda a, g, r: a + r * g, squash=np.tanh, mix=lambda u, n, h: (1 - u) * n + u * h, swap=0):
+def wrong_gates(
+    candidate=lambda a, g, r: a + r * g,
+    squash=np.tanh,
+    mix=lambda u, n, h: (1 - u) * n + u * h,
+    swap=0,
+    both=np.add,
+    gate=sigmoid,
+):
     """The gates with one thing changed."""
 
     def answer(a, g, h):
         (a_r, a_u, a_n), (g_r, g_u, g_n) = blocks(a), blocks(g)
-        r, u = sigmoid(a_r + g_r), sigmoid(a_u + g_u)
+        r, u = gate(both(a_r, g_r)), gate(both(a_u, g_u))
         r, u = (u, r) if swap else (r, u)
         return mix(u, squash(candidate(a_n, g_n, r)), h)
 
@@ -72,6 +79,33 @@ GATES = Task(
         ),
         Mistake("The blocks r and u are swapped: the columns are r, u, n.", wrong_gates(swap=1)),
         Mistake("The old state's term is missing.", wrong_gates(mix=lambda u, n, h: (1 - u) * n)),
+        Mistake(
+            "The gates are computed from the x side alone: r and u also depend on h.", wrong_gates(both=lambda a, g: a)
+        ),
+        Mistake(
+            "The gates are computed from the h side alone: r and u also depend on x.", wrong_gates(both=lambda a, g: g)
+        ),
+        Mistake(
+            "The gates are sigmoids of the negative sum: check the sign in the exponent.",
+            wrong_gates(gate=lambda s: sigmoid(-s)),
+        ),
+        Mistake("The gates go through tanh, but a gate lies between 0 and 1.", wrong_gates(gate=np.tanh)),
+        Mistake("The candidate lacks its x side.", wrong_gates(lambda a, g, r: r * g)),
+        *(
+            Mistake(
+                f"The gates' arguments are clipped to ±{top}: far out a sigmoid still changes. Avoid the overflow in "
+                "another way.",
+                wrong_gates(gate=lambda s, top=top: sigmoid(np.clip(s, -top, top))),
+            )
+            for top in (5, 8, 10, 15)
+        ),
+        *(
+            Mistake(
+                f"The gates are a hard sigmoid, piecewise linear with slope {slope:.2g}: use the sigmoid itself.",
+                wrong_gates(gate=lambda s, slope=slope: np.clip(slope * s + 0.5, 0, 1)),
+            )
+            for slope in (1 / 6, 0.2, 0.25)
+        ),
     ),
     forbidden=(gru.gru_gates_forward, gru.gru_forward),
 )
@@ -99,8 +133,10 @@ def wrong_gru(
     direct=lambda dh, u: dh * u,
     slope_n=lambda u, n: (1 - u) * (1 - n * n),
     slope_u=lambda h, n, u: (h - n) * u * (1 - u),
-    slope_r=lambda g_n, h, r, c_n: g_n * r * (1 - r),
+    slope_r=lambda g_n, h, r, c_n, a_n: g_n * r * (1 - r),
     sides=lambda da, dg: (da, da, dg, dg, dg),
+    to_r=lambda da_n, dn, r: da_n,
+    flat=rows,
     reset=lambda r: r,
     squash=np.tanh,
     reset_h=False,
@@ -113,16 +149,22 @@ def wrong_gru(
         r, u = sigmoid(a_r + g_r), sigmoid(a_u + g_u)
         n = squash(a_n + r * g_n)
         da_n = dh_next * slope_n(u, n)
-        da_r, da_u = da_n * slope_r(g_n, h, r, blocks(p["c"])[2]), dh_next * slope_u(h, n, u)
+        da_r = to_r(da_n, dh_next * (1 - u), r) * slope_r(g_n, h, r, blocks(p["c"])[2], a_n)
+        da_u = dh_next * slope_u(h, n, u)
         da, dg = np.concatenate([da_r, da_u, da_n], axis=-1), np.concatenate([da_r, da_u, da_n * reset(r)], axis=-1)
         to_W, to_b, to_U, to_c, to_h = sides(da, dg)
-        grads = {"W": rows(x).T @ rows(to_W), "b": total(rows(to_b), axis=0)}
-        grads |= {"U": rows(h).T @ rows(to_U), "c": total(rows(to_c), axis=0)}
+        grads = {"W": flat(x).T @ flat(to_W), "b": total(rows(to_b), axis=0)}
+        grads |= {"U": flat(h).T @ flat(to_U), "c": total(rows(to_c), axis=0)}
         if reset_h:
             blocks(grads["U"])[2][...] = rows(r * h).T @ rows(da_n)
         return to_W @ p["W"].T, direct(dh_next, u) + to_h @ p["U"].T, grads
 
     return backward
+
+
+def sigmoid_again(y):
+    """The sigmoid's derivative, taken at its result instead of its argument."""
+    return sigmoid(y) * (1 - sigmoid(y))
 
 
 def update_first(p, x, h, dh_next):
@@ -179,19 +221,19 @@ BACKWARD = Task(
         ),
         Mistake(
             "The reset gate's gradient has h where h U_n + c_n belongs: that would be a reset before the product.",
-            wrong_gru(slope_r=lambda g_n, h, r, c_n: h * r * (1 - r)),
+            wrong_gru(slope_r=lambda g_n, h, r, c_n, a_n: h * r * (1 - r)),
         ),
         Mistake(
             "The reset gate's gradient lacks the derivative of the sigmoid.",
-            wrong_gru(slope_r=lambda g_n, h, r, c_n: g_n),
+            wrong_gru(slope_r=lambda g_n, h, r, c_n, a_n: g_n),
         ),
         Mistake(
             "The reset gate's gradient has only h U_n: what else is in the term that r multiplies?",
-            wrong_gru(slope_r=lambda g_n, h, r, c_n: (g_n - c_n) * r * (1 - r)),
+            wrong_gru(slope_r=lambda g_n, h, r, c_n, a_n: (g_n - c_n) * r * (1 - r)),
         ),
         Mistake(
             "No gradient reaches the reset gate: r is treated as a constant, but it is computed from x and h.",
-            wrong_gru(slope_r=lambda g_n, h, r, c_n: 0 * g_n),
+            wrong_gru(slope_r=lambda g_n, h, r, c_n, a_n: 0 * g_n),
         ),
         Mistake(
             "No gradient reaches the update gate: u is treated as a constant, but it is computed from x and h.",
@@ -230,6 +272,39 @@ BACKWARD = Task(
             wrong_gru(reset_h=True),
         ),
         Mistake("db and dc are means over the rows: they should be sums.", wrong_gru(total=np.mean)),
+        Mistake(
+            "The derivative of tanh is taken at n, but n has been through tanh: 1 - n^2 needs no second tanh.",
+            wrong_gru(slope_n=lambda u, n: (1 - u) * (1 - np.tanh(n) ** 2)),
+        ),
+        Mistake(
+            "The derivative of the sigmoid is taken at the gates, which have been through the sigmoid: write it in "
+            "terms of r and u themselves.",
+            wrong_gru(
+                slope_r=lambda g_n, h, r, c_n, a_n: g_n * sigmoid_again(r),
+                slope_u=lambda h, n, u: (h - n) * sigmoid_again(u),
+            ),
+        ),
+        Mistake(
+            "The reset gate's gradient skips tanh: r is inside the candidate's tanh, so start from da_n, not from dn.",
+            wrong_gru(to_r=lambda da_n, dn, r: dn),
+        ),
+        Mistake(
+            "The reset gate's gradient has a factor r too much: it starts from da_n, not from dg_n.",
+            wrong_gru(to_r=lambda da_n, dn, r: da_n * r),
+        ),
+        Mistake(
+            "The reset gate's gradient has the x side of the candidate: which of its terms does r multiply?",
+            wrong_gru(slope_r=lambda g_n, h, r, c_n, a_n: a_n * r * (1 - r)),
+        ),
+        Mistake(
+            "dh goes through U with da: h enters by g, so its gradient comes from dg.",
+            wrong_gru(sides=lambda da, dg: (da, da, dg, dg, da)),
+        ),
+        Mistake(
+            "With two leading axes, dW and dU sum over the first before the product: a product of sums is not the sum "
+            "of the products.",
+            wrong_gru(flat=lambda v: v.sum(axis=tuple(range(v.ndim - 2)))),
+        ),
     ),
     forbidden=(
         gru.gru_backward,
@@ -245,23 +320,32 @@ BACKWARD = Task(
 # ---- 07.3: backpropagation through time ----------------------------------------------------------
 
 
-def walk_back(handed_on=lambda dh, u: dh, masked=lambda t, lengths: t < lengths, late=False, add=True, order=reversed):
+def walk_back(
+    handed_on=lambda dh, u: dh,
+    masked=lambda t, lengths: t < lengths,
+    late=False,
+    add=True,
+    order=reversed,
+    read=lambda h, h_0: h,
+    cell=lambda t: t,
+    last=0,
+):
     """Backpropagation through time over a ragged batch; other arguments change one thing."""
 
     def backward(p, x, h_0, dh, lengths):
         T, h, caches = len(x), h_0, []
         for t in range(T):
-            h, cache = gru.gru_forward(p, x[t], h)
+            h, cache = gru.gru_forward(p, x[t], read(h, h_0))
             caches.append(cache)
         dx, dh_next, total = np.zeros_like(x), np.zeros_like(h_0), {name: np.zeros_like(v) for name, v in p.items()}
         for t in order(range(T)):
             own = dh[t] * masked(t, lengths)[:, None]
             arriving = dh_next if late else dh_next + own
-            (dx[t], dh_cell), grads = gru.gru_backward(p, caches[t], arriving)
-            u = caches[t].ru[:, h_0.shape[1] :]
+            (dx[t], dh_cell), grads = gru.gru_backward(p, caches[cell(t)], arriving)
+            u = caches[cell(t)].ru[:, h_0.shape[1] :]
             dh_next = handed_on(dh_cell, arriving * u) + (own if late else 0)
             total = {name: total[name] + grads[name] if add else grads[name] for name in p}
-        return dx, dh_next, total
+        return dx, dh_next + last * dh[0], total
 
     return backward
 
@@ -323,6 +407,30 @@ TIME = Task(
             walk_back(late=True),
         ),
         Mistake("The loop runs forward: the gradient of step t needs that of step t + 1 first.", walk_back(order=iter)),
+        Mistake(
+            "Every sequence ends where the first one does: lengths has one entry per sequence.",
+            walk_back(masked=lambda t, lengths: 0 * lengths + t < lengths[0]),
+        ),
+        Mistake(
+            "The loop stops before step 0: the first step also has a dx, and its share of the weights' gradient.",
+            walk_back(order=lambda steps: reversed(steps[1:])),
+        ),
+        Mistake(
+            "The caches are taken from the last to the first, but dh and dx from the first to the last: count t down.",
+            walk_back(order=iter, cell=lambda t: -1 - t),
+        ),
+        Mistake(
+            "In the forward pass each cell reads h_0: cell t reads the state that cell t - 1 returned.",
+            walk_back(read=lambda h, h_0: h_0),
+        ),
+        Mistake(
+            "The forward pass starts from a state of zeros: it should start from h_0.",
+            walk_back(read=lambda h, h_0: 0 * h if h is h_0 else h),
+        ),
+        Mistake(
+            "dh[0] is added to dh_0, but it belongs to the state after the first cell: no loss reads h_0 directly.",
+            walk_back(last=1),
+        ),
     ),
     points=4,
 )
@@ -393,6 +501,22 @@ AFTER = Task(
         Mistake("W and b get the gradient of the h side: r does not multiply x W_n + b_n.", wrong_after(side=1)),
         Mistake("db and dc are means over the rows: they should be sums.", wrong_after(b=np.mean)),
         Mistake("That is the contribution of the last step only: all T steps use the weights.", last_step),
+        Mistake(
+            "The block n has the factor 1 - r: the reset gate r itself multiplies the h side.",
+            wrong_after(reset=lambda da, r: scaled(da, 1 - r, 2)),
+        ),
+        Mistake(
+            "da has been multiplied by r before dg is computed from it: da itself stays as it is, and dg has r once.",
+            lambda x, h, r, da: after_the_loop(x, h, r, scaled(da, r, 2)),
+        ),
+        Mistake(
+            "All four are divided by T: they are sums over the steps.",
+            lambda x, h, r, da: tuple(value / x.shape[0] for value in after_the_loop(x, h, r, da)),
+        ),
+        Mistake(
+            "All four are divided by B: they are sums over the sequences as well as over the steps.",
+            lambda x, h, r, da: tuple(value / x.shape[1] for value in after_the_loop(x, h, r, da)),
+        ),
     ),
     forbidden=(
         gru.gru_backward_params,
@@ -461,6 +585,15 @@ LOOP = Prediction(
             "That would be a model without q: in training, z_t comes from the posterior.",
             {"prior", "draw", "phi_z", "recur"},
         ),
+        Mistake(
+            "Those are the pieces that read h_{t-1} directly. Does h_t need all of them, and where does z_t come from?",
+            {"prior", "infer", "generate", "recur"},
+        ),
+        Mistake(
+            "All of these depend on h_{t-1}. But two of them do not affect h_t when x_t is given.",
+            {"prior", "infer", "draw", "phi_z", "generate", "recur"},
+        ),
+        Mistake("The noise eps is drawn in advance, but z_t also needs mu_z and sigma_z.", {"infer", "phi_z", "recur"}),
     ),
     next_cell=False,
 )
@@ -487,7 +620,7 @@ def draw_roads(rng):
     return model.params, cache, dlog_p, dkl, rng.standard_normal((B, H))
 
 
-def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1):
+def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1, eps=1):
     """The gradient at h_{t-1} with some of its parts multiplied by 0."""
 
     def answer(params, cache, dlog_p, dkl, dh_t):
@@ -501,6 +634,7 @@ def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, si
         dh_prior, _ = equations.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
         dz, _ = equations.features_backward(params["phi_z"], phi_z_cache, own * dphi_z + future * dphi_z_recur)
         dmu_z, dsigma_z, _ = gaussian.reparameterise_backward(z_cache, dz)
+        dsigma_z = dsigma_z if eps else dz
         dmu_z, dsigma_z = dmu_z + kl * dmu_kl, sigma * dsigma_z + kl * dsigma_kl
         (_, dh_infer), _ = equations.infer_backward(params["infer"], infer_cache, dmu_z, dsigma_z)
         return recur * dh_recur + generate * dh_generate + infer * dh_infer + prior * dh_prior
@@ -525,6 +659,16 @@ ROADS = Task(
         Mistake("The prior's contribution, which the buggy version had, is missing.", wrong_roads(prior=0)),
         Mistake("The decoder's contribution, which the buggy version had, is missing.", wrong_roads(generate=0)),
         Mistake("The GRU's contribution, which the buggy version had, is missing.", wrong_roads(recur=0)),
+        Mistake(
+            "That is the path through the posterior alone: add it to those of the buggy version.",
+            wrong_roads(recur=0, generate=0, prior=0),
+        ),
+        Mistake("sigma_z gets dz itself: in z_t, what multiplies sigma_z?", wrong_roads(eps=0)),
+        Mistake("The KL's gradient is subtracted: dkl already has its sign.", wrong_roads(kl=-1)),
+        Mistake(
+            "dh_t is returned as it came: that is the gradient at h_t, not at h_{t-1}.",
+            lambda params, cache, dlog_p, dkl, dh_t: dh_t,
+        ),
     ),
     forbidden=(stepwise.step_backward, stepwise.sequence_backward),
     points=3,

@@ -48,7 +48,7 @@ UNITS = Task(
         ),
         Mistake("per_sequence and per_step are swapped.", lambda elbo, mask: bounds_of(elbo, mask)[::-1]),
         Mistake(
-            "per_sequence is the total over the batch: a batch of twice the size would look twice as bad.",
+            "per_sequence is the total over the batch: it has to be divided by the number of sequences.",
             lambda elbo, mask: ((elbo * mask).sum(), bounds_of(elbo, mask)[1]),
         ),
         Mistake(
@@ -58,6 +58,27 @@ UNITS = Task(
         Mistake(
             "per_sequence divides by T: there are B sequences.",
             lambda elbo, mask: ((elbo * mask).sum() / len(elbo), bounds_of(elbo, mask)[1]),
+        ),
+        Mistake(
+            "per_step divides the total of all sequences by T, the steps of only one: how many real steps are there in "
+            "the batch?",
+            lambda elbo, mask: (bounds_of(elbo, mask)[0], (elbo * mask).sum() / len(elbo)),
+        ),
+        Mistake(
+            "per_step divides the total by the mean length of a sequence: a total has to be divided by a total.",
+            lambda elbo, mask: (bounds_of(elbo, mask)[0], (elbo * mask).sum() / mask.sum(axis=0).mean()),
+        ),
+        Mistake(
+            "per_sequence averages each sequence over its steps: the bound of a sequence is a sum over its steps.",
+            lambda elbo, mask: (of_means(elbo, mask)[1], bounds_of(elbo, mask)[1]),
+        ),
+        Mistake(
+            "The padding counts in both, in the sums and in the number of steps: what is the mask for?",
+            lambda elbo, mask: (elbo.sum() / elbo.shape[1], elbo.mean()),
+        ),
+        Mistake(
+            "The steps are counted where elbo is not 0: a real step may have exactly 0 nats. Which array marks them?",
+            lambda elbo, mask: (bounds_of(elbo, mask)[0], (elbo * mask).sum() / np.count_nonzero(elbo * mask)),
         ),
     ),
 )
@@ -121,6 +142,23 @@ CLIP = Task(
                 grads, min(max_norm / sum(np.sqrt((g * g).sum()) for g in grads.values()), 1.0)
             ),
         ),
+        Mistake(
+            "Short gradients are stretched and long ones stay long: should the factor be at least 1, or at most?",
+            lambda grads, max_norm: scaled(grads, max(max_norm / norm_of(grads), 1.0)),
+        ),
+        Mistake(
+            "Nothing is clipped, though the norm exceeds max_norm: that is the root of the sum of the squares of all "
+            "entries, in all arrays.",
+            lambda grads, max_norm: grads,
+        ),
+        Mistake(
+            "The norm is that of one array: all of them count.",
+            lambda grads, max_norm: scaled(grads, min(max_norm / norm_of({"W": grads["W"]}), 1.0)),
+        ),
+        Mistake(
+            "The absolute values are added: the norm is the root of the sum of squares.",
+            lambda grads, max_norm: scaled(grads, min(max_norm / sum(abs(g).sum() for g in grads.values()), 1.0)),
+        ),
     ),
     forbidden=(clip_by_global_norm,),
 )
@@ -146,6 +184,9 @@ TOO_LATE = Prediction(
         Mistake("theta does move: the first line runs before the second.", 0.0),
         Mistake("That is the difference of two norms: work through the two lines by hand.", 4.8),
         Mistake("The norm of (30, 40) is not the sum of its entries.", 7.0),
+        Mistake("That is how far the first entry of theta moves: there are two.", 3.0),
+        Mistake("That is how far the second entry of theta moves: there are two.", 4.0),
+        Mistake("That is the sum of the squares: the norm is its root.", 25.0),
     ),
     tol=1e-6,
 )
@@ -202,6 +243,18 @@ MEAN = Task(
             "The correction has the exponent K - 1: after one step, m is (1 - b1) g_1.",
             lambda g, b1: weighted((1 - b1) * b1 ** ages(g) / (1 - b1 ** (len(g) - 1)), g),
         ),
+        Mistake(
+            "The correction has the exponent K + 1: how many gradients are in the sum?",
+            lambda g, b1: weighted((1 - b1) * b1 ** ages(g) / (1 - b1 ** (len(g) + 1)), g),
+        ),
+        Mistake(
+            "The sum is multiplied by the correction: m_K is too small already.",
+            lambda g, b1: weighted((1 - b1) * b1 ** ages(g) * (1 - b1 ** len(g)), g),
+        ),
+        Mistake(
+            "The weights are the powers of b1 alone: they have to add up to 1.",
+            lambda g, b1: weighted(b1 ** ages(g), g),
+        ),
     ),
 )
 
@@ -223,19 +276,29 @@ def draw_adam(rng):
 
 
 def wrong_adam(
-    square=True, m_hat=True, v_hat=True, late=0, inside=False, root=True, swap=False, sign=-1.0, eps_weight=1
+    square=True,
+    corrections=lambda b1, b2, k: (1 - b1**k, 1 - b2**k),
+    inside=False,
+    root=True,
+    swap=False,
+    sign=-1.0,
+    eps_weight=1,
+    new_m=lambda m, g, b1: b1 * m + (1 - b1) * g,
+    stale=False,
+    keep=False,
 ):
     """A step of Adam with one thing changed."""
 
     def step(theta, g, m, v, k, lr, b1, b2, eps):
         if swap:
             b1, b2 = b2, b1
-        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g if square else abs(g))
-        mean = m / (1 - b1 ** (k + late)) if m_hat else m
-        spread = v / (1 - b2 ** (k + late)) if v_hat else v
+        old, m, v = m, new_m(m, g, b1), b2 * v + (1 - b2) * (g * g if square else abs(g))
+        of_m, of_v = corrections(b1, b2, k)
+        mean, spread = (old if stale else m) / of_m, v / of_v
         inner = eps**inside if inside else 0
         deviation = (np.sqrt(spread + inner) if root else spread) + (0 if inside else eps * eps_weight)
-        return theta + sign * lr * mean / deviation, m, v
+        theta = theta + sign * lr * mean / deviation
+        return (theta, mean, spread) if keep else (theta, m, v)
 
     return step
 
@@ -249,14 +312,48 @@ ADAM = Task(
     (
         Mistake("eps is missing: where v is 0, the step divides by 0.", wrong_adam(eps_weight=0)),
         Mistake("eps is added to the root's argument, as its square: it stands outside.", wrong_adam(inside=2)),
-        Mistake("m and v start at 0, and this is not corrected.", wrong_adam(m_hat=False, v_hat=False)),
-        Mistake("m is corrected for its start at 0, but v is not.", wrong_adam(v_hat=False)),
-        Mistake("k already includes this step: the correction is one step ahead.", wrong_adam(late=1)),
+        Mistake("m and v start at 0, and this is not corrected.", wrong_adam(corrections=lambda b1, b2, k: (1, 1))),
+        Mistake(
+            "m is corrected for its start at 0, but v is not.", wrong_adam(corrections=lambda b1, b2, k: (1 - b1**k, 1))
+        ),
+        Mistake(
+            "k already includes this step: the correction is one step ahead.",
+            wrong_adam(corrections=lambda b1, b2, k: (1 - b1 ** (k + 1), 1 - b2 ** (k + 1))),
+        ),
         Mistake("eps is inside the root: it adds sqrt(eps) where v is 0.", wrong_adam(inside=True)),
         Mistake("The step divides by v: what has the units of a gradient, v or its root?", wrong_adam(root=False)),
         Mistake("b1 and b2 are swapped: the mean forgets faster than the square.", wrong_adam(swap=True)),
         Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
         Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
+        Mistake(
+            "v is corrected for its start at 0, but m is not.",
+            wrong_adam(corrections=lambda b1, b2, k: (1, 1 - b2**k)),
+        ),
+        Mistake(
+            "k already includes this step: the correction is one step behind.",
+            wrong_adam(corrections=lambda b1, b2, k: (1 - b1 ** (k - 1), 1 - b2 ** (k - 1))),
+        ),
+        Mistake(
+            "The correction of v is one step behind that of m: both count this step.",
+            wrong_adam(corrections=lambda b1, b2, k: (1 - b1**k, 1 - b2 ** max(k - 1, 1))),
+        ),
+        Mistake(
+            "v is corrected with b1: it forgets at the rate b2.",
+            wrong_adam(corrections=lambda b1, b2, k: (1 - b1**k, 1 - b1**k)),
+        ),
+        Mistake(
+            "The corrected m and v are returned: the next step continues from the uncorrected ones.",
+            wrong_adam(keep=True),
+        ),
+        Mistake("The step uses m from before this gradient: update m first.", wrong_adam(stale=True)),
+        Mistake(
+            "m adds the whole gradient: a running mean gives it the weight 1 - b1.",
+            wrong_adam(new_m=lambda m, g, b1: b1 * m + g),
+        ),
+        Mistake(
+            "In m the weights b1 and 1 - b1 are swapped: b1 is the share of the past.",
+            wrong_adam(new_m=lambda m, g, b1: (1 - b1) * m + b1 * g),
+        ),
     ),
     forbidden=(Adam.step, optim.adam_step),
     points=3,
@@ -276,15 +373,23 @@ def draw_warm(rng):
     return -20 - 5 * rng.random(B), 3 + 4 * rng.random(B), step, warm_steps
 
 
-def wrong_warm(late=1, capped=True, on_kl=True, sign=1.0, beta_in_bound=False, reduce=np.mean, falls=False):
+def wrong_warm(
+    late=1,
+    limit=min,
+    sign=1.0,
+    in_bound=lambda beta: 1,
+    reduce=np.mean,
+    falls=False,
+    least=1,
+    weighted=lambda beta, kl, log_likelihood: beta * kl - log_likelihood,
+):
     """The loss and the bound with one thing changed."""
 
     def loss_and_bound(log_likelihood, kl, step, warm_steps):
-        beta = (step + late) / warm_steps if warm_steps else 1.0
-        beta = min(1.0, beta) if capped else beta
+        beta = limit(1.0, (step + late) / max(warm_steps, least)) if warm_steps else 1.0
         beta = max(0.0, 1 - beta) if falls else beta
-        loss = beta * sign * kl - log_likelihood if on_kl else kl - beta * log_likelihood
-        return reduce(loss), reduce(log_likelihood - (beta * kl if beta_in_bound else kl))
+        loss = weighted(beta, sign * kl, log_likelihood)
+        return reduce(loss), reduce(log_likelihood - in_bound(beta) * kl)
 
     return loss_and_bound
 
@@ -298,14 +403,35 @@ WARM = Task(
     (
         Mistake(
             "beta keeps growing after the warm-up: soon the KL counts ten times as much as it should.",
-            wrong_warm(capped=False),
+            wrong_warm(limit=lambda one, beta: beta),
         ),
-        Mistake("The bound uses the weighted KL: with beta < 1 it is not a bound.", wrong_warm(beta_in_bound=True)),
+        Mistake(
+            "The bound uses the weighted KL: with beta < 1 it is not a bound.", wrong_warm(in_bound=lambda beta: beta)
+        ),
         Mistake("In the first step, counted from 0, beta would be 0: the KL would have no effect.", wrong_warm(late=0)),
-        Mistake("beta multiplies the likelihood: which term should be warmed up?", wrong_warm(on_kl=False)),
+        Mistake(
+            "beta multiplies the likelihood: which term should be warmed up?",
+            wrong_warm(weighted=lambda beta, kl, log_p: kl - beta * log_p),
+        ),
         Mistake("The loss rewards a large KL: check its sign.", wrong_warm(sign=-1.0)),
         Mistake("These are sums over the batch: the exercise asks for nats per sequence.", wrong_warm(reduce=np.sum)),
         Mistake("beta falls from 1 to 0: a warm-up rises.", wrong_warm(falls=True)),
+        Mistake(
+            "beta multiplies the whole loss: it should weight the KL only.",
+            wrong_warm(weighted=lambda beta, kl, log_p: beta * (kl - log_p)),
+        ),
+        Mistake("The KL counts in full from the start: where is beta?", wrong_warm(limit=lambda one, beta: 1.0)),
+        Mistake(
+            "Both bugs are still there: how large can beta become, and which KL does the bound subtract?",
+            wrong_warm(limit=lambda one, beta: beta, in_bound=lambda beta: beta),
+        ),
+        Mistake("beta is at least 1: a warm-up starts below 1, and stops there.", wrong_warm(limit=max)),
+        Mistake(
+            "The bound is the log-likelihood alone: it subtracts the KL in full.", wrong_warm(in_bound=lambda beta: 0)
+        ),
+        Mistake(
+            "The warm-up takes at least two steps: with S = 1, what is beta in the first step?", wrong_warm(least=2)
+        ),
         Mistake(
             "Without a warm-up the KL should count in full.",
             lambda p, kl, s, S: (loss_and_bound(p, kl * (S > 0), s, S)[0], (p - kl).mean()),

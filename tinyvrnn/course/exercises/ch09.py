@@ -32,19 +32,21 @@ def draw_step(rng):
 
 def wrong_step(
     predict=lambda m, P, a, q: (a * m, a * a * P + q),
-    gain=lambda P, r: P / (P + r),
+    gain=lambda P_, r, P: P_ / (P_ + r),
     variance=lambda k, P_, P: (1 - k) * P_,
     spread=lambda P, r: P + r,
     score_at=lambda m_, m: m_,
-    innovation=lambda x, m_: x - m_,
+    innovation=lambda x, m_, m: x - m_,
+    halves=(0.5, 0.5),
+    pi=np.pi,
 ):
     """A step of the filter with one thing changed."""
 
     def step(m, P, x, a, q, r):
         m_, P_ = predict(m, P, a, q)
-        k, S = gain(P_, r), spread(P_, r)
-        new = m_ + k * innovation(x, m_)
-        log_p = -0.5 * ((x - score_at(m_, new)) ** 2 / S + np.log(2 * np.pi * S))
+        k, S = gain(P_, r, P), spread(P_, r)
+        new = m_ + k * innovation(x, m_, m)
+        log_p = -halves[0] * (x - score_at(m_, new)) ** 2 / S - halves[1] * np.log(2 * pi * S)
         return new, variance(k, P_, P), log_p
 
     return step
@@ -75,11 +77,11 @@ KALMAN = Task(
         ),
         Mistake(
             "The gain is P' / r: it has to lie between 0 and 1.",
-            wrong_step(gain=lambda P, r: P / r),
+            wrong_step(gain=lambda P_, r, P: P_ / r),
         ),
         Mistake(
             "The gain is inverted: when the noise r is small, should the data or the prediction count more?",
-            wrong_step(gain=lambda P, r: r / (P + r)),
+            wrong_step(gain=lambda P_, r, P: r / (P_ + r)),
         ),
         Mistake(
             "P is still the predicted variance: observing x_t reduces it.", wrong_step(variance=lambda k, P_, P: P_)
@@ -99,9 +101,40 @@ KALMAN = Task(
         ),
         Mistake(
             "The innovation has the wrong sign: the mean moves away from x_t.",
-            wrong_step(innovation=lambda x, m_: m_ - x),
+            wrong_step(innovation=lambda x, m_, m: m_ - x),
         ),
         Mistake("Nothing is predicted: z_t is a z_{t-1} plus noise.", wrong_step(predict=lambda m, P, a, q: (m, P))),
+        Mistake(
+            "The gain uses the variance before the prediction: the innovation corrects the predicted state.",
+            wrong_step(gain=lambda P_, r, P: P / (P + r)),
+        ),
+        Mistake(
+            "The gain is a ratio of standard deviations: it is one of variances.",
+            wrong_step(gain=lambda P_, r, P: np.sqrt(P_ / (P_ + r))),
+        ),
+        Mistake(
+            "The gain is 1, as if x_t had no noise: where is r?", wrong_step(gain=lambda P_, r, P: np.ones_like(P_))
+        ),
+        Mistake(
+            "The gain has a small constant in place of r: the noise of x_t has the variance r.",
+            wrong_step(gain=lambda P_, r, P: P_ / (P_ + 1e-3)),
+        ),
+        Mistake(
+            "The innovation is the distance from the old mean: it is that from the predicted one.",
+            wrong_step(innovation=lambda x, m_, m: x - m),
+        ),
+        Mistake(
+            "The new variance has the factor k: the larger the gain, the less of the variance remains.",
+            wrong_step(variance=lambda k, P_, P: k * P_),
+        ),
+        Mistake(
+            "The variance shrinks twice: there is one observation, and one factor 1 - k.",
+            wrong_step(variance=lambda k, P_, P: (1 - k) ** 2 * P_),
+        ),
+        Mistake("The squared innovation in the score lacks the factor 1/2.", wrong_step(halves=(1, 0.5))),
+        Mistake("The logarithm in the score lacks the factor 1/2.", wrong_step(halves=(0.5, 1))),
+        Mistake("The score lacks the logarithm of a normal density's normalising factor.", wrong_step(halves=(0.5, 0))),
+        Mistake("The score lacks the constant with 2 pi of a normal density.", wrong_step(pi=0.5)),
     ),
     forbidden=(lg.kalman_filter,),
 )
@@ -206,6 +239,27 @@ PRICES = Task(
         Mistake(
             "The exact filter's price counts v once: v widens sigma^2, and is also the squared distance of the means.",
             wrong_prices(exact=lambda ratio: 0.5 * ratio - 0.5 * np.log1p(ratio)),
+        ),
+        Mistake(
+            "sigma adds a standard deviation to s. Set the derivative of the expected price with respect to sigma to "
+            "0: does v appear in it?",
+            wrong_prices(sigma=lambda s, v: s + np.sqrt(v)),
+        ),
+        Mistake(
+            "sigma adds the precisions 1/s^2 and 1/v, but nothing is observed here: minimise the expected price.",
+            wrong_prices(sigma=lambda s, v: s * np.sqrt(v / (s**2 + v))),
+        ),
+        Mistake(
+            "Both prices are too large by 1/2: the KL ends with -1/2.",
+            wrong_prices(best=lambda ratio: ratio / 2 + 0.5, exact=lambda ratio: ratio - 0.5 * np.log1p(ratio) + 0.5),
+        ),
+        Mistake(
+            "The smallest price is too large by 1/2: the KL ends with -1/2.",
+            wrong_prices(best=lambda ratio: ratio / 2 + 0.5),
+        ),
+        Mistake(
+            "The exact filter's price is too large by 1/2: the KL ends with -1/2.",
+            wrong_prices(exact=lambda ratio: ratio - 0.5 * np.log1p(ratio) + 0.5),
         ),
         Mistake("v is squared: it is a variance already.", lambda s, v: filter_prices(s, v**2)),
         Mistake("v is divided by s: the variance is s^2.", lambda s, v: (s, *filter_prices(np.sqrt(s), v)[1:])),

@@ -26,6 +26,10 @@ def shifted(xp, a):
     return xp.exp(a - xp.max(a, axis=0))
 
 
+def log_sum_exp(xp, a):
+    return xp.max(a, axis=0) + xp.log(xp.sum(shifted(xp, a), axis=0))
+
+
 NEUTRAL = Task(
     "one function for every backend",
     "write",
@@ -35,7 +39,7 @@ NEUTRAL = Task(
     (
         Mistake(
             "That is the logarithm of the sum, not of the mean. (K is a.shape[0].)",
-            lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(shifted(xp, a), axis=0)),
+            log_sum_exp,
         ),
         Mistake(
             "That is the mean of the logarithms, which by Jensen's inequality is never larger.",
@@ -48,11 +52,24 @@ NEUTRAL = Task(
         ),
         Mistake(
             "The logarithm is divided by K: the mean is inside the logarithm.",
-            lambda xp, a: (xp.max(a, axis=0) + xp.log(xp.sum(shifted(xp, a), axis=0))) / a.shape[0],
+            lambda xp, a: log_sum_exp(xp, a) / a.shape[0],
         ),
         Mistake(
             "What you subtract before exp is subtracted again after log: check the sign.",
             lambda xp, a: xp.log(xp.mean(shifted(xp, a), axis=0)) - xp.max(a, axis=0),
+        ),
+        Mistake(
+            "The sum is divided by B: the mean is over the K entries of a column.",
+            lambda xp, a: log_sum_exp(xp, a) - float(np.log(a.shape[1])),
+        ),
+        Mistake(
+            "log K is added: a mean is smaller than a sum.",
+            lambda xp, a: log_sum_exp(xp, a) + float(np.log(a.shape[0])),
+        ),
+        Mistake(
+            "The largest entry of all columns is subtracted, so that exp underflows in the others: each column needs "
+            "its own.",
+            lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
         ),
     ),
 )
@@ -97,6 +114,19 @@ REFUSED = Prediction(
         Mistake("Look at E again: that is an implicit transfer.", {"B", "C", "G"}),
         Mistake("Look at B again: where would the sum be computed?", {"C", "E", "G"}),
         Mistake("Indexing and maximum run on the device, so both are allowed.", {"B", "C", "D", "E", "G", "H"}),
+        Mistake(
+            "A Python number is not a host array. And is the transfer in F implicit?", {"A", "B", "C", "E", "F", "G"}
+        ),
+        Mistake("Look at H again: is its 0 a host array?", {"B", "C", "E", "G", "H"}),
+        Mistake(
+            "Both lines copy values to the host. Is the copy in F implicit? And which lines mix host and device?",
+            {"E", "F"},
+        ),
+        Mistake(
+            "Those lines mix host and device arrays. But what do NumPy's own functions do with a device array?",
+            {"B", "G"},
+        ),
+        Mistake("Those lines call NumPy on `a`. Which lines give the device the host array `h`?", {"C", "E"}),
     ),
 )
 
@@ -124,6 +154,9 @@ COUNTED = Prediction(
     "counting transfers",
     transfers_of_ten_steps,
     (
+        Mistake("x and eps stay on the host: each call of loss_and_grads copies them again.", 13),
+        Mistake("That is the last line alone. What does each of the ten steps transfer?", 1),
+        Mistake("The `if` makes a transfer in each step. What else crosses, in the steps and after them?", 10),
         Mistake("x and eps are transferred in each step, and the loss once. What does the `if` need?", 21),
         Mistake("The `if` makes a transfer in each step. What about x and eps?", 11),
         Mistake("You counted only one of x and eps: both are host arrays.", 20),
@@ -171,6 +204,26 @@ TRANSFER = Task(
             "The factor is inverted: the longer the gradient, the more it is stretched.",
             lambda xp, g, max_norm: g * (xp.sqrt(xp.sum(g * g)) / max_norm),
         ),
+        Mistake(
+            "Short gradients are stretched and long ones stay long: should the factor be at least 1, or at most?",
+            lambda xp, g, max_norm: g * xp.maximum(max_norm / xp.sqrt(xp.sum(g * g)), 1.0),
+        ),
+        Mistake(
+            "g is multiplied by a norm: it needs a factor, which is 1 where nothing should change.",
+            lambda xp, g, max_norm: g * xp.minimum(xp.sqrt(xp.sum(g * g)), max_norm),
+        ),
+        Mistake(
+            "The norm is limited to 1, whatever max_norm is.",
+            lambda xp, g, max_norm: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0),
+        ),
+        Mistake(
+            "That is the root of the mean square: the norm has the sum of the squares.",
+            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.sqrt(xp.mean(g * g)), 1.0),
+        ),
+        Mistake(
+            "The largest entry is not the norm: the result is longer than max_norm.",
+            lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.max(xp.abs(g)), 1.0),
+        ),
         Mistake("Nothing is clipped.", lambda xp, g, max_norm: 1 * g),
     ),
 )
@@ -190,11 +243,11 @@ def draw_costs(rng):
     return work, *counts, float(rng.uniform(4e-6, 2e-5)), float(10 ** rng.uniform(11, 13.5))
 
 
-def wrong_time(waits=lambda tau, a, b, T: tau * (T * a + b), joined=np.add, of_work=False, per=False):
+def wrong_time(waits=lambda tau, a, b, T: tau * (T * a + b), joined=np.add, of_work=False, per=False, each=False):
     """The time with one thing changed."""
 
     def step_time(work, in_loop, once, T, launch, rate_):
-        waiting, working = waits(launch, in_loop, once, T) + 0 * work, work / rate_
+        waiting, working = waits(launch, in_loop, once, T) + 0 * work, work * (T if each else 1) / rate_
         seconds = joined(waiting, working)
         return seconds, (working if of_work else waiting) / (working if per else seconds)
 
@@ -221,6 +274,29 @@ COST = Task(
         ),
         Mistake("share divides the launches' time by the arithmetic's: divide it by the total.", wrong_time(per=True)),
         Mistake("The launches outside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * T * a)),
+        Mistake(
+            "The work is counted T times: `work` is that of the whole training step, with all its time steps.",
+            wrong_time(each=True),
+        ),
+        Mistake(
+            "The arithmetic's time is missing: these are the launches alone.",
+            wrong_time(joined=lambda waiting, working: waiting),
+        ),
+        Mistake(
+            "The number of launches is added to a time: how many seconds do they take?",
+            wrong_time(lambda tau, a, b, T: T * a + b),
+        ),
+        Mistake(
+            "share is in per cent: give a fraction of 1.",
+            lambda *costs: (step_time(*costs)[0], 100 * step_time(*costs)[1]),
+        ),
+        Mistake(
+            "share counts only the launches in the loop.",
+            lambda work, a, b, T, tau, rate: (
+                step_time(work, a, b, T, tau, rate)[0],
+                tau * T * a / step_time(work, a, b, T, tau, rate)[0],
+            ),
+        ),
         Mistake("The launches inside the loop are missing.", wrong_time(lambda tau, a, b, T: tau * b)),
         Mistake(
             "The work is multiplied by the rate.",
