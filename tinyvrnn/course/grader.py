@@ -324,18 +324,23 @@ def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
     for mistake in exercise.mistakes:
         if _explains(mistake, exercise, arguments, mine, tol):
             there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
-            if not others or _explains(mistake, exercise, there, others, exercise.tol):
+            if not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan):
                 return mistake.message
     return _describe(mine, right, tol, elsewhere)
 
 
-def _explains(mistake, exercise, arguments, mine, tol):
+def _or_nan(v):
+    """Overflow is NaN or infinity, depending on how a formula is written."""
+    return np.where(np.isfinite(v), v, np.nan)
+
+
+def _explains(mistake, exercise, arguments, mine, tol, seen=np.asarray):
     try:
         with np.errstate(all="ignore"):
             theirs = named(plain(mistake.answer(*map_arrays(np.copy, arguments))), exercise.names)
     except Exception:  # a mistake need not work on each hard case
         return False
-    return all(name in theirs and _close(mine[name], np.asarray(theirs[name]), tol) for name in mine)
+    return all(name in theirs and _close(seen(mine[name]), seen(theirs[name]), tol) for name in mine)
 
 
 def _describe(mine, right, tol, elsewhere):
