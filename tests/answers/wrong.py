@@ -299,13 +299,19 @@ def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, sp
 
 
 def ledger(
-    again, log_w, book=lambda now: now[:, None] > 0, reset=True, mean=particles.log_mean_exp, after=lambda v: 0, **end
+    again,
+    log_w,
+    book=lambda now: now[:, None] > 0,
+    reset=True,
+    mean=particles.log_mean_exp,
+    after=lambda v: 0,
+    end=None,
 ):
     gathered, total = np.zeros_like(log_w[0]), np.zeros_like(log_w[0, :, 0])
     for now, w in zip(again, log_w):
         total = total + np.where(now > 0, mean(gathered), 0)
         gathered = np.where(book(now), after(gathered) if reset else gathered, gathered) + w
-    return total + end.get("end", mean)(gathered)
+    return total + (end or mean)(gathered)
 
 
 def naive_mean(log_w):
@@ -716,6 +722,8 @@ WRONG = {
         "plus where x is 0": lambda x, a: coin(x, a, sign=1),
         "e^-a without abs": lambda x, a: coin(x, a, lambda a: np.maximum(a, 0) + np.log1p(np.exp(-a))),
         "e^a for e^-a": lambda x, a: coin(x, a, lambda a: np.maximum(a, 0) + np.log1p(np.exp(abs(a)))),
+        "softplus added": lambda x, a: x * a + np.logaddexp(0, a),
+        "no x": lambda x, a: a - np.logaddexp(0, a),
         "p clipped at 1e-12": lambda x, a: naive_coin(x, a, lambda p: np.clip(p, 1e-12, 1 - 1e-12), 0.0),
         "only the sign of eps mended": lambda x, a: naive_coin(x, a, lambda p: p, 1e-10),
     },
@@ -739,6 +747,8 @@ WRONG = {
         )(0.9 * m + g),
         "averaged": lambda theta, m, lr, top, g: momentum(theta, m, lr, top, g * 0.1),
         "max for min": lambda *a: momentum(*a, factor=lambda n, top: max(1.0, top / n)),
+        "scaled to 1": lambda *a: momentum(*a, factor=lambda n, top: min(1.0, 1 / n)),
+        "the factor upside down": lambda *a: momentum(*a, factor=lambda n, top: min(1.0, n / top)),
         "sum of magnitudes": lambda *a: momentum(*a, norm=lambda g: abs(g).sum()),
         "root of the mean": lambda *a: momentum(*a, norm=lambda g: np.sqrt((g * g).mean())),
         "the largest entry": lambda *a: momentum(*a, norm=lambda g: abs(g).max()),
@@ -761,6 +771,8 @@ WRONG = {
             -(p - n * np.log(std[0]) * len(std)).sum() / n.sum() / float(np.log(2)),
         ),
         "log2 of std": lambda *a: units(*a, scale=lambda n, std: n * np.log2(std).sum()),
+        "bits of the whole set": lambda *a: units(*a, steps=lambda n, std: 1.0),
+        "padded steps counted": lambda *a: units(*a, steps=lambda n, std: n.max() * len(n)),
         "bits per number": lambda *a: units(*a, steps=lambda n, std: n.sum() * len(std)),
     },
     "12.2": {
@@ -794,6 +806,11 @@ WRONG = {
         "sigma of dx alone": lambda *a: pen(*a, log_s=lambda s: np.log(s[..., :1])),
         "equal weights": lambda *a: pen(*a, log_pi=lambda ell: 0 * ell - np.log(ell.shape[1])),
         "softmax over the steps": lambda *a: pen(*a, log_pi=lambda ell: log_softmax(ell, axis=0)),
+        "pi without a logarithm": lambda *a: pen(*a, log_pi=lambda ell: np.exp(log_softmax(ell))),
+        "1e-8 in the coin": lambda *a: pen(
+            *a, log_pen=lambda ell, a: ell * np.log(sigmoid(a) + 1e-8) + (1 - ell) * np.log(1 - sigmoid(a) + 1e-8)
+        ),
+        "c without its root": lambda *a: pen(*a, c2=lambda rho: (1 - rho**2) ** 2),
         "1e-10 in the log": lambda *a: pen(*a, small=1e-10),
     },
     "12.4": {"one coin": math.log(2), "six": 6 * math.log(2), "bits": 5.0},
@@ -817,6 +834,7 @@ WRONG = {
         "weights reset to 1, logs too": lambda *a: ledger(*a, after=lambda v: 1),
         "keeps the mean weight": lambda *a: ledger(*a, after=lambda v: particles.log_mean_exp(v)[:, None]),
         "keeps the shares": lambda *a: ledger(*a, after=lambda v: v - particles.log_mean_exp(v)[:, None]),
+        "the estimate itself": lambda *a: np.exp(ledger(*a)),
         "the end is missing": lambda *a: ledger(*a, end=lambda v: 0),
         "a mean of logs at the end": lambda *a: ledger(*a, end=lambda v: v.mean(axis=1)),
         "the wrong way round": lambda again, w: ledger(1 - again, w),

@@ -87,6 +87,11 @@ def limited_logit(top):
     return Mistake(message, lambda x, a: x * np.clip(a, -top, top) - softplus(np.clip(a, -top, top)))
 
 
+def limited_exponent(top):
+    message = f"Limiting the exponent to {top} keeps softplus finite, but it should grow like a beyond: "
+    return Mistake(message + "which part of it is large?", lambda x, a: x * a - softplus(np.clip(a, -top, top)))
+
+
 SMALL, TOPS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6), (10, 20, 30, 50, 100, 500)
 
 COIN = Task(
@@ -116,13 +121,18 @@ COIN = Task(
             lambda x, a: x * a - softplus(a, lambda a: np.log1p(np.exp(-a))),
         ),
         Mistake(
-            "The exponential in your softplus overflows: its exponent is |a|, and should never be positive.",
+            "The exponential in your softplus grows with |a|: its exponent should never be positive.",
             lambda x, a: x * a - softplus(a, lambda a: np.log1p(np.exp(abs(a)))),
         ),
         Mistake(
             "Beyond a threshold softplus(a) is replaced by a: then log p is 0 there, although it is only small.",
             lambda x, a: x * a - np.where(a > 20, a, softplus(a)),
         ),
+        Mistake("softplus(a) counts twice where x is 1: once is enough.", lambda x, a: x * a - (1 + x) * softplus(a)),
+        Mistake("softplus(a) is added to x a: no probability is above 1.", lambda x, a: x * a + softplus(a)),
+        Mistake("log p of x = 1 is given for every x: where is x?", lambda x, a: a - softplus(a)),
+        Mistake("log p of x = 0 is given for every x: where is x?", lambda x, a: -softplus(a)),
+        *map(limited_exponent, (20, 50, 100, 500, 700)),
     ),
     forbidden=(museum.log_coin, bernoulli.bernoulli_log_density_forward),
 )
@@ -146,14 +156,15 @@ def draw_states(rng):
     return W, U, b, first, rng.standard_normal((T, B, D))
 
 
-def wrong_states(before=lambda first, h: h, after=lambda first, h: h, past=lambda first, v: v, shift=0):
-    """The states with another rule for h before a step and after it, or for h @ U + b."""
+def wrong_states(before=lambda first, h: h, after=lambda first, h: h, past=lambda first, v: v, shift=0, old=False):
+    """The states with another rule for h before a step, after it, or for h @ U + b. old: notes h before the step."""
 
     def run(W, U, b, first, x):
         h, hs = np.zeros_like(x[0] @ W), []
         for x_t, first_t in zip(x, np.roll(first, shift, axis=0)):
-            h = after(first_t, np.tanh(x_t @ W + past(first_t, before(first_t, h) @ U + b)))
-            hs.append(h)
+            start = before(first_t, h)
+            h = after(first_t, np.tanh(x_t @ W + past(first_t, start @ U + b)))
+            hs.append(start if old else h)
         return np.stack(hs)
 
     return run
@@ -215,6 +226,10 @@ STATES = Task(
         Mistake(
             "The result is 0 at a first step, but the next step still reads the state that was carried over.",
             lambda W, U, b, first, x: wrong_states()(W, U, b, first, x) * ~first[..., None],
+        ),
+        Mistake(
+            "h is noted before it is updated: the state after x_t is asked for.",
+            wrong_states(lambda first, h: where(first, 0, h), old=True),
         ),
         Mistake(
             "A first step has lost its bias: clear the state alone, not all that is added to x_t @ W.",
@@ -324,6 +339,15 @@ STEP = Task(
             "The norm is the largest magnitude: take the Euclidean one.",
             wrong_step(lambda g, c: by_norm(g, c, lambda g: abs(g).max())),
         ),
+        Mistake(
+            "A long gradient is scaled to length 1: max_norm is missing in the factor.",
+            wrong_step(lambda g, c: g if norm(g) <= c else g / norm(g)),
+        ),
+        Mistake(
+            "The factor is upside down: it makes short gradients shorter and leaves long ones.",
+            wrong_step(lambda g, c: g * min(1.0, norm(g) / c)),
+        ),
+        Mistake("A long gradient is left out: it should be scaled down.", wrong_step(lambda g, c: g * (norm(g) <= c))),
         Mistake(
             "theta moves by the clipped gradient: it should move by m, which has earlier steps in it.",
             wrong_step(by_norm, move=lambda m, g, c: g),

@@ -68,6 +68,27 @@ UNITS = Task(
             "bits is per sequence: the exercise asks for bits per step.",
             wrong_units(bits=lambda log_p, raw, lengths: -raw.mean() / np.log(2)),
         ),
+        Mistake("raw is still that of the standardised data.", wrong_units(lambda lengths, std: 0 * lengths)),
+        Mistake(
+            "That is the logarithm of the mean of std, not the mean of its logarithms.",
+            wrong_units(lambda lengths, std: lengths * len(std) * np.log(std.mean())),
+        ),
+        Mistake(
+            "Each sequence gets the mean length: it has its own.",
+            wrong_units(lambda lengths, std: lengths.mean() * np.log(std).sum() + 0 * lengths),
+        ),
+        Mistake(
+            "raw is per step: the exercise asks for whole sequences.",
+            lambda log_p, n, std: (raw_units(log_p, n, std)[0] / n, raw_units(log_p, n, std)[1]),
+        ),
+        Mistake(
+            "bits is that of the whole set: divide it by the steps.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / np.log(2)),
+        ),
+        Mistake(
+            "bits counts the longest sequence's steps for each: count the real ones.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / (lengths.max() * len(raw)) / np.log(2)),
+        ),
         Mistake("bits is per number: a step has X of them.", wrong_units(each=len)),
         Mistake(
             "bits is multiplied by log 2: is a bit more or less than a nat?",
@@ -159,6 +180,10 @@ INK = Task(
             wrong_ink(lambda steps: np.cumsum(steps, axis=0) - steps[0]),
         ),
         Mistake(
+            "The columns are y0, x0, y1, x1: dx comes first.",
+            wrong_ink(path=lambda steps: np.cumsum(steps[:, ::-1], axis=0)),
+        ),
+        Mistake(
             "x1 and y1 hold the step from the first point: they should be the point where the line ends.",
             wrong_ink(ends=lambda points, steps: (points[:-1], steps[1:])),
         ),
@@ -211,12 +236,14 @@ def wrong_pen(
     log_pi=log_softmax,
     mix=log_sum,
     log_pen=log_coin,
+    root=lambda rho: np.sqrt(1 - rho * rho),
+    deviation=lambda sigma: sigma,
 ):
     """The log-density with one thing changed."""
 
     def answer(x, logits, mu, sigma, rho, a):
-        d1, d2 = np.moveaxis((x[:, None, :2] - mu) / sigma, -1, 0)
-        c = np.sqrt(1 - rho * rho)
+        d1, d2 = np.moveaxis((x[:, None, :2] - mu) / deviation(sigma), -1, 0)
+        c = root(rho)
         log_n = -0.5 * bell(d1, d2, rho, c) - (log_sigma * np.log(sigma)).sum(axis=-1) - log_c * np.log(c)
         log_n = log_n - two_pi * 0.5 * float(np.log(2 * np.pi))
         return mix(log_pi(logits) + log_n) + log_pen(x[:, 2:], a)
@@ -230,6 +257,15 @@ def padded_mixture(eps):
     return Mistake(message, wrong_pen(mix=lambda joint: np.log(np.exp(joint).sum(axis=1) + eps)))
 
 
+def padded_pen(eps):
+    def log_pen(lifted, a):
+        p = 1 / (1 + np.exp(-a))
+        return (lifted * np.log(p + eps) + (1 - lifted) * np.log(1 - p + eps))[:, 0]
+
+    message = f"A clip or an eps of {eps:g} limits the logarithm of the coin's p to {np.log(eps):.3g}: "
+    return Mistake(message + "can you avoid p?", wrong_pen(log_pen=log_pen))
+
+
 def mean_of_logs(x, logits, mu, sigma, rho, a):
     log_pi = log_softmax(logits)
 
@@ -238,6 +274,8 @@ def mean_of_logs(x, logits, mu, sigma, rho, a):
 
     return wrong_pen(mix=mix)(x, logits, mu, sigma, rho, a)
 
+
+SMALL = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6)
 
 PEN = Task(
     "the log-density of a pen's step",
@@ -273,6 +311,26 @@ PEN = Task(
         ),
         Mistake("log c counts twice: c is the square root of 1 - rho^2.", wrong_pen(log_c=2.0)),
         Mistake("log c has the wrong sign: the density is divided by c.", wrong_pen(log_c=-1.0)),
+        Mistake(
+            "c is the square root of 1 - rho^2, everywhere in the formula.", wrong_pen(root=lambda rho: 1 - rho * rho)
+        ),
+        Mistake("rho is not squared in c.", wrong_pen(root=lambda rho: np.sqrt(1 - rho))),
+        Mistake(
+            "c has a plus: the variance that delta_1 explains is taken away.",
+            wrong_pen(root=lambda rho: np.sqrt(1 + rho * rho)),
+        ),
+        Mistake(
+            "w is delta_2 / c: the part of delta_2 that delta_1 explains is not taken out.",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + (d2 / c) ** 2),
+        ),
+        Mistake(
+            "x - mu is divided by the variance: delta is a number of standard deviations.",
+            wrong_pen(deviation=lambda sigma: sigma**2),
+        ),
+        Mistake(
+            "x - mu is divided by the root of sigma: sigma is a standard deviation already.",
+            wrong_pen(deviation=np.sqrt),
+        ),
         Mistake("Half of log 2 pi is missing: there are two dimensions.", wrong_pen(two_pi=1.0)),
         Mistake("log 2 pi counts twice: each dimension has half of it.", wrong_pen(two_pi=4.0)),
         Mistake(
@@ -298,7 +356,16 @@ PEN = Task(
             "Only the component that fits best counts: add up all of them.",
             wrong_pen(mix=lambda joint: joint.max(axis=1)),
         ),
-        *map(padded_mixture, (1e-12, 1e-10, 1e-8, 1e-7, 1e-6)),
+        *map(padded_mixture, SMALL),
+        Mistake(
+            "The weights pi are added to log-densities: take their logarithm.",
+            wrong_pen(log_pi=lambda logits: np.exp(log_softmax(logits))),
+        ),
+        Mistake(
+            "The largest term is taken out of the sum and not put back.",
+            wrong_pen(mix=lambda joint: log_sum(joint) - joint.max(axis=1)),
+        ),
+        *map(padded_pen, SMALL),
         Mistake("The coin is missing: a step consists of dx, dy and pen-up.", wrong_pen(log_pen=lambda x, a: 0)),
         Mistake(
             "The coin is inverted: a is the logit of a lifted pen.",
@@ -307,6 +374,14 @@ PEN = Task(
         Mistake(
             "The coin counts only when the pen is lifted: staying down has a probability too.",
             wrong_pen(log_pen=lambda x, a: x[:, 0] * log_coin(x, a)),
+        ),
+        Mistake(
+            "The coin counts only when the pen stays down: lifting has a probability too.",
+            wrong_pen(log_pen=lambda x, a: (1 - x[:, 0]) * log_coin(x, a)),
+        ),
+        Mistake(
+            "The coin's term is a where the pen is lifted, else 0: that is no log-probability.",
+            wrong_pen(log_pen=lambda x, a: (x * a)[:, 0]),
         ),
         Mistake("The coin's term has the wrong sign.", wrong_pen(log_pen=lambda x, a: -log_coin(x, a))),
     ),

@@ -75,6 +75,15 @@ RESAMPLE = Task(
             wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K)) / max(K - 1, 1)),
         ),
         Mistake(
+            "The points are 1 / B apart: a row has K slots, however many rows there are.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K)) / len(u)),
+        ),
+        Mistake(
+            "The last point is always at the end of the stick: all K points move with u.",
+            wrong_resample(points=lambda u, K: np.linspace(u / K, 1, K, axis=1)),
+        ),
+        Mistake("No slot changes its particle: where are the ancestors?", lambda h, shares, uniforms: h.copy()),
+        Mistake(
             "Points that leave the stick come back at its start: u moves them all by up to 1, but their distance is "
             "1 / K.",
             wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K) / K) % 1),
@@ -161,6 +170,8 @@ def wrong_ledger(
     after=lambda v: 0,
     before=True,
     reset=lambda again: again > 0,
+    add=lambda total, noted, now: total + np.where(now, noted, 0),
+    wipe=False,
 ):
     """The ledger with one thing changed. after: the log-weights after a resampling; reset: of which sequences."""
 
@@ -169,10 +180,10 @@ def wrong_ledger(
         for t in range(len(log_w)):
             if not before:
                 gathered = gathered + log_w[t]
-            total = total + np.where(again[t] > 0, note(gathered), 0)
+            total = add(total, note(gathered), again[t] > 0)
             gathered = np.where(reset(again[t])[:, None], after(gathered), gathered)
             if before:
-                gathered = gathered + log_w[t]
+                gathered = gathered + log_w[t] * (1 - again[t][:, None] if wipe else 1)
         return (total + end(gathered)).astype(log_w.dtype)
 
     return answer
@@ -214,7 +225,10 @@ LEDGER = Task(
             "Step t is added before the resampling that precedes step t: off by one.",
             wrong_ledger(before=False),
         ),
-        Mistake("It resamples at every step, whatever `again` says.", lambda again, w: ledger(np.ones_like(again), w)),
+        Mistake(
+            "A sequence is resampled at every step, even where its own `again` is 0.",
+            lambda again, w: ledger(np.ones_like(again), w),
+        ),
         Mistake(
             "That is the mean of the plain weights, IWAE: where does a resampling make the weights equal?",
             lambda again, log_w: particles.log_mean_exp(log_w.sum(axis=0)),
@@ -242,6 +256,30 @@ LEDGER = Task(
         Mistake(
             "The largest weight is recorded: each W is a mean over particles.",
             wrong_ledger(lambda v: v.max(axis=1), lambda v: v.max(axis=1)),
+        ),
+        Mistake(
+            "What is recorded replaces the total: log-estimates of stretches add up.",
+            wrong_ledger(add=lambda total, noted, now: np.where(now, noted, total)),
+        ),
+        Mistake(
+            "The mean weight is recorded at every step: only a resampling sets the weights back.",
+            wrong_ledger(add=lambda total, noted, now: total + noted),
+        ),
+        Mistake(
+            "The weights are kept where a sequence is resampled, and reset where it is not.",
+            wrong_ledger(reset=lambda again: again == 0),
+        ),
+        Mistake(
+            "Where a sequence is resampled, the weights of the step that follows are lost.",
+            wrong_ledger(wipe=True),
+        ),
+        Mistake(
+            "It resamples one step too early: `again` is about the time before step t.",
+            lambda again, w: ledger(np.concatenate([again[1:], 0 * again[:1]]), w),
+        ),
+        Mistake(
+            "That is the estimate itself: the exercise asks for its logarithm.",
+            lambda again, w: np.exp(ledger(again, w)),
         ),
         Mistake("It resamples where `again` is 0, and goes on where it is 1.", lambda again, w: ledger(1 - again, w)),
         Mistake(
