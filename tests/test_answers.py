@@ -54,7 +54,7 @@ def refusal(number, answer):
 @pytest.mark.parametrize("number, answer", each(wrong.WRONG))
 def test_a_wrong_answer_never_passes_and_its_hint_fits(number, answer):
     said = refusal(number, answer)
-    assert " 0% of" not in said and " is 1 times" not in said
+    assert " 0% of" not in said and " is 1 times" not in said and "yours is" not in said
     assert refusal(number, answer) == said
 
 
@@ -106,6 +106,9 @@ HINTS = {
         b * (1 + 2e-6)
     ),
     "holds its own mean in each entry: nothing should be averaged.": lambda b: np.full_like(b, b.mean()),
+    "never rises above 0.5, but should: is a value clipped, or a small number added?": lambda b: np.minimum(b, 0.5),
+    "never falls below -0.5, but should: is a value clipped, or a small number added?": lambda b: np.maximum(b, -0.5),
+    "never leaves ±0.75, but should: is a value clipped, or a small number added?": lambda b: np.clip(b, -0.75, 0.75),
 }
 
 
@@ -115,6 +118,24 @@ def test_what_a_wrong_array_has_in_common_with_the_right_one_is_told(said):
     with pytest.raises(NotYet) as caught:
         grade("00.0", exercise, lambda a: HINTS[said](3 + a))
     assert str(caught.value) == f"y {said}"
+
+
+def test_a_limit_is_named_only_where_several_entries_or_another_draw_confirm_it():
+    """One entry too small, a constant in the place of all, and the larger one of two values are no limit."""
+
+    def said(wrong, right=lambda a: a):
+        exercise = Task("toy", "write", right, lambda rng: (rng.standard_normal((4, 3)),), ("y",), ())
+        with pytest.raises(NotYet) as caught:
+            grade("00.0", exercise, wrong)
+        return str(caught.value)
+
+    first = generator(0, "toy").standard_normal((4, 3))
+    second, largest = np.sort(first, axis=None)[-2:]
+    assert said(lambda a: np.minimum(a, second + 0.01)).startswith("y never rises above")
+    for single in (lambda a: np.where(a == largest, second + 0.01, a), lambda a: np.minimum(a, a.max() - 0.1)):
+        assert said(single).startswith("y is wrong at")
+    assert said(lambda a: 0 * a + 9).startswith("y is wrong at")
+    assert said(lambda a: 0 * a + 1, lambda a: 1.0 * (a > 0)).startswith("y is wrong at")
 
 
 def test_a_hint_that_only_coincides_is_not_given():

@@ -400,19 +400,31 @@ def prices(s, v, sigma=lambda s, v: s, best=0.0, exact=0.0):
     return sigma(s, v), ratio / 2 + best, ratio - 0.5 * np.log(1 + ratio) + exact
 
 
-def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, spread=None):
+def ends_of(shares):
+    return np.cumsum(shares, axis=1)
+
+
+def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, spread=None, ends=ends_of):
     B, K = h.shape
     points = (uniforms[:, None] + np.arange(K)) / K if spread is None else spread(uniforms, K)
-    ancestors = before(np.cumsum(shares, axis=1)[:, None, :], points[:, :, None]).sum(axis=2).clip(max=K - 1)
+    ancestors = before(ends(shares)[:, None, :], points[:, :, None]).sum(axis=2).clip(max=K - 1)
     return np.take_along_axis(h, ancestors, axis=1)
 
 
-def ledger(again, log_w, book=lambda now: now[:, None] > 0, reset=True, mean=particles.log_mean_exp):
+def ledger(
+    again,
+    log_w,
+    book=lambda now: now[:, None] > 0,
+    reset=True,
+    mean=particles.log_mean_exp,
+    after=lambda v: 0,
+    end=None,
+):
     gathered, total = np.zeros_like(log_w[0]), np.zeros_like(log_w[0, :, 0])
     for now, w in zip(again, log_w):
         total = total + np.where(now > 0, mean(gathered), 0)
-        gathered = np.where(book(now), 0 if reset else gathered, gathered) + w
-    return total + mean(gathered)
+        gathered = np.where(book(now), after(gathered) if reset else gathered, gathered) + w
+    return total + (end or mean)(gathered)
 
 
 def naive_mean(log_w):
@@ -422,15 +434,15 @@ def naive_mean(log_w):
 # ---- 10, 11, 12 ----------------------------------------------------------------------------------
 
 
-def glued(W, U, b, first, x, reset=lambda h, first: h * (1 - first[:, None])):
+def glued(W, U, b, first, x, reset=lambda h, first: h * (1 - first[:, None]), bias=lambda b, first: b):
     h, hs = np.zeros((x.shape[1], len(b)), x.dtype), []
     for t in range(len(x)):
-        h = np.tanh(x[t] @ W + reset(h, first[t]) @ U + b)
+        h = np.tanh(x[t] @ W + reset(h, first[t]) @ U + bias(b, first[t]))
         hs.append(h)
     return np.stack(hs)
 
 
-def log_mean(xp, a, log_k):
+def log_mean_on(xp, a, log_k):
     top = xp.max(a, axis=0)
     return top + xp.log(xp.sum(xp.exp(a - top), axis=0)) + log_k(*a.shape)
 
@@ -445,30 +457,63 @@ def step_time(w, i, o, T, ell, r, work=1, launches=lambda i, o, T, ell: ell * (T
     return seconds, waiting / seconds if share is None else share(ell, i, o, T, seconds)
 
 
-def momentum(theta, m, lr, max_norm, grads, factor=lambda norm, top: min(1.0, top / norm), decay=0.9):
-    g = grads * factor(np.sqrt((grads * grads).sum()), max_norm)
-    m = decay * m + g
-    return theta - lr * m, m
+def euclidean(g):
+    return np.sqrt((g * g).sum())
 
 
-def ink(x, origin=0, ink=lambda x: 1 - x[:-1, 2]):
+def momentum(theta, m, lr, top, grads, factor=lambda n, top: min(1.0, top / n), norm=euclidean, move=lambda m, g: m):
+    g = grads * factor(norm(grads), top)
+    m = 0.9 * m + g
+    return theta - lr * move(m, g), m
+
+
+def bits(p, n, std, scale=lambda n, std: n * np.log(std).sum(), steps=lambda n, std: n.sum()):
+    raw = p - scale(n, std)
+    return raw, -raw.sum() / steps(n, std) / float(np.log(2))
+
+
+def ink(x, origin=0, ink=lambda x: 1 - x[:-1, 2], lines=lambda path, x: (path[:-1], path[1:])):
     path = np.cumsum(x[:, :2], axis=0) - origin * x[0, :2]
-    return np.concatenate([path[:-1], path[1:]], axis=1), ink(x)
+    return np.concatenate(lines(path, x), axis=1), ink(x)
 
 
-def pen(x, logits, mu, sigma, rho, a, log_pen=None, log_pi=None, c2=lambda rho: 1 - rho**2, pi=np.pi):
-    delta = (x[:, None, :2] - mu) / sigma
-    w2 = (delta[..., 1] - rho * delta[..., 0]) ** 2 / c2(rho)
-    log_n = -0.5 * (delta[..., 0] ** 2 + w2 + np.log(c2(rho))) - np.log(sigma).sum(axis=-1) - float(np.log(2 * pi))
-    log_pi = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True) if log_pi is None else log_pi(logits)
+def two_columns(path, x):
+    """x0, x1 and y0, y1."""
+    return np.stack([path[:-1, 0], path[1:, 0]], axis=1), np.stack([path[:-1, 1], path[1:, 1]], axis=1)
+
+
+def log_softmax(logits, axis=1):
+    return logits - np.logaddexp.reduce(logits, axis=axis, keepdims=True)
+
+
+def pen(
+    *arguments,
+    log_pen=None,
+    log_pi=log_softmax,
+    c2=lambda rho: 1 - rho**2,
+    pi=np.pi,
+    bell=None,
+    log_s=np.log,
+    small=0.0,
+):
+    x, logits, mu, sigma, rho, a = arguments
+    d1, d2 = np.moveaxis((x[:, None, :2] - mu) / sigma, -1, 0)
+    square = d1**2 + (d2 - rho * d1) ** 2 / c2(rho) if bell is None else bell(d1, d2, rho)
+    log_n = -0.5 * (square + np.log(c2(rho))) - log_s(sigma).sum(axis=-1) - float(np.log(2 * pi))
     lifted, a = x[:, 2], a[:, 0]
     stable = -lifted * np.logaddexp(0, -a) - (1 - lifted) * np.logaddexp(0, a)
-    return np.logaddexp.reduce(log_pi + log_n, axis=1) + (stable if log_pen is None else log_pen(lifted, a))
+    log_p = np.logaddexp.reduce(log_pi(logits) + log_n, axis=1)
+    return (np.log(np.exp(log_p) + small) if small else log_p) + (stable if log_pen is None else log_pen(lifted, a))
 
 
-def naive_coin(x, a):
-    p = sigmoid(a)
-    return x * np.log(p + 1e-12) + (1 - x) * np.log(1 - p + 1e-12)
+def coin(x, a, softplus=lambda a: np.logaddexp(0 * a, a), sign=-1):
+    """sign: of softplus in log(1 - p)."""
+    return x * (a - softplus(a)) + sign * (1 - x) * softplus(a)
+
+
+def naive_coin(x, a, clip=lambda p: p, small=1e-12):
+    p = clip(sigmoid(a))
+    return x * np.log(p + small) + (1 - x) * np.log(1 - p + small)
 
 
 WRONG = {
@@ -966,8 +1011,8 @@ WRONG = {
     },
     "10.1": {
         "naive": lambda xp, a: xp.log(xp.mean(xp.exp(a), axis=0)),
-        "a mean over B": lambda xp, a: log_mean(xp, a, lambda K, B: -np.log(B)),
-        "log K added": lambda xp, a: log_mean(xp, a, lambda K, B: np.log(K)),
+        "a mean over B": lambda xp, a: log_mean_on(xp, a, lambda K, B: -np.log(B)),
+        "log K added": lambda xp, a: log_mean_on(xp, a, lambda K, B: np.log(K)),
         "one top for all": lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
         "on the host": lambda xp, a: np.log(np.exp(a).mean(axis=0)),
         "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
@@ -1023,12 +1068,25 @@ WRONG = {
         "a naive softplus": lambda x, a: x * a - np.log1p(np.exp(a)),
         "clipped at 30": lambda x, a: x * np.clip(a, -30, 30) - np.logaddexp(0, np.clip(a, -30, 30)),
         "relu far away": lambda x, a: x * a - np.where(a > 15, a, np.log1p(np.exp(np.minimum(a, 15)))),
+        "softplus of minus a": lambda x, a: x * a - np.logaddexp(0, -a),
+        "plus where x is 0": lambda x, a: coin(x, a, sign=1),
+        "e^-a without abs": lambda x, a: coin(x, a, lambda a: np.maximum(a, 0) + np.log1p(np.exp(-a))),
+        "e^a for e^-a": lambda x, a: coin(x, a, lambda a: np.maximum(a, 0) + np.log1p(np.exp(abs(a)))),
+        "softplus added": lambda x, a: x * a + np.logaddexp(0, a),
+        "no x": lambda x, a: a - np.logaddexp(0, a),
+        "p clipped at 1e-12": lambda x, a: naive_coin(x, a, lambda p: np.clip(p, 1e-12, 1 - 1e-12), 0.0),
+        "only the sign of eps mended": lambda x, a: naive_coin(x, a, lambda p: p, 1e-10),
     },
     "11.3": {
         "all at once": lambda *a: glued(*a, reset=lambda h, first: h * (not first.any())),
         "after the step": lambda W, U, b, first, x: glued(W, U, b, first, x) * (1 - first[..., None]),
         "x as well": lambda W, U, b, first, x: glued(W, U, b, first, x * (1 - first[..., None])),
         "the wrong way round": lambda *a: glued(*a, reset=lambda h, first: h * first[:, None]),
+        "one step late": lambda W, U, b, first, x: glued(
+            W, U, b, np.roll(first, 1, 0) & (np.arange(len(x)) > 0)[:, None], x
+        ),
+        "only the first track": lambda W, U, b, first, x: glued(W, U, b, first[:, :1] | (0 * first > 0), x),
+        "no bias at first": lambda *a: glued(*a, bias=lambda b, first: b * (1 - first[:, None])),
     },
     "11.4": {"both": {"gradient", "long gradient"}, "none": set()},
     "11.5": {
@@ -1038,6 +1096,14 @@ WRONG = {
             lambda n: (theta - lr * n * min(1.0, top / np.sqrt((n * n).sum())), n)
         )(0.9 * m + g),
         "averaged": lambda theta, m, lr, top, g: momentum(theta, m, lr, top, g * 0.1),
+        "max for min": lambda *a: momentum(*a, factor=lambda n, top: max(1.0, top / n)),
+        "scaled to 1": lambda *a: momentum(*a, factor=lambda n, top: min(1.0, 1 / n)),
+        "the factor upside down": lambda *a: momentum(*a, factor=lambda n, top: min(1.0, n / top)),
+        "sum of magnitudes": lambda *a: momentum(*a, norm=lambda g: abs(g).sum()),
+        "root of the mean": lambda *a: momentum(*a, norm=lambda g: np.sqrt((g * g).mean())),
+        "the largest entry": lambda *a: momentum(*a, norm=lambda g: abs(g).max()),
+        "steps by the gradient": lambda *a: momentum(*a, move=lambda m, g: g),
+        "Nesterov's step": lambda *a: momentum(*a, move=lambda m, g: 0.9 * m + g),
     },
     "11.6": {"one": {"exact case"}, "padding": {"exact case", "batch = singles", "padding"}},
     "12.1": {
@@ -1054,12 +1120,20 @@ WRONG = {
             p - n * np.log(std[0]) * len(std),
             -(p - n * np.log(std[0]) * len(std)).sum() / n.sum() / float(np.log(2)),
         ),
+        "log2 of std": lambda *a: bits(*a, scale=lambda n, std: n * np.log2(std).sum()),
+        "bits of the whole set": lambda *a: bits(*a, steps=lambda n, std: 1.0),
+        "padded steps counted": lambda *a: bits(*a, steps=lambda n, std: n.max() * len(n)),
+        "bits per number": lambda *a: bits(*a, steps=lambda n, std: n.sum() * len(std)),
     },
     "12.2": {
         "from the origin": lambda x: ink(x, origin=1),
         "the lifts": lambda x: ink(x, ink=lambda x: x[:-1, 2]),
         "after the line": lambda x: ink(x, ink=lambda x: 1 - x[1:, 2]),
         "all drawn": lambda x: ink(x, ink=lambda x: np.ones_like(x[1:, 2])),
+        "steps for ends": lambda x: ink(x, lines=lambda path, x: (path[:-1], x[1:, :2])),
+        "x0, x1, y0, y1": lambda x: ink(x, lines=two_columns),
+        "from end to start": lambda x: ink(x, lines=lambda path, x: (path[1:], path[:-1])),
+        "a step behind": lambda x: ink(x, lines=lambda path, x: (path[:-1] - x[:-1, :2], path[:-1])),
     },
     "12.3": {
         "a naive coin": lambda *a: pen(
@@ -1070,6 +1144,24 @@ WRONG = {
         ),
         "3.1416": lambda *a: pen(*a, pi=3.1416),
         "1e-6 in 1 - rho^2": lambda *a: pen(*a, c2=lambda rho: 1 - rho**2 + 1e-6),
+        "divided by c^2": lambda *a: pen(*a, bell=lambda d1, d2, rho: d1**2 + ((d2 - rho * d1) / (1 - rho**2)) ** 2),
+        "half of the cross term": lambda *a: pen(
+            *a, bell=lambda d1, d2, rho: (d1**2 + d2**2 - rho * d1 * d2) / (1 - rho**2)
+        ),
+        "no half in the exponent": lambda *a: pen(
+            *a, bell=lambda d1, d2, rho: 2 * (d1**2 + (d2 - rho * d1) ** 2 / (1 - rho**2))
+        ),
+        "no log sigma": lambda *a: pen(*a, log_s=lambda s: 0 * s),
+        "plus log sigma": lambda *a: pen(*a, log_s=lambda s: -np.log(s)),
+        "sigma of dx alone": lambda *a: pen(*a, log_s=lambda s: np.log(s[..., :1])),
+        "equal weights": lambda *a: pen(*a, log_pi=lambda ell: 0 * ell - np.log(ell.shape[1])),
+        "softmax over the steps": lambda *a: pen(*a, log_pi=lambda ell: log_softmax(ell, axis=0)),
+        "pi without a logarithm": lambda *a: pen(*a, log_pi=lambda ell: np.exp(log_softmax(ell))),
+        "1e-8 in the coin": lambda *a: pen(
+            *a, log_pen=lambda ell, a: ell * np.log(sigmoid(a) + 1e-8) + (1 - ell) * np.log(1 - sigmoid(a) + 1e-8)
+        ),
+        "c without its root": lambda *a: pen(*a, c2=lambda rho: (1 - rho**2) ** 2),
+        "1e-10 in the log": lambda *a: pen(*a, small=1e-10),
     },
     "12.4": {"one coin": math.log(2), "six": 6 * math.log(2), "bits": 5.0},
     "14.1": {
@@ -1077,11 +1169,27 @@ WRONG = {
         "equal points": lambda *a: resample(*a, spread=lambda u, K: np.tile((0.5 + np.arange(K)) / K, (len(u), 1))),
         "the first row's uniform": lambda h, s, u: resample(h, s, np.full_like(u, u[0])),
         "nearest": lambda *a: resample(*a, before=lambda ends, points: ends < points - 1e-3),
+        "indices for states": lambda h, s, u: resample(0 * h + np.arange(h.shape[1]), s, u),
+        "points from 1 to K": lambda *a: resample(*a, spread=lambda u, K: (u[:, None] + np.arange(1, K + 1)) / K),
+        "K - 1 in the points": lambda *a: resample(*a, spread=lambda u, K: (u[:, None] + np.arange(K)) / max(K - 1, 1)),
+        "points around the stick": lambda *a: resample(*a, spread=lambda u, K: (u[:, None] + np.arange(K) / K) % 1),
+        "counts the ends beyond": lambda *a: resample(*a, before=lambda ends, points: ends > points),
+        "intervals by their starts": lambda *a: resample(*a, ends=lambda s: np.cumsum(s, axis=1) - s),
+        "states of the first row": lambda h, s, u: resample(0 * h + h[:1], s, u),
     },
     "14.2": {
         "all or none": lambda *a: ledger(*a, book=lambda now: np.full((len(now), 1), now.any())),
         "never emptied": lambda *a: ledger(*a, reset=False),
         "naive": lambda *a: ledger(*a, mean=naive_mean),
+        "weights reset to 1, logs too": lambda *a: ledger(*a, after=lambda v: 1),
+        "keeps the mean weight": lambda *a: ledger(*a, after=lambda v: particles.log_mean_exp(v)[:, None]),
+        "keeps the shares": lambda *a: ledger(*a, after=lambda v: v - particles.log_mean_exp(v)[:, None]),
+        "the estimate itself": lambda *a: np.exp(ledger(*a)),
+        "the end is missing": lambda *a: ledger(*a, end=lambda v: 0),
+        "a mean of logs at the end": lambda *a: ledger(*a, end=lambda v: v.mean(axis=1)),
+        "the wrong way round": lambda again, w: ledger(1 - again, w),
+        "one step late": lambda again, w: ledger(np.roll(again, 1, axis=0), w),
+        "the largest for the mean": lambda *a: ledger(*a, mean=lambda v: v.max(axis=1)),
     },
     "14.3": {"and the filter": {"w", "iwae", "fivo"}, "w": {"w"}},
 }

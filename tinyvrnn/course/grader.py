@@ -324,18 +324,23 @@ def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
     for mistake in exercise.mistakes:
         if _explains(mistake, exercise, arguments, mine, tol):
             there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
-            if not others or _explains(mistake, exercise, there, others, exercise.tol):
+            if not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan):
                 return mistake.message
     return _describe(mine, right, tol, elsewhere)
 
 
-def _explains(mistake, exercise, arguments, mine, tol):
+def _or_nan(v):
+    """Overflow is NaN or infinity, depending on how a formula is written."""
+    return np.where(np.isfinite(v), v, np.nan)
+
+
+def _explains(mistake, exercise, arguments, mine, tol, seen=np.asarray):
     try:
         with np.errstate(all="ignore"):
             theirs = named(plain(mistake.answer(*map_arrays(np.copy, arguments))), exercise.names)
     except Exception:  # a mistake need not work on each hard case
         return False
-    return all(name in theirs and _close(mine[name], np.asarray(theirs[name]), tol) for name in mine)
+    return all(name in theirs and _close(seen(mine[name]), seen(theirs[name]), tol) for name in mine)
 
 
 def _describe(mine, right, tol, elsewhere):
@@ -390,6 +395,9 @@ def _pattern(name, mine, right, tol, elsewhere):
     gap = np.abs(a - b)
     if np.all(gap[apart] <= SAME * np.abs(b[apart])):
         return f"is off by {np.max(gap[apart] / np.abs(b[apart])):.0e} of its value: {_ROUNDED}"
+    limit = _limit(name, mine, right, tol, elsewhere)
+    if limit:
+        return limit
     factor = _factor(name, mine, right, tol, elsewhere)
     if factor:
         return f"is {factor:.4g} times what it should be: where does that factor come from?"
@@ -422,6 +430,33 @@ def _everywhere(change, name, mine, right, tol, elsewhere):
         return False
     _, others, rights = elsewhere()
     return not others or here(others[name], rights[name])
+
+
+LIMITS = {
+    "never rises above {:.4g}, but should": np.minimum,
+    "never falls below {:.4g}, but should": np.maximum,
+    "never leaves ±{:.4g}, but should": lambda b, c: np.clip(b, -abs(c), abs(c)),
+}
+
+
+def _limit(name, mine, right, tol, elsewhere):
+    """In words, the one value that a wrong array has wherever the right one goes further; None if there is none."""
+    a, b = (np.asarray(arrays[name], float) for arrays in (mine, right))
+    apart = _apart(a, b, tol)
+    c = float(a[apart].flat[0])
+    for words, change in LIMITS.items():
+        if not c or not np.isfinite(c) or apart.all() or not _close(a, change(b, c), SAME):
+            continue
+        _, others, rights = elsewhere()
+        beyond = b[apart]
+        if others:
+            there = rights[name]
+            if not _close(others[name], change(there, c), SAME):
+                continue
+            beyond = np.concatenate([beyond, there[_apart(others[name], there, tol)]])
+        if np.ptp(beyond) > SAME * np.abs(beyond).max():  # different ones: it is no constant in another's place
+            return f"{words.format(abs(c) if '±' in words else c)}: is a value clipped, or a small number added?"
+    return None
 
 
 def _factor(name, mine, right, tol, elsewhere):

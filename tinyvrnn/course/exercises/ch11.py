@@ -56,23 +56,43 @@ def draw_coin(rng):
     return x, a
 
 
-def sigmoid(a):
-    return 0.5 * np.tanh(0.5 * a) + 0.5
+def softplus(a, rest=lambda a: np.log1p(np.exp(-abs(a)))):
+    return np.maximum(a, 0) + rest(a)
 
 
-def softplus(a):
-    return np.maximum(a, 0) + np.log1p(np.exp(-abs(a)))
+def coin_of_p(limit=lambda p: p, eps=0.0):
+    """The log-density from the probability p."""
+
+    def answer(x, a):
+        p = limit(1 / (1 + np.exp(-a)))
+        return x * np.log(p + eps) + (1 - x) * np.log(1 - p + eps)
+
+    return answer
 
 
-def clipped_coin(x, a):
-    p = np.clip(sigmoid(a), 1e-10, 1 - 1e-7)
-    return x * np.log(p) + (1 - x) * np.log(1 - p)
+def clipped_coin(eps):
+    message = f"Clipping p at {eps:g} keeps it finite, but gives {np.log(eps):.3g} where the logit gives -40: "
+    return Mistake(message + "can you avoid p?", coin_of_p(lambda p: np.clip(p, eps, 1 - eps)))
 
 
-def padded_coin(x, a):
-    p = sigmoid(a)
-    return x * np.log(p + 1e-10) + (1 - x) * np.log(1 - p + 1e-10)
+def padded_coin(eps):
+    message = (
+        f"An eps of {eps:g} in both logarithms keeps them finite, but the value is wrong where p or 1 - p is as small: "
+    )
+    return Mistake(message + "can you avoid p?", coin_of_p(eps=eps))
 
+
+def limited_logit(top):
+    message = f"Limiting the logit to ±{top} gives finite but wrong numbers beyond: softplus does not need it."
+    return Mistake(message, lambda x, a: x * np.clip(a, -top, top) - softplus(np.clip(a, -top, top)))
+
+
+def limited_exponent(top):
+    message = f"Limiting the exponent to {top} keeps softplus finite, but it should grow like a beyond: "
+    return Mistake(message + "which part of it is large?", lambda x, a: x * a - softplus(np.clip(a, -top, top)))
+
+
+SMALL, TOPS = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6), (10, 20, 30, 50, 100, 500)
 
 COIN = Task(
     "the coin",
@@ -81,20 +101,38 @@ COIN = Task(
     draw_coin,
     ("log_p",),
     (
-        Mistake(
-            "Clipping p keeps it finite, but gives -16 or -23 where the logit gives -40: can you avoid p?", clipped_coin
-        ),
-        Mistake(
-            "A second + eps keeps it finite, but the value is wrong from |a| = 20 on: can you avoid p?", padded_coin
-        ),
+        *map(clipped_coin, SMALL),
+        *map(padded_coin, SMALL),
+        *map(limited_logit, TOPS),
         Mistake("That is the negative log-density: the cross-entropy, a loss.", lambda x, a: softplus(a) - x * a),
         Mistake("The two sides of the coin are swapped.", lambda x, a: (1 - x) * a - softplus(a)),
         Mistake("Only x = 1 is handled: what is log p of x = 0?", lambda x, a: -x * softplus(-a)),
         Mistake("Only x = 0 is handled: what is log p of x = 1?", lambda x, a: (x - 1) * softplus(a)),
         Mistake(
-            "Clipping the logit gives finite but wrong numbers: softplus does not need it.",
-            lambda x, a: x * np.clip(a, -20, 20) - softplus(np.clip(a, -20, 20)),
+            "Where x is 0 the sign is wrong: the logarithm of a probability is never positive.",
+            lambda x, a: x * a + (1 - 2 * x) * softplus(a),
         ),
+        Mistake(
+            "softplus(-a) is subtracted from x a: at x = 0 that is log p, not log (1 - p).",
+            lambda x, a: x * a - softplus(-a),
+        ),
+        Mistake(
+            "Your softplus is right for a >= 0 only: which exponential is at most 1 for both signs of a?",
+            lambda x, a: x * a - softplus(a, lambda a: np.log1p(np.exp(-a))),
+        ),
+        Mistake(
+            "The exponential in your softplus grows with |a|: its exponent should never be positive.",
+            lambda x, a: x * a - softplus(a, lambda a: np.log1p(np.exp(abs(a)))),
+        ),
+        Mistake(
+            "Beyond a threshold softplus(a) is replaced by a: then log p is 0 there, although it is only small.",
+            lambda x, a: x * a - np.where(a > 20, a, softplus(a)),
+        ),
+        Mistake("softplus(a) counts twice where x is 1: once is enough.", lambda x, a: x * a - (1 + x) * softplus(a)),
+        Mistake("softplus(a) is added to x a: no probability is above 1.", lambda x, a: x * a + softplus(a)),
+        Mistake("log p of x = 1 is given for every x: where is x?", lambda x, a: a - softplus(a)),
+        Mistake("log p of x = 0 is given for every x: where is x?", lambda x, a: -softplus(a)),
+        *map(limited_exponent, (20, 50, 100, 500, 700)),
     ),
     forbidden=(museum.log_coin, bernoulli.bernoulli_log_density_forward),
 )
@@ -118,14 +156,15 @@ def draw_states(rng):
     return W, U, b, first, rng.standard_normal((T, B, D))
 
 
-def wrong_states(before=lambda first, h: h, after=lambda first, h: h, shift=0):
-    """The states with another rule for h before a step and after it."""
+def wrong_states(before=lambda first, h: h, after=lambda first, h: h, past=lambda first, v: v, shift=0, old=False):
+    """The states with another rule for h before a step, after it, or for h @ U + b. old: notes h before the step."""
 
     def run(W, U, b, first, x):
         h, hs = np.zeros_like(x[0] @ W), []
         for x_t, first_t in zip(x, np.roll(first, shift, axis=0)):
-            h = after(first_t, np.tanh(x_t @ W + before(first_t, h) @ U + b))
-            hs.append(h)
+            start = before(first_t, h)
+            h = after(first_t, np.tanh(x_t @ W + past(first_t, start @ U + b)))
+            hs.append(start if old else h)
         return np.stack(hs)
 
     return run
@@ -180,6 +219,22 @@ STATES = Task(
             "Every step is treated as a first one: the state is never carried on.", wrong_states(lambda first, h: 0 * h)
         ),
         Mistake("U is transposed.", lambda W, U, b, first, x: states(W, U.T, b, first, x)),
+        Mistake(
+            "The result is 0 at a first step: the state is 0 before that step, and its x_t changes it.",
+            lambda W, U, b, first, x: states(W, U, b, first, x) * ~first[..., None],
+        ),
+        Mistake(
+            "The result is 0 at a first step, but the next step still reads the state that was carried over.",
+            lambda W, U, b, first, x: wrong_states()(W, U, b, first, x) * ~first[..., None],
+        ),
+        Mistake(
+            "h is noted before it is updated: the state after x_t is asked for.",
+            wrong_states(lambda first, h: where(first, 0, h), old=True),
+        ),
+        Mistake(
+            "A first step has lost its bias: clear the state alone, not all that is added to x_t @ W.",
+            wrong_states(past=lambda first, v: where(first, 0, v)),
+        ),
         Mistake(
             "x_t is cleared too: clear the state alone.",
             lambda W, U, b, first, x: states(W, U, b, first, x * ~first[..., None]),
@@ -237,15 +292,15 @@ def draw_step(rng):
     return theta, m, float(rng.uniform(0.01, 0.5)), float(rng.uniform(0.5, 2.0)), grads * length / norm(grads)
 
 
-def wrong_step(clip=lambda g, c: g, clip_m=lambda m, c: m, decay=0.9, sign=-1):
+def wrong_step(clip=lambda g, c: g, clip_m=lambda m, c: m, decay=0.9, sign=-1, move=lambda m, g, c: m):
     def step(theta, m, lr, max_norm, grads):
         m = clip_m(decay * m + clip(grads, max_norm), max_norm)
-        return theta + sign * lr * m, m
+        return theta + sign * lr * move(m, clip(grads, max_norm), max_norm), m
 
     return step
 
 
-def by_norm(g, c):
+def by_norm(g, c, norm=norm):
     return g * min(1.0, c / norm(g))
 
 
@@ -257,7 +312,8 @@ STEP = Task(
     ("theta", "m"),
     (
         Mistake(
-            "The step still uses the unclipped gradient: clipping after the step has no effect.",
+            "A gradient longer than max_norm enters the step at full length: is it clipped before m takes it up, "
+            "and by the root of its sum of squares?",
             wrong_step(),
         ),
         Mistake(
@@ -270,6 +326,35 @@ STEP = Task(
         ),
         Mistake(
             "The momentum is clipped, including earlier steps: clip only the new gradient.", wrong_step(clip_m=by_norm)
+        ),
+        Mistake(
+            "theta moves by the momentum clipped, and m has the gradient as it was: clip only the new gradient.",
+            wrong_step(move=lambda m, g, c: by_norm(m, c)),
+        ),
+        Mistake(
+            "The norm is the sum of the magnitudes: take the Euclidean one.",
+            wrong_step(lambda g, c: by_norm(g, c, lambda g: abs(g).sum())),
+        ),
+        Mistake(
+            "The norm is the largest magnitude: take the Euclidean one.",
+            wrong_step(lambda g, c: by_norm(g, c, lambda g: abs(g).max())),
+        ),
+        Mistake(
+            "A long gradient is scaled to length 1: max_norm is missing in the factor.",
+            wrong_step(lambda g, c: g if norm(g) <= c else g / norm(g)),
+        ),
+        Mistake(
+            "The factor is upside down: it makes short gradients shorter and leaves long ones.",
+            wrong_step(lambda g, c: g * min(1.0, norm(g) / c)),
+        ),
+        Mistake("A long gradient is left out: it should be scaled down.", wrong_step(lambda g, c: g * (norm(g) <= c))),
+        Mistake(
+            "theta moves by the clipped gradient: it should move by m, which has earlier steps in it.",
+            wrong_step(by_norm, move=lambda m, g, c: g),
+        ),
+        Mistake(
+            "That is Nesterov's step, which looks ahead by 0.9 m: here theta moves by m itself.",
+            wrong_step(by_norm, move=lambda m, g, c: 0.9 * m + g),
         ),
         Mistake(
             "The squared norm is used as the norm: the root is missing.",

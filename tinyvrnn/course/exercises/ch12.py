@@ -19,12 +19,12 @@ def draw_units(rng):
     return -lengths * (2 + rng.random(B)), lengths, np.exp(0.7 + 0.5 * rng.standard_normal(X))
 
 
-def wrong_units(log_scale=lambda lengths, std: lengths * np.log(std).sum(), bits=None):
+def wrong_units(log_scale=lambda lengths, std: lengths * np.log(std).sum(), bits=None, each=lambda std: 1):
     """The change of units with one thing changed."""
 
     def answer(log_p, lengths, std):
         raw = log_p - log_scale(lengths, std)
-        return raw, bits(log_p, raw, lengths) if bits else -raw.sum() / lengths.sum() / np.log(2)
+        return raw, bits(log_p, raw, lengths) if bits else -raw.sum() / lengths.sum() / each(std) / np.log(2)
 
     return answer
 
@@ -49,6 +49,14 @@ UNITS = Task(
             wrong_units(lambda lengths, std: lengths * np.log(std).mean()),
         ),
         Mistake(
+            "The scale term is in bits and log p in nats: take the natural logarithm.",
+            wrong_units(lambda lengths, std: lengths * np.log2(std).sum()),
+        ),
+        Mistake(
+            "The first std stands for all: each of the X numbers has its own.",
+            wrong_units(lambda lengths, std: lengths * len(std) * np.log(std[0])),
+        ),
+        Mistake(
             "Those are logarithms of variances.", wrong_units(lambda lengths, std: 2 * lengths * np.log(std).sum())
         ),
         Mistake("You subtract the scale itself: subtract its logarithm.", wrong_units(lambda n, std: n * std.sum())),
@@ -60,6 +68,28 @@ UNITS = Task(
             "bits is per sequence: the exercise asks for bits per step.",
             wrong_units(bits=lambda log_p, raw, lengths: -raw.mean() / np.log(2)),
         ),
+        Mistake("raw is still that of the standardised data.", wrong_units(lambda lengths, std: 0 * lengths)),
+        Mistake(
+            "That is the logarithm of the mean of std, not the mean of its logarithms.",
+            wrong_units(lambda lengths, std: lengths * len(std) * np.log(std.mean())),
+        ),
+        Mistake(
+            "Each sequence gets the mean length: it has its own.",
+            wrong_units(lambda lengths, std: lengths.mean() * np.log(std).sum() + 0 * lengths),
+        ),
+        Mistake(
+            "raw is per step: the exercise asks for whole sequences.",
+            lambda log_p, n, std: (raw_units(log_p, n, std)[0] / n, raw_units(log_p, n, std)[1]),
+        ),
+        Mistake(
+            "bits is that of the whole set: divide it by the steps.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / np.log(2)),
+        ),
+        Mistake(
+            "bits counts the longest sequence's steps for each: count the real ones.",
+            wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / (lengths.max() * len(raw)) / np.log(2)),
+        ),
+        Mistake("bits is per number: a step has X of them.", wrong_units(each=len)),
         Mistake(
             "bits is multiplied by log 2: is a bit more or less than a nat?",
             wrong_units(bits=lambda log_p, raw, lengths: -raw.sum() / lengths.sum() * np.log(2)),
@@ -98,12 +128,15 @@ def draw_character(rng):
     return (np.column_stack([rng.standard_normal((len(lifted), 2)), lifted]).astype(float),)
 
 
-def wrong_ink(path=lambda steps: np.cumsum(steps, axis=0), ink=lambda lifted: 1 - lifted[:-1]):
+def between(points, steps):
+    return points[:-1], points[1:]
+
+
+def wrong_ink(path=lambda steps: np.cumsum(steps, axis=0), ink=lambda lifted: 1 - lifted[:-1], ends=between):
     """Lines of ink with one thing changed."""
 
     def answer(x):
-        points = path(x[:, :2])
-        return np.concatenate([points[:-1], points[1:]], axis=1), ink(x[:, 2])
+        return np.concatenate(ends(path(x[:, :2]), x[:, :2]), axis=1), ink(x[:, 2])
 
     return answer
 
@@ -147,6 +180,18 @@ INK = Task(
             wrong_ink(lambda steps: np.cumsum(steps, axis=0) - steps[0]),
         ),
         Mistake(
+            "The columns are y0, x0, y1, x1: dx comes first.",
+            wrong_ink(path=lambda steps: np.cumsum(steps[:, ::-1], axis=0)),
+        ),
+        Mistake(
+            "x1 and y1 hold the step from the first point: they should be the point where the line ends.",
+            wrong_ink(ends=lambda points, steps: (points[:-1], steps[1:])),
+        ),
+        Mistake(
+            "Each line runs backwards: x0, y0 is the point at which the pen was first.",
+            wrong_ink(ends=lambda points, steps: (points[1:], points[:-1])),
+        ),
+        Mistake(
             "The columns are x0, x1, y0, y1: swap the middle ones.",
             lambda x: (lines_of_ink(x)[0][:, [0, 2, 1, 3]], lines_of_ink(x)[1]),
         ),
@@ -175,33 +220,62 @@ def log_sum(v):
     return (top + np.log(np.exp(v - top).sum(axis=1, keepdims=True)))[:, 0]
 
 
-def wrong_pen(sign=1, log_c=1.0, divided=True, two_pi=2.0, log_sigma=1.0, normalised=True, mix=log_sum, coin="right"):
+def log_softmax(logits):
+    return logits - log_sum(logits)[:, None]
+
+
+def log_coin(chance, a):
+    return bernoulli.bernoulli_log_density_forward(chance, a)[0]
+
+
+def wrong_pen(
+    bell=lambda d1, d2, rho, c: d1**2 + ((d2 - rho * d1) / c) ** 2,
+    log_c=1.0,
+    two_pi=2.0,
+    log_sigma=1.0,
+    log_pi=log_softmax,
+    mix=log_sum,
+    log_pen=log_coin,
+    root=lambda rho: np.sqrt(1 - rho * rho),
+    deviation=lambda sigma: sigma,
+):
     """The log-density with one thing changed."""
 
     def answer(x, logits, mu, sigma, rho, a):
-        delta = (x[:, None, :2] - mu) / sigma
-        c = np.sqrt(1 - rho * rho)
-        w = (delta[..., 1] - sign * rho * delta[..., 0]) / (c if divided else 1)
-        log_n = -0.5 * (delta[..., 0] ** 2 + w**2) - log_sigma * np.log(sigma).sum(axis=-1) - log_c * np.log(c)
+        d1, d2 = np.moveaxis((x[:, None, :2] - mu) / deviation(sigma), -1, 0)
+        c = root(rho)
+        log_n = -0.5 * bell(d1, d2, rho, c) - (log_sigma * np.log(sigma)).sum(axis=-1) - log_c * np.log(c)
         log_n = log_n - two_pi * 0.5 * float(np.log(2 * np.pi))
-        log_pi = logits - log_sum(logits)[:, None] if normalised else logits
-        chance = {"right": x[:, 2:], "flipped": 1 - x[:, 2:], "lifted": np.ones_like(a)}.get(coin)
-        log_pen = 0 if chance is None else bernoulli.bernoulli_log_density_forward(chance, a)[0]
-        if coin == "lifted":
-            log_pen = x[:, 2] * log_pen
-        return mix(log_pi + log_n) + log_pen
+        return mix(log_pi(logits) + log_n) + log_pen(x[:, 2:], a)
 
     return answer
 
 
+def padded_mixture(eps):
+    message = f"An eps of {eps:g} in the logarithm keeps it finite, but far from all components log p is much lower: "
+    message += "take out the largest term instead."
+    return Mistake(message, wrong_pen(mix=lambda joint: np.log(np.exp(joint).sum(axis=1) + eps)))
+
+
+def padded_pen(eps):
+    def log_pen(lifted, a):
+        p = 1 / (1 + np.exp(-a))
+        return (lifted * np.log(p + eps) + (1 - lifted) * np.log(1 - p + eps))[:, 0]
+
+    message = f"A clip or an eps of {eps:g} limits the logarithm of the coin's p to {np.log(eps):.3g}: "
+    return Mistake(message + "can you avoid p?", wrong_pen(log_pen=log_pen))
+
+
 def mean_of_logs(x, logits, mu, sigma, rho, a):
-    log_pi = logits - log_sum(logits)[:, None]
+    log_pi = log_softmax(logits)
 
     def mix(joint):
         return (np.exp(log_pi) * (joint - log_pi)).sum(axis=1)
 
     return wrong_pen(mix=mix)(x, logits, mu, sigma, rho, a)
 
+
+SMALL = (1e-12, 1e-10, 1e-8, 1e-7, 1e-6)
 
 PEN = Task(
     "the log-density of a pen's step",
@@ -210,31 +284,106 @@ PEN = Task(
     draw_pen,
     ("log p",),
     (
-        Mistake("rho has the wrong sign: a falling stroke would rise.", wrong_pen(sign=-1)),
         Mistake(
-            "rho is not used: are dx and dy independent within a component?", wrong_pen(sign=0, log_c=0, divided=False)
+            "rho has the wrong sign: a falling stroke would rise.",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + ((d2 + rho * d1) / c) ** 2),
+        ),
+        Mistake(
+            "rho is not used: are dx and dy independent within a component?",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + d2**2, log_c=0),
         ),
         Mistake("log c is missing: correlation shrinks areas by the factor c.", wrong_pen(log_c=0)),
-        Mistake("w is not divided by c: its standard deviation must be 1.", wrong_pen(divided=False)),
+        Mistake(
+            "w is not divided by c: its standard deviation must be 1.",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + (d2 - rho * d1) ** 2),
+        ),
+        Mistake(
+            "w is divided by 1 - rho^2: c is the root of that.",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + ((d2 - rho * d1) / c**2) ** 2),
+        ),
+        Mistake(
+            "The cross term in the exponent lacks a factor of 2: expand (delta_2 - rho delta_1)^2.",
+            wrong_pen(lambda d1, d2, rho, c: (d1**2 - rho * d1 * d2 + d2**2) / c**2),
+        ),
+        Mistake(
+            "The factor 1/2 in the exponent is missing.",
+            wrong_pen(lambda d1, d2, rho, c: 2 * (d1**2 + ((d2 - rho * d1) / c) ** 2)),
+        ),
         Mistake("log c counts twice: c is the square root of 1 - rho^2.", wrong_pen(log_c=2.0)),
+        Mistake("log c has the wrong sign: the density is divided by c.", wrong_pen(log_c=-1.0)),
+        Mistake(
+            "c is the square root of 1 - rho^2, everywhere in the formula.", wrong_pen(root=lambda rho: 1 - rho * rho)
+        ),
+        Mistake("rho is not squared in c.", wrong_pen(root=lambda rho: np.sqrt(1 - rho))),
+        Mistake(
+            "c has a plus: the variance that delta_1 explains is taken away.",
+            wrong_pen(root=lambda rho: np.sqrt(1 + rho * rho)),
+        ),
+        Mistake(
+            "w is delta_2 / c: the part of delta_2 that delta_1 explains is not taken out.",
+            wrong_pen(lambda d1, d2, rho, c: d1**2 + (d2 / c) ** 2),
+        ),
+        Mistake(
+            "x - mu is divided by the variance: delta is a number of standard deviations.",
+            wrong_pen(deviation=lambda sigma: sigma**2),
+        ),
+        Mistake(
+            "x - mu is divided by the root of sigma: sigma is a standard deviation already.",
+            wrong_pen(deviation=np.sqrt),
+        ),
         Mistake("Half of log 2 pi is missing: there are two dimensions.", wrong_pen(two_pi=1.0)),
+        Mistake("log 2 pi counts twice: each dimension has half of it.", wrong_pen(two_pi=4.0)),
         Mistake(
             "log sigma has the factor 1/2: sigma is a standard deviation, not a variance.", wrong_pen(log_sigma=0.5)
         ),
+        Mistake("log sigma is missing: a wide component has a low density.", wrong_pen(log_sigma=0.0)),
+        Mistake("log sigma has the wrong sign: the density is divided by sigma.", wrong_pen(log_sigma=-1.0)),
+        Mistake("log sigma of dy is missing: there are two standard deviations.", wrong_pen(log_sigma=np.eye(2)[0])),
         Mistake(
-            "The weights do not add up to 1: which function turns the logits into pi?", wrong_pen(normalised=False)
+            "The weights do not add up to 1: which function turns the logits into pi?",
+            wrong_pen(log_pi=lambda logits: logits),
+        ),
+        Mistake(
+            "The weights are all equal: where are the logits?",
+            wrong_pen(log_pi=lambda logits: 0 * logits - np.log(logits.shape[1])),
+        ),
+        Mistake(
+            "The softmax runs over the N steps: the weights of a step's components add up to 1.",
+            wrong_pen(log_pi=lambda logits: log_softmax(logits.T).T),
         ),
         Mistake("That is the mean of the logarithms: the exercise asks for the logarithm of the mean.", mean_of_logs),
         Mistake(
             "Only the component that fits best counts: add up all of them.",
             wrong_pen(mix=lambda joint: joint.max(axis=1)),
         ),
-        Mistake("The coin is missing: a step consists of dx, dy and pen-up.", wrong_pen(coin="none")),
-        Mistake("The coin is inverted: a is the logit of a lifted pen.", wrong_pen(coin="flipped")),
+        *map(padded_mixture, SMALL),
+        Mistake(
+            "The weights pi are added to log-densities: take their logarithm.",
+            wrong_pen(log_pi=lambda logits: np.exp(log_softmax(logits))),
+        ),
+        Mistake(
+            "The largest term is taken out of the sum and not put back.",
+            wrong_pen(mix=lambda joint: log_sum(joint) - joint.max(axis=1)),
+        ),
+        *map(padded_pen, SMALL),
+        Mistake("The coin is missing: a step consists of dx, dy and pen-up.", wrong_pen(log_pen=lambda x, a: 0)),
+        Mistake(
+            "The coin is inverted: a is the logit of a lifted pen.",
+            wrong_pen(log_pen=lambda x, a: log_coin(1 - x, a)),
+        ),
         Mistake(
             "The coin counts only when the pen is lifted: staying down has a probability too.",
-            wrong_pen(coin="lifted"),
+            wrong_pen(log_pen=lambda x, a: x[:, 0] * log_coin(x, a)),
         ),
+        Mistake(
+            "The coin counts only when the pen stays down: lifting has a probability too.",
+            wrong_pen(log_pen=lambda x, a: (1 - x[:, 0]) * log_coin(x, a)),
+        ),
+        Mistake(
+            "The coin's term is a where the pen is lifted, else 0: that is no log-probability.",
+            wrong_pen(log_pen=lambda x, a: (x * a)[:, 0]),
+        ),
+        Mistake("The coin's term has the wrong sign.", wrong_pen(log_pen=lambda x, a: -log_coin(x, a))),
     ),
     forbidden=(pen.pen_log_density_forward,),
     points=3,

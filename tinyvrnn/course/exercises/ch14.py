@@ -26,13 +26,15 @@ def wrong_resample(
     points=lambda u, K: (u[:, None] + np.arange(K)) / K,
     ends=lambda shares: np.cumsum(shares, axis=1),
     shift=0,
+    passed=np.less_equal,
+    states=lambda h: h,
 ):
     """Resampling with one thing changed."""
 
     def answer(h, shares, uniforms):
         K = h.shape[1]
-        ancestors = (ends(shares)[:, None, :] <= points(uniforms, K)[:, :, None]).sum(axis=2) + shift
-        return np.take_along_axis(h, ancestors.clip(0, K - 1), axis=1)
+        ancestors = passed(ends(shares)[:, None, :], points(uniforms, K)[:, :, None]).sum(axis=2) + shift
+        return np.take_along_axis(states(h), ancestors.clip(0, K - 1), axis=1)
 
     return answer
 
@@ -63,6 +65,40 @@ RESAMPLE = Task(
         Mistake(
             "u shifts the points by up to 1, but their distance is 1 / K.",
             wrong_resample(points=lambda u, K: u[:, None] + np.arange(K) / K),
+        ),
+        Mistake(
+            "The points begin one slot too late, with i = 1: the first K-th of the stick has none.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(1, K + 1)) / K),
+        ),
+        Mistake(
+            "The points are 1 / (K - 1) apart, so the last one may be beyond the stick.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K)) / max(K - 1, 1)),
+        ),
+        Mistake(
+            "The points are 1 / B apart: a row has K slots, however many rows there are.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K)) / len(u)),
+        ),
+        Mistake(
+            "The last point is always at the end of the stick: all K points move with u.",
+            wrong_resample(points=lambda u, K: np.linspace(u / K, 1, K, axis=1)),
+        ),
+        Mistake("No slot changes its particle: where are the ancestors?", lambda h, shares, uniforms: h.copy()),
+        Mistake(
+            "Points that leave the stick come back at its start: u moves them all by up to 1, but their distance is "
+            "1 / K.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(K) / K) % 1),
+        ),
+        Mistake(
+            "You count the intervals that end beyond a point: count those that end before it.",
+            wrong_resample(passed=np.greater),
+        ),
+        Mistake(
+            "Those are the numbers of the ancestors: return their states.",
+            wrong_resample(states=lambda h: np.zeros_like(h) + np.arange(h.shape[1])),
+        ),
+        Mistake(
+            "All rows take the states of the first row: each row chooses among its own.",
+            wrong_resample(states=lambda h: 0 * h + h[:1]),
         ),
         Mistake(
             "The points do not depend on u: some particles can never be chosen.",
@@ -128,20 +164,27 @@ def draw_ledger(rng):
     return again, log_w
 
 
-def wrong_ledger(note=particles.log_mean_exp, keep=0.0, start=0.0, before=True, always=False):
-    """The ledger with one thing changed. keep: factor on the log-weights after a resampling; start: times log K."""
+def wrong_ledger(
+    note=particles.log_mean_exp,
+    end=particles.log_mean_exp,
+    after=lambda v: 0,
+    before=True,
+    reset=lambda again: again > 0,
+    add=lambda total, noted, now: total + np.where(now, noted, 0),
+    wipe=False,
+):
+    """The ledger with one thing changed. after: the log-weights after a resampling; reset: of which sequences."""
 
     def answer(again, log_w):
         gathered, total = np.zeros(log_w.shape[1:]), np.zeros(log_w.shape[1])
         for t in range(len(log_w)):
             if not before:
                 gathered = gathered + log_w[t]
-            now = again[t] > 0 if not always else np.full(len(total), t > 0)
-            total = total + np.where(now, note(gathered), 0)
-            gathered = np.where(now[:, None], keep * gathered + start * np.log(gathered.shape[1]), gathered)
+            total = add(total, note(gathered), again[t] > 0)
+            gathered = np.where(reset(again[t])[:, None], after(gathered), gathered)
             if before:
-                gathered = gathered + log_w[t]
-        return (total + (particles.log_mean_exp if note is not log_sum else log_sum)(gathered)).astype(log_w.dtype)
+                gathered = gathered + log_w[t] * (1 - again[t][:, None] if wipe else 1)
+        return (total + end(gathered)).astype(log_w.dtype)
 
     return answer
 
@@ -160,7 +203,7 @@ LEDGER = Task(
         Mistake(
             "What is recorded at a resampling is counted again at the next one, and at the end. "
             "What are the weights after a resampling?",
-            wrong_ledger(keep=1.0),
+            wrong_ledger(after=lambda v: v),
         ),
         Mistake(
             "The weights are reset, but their mean is not recorded: each resampling loses a factor.",
@@ -170,16 +213,78 @@ LEDGER = Task(
             "At a resampling the mean of the log-weights is recorded: the estimate needs the log of the mean weight.",
             wrong_ledger(note=lambda v: v.mean(axis=1)),
         ),
-        Mistake("The weights are summed, not averaged: each W is a mean over particles.", wrong_ledger(note=log_sum)),
-        Mistake("After a resampling the weights start at 1 / K: that divides by K twice.", wrong_ledger(start=-1.0)),
+        Mistake(
+            "The weights are summed, not averaged: each W is a mean over particles.",
+            wrong_ledger(note=log_sum, end=log_sum),
+        ),
+        Mistake(
+            "After a resampling the weights start at 1 / K: that divides by K twice.",
+            wrong_ledger(after=lambda v: -np.log(v.shape[1])),
+        ),
         Mistake(
             "Step t is added before the resampling that precedes step t: off by one.",
             wrong_ledger(before=False),
         ),
-        Mistake("It resamples at every step, whatever `again` says.", wrong_ledger(always=True)),
         Mistake(
-            "It never resamples: that is the mean of the plain weights, IWAE.",
+            "A sequence is resampled at every step, even where its own `again` is 0.",
+            lambda again, w: ledger(np.ones_like(again), w),
+        ),
+        Mistake(
+            "That is the mean of the plain weights, IWAE: where does a resampling make the weights equal?",
             lambda again, log_w: particles.log_mean_exp(log_w.sum(axis=0)),
+        ),
+        Mistake(
+            "After a resampling the log-weights start at 1: it is the weights that are reset to 1.",
+            wrong_ledger(after=lambda v: 1),
+        ),
+        Mistake(
+            "After a resampling the weights start at their mean, which is recorded already: it counts twice.",
+            wrong_ledger(after=lambda v: particles.log_mean_exp(v)[:, None]),
+        ),
+        Mistake(
+            "The last stretch is missing: what the weights gather after the last resampling counts too.",
+            wrong_ledger(end=lambda v: 0),
+        ),
+        Mistake(
+            "At the end the mean of the log-weights is added: the estimate needs the log of the mean weight.",
+            wrong_ledger(end=lambda v: v.mean(axis=1)),
+        ),
+        Mistake(
+            "Means of log-weights are added up: the estimate needs the log of each mean weight.",
+            wrong_ledger(lambda v: v.mean(axis=1), lambda v: v.mean(axis=1)),
+        ),
+        Mistake(
+            "The largest weight is recorded: each W is a mean over particles.",
+            wrong_ledger(lambda v: v.max(axis=1), lambda v: v.max(axis=1)),
+        ),
+        Mistake(
+            "What is recorded replaces the total: log-estimates of stretches add up.",
+            wrong_ledger(add=lambda total, noted, now: np.where(now, noted, total)),
+        ),
+        Mistake(
+            "The mean weight is recorded at every step: only a resampling sets the weights back.",
+            wrong_ledger(add=lambda total, noted, now: total + noted),
+        ),
+        Mistake(
+            "The weights are kept where a sequence is resampled, and reset where it is not.",
+            wrong_ledger(reset=lambda again: again == 0),
+        ),
+        Mistake(
+            "Where a sequence is resampled, the weights of the step that follows are lost.",
+            wrong_ledger(wipe=True),
+        ),
+        Mistake(
+            "It resamples one step too early: `again` is about the time before step t.",
+            lambda again, w: ledger(np.concatenate([again[1:], 0 * again[:1]]), w),
+        ),
+        Mistake(
+            "That is the estimate itself: the exercise asks for its logarithm.",
+            lambda again, w: np.exp(ledger(again, w)),
+        ),
+        Mistake("It resamples where `again` is 0, and goes on where it is 1.", lambda again, w: ledger(1 - again, w)),
+        Mistake(
+            "Where one sequence is resampled, the weights of all are reset: each has its own column in `again`.",
+            wrong_ledger(reset=lambda again: np.full(len(again), again.any())),
         ),
         Mistake(
             "All follow the first sequence: `again` has a column for each.",
