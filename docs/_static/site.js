@@ -19,3 +19,23 @@ function fit() {
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));
 window.addEventListener("resize", fit);
+// A long name breaks after an underscore, a short piece of code nowhere.
+for (const part of document.querySelectorAll(".bd-article a code .pre")) {
+  if (part.textContent.length > 24) part.innerHTML = part.innerHTML.replace(/(_|::|\/)(?=\w)/g, "$1<wbr>");
+}
+for (const code of document.querySelectorAll(".bd-article code")) {
+  code.classList.toggle("short", code.textContent.length < 13);
+}
+// A table of sentences: the style sheet shows its rows below each other on a narrow page. The roles say what they are.
+for (const table of document.querySelectorAll(".bd-article table.table")) {
+  const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+  const cells = [...table.querySelectorAll("tbody td")];
+  const long = cells.filter((cell) => cell.textContent.length > 24);
+  if (columns.length < 4 || long.length < 0.4 * cells.length) continue;
+  table.classList.add("sentences");
+  const roles = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", th: "columnheader", td: "cell" };
+  for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, th, td")]) {
+    part.setAttribute("role", roles[part.localName]);
+  }
+  for (const cell of cells) cell.dataset.column = columns[cell.cellIndex];
+}
