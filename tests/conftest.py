@@ -1,4 +1,9 @@
-"""Marks the tests that run on a device: `TINYVRNN_TEST_DEVICE=cupy pytest -m device` runs them on a GPU."""
+"""Marks the tests that run on a device, and the cases of large grids that are slow.
+
+`TINYVRNN_TEST_DEVICE=cupy pytest -m device` runs the former on a GPU.
+"""
+
+from collections import Counter
 
 import checks
 import pytest
@@ -9,7 +14,12 @@ from tinyvrnn.runs import plots
 
 
 def pytest_collection_modifyitems(items):
+    seen = Counter()
     for item in items:
+        one_in = item.get_closest_marker("one_in")
+        if one_in and seen[item.function] % one_in.args[0]:
+            item.add_marker(pytest.mark.slow)
+        seen[item.function] += 1
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if (
             any(isinstance(value, str) and value == checks.DEVICE for value in _values(parameters))

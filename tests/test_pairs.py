@@ -119,6 +119,7 @@ def test_gradients_of_the_whole_elbo_equal_numeric_ones_for_more_seeds(seed):
     checks.elbo_gradients("gaussian", seed=seed, beta=1.6)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend, options", [("numpy", {}), ("numpy", {"model": "vae"}), (checks.DEVICE, {})], ids=str)
 def test_free_bits_charge_each_step_at_least_so_much(backend, options):
     """The loss is that of max(free_bits, KL) of each step, some above and some below, with its numeric gradient."""

@@ -158,6 +158,7 @@ def train_small(folder, stop=None, **given):
     return model.theta
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("first, then", [(2, 1), (1, 3)])
 def test_a_run_is_stopped_by_a_signal_to_one_rank_and_resumed_by_another_number(first, then, tmp_path):
     for size, stop in ((first, int(signal.SIGTERM)), (then, None)):
@@ -222,6 +223,7 @@ def run_command(out, fault=None, *more):
     raise SystemExit(cli.main(["train", "digits8", *small, "--out", out, *more]))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_rank_that_fails_ends_all_with_one_sentence_and_a_run_that_resumes(fault, tmp_path):
     out, (_, _, code, says) = str(tmp_path / "run"), FAULTS[fault]

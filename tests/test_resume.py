@@ -87,6 +87,7 @@ def stopped_and_taken_up(folder, data, stops, make, **options):
 # ---- bit for bit ---------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("name", MODELS)
@@ -705,6 +706,7 @@ def test_each_signal_saves_and_says_how_to_go_on(tmp_path, monkeypatch):
     assert_same_checkpoints(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("number, both", [(None, False), (signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_output_that_breaks_stops_no_training_and_hides_no_save(number, both, tmp_path):
     """As in `tinyvrnn train | tee log`, where Ctrl-C or something else ends tee; both: with 2>&1."""

@@ -93,6 +93,7 @@ def test_changed_in_some_places_it_is_read_or_refused(tmp_path, name, amount):
         attempt(target, tmp_path, content)
 
 
+@pytest.mark.one_in(3)
 @LINUX
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused_in_little_memory(tmp_path, name):

@@ -101,6 +101,7 @@ def marks():
         return list(csv.DictReader(file))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("which", [("stdout",), ("stderr",), ("stdout", "stderr")], ids="+".join)
 def test_a_stream_that_breaks_ends_no_training_and_loses_no_marks(kind, which, students, tmp_path, monkeypatch):

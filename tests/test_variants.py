@@ -45,6 +45,7 @@ def test_the_batched_schedule_equals_the_literal_steps(options, likelihood, back
     checks.batched_equals_stepwise(likelihood, backend, ragged=ragged, **options)
 
 
+@pytest.mark.one_in(7)
 @every
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("layers", [1, 2])
@@ -128,6 +129,7 @@ def test_training_raises_the_bound(options):
     assert elbos[-1] > elbos[0] + 1
 
 
+@pytest.mark.one_in(5)
 @every
 @each_bound
 def test_bounds_of_particles_equal_the_plain_rewrite(options, bound):
