@@ -19,3 +19,13 @@ function fit() {
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));
 window.addEventListener("resize", fit);
+// An option (--out) is not broken at its hyphens; a long name in a table is broken after a dot or an underscore.
+for (const word of document.querySelectorAll(".bd-article code .pre")) {
+  const text = word.textContent;
+  if (text.startsWith("-") && text.length < 20) word.style.whiteSpace = "nowrap";
+  if (text.length > 12 && word.closest("td")) {
+    const parts = text.match(/[^._/(,]+[._/(,]*|[._/(,]+/g);
+    word.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+    if (text.length > 24) word.style.overflowWrap = "anywhere";
+  }
+}
