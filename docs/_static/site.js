@@ -23,7 +23,7 @@ window.addEventListener("resize", fit);
 for (const word of document.querySelectorAll(".bd-article code .pre")) {
   const text = word.textContent;
   if (text.startsWith("-") && text.length < 20) word.style.whiteSpace = "nowrap";
-  if (text.length > 12 && word.closest("td")) {
+  if (text.length > 10 && word.closest("td")) {
     const parts = text.match(/[^._/(,]+[._/(,]*|[._/(,]+/g);
     word.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
     if (text.length > 24) word.style.overflowWrap = "anywhere";
