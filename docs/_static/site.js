@@ -19,9 +19,15 @@ function fit() {
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));
 window.addEventListener("resize", fit);
-// A long name breaks after an underscore, a short piece of code nowhere.
-for (const part of document.querySelectorAll(".bd-article a code .pre")) {
-  if (part.textContent.length > 24) part.innerHTML = part.innerHTML.replace(/(_|::|\/)(?=\w)/g, "$1<wbr>");
+// An option (--out) and other short code are not broken; a long name in a table or a link is, after a mark.
+for (const word of document.querySelectorAll(".bd-article code .pre")) {
+  const text = word.textContent;
+  if (text.startsWith("-") && text.length < 20) word.style.whiteSpace = "nowrap";
+  if (text.length > (word.closest("td") ? 10 : 24) && word.closest("td, a")) {
+    const parts = text.match(/[^._/(,:]+[._/(,:]*|[._/(,:]+/g);
+    word.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+    if (text.length > 24) word.style.overflowWrap = "anywhere";
+  }
 }
 for (const code of document.querySelectorAll(".bd-article code")) {
   code.classList.toggle("short", code.textContent.length < 13);
