@@ -82,6 +82,23 @@ def mixture(x, logits, mu, sigma, log_2pi=None, top=None, log_pi=None, floor=-np
     return highest + np.log(e.sum(axis=1)) - normaliser
 
 
+# ---- 02 ------------------------------------------------------------------------------------------
+
+
+def fit(x, m, s, t, square=lambda x, m, s, t: (x - m) ** 2 + s**2, norm=np.log):
+    return -0.5 * square(x, m, s, t) / t**2 - norm(t) - 0.5 * float(np.log(2 * np.pi))
+
+
+def loss(noise=lambda v: np.exp(v / 2), fit=lambda x, a: x * a - np.logaddexp(0 * a, a), kl=lambda q: q, bias=1):
+    """The loss with one part changed: kl changes -mean(...) of the KL's terms, fit the terms of log p."""
+
+    def answer(x, mu, v, eps, W, b):
+        own, log_p = 1 + v - mu**2 - np.exp(v), fit(x, (mu + noise(v) * eps) @ W + bias * b)
+        return kl(-0.5 * np.mean(np.sum(own, axis=-1))) - np.mean(np.sum(log_p, axis=-1))
+
+    return answer
+
+
 # ---- 03, 04, 05 ----------------------------------------------------------------------------------
 
 
@@ -574,12 +591,23 @@ WRONG = {
         "a standard deviation outside": lambda x, m, s, t: (
             -0.5 * ((x - m) / t) ** 2 - 0.5 * s**2 - np.log(t) - 0.5 * float(np.log(2 * np.pi))
         ),
+        "the cross term forgotten": lambda *a: fit(*a, lambda x, m, s, t: x**2 + m**2 + s**2),
+        "one deviation from the mean": lambda *a: fit(*a, lambda x, m, s, t: (x - m - s) ** 2),
+        "the log added": lambda *a: fit(*a, norm=lambda t: -np.log(t)),
+        "log of 2 pi sigma": lambda *a: fit(*a, norm=lambda t: 0.5 * np.log(t)),
+        "the spread of x too": lambda *a: fit(*a, lambda x, m, s, t: (x - m) ** 2 + s**2 + t**2),
     },
     "02.2": {"a variance": 0.5, "the prior's": 1, "the sum's": 2**0.5},
     "02.3": {
         "less the mean": lambda mu, s, e, f: ((f - f.mean()) * e / s, (f - f.mean()) * (e**2 - 1) / s),
         "from z": lambda mu, s, e, f: (f * (mu + s * e) / s**2, f * (e**2 - 1) / s),
         "1e-6 below": lambda mu, s, e, f: (f * e / (s + 1e-6), f * (e**2 - 1) / (s + 1e-6)),
+        "no sigma below": lambda mu, s, e, f: (f * e, f * (e**2 - 1)),
+        "eps not squared": lambda mu, s, e, f: (f * e / s, f * (e - 1) / s),
+        "plus 1": lambda mu, s, e, f: (f * e / s, f * (e**2 + 1) / s),
+        "through z as well": lambda mu, s, e, f: (0 * f, -f / s),
+        "the variance forgotten": lambda mu, s, e, f: (f * e * s, f * (e**2 - 1) / s),
+        "a square below": lambda mu, s, e, f: (f * e / s, f * (e**2 - 1 / s)),
     },
     "02.4": {
         "axis 1": lambda m, s, n, t: np.sum(
@@ -593,6 +621,20 @@ WRONG = {
         ).squeeze(),
         "log of squares": lambda m, s, n, t: np.sum(
             0.5 * np.log(t**2 / s**2 + 1e-9) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1
+        ),
+        "means outside the fraction": lambda m, s, n, t: np.sum(
+            np.log(t / s) + s**2 + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
+        ),
+        "means not squared": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + m - n) / (2 * t**2) - 0.5, axis=-1),
+        "squares subtracted": lambda m, s, n, t: np.sum(
+            np.log(t / s) + (s**2 + m**2 - n**2) / (2 * t**2) - 0.5, axis=-1
+        ),
+        "the variances upside down": lambda m, s, n, t: np.sum(
+            np.log(t / s) + t**2 / (2 * s**2) + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
+        ),
+        "minus 1": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 1, axis=-1),
+        "only the variances halved": lambda m, s, n, t: np.sum(
+            np.log(t / s) + s**2 / (2 * t**2) + (m - n) ** 2 / t**2 - 0.5, axis=-1
         ),
     },
     "02.5": {
@@ -612,6 +654,14 @@ WRONG = {
             -0.5 * np.sum(1 + v - mu**2 - np.exp(v), axis=-1)
             - np.sum(x * ((mu + np.exp(v / 2) * eps) @ W + b) - np.logaddexp(0, (mu + np.exp(v / 2) * eps) @ W + b), -1)
         ),
+        "half outside exp": loss(lambda v: 0.5 * np.exp(v)),
+        "a precision": loss(lambda v: np.exp(-v / 2)),
+        "log_var itself": loss(lambda v: v),
+        "no noise": loss(lambda v: 0 * v),
+        "the ones only": loss(fit=lambda x, a: -x * np.logaddexp(0 * a, -a)),
+        "no KL": loss(kl=lambda q: 0 * q),
+        "no bias": loss(bias=0),
+        "KL without a half": loss(kl=lambda q: 2 * q),
     },
     "03.1": {
         "the future only": {"prior 3", "generation 3"},
