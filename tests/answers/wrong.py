@@ -114,28 +114,63 @@ def joint_with_clipped_p(mu_0, sigma_0, logits, z, x, lengths):
     return np.where(np.arange(len(x))[:, None] < lengths, log_x + log_z, 0).sum(0)
 
 
-def step(draw_x, feed=lambda x, mean: x):
-    def answer(params, h, eps, u):
-        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
-        z = mu_0 + sigma_0 * eps
-        phi_z = features(params, "phi_z", z)
-        (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, BERNOULLI)
-        mean = BERNOULLI.mean(logits)
-        x = draw_x(u, mean).astype(h.dtype)
-        phi_x = features(params, "phi_x", feed(x, mean))
-        return z, x, equations.recur_forward(params["recur"], phi_x, phi_z, h)[0]
+def joint_of(log_z, log_x=lambda x, logits: BERNOULLI.log_density_forward(x, logits)[0], outside=lambda log_z: 0):
+    """The log-joint from log_z(z, mu_0, sigma_0) and log_x(x, logits), with outside(log_z) after the end."""
+
+    def answer(mu_0, sigma_0, logits, z, x, lengths):
+        of_z, of_x = log_z(z, mu_0, sigma_0), log_x(x, logits)
+        return np.where(np.arange(len(x))[:, None] < lengths, of_z + of_x, outside(of_z)).sum(axis=0)
 
     return answer
 
 
-def priors(params, x, z, lag=0):
+def log_normal(z, mu, sigma):
+    return gaussian.gaussian_log_density_forward(z, mu, sigma)[0]
+
+
+def step(
+    draw_x=lambda u, p: u < p,
+    feed=lambda x, mean: x,
+    latent=lambda mu, s, e: mu + s * e,
+    code=lambda z, mu: z,
+    prior=1,
+    dec=1,
+    rnn=1,
+):
+    """One step. code: what phi_z reads; prior, dec, rnn: factors of the state that each network reads."""
+
+    def answer(params, h, eps, u):
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], prior * h)
+        z = latent(mu_0, sigma_0, eps)
+        phi_z = features(params, "phi_z", code(z, mu_0))
+        (logits,), _ = equations.generate_forward(params["generate"], phi_z, dec * h, BERNOULLI)
+        mean = BERNOULLI.mean(logits)
+        x = draw_x(u, mean).astype(h.dtype)
+        phi_x = features(params, "phi_x", feed(x, mean))
+        return z, x, equations.recur_forward(params["recur"], phi_x, phi_z, rnn * h)[0]
+
+    return answer
+
+
+def priors(params, x, z, lag=0, lag_z=0, with_x=1, with_z=1, rnn=1):
     h, found = states_0(params, x), []
     for t in range(len(x)):
         found.append(equations.prior_forward(params["prior"], h)[0])
-        now = max(t - lag, 0)
-        phi_x, phi_z = features(params, "phi_x", x[now]), features(params, "phi_z", z[t])
-        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+        phi_x = features(params, "phi_x", x[max(t - lag, 0)])
+        phi_z = features(params, "phi_z", z[max(t - lag_z, 0)])
+        h, _ = equations.recur_forward(params["recur"], with_x * phi_x, with_z * phi_z, rnn * h)
     return tuple(np.stack(part) for part in zip(*found))
+
+
+def peeking(params, x, z):
+    longer = [np.concatenate([a, a[-1:]]) for a in (x, z)]
+    return tuple(part[1:] for part in priors(params, *longer))
+
+
+def with_diagonal(w, p, diagonal):
+    result = (w[:, None] * p).T @ p - np.outer(w @ p, w @ p)
+    np.fill_diagonal(result, diagonal)
+    return result
 
 
 def halves(o):
@@ -671,6 +706,13 @@ WRONG = {
         "numpy's": lambda w, p: np.atleast_2d(np.cov(p.T, aweights=w, bias=True)),
         "1 / K": lambda w, p: (p.T @ p) / len(p) - np.outer(w @ p, w @ p) + np.diag(w @ p - (p * p).mean(axis=0)),
         "p (1 - p) of the means only": lambda w, p: np.diag((w @ p) * (1 - w @ p)),
+        "E[x] on the diagonal": lambda w, p: with_diagonal(w, p, w @ p),
+        "given z on the diagonal": lambda w, p: with_diagonal(w, p, w @ (p * (1 - p))),
+        "deviations on the diagonal": lambda w, p: with_diagonal(w, p, np.sqrt((w @ p) * (1 - w @ p))),
+        "means without weights": lambda w, p: (
+            with_diagonal(w, p, (w @ p) - p.mean(axis=0) ** 2)
+            + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
+        ),
     },
     "03.3": {
         "one step too many": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] <= n),
@@ -679,14 +721,43 @@ WRONG = {
             mu, s, ell, z, x, np.arange(len(x))[:, None] < n.min()
         ),
         "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
+        "z never ends": joint_of(log_normal, outside=lambda log_z: log_z),
+        "a standard normal prior": joint_of(lambda z, mu, s: log_normal(z, 0 * mu, 1 + 0 * s)),
+        "a variance": joint_of(lambda z, mu, s: log_normal(z, mu, s**2)),
+        "x and logits swapped": joint_of(log_normal, lambda x, logits: BERNOULLI.log_density_forward(logits, x)[0]),
+        "padded in front": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[::-1, None] < n),
+        "the last step": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] == n - 1),
+        "the first step left out": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, z, x, (np.arange(len(x))[:, None] < n) & (np.arange(len(x))[:, None] > 0)
+        ),
+        "zeros after the end": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (z, x)), True
+        ),
     },
     "03.4": {
         "a tie is 1": step(lambda u, p: u <= p),
         "the likelier one": step(lambda u, p: p > 0.5),
         "the mean fed on": step(lambda u, p: u < p, lambda x, mean: mean),
         "upside down": step(lambda u, p: u > 1 - p),
+        "u below the logit": step(lambda u, p: u < np.log(p / (1 - p))),
+        "fair coins": step(lambda u, p: u < 0.5),
+        "one u a row": step(lambda u, p: u[:, :1] < p),
+        "the mean returned": step(lambda u, p: p),
+        "a root of sigma": step(latent=lambda mu, s, e: mu + np.sqrt(s) * e),
+        "phi_z of the mean": step(code=lambda z, mu: mu),
+        "a prior without h": step(prior=0),
+        "a decoder without h": step(dec=0),
+        "a recurrence without h": step(rnn=0),
     },
-    "03.5": {"x one step late": lambda *a: priors(*a, lag=1)},
+    "03.5": {
+        "x one step late": lambda *a: priors(*a, lag=1),
+        "z one step late": lambda *a: priors(*a, lag_z=1),
+        "without x": lambda *a: priors(*a, with_x=0),
+        "without z": lambda *a: priors(*a, with_z=0),
+        "without h": lambda *a: priors(*a, rnn=0),
+        "rolled": lambda *a: tuple(np.roll(part, 1, axis=0) for part in peeking(*a)),
+        "variances": lambda *a: (priors(*a)[0], priors(*a)[1] ** 2),
+    },
     "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
     "04.1": {
         "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),
