@@ -107,11 +107,12 @@ def log_joint(mu_0, sigma_0, logits, z, x, real):
     return np.where(real, log_p, 0).sum(axis=0)
 
 
-def joint_with_clipped_p(mu_0, sigma_0, logits, z, x, lengths):
-    p = np.clip(sigmoid(logits), 1e-7, 1 - 1e-7)
-    log_x = (x * np.log(p) + (1 - x) * np.log(1 - p)).sum(-1)
-    log_z = gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)[0]
-    return np.where(np.arange(len(x))[:, None] < lengths, log_x + log_z, 0).sum(0)
+def log_x_by_p(low=0.0, small=0.0):
+    def log_x(x, logits):
+        p = np.clip(sigmoid(logits), low, 1 - low)
+        return (x * np.log(p + small) + (1 - x) * np.log(1 - p + small)).sum(-1)
+
+    return log_x
 
 
 def joint_of(log_z, log_x=lambda x, logits: BERNOULLI.log_density_forward(x, logits)[0], outside=lambda log_z: 0):
@@ -716,7 +717,8 @@ WRONG = {
     },
     "03.3": {
         "one step too many": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] <= n),
-        "probabilities clipped at 1e-7": joint_with_clipped_p,
+        "probabilities clipped at 1e-7": joint_of(log_normal, log_x_by_p(1e-7)),
+        "1e-12 in the logs": joint_of(log_normal, log_x_by_p(small=1e-12)),
         "the shortest for all": lambda mu, s, ell, z, x, n: log_joint(
             mu, s, ell, z, x, np.arange(len(x))[:, None] < n.min()
         ),

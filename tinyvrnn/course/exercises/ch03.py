@@ -244,12 +244,12 @@ def log_joint_of_cleared(mu_0, sigma_0, logits, z, x, lengths):
     return wrong_log_joint(mask=always)(mu_0, sigma_0, logits, z * inside, x * inside, lengths)
 
 
-def kept_away(small):
-    """log p(x) from probabilities that stay away from 0 and 1."""
+def through_p(low=0.0, added=0.0):
+    """log p(x) from probabilities that are clipped to low and 1 - low, or with a number added in each logarithm."""
 
     def log_p(logits, x):
-        p = np.clip(sigmoid(logits), small, 1 - small)
-        return np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), axis=-1)
+        p = np.clip(1 / (1 + np.exp(-logits)), low, 1 - low)
+        return np.sum(x * np.log(p + added) + (1 - x) * np.log(1 - p + added), axis=-1)
 
     return log_p
 
@@ -330,10 +330,17 @@ LOG_JOINT = Task(
         ),
         *(
             Mistake(
-                f"The probabilities are kept {small:g} away from 0 and 1: compute log p from the logits themselves.",
-                wrong_log_joint(fit=kept_away(small)),
+                f"The probabilities are clipped {small:g} away from 0 and 1: compute log p from the logits themselves.",
+                wrong_log_joint(fit=through_p(small)),
             )
-            for small in (1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
+            for small in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
+        ),
+        *(
+            Mistake(
+                f"The logarithms of p and 1 - p have {small:g} added inside: compute log p from the logits themselves.",
+                wrong_log_joint(fit=through_p(added=small)),
+            )
+            for small in (1e-10, 1e-12, 1e-15, 1e-16)
         ),
         Mistake("That is per step: add up the steps.", lambda *arguments: log_joint(*arguments) / arguments[-1]),
     ),
