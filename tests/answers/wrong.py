@@ -82,6 +82,23 @@ def mixture(x, logits, mu, sigma, log_2pi=None, top=None, log_pi=None, floor=-np
     return highest + np.log(e.sum(axis=1)) - normaliser
 
 
+# ---- 02 ------------------------------------------------------------------------------------------
+
+
+def fit(x, m, s, t, square=lambda x, m, s, t: (x - m) ** 2 + s**2, norm=np.log):
+    return -0.5 * square(x, m, s, t) / t**2 - norm(t) - 0.5 * float(np.log(2 * np.pi))
+
+
+def loss(noise=lambda v: np.exp(v / 2), fit=lambda x, a: x * a - np.logaddexp(0 * a, a), kl=lambda q: q, bias=1):
+    """The loss with one part changed: kl changes -mean(...) of the KL's terms, fit the terms of log p."""
+
+    def answer(x, mu, v, eps, W, b):
+        own, log_p = 1 + v - mu**2 - np.exp(v), fit(x, (mu + noise(v) * eps) @ W + bias * b)
+        return kl(-0.5 * np.mean(np.sum(own, axis=-1))) - np.mean(np.sum(log_p, axis=-1))
+
+    return answer
+
+
 # ---- 03, 04, 05 ----------------------------------------------------------------------------------
 
 
@@ -90,35 +107,71 @@ def log_joint(mu_0, sigma_0, logits, z, x, real):
     return np.where(real, log_p, 0).sum(axis=0)
 
 
-def joint_with_clipped_p(mu_0, sigma_0, logits, z, x, lengths):
-    p = np.clip(sigmoid(logits), 1e-7, 1 - 1e-7)
-    log_x = (x * np.log(p) + (1 - x) * np.log(1 - p)).sum(-1)
-    log_z = gaussian.gaussian_log_density_forward(z, mu_0, sigma_0)[0]
-    return np.where(np.arange(len(x))[:, None] < lengths, log_x + log_z, 0).sum(0)
+def log_x_by_p(low=0.0, small=0.0):
+    def log_x(x, logits):
+        p = np.clip(sigmoid(logits), low, 1 - low)
+        return (x * np.log(p + small) + (1 - x) * np.log(1 - p + small)).sum(-1)
+
+    return log_x
 
 
-def step(draw_x, feed=lambda x, mean: x):
-    def answer(params, h, eps, u):
-        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
-        z = mu_0 + sigma_0 * eps
-        phi_z = features(params, "phi_z", z)
-        (logits,), _ = equations.generate_forward(params["generate"], phi_z, h, BERNOULLI)
-        mean = BERNOULLI.mean(logits)
-        x = draw_x(u, mean).astype(h.dtype)
-        phi_x = features(params, "phi_x", feed(x, mean))
-        return z, x, equations.recur_forward(params["recur"], phi_x, phi_z, h)[0]
+def joint_of(log_z, log_x=lambda x, logits: BERNOULLI.log_density_forward(x, logits)[0], outside=lambda log_z: 0):
+    """The log-joint from log_z(z, mu_0, sigma_0) and log_x(x, logits), with outside(log_z) after the end."""
+
+    def answer(mu_0, sigma_0, logits, z, x, lengths):
+        of_z, of_x = log_z(z, mu_0, sigma_0), log_x(x, logits)
+        return np.where(np.arange(len(x))[:, None] < lengths, of_z + of_x, outside(of_z)).sum(axis=0)
 
     return answer
 
 
-def priors(params, x, z, lag=0):
+def log_normal(z, mu, sigma):
+    return gaussian.gaussian_log_density_forward(z, mu, sigma)[0]
+
+
+def step(
+    draw_x=lambda u, p: u < p,
+    feed=lambda x, mean: x,
+    latent=lambda mu, s, e: mu + s * e,
+    code=lambda z, mu: z,
+    prior=1,
+    dec=1,
+    rnn=1,
+):
+    """One step. code: what phi_z reads; prior, dec, rnn: factors of the state that each network reads."""
+
+    def answer(params, h, eps, u):
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], prior * h)
+        z = latent(mu_0, sigma_0, eps)
+        phi_z = features(params, "phi_z", code(z, mu_0))
+        (logits,), _ = equations.generate_forward(params["generate"], phi_z, dec * h, BERNOULLI)
+        mean = BERNOULLI.mean(logits)
+        x = draw_x(u, mean).astype(h.dtype)
+        phi_x = features(params, "phi_x", feed(x, mean))
+        return z, x, equations.recur_forward(params["recur"], phi_x, phi_z, rnn * h)[0]
+
+    return answer
+
+
+def priors(params, x, z, lag=0, lag_z=0, with_x=1, with_z=1, rnn=1):
     h, found = states_0(params, x), []
     for t in range(len(x)):
         found.append(equations.prior_forward(params["prior"], h)[0])
-        now = max(t - lag, 0)
-        phi_x, phi_z = features(params, "phi_x", x[now]), features(params, "phi_z", z[t])
-        h, _ = equations.recur_forward(params["recur"], phi_x, phi_z, h)
+        phi_x = features(params, "phi_x", x[max(t - lag, 0)])
+        phi_z = features(params, "phi_z", z[max(t - lag_z, 0)])
+        h, _ = equations.recur_forward(params["recur"], with_x * phi_x, with_z * phi_z, rnn * h)
     return tuple(np.stack(part) for part in zip(*found))
+
+
+def peeking(params, x, z):
+    longer = [np.concatenate([a, a[-1:]]) for a in (x, z)]
+    return tuple(part[1:] for part in priors(params, *longer))
+
+
+def with_diagonal(w, p, diagonal):
+    result = (w[:, None] * p).T @ p - np.outer(w @ p, w @ p)
+    np.fill_diagonal(result, diagonal)
+    return result
 
 
 def halves(o):
@@ -574,12 +627,23 @@ WRONG = {
         "a standard deviation outside": lambda x, m, s, t: (
             -0.5 * ((x - m) / t) ** 2 - 0.5 * s**2 - np.log(t) - 0.5 * float(np.log(2 * np.pi))
         ),
+        "the cross term forgotten": lambda *a: fit(*a, lambda x, m, s, t: x**2 + m**2 + s**2),
+        "one deviation from the mean": lambda *a: fit(*a, lambda x, m, s, t: (x - m - s) ** 2),
+        "the log added": lambda *a: fit(*a, norm=lambda t: -np.log(t)),
+        "log of 2 pi sigma": lambda *a: fit(*a, norm=lambda t: 0.5 * np.log(t)),
+        "the spread of x too": lambda *a: fit(*a, lambda x, m, s, t: (x - m) ** 2 + s**2 + t**2),
     },
     "02.2": {"a variance": 0.5, "the prior's": 1, "the sum's": 2**0.5},
     "02.3": {
         "less the mean": lambda mu, s, e, f: ((f - f.mean()) * e / s, (f - f.mean()) * (e**2 - 1) / s),
         "from z": lambda mu, s, e, f: (f * (mu + s * e) / s**2, f * (e**2 - 1) / s),
         "1e-6 below": lambda mu, s, e, f: (f * e / (s + 1e-6), f * (e**2 - 1) / (s + 1e-6)),
+        "no sigma below": lambda mu, s, e, f: (f * e, f * (e**2 - 1)),
+        "eps not squared": lambda mu, s, e, f: (f * e / s, f * (e - 1) / s),
+        "plus 1": lambda mu, s, e, f: (f * e / s, f * (e**2 + 1) / s),
+        "through z as well": lambda mu, s, e, f: (0 * f, -f / s),
+        "the variance forgotten": lambda mu, s, e, f: (f * e * s, f * (e**2 - 1) / s),
+        "a square below": lambda mu, s, e, f: (f * e / s, f * (e**2 - 1 / s)),
     },
     "02.4": {
         "axis 1": lambda m, s, n, t: np.sum(
@@ -593,6 +657,20 @@ WRONG = {
         ).squeeze(),
         "log of squares": lambda m, s, n, t: np.sum(
             0.5 * np.log(t**2 / s**2 + 1e-9) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1
+        ),
+        "means outside the fraction": lambda m, s, n, t: np.sum(
+            np.log(t / s) + s**2 + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
+        ),
+        "means not squared": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + m - n) / (2 * t**2) - 0.5, axis=-1),
+        "squares subtracted": lambda m, s, n, t: np.sum(
+            np.log(t / s) + (s**2 + m**2 - n**2) / (2 * t**2) - 0.5, axis=-1
+        ),
+        "the variances upside down": lambda m, s, n, t: np.sum(
+            np.log(t / s) + t**2 / (2 * s**2) + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
+        ),
+        "minus 1": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 1, axis=-1),
+        "only the variances halved": lambda m, s, n, t: np.sum(
+            np.log(t / s) + s**2 / (2 * t**2) + (m - n) ** 2 / t**2 - 0.5, axis=-1
         ),
     },
     "02.5": {
@@ -612,6 +690,14 @@ WRONG = {
             -0.5 * np.sum(1 + v - mu**2 - np.exp(v), axis=-1)
             - np.sum(x * ((mu + np.exp(v / 2) * eps) @ W + b) - np.logaddexp(0, (mu + np.exp(v / 2) * eps) @ W + b), -1)
         ),
+        "half outside exp": loss(lambda v: 0.5 * np.exp(v)),
+        "a precision": loss(lambda v: np.exp(-v / 2)),
+        "log_var itself": loss(lambda v: v),
+        "no noise": loss(lambda v: 0 * v),
+        "the ones only": loss(fit=lambda x, a: -x * np.logaddexp(0 * a, -a)),
+        "no KL": loss(kl=lambda q: 0 * q),
+        "no bias": loss(bias=0),
+        "KL without a half": loss(kl=lambda q: 2 * q),
     },
     "03.1": {
         "the future only": {"prior 3", "generation 3"},
@@ -621,22 +707,59 @@ WRONG = {
         "numpy's": lambda w, p: np.atleast_2d(np.cov(p.T, aweights=w, bias=True)),
         "1 / K": lambda w, p: (p.T @ p) / len(p) - np.outer(w @ p, w @ p) + np.diag(w @ p - (p * p).mean(axis=0)),
         "p (1 - p) of the means only": lambda w, p: np.diag((w @ p) * (1 - w @ p)),
+        "E[x] on the diagonal": lambda w, p: with_diagonal(w, p, w @ p),
+        "given z on the diagonal": lambda w, p: with_diagonal(w, p, w @ (p * (1 - p))),
+        "deviations on the diagonal": lambda w, p: with_diagonal(w, p, np.sqrt((w @ p) * (1 - w @ p))),
+        "means without weights": lambda w, p: (
+            with_diagonal(w, p, (w @ p) - p.mean(axis=0) ** 2)
+            + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
+        ),
     },
     "03.3": {
         "one step too many": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] <= n),
-        "probabilities clipped at 1e-7": joint_with_clipped_p,
+        "probabilities clipped at 1e-7": joint_of(log_normal, log_x_by_p(1e-7)),
+        "1e-12 in the logs": joint_of(log_normal, log_x_by_p(small=1e-12)),
         "the shortest for all": lambda mu, s, ell, z, x, n: log_joint(
             mu, s, ell, z, x, np.arange(len(x))[:, None] < n.min()
         ),
         "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
+        "z never ends": joint_of(log_normal, outside=lambda log_z: log_z),
+        "a standard normal prior": joint_of(lambda z, mu, s: log_normal(z, 0 * mu, 1 + 0 * s)),
+        "a variance": joint_of(lambda z, mu, s: log_normal(z, mu, s**2)),
+        "x and logits swapped": joint_of(log_normal, lambda x, logits: BERNOULLI.log_density_forward(logits, x)[0]),
+        "padded in front": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[::-1, None] < n),
+        "the last step": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, np.arange(len(x))[:, None] == n - 1),
+        "the first step left out": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, z, x, (np.arange(len(x))[:, None] < n) & (np.arange(len(x))[:, None] > 0)
+        ),
+        "zeros after the end": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, ell, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (z, x)), True
+        ),
     },
     "03.4": {
         "a tie is 1": step(lambda u, p: u <= p),
         "the likelier one": step(lambda u, p: p > 0.5),
         "the mean fed on": step(lambda u, p: u < p, lambda x, mean: mean),
         "upside down": step(lambda u, p: u > 1 - p),
+        "u below the logit": step(lambda u, p: u < np.log(p / (1 - p))),
+        "fair coins": step(lambda u, p: u < 0.5),
+        "one u a row": step(lambda u, p: u[:, :1] < p),
+        "the mean returned": step(lambda u, p: p),
+        "a root of sigma": step(latent=lambda mu, s, e: mu + np.sqrt(s) * e),
+        "phi_z of the mean": step(code=lambda z, mu: mu),
+        "a prior without h": step(prior=0),
+        "a decoder without h": step(dec=0),
+        "a recurrence without h": step(rnn=0),
     },
-    "03.5": {"x one step late": lambda *a: priors(*a, lag=1)},
+    "03.5": {
+        "x one step late": lambda *a: priors(*a, lag=1),
+        "z one step late": lambda *a: priors(*a, lag_z=1),
+        "without x": lambda *a: priors(*a, with_x=0),
+        "without z": lambda *a: priors(*a, with_z=0),
+        "without h": lambda *a: priors(*a, rnn=0),
+        "rolled": lambda *a: tuple(np.roll(part, 1, axis=0) for part in peeking(*a)),
+        "variances": lambda *a: (priors(*a)[0], priors(*a)[1] ** 2),
+    },
     "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
     "04.1": {
         "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),

@@ -395,6 +395,8 @@ def _pattern(name, mine, right, tol, elsewhere):
     gap = np.abs(a - b)
     if np.all(gap[apart] <= SAME * np.abs(b[apart])):
         return f"is off by {np.max(gap[apart] / np.abs(b[apart])):.0e} of its value: {_ROUNDED}"
+    if not b[apart].any() and gap.max() < 1e-6:
+        return f"is {np.max(gap[apart]):.0e} where it should be 0: {_ROUNDED}"
     limit = _limit(name, mine, right, tol, elsewhere)
     if limit:
         return limit

@@ -21,11 +21,15 @@ def draw_expected(rng):
     return x, mu_z, *np.exp(0.5 * rng.standard_normal((2, *shape)))
 
 
-def wrong_expected(spread=lambda sigma_z: sigma_z**2, half=0.5, constant=HALF_LOG_2PI, sign=1, norm=np.log):
-    """The expected log-density with one thing changed."""
+def mean_square(x, mu_z, sigma_z):
+    return (x - mu_z) ** 2 + sigma_z**2
+
+
+def wrong_expected(square=mean_square, half=0.5, constant=HALF_LOG_2PI, norm=np.log):
+    """The expected log-density with one thing changed. square: in place of E[(x - z)^2]."""
 
     def answer(x, mu_z, sigma_z, sigma_x):
-        return -constant - norm(sigma_x) - half * ((x - mu_z) ** 2 + sign * spread(sigma_z)) / sigma_x**2
+        return -constant - norm(sigma_x) - half * square(x, mu_z, sigma_z) / sigma_x**2
 
     return answer
 
@@ -39,10 +43,16 @@ EXPECTED = Task(
     (
         Mistake(
             "That is the log-density at the mean of q, but z varies around it: what is E[(x - z)^2]?",
-            wrong_expected(spread=np.zeros_like),
+            wrong_expected(lambda x, m, s: (x - m) ** 2),
         ),
-        Mistake("sigma_z is a standard deviation: which power of it is the mean of a square?", wrong_expected(np.copy)),
-        Mistake("A wider q should make the fit worse here, not better: check a sign.", wrong_expected(sign=-1)),
+        Mistake(
+            "sigma_z is a standard deviation: which power of it is the mean of a square?",
+            wrong_expected(lambda x, m, s: (x - m) ** 2 + s),
+        ),
+        Mistake(
+            "A wider q should make the fit worse here, not better: check a sign.",
+            wrong_expected(lambda x, m, s: (x - m) ** 2 - s**2),
+        ),
         Mistake(
             "The factor in front of the square in a Gaussian's exponent is missing.",
             wrong_expected(half=1),
@@ -63,7 +73,23 @@ EXPECTED = Task(
         ),
         Mistake(
             "sigma_z^2 is not E[z^2]: the mean of z is not 0.",
-            lambda x, mu_z, sigma_z, sigma_x: wrong_expected(lambda s: s**2 - mu_z**2)(x, mu_z, sigma_z, sigma_x),
+            wrong_expected(lambda x, m, s: (x - m) ** 2 + s**2 - m**2),
+        ),
+        Mistake(
+            "E[(x - z)^2] is expanded without its cross term: E[x z] = x mu_z is not 0.",
+            wrong_expected(lambda x, m, s: x**2 + m**2 + s**2),
+        ),
+        Mistake(
+            "z is put one standard deviation above mu_z: take the mean over all z. What are E[eps] and E[eps^2]?",
+            wrong_expected(lambda x, m, s: (x - m - s) ** 2),
+        ),
+        Mistake(
+            "The logarithm of sigma_x has the wrong sign: the density has the factor 1 / sigma_x.",
+            wrong_expected(norm=lambda sigma_x: -np.log(sigma_x)),
+        ),
+        Mistake(
+            "That is half of log sigma_x: the root in the density is of 2 pi sigma_x^2, not of 2 pi sigma_x.",
+            wrong_expected(norm=lambda sigma_x: np.log(sigma_x) / 2),
         ),
         Mistake(
             "That is the logarithm of the variance, without the factor 1/2.",
@@ -81,9 +107,7 @@ EXPECTED = Task(
         ),
         Mistake(
             "That is log E_q[p(x | z)], the logarithm of a mean: here the logarithm is inside the mean.",
-            lambda x, mu_z, sigma_z, sigma_x: wrong_expected(np.zeros_like)(
-                x, mu_z, sigma_z, np.sqrt(sigma_x**2 + sigma_z**2)
-            ),
+            lambda x, mu_z, sigma_z, sigma_x: expected_log_density(x, mu_z, 0 * sigma_z, np.hypot(sigma_x, sigma_z)),
         ),
     ),
 )
@@ -185,6 +209,34 @@ SCORE = Task(
             "The two results are swapped: first the one for mu, then the one for sigma.",
             lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f)[::-1],
         ),
+        Mistake(
+            "The mean of f is subtracted: that is an estimator with a baseline. Weight each score by its own f.",
+            lambda mu, sigma, eps, f: score_function(mu, sigma, eps, f - f.mean()),
+        ),
+        Mistake(
+            "A factor 1 / sigma is missing in both: (z - mu) / sigma^2 is not eps.",
+            lambda mu, sigma, eps, f: (f * eps, f * (eps**2 - 1)),
+        ),
+        Mistake(
+            "In g_sigma, eps is not squared: the exponent holds (z - mu)^2, and sigma's derivative leaves that square.",
+            lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps - 1) / sigma),
+        ),
+        Mistake(
+            "In g_sigma, the derivative of -log sigma has the wrong sign.",
+            lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 + 1) / sigma),
+        ),
+        Mistake(
+            "z moves along with mu and sigma: the score is the derivative of log q(z) at a fixed z.",
+            lambda mu, sigma, eps, f: (0 * f, -f / sigma),
+        ),
+        Mistake(
+            "g_mu is f times z - mu: the exponent has the variance below, and so has its derivative.",
+            lambda mu, sigma, eps, f: (f * eps * sigma, f * (eps**2 - 1) / sigma),
+        ),
+        Mistake(
+            "In g_sigma, (z - mu)^2 is divided by sigma^2: which power does the derivative of 1 / sigma^2 have?",
+            lambda mu, sigma, eps, f: (f * eps / sigma, f * (eps**2 - 1 / sigma)),
+        ),
     ),
 )
 
@@ -201,13 +253,14 @@ def draw_kl(rng):
     return mu_z, np.exp(0.5 * rng.standard_normal(shape)), mu_0, np.exp(0.5 * rng.standard_normal(shape))
 
 
-def wrong_kl(log=1.0, half=0.5, one=0.5, square=lambda v: v**2, mean=1.0, reduce=np.sum, below=None):
-    """The KL with one thing changed. below(sigma_z, sigma_0): the denominator of the squares."""
+def wrong_kl(log=1.0, half=0.5, one=0.5, square=lambda v: v**2, mean=1.0, reduce=np.sum, below=None, fraction=None):
+    """The KL with one thing changed. below(sigma_z, sigma_0): the denominator of the squares; fraction: all of it."""
 
     def answer(mu_z, sigma_z, mu_0, sigma_0):
         under = below(sigma_z, sigma_0) if below else square(sigma_0)
         ratio = (square(sigma_z) + mean * (mu_z - mu_0) ** 2) / under
-        return reduce(log * np.log(sigma_0 / sigma_z) + half * ratio - one, axis=-1)
+        ratio = fraction(mu_z, sigma_z, mu_0, sigma_0) if fraction else half * ratio
+        return reduce(log * np.log(sigma_0 / sigma_z) + ratio - one, axis=-1)
 
     return answer
 
@@ -252,6 +305,27 @@ KL = Task(
             "The squares are divided by the variance of q: whose exponent do they come from?",
             wrong_kl(below=lambda sigma_z, sigma_0: sigma_z**2),
         ),
+        Mistake(
+            "Only the squared difference of the means is divided, not sigma_z^2: are there parentheses around the sum?",
+            wrong_kl(fraction=lambda m, s, n, t: s**2 + (m - n) ** 2 / (2 * t**2)),
+        ),
+        Mistake(
+            "The difference of the means is not squared.",
+            wrong_kl(fraction=lambda m, s, n, t: (s**2 + m - n) / (2 * t**2)),
+        ),
+        Mistake(
+            "That is a difference of squares, mu_z^2 - mu_0^2: you need the square of a difference.",
+            wrong_kl(fraction=lambda m, s, n, t: (s**2 + m**2 - n**2) / (2 * t**2)),
+        ),
+        Mistake(
+            "The ratio of the variances is upside down: a q wider than the prior must make it large.",
+            wrong_kl(fraction=lambda m, s, n, t: t**2 / (2 * s**2) + (m - n) ** 2 / (2 * t**2)),
+        ),
+        Mistake(
+            "The factor 1/2 is missing at the difference of the means: it belongs to both squares.",
+            wrong_kl(fraction=lambda m, s, n, t: s**2 / (2 * t**2) + (m - n) ** 2 / t**2),
+        ),
+        Mistake("Your KL of two equal Gaussians is below 0: the constant is too large.", wrong_kl(one=1.0)),
     ),
     forbidden=(gaussian.gaussian_kl_forward, gaussian.kl_of_each),
 )
@@ -274,15 +348,29 @@ def draw_loss(rng):
     return x, mu_z, log_var, eps, rng.standard_normal((Z, X)), rng.standard_normal(X)
 
 
-def wrong_loss(half=0.5, over_x=np.sum, over_z=np.sum, over_b=np.mean, sign=1.0, own=1.0, shared=False):
-    """The loss with something changed."""
+def log_bernoulli(x, a):
+    return x * a - np.logaddexp(np.zeros_like(a), a)
+
+
+def wrong_loss(
+    half=0.5,
+    over_x=np.sum,
+    over_z=np.sum,
+    over_b=np.mean,
+    weight=1,
+    bias=1,
+    shared=False,
+    sigma=lambda half, log_var: np.exp(half * log_var),
+    fit=log_bernoulli,
+):
+    """The loss with something changed. weight: of the KL."""
 
     def answer(x, mu_z, log_var, eps, W, b):
         eps = eps[:1] if shared else eps
-        a = (mu_z + np.exp(half * log_var) * eps) @ W + b
-        log_p = over_x(x * a - np.logaddexp(np.zeros_like(a), a), axis=-1)
-        kl = -0.5 * over_z(own + log_var - mu_z**2 - np.exp(log_var), axis=-1)
-        return over_b(sign * kl - log_p)
+        z = mu_z + sigma(half, log_var) * eps
+        log_p = over_x(fit(x, z @ W + bias * b), axis=-1)
+        kl = -0.5 * over_z(1 + log_var - mu_z**2 - np.exp(log_var), axis=-1)
+        return over_b(weight * kl - log_p)
 
     return answer
 
@@ -309,8 +397,27 @@ LOSS = Task(
         Mistake(
             "The loss is summed over the batch: it should be the mean over the pictures.", wrong_loss(over_b=np.sum)
         ),
-        Mistake("The KL has the wrong sign: the loss is the negative bound.", wrong_loss(sign=-1.0)),
+        Mistake("The KL has the wrong sign: the loss is the negative bound.", wrong_loss(weight=-1)),
         Mistake("All pictures use the noise of the first one.", wrong_loss(shared=True)),
+        Mistake(
+            "The noise is multiplied by half of the variance: where does the 1/2 of a root go in exp?",
+            wrong_loss(sigma=lambda half, log_var: half * np.exp(log_var)),
+        ),
+        Mistake("The noise is divided by the standard deviation: check a sign in the exponent.", wrong_loss(half=-0.5)),
+        Mistake(
+            "The noise is multiplied by log_var itself: that is a logarithm.",
+            wrong_loss(sigma=lambda half, log_var: log_var),
+        ),
+        Mistake(
+            "z is the mean of q: it should be a draw, with eps.", wrong_loss(sigma=lambda half, log_var: 0 * log_var)
+        ),
+        Mistake(
+            "Only the pixels that are 1 count: a pixel that is 0 has a log-probability too.",
+            wrong_loss(fit=lambda x, a: -x * np.logaddexp(np.zeros_like(a), -a)),
+        ),
+        Mistake("Only log p(x | z) is left: the bound has a second term.", wrong_loss(weight=0)),
+        Mistake("The decoder's bias is missing from the logits.", wrong_loss(bias=0)),
+        Mistake("The KL is twice as large as it should be: it was correct.", wrong_loss(weight=2)),
     ),
     forbidden=(vae.terms_forward,),
     points=3,

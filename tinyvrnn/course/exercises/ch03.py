@@ -105,6 +105,24 @@ def coin(p):
     return np.diag(p * (1 - p))
 
 
+def with_diagonal(diagonal):
+    def answer(weights, p):
+        return between(weights, p) * (1 - np.eye(len(p[0]))) + np.diag(diagonal(weights, p))
+
+    return answer
+
+
+def from_moments(weights, p, of_products, of_means):
+    """The covariance from E[x_i x_j] and E[x_i], each with weights of its own."""
+    second = (of_products[:, None] * p).T @ p
+    np.fill_diagonal(second, weights @ p)
+    return second - np.outer(of_means @ p, of_means @ p)
+
+
+def equal(weights):
+    return np.full_like(weights, 1 / len(weights))
+
+
 COVARIANCE = Task(
     "the covariance of pixels",
     "derive",
@@ -123,7 +141,7 @@ COVARIANCE = Task(
         ),
         Mistake(
             "All values of z have the same weight: where are the weights?",
-            lambda weights, p: covariance(np.ones_like(weights) / len(weights), p),
+            lambda weights, p: covariance(equal(weights), p),
         ),
         Mistake(
             "The diagonal counts the variance over z twice: E[p] (1 - E[p]) already contains it.",
@@ -139,7 +157,27 @@ COVARIANCE = Task(
         ),
         Mistake(
             "The diagonal is 0: a pixel has a variance.",
-            lambda weights, p: between(weights, p) * (1 - np.eye(len(p[0]))),
+            with_diagonal(lambda weights, p: 0 * p[0]),
+        ),
+        Mistake(
+            "The diagonal holds E[x_i^2]: subtract the square of the mean there too.",
+            with_diagonal(lambda weights, p: weights @ p),
+        ),
+        Mistake(
+            "The diagonal holds the variance given z, averaged: the mean of a pixel varies with z as well.",
+            with_diagonal(lambda weights, p: weights @ (p * (1 - p))),
+        ),
+        Mistake(
+            "The diagonal holds standard deviations: a covariance matrix has variances there.",
+            with_diagonal(lambda weights, p: np.sqrt(weights @ p * (1 - weights @ p))),
+        ),
+        Mistake(
+            "E[x_i] is a mean over z without the weights, E[x_i x_j] one with them.",
+            lambda weights, p: from_moments(weights, p, weights, equal(weights)),
+        ),
+        Mistake(
+            "E[x_i x_j] is a mean over z without the weights, E[x_i] one with them.",
+            lambda weights, p: from_moments(weights, p, equal(weights), weights),
         ),
         Mistake(
             "That is the correlation.", lambda w, p: covariance(w, p) / np.sqrt(np.outer(*2 * [coin(w @ p).diagonal()]))
@@ -175,14 +213,45 @@ def draw_walk(rng):
     return mu_0, np.exp(0.5 * rng.standard_normal(z.shape)), rng.standard_normal((T, B, X)), z, x, lengths
 
 
-def wrong_log_joint(terms=lambda z, x: z + x, mask=real, over=np.sum, sigma=lambda s: s):
-    """The log-joint with one thing changed."""
+def step_of(x):
+    return np.arange(len(x))[:, None]
+
+
+def always(x, lengths):
+    return np.ones_like(lengths, dtype=bool)
+
+
+def wrong_log_joint(
+    terms=lambda z, x: z + x,
+    mask=real,
+    over=np.sum,
+    mu=np.asarray,
+    sigma=np.asarray,
+    fit=log_p_x,
+    after=lambda z, x: 0,
+):
+    """The log-joint with one thing changed. after: the terms of steps that the mask leaves out."""
 
     def answer(mu_0, sigma_0, logits, z, x, lengths):
-        found = terms(log_p_z(mu_0, sigma(sigma_0), z), log_p_x(logits, x))
-        return over(np.where(mask(x, lengths), found, 0), axis=0)
+        of_z, of_x = log_p_z(mu(mu_0), sigma(sigma_0), z), fit(logits, x)
+        return over(np.where(mask(x, lengths), terms(of_z, of_x), after(of_z, of_x)), axis=0)
 
     return answer
+
+
+def log_joint_of_cleared(mu_0, sigma_0, logits, z, x, lengths):
+    inside = real(x, lengths)[..., None]
+    return wrong_log_joint(mask=always)(mu_0, sigma_0, logits, z * inside, x * inside, lengths)
+
+
+def through_p(low=0.0, added=0.0):
+    """log p(x) from probabilities that are clipped to low and 1 - low, or with a number added in each logarithm."""
+
+    def log_p(logits, x):
+        p = np.clip(1 / (1 + np.exp(-logits)), low, 1 - low)
+        return np.sum(x * np.log(p + added) + (1 - x) * np.log(1 - p + added), axis=-1)
+
+    return log_p
 
 
 LOG_JOINT = Task(
@@ -194,7 +263,7 @@ LOG_JOINT = Task(
     (
         Mistake(
             "Steps after the end of a sequence are counted: use `lengths`.",
-            wrong_log_joint(mask=lambda x, lengths: np.ones_like(lengths, dtype=bool)),
+            wrong_log_joint(mask=always),
         ),
         Mistake("Only the factors of x are there: Eq. 8 has two factors per step.", wrong_log_joint(lambda z, x: x)),
         Mistake("Only the factors of z are there: Eq. 8 has two factors per step.", wrong_log_joint(lambda z, x: z)),
@@ -214,6 +283,64 @@ LOG_JOINT = Task(
         Mistake(
             "sigma_0 is used as a variance: it is a standard deviation.",
             wrong_log_joint(sigma=np.sqrt),
+        ),
+        Mistake(
+            "The square of sigma_0 is used as a standard deviation: which one does the log-density take?",
+            wrong_log_joint(sigma=np.square),
+        ),
+        Mistake(
+            "z is scored under N(0, 1), the prior of a VAE: where do mu_0 and sigma_0 enter?",
+            wrong_log_joint(mu=np.zeros_like, sigma=np.ones_like),
+        ),
+        Mistake(
+            "x and the logits are swapped in the log-density of x.",
+            wrong_log_joint(fit=lambda logits, x: log_p_x(x, logits)),
+        ),
+        Mistake(
+            "The terms of z are counted after the end of a sequence: only those of x stop there.",
+            wrong_log_joint(after=lambda z, x: z),
+        ),
+        Mistake(
+            "The terms of x are counted after the end of a sequence: only those of z stop there.",
+            wrong_log_joint(after=lambda z, x: x),
+        ),
+        Mistake(
+            "z and x are set to 0 after the end, but those zeros still have a density: leave out the terms instead.",
+            log_joint_of_cleared,
+        ),
+        Mistake(
+            "The last lengths[b] steps are counted: the padding is at the end, so the first ones are real.",
+            wrong_log_joint(mask=lambda x, lengths: step_of(x)[::-1] < lengths),
+        ),
+        Mistake(
+            "Only the last step of each sequence is counted.",
+            wrong_log_joint(mask=lambda x, lengths: step_of(x) == lengths - 1),
+        ),
+        Mistake(
+            "The first step is left out: z_1 and x_1 have factors too.",
+            wrong_log_joint(mask=lambda x, lengths: real(x, lengths) & (step_of(x) > 0)),
+        ),
+        Mistake(
+            "All sequences stop at the shortest one: each has its own length.",
+            wrong_log_joint(mask=lambda x, lengths: step_of(x) < lengths.min()),
+        ),
+        Mistake(
+            "A step is counted where x is not all 0: real steps can be 0, and padding need not be. Use `lengths`.",
+            wrong_log_joint(mask=lambda x, lengths: x.any(axis=-1)),
+        ),
+        *(
+            Mistake(
+                f"The probabilities are clipped {small:g} away from 0 and 1: compute log p from the logits themselves.",
+                wrong_log_joint(fit=through_p(small)),
+            )
+            for small in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
+        ),
+        *(
+            Mistake(
+                f"The logarithms of p and 1 - p have {small:g} added inside: compute log p from the logits themselves.",
+                wrong_log_joint(fit=through_p(added=small)),
+            )
+            for small in (1e-10, 1e-12, 1e-15, 1e-16)
         ),
         Mistake("That is per step: add up the steps.", lambda *arguments: log_joint(*arguments) / arguments[-1]),
     ),
@@ -235,16 +362,29 @@ def draw_step(rng):
     return params, np.tanh(rng.standard_normal((n, H))), rng.standard_normal((n, Z)), rng.random((n, X))
 
 
-def wrong_step(latent=lambda mu, sigma, eps: mu + sigma * eps, above=False, fed="sample", moved=True, likelier=False):
-    """A step of sampling with one thing changed."""
+def below(u, mean):
+    return u < mean
+
+
+def wrong_step(
+    latent=lambda mu, sigma, eps: mu + sigma * eps,
+    draw=below,
+    fed="sample",
+    moved=True,
+    code=lambda z, mu: z,
+    prior=1,
+    state=1,
+):
+    """A step of sampling with one thing changed. prior, state: factors of the h that Eq. 5 and Eq. 7 read."""
 
     def answer(params, h, eps, u):
-        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], h)
+        (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], prior * h)
         z = latent(mu_0, sigma_0, eps)
-        mean = sigmoid(generation(params, z, h))
-        x = (mean > 0.5 if likelier else u > mean if above else u < mean).astype(h.dtype)
+        read = code(z, mu_0)
+        mean = sigmoid(generation(params, read, h))
+        x = draw(u, mean).astype(h.dtype)
         back = {"sample": x, "mean": mean, "noise": u.astype(h.dtype)}[fed]
-        return z, x, remember(params, back, z, h) if moved else h
+        return z, x, remember(params, back, read, state * h) if moved else h
 
     return answer
 
@@ -273,8 +413,8 @@ STEP = Task(
     ("z", "x", "h"),
     (
         Mistake(
-            "x is the likelier value: it should be drawn, 1 where u is below its probability.",
-            wrong_step(likelier=True),
+            "x is 1 where p is above 1/2, or above 1 - u: it should be 1 where u is below p, its probability.",
+            wrong_step(draw=lambda u, mean: mean > 0.5),
         ),
         Mistake("h_t reads the mean of x_t: it should read the draw.", wrong_step(fed="mean")),
         Mistake("h_t reads the uniform noise: it should read x_t.", wrong_step(fed="noise")),
@@ -286,7 +426,7 @@ STEP = Task(
         Mistake("z is the noise alone: use mu_0 and sigma_0 of the prior.", wrong_step(lambda mu, sigma, eps: eps)),
         Mistake(
             "x is 1 where u is above the probability: then a pixel of probability 1 is never on.",
-            wrong_step(above=True),
+            wrong_step(draw=lambda u, mean: u > mean),
         ),
         Mistake("h does not change: Eq. 7 is missing.", wrong_step(moved=False)),
         Mistake(
@@ -294,6 +434,30 @@ STEP = Task(
             swapped_step,
         ),
         Mistake("x is drawn from a different state than z: both read h_{t-1}, as panels a and b show.", late_step),
+        Mistake(
+            "x is 1 also where u equals its probability: then a pixel of probability 0 can be on.",
+            wrong_step(draw=lambda u, mean: u <= mean),
+        ),
+        Mistake(
+            "u is compared with the logits: they are no probabilities.",
+            wrong_step(draw=lambda u, mean: u < np.log(mean / (1 - mean))),
+        ),
+        Mistake(
+            "x is the toss of a fair coin: where does its probability enter?",
+            wrong_step(draw=lambda u, mean: u < 0.5 + 0 * mean),
+        ),
+        Mistake(
+            "All pixels of a row share one uniform number: each has its own in u.",
+            wrong_step(draw=lambda u, mean: u[:, :1] < mean),
+        ),
+        Mistake("x holds probabilities: it should hold 0 and 1, drawn with u.", wrong_step(draw=lambda u, mean: mean)),
+        Mistake(
+            "z is drawn with the root of sigma_0, which is a standard deviation already.",
+            wrong_step(lambda mu, sigma, eps: mu + np.sqrt(sigma) * eps),
+        ),
+        Mistake("phi_z reads the mean of the prior: it should read z, the draw.", wrong_step(code=lambda z, mu: mu)),
+        Mistake("The prior reads a state of 0: it should read h, the state before the step.", wrong_step(prior=0)),
+        Mistake("h_t is computed from a state of 0: Eq. 7 reads h_{t-1}.", wrong_step(state=0)),
     ),
     forbidden=(sampling.ancestral_sample, sampling.sample_stretch, sampling.sample_step),
     points=3,
@@ -306,13 +470,15 @@ def priors(params, x, z):
     return _priors(params, x, z)
 
 
-def _priors(params, x, z, peek=False, move=remember, h=None, late=0):
+def _priors(params, x, z, read="before", move=remember, h=None):
+    """read: which states the priors read."""
     h = start(params, x) if h is None else h
     states = [h]
     for x_t, z_t in zip(x, z):
         states.append(move(params, x_t, z_t, states[-1]))
-    read = states[1:] if peek else [states[max(t - late, 0)] for t in range(len(x))]
-    return equations.prior_forward(params["prior"], np.stack(read))[0]
+    before, after = states[:-1], states[1:]
+    order = {"before": before, "after": after, "late": [h, *before[:-1]], "rolled": [after[-1], *after[:-1]]}
+    return equations.prior_forward(params["prior"], np.stack(order[read]))[0]
 
 
 def draw_sequence(rng):
@@ -332,6 +498,22 @@ def guessed(params, x_t, z_t, h):
     return remember(params, x_t, equations.prior_forward(params["prior"], h)[0][0], h)
 
 
+def half_blind(x_factor=1, z_factor=1, h_factor=1):
+    """Update the state without one of the three it reads."""
+
+    def move(params, x_t, z_t, h):
+        phi_x, _ = equations.features_forward(params["phi_x"], x_t)
+        phi_z, _ = equations.features_forward(params["phi_z"], z_t)
+        return equations.recur_forward(params["recur"], x_factor * phi_x, z_factor * phi_z, h_factor * h)[0]
+
+    return move
+
+
+def delayed(v, first=1):
+    """Each step has the value of the one before; the first has its own, or 0."""
+    return np.concatenate([first * v[:1], v[:-1]])
+
+
 PRIORS = Task(
     "a prior that peeks",
     "bug",
@@ -341,7 +523,7 @@ PRIORS = Task(
     (
         Mistake(
             "The prior of step t still reads x_t and z_t: which state exists before step t?",
-            lambda params, x, z: _priors(params, x, z, peek=True),
+            lambda params, x, z: _priors(params, x, z, read="after"),
         ),
         Mistake(
             "Every step reads h_0: the state must be updated from step to step.",
@@ -349,7 +531,7 @@ PRIORS = Task(
         ),
         Mistake(
             "The prior is now one step late: the prior of step t should depend on x_{t-1} and z_{t-1}.",
-            lambda params, x, z: _priors(params, x, z, late=1),
+            lambda params, x, z: _priors(params, x, z, read="late"),
         ),
         Mistake(
             "The first state should be h_0 = 0: nothing has happened before step 1.",
@@ -362,6 +544,34 @@ PRIORS = Task(
         Mistake(
             "The state reads the prior's mean: it should read the given z.",
             lambda params, x, z: _priors(params, x, z, move=guessed),
+        ),
+        Mistake(
+            "In the update of the state, x is one step late: h_t reads x_t.",
+            lambda params, x, z: _priors(params, delayed(x), z),
+        ),
+        Mistake(
+            "In the update of the state, x is one step late, and 0 at first: h_t reads x_t.",
+            lambda params, x, z: _priors(params, delayed(x, 0), z),
+        ),
+        Mistake(
+            "In the update of the state, z is one step late: h_t reads z_t.",
+            lambda params, x, z: _priors(params, x, delayed(z)),
+        ),
+        Mistake(
+            "The state never reads x: Eq. 7 has three arguments.",
+            lambda params, x, z: _priors(params, x, z, move=half_blind(x_factor=0)),
+        ),
+        Mistake(
+            "The state never reads z: Eq. 7 has three arguments.",
+            lambda params, x, z: _priors(params, x, z, move=half_blind(z_factor=0)),
+        ),
+        Mistake(
+            "Each update starts from 0: Eq. 7 reads h_{t-1} as well.",
+            lambda params, x, z: _priors(params, x, z, move=half_blind(h_factor=0)),
+        ),
+        Mistake(
+            "The first prior reads the state after the last step: what is the state before step 1?",
+            lambda params, x, z: _priors(params, x, z, read="rolled"),
         ),
     ),
 )
