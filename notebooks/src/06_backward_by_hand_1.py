@@ -212,8 +212,10 @@ tv.course.check("06.3", my_mlp_backward)
 #
 # From [02](02_the_vae.ipynb), for each latent dimension,
 #
-# $$\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big)
-# = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,$$
+# $$\begin{aligned}
+# &\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big) \\
+# &\quad = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,
+# \end{aligned}$$
 #
 # and the KL is the sum over the dimensions. In a VAE the prior, $\mu_0$ and $\sigma_0$, is constant. In a VRNN all four
 # arguments are outputs of networks, so the backward pass must return four gradients. The code writes the formula with
