@@ -130,7 +130,7 @@ for row in rows:
 # An activation works elementwise, and so does its backward pass: $da_i = dy_i\, f'(a_i)$. The package has four. Where
 # it is cheaper, the derivative uses the **output** $y$, which the forward pass has already computed:
 #
-# | $f(a)$ | $f'(a)$ |
+# | activation $f(a)$ | derivative $f'(a)$ |
 # |---|---|
 # | $\mathrm{relu}(a) = \max(a, 0)$ | 1 where $y > 0$, else 0 |
 # | $\tanh(a)$ | $1 - y^2$ |
