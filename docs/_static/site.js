@@ -34,9 +34,11 @@ function fit() {
     const ratio = room / formula.scrollWidth;
     if (ratio < 1) formula.style.fontSize = `${formula.dataset.size * Math.max(0.65, 0.99 * ratio)}%`;
   }
-  // So does a cell's picture of several panels, so that its labels can be read.
+  // A cell's picture of several panels keeps a width at which its labels can be read, and scrolls.
   for (const picture of document.querySelectorAll(".cell_output img")) {
-    if (picture.naturalWidth > 900) picture.style.minWidth = "38rem";
+    if (picture.naturalWidth <= 900) continue;
+    picture.style.minWidth = "38rem";
+    picture.tabIndex = 0;  // so that it scrolls by the keyboard too
   }
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));
