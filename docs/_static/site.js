@@ -1,20 +1,44 @@
-// On a narrow page, formulas that stand side by side go below each other.
-if (window.innerWidth < 600) {
-  for (const block of document.querySelectorAll("div.math")) {
-    const formula = block.textContent.trim().slice(2, -2);
+// Sphinx puts a formula of several lines in "split", where no tag is allowed. On a narrow page, formulas that stand side
+// by side go below each other, and a tag goes below its formula.
+for (const block of document.querySelectorAll("div.math")) {
+  let formula = block.textContent.trim().slice(2, -2);
+  const tag = formula.match(/\\tag\{(.*?)\}/);
+  if (tag) formula = formula.replace(tag[0], "").replace(/^\\begin\{split\}([^]*)\\end\{split\}$/, "$1").trim();
+  let lines = [formula];
+  if (window.innerWidth < 600) {
     if (/\\q?quad|Longrightarrow/.test(formula) && !/\\begin|&/.test(formula)) {
-      const lines = formula.split(/\\q?quad(?![a-z])|(?=\\;\s*\\Longrightarrow)/).filter((line) => line.trim());
-      block.textContent = `\\[\\begin{gathered}${lines.join("\\\\")}\\end{gathered}\\]`;
+      lines = formula.split(/\\q?quad(?![a-z])|(?=\\;\s*\\Longrightarrow)/).filter((line) => line.trim());
     }
-  }
+    if (tag) lines.push(`\\text{(${tag[1]})}`);
+  } else if (tag) block.textContent = `\\[${formula}${tag[0]}\\]`;
+  if (lines.length > 1) block.textContent = `\\[\\begin{gathered}${lines.join("\\\\")}\\end{gathered}\\]`;
 }
+// No line begins with the comma after a formula, or ends with the bracket before it.
+for (const formula of document.querySelectorAll("span.math")) {
+  const [before, after] = [formula.previousSibling, formula.nextSibling];
+  const open = before?.nodeType === Node.TEXT_NODE && before.data.match(/[(\[“]+$/)?.[0];
+  const close = after?.nodeType === Node.TEXT_NODE && after.data.match(/^[.,;:!?)\]”]+/)?.[0];
+  if (open) before.data = before.data.slice(0, -open.length);
+  if (close) after.data = after.data.slice(close.length);
+  if (open) formula.prepend(open);
+  if (close) formula.append(close);
+}
+// A folded cell is called what it shows: "Show code cell source".
+for (const summary of document.querySelectorAll("details.hide > summary")) summary.removeAttribute("aria-label");
 // A display formula that is wider than the page is drawn smaller, down to 65 per cent; what is still wider scrolls.
 function fit() {
   for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
     formula.dataset.size ??= parseFloat(formula.style.fontSize) || 100;
     formula.style.fontSize = `${formula.dataset.size}%`;
-    const ratio = formula.clientWidth / formula.scrollWidth;
+    const room = Math.min(formula.clientWidth, formula.parentElement.clientWidth);  // one with a tag never shrinks
+    const ratio = room / formula.scrollWidth;
     if (ratio < 1) formula.style.fontSize = `${formula.dataset.size * Math.max(0.65, 0.99 * ratio)}%`;
+  }
+  // A cell's picture of several panels keeps a width at which its labels can be read, and scrolls.
+  for (const picture of document.querySelectorAll(".cell_output img")) {
+    if (picture.naturalWidth <= 900) continue;
+    picture.style.minWidth = "38rem";
+    picture.tabIndex = 0;  // so that it scrolls by the keyboard too
   }
 }
 window.addEventListener("load", () => window.MathJax?.startup?.promise.then(fit));

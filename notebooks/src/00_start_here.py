@@ -232,7 +232,7 @@ tv.course.show(tv.distributions.gaussian.reparameterise_forward)
 #
 # Text and code use the paper's notation:
 #
-# | | | shape |
+# | symbol | meaning | shape |
 # |---|---|---|
 # | $x_t$ | the observation at step $t$: a row, a frame of sound | `x` $(T, B, X)$, time first |
 # | $z_t$ | the latent variable | `z` $(T, B, Z)$ |

@@ -280,8 +280,10 @@ right.set(title="The next step is in one of two bands", xlabel="$x_{t-1}$", ylab
 # Suppose the true distribution at some step is $p$, any density, and the model can only express $\mathcal N(m, s^2)$.
 # Training maximises the mean log-density
 #
-# $$L(m, s) = \mathrm E_p \log \mathcal N(x; m, s^2)
-# = -\log s - \tfrac12 \log 2\pi - \frac{\mathrm E_p (x - m)^2}{2 s^2} .$$
+# $$\begin{aligned}
+# L(m, s) &= \mathrm E_p \log \mathcal N(x; m, s^2) \\
+# &= -\log s - \tfrac12 \log 2\pi - \frac{\mathrm E_p (x - m)^2}{2 s^2} .
+# \end{aligned}$$
 #
 # Set the derivatives to zero:
 #

@@ -133,10 +133,12 @@ assert np.log(v).mean() < np.log(v.mean())
 # Jensen's inequality gives the sign of the gap but not its size. Take the difference, and use
 # $p(x, z) = p(z \mid x)\, p(x)$:
 #
-# $$\log p(x) - \text{ELBO}
-# = \mathbb E_q\left[ \log p(x) - \log \frac{p(z \mid x)\, p(x)}{q(z \mid x)} \right]
-# = \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z \mid x)} \right]
-# = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
+# $$\begin{aligned}
+# \log p(x) - \text{ELBO}
+# &= \mathbb E_q\left[ \log p(x) - \log \frac{p(z \mid x)\, p(x)}{q(z \mid x)} \right] \\
+# &= \mathbb E_q\left[ \log \frac{q(z \mid x)}{p(z \mid x)} \right] \\
+# &= \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .
+# \end{aligned}$$
 #
 # So $\log p(x) = \text{ELBO} + \mathrm{KL}(q \,\|\, \text{posterior})$, exactly. Since $\log p(x)$ does not depend on
 # $q$, changing $q$ to raise the ELBO lowers that KL: $q$ approaches the posterior, although nobody can compute the
@@ -255,8 +257,10 @@ assert abs((fit - pull).max() - exact) < 1e-4
 # $z = \mu_z + \sigma_z \epsilon$ in the integral (in one dimension; the others work the same way). With
 # $dz = \sigma_z\, d\epsilon$,
 #
-# $$\mathbb E_q[f(z)] = \int f(z)\, \frac{1}{\sqrt{2\pi}\,\sigma_z}\, e^{-(z - \mu_z)^2 / 2\sigma_z^2}\, dz
-# = \int f(\mu_z + \sigma_z \epsilon)\, \frac{1}{\sqrt{2\pi}}\, e^{-\epsilon^2/2}\, d\epsilon .$$
+# $$\begin{aligned}
+# \mathbb E_q[f(z)] &= \int f(z)\, \frac{1}{\sqrt{2\pi}\,\sigma_z}\, e^{-(z - \mu_z)^2 / 2\sigma_z^2}\, dz \\
+# &= \int f(\mu_z + \sigma_z \epsilon)\, \frac{1}{\sqrt{2\pi}}\, e^{-\epsilon^2/2}\, d\epsilon .
+# \end{aligned}$$
 #
 # The two $\sigma_z$ cancel. What remains is an expectation over a **standard** normal, which has no parameters:
 #
@@ -300,9 +304,12 @@ plt.show()
 # Another estimator of the gradient does not even need $f$ to be differentiable. For a parameter $\theta$ of $q$,
 # differentiate under the integral, and use $\partial_\theta q = q\, \partial_\theta \log q$:
 #
-# $$\frac{\partial}{\partial \theta} \int q(z)\, f(z)\, dz = \int \frac{\partial q(z)}{\partial \theta} f(z)\, dz
-# = \int q(z)\, \frac{\partial \log q(z)}{\partial \theta} f(z)\, dz
-# = \mathbb E_q\left[ f(z)\, \frac{\partial \log q(z)}{\partial \theta} \right] .$$
+# $$\begin{aligned}
+# \frac{\partial}{\partial \theta} \int q(z)\, f(z)\, dz
+# &= \int \frac{\partial q(z)}{\partial \theta} f(z)\, dz \\
+# &= \int q(z)\, \frac{\partial \log q(z)}{\partial \theta} f(z)\, dz \\
+# &= \mathbb E_q\left[ f(z)\, \frac{\partial \log q(z)}{\partial \theta} \right] .
+# \end{aligned}$$
 #
 # This is the **score-function** estimator. Draw $z$, weight the score $\partial_\theta \log q(z)$ by $f(z)$, and
 # average.
@@ -372,8 +379,11 @@ plt.show()
 #
 # Subtract, and take the mean over $q$:
 #
-# $$\mathrm{KL}(q \,\|\, p) = \mathbb E_q[\log q - \log p] = \log \sigma_0 - \log \sigma_z
-# - \frac{\mathbb E_q[(z - \mu_z)^2]}{2\sigma_z^2} + \frac{\mathbb E_q[(z - \mu_0)^2]}{2\sigma_0^2} .$$
+# $$\begin{aligned}
+# \mathrm{KL}(q \,\|\, p) &= \mathbb E_q[\log q - \log p] \\
+# &= \log \sigma_0 - \log \sigma_z \\
+# &\quad - \frac{\mathbb E_q[(z - \mu_z)^2]}{2\sigma_z^2} + \frac{\mathbb E_q[(z - \mu_0)^2]}{2\sigma_0^2} .
+# \end{aligned}$$
 #
 # Two second moments remain. The first is the variance of $q$, $\sigma_z^2$. For the second, expand around $\mu_z$:
 #

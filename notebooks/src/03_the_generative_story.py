@@ -184,8 +184,10 @@ for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), wa
 # By the definition of a conditional density, $p(a, b) = p(a)\, p(b \mid a)$. Apply it to $(a_1, \dots, a_{n-1})$ and
 # $a_n$, then to the first factor, and so on down to $p(a_1)$:
 #
-# $$p(a_1, \dots, a_n) = p(a_1)\, p(a_2 \mid a_1) \cdots p(a_n \mid a_1, \dots, a_{n-1})
-# = \prod_{i=1}^{n} p(a_i \mid a_{\lt i}) .$$
+# $$\begin{aligned}
+# p(a_1, \dots, a_n) &= p(a_1)\, p(a_2 \mid a_1) \cdots p(a_n \mid a_1, \dots, a_{n-1}) \\
+# &= \prod_{i=1}^{n} p(a_i \mid a_{\lt i}) .
+# \end{aligned}$$
 #
 # This is the **chain rule of probability**. It holds for any variables in any order, and makes no assumption. Now take
 # the variables in the order of the story,
@@ -201,7 +203,7 @@ for name, a, b in zip(("mu_0", "sigma_0", "logits", "h"), walk(params, x, z), wa
 #
 # ## Which independence is assumed, and where
 #
-# | | assumes | does not assume |
+# | factor | assumes | does not assume |
 # |---|---|---|
 # | Eq. 8 | nothing: the chain rule | that $z_t$ is independent of anything |
 # | Eq. 5 | **given the past**, the entries of $z_t$ are independent Gaussians | that $z_t$ ignores $z_{t-1}$ |

@@ -316,9 +316,11 @@ plt.show()
 # Let $q(z)$ be any distribution over the latents of one sequence $x$. We want $\log p(x)$. It does not depend on $z$,
 # so it equals its mean over $q$; and $p(x) = p(x, z) / p(z \mid x)$ for every $z$:
 #
-# $$\log p(x) = \mathbb E_q[\log p(x)] = \mathbb E_q\left[\log \frac{p(x, z)}{p(z \mid x)}\right]
-# = \underbrace{\mathbb E_q\left[\log \frac{p(x, z)}{q(z)}\right]}_{\text{ELBO}}
-# + \underbrace{\mathbb E_q\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))} .$$
+# $$\begin{aligned}
+# \log p(x) &= \mathbb E_q[\log p(x)] = \mathbb E_q\left[\log \frac{p(x, z)}{p(z \mid x)}\right] \\
+# &= \underbrace{\mathbb E_q\left[\log \frac{p(x, z)}{q(z)}\right]}_{\text{ELBO}}
+# + \underbrace{\mathbb E_q\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))} .
+# \end{aligned}$$
 #
 # The last step multiplied and divided by $q(z)$. The KL is never negative: since $\log v \le v - 1$,
 #
@@ -395,10 +397,12 @@ tv.course.check("04.4", prediction)
 #
 # The logarithm turns both products into sums, and the mean of a sum is the sum of the means:
 #
-# $$\mathrm{KL} = \mathbb E_q \left[ \log \frac{\prod_t q(z_t \mid z_{<t}, x_{\le t})}
-# {\prod_t p(z_t \mid z_{<t}, x_{\le T})} \right]
-# = \sum_{t=1}^T \mathbb E_{q(z_{\le T})} \left[
-# \log \frac{q(z_t \mid z_{<t}, x_{\le t})}{p(z_t \mid z_{<t}, x_{\le T})} \right] .$$
+# $$\begin{aligned}
+# \mathrm{KL} &= \mathbb E_q \left[ \log \frac{\prod_t q(z_t \mid z_{<t}, x_{\le t})}
+# {\prod_t p(z_t \mid z_{<t}, x_{\le T})} \right] \\
+# &= \sum_{t=1}^T \mathbb E_{q(z_{\le T})} \left[
+# \log \frac{q(z_t \mid z_{<t}, x_{\le t})}{p(z_t \mid z_{<t}, x_{\le T})} \right] .
+# \end{aligned}$$
 #
 # Term $t$ contains no $z_s$ with $s > t$. So integrate those out, starting from the last: each factor
 # $q(z_s \mid z_{<s}, x_{\le s})$ is alone under its integral and gives 1. A mean over $z_{\le t}$ remains. Take it in
@@ -409,8 +413,11 @@ tv.course.check("04.4", prediction)
 #
 # Altogether:
 #
-# $$\boxed{\;\log p(x_{\le T}) - \text{ELBO} = \sum_{t=1}^T \mathbb E_{q(z_{<t})}
-# \mathrm{KL}\big( q(z_t \mid z_{<t}, x_{\le t}) \,\|\, p(z_t \mid z_{<t}, x_{\le T}) \big)\;}$$
+# $$\boxed{\begin{aligned}
+# &\log p(x_{\le T}) - \text{ELBO} \\
+# &= \sum_{t=1}^T \mathbb E_{q(z_{<t})}
+# \mathrm{KL}\big( q(z_t \mid z_{<t}, x_{\le t}) \,\|\, p(z_t \mid z_{<t}, x_{\le T}) \big)
+# \end{aligned}}$$
 #
 # Each step pays for what the future says about its $z_t$. The **last** step pays nothing for that, because there
 # $x_{\le t}$ is $x_{\le T}$. A step also pays nothing if, once $z_{<t}$ and $x_{\le t}$ are known, the future says

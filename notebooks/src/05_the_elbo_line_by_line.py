@@ -142,8 +142,10 @@ def line(number, left, right, sign="="):
 # Any joint distribution of a list of variables is the product of each variable's distribution given those before it.
 # With the list $z_1, x_1, z_2, x_2, \dots$:
 #
-# $$p(x, z) = p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid x_1, z_1)\, p(x_2 \mid z_1, z_2, x_1) \cdots
-# = \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t})\; p(z_t \mid x_{\lt t}, z_{\lt t}) . \tag{line 2}$$
+# $$\begin{aligned}
+# p(x, z) &= p(z_1)\, p(x_1 \mid z_1)\, p(z_2 \mid x_1, z_1)\, p(x_2 \mid z_1, z_2, x_1) \cdots \\
+# &= \prod_{t=1}^{T} p(x_t \mid z_{\le t}, x_{\lt t})\; p(z_t \mid x_{\lt t}, z_{\lt t}) .
+# \end{aligned} \tag{line 2}$$
 #
 # This makes no assumption. The model's assumptions are in how each factor is computed: everything before step $t$
 # enters through $h_{t-1}$.
@@ -357,8 +359,10 @@ assert np.all(log_w <= exact[0] + (w - tangent) / tangent + 1e-12)  # every draw
 # **What did it cost?** Insert $p(x, z) = p(z \mid x)\, p(x)$ into $w$. Then
 # $\log w = \log p(x) + \log p(z \mid x) - \log q(z \mid x)$ for every $z$, and the mean over $q$ is
 #
-# $$\log p(x) - \mathrm{ELBO} = \mathbb{E}_q\big[\log q(z \mid x) - \log p(z \mid x)\big]
-# = \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .$$
+# $$\begin{aligned}
+# \log p(x) - \mathrm{ELBO} &= \mathbb{E}_q\big[\log q(z \mid x) - \log p(z \mid x)\big] \\
+# &= \mathrm{KL}\big(q(z \mid x) \,\|\, p(z \mid x)\big) .
+# \end{aligned}$$
 #
 # So the cost is exactly the KL from the guess $q$ to the true posterior. **Run it**: on the grid we know the true
 # posterior, $p(z \mid x) = p(x, z) / p(x)$, and can integrate the right side without a single draw.
@@ -411,8 +415,11 @@ assert np.allclose(gaps, [0.125, 0.5, 2.0], atol=1e-9) and log_w.var() / 2 > pos
 #
 # Now for the benefit. Insert line 2 and Eq. 10:
 #
-# $$\mathrm{ELBO} = \mathbb{E}_q\left[ \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{\lt t})
-# + \log p(z_t \mid x_{\lt t}, z_{\lt t}) - \log q(z_t \mid x_{\le t}, z_{\lt t}) \Big) \right] . \tag{line 6}$$
+# $$\begin{aligned}
+# \mathrm{ELBO} = \mathbb{E}_q\bigg[ \sum_{t=1}^{T} \Big( & \log p(x_t \mid z_{\le t}, x_{\lt t}) \\
+# {} + {} & \log p(z_t \mid x_{\lt t}, z_{\lt t}) \\
+# {} - {} & \log q(z_t \mid x_{\le t}, z_{\lt t}) \Big) \bigg] .
+# \end{aligned} \tag{line 6}$$
 #
 # This holds for **every draw**, so the check is to all digits: multiply nine densities and take one logarithm, or take
 # nine logarithms and add them.
@@ -429,9 +436,11 @@ assert abs(by_products - log_w).max() < 1e-12
 # The mean of a sum is the sum of the means. The term of step $t$ does not depend on later latents: it contains only
 # $z_1, \dots, z_t$. Write out its mean, with the latest integral innermost:
 #
-# $$\int q(z_1 \mid \cdot) \cdots \int q(z_t \mid \cdot)\, f_t(z_{\le t})
-# \underbrace{\int q(z_{t+1} \mid \cdot) \cdots \int q(z_T \mid \cdot)\, dz_T \cdots dz_{t+1}}_{=\,1}\;
-# dz_t \cdots dz_1 .$$
+# $$\begin{aligned}
+# &\int q(z_1 \mid \cdot) \cdots \int q(z_t \mid \cdot)\, f_t(z_{\le t}) \\
+# &\quad \underbrace{\int q(z_{t+1} \mid \cdot) \cdots \int q(z_T \mid \cdot)\, dz_T \cdots dz_{t+1}}_{=\,1}\;
+# dz_t \cdots dz_1 .
+# \end{aligned}$$
 #
 # Starting from the last, each integral over a later $z_s$ is 1, because $q(z_s \mid \cdot)$ is a distribution. Split
 # the rest into the steps before $t$ and step $t$ itself. This is the **tower rule**:
@@ -459,9 +468,11 @@ assert all(np.array_equal(a[:2], b[:2]) and not np.array_equal(a[2], b[2]) for a
 # At step $t$, fix the past $z_{\lt t}$. Then $q(z_t \mid \cdot)$ and $p(z_t \mid \cdot)$ are two Gaussians with known
 # parameters, and
 #
-# $$\mathbb{E}_{q(z_t \mid \cdot)}\big[ \log p(z_t \mid x_{\lt t}, z_{\lt t})
-# - \log q(z_t \mid x_{\le t}, z_{\lt t}) \big]
-# = -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big) . \tag{line 8}$$
+# $$\begin{aligned}
+# &\mathbb{E}_{q(z_t \mid \cdot)}\big[ \log p(z_t \mid x_{\lt t}, z_{\lt t})
+# - \log q(z_t \mid x_{\le t}, z_{\lt t}) \big] \\
+# &\quad = -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big) .
+# \end{aligned} \tag{line 8}$$
 #
 # This is the definition of the KL, and for Gaussians it has a closed form ([02](02_the_vae.ipynb)): no draw is needed.
 #
@@ -514,9 +525,11 @@ line(8, mean((log_p_z - log_q).sum(axis=0)), mean(-kl_9.sum(axis=0)))
 #
 # Collect the terms. The likelihood needs a draw of $z_t$, the KL does not, and both depend on the past:
 #
-# $$\mathrm{ELBO} = \mathbb{E}_{q(z_{\le T} \mid x_{\le T})}\left[ \sum_{t=1}^{T} \Big(
-# -\mathrm{KL}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big)
-# + \log p(x_t \mid z_{\le t}, x_{\lt t}) \Big) \right] . \tag{line 9}$$
+# $$\begin{aligned}
+# &\mathrm{ELBO} = \mathbb{E}_{q(z_{\le T} \mid x_{\le T})}\bigg[ \sum_{t=1}^{T} \Big( \\
+# &\quad {-\mathrm{KL}}\big( q(z_t \mid x_{\le t}, z_{\lt t}) \,\|\, p(z_t \mid x_{\lt t}, z_{\lt t}) \big) \\
+# &\quad + \log p(x_t \mid z_{\le t}, x_{\lt t}) \Big) \bigg] .
+# \end{aligned} \tag{line 9}$$
 #
 # This is Eq. 11 of the paper, and the derivation is complete. Here is one step of it in the package, in the literal
 # version:

@@ -130,7 +130,7 @@ for row in rows:
 # An activation works elementwise, and so does its backward pass: $da_i = dy_i\, f'(a_i)$. The package has four. Where
 # it is cheaper, the derivative uses the **output** $y$, which the forward pass has already computed:
 #
-# | $f(a)$ | $f'(a)$ |
+# | activation $f(a)$ | derivative $f'(a)$ |
 # |---|---|
 # | $\mathrm{relu}(a) = \max(a, 0)$ | 1 where $y > 0$, else 0 |
 # | $\tanh(a)$ | $1 - y^2$ |
@@ -212,8 +212,10 @@ tv.course.check("06.3", my_mlp_backward)
 #
 # From [02](02_the_vae.ipynb), for each latent dimension,
 #
-# $$\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big)
-# = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,$$
+# $$\begin{aligned}
+# &\mathrm{KL}\big(\mathcal N(\mu_z, \sigma_z^2) \,\|\, \mathcal N(\mu_0, \sigma_0^2)\big) \\
+# &\quad = \log \sigma_0 - \log \sigma_z + \frac{\sigma_z^2 + (\mu_z - \mu_0)^2}{2 \sigma_0^2} - \frac12 ,
+# \end{aligned}$$
 #
 # and the KL is the sum over the dimensions. In a VAE the prior, $\mu_0$ and $\sigma_0$, is constant. In a VRNN all four
 # arguments are outputs of networks, so the backward pass must return four gradients. The code writes the formula with

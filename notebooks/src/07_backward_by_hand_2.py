@@ -35,13 +35,15 @@ def error(a, b):
 # %% [markdown]
 # ## The cell
 #
-# A GRU has a state $h$, reads an input $x$, and returns the next state $h'$. It has two gates and a candidate:
+# A GRU has a state $h$, reads an input $x$, and returns the next state $h'$, a mixture of a candidate $n$ and the old
+# state. Two gates control it. The reset gate $r$ says how much the candidate sees of $h$, and the update gate $u$ how
+# much of $h$ stays:
 #
 # $$\begin{aligned}
-# r &= \mathrm{sigmoid}(x W_r + b_r + h U_r + c_r) && \text{reset: how much the candidate sees of } h \\
-# u &= \mathrm{sigmoid}(x W_u + b_u + h U_u + c_u) && \text{update: how much of } h \text{ stays} \\
-# n &= \tanh\big(x W_n + b_n + r \odot (h U_n + c_n)\big) && \text{candidate} \\
-# h' &= (1 - u) \odot n + u \odot h && \text{a mixture of candidate and old state}
+# r &= \mathrm{sigmoid}(x W_r + b_r + h U_r + c_r) \\
+# u &= \mathrm{sigmoid}(x W_u + b_u + h U_u + c_u) \\
+# n &= \tanh\big(x W_n + b_n + r \odot (h U_n + c_n)\big) \\
+# h' &= (1 - u) \odot n + u \odot h
 # \end{aligned}$$
 #
 # The products with $W$ are computed together, and so are those with $U$; the columns are the blocks $r, u, n$. Call the
@@ -514,20 +516,21 @@ assert set(many) == {B} and set(few) == {B, T * B} and len(few) < 0.4 * len(many
 # by prior, generate and infer, and twice by the GRU (through its gates and through its direct path). So **five**
 # gradients arrive, each along its own path:
 #
-# $$dh_{t-1} =
-# \underbrace{dh^{\text{prior}}}_{\text{Eq. 5, by the KL}}
-# + \underbrace{dh^{\text{dec}}}_{\text{Eq. 6, by } \log p(x_t)}
-# + \underbrace{dh_t \odot u_t + dg_t U^\top}_{\text{Eq. 7, direct and by the gates}}
-# + \underbrace{dh^{\text{enc}}}_{\text{Eq. 9}} .$$
+# $$\begin{aligned}
+# dh_{t-1} = {} & \underbrace{dh^{\text{prior}}}_{\text{Eq. 5, by the KL}}
+# + \underbrace{dh^{\text{dec}}}_{\text{Eq. 6, by } \log p(x_t)} \\
+# & + \underbrace{dh_t \odot u_t + dg_t U^\top}_{\text{Eq. 7, direct and by the gates}}
+# + \underbrace{dh^{\text{enc}}}_{\text{Eq. 9}} .
+# \end{aligned}$$
 #
-# The last path is the longest. The parameters of $q$ are used twice: in the KL, and to draw $z_t$. And $z_t$ in turn is
-# read twice, by the decoder and by the GRU:
+# The last path is the longest. The parameters of $q$ are used twice: in the KL (06.4), and to draw $z_t$ (06.5). And
+# $z_t$ in turn is read twice, by the decoder (Eq. 6) and by the GRU (Eq. 7):
 #
 # $$\begin{aligned}
-# d\phi_z &= d\phi_z^{\text{dec}} + da_t W_z^\top && \phi_z(z_t) \text{ is read by Eq. 6 and Eq. 7} \\
+# d\phi_z &= d\phi_z^{\text{dec}} + da_t W_z^\top \\
 # dz_t &= \phi_z\text{'s backward}(d\phi_z) \\
-# d\mu_z &= dz_t + d\mu_z^{\mathrm{KL}}, \quad d\sigma_z = dz_t \odot \epsilon_t + d\sigma_z^{\mathrm{KL}}
-# && \text{draw (06.5) and KL (06.4)} \\
+# d\mu_z &= dz_t + d\mu_z^{\mathrm{KL}} \\
+# d\sigma_z &= dz_t \odot \epsilon_t + d\sigma_z^{\mathrm{KL}} \\
 # dh^{\text{enc}} &= \text{Eq. 9's backward}(d\mu_z, d\sigma_z)
 # \end{aligned}$$
 #

@@ -48,8 +48,10 @@ assert floors["Markov"] > floors["marginal Bernoulli"]
 #
 # From [05](05_the_elbo_line_by_line.ipynb): the bound of one sequence is a sum over its steps,
 #
-# $$\mathrm{ELBO} = \sum_{t=1}^{T} \Big( \log p(x_t \mid z_{\le t}, x_{<t})
-# - \mathrm{KL}\big(q(z_t \mid x_{\le t}, z_{<t}) \,\|\, p(z_t \mid x_{<t}, z_{<t})\big) \Big) .$$
+# $$\begin{aligned}
+# \mathrm{ELBO} = \sum_{t=1}^{T} \Big( & \log p(x_t \mid z_{\le t}, x_{<t}) \\
+# {} - {} & \mathrm{KL}\big(q(z_t \mid x_{\le t}, z_{<t}) \,\|\, p(z_t \mid x_{<t}, z_{<t})\big) \Big) .
+# \end{aligned}$$
 #
 # The loss is the negative bound, averaged over the $B$ sequences of a batch: **nats per sequence**. Papers on speech or
 # music report **nats per step** instead. That requires care, because sequences differ in length.
@@ -209,8 +211,10 @@ assert np.isclose(np.linalg.norm(theta), 0.1 * 2.0)
 #
 # Why divide by $1 - \beta^k$? Unroll the recursion from $m_0 = 0$:
 #
-# $$m_K = (1 - \beta_1)\, g_K + \beta_1 m_{K-1}
-# = (1 - \beta_1) \big( g_K + \beta_1 g_{K-1} + \beta_1^2 g_{K-2} + \dots + \beta_1^{K-1} g_1 \big) .$$
+# $$\begin{aligned}
+# m_K &= (1 - \beta_1)\, g_K + \beta_1 m_{K-1} \\
+# &= (1 - \beta_1) \big( g_K + \beta_1 g_{K-1} + \beta_1^2 g_{K-2} + \dots + \beta_1^{K-1} g_1 \big) .
+# \end{aligned}$$
 #
 # The weights form a geometric series, and they add up to
 #
@@ -487,7 +491,7 @@ left.bar(np.arange(28), kl.sum(axis=1), color=tv.plots.COLOURS[0])
 left.set(xlabel="step t (row of the digit, from the top)", ylabel="KL, nats", title="Spent where the pen comes down")
 right.bar(np.arange(16), kl.sum(axis=0), color=tv.plots.COLOURS[0])
 right.set(xlabel="latent dimension j", ylabel="KL, nats per digit", xticks=range(0, 16, 3))
-right.set_title("A few latents carry the KL")
+right.set_title("A few latents carry the KL");
 
 # %% [markdown]
 # The first rows of a digit are nearly always empty: there is little to encode, so the KL is small. Then the pen comes

@@ -107,15 +107,19 @@ assert abs(log_joint[0] - big) < 1e-9
 #
 # *Proof.* The exponent on the left-hand side is $-\frac12$ times
 #
-# $$\frac{(z - m')^2}{P'} + \frac{(x - z)^2}{r}
-# = z^2 \underbrace{\Big(\frac1{P'} + \frac1r\Big)}_{1/P} - 2 z \underbrace{\Big(\frac{m'}{P'} + \frac xr\Big)}_{m/P}
-# + \frac{m'^2}{P'} + \frac{x^2}{r} = \frac{(z - m)^2}{P} + R, \qquad
-# R = \frac{m'^2}{P'} + \frac{x^2}{r} - \frac{m^2}{P} .$$
+# $$\begin{aligned}
+# &\frac{(z - m')^2}{P'} + \frac{(x - z)^2}{r} \\
+# &= z^2 \underbrace{\Big(\frac1{P'} + \frac1r\Big)}_{1/P}
+# - 2 z \underbrace{\Big(\frac{m'}{P'} + \frac xr\Big)}_{m/P} + \frac{m'^2}{P'} + \frac{x^2}{r} \\
+# &= \frac{(z - m)^2}{P} + R, \qquad R = \frac{m'^2}{P'} + \frac{x^2}{r} - \frac{m^2}{P} .
+# \end{aligned}$$
 #
 # With $P = P' r / (P' + r)$ and $m / P = (m' r + x P') / (P' r)$,
 #
-# $$R = \frac{m'^2 r (P' + r) + x^2 P' (P' + r) - (m' r + x P')^2}{P' r\, (P' + r)}
-# = \frac{m'^2 r P' + x^2 P' r - 2 m' x\, r P'}{P' r\, (P' + r)} = \frac{(x - m')^2}{P' + r} .$$
+# $$\begin{aligned}
+# R &= \frac{m'^2 r (P' + r) + x^2 P' (P' + r) - (m' r + x P')^2}{P' r\, (P' + r)} \\
+# &= \frac{m'^2 r P' + x^2 P' r - 2 m' x\, r P'}{P' r\, (P' + r)} = \frac{(x - m')^2}{P' + r} .
+# \end{aligned}$$
 #
 # That is the exponent of $\mathcal N(x; m', P' + r)$. The normalising factors agree as well, since $P (P' + r) = P' r$:
 # on the left $1 / (2 \pi \sqrt{P' r})$, on the right $1 / (2 \pi \sqrt{P (P' + r)})$. $\square$
@@ -393,8 +397,11 @@ tv.plots.gaps(rows)
 # \mid x)$ over $q$. Both logarithms are sums over $t$. In term $t$ the latents after $t$ integrate to 1 (line 7 there).
 # What remains is a mean over $z_t$ inside a mean over the earlier latents:
 #
-# $$\log p(x) - \mathrm{ELBO} = \sum_{t=1}^{T} \mathbb{E}_{q(z_{\lt t})}\,
-# \mathrm{KL}\big( q(z_t \mid z_{\lt t}, x_{\le t}) \,\|\, p(z_t \mid z_{\lt t}, x_{\le T}) \big) . \tag{gap}$$
+# $$\begin{aligned}
+# &\log p(x) - \mathrm{ELBO} \\
+# &= \sum_{t=1}^{T} \mathbb{E}_{q(z_{\lt t})}\,
+# \mathrm{KL}\big( q(z_t \mid z_{\lt t}, x_{\le t}) \,\|\, p(z_t \mid z_{\lt t}, x_{\le T}) \big) .
+# \end{aligned} \tag{gap}$$
 #
 # **Does Eq. 10 assume that $z_t$ is independent of the future?** Here is the answer. The right-hand side contains the
 # future, in the condition of $p$. Nothing is assumed: Eq. 10 restricts $q$ to a family, and this sum is the price.
@@ -460,8 +467,10 @@ assert np.allclose(prices["smoothing"][1:], [m_hat.ravel(), P_hat.ravel()], atol
 # and variance $v$ over the possible futures. A filter must choose a single $\mathcal N(\mu_z, \sigma^2)$ for all of
 # them. Its expected price is
 #
-# $$\mathbb E_m\, \mathrm{KL}\big(\mathcal N(\mu_z, \sigma^2) \,\|\, \mathcal N(m, s^2)\big)
-# = \log \frac{s}{\sigma} + \frac{\sigma^2 + (\mu_z - \mu)^2 + v}{2 s^2} - \frac12 ,$$
+# $$\begin{aligned}
+# &\mathbb E_m\, \mathrm{KL}\big(\mathcal N(\mu_z, \sigma^2) \,\|\, \mathcal N(m, s^2)\big) \\
+# &\quad = \log \frac{s}{\sigma} + \frac{\sigma^2 + (\mu_z - \mu)^2 + v}{2 s^2} - \frac12 ,
+# \end{aligned}$$
 #
 # as $\mathbb E (\mu_z - m)^2 = (\mu_z - \mu)^2 + v$. So $\mu_z = \mu$ is optimal, and this is the exact filter's mean.
 # The exact filter's *variance* is $\mathrm{Var}[z_t] = \mathbb E[\mathrm{Var}] + \mathrm{Var}[\mathbb E] = s^2 + v$: it

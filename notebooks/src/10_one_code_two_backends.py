@@ -212,7 +212,7 @@ assert refusal(lambda: to_host(a) + h) == "(no objection)"
 # With `a` on the device, `h` on the host, and `xp = strict.xp`: which of these lines are refused? Answer with a set of
 # letters, e.g. `{"A", "D"}`.
 #
-# | | line | | line |
+# | letter | line | letter | line |
 # |---|---|---|---|
 # | A | `a + 1.0` | E | `np.asarray(a)` |
 # | B | `a + h` | F | `float(a.sum())` |

@@ -197,8 +197,10 @@ assert drawn.shape == (18, 4, 12)
 # Is there any dependence to model? Take the best Gaussian for numbers with mean $m$ and covariance $S$. Its mean
 # log-density is
 #
-# $$- \tfrac12 \log \det(2 \pi S) - \tfrac12 \mathrm E\big[(x - m)^\top S^{-1} (x - m)\big]
-# = - \tfrac12 \log \det(2 \pi S) - \tfrac X2 ,$$
+# $$\begin{aligned}
+# &{- \tfrac12} \log \det(2 \pi S) - \tfrac12 \mathrm E\big[(x - m)^\top S^{-1} (x - m)\big] \\
+# &\quad = - \tfrac12 \log \det(2 \pi S) - \tfrac X2 ,
+# \end{aligned}$$
 #
 # since the last mean is the trace of $S^{-1} S$. Without correlations only the diagonal of $S$ is left, with the
 # variances $s_j^2$. With the correlation matrix $C$, $S_{ij} = s_i C_{ij} s_j$, so $\det S = \det C \prod_j s_j^2$, and
@@ -293,8 +295,10 @@ tv.course.check("12.2", my_lines_of_ink)
 # $\Delta x$ and $\Delta y$ are correlated: strokes slant. So each component is a Gaussian in the plane, with a
 # correlation $\rho$, and pen-up is a coin. Following Graves, and as in the paper,
 #
-# $$p(x_t \mid \cdot) = \sum_{k=1}^{K} \pi_k\, \mathcal N\big((\Delta x, \Delta y); \mu_k, \sigma_k, \rho_k\big)
-# \cdot \mathrm{Bernoulli}(\text{pen-up}; \mathrm{sigmoid}(a)) .$$
+# $$\begin{aligned}
+# p(x_t \mid \cdot) = {} & \sum_{k=1}^{K} \pi_k\, \mathcal N\big((\Delta x, \Delta y); \mu_k, \sigma_k, \rho_k\big) \\
+# & \cdot \mathrm{Bernoulli}(\text{pen-up}; \mathrm{sigmoid}(a)) .
+# \end{aligned}$$
 #
 # What is $\mathcal N(\cdot; \mu, \sigma, \rho)$? Let $e_1, e_2$ be two independent standard normal numbers, and
 #

@@ -337,9 +337,11 @@ tv.course.check("14.1", my_resample)
 #
 # Now average over the first step. All terms have the same mean:
 #
-# $$\mathbb E\, \hat p
-# = \int q(z_1 \mid x_1)\, \frac{p(x_1 \mid z_1)\, p(z_1)}{q(z_1 \mid x_1)}\, p(x_2 \mid z_1)\, dz_1
-# = \int p(z_1)\, p(x_1 \mid z_1)\, p(x_2 \mid z_1)\, dz_1 = p(x_1, x_2) .$$
+# $$\begin{aligned}
+# \mathbb E\, \hat p
+# &= \int q(z_1 \mid x_1)\, \frac{p(x_1 \mid z_1)\, p(z_1)}{q(z_1 \mid x_1)}\, p(x_2 \mid z_1)\, dz_1 \\
+# &= \int p(z_1)\, p(x_1 \mid z_1)\, p(x_2 \mid z_1)\, dz_1 = p(x_1, x_2) .
+# \end{aligned}$$
 #
 # **Any number of steps.** Look again at $\frac1K \sum_j w_{1,j}\, g(z_1^{(j)})$. It is exactly the mean **without**
 # resampling: each particle keeps its weight and has the mean future $g$. So, conditioned on everything up to a
