@@ -38,6 +38,10 @@ def pad_with(mask_of, sequences):
     return x, mask_of(x, np.array([[t < len(s) for s in sequences] for t in range(T)]).astype(x.dtype))
 
 
+def pad_mask(sequences):
+    return pad_with(lambda x, mask: mask, sequences)[1]
+
+
 def pad_and_empty(sequences):
     result = pad_with(lambda x, mask: mask, sequences)
     sequences.clear()
@@ -575,10 +579,21 @@ WRONG = {
         "0.693": lambda x: np.full(x.shape[1], -0.693 * x.shape[0] * x.shape[2]),
         "the log of a product": lambda x: np.log(np.prod(0 * x + 0.5, axis=(0, 2))),
         "T B for T X": lambda x: np.full(x.shape[1], np.log(0.5) * x.shape[0] * x.shape[1]),
+        "T only": lambda x: np.full(x.shape[1], np.log(0.5) * len(x)),
+        "T plus X": lambda x: np.full(x.shape[1], np.log(0.5) * (x.shape[0] + x.shape[2])),
+        "one pixel": lambda x: np.full(x.shape[1], np.log(0.5)),
+        "of all pixels at once": lambda x: np.full(x.shape[1], np.log(0.5) * x.size),
     },
     "01.1": {
         "a zero row is padding": lambda s: pad_with(lambda x, mask: (x != 0).any(-1).astype(x.dtype), s),
         "empties the list": pad_and_empty,
+        "ones as padding": lambda s: (pad_with(lambda x, mask: mask, s)[0] + 1 - pad_mask(s)[..., None], pad_mask(s)),
+        "minus one as padding": lambda s: (
+            pad_with(lambda x, mask: mask, s)[0] - (1 - pad_mask(s)[..., None]),
+            pad_mask(s),
+        ),
+        "a sorted copy": lambda s: pad_with(lambda x, mask: mask, sorted(s, key=len, reverse=True)),
+        "an inverted mask": lambda s: pad_with(lambda x, mask: 1 - mask, s),
         "sorts the list": pad_longest_first,
         "a mask without B = 1": lambda s: pad_with(lambda x, mask: mask.squeeze(), s),
         "a mask of float64": lambda s: pad_with(lambda x, mask: mask.astype(float), s),
@@ -587,11 +602,20 @@ WRONG = {
         "counts what is not zero": lambda p, m: ((p * m).sum(0).mean(), (p * m).sum() / np.count_nonzero(p * m)),
         "mean of the sequences' means": lambda p, m: ((p * m).sum(0).mean(), ((p * m).sum(0) / m.sum(0)).mean()),
         "the longest for all": lambda p, m: ((p * m).sum(0).mean(), (p * m).sum(0).mean() / len(m)),
+        "means over T and B": lambda p, m: ((p * m).sum(0).mean(), (p * m).mean()),
+        "a median": lambda p, m: (np.median((p * m).sum(0)), (p * m).sum() / m.sum()),
+        "no mask at all": lambda p, m: (p.sum(0).mean(), p.sum() / m.sum()),
     },
     "01.3": {
         "stops where one sequence ends": likelihood_until_one_ends,
         "a state of ones": lambda *a: likelihood(*a, start=1.0),
         "clips the logits at 10": lambda *a: likelihood(*a, clip=10),
+        "clips the logits at 30": lambda *a: likelihood(*a, clip=30),
+        "p and not log p": lambda *a: np.exp(likelihood(*a)),
+        "a mean over pixels": lambda p, x, mask: likelihood(p, x, mask) / x.shape[2],
+        "per real step": lambda p, x, mask: likelihood(p, x, mask) / mask.sum(0),
+        "no mask": lambda p, x, mask: likelihood(p, x, np.ones_like(mask)),
+        "a mask one step late": lambda p, x, mask: likelihood(p, x, np.append(0 * mask[:1], mask[:-1], axis=0)),
     },
     "01.4": {
         "a variance": lambda pi, mu, sigma: (
@@ -601,6 +625,18 @@ WRONG = {
         "1e-3 in the root": lambda pi, mu, sigma: (
             (pi * mu).sum(1),
             np.sqrt((pi * sigma**2).sum(1) + (pi * (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1) + 1e-3),
+        ),
+        "two roots added": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi * sigma**2).sum(1)) + np.sqrt((pi * (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
+        ),
+        "distances without weights": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi * sigma**2).sum(1) + ((mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
+        ),
+        "squared weights": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi**2 * (sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2)).sum(1)),
         ),
         "the axis of N": lambda pi, mu, sigma: (
             (pi * mu).sum(0),
@@ -618,6 +654,11 @@ WRONG = {
             *a, log_pi=lambda ell: np.log(np.exp(ell) / np.exp(ell).sum(axis=1, keepdims=True))
         ),
         "e to -5 at least": lambda *a: mixture(*a, floor=-5),
+        "e to -10 at least": lambda *a: mixture(*a, floor=-10),
+        "one constant for all": lambda x, *a: mixture(x, *a, log_2pi=math.log(2 * math.pi) / x.shape[1]),
+        "the logits over N": lambda *a: mixture(*a, log_pi=lambda ell: ell - np.logaddexp.reduce(ell, axis=0)),
+        "over K once more": lambda x, ell, *a: mixture(x, ell, *a) - math.log(ell.shape[1]),
+        "no normaliser": lambda *a: mixture(*a, log_pi=lambda ell: ell),
     },
     "02.1": {
         "3.1416": lambda x, m, s, t: -0.5 * ((x - m) ** 2 + s**2) / t**2 - np.log(t) - 0.5 * math.log(2 * 3.1416),

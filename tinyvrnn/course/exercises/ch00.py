@@ -33,6 +33,15 @@ COINS = Task(
         Mistake(
             "That counts the pixels that are 1: a pixel that is 0 is a coin too.", lambda x: x.sum((0, 2)) * np.log(0.5)
         ),
+        Mistake("That is one pixel in each row: a row has X of them.", lambda x: coins(x[:, :, :1])),
+        Mistake(
+            "That has B in place of X: every sequence has T rows of X pixels.",
+            lambda x: coins(x) * x.shape[1] / x.shape[2],
+        ),
+        Mistake(
+            "T and X are added: T rows of X pixels each are T times X pixels.",
+            lambda x: coins(x) * sum(1 / n for n in x.shape[::2]),
+        ),
         Mistake("That is the whole batch in each entry: return each sequence's own.", lambda x: coins(x) * x.shape[1]),
     ),
     points=1,

@@ -81,6 +81,21 @@ PAD = Task(
         ),
         Mistake("The mask is 1 in the padding and 0 in the real steps.", wrong_pad(mask=lambda x, mask: 1 - mask)),
         Mistake("The sequences are reversed in time.", lambda sequences: pad([s[::-1] for s in sequences])),
+        Mistake(
+            "The sequences are sorted by length, longest first: keep the order in which they came.",
+            lambda sequences: pad(sorted(sequences, key=len, reverse=True)),
+        ),
+        Mistake(
+            "The sequences are sorted by length, shortest first: keep the order in which they came.",
+            lambda sequences: pad(sorted(sequences, key=len)),
+        ),
+        *(
+            Mistake(
+                f"The padding of x holds {value}: it should hold zeros.",
+                wrong_pad(lambda x, mask, value=value: np.where(mask[..., None] > 0, x, x.dtype.type(value))),
+            )
+            for value in (1, -1)
+        ),
     ),
     dtypes=True,
 )
@@ -128,6 +143,15 @@ NATS = Task(
         ),
         Mistake("The two numbers are swapped.", lambda log_p, mask: nats(log_p, mask)[::-1]),
         Mistake(
+            "Nats per step count the steps whose log-probability is not 0, but a real step can cost 0 nats: "
+            "which array says which steps are real?",
+            lambda p, mask: (nats(p, mask)[0], (p * mask).sum() / np.count_nonzero(p * mask)),
+        ),
+        Mistake(
+            "Nats per sequence are a median: the mean is needed, so that the sequences add up to the total.",
+            lambda p, mask: (np.median((p * mask).sum(axis=0)), nats(p, mask)[1]),
+        ),
+        Mistake(
             "Nats per sequence were correct before: the sum over each sequence, then the mean over sequences.",
             lambda log_p, mask: ((log_p * mask).mean(), nats(log_p, mask)[1]),
         ),
@@ -158,21 +182,29 @@ def draw_rnn(rng):
     return {k: dict(v) for k, v in model.params.items()}, x, (np.arange(T)[:, None] < lengths).astype(float)
 
 
-def wrong_walk(peek=False, moves=True, h_0=0.0, fed="x", over=np.sum, from_step=0, masked=True):
+def wrong_walk(
+    peek=False,
+    moves=True,
+    h_0=0.0,
+    fed=lambda x, t, logits: x[t],
+    over=np.sum,
+    steps=slice(None),
+    real=lambda mask: mask,
+    seen=lambda logits: logits,
+):
     """The likelihood of a sequence with one thing changed."""
 
     def answer(params, x, mask):
         h, terms = np.full((x.shape[1], len(params["recur"]["U"])), h_0, x.dtype), []
-        for x_t in x:
+        for t, x_t in enumerate(x):
             (logits,), _ = equations.predict_forward(params["predict"], h, LIKELIHOODS["bernoulli"])
-            phi_x, _ = equations.features_forward(params["phi_x"], x_t if fed == "x" else sigmoid(logits))
+            phi_x, _ = equations.features_forward(params["phi_x"], fed(x, t, logits))
             later = equations.remember_forward(params["recur"], phi_x, h)[0] if moves else h
             if peek:
                 (logits,), _ = equations.predict_forward(params["predict"], later, LIKELIHOODS["bernoulli"])
-            terms.append(LIKELIHOODS["bernoulli"].log_density_forward(x_t, logits)[0])
+            terms.append(LIKELIHOODS["bernoulli"].log_density_forward(x_t, seen(logits))[0])
             h = later
-        terms = np.stack(terms) * (mask if masked else 1)
-        return over(terms[from_step:], axis=0)
+        return over((np.stack(terms) * real(mask))[steps], axis=0)
 
     return answer
 
@@ -186,13 +218,42 @@ LIKELIHOOD = Task(
     (
         Mistake("The prediction of x_t reads x_t: Eq. 2 reads the state before the step.", wrong_walk(peek=True)),
         Mistake("Every step is predicted from h_0: Eq. 1 is missing.", wrong_walk(moves=False)),
-        Mistake("The padded steps are counted: apply the mask.", wrong_walk(masked=False)),
+        Mistake("The padded steps are counted: apply the mask.", wrong_walk(real=np.ones_like)),
         Mistake("log p(x) is the sum over the steps, not their mean.", wrong_walk(over=np.mean)),
         Mistake(
             "The state reads the model's own mean: x is given here, and the state must read x.",
-            wrong_walk(fed="mean"),
+            wrong_walk(fed=lambda x, t, logits: sigmoid(logits)),
         ),
-        Mistake("The first step is missing: x_1 has a probability too, given an empty past.", wrong_walk(from_step=1)),
+        Mistake(
+            "The first step is missing: x_1 has a probability too, given an empty past.",
+            wrong_walk(steps=slice(1, None)),
+        ),
+        Mistake("The last step is missing.", wrong_walk(steps=slice(-1))),
+        Mistake(
+            "All sequences stop where the shortest one ends: the mask has a column for each sequence.",
+            wrong_walk(real=lambda mask: mask.all(axis=1, keepdims=True)),
+        ),
+        Mistake(
+            "The mask is one step late: its first row belongs to x_1.",
+            wrong_walk(real=lambda mask: np.append(np.zeros_like(mask[:1]), mask[:-1], axis=0)),
+        ),
+        Mistake(
+            "The state reads x_{t-1} where Eq. 1 reads x_t.",
+            wrong_walk(fed=lambda x, t, logits: x[t - 1] if t else np.zeros_like(x[0])),
+        ),
+        Mistake(
+            "That is divided by the number of values in a step: log p(x_t) is their sum.",
+            lambda p, x, mask: log_likelihood(p, x, mask) / x.shape[2],
+        ),
+        Mistake("That is p(x): return its logarithm.", lambda *a: np.exp(log_likelihood(*a))),
+        *(
+            Mistake(
+                f"The logits are clipped at {limit}: a sure prediction that is wrong must cost more. Which form of "
+                "log p(x_t) needs no clipping?",
+                wrong_walk(seen=lambda logits, limit=limit: np.clip(logits, -limit, limit)),
+            )
+            for limit in (10, 15, 20, 30, 50, 100)
+        ),
         Mistake("The first state is not h_0 = 0.", wrong_walk(h_0=1.0)),
         Mistake(
             "That is per step: add up the steps.", lambda p, x, mask: log_likelihood(p, x, mask) / mask.sum(axis=0)
@@ -260,6 +321,40 @@ BEST_GAUSSIAN = Task(
             with_deviation(lambda pi, mu, sigma: best_gaussian(pi, mu, np.sqrt(sigma))[1]),
         ),
         Mistake("All components have the same weight: where is pi?", evenly),
+        Mistake(
+            "s is a sum of two standard deviations: add the variances, then take the root.",
+            with_deviation(
+                lambda pi, mu, sigma: (
+                    np.sqrt((pi * sigma**2).sum(axis=1)) + best_gaussian(pi, mu, np.zeros_like(sigma))[1]
+                )
+            ),
+        ),
+        Mistake(
+            "The distances between the means and m are not squared.",
+            with_deviation(
+                lambda pi, mu, sigma: np.sqrt((pi * (sigma**2 + abs(mu - (pi * mu).sum(1)[:, None]))).sum(axis=1))
+            ),
+        ),
+        Mistake(
+            "The distances between the components count in full for each: weight them with pi.",
+            with_deviation(
+                lambda pi, mu, sigma: np.sqrt((pi * sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(axis=1))
+            ),
+        ),
+        Mistake(
+            "The weights are squared in s, as in the variance of a sum of independent numbers: here one component is "
+            "chosen.",
+            with_deviation(
+                lambda pi, mu, sigma: np.sqrt((pi**2 * (sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2)).sum(axis=1))
+            ),
+        ),
+        *(
+            Mistake(
+                f"{added} is added to the variance: it is never negative, so nothing is needed.",
+                with_deviation(lambda *a, added=added: np.sqrt(best_gaussian(*a)[1] ** 2 + added)),
+            )
+            for added in (1e-2, 1e-3)
+        ),
     ),
 )
 
@@ -318,6 +413,16 @@ def log_pi(logits):
     return logits - log_sum(logits, 1)[:, None]
 
 
+def wrong_mixture(one=lambda x, mu, sigma: log_components(x, mu, sigma).sum(axis=-1), total=lambda a: log_sum(a, 1)):
+    """The log-density with the components, or their sum, changed."""
+    return lambda x, logits, mu, sigma: total(log_pi(logits) + one(x, mu, sigma))
+
+
+def summed_from(floor):
+    """`log_sum` whose exponents, after the largest is taken out, are at least `floor`."""
+    return lambda a: a.max(axis=1) + np.log(np.exp(np.maximum(a - a.max(axis=1)[:, None], floor)).sum(axis=1))
+
+
 GMM = Task(
     "the log-density of a mixture",
     "write",
@@ -352,6 +457,56 @@ GMM = Task(
         Mistake(
             "The constant of the Gaussian is missing: each entry of x contributes -log(2 pi) / 2.",
             lambda x, logits, mu, sigma: gmm_log_density(x, logits, mu, sigma) + x.shape[1] * gaussian.HALF_LOG_2PI,
+        ),
+        Mistake(
+            "The constant -log(2 pi) / 2 is there once: each entry of x contributes one.",
+            lambda x, logits, mu, sigma: (
+                gmm_log_density(x, logits, mu, sigma) + (x.shape[1] - 1) * gaussian.HALF_LOG_2PI
+            ),
+        ),
+        Mistake(
+            "log sigma has the wrong sign: a wider Gaussian is lower at its top.",
+            wrong_mixture(lambda x, mu, sigma: (log_components(x, mu, sigma) + 2 * np.log(sigma)).sum(axis=-1)),
+        ),
+        Mistake(
+            "log sigma is missing: a wider Gaussian is lower at its top.",
+            wrong_mixture(lambda x, mu, sigma: (log_components(x, mu, sigma) + np.log(sigma)).sum(axis=-1)),
+        ),
+        Mistake(
+            "The squared distance is not halved.",
+            wrong_mixture(
+                lambda x, mu, sigma: (log_components(x, mu, sigma) - 0.5 * ((x[:, None] - mu) / sigma) ** 2).sum(-1)
+            ),
+        ),
+        Mistake(
+            "The distance is divided by sigma only after it was squared: divide by sigma squared.",
+            wrong_mixture(
+                lambda x, mu, sigma: (
+                    log_components(x, mu, sigma) + 0.5 * (x[:, None] - mu) ** 2 * (1 / sigma**2 - 1 / sigma)
+                ).sum(-1)
+            ),
+        ),
+        Mistake(
+            "The log-density of a component is the mean over the entries of x: it is their sum.",
+            wrong_mixture(lambda x, mu, sigma: log_components(x, mu, sigma).mean(axis=-1)),
+        ),
+        Mistake(
+            "The logits are normalised over N: each x has K components, on the second axis.",
+            lambda x, logits, mu, sigma: log_sum(
+                logits - log_sum(logits, 0) + log_components(x, mu, sigma).sum(axis=-1), 1
+            ),
+        ),
+        Mistake(
+            "The sum over components is divided by K: pi holds the weights already.",
+            wrong_mixture(total=lambda a: log_sum(a, 1) - np.log(a.shape[1])),
+        ),
+        *(
+            Mistake(
+                f"The exponents are at least {floor}: a component far below the largest should count for next to "
+                "nothing, and exp does not mind.",
+                wrong_mixture(total=summed_from(floor)),
+            )
+            for floor in (-5, -10)
         ),
         Mistake(
             "All components have the same probability: where are the logits?",
