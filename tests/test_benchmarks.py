@@ -164,6 +164,7 @@ def test_the_breakdown_needs_no_peer_and_counts_each_product(tmp_path, benchmark
 
 
 @pytest.mark.parametrize("command", ["memory", "sampling", "step", "time_to_elbo"])
+@pytest.mark.one_in(3)
 def test_without_torch_a_command_says_what_it_needs(command):
     done = run(command, "--quick", without=["torch"])
     assert (done.returncode, done.stdout) == (2, "")

@@ -93,6 +93,7 @@ def test_loss_and_gradient_equal_the_plain_rewrite(bound, likelihood):
 )
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
 @pytest.mark.parametrize("bound", BOTH)
+@pytest.mark.one_in(2)
 def test_gradients_equal_numeric_ones(bound, likelihood, backend):
     checks.particle_bound_gradients(bound, likelihood, backend)
 

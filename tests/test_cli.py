@@ -668,6 +668,7 @@ def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
         *(f"sample {{run}} --out {{out}} {option} {{value}}" for option in ("-n", "--steps")),
     ],
 )
+@pytest.mark.one_in(5)
 def test_no_count_beyond_64_bits_is_taken(command, value, run, tmp_path, refused):
     words = command.format(run=run, out=tmp_path / "x.npz", value=value).split()
     assert re.search("must be|invalid", refused(*words)) and not (tmp_path / "x.npz").exists()

@@ -296,6 +296,7 @@ HINTS = {
 
 
 @pytest.mark.parametrize("x, hint", HINTS.values(), ids=HINTS)
+@pytest.mark.one_in(3)
 def test_what_data_are_taken_for_is_said_unless_it_was_chosen(tmp_path, capsys, x, hint):
     np.save(tmp_path / "x.npy", x)
     words = ["train", str(tmp_path / "x.npy"), *SMALL, "--overwrite", "--out", str(tmp_path / "run")]

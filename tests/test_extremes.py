@@ -134,6 +134,7 @@ def test_draws_are_what_they_say():
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("size", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("narrow", [False, True], ids=["", "sigma at its floor"])
+@pytest.mark.one_in(5)
 def test_all_data_that_are_taken_have_a_finite_loss_and_gradient(likelihood, options, size, narrow):
     """x up to the accepted limit, in many columns and steps, also with every sigma 1e-4."""
     wide = {} if likelihood == "pen" else {"x_dim": 30}

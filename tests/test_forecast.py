@@ -28,6 +28,7 @@ VARIANTS = [*({"model": model} for model in MODELS), {"posterior": "smoothing"},
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.one_in(7)
 def test_draws_are_in_raw_units_and_padding_is_nothing(options, likelihood, dtype, backend):
     m, x, lengths, _ = checks.small(likelihood, backend, dtype=dtype, **options)
     drawn = m.forecast(x, 2, 3, lengths)

@@ -231,6 +231,7 @@ def scaled(mean, std, **options):
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("backend", checks.BACKENDS)
+@pytest.mark.one_in(5)
 def test_raw_data_of_any_scale_are_noticed_and_standardised_data_are_not(scale, call, backend):
     model, x, raw = scaled(*scale, backend=backend, dtype="float32")
     call(model, x)  # a warning is an error in the tests

@@ -151,6 +151,7 @@ LONG = {
 @pytest.mark.parametrize("chunk", [1, 2, 5, 11, 100])
 @pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("options", LONG.values(), ids=LONG)
+@pytest.mark.one_in(7)
 def test_chunks_give_the_bounds_of_the_whole(options, backend, chunk):
     checks.evaluation_in_chunks_is_that_of_the_whole(chunk, backend, **options)
 

@@ -48,6 +48,7 @@ def test_gradients_of_the_whole_bound_equal_numeric_ones(model, likelihood, back
 @pytest.mark.parametrize(
     "sizes", [{}, {"layers": 1}, {"T": 1}, {"B": 1}, {"h_dim": 1}, {"T": 30, "B": 7, "h_dim": 11}], ids=str
 )
+@pytest.mark.one_in(7)
 def test_the_rnn_equals_its_literal_steps(likelihood, backend, sizes):
     checks.rnn_equals_its_literal_steps(likelihood, backend, **sizes)
 
@@ -753,6 +754,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(change, says):
 @pytest.mark.parametrize("backend", ["numpy", "strict"])
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.one_in(7)
 def test_a_copy_is_the_same_model_and_shares_nothing(copied, backend, kind, likelihood):
     sizes = {"x_dim": 3, "h_dim": 3, "z_dim": 2, "features": 2, "layers": 1}
     sizes = {name: size for name, size in sizes.items() if name in MODELS[kind].sizes}

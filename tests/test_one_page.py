@@ -44,6 +44,7 @@ both = pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("beta", [1.0, 0.3])
+@pytest.mark.one_in(5)
 def test_loss_and_every_gradient_equal_the_package(likelihood, dtype, tol, layers, sizes, beta):
     model, x, _, eps = checks.small(likelihood, dtype=dtype, layers=layers, **sizes)
     loss, grads, parts = model.loss_and_grads(x, None, eps, beta=beta)

@@ -41,6 +41,7 @@ def test_gradients_of_a_pair_equal_numeric_ones(name, backend, leading):
 
 @pytest.mark.parametrize("seed", range(1, 6))
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
+@pytest.mark.one_in(7)
 def test_gradients_of_a_pair_equal_numeric_ones_for_more_seeds(name, seed):
     checks.pair_gradients(name, seed=seed)
 

@@ -86,6 +86,7 @@ def given(arguments, path):
 @linux
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 @pytest.mark.parametrize("command", [*COMMANDS, "gradcheck --plugin"])
+@pytest.mark.one_in(4)
 def test_a_path_that_cannot_be_is_one_sentence_of_every_command(command, kind, place, capsys):
     path, words = IMPOSSIBLE[kind]
     before = sorted(place.rglob("*"))

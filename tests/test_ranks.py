@@ -83,6 +83,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", RANKS)
+@pytest.mark.one_in(3)
 def test_ranks_train_as_one_process(size, folder):
     """Weights after two epochs, relative to the largest, and each number of the records. One rank: the same bits."""
     arrays = found(size, folder)

@@ -195,6 +195,7 @@ def test_a_small_set_gets_what_keeps_it_from_being_learnt_by_heart():
         (101, ["--model", "rnn"], 50),
     ],
 )
+@pytest.mark.one_in(4)
 def test_long_sequences_are_cut_where_the_model_can_be(tmp_path, capsys, steps, words, chunk):
     """By the average of the training split; the report says it and why."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(4, steps, 1)))

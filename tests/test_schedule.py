@@ -40,6 +40,7 @@ def test_the_model_of_these_tests_has_no_leaf_without_a_gradient(likelihood, lay
     + [{"T": 1, "B": 1, "z_dim": 1, "layers": 1}, {"T": 30, "B": 7, "h_dim": 11, "features": 9}],
     ids=str,
 )
+@pytest.mark.one_in(3)
 def test_batched_schedule_equals_the_literal_steps(likelihood, backend, sizes):
     checks.batched_equals_stepwise(likelihood, backend, **sizes)
 

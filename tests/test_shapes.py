@@ -213,6 +213,7 @@ def test_products_of_some_size_sum_in_the_same_order(options):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
+@pytest.mark.one_in(5)
 def test_no_layout_changes_a_pair(name, layout):
     """Up to rounding, since BLAS chooses the order of summation; no argument is written to."""
     pair, lay = all_pairs.PAIRS[name], LAYOUTS[layout]
@@ -252,6 +253,7 @@ def test_numbers_of_any_dtype_are_those_numbers(likelihood, dtype):
 
 @every
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.one_in(5)
 def test_sequences_of_any_layout_have_the_bounds_of_plain_ones(options, layout):
     model, arrays, lengths = given_of("gaussian", **options)
     parts = [arrays["x"][:n, b] for b, n in enumerate(lengths)]
@@ -444,6 +446,7 @@ REFUSED = {
 
 @every
 @pytest.mark.parametrize("x, lengths, says", REFUSED.values(), ids=REFUSED)
+@pytest.mark.one_in(3)
 def test_what_is_no_batch_is_refused_in_one_sentence(options, x, lengths, says):
     if options.get("model") == "vae" and getattr(x, "ndim", None) == 2:
         pytest.skip("a VAE takes single steps (B, X)")

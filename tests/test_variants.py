@@ -41,6 +41,7 @@ each_bound = pytest.mark.parametrize("bound", ["iwae", "fivo"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+@pytest.mark.one_in(7)
 def test_the_batched_schedule_equals_the_literal_steps(options, likelihood, backend, ragged):
     checks.batched_equals_stepwise(likelihood, backend, ragged=ragged, **options)
 

@@ -74,6 +74,7 @@ def vrnn(**options):
 
 @pytest.mark.parametrize("likelihood", sorted(tv.distributions.LIKELIHOODS))
 @pytest.mark.parametrize("model", sorted(tv.models.MODELS))
+@pytest.mark.one_in(3)
 def test_a_worker_computes_the_same_bits(one, model, likelihood):
     model, x, lengths, eps = checks.small(likelihood, model=model)
     until_it_is_ready(one, model)
