@@ -168,7 +168,12 @@ def require_same_outputs(notebook, expected):
             if "image/png" in data:  # beside a picture stands its size in pixels, which fonts decide
                 assert pixels_apart(data["image/png"], kept_data["image/png"]) < 2, cell.id
             else:
-                assert data == kept_data, cell.id
+                assert without_errors(data) == without_errors(kept_data), cell.id
+
+
+def without_errors(data):
+    """What a cell shows, less the errors of a right answer, which are of other decades on other processors."""
+    return {kind: re.sub(r"(?<=float64 and float32): [^<]*", "", str(value)) for kind, value in data.items()}
 
 
 def printed(cell):
