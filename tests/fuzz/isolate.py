@@ -66,7 +66,7 @@ def _work_and_exit(work, memory, write):
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))  # ends code that hangs without returning to Python
+        resource.setrlimit(resource.RLIMIT_CPU, (90, 90))  # ends code that hangs without returning to Python
         if memory is not None:
             in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (in_use + memory, in_use + memory))
