@@ -99,6 +99,7 @@ def test_gradients_equal_numeric_ones(bound, likelihood, backend):
 
 
 @both
+@pytest.mark.one_in(3)
 def test_gradient_of_fivo_with_its_ancestors_held_fixed_equals_the_numeric_one(likelihood, beta=0.7):
     """With fixed choices a central difference cannot cross a resampling threshold."""
     from tinyvrnn.gradcheck import compare, numerical_gradient

@@ -31,6 +31,7 @@ def written(path, table, name="a.csv", **options):
 @pytest.mark.parametrize("index", [False, True])
 @pytest.mark.parametrize("lines", ["\n", "\r\n"])
 @pytest.mark.parametrize("columns", [["load", "temp"], [0, 1], [0], ["load"], ["2019", "2020"]])
+@pytest.mark.one_in(3)
 def test_the_numbers_and_names_are_those_of_pandas(tmp_path, sep, name, index, lines, columns):
     if columns == ["2019", "2020"] and not index:
         pytest.skip("a line of numbers is data")

@@ -100,6 +100,7 @@ def test_ranks_train_as_one_process(size, folder):
 
 
 @pytest.mark.parametrize("size", [3])
+@pytest.mark.slow
 def test_a_number_of_ranks_gives_the_same_bits_twice(size, folder):
     first, second = (found(size, folder, attempt) for attempt in (0, 1))
     assert all(np.array_equal(first[name], second[name]) for name in first)

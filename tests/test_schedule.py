@@ -78,6 +78,7 @@ def test_arguments_of_the_model_are_left_as_they_are(likelihood):
 @both
 @pytest.mark.parametrize("garbage", [0.0, 0.3, -7.0, 1e30, np.nan, np.inf], ids=str)
 @pytest.mark.parametrize("extra", [1, 6])
+@pytest.mark.one_in(7)
 def test_padding_changes_nothing(likelihood, garbage, extra):
     checks.padding_changes_nothing(likelihood, garbage, extra)
 
@@ -238,6 +239,7 @@ def test_float32_stays_within_1e_5_of_float64(likelihood):
 @pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("beta", [0.5, 1, np.float64(0.5)], ids=repr)
+@pytest.mark.one_in(7)
 def test_everything_has_the_dtype_of_the_model(likelihood, backend, dtype, beta):
     model, *given = checks.small(likelihood, backend, dtype=dtype)
     loss, grads, parts = model.loss_and_grads(*given, beta=beta)

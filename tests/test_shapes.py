@@ -333,6 +333,7 @@ def contained(contain, arrays):
 @in_containers
 @pytest.mark.parametrize("options", [{}, {"model": "rnn"}, {"model": "vae"}], ids=str)
 @pytest.mark.parametrize("backend", ["numpy", "strict"])
+@pytest.mark.one_in(5)
 def test_numbers_in_any_container_are_those_numbers(contain, options, backend):
     model, arrays, lengths = given_of("gaussian", backend, **options)
     for name, call in calls_of(model).items():
@@ -379,6 +380,7 @@ def laid_out(x, size):
 
 @in_containers
 @pytest.mark.parametrize("dtype, value", BAD.values(), ids=BAD)
+@pytest.mark.one_in(5)
 def test_bad_numbers_are_found_in_any_container(contain, dtype, value):
     model, arrays, lengths = given_of("bernoulli")
     bad = np.zeros(arrays["x"].shape, dtype)

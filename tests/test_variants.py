@@ -140,6 +140,7 @@ def test_bounds_of_particles_equal_the_plain_rewrite(options, bound):
 @both
 @each_bound
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
+@pytest.mark.one_in(2)
 def test_gradients_of_bounds_of_particles_equal_numeric_ones(options, bound, backend):
     checks.particle_bound_gradients(bound, "gaussian", backend, **options)
 
