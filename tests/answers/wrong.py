@@ -823,7 +823,7 @@ WRONG = {
         "without h_0": draws(keep=slice(1, None)),
         "eps counted from 1": draws(lambda eps, t: eps[t - 1]),
         "no noise": draws(draw=lambda mu, sigma, eps: mu),
-        "noise of deviation 1": draws(draw=lambda mu, sigma, eps: mu + eps),
+        "noise of standard deviation 1": draws(draw=lambda mu, sigma, eps: mu + eps),
         "the first z": draws(read=lambda z, mu: z[0]),
         "the z before": draws(read=lambda z, mu: z[-2] if len(z) > 1 else 0 * mu),
         "h_0 in the recurrence": draws(state=lambda h: h[0]),
@@ -988,7 +988,7 @@ WRONG = {
         "the 1/2 left": lambda m, s, n, t, d: (lambda dm, ds, dn, dt: (dm, ds - d[..., None] * s / (2 * t**2), dn, dt))(
             *kl_backward(m, s, n, t, d)
         ),
-        "no dkl for the deviations": lambda *a: tuple(
+        "no dkl for the standard deviations": lambda *a: tuple(
             kl_backward(*a[:4], k * np.ones_like(a[4]) + (1 - k) * a[4])[i] for i, k in enumerate((0, 1, 0, 1))
         ),
     },
@@ -1155,7 +1155,7 @@ WRONG = {
         "gain from the old P": lambda *a: kalman(*a, from_old=True),
         "k P'": lambda *a: kalman(*a, shrunk=lambda k, P: k * P),
         "shrunk twice": lambda *a: kalman(*a, shrunk=lambda k, P: (1 - k) ** 2 * P),
-        "gain of deviations": lambda *a: kalman(*a, gain=lambda P, S: np.sqrt(P / S)),
+        "gain of standard deviations": lambda *a: kalman(*a, gain=lambda P, S: np.sqrt(P / S)),
         "1e-6 below": lambda *a: kalman(*a, gain=lambda P, S: P / (S + 1e-6)),
         "no noise in the gain": lambda *a: kalman(*a, gain=lambda P, S: P / (P + 1e-3)),
     },

@@ -182,13 +182,19 @@ MLP_STEPS = {
 }
 
 
+def computed(steps, **given):
+    """The given values, and those of the steps: name=step(values so far)."""
+    v = SimpleNamespace(**given)
+    for name, step in steps.items():
+        setattr(v, name, step(v))
+    return v
+
+
 def wrong_mlp(**changed):
-    """The MLP, forward and backward, with some of its steps changed: name=step(values so far)."""
+    """The MLP, forward and backward, with some of its steps changed."""
 
     def backward(p, x, dy):
-        v = SimpleNamespace(x=x, dy=dy, **p)
-        for name, step in (MLP_STEPS | changed).items():
-            setattr(v, name, step(v))
+        v = computed(MLP_STEPS | changed, x=x, dy=dy, **p)
         return v.dx, {name: getattr(v, f"d{name}") for name in p}
 
     return backward
@@ -321,9 +327,7 @@ def wrong_kl(in_z=None, in_0=None, **changed):
     """The backward pass of the KL with some of its steps changed; in_z, in_0: what the dsigmas are multiplied by."""
 
     def backward(mu_z, sigma_z, mu_0, sigma_0, dkl):
-        v = SimpleNamespace(mu_z=mu_z, sigma_z=sigma_z, mu_0=mu_0, sigma_0=sigma_0, dkl=dkl)
-        for name, step in (KL_STEPS | changed).items():
-            setattr(v, name, step(v))
+        v = computed(KL_STEPS | changed, mu_z=mu_z, sigma_z=sigma_z, mu_0=mu_0, sigma_0=sigma_0, dkl=dkl)
         scale_z, scale_0 = in_z(sigma_z) if in_z else 1.0, in_0(sigma_0) if in_0 else 1.0
         return v.dmu_z, v.dsigma_z * scale_z, v.dmu_0, v.dsigma_0 * scale_0
 
