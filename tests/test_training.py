@@ -565,11 +565,22 @@ def test_a_loss_that_is_not_finite_is_located_in_data_that_stay_on_the_device():
     assert said[0] == said[1] and "of the training split" in said[0]
 
 
-def bytes_on_the_device():
-    """Of all arrays that are no views."""
+def arrays_on_the_device():
+    """By id, without views."""
     gc.collect()
     arrays = [a._host for a in gc.get_objects() if type(a) is strict.StrictArray]
-    return sum({id(a): a.nbytes for a in arrays if a.base is None}.values())
+    return {id(a): a for a in arrays if a.base is None}
+
+
+def record_new_arrays(monkeypatch):
+    """Of each return of memory, the shapes of the arrays that are not there now (those of other tests may go)."""
+    now, found = arrays_on_the_device(), []
+
+    def record(_):
+        found.append([a.shape for i, a in arrays_on_the_device().items() if i not in now])
+
+    monkeypatch.setattr(seam, "free_pools", record)
+    return found
 
 
 def interrupt(record, is_best):
@@ -579,30 +590,27 @@ def interrupt(record, is_best):
 @pytest.mark.parametrize("on_epoch", [None, interrupt], ids=["whole", "interrupted"])
 def test_a_training_gives_its_memory_back_once_and_keeps_theta_alone(on_epoch, monkeypatch):
     data, model = small_data("gaussian"), small_model(backend="strict")
-    before, found = bytes_on_the_device(), []
-    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    found = record_new_arrays(monkeypatch)
     with suppress(KeyboardInterrupt) if on_epoch is None else pytest.raises(KeyboardInterrupt):
         tv.train(model, data, epochs=3, batch=8, weight_decay=0.1, progress=False, on_epoch=on_epoch)
-    assert found == [before]
+    assert found == [[]]
 
 
 def test_a_training_that_diverges_gives_its_memory_back(monkeypatch):
     data, model = small_data("gaussian"), small_model(backend="strict")
     model.theta[...] = np.nan
-    before, found = bytes_on_the_device(), []
-    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    found = record_new_arrays(monkeypatch)
     with pytest.raises(tv.DivergedError):
         tv.train(model, data, epochs=3, progress=False)
-    assert found == [before]
+    assert found == [[]]
 
 
 @pytest.mark.parametrize("score", [evaluate_elbo, evaluate])
 def test_an_evaluation_gives_its_memory_back(score, monkeypatch):
     data, model = small_data("gaussian"), small_model(backend="strict")
-    before, found = bytes_on_the_device(), []
-    monkeypatch.setattr(seam, "free_pools", lambda _: found.append(bytes_on_the_device()))
+    found = record_new_arrays(monkeypatch)
     score(model, data.test, batch_size=2)
-    assert found == [before]
+    assert found == [[]]
 
 
 @pytest.mark.slow
