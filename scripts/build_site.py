@@ -32,6 +32,7 @@ SITE = ROOT / "build" / "site"
 PAGES, HTML, LITE = SITE / "pages", SITE / "html", SITE / "lite"
 GOALS = ROOT / "docs" / "course.toml"
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+BROWSER = tomllib.loads((ROOT / "docs" / "browser.toml").read_text(encoding="utf-8"))  # shorter training
 MOVED = {  # file of the repository -> page
     "README.md": "index.md",
     "notebooks/README.md": "notebooks/index.md",
@@ -278,8 +279,7 @@ def portable(notebook, number, repository):
 
 def shorter(notebook, number):
     """The notebook with the shorter training of a browser, and without assertions about trained models."""
-    changes = tomllib.loads((ROOT / "docs" / "browser.toml").read_text(encoding="utf-8")).get(number, [])
-    changed = False
+    changes, changed = BROWSER.get(number, []), False
     for cell in notebook.cells if changes else ():
         source = cell.source
         for old, new in changes:

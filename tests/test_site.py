@@ -29,7 +29,6 @@ import build_site as site  # noqa: E402
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-BROWSER = tomllib.loads((ROOT / "docs" / "browser.toml").read_text(encoding="utf-8"))
 URL = "https://github.com/someone/something"
 
 
@@ -143,29 +142,20 @@ def test_a_portable_notebook_installs_what_it_needs_first(repository, installs):
     nbformat.validate(notebook)
 
 
-@pytest.mark.parametrize("number", BROWSER)
+@pytest.mark.parametrize("number", site.BROWSER)
 def test_shorter_training_applies_and_only_assertions_about_it_are_left_out(number):
     stem = next(stem for stem in site.NOTEBOOKS if stem.startswith(number))
     for notebook in (site.student(stem), site.solution(stem)):
         sources = "\n".join(cell.source for cell in notebook.cells)
-        assert [old for old, _ in BROWSER[number] if sources.count(old) != 1] == []
+        assert [old for old, _ in site.BROWSER[number] if sources.count(old) != 1] == []
         original = [cell.source for cell in notebook.cells]
-        first = next(i for i, source in enumerate(original) if any(old in source for old, _ in BROWSER[number]))
+        first = next(i for i, source in enumerate(original) if any(old in source for old, _ in site.BROWSER[number]))
         shorter = site.shorter(notebook, number).cells
         assert [cell.source for cell in (shorter[0], *shorter[2 : first + 1])] == original[:first]
         for cell in shorter[first + 1 :]:
             if cell.cell_type == "code" and not cell.metadata.get("nbgrader"):
                 tree = ast.parse(re.sub("^[%!]", "#", cell.source, flags=re.MULTILINE))
                 assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", BROWSER)
-def test_the_notebooks_with_shorter_training_run(number):
-    stem = next(stem for stem in site.NOTEBOOKS if stem.startswith(number))
-    build_notebooks = pytest.importorskip("build_notebooks")  # its imports take a while
-    build_notebooks.executed(site.shorter(site.solution(stem), number))
 
 
 # ---- workflows -------------------------------------------------------------------------------------------------------
