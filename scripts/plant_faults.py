@@ -115,7 +115,10 @@ FAULTS = {
         "test_plots",
     ),
     "course/__init__.py": Fault(
-        "a failed try is a pass", "progress.record(number, False)", "progress.record(number, True)", "test_course"
+        "a failed try is a pass",
+        "progress.record(number, False)",
+        "progress.record(number, True)",
+        "test_course -k failed_try",
     ),
     "course/exercise.py": Fault(
         "a looser tolerance", "tol: float = 1e-8", "tol: float = 1e-2", "test_course test_answers"
@@ -227,7 +230,10 @@ FAULTS = {
     ),
     "course/tampering.py": Fault("replaced functions pass", "is not value:", "is value and False:", "test_grader"),
     "course/progress.py": Fault(
-        "a pass is lost again", 'passed or before.get("passed") is True', "passed", "test_course test_grader test_load"
+        "a pass is lost again",
+        'passed or before.get("passed") is True',
+        "passed",
+        "test_course -k records_the_pass",
     ),
     "course/sandbox.py": Fault(
         "the answer may call the reference", "frame.f_code in codes:", "frame.f_code in ():", "test_grader"

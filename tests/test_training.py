@@ -128,6 +128,26 @@ def test_clipping_limits_the_norm_and_keeps_the_direction(size, limit):
     np.testing.assert_allclose(g, np.array([0.6, -0.8]) * min(size, limit), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "name, call", [("theta", tv.Adam), ("grads", lambda grads: tv.clip_by_global_norm(grads, 1.0))]
+)
+@pytest.mark.parametrize(
+    "bad, got",
+    [
+        (np.ones((2, 2)), "float64 (2, 2)"),
+        (np.ones(2, int), "int64 (2,)"),
+        ([1.0, 2.0], "list"),
+        (None, "NoneType"),
+        (np.broadcast_to(1.0, 3), "a read-only one"),
+    ],
+    ids=str,
+)
+def test_adam_and_clipping_say_what_they_got(name, call, bad, got):
+    with pytest.raises(tv.DataError) as error:
+        call(bad)
+    assert str(error.value) == f"{name} must be a vector of floating-point numbers that can be changed, got {got}."
+
+
 def test_each_step_is_clipped_before_the_optimiser(digits8):
     """With a clip far below every gradient, m after one step is 0.1 of a vector of exactly that norm."""
     seen = []

@@ -65,7 +65,7 @@ def global_norm(grads):
 def _check_vector(name, a):
     kind, flags = getattr(getattr(a, "dtype", None), "kind", None), getattr(a, "flags", None)
     if getattr(a, "ndim", None) != 1 or kind != "f" or not getattr(flags, "writeable", True):
-        what = "read-only" if kind == "f" and a.ndim == 1 else f"{getattr(a, 'dtype', '')} {shape_of(a)}".strip()
+        what = "a read-only one" if kind == "f" and a.ndim == 1 else f"{getattr(a, 'dtype', '')} {shape_of(a)}".strip()
         raise DataError(f"{name} must be a vector of floating-point numbers that can be changed, got {what}.")
 
 
