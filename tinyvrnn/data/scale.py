@@ -28,7 +28,7 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
         if units and not columns.all():
             units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
         return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
-    if not (standardise is None or isinstance(standardise, bool)):
+    if not (standardise is None or isinstance(standardise, bool | np.bool_)):
         mean, std = _given_moments(standardise, train.x_dim)
         changes = (mean != 0).any() or (std != 1).any()
         return mean, std, GIVEN if changes else None
@@ -173,7 +173,7 @@ def _pen_moments(train, scale):
 def _columns(standardise, x_dim):
     """`standardise` as (X,) booleans, or None if it is no such thing: None, a boolean or a pair of moments."""
     is_pair = isinstance(standardise, tuple | list) and len(standardise) == 2
-    if standardise is None or isinstance(standardise, bool):
+    if standardise is None or isinstance(standardise, bool | np.bool_):
         return None
     if is_pair and not isinstance(standardise[0], bool | np.bool_):
         return None
