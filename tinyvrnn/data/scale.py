@@ -159,12 +159,10 @@ def _pen_moments(train, scale):
     squares, means = (_mean(train, lambda x, k=k: x[:, :2].astype(np.float64) ** k) for k in (2, 1))
     if scale == "axes":
         s = np.sqrt(squares)
+        how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
     else:
         both = squares.mean() if scale == "one" else squares.sum() - (means[0] - means[1]) ** 2
         s = np.full(2, np.sqrt(both))
-    if scale == "axes":
-        how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
-    else:
         how = f"dx and dy divided by one scale, {s[0]:.4g}: 2 ln {s[0]:.4g}"
     units = f"nats of standardised data; {how} = {np.log(s).sum():.4g} a step more than of raw data"
     return np.zeros(3), np.array([*s, 1.0]), units

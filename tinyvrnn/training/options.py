@@ -15,7 +15,7 @@ LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
-# a run without them had their defaults
+# a run that does not record them had their defaults
 NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", "beta", "free_bits", "warmup_cycles")
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
 LARGEST = sys.float_info.max
