@@ -135,6 +135,16 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
         lambda m: m.update(medium={"name": "sound", "rate": 2**31, "full_scale": 1.0}),
         lambda m: m.update(medium={"name": "piano roll", "steps_per_quarter": "1"}),
         lambda m: m.update(medium=[]),
+        lambda m: m.update(medium={"rate": "8000"}),
+        lambda m: m.update(medium={"full_scale": float("inf")}),
+        lambda m: m.update(medium={"steps_per_quarter": 0}),
+        lambda m: m.update(medium={"name": "text"}),
+        lambda m: m.update(medium={"alphabet": 5}),
+        lambda m: m.update(medium={"alphabet": "cba"}),
+        lambda m: m.update(medium={"window": 2.5}),
+        lambda m: m.update(medium={"columns": "abc"}),
+        lambda m: m.update(medium={"columns": ["a"]}),
+        lambda m: m.update(medium={"skip_columns": 5}),
         lambda m: m.update(units=3),
         lambda m: m.update(data=["vowels"]),
         lambda m: m.update(steps=0),
@@ -158,6 +168,14 @@ def test_the_longest_and_the_shortest_that_a_run_can_say_come_back(tmp_path, mod
     model.medium = {"name": "sound", "rate": 2**31 - 1, "full_scale": 1.0}
     tv.save(model, tmp_path, steps=1)
     assert tv.load(tmp_path).medium == model.medium and checkpoint.read(tmp_path)[0]["steps"] == 1
+
+
+@pytest.mark.parametrize("full_scale", [2.0**31, 2.0**63])
+def test_the_full_scale_of_long_integers_comes_back(tmp_path, model, full_scale):
+    """Of sounds of 32 bits, and of arrays of 64."""
+    model.medium = {"name": "sound", "rate": 8000, "full_scale": full_scale}
+    tv.save(model, tmp_path)
+    assert tv.load(tmp_path).medium == model.medium
 
 
 @pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", -0.5), ("std", np.nan), ("std", np.inf)])

@@ -193,6 +193,11 @@ def test_baselines_of_the_embedded_sets():
         assert baselines(load_data(name)) == pytest.approx(expected, abs=2e-3)
 
 
+def test_they_score_lists_of_arrays_too():
+    data = load_data("vowels")
+    assert baselines(data, list(data.test)) == baselines(data, data.test)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="'poisson', but 'binary', 'real', 'pen' or 'categorical'"):
         baselines(load_data("digits8"), kind="poisson")

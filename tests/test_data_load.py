@@ -275,8 +275,10 @@ def test_columns_left_out_of_standardising_stay_as_they_are():
 @pytest.mark.parametrize("whole", [True, False])
 def test_all_columns_or_none_are_the_plain_choices(whole):
     x = last_is_a_pen(2)
-    data, plain = (Data.from_sequences("d", x, x, x, standardise=s) for s in ([whole] * 2, whole))
-    assert data.units == plain.units and np.array_equal(data.train.values, plain.train.values)
+    plain = Data.from_sequences("d", x, x, x, standardise=whole)
+    for standardise in ([whole] * 2, np.bool_(whole)):
+        data = Data.from_sequences("d", x, x, x, standardise=standardise)
+        assert data.units == plain.units and np.array_equal(data.train.values, plain.train.values)
 
 
 @pytest.mark.parametrize("columns", [(True, False), (1, 0, 1), [True] * 4])

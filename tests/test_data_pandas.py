@@ -61,9 +61,11 @@ def test_whole_numbers_that_could_be_names_stay_numbers(tmp_path, rows):
         {"skip_columns": ["time", "load"]},
     ],
 )
-def test_chosen_columns_are_those_of_pandas(tmp_path, options):
+@pytest.mark.parametrize("kind", [list, np.array, pd.Index, iter])
+def test_chosen_columns_are_those_of_pandas(tmp_path, options, kind):
     path = written(tmp_path, TIMED)
     chosen = options.get("columns") or [c for c in TIMED if c not in options["skip_columns"]]
+    options = {name: kind(columns) for name, columns in options.items()}
     data = load_data(path, standardise=False, window=100, **options)
     read = np.concatenate([data.split(s).values for s in ("train", "valid", "test")])
     np.testing.assert_array_equal(read, TIMED[chosen].to_numpy())

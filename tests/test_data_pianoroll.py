@@ -90,6 +90,12 @@ def test_whole_floats_rests_in_voices_and_other_keys(tmp_path, write, ending, re
     assert data.notes == ("tempo, about is not read, only train, valid and test are",)
 
 
+def test_two_names_of_one_split_are_refused(tmp_path):
+    """Otherwise one of them would be left out."""
+    path = as_json(tmp_path / "roll.json", CHORDS | {"dev": CHORDS["valid"]})
+    refused(path, "holds train, valid, test, dev, two of which mean the same split")
+
+
 def of_python_2(path, note, order="<"):
     """Protocol 2 as written by Python 2: text as bytes, and NumPy's old module path."""
     state = f"(K\x03U\x01{order}NNNJ".encode() + b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"

@@ -121,6 +121,14 @@ def test_what_soundfile_writes_is_read_as_it_reads_it(tmp_path, monkeypatch, for
     assert ("integers" in data.units) == bool(bits)
 
 
+def test_an_ogg_cut_anywhere_in_its_last_page_is_refused(tmp_path):
+    path = write_form(tmp_path / "a.ogg", "OGG", "VORBIS")
+    content = path.read_bytes()
+    for length in range(content.rindex(b"OggS") + 4, len(content)):
+        path.write_bytes(content[:length])
+        refused(path, "truncated")
+
+
 @pytest.mark.parametrize("coding", ["PCM_16", "FLOAT"])
 @pytest.mark.parametrize("size", [2**32 - 1, 2**31 - 4096])
 def test_a_wav_that_was_written_to_a_pipe(tmp_path, coding, size):

@@ -38,6 +38,11 @@ def test_a_file_is_cut_into_paragraphs_or_lines(tmp_path, content):
     assert (data.kind, data.units, data.train.dtype) == ("binary", "nats; characters", np.uint8)
 
 
+def test_a_line_of_blanks_is_an_empty_line(tmp_path):
+    (tmp_path / "a.txt").write_text("a\nb\n \nc\nd\n\t\ne\nf\n")
+    assert read_sequences(tmp_path / "a.txt").lengths.tolist() == [3, 3, 3]
+
+
 @pytest.mark.parametrize("folders", [False, True])
 def test_in_a_folder_each_file_is_a_sequence(tmp_path, folders):
     for i, split in enumerate(("train", "valid", "test")):

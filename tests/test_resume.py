@@ -278,6 +278,12 @@ def stopped_and_changed(folder, change):
     checkpoint.write(path, manifest, arrays)
 
 
+def test_a_record_of_options_that_is_none_is_refused(tmp_path):
+    stopped_and_changed(tmp_path, lambda m, a: m["config"].update(training=5))
+    with pytest.raises(tv.CheckpointError, match="resume.npz is damaged"):
+        tv.Run(tmp_path, resume=True).recorded  # noqa: B018
+
+
 def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_path):
     whole, again = small_model(), small_model()
     records = train(whole, small_data("gaussian"))

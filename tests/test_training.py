@@ -699,6 +699,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits8):
         ({"lr_schedule": "step", "lr_every": 1, "lr_factor": 0}, "lr_factor must be a number above 0 and up to 1"),
         ({"lr_schedule": "constant", "lr_every": 1}, "lr_every and lr_factor are for lr_schedule step, not"),
         ({"lr_factor": 0.5}, "lr_every and lr_factor are for lr_schedule step, not"),
+        ({"recompute": "no"}, "recompute must be True or False, got 'no'"),
         ({"freeze": 1}, 'freeze must be names of groups, "prior,phi_z", got 1'),
         ({"freeze": [*tv.VRNN(1, 1, 1).params]}, "freeze names every group of this vrnn, so nothing is trained"),
         ({"lr": True}, "lr must be a positive number, got True"),
@@ -723,6 +724,7 @@ def test_options_at_their_limits_are_options():
     zeros = dict.fromkeys(("warmup", "beta", "free_bits", "skip_nonfinite", "dropout", "weight_decay"), 0)
     least = dict.fromkeys(("minutes", "lr", "clip"), 1e-9)
     assert options_of(ones | zeros | least) == Options(**ones, **zeros, **least)
+    assert options_of({"freeze": [], "recompute": np.True_}) == Options(epochs=20, recompute=True)
 
 
 def test_a_bare_call_is_20_epochs_and_numbers_of_numpy_are_plain():

@@ -8,7 +8,7 @@ import sys
 from tinyvrnn.bounds import BOUNDS
 from tinyvrnn.cli import commands
 from tinyvrnn.course.submissions import SECONDS
-from tinyvrnn.data import FORMS, NAMES, SCALES
+from tinyvrnn.data import FORMS, NAMES, SCALES, SPLITS
 from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import SIZE, shown, unknown_name
@@ -140,7 +140,7 @@ def _add_training_option(p, name):
 def _data_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("--data", help="set or file (default: what the run was trained on)")
-    p.add_argument("--split", type=_one_of("split", ("train", "valid", "test")), help="default: test; of a file, all")
+    p.add_argument("--split", type=_one_of("split", SPLITS), help="default: test; of a file, all")
     _missing_option(p)
 
 

@@ -18,16 +18,14 @@ COLLAPSED = 0.03  # nats of KL a step: less tells nothing of x_t
 
 
 def baselines_of(model, trained_on, sequences):
-    """The baselines of `sequences`, fitted on raw Data or those of a name or path; {} if these cannot be read now."""
-    likelihood = model.likelihood
+    """The baselines of `sequences`, fitted to raw Data, or to a set or file; {} where that cannot be read now."""
     try:
-        raw = trained_on
-        if not isinstance(raw, data.Data):
-            raw = data.load_data(trained_on or "", standardise=False, medium=model.medium)
-        fitted_on = raw.standardised((model.mean, model.std), kind=kind_of(likelihood))
+        if not isinstance(trained_on, data.Data):
+            trained_on = data.load_data(trained_on or "", standardise=False, medium=model.medium)
+        fitted_on = trained_on.standardised((model.mean, model.std), kind=kind_of(model.likelihood))
     except DataError:
         return {}
-    return _baselines(likelihood, fitted_on, sequences)
+    return _baselines(model.likelihood, fitted_on, sequences)
 
 
 def _baselines(likelihood, fitted_on, sequences):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyvrnn.arrays.ranks import current
-from tinyvrnn.data.sequences import Sequences, has_gaps
+from tinyvrnn.data.sequences import Sequences, as_sequences, has_gaps
 from tinyvrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     ----------
     data : Data
         The baselines are fitted to data.train, in closed form; where there is a choice, data.valid decides.
-    split : "train", "valid", "test" or Sequences
-        What they score; Sequences are on the scale of the data.
+    split : "train", "valid", "test", Sequences, or list of arrays (T_i, X)
+        What they score; sequences are on the scale of the data.
     kind : str, optional
         "binary" (Bernoulli), "real" (Gaussian), "pen" (Gaussian for (dx, dy), Bernoulli for pen-up) or "categorical"
         (one-hot symbols). None: the kind of the data.
@@ -53,7 +53,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     ConfigError
         The kind is unknown.
     DataError
-        The split is unknown.
+        The split is unknown, or these are no sequences.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
@@ -67,7 +67,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     kind = data.kind if kind is None else kind
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
-    other = data.split(split) if isinstance(split, str) else split
+    other = data.split(split) if isinstance(split, str) else as_sequences(split)
     if any(map(has_gaps, (data.train, data.valid, other))):
         return {}
     if kind == "real" and data.medium.get("name") == "sound":

@@ -309,6 +309,7 @@ def load_data(
     path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)
     if stride is not None and window is None:
         raise DataError("a stride is for windows: give --window N too (window=N)")
+    columns, skip_columns = (None if names is None else list(names) for names in (columns, skip_columns))
     asked = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
     asked = (medium or {}) | {key: value for key, value in asked.items() if value is not None}
     content = _content(path, asked, missing)

@@ -45,7 +45,7 @@ class Mapped(Sequences):
             )
         values = values.view(np.uint8) if values.dtype.kind == "b" else np.asarray(values)
         sequences = cls([values.reshape(-1, values.shape[-1])], np.zeros(len(lengths), np.int64), starts, lengths)
-        if len(lengths) > 1 or sequences.longest <= LONGEST:  # else it may be cut first
+        if len(lengths) > 1 or sequences.longest <= LONGEST:  # a single one that is too long may be cut first
             sequences.check(where)
         return sequences
 

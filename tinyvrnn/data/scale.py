@@ -28,7 +28,7 @@ def moments(splits, standardise, kind=None, scale=None, sound=False):
         if units and not columns.all():
             units += f", column {' and '.join(str(j) for j in np.flatnonzero(~columns))} as given"
         return np.where(columns, mean, 0.0), np.where(columns, std, 1.0), units
-    if not (standardise is None or isinstance(standardise, bool)):
+    if not (standardise is None or isinstance(standardise, bool | np.bool_)):
         mean, std = _given_moments(standardise, train.x_dim)
         changes = (mean != 0).any() or (std != 1).any()
         return mean, std, GIVEN if changes else None
@@ -159,12 +159,10 @@ def _pen_moments(train, scale):
     squares, means = (_mean(train, lambda x, k=k: x[:, :2].astype(np.float64) ** k) for k in (2, 1))
     if scale == "axes":
         s = np.sqrt(squares)
+        how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
     else:
         both = squares.mean() if scale == "one" else squares.sum() - (means[0] - means[1]) ** 2
         s = np.full(2, np.sqrt(both))
-    if scale == "axes":
-        how = f"dx divided by {s[0]:.4g}, dy by {s[1]:.4g}: ln {s[0]:.4g} + ln {s[1]:.4g}"
-    else:
         how = f"dx and dy divided by one scale, {s[0]:.4g}: 2 ln {s[0]:.4g}"
     units = f"nats of standardised data; {how} = {np.log(s).sum():.4g} a step more than of raw data"
     return np.zeros(3), np.array([*s, 1.0]), units
@@ -173,7 +171,7 @@ def _pen_moments(train, scale):
 def _columns(standardise, x_dim):
     """`standardise` as (X,) booleans, or None if it is no such thing: None, a boolean or a pair of moments."""
     is_pair = isinstance(standardise, tuple | list) and len(standardise) == 2
-    if standardise is None or isinstance(standardise, bool):
+    if standardise is None or isinstance(standardise, bool | np.bool_):
         return None
     if is_pair and not isinstance(standardise[0], bool | np.bool_):
         return None

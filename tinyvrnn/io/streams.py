@@ -61,7 +61,7 @@ def steady_streams():
 
 
 def bar(items=None, **options):
-    """A progress bar of tqdm on standard error, which may break; a line a minute where that is no terminal."""
+    """A tqdm progress bar on standard error, which may break; one line a minute where that is no terminal."""
     from tqdm import tqdm  # imported where it is used, for a fast start
 
     stream = Steady(sys.stderr)

@@ -22,7 +22,14 @@ from tinyvrnn.nn.cells import CELLS
 FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
-MEDIA = {"sound": {"rate": int, "full_scale": float}, "piano roll": {"steps_per_quarter": int}}  # see runs/export.py
+MEDIA = {"sound": {"rate", "full_scale"}, "piano roll": {"steps_per_quarter"}, "text": {"alphabet"}}  # runs/export.py
+NUMBERS = {  # of any medium: their types, and the number that they are below
+    "rate": (int, 2**31),
+    "full_scale": (float, np.inf),
+    "steps_per_quarter": (int, 2**31),
+    "window": (int, np.inf),
+    "stride": (int, np.inf),
+}
 BIGGEST_MANIFEST = 2**20  # bytes
 PERCENT = np.linspace(0, 1, 101)
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "lengths", "arrays")
@@ -212,24 +219,30 @@ def _read(archive, members, name):
 
 def _is_plain(manifest, arrays):
     """Whether types and values are those that `save` writes, so that later code can rely on them."""
-    medium, steps, x_dim = manifest["medium"], manifest["steps"], arrays["mean"].size
+    steps, x_dim = manifest["steps"], arrays["mean"].size
     return (
         isinstance(manifest["units"], str)
         and isinstance(manifest["data"], str | None)
         and type(manifest["step"]) is int
         and (steps is None or type(steps) is int and 1 <= steps * x_dim <= npz.MEMORY)
         and (manifest["lengths"] is None or _are_lengths(manifest["lengths"], steps))
-        and isinstance(medium, dict)
-        and all(
-            type(medium[key]) is kind and 0 < medium[key] < 2**31
-            for key, kind in MEDIA.get(medium.get("name"), {}).items()
-        )
-        and all(type(medium.get(key, 1)) is int and medium.get(key, 1) > 0 for key in ("window", "stride"))
-        and isinstance(columns := medium.get("columns", []), list)
-        and all(isinstance(name, str) for name in columns)
-        and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
+        and _is_medium(manifest["medium"], x_dim)
         and are_finite(*arrays.values())
         and bool((arrays["std"] >= 0).all())
+    )
+
+
+def _is_medium(medium, x_dim):
+    """Whether a medium has all that its name needs, and values that readers can rely on, whatever its name."""
+    numbers = [(medium[key], *limits) for key, limits in NUMBERS.items() if key in medium]
+    columns = medium.get("columns", [""] * x_dim)
+    return (
+        medium.keys() >= MEDIA.get(medium.get("name"), set())
+        and all(type(value) is kind and 0 < value < end for value, kind, end in numbers)
+        and ("alphabet" not in medium or _is_alphabet(medium["alphabet"], x_dim))
+        and isinstance(columns, list)
+        and [type(name) for name in columns] == [str] * x_dim
+        and "skip_columns" not in medium  # "columns" has those that are left
     )
 
 

@@ -5,6 +5,8 @@ Functions import matplotlib and pillow, which are slow to import, so that a comm
 
 import numpy as np
 
+from tinyvrnn.data.bach import LOWEST
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
     "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
@@ -19,7 +21,6 @@ CELL = 2.2  # height of the cell of one drawing, in units of the drawings' commo
 WIDEST = 12  # width of a cell in heights
 MOST_LINES = 64  # columns of numbers drawn as lines; more are drawn as an image
 SHOWN = {"ink": 48, "piano roll": 8, "binary": 64, "real": 12}  # sequences in a picture of samples
-LOWEST_KEY = 21  # MIDI note of a piano's lowest key, A0
 
 
 def write(figure, file):
@@ -187,7 +188,7 @@ def animate(sequences, title="", columns=None, size=0.9):
     return frames
 
 
-def piano_roll(x, title="", columns=None, lowest=LOWEST_KEY, width=5.5, names=()):
+def piano_roll(x, title="", columns=None, lowest=LOWEST, width=5.5, names=()):
     """A grid of piano rolls x (T, n, K), from 0 to 1: time to the right, pitch upwards; key 0 is MIDI note `lowest`.
 
     width: of a roll in inches. names: of the rows, at their left.

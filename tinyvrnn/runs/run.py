@@ -318,6 +318,7 @@ def _is_plain(manifest, arrays):
     """Whether types and values are those that `keep` writes."""
     return (
         isinstance(manifest["config"], dict)
+        and isinstance(manifest["config"].get("training", {}), dict)
         and are_counts(manifest["counts"])
         and checkpoint.are_finite(*arrays.values())
         and bool((arrays["v"] >= 0).all())

@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
 class Interrupt:
     """Context: the first signal sets `noted`, so the loop can stop after a batch; Ctrl-C after it interrupts at once.
 
-    A signal that is ignored, as under nohup, or that a user's program handles is left as it is.
+    Signals that are ignored, as under nohup, or that the user's program handles are left alone.
     """
 
     def __init__(self):

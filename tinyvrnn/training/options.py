@@ -15,7 +15,7 @@ LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each
 SMALL_SET = 1000  # training sequences; smaller sets need more epochs, and models overfit them
 DEVICE_DATA = ("yes", "no", "auto")
 LR_SCHEDULES = ("cosine", "constant", "step")
-# a run without them had their defaults
+# a run that does not record them had their defaults
 NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", "beta", "free_bits", "warmup_cycles")
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
 LARGEST = sys.float_info.max
@@ -157,6 +157,8 @@ class Options(NamedTuple):
         for name, known in (("device_data", DEVICE_DATA), ("lr_schedule", LR_SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ConfigError(unknown_name(name, getattr(self, name), known))
+        if not isinstance(self.recompute, bool):
+            raise ConfigError(f"recompute must be True or False, got {self.recompute!r}.")
         if not isinstance(self.freeze, str | None):
             raise ConfigError(f'freeze must be names of groups, "prior,phi_z", got {self.freeze!r}.')
         if isinstance(self.workers, str) and self.workers != "auto":
@@ -233,7 +235,7 @@ def make_options(given):
         given = given | {"epochs": 20}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     if isinstance(given.get("freeze"), list | tuple | set):
-        plain["freeze"] = ",".join(map(str, given["freeze"]))
+        plain["freeze"] = ",".join(map(str, given["freeze"])) if given["freeze"] else None
     options = Options(**plain)
     options.check()
     return options if options.freeze is None else options._replace(freeze=",".join(sorted(set(options.frozen))))

@@ -160,10 +160,8 @@ class Workers:
         """The Gradient of a Batch, as `model.gradient` computes it."""
         slices = cut(batch.x.shape[1], self.split.slices)
         parts = [batch] if len(slices) == 1 else [batch.sequences(s) for s in slices]
-        with (
-            blas_threads(self.split.blas_threads),
-            np.errstate(over="ignore", invalid="ignore"),
-        ):  # callers check the loss
+        quiet = np.errstate(over="ignore", invalid="ignore")  # callers check the loss
+        with blas_threads(self.split.blas_threads), quiet:
             others = self._others if len(parts) > 1 and can_be_made_again(model) else ()
             asked = [other.ask(model, part, objective) and other for other, part in zip(others, parts[1:])]
             results = [model.gradient(parts[0], objective)]

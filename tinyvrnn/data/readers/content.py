@@ -136,7 +136,7 @@ def cut(content, medium, name):
 
 
 def _windows(index, first, end, split, window, stride):
-    """Sequence, first step, length and split of each window. The first four are those of spans (M,) to cut."""
+    """Sequence, first step, length and split of each window. index, first, end, split: of the spans (M,) to cut."""
     steps = end - first
     n = 1 + np.maximum(0, -(-(steps - window) // stride))  # windows, up to the first one that reaches the end
     n = np.minimum(n, -(-steps // stride))  # a stride beyond the window can lead past it
@@ -234,8 +234,8 @@ def progress(files, name):
 def split_by_folder(folder, files):
     """(N,) 0 train, 1 valid, 2 test, from SPLIT_OF the folders that hold the files, or of all files; None without any.
 
-    The folders can be at any level. Raises DataError for some of the splits without the others, and for folders and
-    files with nearly the names of splits.
+    The folders can be at any level. Raises DataError unless there are train and another split, and for folders or files
+    that are named almost like a split.
     """
     ways = [p.relative_to(folder).with_suffix("").parts for p in files]
     levels = [[way[level] if len(way) > level + 1 else "" for way in ways] for level in range(max(map(len, ways)) - 1)]
@@ -260,7 +260,7 @@ def split_by_folder(folder, files):
 
 
 def _words(stems, files):
-    """The only word of a split in each stem, as in ptb.train; None unless they are of train and another split."""
+    """The name of a split in each stem, as in ptb.train; None unless they name train and another split."""
     words = [SPLIT_OF.keys() & {*_parts(stem)} for stem in stems]
     found, odd = {SPLIT_OF[word] for word in chain(*words)}, [len(own) != 1 for own in words]
     if len(found) < 2 or 0 not in found and any(odd):

@@ -71,11 +71,14 @@ def read_mat(path):
 def _content(found, name):
     """Content of a dict of splits, by any of their usual names in SPLIT_OF."""
     given = found if isinstance(found, dict) else {}
-    splits = {SPLITS[SPLIT_OF[key.lower()]]: given[key] for key in given if key.lower() in SPLIT_OF}
+    names = [key for key in given if key.lower() in SPLIT_OF]
+    splits = {SPLITS[SPLIT_OF[key.lower()]]: given[key] for key in names}
     if any(not isinstance(splits.get(s), LISTS) for s in SPLITS):
         found = sorted(found) if isinstance(found, dict) else type(found).__name__
         raise DataError(f"{name} holds {found!s:.80}, but {FORM} is needed")
-    others = ", ".join(key for key in given if key.lower() not in SPLIT_OF)
+    if len(names) > len(splits):
+        raise DataError(f"{name} holds {', '.join(names):.80}, two of which mean the same split: join or rename them")
+    others = ", ".join(key for key in given if key not in names)
     notes = [f"{others:.80} is not read, only train, valid and test are"] if others else []
     # In a .json each step takes some bytes, but a pickle can refer to one list a million times.
     if sum(len(sequence) for s in SPLITS for sequence in splits[s] if isinstance(sequence, LISTS)) > MOST_STEPS:

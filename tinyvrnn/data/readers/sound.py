@@ -123,5 +123,13 @@ def _is_whole(content, frames, n):
         said = re.search(rb"\nsample_count -i +(\d{1,15})\s", content[:1024])
         return said is not None and int(said[1]) == n
     if content.startswith(b"OggS"):
-        return bool(content[content.rindex(b"OggS") + 5] & 4)  # the last page is marked as the last one
+        return _ends_an_ogg(content[content.rindex(b"OggS") :])
     return n == frames
+
+
+def _ends_an_ogg(page):
+    """Whether a page of an Ogg file is marked as the last one and is all there (RFC 3533, section 6)."""
+    if len(page) < 27:
+        return False
+    sizes = page[27 : 27 + page[26]]
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(sizes)

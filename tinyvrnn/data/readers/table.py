@@ -71,7 +71,7 @@ def _table(path, medium):
     rows, numbers, marks = _rows(path), array("d"), {}
     head = list(islice(rows, 2))
     first = head[0][1] if head else []
-    if first and first[0][:1] == "#" != first[0]:
+    if first and first[0].startswith("#") and first[0] != "#":
         raise DataError(f"{path.name}, line {head[0][0]} begins with #: remove the comment, or # before names")
     names = first if head and _is_head(first, head[-1][1]) else None
     used = _used(names, medium, path.name) if names else range(len(first))
@@ -98,10 +98,10 @@ def _commas(marks, name):
 
 
 def _is_head(row, after):
-    """Whether a first row holds names: no numbers, or those with which pandas names columns, whole ones.
+    """Whether a first row holds names: cells that are no numbers, or the whole numbers by which pandas names columns.
 
-    They come after an index, whose name can be empty, or are 0, 1, 2 and so on. Two columns of whole numbers can begin
-    with 0, 1 too.
+    Such numbers follow the name of an index, which can be empty, or count from 0. But 0, 1 above two whole numbers is
+    data.
     """
     numbers = [cell for cell in row if NUMBER.fullmatch(cell) or DECIMAL_COMMA.fullmatch(cell)]
     if row[0] not in numbers:

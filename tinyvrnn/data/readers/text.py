@@ -25,7 +25,8 @@ def read(files, split, name, medium):
     for path, text in zip(files, texts) if "alphabet" not in medium else ():
         _check_no_numbers(path, text)
     if split is None and len(files) == 1:
-        texts = [piece for piece in re.split(r"\n\s*\n" if "\n\n" in texts[0] else "\n", texts[0]) if piece.strip()]
+        pieces = re.split(r"\n\s*\n", texts[0])
+        texts = [piece for piece in (pieces if len(pieces) > 1 else texts[0].split("\n")) if piece.strip()]
     if not all(texts) or not texts:
         raise DataError(f"{name} holds a text without a character: remove it")
     characters = "".join(texts)
