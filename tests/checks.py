@@ -459,7 +459,7 @@ def small_with_particles(likelihood="bernoulli", backend="numpy", seed=4, K=4, *
 
 def particles_of(model, x, lengths, eps):
     """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
-    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))
+    return vrnn._particles(validate(model, Batch(x, lengths, eps), Objective("iwae")))[0]
 
 
 def choices_of(model, x, lengths, eps, uniforms):

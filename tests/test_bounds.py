@@ -348,6 +348,35 @@ def test_float32_stays_float32_and_near_float64(bound, likelihood):
     checks.assert_close(grads, wide[1], 1e-4, "gradient")
 
 
+def test_a_number_drawn_to_resample_with_may_round_to_1():
+    seed, shape = 777, (20, 500)
+    assert noise.uniform(shape, "float32", seed, "particles resampled").max() == 1
+    found = bounds.fivo(tv.VRNN(1, 1, 1), np.zeros((*shape, 1)), particles=2, seed=seed)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("bound", BOTH)
+@pytest.mark.parametrize("count", [3, 6])
+def test_lengths_of_other_sequences_are_refused_before_x_is_cut(bound, count, monkeypatch):
+    model, x, *_ = checks.small_with_particles()
+    for at_once in (1, 4):
+        monkeypatch.setattr(estimates, "ROWS_AT_ONCE", at_once * 5 * 2)
+        with pytest.raises(DataError, match=r"Expected lengths of shape \(4,\), whole numbers from 1 to 5"):
+            getattr(bounds, bound)(model, x, np.full(count, 5), particles=2)
+
+
+def test_uniforms_without_eps_are_taken():
+    model, x, lengths, _, uniforms = checks.small_with_particles()
+    again = tv.VRNN(**model.config)
+    again.theta = model.theta
+    eps = noise.standard_normal((*x.shape[:2], 3, 2), "float64", model.seed, "loss_and_grads", 0)
+    right = again.loss_and_grads(x, lengths, eps, bound="fivo", uniforms=uniforms)
+    found = model.loss_and_grads(x, lengths, bound="fivo", particles=3, uniforms=uniforms)
+    assert found[0] == right[0] and np.array_equal(found[1], right[1])
+    with pytest.raises(DataError, match="uniforms holds 5"):
+        model.loss_and_grads(x, lengths, bound="fivo", particles=3, uniforms=np.full(uniforms.shape, 5.0))
+
+
 def test_drawn_noise_is_fresh_in_each_call_of_loss_and_grads():
     model, x, lengths, *_ = checks.small_with_particles()
     losses = {float(model.loss_and_grads(x, lengths, bound=b, particles=3)[0]) for b in BOTH for _ in range(2)}
@@ -649,7 +678,8 @@ def test_a_float32_model_is_given_float32(bound):
     model, given = Recorder(), []
 
     def take(x, lengths, eps, *uniforms):
-        given.extend([x.dtype, eps.dtype, *(u.dtype for u in uniforms)])
+        given.extend([x.dtype, eps.dtype])
+        assert all(u.dtype == "float64" for u in uniforms)  # float32 could round them to 1
         return np.zeros((x.shape[1], eps.shape[2]) if bound == "iwae" else x.shape[1], "float32")
 
     model.dtype = "float32"

@@ -252,6 +252,16 @@ def test_a_state_of_other_sequences_is_refused():
         model.chunk_loss_and_grads(x, None, eps, state=state)
 
 
+@checks.on_device
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_state_on_the_host_goes_to_the_device_of_the_model(cell):
+    model, x, lengths, eps = checks.small(backend=checks.DEVICE, cell=cell)
+    *_, state = model.chunk_loss_and_grads(x, None, eps)
+    right = model.chunk_loss_and_grads(x, lengths, eps, state=state)
+    found = model.chunk_loss_and_grads(x, lengths, eps, state=to_host(state))
+    assert found[0] == right[0] and np.array_equal(to_host(found[1]), to_host(right[1]))
+
+
 def test_workers_hand_back_the_states_of_all_slices():
     model, x, lengths, eps = checks.small()
     *_, state = model.chunk_loss_and_grads(x, None, eps)

@@ -240,6 +240,15 @@ def test_both_backends_and_float32(backend, model):
     checks.assert_close(results[1], results[0], 2e-4, "float32")
 
 
+@checks.on_device
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_x_on_the_device_may_have_gaps(likelihood):
+    model, x, lengths, eps, observed = gappy(likelihood, checks.DEVICE)
+    x, observed = to_host(x), to_host(observed)
+    found = model.elbo(model.backend.asarray(x), lengths, eps, observed)
+    assert np.array_equal(to_host(found), to_host(model.elbo(x, lengths, eps, observed)))
+
+
 # ---- the exact value -----------------------------------------------------------------------------
 
 

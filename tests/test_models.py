@@ -8,8 +8,10 @@ model.
 import copy
 import multiprocessing
 import pickle
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from fractions import Fraction
 
 import checks
 import numpy as np
@@ -22,8 +24,10 @@ from tinyvrnn.arrays.backend import to_host
 from tinyvrnn.arrays.params import leaves, views
 from tinyvrnn.arrays.strict import transfers
 from tinyvrnn.distributions import LIKELIHOODS
+from tinyvrnn.errors import is_finite
 from tinyvrnn.models import MODELS, rnn, sampling
 from tinyvrnn.models.batch import bound_terms
+from tinyvrnn.models.linear_gaussian import LinearGaussian
 
 every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 each = pytest.mark.parametrize("model", ["vrnn-i", "rnn", "vae"])
@@ -299,6 +303,7 @@ def test_gradients_are_under_the_names_of_the_leaves(likelihood):
         ({"likelihood": "gmm", "components": 0}, "components must be"),
         ({"likelihood": "pen"}, "needs x_dim 3"),
         ({"layers": 0}, "layers must be"),
+        ({"likelihood": ["gmm"]}, "Unknown likelihood"),
     ],
 )
 @pytest.mark.parametrize("model", MODELS)
@@ -554,11 +559,35 @@ def test_what_a_model_is_unless_told():
 def test_the_weight_of_the_kl_is_1_unless_told_and_a_finite_number(model):
     model, *given = checks.small(model=model)
     assert np.array_equal(model.loss_and_grads(*given)[1], model.loss_and_grads(*given, beta=1.0)[1])
-    for wrong in (np.nan, np.inf, "1", None, 1j):
+    for wrong in (np.nan, np.inf, 10**400, "1", None, 1j):
         with pytest.raises(tv.ConfigError, match="beta must be a finite number, got "):
             model.loss_and_grads(*given, beta=wrong)
     small = type(model)(**(model.config | {"dtype": "float32"}))
-    assert small.loss_and_grads(*given, beta=np.float64(0.5))[1].dtype == "float32"
+    half = small.loss_and_grads(*given, beta=0.5)
+    for beta in (np.float64(0.5), Fraction(1, 2)):
+        loss, grads, _ = small.loss_and_grads(*given, beta=beta)
+        assert loss == half[0] and np.array_equal(grads, half[1]) and loss.dtype == grads.dtype == "float32"
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_any_real_number_gives_the_same_free_bits_in_the_dtype_of_the_model(recompute):
+    model, *given = checks.small(dtype="float32")
+    options = {"free_bits": 0.5, "recompute": recompute}
+    right = model.loss_and_grads(*given, **options)
+    for free_bits in (np.float64(0.5), Fraction(1, 2)):
+        loss, grads, _ = model.loss_and_grads(*given, **options | {"free_bits": free_bits})
+        assert loss == right[0] and np.array_equal(grads, right[1]) and loss.dtype == grads.dtype == "float32"
+    with pytest.raises(tv.ConfigError, match="free_bits must be a number of at least 0, got 1000"):
+        model.loss_and_grads(*given, free_bits=10**400)
+
+
+def test_the_largest_float_is_finite_and_what_no_float_can_hold_is_not():
+    most = sys.float_info.max
+    assert is_finite(most) and is_finite(-most) and is_finite(Fraction(1, 3))
+    assert not any(map(is_finite, (10**400, -(10**400), np.inf, -np.inf, np.nan, True, "1", None)))
+    for a in (10**400, np.nan):
+        with pytest.raises(tv.ConfigError, match="a must be a finite number"):
+            LinearGaussian(a=a)
 
 
 @pytest.mark.parametrize("model", MODELS)

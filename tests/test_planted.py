@@ -687,8 +687,8 @@ def filter_backward_with_the_last_shares(params, cache, *args, **kwargs):
 
 
 def particles_that_walk_into_the_padding(padded):
-    x, eps, mask = particles_of(padded)
-    return x, eps, np.ones_like(mask)
+    (x, eps, mask), x_in = particles_of(padded)
+    return (x, eps, np.ones_like(mask)), x_in
 
 
 def kalman_score_without_noise_of_x(chain, x):

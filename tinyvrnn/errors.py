@@ -57,8 +57,13 @@ def out_of_memory(error):
 
 
 def is_number(value):
-    """Whether a value is a real number; True and False are none here, as they are mistakes where a number belongs."""
+    """Whether a value is a real number. True and False do not count: where a number belongs, they are mistakes."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_finite(value):
+    """Whether a value is a real number that a float can hold."""
+    return is_number(value) and abs(value) <= sys.float_info.max
 
 
 def check_whole(name, value, least=1, bits=SIZE):

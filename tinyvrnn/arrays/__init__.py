@@ -8,6 +8,6 @@ ranks.py      the processes of mpiexec, and what they share
 params.py     named views of one flat vector
 cpu.py        BLAS threads, cores, freed memory
 
-Imports errors.py and io/ only. To add an elementwise kernel: `@fused(...)` above its NumPy function, which
+Imports errors.py only. To add an elementwise kernel: `@fused(...)` above its NumPy function, which
 tests/test_kernels.py then compares with it.
 """

@@ -141,9 +141,9 @@ def to_host(array: Array) -> Array:
 
 
 def as_array(value, name):
-    """`value` as numpy.ndarray of real numbers, whatever contains them; None and a device array as they are.
+    """A list, tensor, table or buffer as numpy.ndarray of real numbers; None and a device array as they are.
 
-    So no check misses the numbers of a list, tensor, table or buffer. Raises DataError for what cannot be converted.
+    Raises DataError for what cannot be converted.
     """
     if value is None or type(value) is np.ndarray and value.dtype.kind in "buif" or _on_device(value):
         return value

@@ -11,7 +11,7 @@ evaluation.py    a bound over a whole set, with standard errors
 estimates.py     one estimate of IWAE or FIVO for each sequence of a batch
 
 Imports models/ and the rooms below. To add a bound: its estimate in estimates.py, its name in evaluation.py and in
-BOUNDS (models/particles.py), and a derivation.
+BOUNDS (models/batch.py), and a derivation.
 """
 
 from tinyvrnn.bounds.estimates import fivo, iwae

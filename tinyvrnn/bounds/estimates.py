@@ -8,7 +8,7 @@ from tinyvrnn.arrays import noise
 from tinyvrnn.arrays.backend import Array, as_array, namespace
 from tinyvrnn.arrays.cpu import check_memory
 from tinyvrnn.errors import ConfigError, DataError
-from tinyvrnn.models.batch import check_bound, check_shape, shape_of
+from tinyvrnn.models.batch import check_bound, check_lengths, check_shape, shape_of
 from tinyvrnn.models.linear_gaussian import LinearGaussian
 from tinyvrnn.models.particles import log_mean_exp
 from tinyvrnn.models.vrnn import VRNN
@@ -108,7 +108,8 @@ def fivo(
     check_memory(size * particles, model.dtype, f"{particles:,} particles of {x.shape[1]} sequences")
     (T, B, _), at_once = x.shape, max(1, ROWS_AT_ONCE // (x.shape[0] * particles))
     eps = particle_noise(model, x, range(particles), seed, stream)
-    uniforms = noise.uniform((T, B), model.dtype, seed, f"{stream} resampled", backend=model.backend)
+    # in float64, since a number that float32 rounds to 1 would be refused
+    uniforms = noise.uniform((T, B), "float64", seed, f"{stream} resampled", backend=model.backend)
     estimates = []
     for b in range(0, B, at_once):
         s = slice(b, b + at_once)
@@ -126,14 +127,15 @@ def particle_noise(model, x, numbers, seed, stream):
 
 
 def _checked(bound, model, x, lengths, particles, observed):
-    """x and lengths as arrays, and observed if it is given; `validate` checks the numbers in them."""
+    """x and lengths as arrays, and observed if it is given, of shapes that fit; `validate` checks the numbers."""
     check_bound(bound, particles, model)
     x = as_array(x, "x")
     if getattr(x, "ndim", None) != 3 or 0 in x.shape:
         raise DataError(f"Expected x of shape (T, B, X), got {shape_of(x)}: see tinyvrnn.data.pad.")
+    lengths = None if lengths is None else check_lengths(lengths, x)
     if observed is None:
-        return x, as_array(lengths, "lengths")
+        return x, lengths
     if isinstance(model, LinearGaussian):
         raise ConfigError("observed is for a VRNN, and this model is a LinearGaussian: leave it out.")
     check_shape("observed", observed := as_array(observed, "observed"), x.shape, " as x")  # before it is sliced
-    return x, as_array(lengths, "lengths"), observed
+    return x, lengths, observed

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvrnn.arrays.backend import namespace
+from tinyvrnn.arrays.backend import backend_of, namespace
 from tinyvrnn.distributions import bernoulli, categorical, gaussian, mixture, pen
 from tinyvrnn.errors import ConfigError, check_whole, how_to_register, is_number, unknown_name
 
@@ -97,9 +97,8 @@ class Likelihood(NamedTuple):
         """x with data that it can score at missing entries, and observed (..., X) bool, of whole steps or entries."""
         if self.neutral is None:
             observed = observed & observed.all(axis=-1, keepdims=True)
-        xp = namespace(x)
-        ramp = xp.zeros(x.shape) + xp.arange(x.shape[-1]) / x.shape[-1]
-        return xp.where(observed, x, self.example(ramp)), observed
+        step = self.example(np.arange(x.shape[-1]) / x.shape[-1])  # on the host, where a user's example works
+        return namespace(x).where(observed, x, backend_of(x).asarray(step)), observed
 
     def is_registered(self):
         """Whether `get_likelihood` finds the same functions by this name."""
@@ -116,7 +115,7 @@ def get_likelihood(name, components=COMPONENTS):
     """The Likelihood with this name, a mixture with `components` components. Raises ConfigError for invalid values."""
     if isinstance(name, Likelihood):
         raise ConfigError(f'likelihood must be a name: register the record first, then give "{name.name}".')
-    if name not in LIKELIHOODS:
+    if not isinstance(name, str) or name not in LIKELIHOODS:
         raise ConfigError(unknown_name("likelihood", name, LIKELIHOODS, f"; {how_to_register('likelihood')}"))
     likelihood = LIKELIHOODS[name]
     if likelihood.components is None:

@@ -11,7 +11,7 @@ import numpy as np
 from tinyvrnn.arrays.backend import namespace
 from tinyvrnn.arrays.kernels import fused
 from tinyvrnn.nn.activations import sigmoid, softplus
-from tinyvrnn.nn.linear import LinearCache, linear_backward_data, linear_backward_params, linear_forward, output_layer
+from tinyvrnn.nn.linear import LinearCache, linear_backward, linear_forward, output_layer
 
 SIGMA_MIN = 1e-4
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -56,8 +56,7 @@ def gaussian_head_forward(p, y):
 def gaussian_head_backward(p, cache, dmu, dsigma):
     """dy (..., F) and grads of W_out, b_out, from dmu, dsigma (..., Z)."""
     do = namespace(dmu).concatenate([dmu, dsigma * sigmoid(cache.s)], axis=-1)
-    (dy,) = linear_backward_data(output_layer(p), cache, do)
-    g = linear_backward_params(LinearCache(cache.inputs), do)
+    dy, g = linear_backward(output_layer(p), LinearCache(cache.inputs), do)
     return dy, {"W_out": g["W"], "b_out": g["b"]}
 
 

@@ -144,7 +144,7 @@ def second_look(f, x, index, h):
     A longer step rounds less, a shorter one truncates less: the best agrees most closely with the next shorter one.
     """
     size, rounding = min(abs(float(x[index])), 1.0), 16 * np.finfo(float).eps * abs(number(f, x))
-    scales = (1.0, size) if 1e-100 < size < 1e-2 else (1.0,)  # of log(x) at a small x, relative steps are the good ones
+    scales = (1.0, size) if 1e-100 < size < 1e-2 else (1.0,)  # near 0, log(x) needs steps relative to x
     with put_back({"x": x}), np.errstate(all="ignore"):  # long steps can leave the domain of f
         steps = [[scale * h * 10.0**k for k in range(4, -7, -1)] for scale in scales]
         looks = [[_look(f, x, index, step, rounding) for step in series] for series in steps]
@@ -156,7 +156,7 @@ def _best(looks):
     doubts = [2 * abs(long.slope - short.slope) + long.error for long, short in pairwise(looks)]
     best = _smallest([np.inf if short.slope == 0 else doubt for short, doubt in zip(looks[1:], doubts)])
     size, doubt = abs(looks[best].slope), doubts[best]
-    # In shorter steps f can stand still by its rounding.
+    # With shorter steps, rounding can make f constant.
     still = next((look for look in looks if look.slope == 0), None)
     if still and not doubt < size / 100:
         if size > 1e8 * still.error:  # no rounding is that large: x_i is on a flat piece

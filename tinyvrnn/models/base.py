@@ -372,7 +372,7 @@ class Model:
         Parameters
         ----------
         x, lengths, eps, observed : array (T, B, X), integers (B,), array (T, B, Z), array (T, B, X)
-            As in `loss_and_grads`, but without eps the noise is the same in every call, so that two calls compare.
+            As in `loss_and_grads`, but without eps the noise is the same in every call, so that calls are comparable.
 
         Returns
         -------
@@ -446,7 +446,7 @@ class Model:
         Parameters
         ----------
         x, lengths, eps : array (T, B, X), integers (B,), array (T, B, Z)
-            As in `elbo`, for the T steps of the chunk.
+            As in `elbo`, for the T steps of the chunk. Without eps all chunks have the same noise: give each its own.
         state, observed : array (B, S H), array (T, B, X)
             As in `chunk_loss_and_grads`; state is None for a model without one.
 
@@ -569,7 +569,7 @@ class Model:
         DataError
             x or lengths do not fit the model.
         """
-        draws, steps = check_whole("draws", draws), check_whole("steps", steps)
+        draws = check_whole("draws", draws)
         if x is None:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got NoneType: sample draws without a past.")
         with device_memory(self.backend), one_blas_thread():
@@ -658,12 +658,12 @@ class Model:
         return cache.loop.state[-1].copy() if self.has_state else None
 
     def _with_fresh_noise(self, batch, objective):
-        """The Batch with noise of its own for each call."""
+        """The Batch with noise of its own for each call; uniforms that the user gave stay."""
         check_objective(self, objective)
         particles = () if objective.bound == "elbo" else (objective.particles,)
         with _drawing:  # no two threads draw the same noise
-            eps, uniforms = self._draw_eps(batch.x, "loss_and_grads", self._draws, *particles), None
-            if particles:
+            eps, uniforms = self._draw_eps(batch.x, "loss_and_grads", self._draws, *particles), batch.uniforms
+            if particles and uniforms is None:
                 uniforms = noise.uniform(batch.x.shape[:2], "float64", self.seed, "resample", self._draws, self.backend)
             self._draws += 1
         return batch._replace(eps=eps, uniforms=uniforms)

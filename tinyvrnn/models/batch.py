@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyvrnn.arrays.backend import Array, as_array, backend_of, namespace, to_host
-from tinyvrnn.errors import ConfigError, DataError, check_whole, is_number, unknown_name
+from tinyvrnn.errors import ConfigError, DataError, check_whole, is_finite, unknown_name
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, *fields):
-        """A Batch of what a user gave, each field an array whatever contains its numbers. Raises DataError."""
+        """A Batch of a user's arguments, each converted to an array. Raises DataError where that is impossible."""
         return cls(*(as_array(value, name) for name, value in zip(cls._fields, fields)))
 
     def without_constants(self, std):
@@ -115,11 +115,11 @@ class Objective(NamedTuple):
 
     def dkl(self, kl, weight):
         """The loss's derivative by kl (T, B); weight (T, B): of each step. A step within its free bits has none."""
-        return float(self.beta) * weight * (kl > self.free_bits if self.free_bits else 1)
+        return float(self.beta) * weight * (kl > float(self.free_bits) if self.free_bits else 1)
 
     def free(self, kl, weight):
         """The nats that the free bits add to the KL, per sequence."""
-        return (namespace(kl).maximum(self.free_bits - kl, 0) * weight).sum()
+        return (namespace(kl).maximum(float(self.free_bits) - kl, 0) * weight).sum()
 
 
 class BoundTerms(NamedTuple):
@@ -195,14 +195,15 @@ def inference(latents, log_p, kl, mask):
 
 def rows(state, index):
     """The rows of a state (B, S H) at a slice or host indices; None stays None."""
-    if state is None or isinstance(index, slice):
-        return None if state is None else state[index]
-    return state[backend_of(state).asarray(index)]
+    return None if state is None else state[_index_for(state, index)]
 
 
 def _columns(a, index):
-    index = index if isinstance(index, slice) else backend_of(a).asarray(index)
-    return namespace(a).ascontiguousarray(a[:, index])
+    return namespace(a).ascontiguousarray(a[:, _index_for(a, index)])
+
+
+def _index_for(a, index):
+    return index if isinstance(index, slice) else backend_of(a).asarray(index)
 
 
 def copies(a, particles):
@@ -226,8 +227,8 @@ def validate(model, batch, objective):
     check_objective(model, objective)
     lengths = check_x(batch.x, model.x_dim, batch.lengths, model.likelihood)
     _check_arrays(model, batch._replace(lengths=lengths), objective)
-    given = batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask
-    x, eps, uniforms, input_mask = (None if a is None else model.to_array(a) for a in given)
+    given = batch.x, batch.eps, batch.uniforms if objective.bound == "fivo" else None, batch.input_mask, batch.state
+    x, eps, uniforms, input_mask, state = (None if a is None else model.to_array(a) for a in given)
     xp, (T, B, _) = model.backend.xp, x.shape
     if lengths is None or (lengths == T).all():
         mask = xp.ones((T, B), dtype=model.dtype)
@@ -239,10 +240,10 @@ def validate(model, batch, objective):
         )
         mask = real.astype(model.dtype)
     # Arrays on a device are not looked at, as that would synchronise it.
-    for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": batch.state}.items():
+    for name, a in {"eps": eps, "uniforms": uniforms, "input_mask": input_mask, "state": state}.items():
         if isinstance(a, np.ndarray) and a.size and not np.isfinite((a.min(), a.max())).all():
             raise DataError(f"{name} holds NaN or infinite values: give finite numbers.")
-    return Batch(x, lengths, eps, uniforms, input_mask, None, batch.state, mask)
+    return Batch(x, lengths, eps, uniforms, input_mask, None, state, mask)
 
 
 def _validate_with_gaps(model, batch, objective):
@@ -303,7 +304,7 @@ def _level_of_caller():
 def check_objective(model, objective):
     """Raises ConfigError where `model` cannot be trained on the objective."""
     check_bound(objective.bound, objective.particles, model)
-    if not is_number(objective.beta) or not np.isfinite(objective.beta):
+    if not is_finite(objective.beta):
         raise ConfigError(f"beta must be a finite number, got {objective.beta!r}.")
     if objective.recompute:
         check_can_be_cut(model, "recompute", objective.bound)
@@ -312,7 +313,7 @@ def check_objective(model, objective):
 
 
 def _check_free_bits(model, bound, free_bits):
-    if not is_number(free_bits) or not 0 <= free_bits < np.inf:
+    if not is_finite(free_bits) or free_bits < 0:
         raise ConfigError(f"free_bits must be a number of at least 0, got {free_bits!r}.")
     if bound != "elbo":
         raise ConfigError(f"free_bits changes the KL, and {bound} has none: leave it out, or give the bound elbo.")
@@ -350,16 +351,20 @@ def check_x(x, x_dim, lengths, likelihood):
     if getattr(x, "ndim", None) != 3 or x.shape[-1] != x_dim or 0 in x.shape:
         what = f"Expected x of shape (T, B, {x_dim}) with T, B >= 1, got {shape_of(x)}"
         raise DataError(f"{what}: see tinyvrnn.data.pad.")
-    if lengths is not None:
-        T, B, _ = x.shape
-        lengths = to_host(as_array(lengths, "lengths"))
-        if T != B and lengths.shape == (T,) and lengths.max() <= B:
-            raise DataError(f"x {x.shape} looks batch-first, as lengths are {T} up to {B}: use np.swapaxes(x, 0, 1).")
-        if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
-            raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
+    lengths = None if lengths is None else check_lengths(lengths, x)
     # Device arrays were checked when they were read; checking them here would synchronise the device.
     if isinstance(x, np.ndarray):
         _check_values(x if lengths is None else x[np.arange(len(x))[:, None] < lengths], likelihood)
+    return lengths
+
+
+def check_lengths(lengths, x):
+    """`lengths` as a host array. Raises DataError unless they fit the sequences x (T, B, X)."""
+    (T, B, _), lengths = x.shape, to_host(as_array(lengths, "lengths"))
+    if T != B and lengths.shape == (T,) and lengths.max() <= B:
+        raise DataError(f"x {x.shape} looks batch-first, as lengths are {T} up to {B}: use np.swapaxes(x, 0, 1).")
+    if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > T:
+        raise DataError(f"Expected lengths of shape ({B},), whole numbers from 1 to {T}, got {lengths!r:.80}.")
     return lengths
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from tinyvrnn.arrays.backend import as_array, backend_of, get_backend, namespace, to_host
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
-from tinyvrnn.errors import ConfigError, is_number, unknown_name
+from tinyvrnn.errors import ConfigError, is_finite, unknown_name
 from tinyvrnn.models import stepwise
 from tinyvrnn.models.batch import BOUNDS, Inference, bound_terms, check_x, copies, inference
 from tinyvrnn.models.particles import filter_forward
@@ -179,7 +179,7 @@ class LinearGaussian:
 
     def __init__(self, a=0.9, q=0.5, r=0.5, posterior="smoothing"):
         for name, value in (("a", a), ("q", q), ("r", r)):
-            if not is_number(value) or not math.isfinite(value) or (name != "a" and value <= 0):
+            if not is_finite(value) or (name != "a" and value <= 0):
                 kind = "finite" if name == "a" else "positive"
                 raise ConfigError(f"{name} must be a {kind} number, got {value!r}.")
         if posterior not in POSTERIORS:
@@ -234,7 +234,7 @@ class LinearGaussian:
     def parts(self, x, lengths=None, eps=None):
         """The terms of Eq. 11 for each sequence, the sums of `infer`. Returns BoundTerms, (B,) each."""
         found = self.infer(x, lengths, eps)
-        return bound_terms(found.log_p, found.kl, namespace(x).ones_like(found.kl))
+        return bound_terms(found.log_p, found.kl, namespace(found.kl).ones_like(found.kl))
 
     def elbo(self, x, lengths=None, eps=None):
         """The ELBO of each sequence, (B,), nats per sequence: exact without eps, from one draw with it."""

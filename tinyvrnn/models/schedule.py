@@ -73,7 +73,7 @@ def sequence_forward(params, x, eps, likelihood, sampled=False, mask=None, state
     """log p(x_t | z_<=t, x_<t) and KL(q(z_t | ...) || p(z_t | ...)) of every step: the terms of Eq. 11.
 
     x (T, B, X), eps (T, B, Z). Returns log_p (T, B) and kl (T, B) in nats, and the cache. sampled: in place of each KL
-    log q(z_t | ...) - log p(z_t | ...) at the z_t that was drawn, whose mean it is; an importance weight needs it so.
+    return log q(z_t | ...) - log p(z_t | ...) at the drawn z_t, whose mean is the KL: importance weights need it.
     mask (T, B): 1 in the real steps (None: all are real), for a smoothing posterior, which starts at a sequence's end.
     state (B, S H): before the first step (None: zeros); that after the last is cache.loop.state[-1].
     x_in (T, B, X): the networks' input, x with dropout; None: x. log p always scores x. before: as in `loop_forward`.
@@ -184,7 +184,7 @@ def reverse_loop(params, c, slopes, dphi_z, dh, dmu_z, dsigma_z, dstate=None, be
     xp, (T, B, F), Z = namespace(dh), c.phi_x.shape, c.eps.shape[-1]
     infer, phi_z, recur = params["infer"], params["phi_z"], params["recur"]
     cell = loop_cell(recur)
-    # Contiguous copies: the loop's small products take half as long again with a transposed view.
+    # Contiguous copies: with transposed views the loop's small products take 1.5 times as long.
     W1_h_T, W_z_T, U_T = (xp.ascontiguousarray(W.T) for W in (infer["W1"][F:], recur["W"][F:], recur["U"]))
     infer = {name: xp.asfortranarray(W) for name, W in infer.items() if name != "W1"}
     ds_dsigma = sigmoid(split(c.o)[1])

@@ -47,8 +47,8 @@ NETWORKS = Equations(
 def step_forward(params, x, state, eps, likelihood, f=NETWORKS, sampled=False, ahead=None, x_in=None):
     """One step. x (B, X), state (B, S H) with h_{t-1}, eps (B, Z). Returns (log_p (B,), kl (B,), state_t), cache.
 
-    f: Equations. sampled: the second term of Eq. 11 as log q(z_t) - log p(z_t) at the z_t that was drawn, whose mean is
-    the KL; an importance weight needs it so. ahead (B, F): b_t of a smoothing posterior, see lookahead.py. x_in (B, X):
+    f: Equations. sampled: in place of the KL return log q(z_t) - log p(z_t) at the drawn z_t, whose mean is the KL:
+    importance weights need it. ahead (B, F): b_t of a smoothing posterior, see lookahead.py. x_in (B, X):
     the networks' input, x with dropout; None: x.
     """
     h = f.h_of(params, state)  # all of it for a GRU

@@ -113,8 +113,8 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, None, None, observed), Objective("iwae"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return importance_forward(self.params, *_particles(batch), likelihood, x_in=x_in)[1].log_w
+            given, x_in = _particles(batch)
+            return importance_forward(self.params, *given, self.scoring(batch).likelihood, x_in=x_in)[1].log_w
 
     def particle_filter(
         self,
@@ -145,21 +145,21 @@ class VRNN(Model):
         """
         with one_blas_thread():
             batch = validate_on_scale(self, self._batch(x, lengths, eps, uniforms, None, observed), Objective("fivo"))
-            likelihood, x_in = self.scoring(batch).likelihood, batch.widened().x_in
-            return filter_forward(self.params, *_particles(batch), batch.uniforms, likelihood, x_in=x_in)[0]
+            (given, x_in), likelihood = _particles(batch), self.scoring(batch).likelihood
+            return filter_forward(self.params, *given, batch.uniforms, likelihood, x_in=x_in)[0]
 
     def _particle_gradient(self, batch, bound, beta):
         """The Gradient of IWAE or FIVO. The terms are those of the ELBO, with the first particle's noise."""
         first = batch._replace(eps=batch.eps[:, :, 0], input_mask=batch.observed)
         log_p, kl = self._forward_terms(first)[:2]  # frees its cache
-        wide = batch.widened()
-        given, x_in = (self.params, wide.x, wide.eps, batch.mask), wide.x_in
+        given, x_in = _particles(batch)
         if bound == "iwae":
             backward = importance_backward
-            bounds, cache = importance_forward(*given, self.likelihood, beta, x_in)
+            bounds, cache = importance_forward(self.params, *given, self.likelihood, beta, x_in)
         else:
             backward = filtering.filter_backward
-            bounds, cache = filtering.filter_forward(*given, batch.uniforms, self.likelihood, beta, x_in=x_in)
+            given = *given, batch.uniforms
+            bounds, cache = filtering.filter_forward(self.params, *given, self.likelihood, beta, x_in=x_in)
         weight = -self.backend.xp.ones_like(bounds) / len(bounds)
         grads = self._flat(backward(self.params, cache, weight, self.likelihood, beta=beta))
         return Gradient(-self.backend.xp.mean(bounds), grads, bound_terms(log_p, kl, batch.mask))
@@ -233,6 +233,6 @@ class VRNNI(VRNN):
 
 
 def _particles(batch):
-    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z), mask (T, B)."""
+    """What both particle bounds take: x (T, B K, X), eps (T, B K, Z) and mask (T, B); and x_in (T, B K, X)."""
     wide = batch.widened()
-    return wide.x, wide.eps, batch.mask
+    return (wide.x, wide.eps, batch.mask), wide.x_in

@@ -67,7 +67,7 @@ def get_cell(name):
     """The Cell with this name. Raises ConfigError if there is none."""
     if isinstance(name, Cell):
         raise ConfigError(f'cell must be a name: register the record first, then give "{name.name}".')
-    if name not in CELLS:
+    if not isinstance(name, str) or name not in CELLS:
         raise ConfigError(unknown_name("cell", name, CELLS, f"; {how_to_register('cell')}"))
     return CELLS[name]
 
