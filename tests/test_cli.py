@@ -244,6 +244,18 @@ def test_real_valued_samples_come_back_on_the_scale_of_the_data(tmp_path):
     np.testing.assert_allclose(np.load(out)["x"][:, :6], x, rtol=1e-5)
 
 
+def test_samples_keep_the_digits_of_data_far_from_0(tmp_path):
+    """Coordinates in metres: float32 has steps of half a metre there."""
+    x = 5.2e6 + 0.05 * np.random.default_rng(0).standard_normal((40, 6, 2))
+    np.save(tmp_path / "x.npy", x)
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    out, prime = tmp_path / "s.npz", ["--prime", str(tmp_path / "x.npy"), "--steps", "2"]
+    assert cli.main(["sample", str(tmp_path / "run"), *prime, "--out", str(out)]) == 0
+    drawn = np.load(out)["x"]
+    assert np.array_equal(drawn[:, :6], x) and len(np.unique(drawn[:, 6:])) == 160
+    assert 0.01 < drawn[:, 6:].std() < 0.2
+
+
 def test_samples_end_at_lengths_of_the_training_data(tmp_path, capsys):
     """3 sequences of 2 steps for each of 5: 400 samples have these lengths in this proportion; --steps overrides."""
     lengths = np.array([2, 2, 2, 5] * 25)

@@ -133,7 +133,7 @@ def sample(a):
     x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
     drawn = a.steps is None and prime is None and manifest["lengths"]
     lengths = report.drawn_lengths(drawn or [len(x)], x.shape[1], a.seed)
-    raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
+    raw = model.backend.to_host(model.in_raw_units(x))  # float64: a mean can be large beside its std
     if known:
         raw[:known] = past.repeat(a.n or 1, axis=1)  # as given: a constant column of a model is not
     export.write_samples(out, raw, model.medium, model.likelihood.binary, lengths)
@@ -340,7 +340,7 @@ def _prime(path, model):
     sequences = _on_scale(raw, model, path)
     if sequences.lengths.min() != sequences.lengths.max():
         raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
-    return data_room.pad(sequences)[0], data_room.pad(raw)[0]
+    return data_room.pad(sequences)[0], data_room.pad(raw, "float64")[0]
 
 
 def _check_whole(a, likelihood, chosen):
