@@ -658,6 +658,26 @@ def test_a_file_to_evaluate_is_scored_whole(run, tmp_path, capsys):
     assert (result["split"], result["sequences"], result["steps"]) == ("all", 2, 10)
 
 
+def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
+    """One more sequence gives another split at random. Data that are named are scored; those as they were, too."""
+    x = np.sign(np.random.default_rng(0).standard_normal((40, 6, 1)))
+    x[:, :3] = -x[:, 3:]  # so that the mean is 0 and the deviation 1: standardising changes the type alone
+    file, run = tmp_path / "x.npy", str(tmp_path / "run")
+    np.save(file, x)
+    assert cli.main(["train", str(file), *QUICK, "--out", run]) == 0
+    infer = ["infer", run, "--out", str(tmp_path / "z.npz")]
+    assert cli.main(["evaluate", run]) == 0 and cli.main(infer) == 0
+    np.save(file, np.concatenate([x, x[:1]]))
+    for words in (["evaluate", run], ["evaluate", run, "--split", "valid"], infer):
+        capsys.readouterr()
+        assert cli.main(words) == 2
+        err = capsys.readouterr().err
+        assert f"x.npy has changed since {run} was trained on it" in err and "name it by --data to score all" in err
+    assert cli.main(["evaluate", run, "--data", str(file)]) == 0
+    (tmp_path / "run" / "config.toml").unlink()
+    assert cli.main(["evaluate", run]) == 0, "a checkpoint alone knows nothing of the data"
+
+
 def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
     def fail(*arguments):
         raise OSError(28, "No space left on device", "somewhere")

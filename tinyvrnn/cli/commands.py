@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 
 from tinyvrnn import bounds, course
@@ -16,6 +17,7 @@ from tinyvrnn.course import lab, submissions
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
 from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
+from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
 from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown
 from tinyvrnn.gradcheck import all_pairs, check_model
@@ -23,7 +25,7 @@ from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
-from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run
+from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run, fingerprint, recorded_fingerprint
 from tinyvrnn.training import PARTICLES, Options, chosen_for, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
 
@@ -127,10 +129,10 @@ def sample(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    prime, past = (None, ()) if a.prime is None else _prime(a.prime, model)
-    known = len(past)
+    prime, past = (None, ()) if a.prime is None else _prime(a, model)
+    known, observed = len(past), None if prime is None else observed_in(prime)
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
-    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
+    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean, observed)
     drawn = a.steps is None and prime is None and manifest["lengths"]
     lengths = report.drawn_lengths(drawn or [len(x)], x.shape[1], a.seed)
     raw = model.backend.to_host(model.in_raw_units(x))  # float64: a mean can be large beside its std
@@ -147,9 +149,9 @@ def forecast(a):
     export.check_out(out, [".png", ".npz"], given_path(a.prime))
     model = checkpoint.load(a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
-    past = read_like(a.prime, model.medium | {"window": None}, tell=_tell)  # the whole past, not windows of it
+    past = _past(a, model)
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
-    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
+    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed, observed_in(x)))
     if out.suffix.lower() == ".png":
         export.write_figure(out, plots.fan(past, draws))
     else:
@@ -318,7 +320,20 @@ def _to_score(a, source, model):
         _tell(data.notes)
     sequences = _on_scale(sequences, model, source)
     check_suits(sequences, model.likelihood)
+    if a.data is None and source not in NAMES:
+        _check_unchanged(a.run_folder, data, model, source)
     return data, name, split, sequences
+
+
+def _check_unchanged(folder, data, model, source):
+    """Raise DataError unless the raw Data of a run, as they were or standardised, are those that it was trained on."""
+    scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
+    known = recorded_fingerprint(folder)
+    if known is not None and known not in map(fingerprint, (data, replace(data, **scaled))):
+        raise DataError(
+            f"{source} has changed since {folder} was trained on it, so its test split can hold sequences of the "
+            "training split: restore it, or name it by --data to score all of it as it is now."
+        )
 
 
 def _on_scale(sequences, model, source):
@@ -334,12 +349,16 @@ def _tell(notes):
         print(f"tinyvrnn: note: {shown(note)}.", file=sys.stderr, flush=True)
 
 
-def _prime(path, model):
-    """The sequences of a file as x (T0, B, X), in the model's units and in raw ones."""
-    raw = read_like(path, model.medium | {"window": None}, tell=_tell)
-    sequences = _on_scale(raw, model, path)
+def _past(a, model):
+    """The raw sequences of --prime, whole, not in windows."""
+    return read_like(a.prime, model.medium | {"window": None}, a.missing, _tell)
+
+
+def _prime(a, model):
+    """The sequences of --prime as x (T0, B, X), in the model's units and in raw ones."""
+    sequences = _on_scale(raw := _past(a, model), model, a.prime)
     if sequences.lengths.min() != sequences.lengths.max():
-        raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
+        raise DataError(f"{a.prime} holds sequences of unequal lengths: give --prime sequences of one length.")
     return data_room.pad(sequences)[0], data_room.pad(raw, "float64")[0]
 
 

@@ -145,7 +145,7 @@ def _data_options(p):
 
 
 def _missing_option(p):
-    about = "nan: NaN in the data marks missing values, which are read as the mean and not scored"
+    about = "nan: NaN marks missing values, which are read as the mean and not scored; a run remembers it"
     p.add_argument("--missing", type=_one_of("missing", MISSING), help=about)
 
 
@@ -169,6 +169,7 @@ def _sample_options(p):
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
     p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
     p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
+    _missing_option(p)
     p.add_argument("--out", required=True, help="FILE.png, .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt")
 
 
@@ -178,6 +179,7 @@ def _forecast_options(p):
     p.add_argument("--steps", required=True, type=_positive, help="steps to forecast")
     p.add_argument("--draws", type=_positive, default=100, help="futures of each sequence (default 100)")
     p.add_argument("--seed", type=int, default=0)
+    _missing_option(p)
     p.add_argument("--out", required=True, help="FILE.png, a fan chart, or .npz, draws (K, steps, N, X)")
 
 

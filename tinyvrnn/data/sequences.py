@@ -407,8 +407,7 @@ def check_finite(sequences, where):
 
 def how_to_fix(value):
     """What to do about a number that is not finite in float32."""
-    how = "; if NaN marks missing values, train, evaluate and infer take --missing nan "
-    how += '(load_data and Data.from_sequences: missing="nan")'
+    how = '; if NaN marks missing values, give --missing nan (load_data and Data.from_sequences: missing="nan")'
     return "fix or remove that sequence" + how * bool(np.isnan(value))
 
 

@@ -404,8 +404,7 @@ def _check_uniforms(batch):
 def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        how = "replace them, or mark them by observed, which sample and forecast do not take"
-        raise DataError(f"x holds NaN or infinite values in its real steps: {how}.")
+        raise DataError("x holds NaN or infinite values in its real steps: replace them, or mark them by observed.")
     if (bad := likelihood.misfits(x)).any():
         raise DataError(f"x holds {x[bad].min():g} to {x[bad].max():g}, {likelihood.needs}.")
     if max(-low, high) > X_MAX:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array, to_host
+from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
@@ -225,6 +226,7 @@ def _is_plain(manifest, arrays):
             for key, kind in MEDIA.get(medium.get("name"), {}).items()
         )
         and all(type(medium.get(key, 1)) is int and medium.get(key, 1) > 0 for key in ("window", "stride"))
+        and medium.get("missing") in (None, *MISSING)
         and isinstance(columns := medium.get("columns", []), list)
         and all(isinstance(name, str) for name in columns)
         and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
