@@ -152,7 +152,11 @@ def test_what_is_exact_can_be_asked_for(run, refused, tmp_path, capsys):
         assert cli.main(["evaluate", str(tmp_path), "--json", *more]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1] and found[0]["bound"] == "exact"
-    assert "log p(x) of a vrnn has bounds, but no exact value" in refused("evaluate", run, "--bound", "exact")
+    says = "log p(x) of a vrnn has bounds, but no exact value: use --bound elbo or iwae or fivo."
+    assert says in refused("evaluate", run, "--bound", "exact")
+    tv.save(tv.VAE(8, 2, features=4), tmp_path / "vae")
+    named = refused("evaluate", tmp_path / "vae", "--data", "digits8", "--bound", "exact").partition("use --bound ")[2]
+    assert named == "elbo.\n", "a vae has no other bound"
 
 
 def test_the_elbo_takes_no_particles(run, refused):

@@ -284,7 +284,8 @@ def _evaluation(a, model, sequences):
     """The bound that `evaluate` asks for, as a dict."""
     particles = _particles(a.bound, a.particles, PARTICLES_TO_EVALUATE)
     if a.bound == "exact" and model.bound != "exact":
-        raise ConfigError(f"log p(x) of a {model.name} has bounds, but no exact value: use --bound elbo, iwae or fivo.")
+        use = " or ".join(model.bounds)
+        raise ConfigError(f"log p(x) of a {model.name} has bounds, but no exact value: use --bound {use}.")
     if a.bound in ("elbo", "exact"):
         result = bounds.evaluate_elbo(model, sequences, chunk=a.chunk)._asdict() | {"bound": model.bound}
     elif a.chunk is not None:
