@@ -153,7 +153,7 @@ def forecast(a):
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
     draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed, observed_in(x)))
     if out.suffix.lower() == ".png":
-        export.write_figure(out, plots.fan(past, draws))
+        export.write_figure(out, plots.fan(past, draws, names=model.medium.get("columns")))
     else:
         export.write_npz(out, draws=draws)
     print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")

@@ -91,9 +91,10 @@ def draw_pictures(run, model, trained_on, records):
     ends = drawn_lengths(trained_on.train.lengths, n, model.seed)
     drawn = host(model.sample(n, int(ends.max()), model.seed))
     drawn = [drawn[:end, i] for i, end in enumerate(ends)]
-    title = f"{trained_on.name}: sequences drawn from the model"
+    scale = ", standardised" if model.mean.any() or (model.std != 1).any() else ""
+    title = f"{trained_on.name}{scale}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
-    about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
+    about = f"{trained_on.name}{scale}, test split. Above: data; below: mean of p({given}"
     _picture(run, "curves.png", plots.curves, records, trained_on.units, model.bound == "exact")
     _picture(run, "samples.png", plots.samples, drawn, binary, title, None, medium)
     _picture(run, "reconstructions.png", plots.reconstructions, x, mean, lengths, binary, about, medium)

@@ -229,6 +229,7 @@ def _is_plain(manifest, arrays):
         and medium.get("missing") in (None, *MISSING)
         and isinstance(columns := medium.get("columns", []), list)
         and all(isinstance(name, str) for name in columns)
+        and len(columns) in (0, x_dim)
         and (medium.get("name") != "text" or _is_alphabet(medium["alphabet"], x_dim))
         and are_finite(*arrays.values())
         and bool((arrays["std"] >= 0).all())
