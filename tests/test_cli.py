@@ -682,6 +682,23 @@ def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
     assert cli.main(["evaluate", run]) == 0, "a checkpoint alone knows nothing of the data"
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_command_says_that_a_file_has_other_units(tmp_path, capsys):
+    """It has standardised the data itself: the advice to do so is for Python."""
+    x = 1000 + 100 * np.random.default_rng(0).standard_normal((40, 6, 2))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "scaled.npy", x / 1000)
+    np.save(tmp_path / "large.npy", x * 1000)
+    run = str(tmp_path / "run")
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", run]) == 0
+    for name in ("scaled.npy", "large.npy"):
+        capsys.readouterr()
+        assert cli.main(["evaluate", run, "--data", str(tmp_path / name)]) == 0
+        err = capsys.readouterr().err
+        assert "in Python" not in err and "model.standardise" not in err
+    assert "far from the standardised training data" in err and "units" in err
+
+
 def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):
     def fail(*arguments):
         raise OSError(28, "No space left on device", "somewhere")

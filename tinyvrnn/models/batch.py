@@ -14,7 +14,7 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, is_number, unkn
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
-RAW = "in Python, raw data need model.standardise(x); a command standardises them itself"
+RAW = "raw data need model.standardise(x)"
 UNITS = "check their units and the order of their columns"
 TWICE = "they look standardised twice: commands and model.standardise(x) need raw data"
 FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1

@@ -37,8 +37,8 @@ FOLDERS = {  # a sequence a file: (files, split, name, medium) -> Content
 }
 ENDINGS = (*FILES, *FOLDERS)
 FORMS = (
-    "a .npy, .npz or .txt file, piano rolls as .json, .pickle or .mat, or a folder of sounds (.wav, .flac, .ogg, .opus "
-    "or .sph), of .mid, .csv, .npy or .txt files or of IAM-OnDB"
+    "a .npy, .npz, .csv, .tsv or .txt file, piano rolls as .json, .pickle or .mat, or a folder of sounds (.wav, .flac, "
+    ".ogg, .opus or .sph), of .mid, .csv, .tsv, .npy or .txt files or of IAM-OnDB"
 )
 
 
