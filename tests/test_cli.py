@@ -172,6 +172,35 @@ def test_one_sequence_has_no_standard_error(run, tmp_path, capsys):
         assert "unknown for one sequence" in capsys.readouterr().out
 
 
+def test_one_of_a_thing_is_one(tmp_path, capsys):
+    """In what the commands print; and an option of a part that a model does not have is said to be left out."""
+    x, run = np.random.default_rng(0).standard_normal((12, 1, 2)), str(tmp_path / "run")
+    np.save(tmp_path / "x.npy", x)
+    given = ["--model", "rnn", "--hidden", "4", "--latent", "3", "--epochs", "1"]
+    assert cli.main(["train", str(tmp_path / "x.npy"), *given, "--out", run]) == 0
+    out, err = capsys.readouterr()
+    for part in (
+        "training: 1 epoch,",
+        "best of 1 epoch:",
+        "split, 1 sequence,",
+        "exact unknown for one sequence)",
+    ):
+        assert part in out
+    assert "--latent is left out: a model of kind rnn has no latent variables" in err
+    file, prime = str(tmp_path / "o.npz"), ["--prime", str(tmp_path / "x.npy"), "--steps", "1"]
+    for words, says in (
+        (["evaluate", run], "test split: 1 sequence, 1 step;"),
+        (["infer", run, "--out", file], "1 sequence of up to 1 step\n"),
+        (["sample", run, "-n", "1", "--out", file], "1 sequence of 1 step\n"),
+        (["forecast", run, *prime, "--draws", "1", "--out", file], "1 step after 12 sequences, 1 draw of each\n"),
+    ):
+        assert cli.main(words) == 0 and says in capsys.readouterr().out
+
+
+def test_the_file_of_a_checkpoint_is_no_folder(run, refused):
+    assert f"checkpoint.npz is a file: give the folder of a run, {run}." in refused("evaluate", run / "checkpoint.npz")
+
+
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
 def test_train_with_another_bound(bound, tmp_path, capsys):
     options = [*QUICK, "--bound", bound, "--particles", "3", "--out", str(tmp_path / "run")]
@@ -482,6 +511,10 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["exact", "--out", "gaps.gif"], "must be a name that ends in .png"),
         (["data", "vowel"], 'did you mean "vowels"'),
         (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),
+        (["train", "digits8", "--model", "q"], "known are vrnn, vrnn-i, rnn, vae; see `tinyvrnn train --help`."),
+        (["train", "digits8", "--minuts", "3"], "unrecognized arguments: --minuts 3; see `tinyvrnn train --help`."),
+        (["course", "status", "x"], "unrecognized arguments: x; see `tinyvrnn course status --help`."),
+        (["--q", "exact"], "unrecognized arguments: --q; see `tinyvrnn --help`."),
     ],
 )
 def test_a_mistake_gets_one_sentence(arguments, words, refused, tmp_path, monkeypatch):

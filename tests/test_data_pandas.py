@@ -77,7 +77,7 @@ def test_chosen_columns_are_those_of_pandas(tmp_path, options):
         (
             TIMED,
             {},
-            "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or to .*--skip-columns",
+            "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or leave .* --skip-columns",
         ),
         (TIMED, {"skip_columns": ["tim"]}, "has the columns ', time, load, temp', but the column 'tim' is needed"),
         (TIMED, {"columns": ["wind"]}, "but the column 'wind' is needed"),

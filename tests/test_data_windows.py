@@ -142,4 +142,4 @@ def test_a_run_reads_its_windows_again(tmp_path, capsys):
     assert cli.main(["infer", run, "--data", path, "--out", out]) == 0
     assert np.load(out)["lengths"].tolist() == [20] * 17 + [18]
     assert cli.main(["forecast", run, "--prime", path, "--steps", "2", "--out", out]) == 0
-    assert "after 1 sequences" in capsys.readouterr().out
+    assert "2 steps after 1 sequence, 100 draws of each" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
 from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown
+from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, counted, of_user_code, shown
 from tinyvrnn.gradcheck import all_pairs, check_model
 from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
@@ -119,7 +119,8 @@ def infer(a):
     found = infer_all(model, sequences)
     export.write_npz(out, lengths=sequences.lengths, **found._asdict())
     N, T = found.elbo.shape
-    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {N} sequences of up to {T} steps")
+    size = f"{counted(N, 'sequence')} of up to {counted(T, 'step')}"
+    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {size}")
 
 
 def sample(a):
@@ -139,8 +140,9 @@ def sample(a):
     if known:
         raw[:known] = past.repeat(a.n or 1, axis=1)  # as given: a constant column of a model is not
     export.write_samples(out, raw, model.medium, model.likelihood.binary, lengths)
-    of = " to ".join(map(str, sorted({int(lengths.min()), int(lengths.max())})))
-    print(f"wrote {shown(out)}: {x.shape[1]} sequences of {of} steps")
+    shortest, longest = int(lengths.min()), counted(int(lengths.max()), "step")
+    of = longest if shortest == lengths.max() else f"{shortest} to {longest}"
+    print(f"wrote {shown(out)}: {counted(x.shape[1], 'sequence')} of {of}")
 
 
 def forecast(a):
@@ -156,7 +158,8 @@ def forecast(a):
         export.write_figure(out, plots.fan(past, draws, names=model.medium.get("columns")))
     else:
         export.write_npz(out, draws=draws)
-    print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
+    after = f"{counted(a.steps, 'step')} after {counted(len(past), 'sequence')}"
+    print(f"wrote {shown(out)}: {after}, {counted(a.draws, 'draw')} of each")
 
 
 def gradcheck(a):
@@ -264,6 +267,8 @@ def _model(a, x_dim, likelihood):
     given = {name: value for name, value in given.items() if value is not None}
     for choice in given.keys() & {"cell", "posterior"} - set(kind.choices):
         raise ConfigError(f"--{choice} is not for a model of kind {a.model}: leave it out.")
+    if "z_dim" not in kind.sizes and any(str(word).startswith("--latent") for word in a.given):
+        _tell([f"--latent is left out: a model of kind {a.model} has no latent variables"])
     sizes = {name: getattr(a, name) for name in kind.sizes if name != "layers"}
     return kind(**sizes, **given, likelihood=name, backend=a.backend, dtype=a.dtype)
 

@@ -73,8 +73,14 @@ class _Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))
 
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the parser of the command itself, whose --help lists what it takes
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message):
-        print(f"tinyvrnn: {shown(message)}; see `{self.prog} --help`.", file=sys.stderr)
+        print(f"tinyvrnn: {shown(message).removesuffix('.')}; see `{self.prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
 
 

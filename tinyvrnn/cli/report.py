@@ -6,7 +6,7 @@ import warnings
 from tinyvrnn import bounds, data
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.sequences import observed_in
-from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
+from tinyvrnn.errors import DataError, GradientError, TinyvrnnError, counted
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
 from tinyvrnn.runs import plots
@@ -58,14 +58,14 @@ def print_training(model, trained_on, records, options):
     test = trained_on.test
     elbo = bounds.evaluate_elbo(model, test, chunk=options.chunk_to_evaluate(test))
     best = max(records, key=lambda record: record["valid"][options.score])
-    print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
-    print(f"{trained_on.name}, test split, {elbo.sequences} sequences, {trained_on.units}, per sequence:")
-    name, errors = model.name.upper(), f"{model.bound} {elbo.standard_error:.2f}"
+    print(f"best of {counted(len(records), 'epoch')}: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
+    print(f"{trained_on.name}, test split, {counted(elbo.sequences, 'sequence')}, {trained_on.units}, per sequence:")
+    name, errors = model.name.upper(), f"{model.bound} {_error(elbo)}"
     rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": elbo.elbo_per_sequence}
     if options.bound != "elbo":
         tighter = bounds.evaluate(model, test, options.bound, options.particles)
         rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
-        errors += f", {tighter.bound} {tighter.standard_error:.2f}"
+        errors += f", {tighter.bound} {_error(tighter)}"
     rows |= _baselines(model.likelihood, trained_on, test)
     for name, value in rows.items():
         fitted = f"   {value.parameters:,} parameters" if hasattr(value, "parameters") else ""
@@ -75,6 +75,11 @@ def print_training(model, trained_on, records, options):
     if model.z_dim and kl < COLLAPSED:
         advice = "try --warmup 20, --beta 0.5 or --free-bits 0.1"
         print(f"    The latents carry nothing: their KL is {kl:.4f} nats a step; {advice}.")
+
+
+def _error(found):
+    """The standard error of an Evaluation or a BoundEvaluation, for a person."""
+    return "unknown for one sequence" if found.sequences == 1 else f"{found.standard_error:.2f}"
 
 
 def drawn_lengths(lengths, n, seed):
@@ -119,9 +124,10 @@ def evaluation_text(r):
     """An evaluation, as `evaluate --json` prints it, for a person."""
     error = "unknown for one sequence" if r["standard_error"] is None else f"{r['standard_error']:.4f} over sequences"
     bound, of_elbo = r["bound"], "elbo_" if "elbo_per_sequence" in r else ""
+    size = f"{counted(r['sequences'], 'sequence')}, {counted(r['steps'], 'step')}"
     name, of_bound = ("exact log-likelihood", "") if bound == "exact" else (bound, f" of {bound}")
     lines = [
-        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}",
+        f"{r['data']}, {r['split']} split: {size}; {r['units']}",
         f"    {name:<15} {r[of_elbo + 'per_sequence']:12.4f} per sequence {r[of_elbo + 'per_step']:12.5f} per step",
     ]
     if bound == "elbo":

@@ -171,6 +171,8 @@ def read(folder):
         with suppress(FileNotFoundError):
             if path.is_file():
                 return read_file(path, NEEDED, ARRAYS, _is_plain)
+    if path.parent.is_file():
+        raise CheckpointError(f"{folder} is a file: give the folder of a run, {path.parent.parent}.")
     raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
 
 
