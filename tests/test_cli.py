@@ -152,7 +152,11 @@ def test_what_is_exact_can_be_asked_for(run, refused, tmp_path, capsys):
         assert cli.main(["evaluate", str(tmp_path), "--json", *more]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1] and found[0]["bound"] == "exact"
-    assert "log p(x) of a vrnn has bounds, but no exact value" in refused("evaluate", run, "--bound", "exact")
+    says = "log p(x) of a vrnn has bounds, but no exact value: use --bound elbo or iwae or fivo."
+    assert says in refused("evaluate", run, "--bound", "exact")
+    tv.save(tv.VAE(8, 2, features=4), tmp_path / "vae")
+    named = refused("evaluate", tmp_path / "vae", "--data", "digits8", "--bound", "exact").partition("use --bound ")[2]
+    assert named == "elbo.\n", "a vae has no other bound"
 
 
 def test_the_elbo_takes_no_particles(run, refused):
@@ -166,6 +170,35 @@ def test_one_sequence_has_no_standard_error(run, tmp_path, capsys):
         assert json.loads(capsys.readouterr().out)["standard_error"] is None
         assert cli.main(["evaluate", str(run), "--data", str(tmp_path / "x.npy"), *given]) == 0
         assert "unknown for one sequence" in capsys.readouterr().out
+
+
+def test_one_of_a_thing_is_one(tmp_path, capsys):
+    """In what the commands print; and an option of a part that a model does not have is said to be left out."""
+    x, run = np.random.default_rng(0).standard_normal((12, 1, 2)), str(tmp_path / "run")
+    np.save(tmp_path / "x.npy", x)
+    given = ["--model", "rnn", "--hidden", "4", "--latent", "3", "--epochs", "1"]
+    assert cli.main(["train", str(tmp_path / "x.npy"), *given, "--out", run]) == 0
+    out, err = capsys.readouterr()
+    for part in (
+        "training: 1 epoch,",
+        "best of 1 epoch:",
+        "split, 1 sequence,",
+        "exact unknown for one sequence)",
+    ):
+        assert part in out
+    assert "--latent is left out: a model of kind rnn has no latent variables" in err
+    file, prime = str(tmp_path / "o.npz"), ["--prime", str(tmp_path / "x.npy"), "--steps", "1"]
+    for words, says in (
+        (["evaluate", run], "test split: 1 sequence, 1 step;"),
+        (["infer", run, "--out", file], "1 sequence of up to 1 step\n"),
+        (["sample", run, "-n", "1", "--out", file], "1 sequence of 1 step\n"),
+        (["forecast", run, *prime, "--draws", "1", "--out", file], "1 step after 12 sequences, 1 draw of each\n"),
+    ):
+        assert cli.main(words) == 0 and says in capsys.readouterr().out
+
+
+def test_the_file_of_a_checkpoint_is_no_folder(run, refused):
+    assert f"checkpoint.npz is a file: give the folder of a run, {run}." in refused("evaluate", run / "checkpoint.npz")
 
 
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
@@ -242,6 +275,18 @@ def test_real_valued_samples_come_back_on_the_scale_of_the_data(tmp_path):
     assert cli.main(["sample", str(tmp_path / "run"), "--prime", str(tmp_path / "x.npy"), "--steps", "1",
                      "--out", str(out)]) == 0  # fmt: skip
     np.testing.assert_allclose(np.load(out)["x"][:, :6], x, rtol=1e-5)
+
+
+def test_samples_keep_the_digits_of_data_far_from_0(tmp_path):
+    """Coordinates in metres: float32 has steps of half a metre there."""
+    x = 5.2e6 + 0.05 * np.random.default_rng(0).standard_normal((40, 6, 2))
+    np.save(tmp_path / "x.npy", x)
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", str(tmp_path / "run")]) == 0
+    out, prime = tmp_path / "s.npz", ["--prime", str(tmp_path / "x.npy"), "--steps", "2"]
+    assert cli.main(["sample", str(tmp_path / "run"), *prime, "--out", str(out)]) == 0
+    drawn = np.load(out)["x"]
+    assert np.array_equal(drawn[:, :6], x) and len(np.unique(drawn[:, 6:])) == 160
+    assert 0.01 < drawn[:, 6:].std() < 0.2
 
 
 def test_samples_end_at_lengths_of_the_training_data(tmp_path, capsys):
@@ -466,6 +511,10 @@ def test_overwrite_replaces_a_run(tmp_path):
         (["exact", "--out", "gaps.gif"], "must be a name that ends in .png"),
         (["data", "vowel"], 'did you mean "vowels"'),
         (["trian", "digits"], 'Unknown command "trian": did you mean "train"'),
+        (["train", "digits8", "--model", "q"], "known are vrnn, vrnn-i, rnn, vae; see `tinyvrnn train --help`."),
+        (["train", "digits8", "--minuts", "3"], "unrecognized arguments: --minuts 3; see `tinyvrnn train --help`."),
+        (["course", "status", "x"], "unrecognized arguments: x; see `tinyvrnn course status --help`."),
+        (["--q", "exact"], "unrecognized arguments: --q; see `tinyvrnn --help`."),
     ],
 )
 def test_a_mistake_gets_one_sentence(arguments, words, refused, tmp_path, monkeypatch):
@@ -644,6 +693,43 @@ def test_a_file_to_evaluate_is_scored_whole(run, tmp_path, capsys):
     assert cli.main(["evaluate", str(run), "--data", str(tmp_path / "x.npy"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], result["sequences"], result["steps"]) == ("all", 2, 10)
+
+
+def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
+    """One more sequence gives another split at random. Data that are named are scored; those as they were, too."""
+    x = np.sign(np.random.default_rng(0).standard_normal((40, 6, 1)))
+    x[:, :3] = -x[:, 3:]  # so that the mean is 0 and the deviation 1: standardising changes the type alone
+    file, run = tmp_path / "x.npy", str(tmp_path / "run")
+    np.save(file, x)
+    assert cli.main(["train", str(file), *QUICK, "--out", run]) == 0
+    infer = ["infer", run, "--out", str(tmp_path / "z.npz")]
+    assert cli.main(["evaluate", run]) == 0 and cli.main(infer) == 0
+    np.save(file, np.concatenate([x, x[:1]]))
+    for words in (["evaluate", run], ["evaluate", run, "--split", "valid"], infer):
+        capsys.readouterr()
+        assert cli.main(words) == 2
+        err = capsys.readouterr().err
+        assert f"x.npy has changed since {run} was trained on it" in err and "name it by --data to score all" in err
+    assert cli.main(["evaluate", run, "--data", str(file)]) == 0
+    (tmp_path / "run" / "config.toml").unlink()
+    assert cli.main(["evaluate", run]) == 0, "a checkpoint alone knows nothing of the data"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_command_says_that_a_file_has_other_units(tmp_path, capsys):
+    """It has standardised the data itself: the advice to do so is for Python."""
+    x = 1000 + 100 * np.random.default_rng(0).standard_normal((40, 6, 2))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "scaled.npy", x / 1000)
+    np.save(tmp_path / "large.npy", x * 1000)
+    run = str(tmp_path / "run")
+    assert cli.main(["train", str(tmp_path / "x.npy"), *QUICK, "--out", run]) == 0
+    for name in ("scaled.npy", "large.npy"):
+        capsys.readouterr()
+        assert cli.main(["evaluate", run, "--data", str(tmp_path / name)]) == 0
+        err = capsys.readouterr().err
+        assert "in Python" not in err and "model.standardise" not in err
+    assert "far from the standardised training data" in err and "units" in err
 
 
 def test_a_disk_that_fails_is_one_sentence(run, refused, monkeypatch, tmp_path):

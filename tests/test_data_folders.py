@@ -245,9 +245,9 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name, note",
     [
-        ("00.CSV.csv", "00.CSV.csv and 00.csv are named alike, 1 such names in all: remove copies"),
+        ("00.CSV.csv", "00.CSV.csv and 00.csv are named alike, 1 such name in all: remove copies"),
         ("testing_list.txt", "testing_list.txt is not used: a split is read from folders named train, valid and test"),
-        ("a.mp3", "a.mp3 is not of a form that is read, 1 such files in all"),
+        ("a.mp3", "a.mp3 is not of a form that is read, 1 such file in all"),
         ("README.md", None),
     ],
 )

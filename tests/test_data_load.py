@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from damage import refused
 
+import tinyvrnn as tv
 import tinyvrnn.data.load as load
 from tinyvrnn.data import SPLITS, Data, Sequences, check_suits, embedded, load_data, read_sequences
 from tinyvrnn.data.readers import at_random, content
@@ -323,7 +324,7 @@ def test_check_suits_says_where(value):
 def test_unknown_name(name, near):
     with pytest.raises(DataError, match="no data set named") as caught:
         load_data(name)
-    for part in ("digits", "digits8", "vowels", ".npy, .npz or .txt") if name == "q" else (f"did you mean '{near}'",):
+    for part in ("digits", "digits8", "vowels", "a .npy, .npz, .csv, ") if name == "q" else (f"did you mean '{near}'",):
         assert part in str(caught.value)
 
 
@@ -412,3 +413,21 @@ def test_a_file_with_the_name_of_a_set_is_not_read_in_silence(tmp_path, monkeypa
     (note,) = load_data("vowels").notes
     assert note == f"vowels is the set of that name: for the file or folder here, give {os.path.join('.', 'vowels')}"
     assert load_data("digits8").notes == ()
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((5, 4, 2)), [np.zeros((3, 2))], {"x": 1}, None], ids=lambda g: type(g).__name__
+)
+def test_what_is_no_path_is_refused_with_what_takes_it(given):
+    says = rf"takes a name or a path, got {type(given).__name__}: make Data .* tv.Data.from_sequences\(name, train"
+    with pytest.raises(DataError, match=says):
+        load_data(given)
+
+
+def test_data_in_place_of_a_split_are_refused():
+    data = load_data("digits8")
+    model = tv.VRNN(8, 4, 2)
+    bounds = (lambda d: tv.bounds.evaluate_elbo(model, d)), (lambda d: tv.bounds.evaluate(model, d))
+    for call in (tv.pad, lambda d: tv.batches(d, 8), *bounds):
+        with pytest.raises(DataError, match="got Data, which has three splits: give one, as data.test"):
+            call(data)

@@ -140,7 +140,7 @@ def test_a_run_on_a_mapped_file_is_that_on_the_same_in_memory(tmp_path, large, m
 
 def test_any_changed_value_of_a_mapped_file_changes_its_fingerprint(tmp_path, large):
     def digest(**changes):
-        return runs_folder._fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
+        return runs_folder.fingerprint(load_data(save(tmp_path, FORMS["splits"] | changes), standardise=False))
 
     data, expected = load_data(save(tmp_path, FORMS["splits"]), standardise=False), hashlib.sha256()
     for own in (data.train, data.valid, data.test):

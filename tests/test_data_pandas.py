@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ def test_chosen_columns_are_those_of_pandas(tmp_path, options, kind):
         (
             TIMED,
             {},
-            "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or to .*--skip-columns",
+            "a.csv, line 2, column 'time' holds '2024-01-01 00:00:00', but a number .*, or leave .* --skip-columns",
         ),
         (TIMED, {"skip_columns": ["tim"]}, "has the columns ', time, load, temp', but the column 'tim' is needed"),
         (TIMED, {"columns": ["wind"]}, "but the column 'wind' is needed"),
@@ -136,6 +137,8 @@ def test_names_with_commas_can_be_chosen(tmp_path, capsys):
     words = ["train", path, "--window", "5", "--epochs", "1", "--hidden", "4", "--latent", "2", "--overwrite"]
     assert cli.main([*words, "--out", str(tmp_path / "run"), "--columns", 'temp,"load, kW"']) == 0
     assert tv.load(tmp_path / "run").medium["columns"] == ["temp", "load, kW"]
+    recorded = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["data"]
+    assert recorded["columns"] == ["temp", "load, kW"]
     assert cli.main([*words, "--out", str(tmp_path / "run"), "--columns", "temp,temp"]) == 2
     assert "the columns 'temp, temp' are asked for, one of them twice: name each once" in capsys.readouterr().err
 

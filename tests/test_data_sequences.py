@@ -182,7 +182,8 @@ def test_values_that_are_not_finite_in_float32_are_placed(value):
     [
         ([], "empty list"),
         ([np.ones((2, 3)), np.ones((2, 4))], r"sequence 1 has shape \(2, 4\) and sequence 0 \(2, 3\)"),
-        ([np.ones(3)], r"sequence 0 has shape \(3,\)"),
+        ([np.ones(3)], r"sequence 0 has shape \(3,\), but each must be \(T, X\): give x\[:, None\] for X = 1"),
+        ([np.ones((3, 2)), np.ones((1, 3, 2))], r"sequence 1 has shape \(1, 3, 2\), but each must be \(T, X\)$"),
         ([np.ones((2, 1)), np.ones((0, 1))], "sequence 1 has length 0"),
         ([np.ones((2, 1)), ["a"]], "sequence 1 of the sequences has values of type <U1"),
     ],

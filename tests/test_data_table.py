@@ -60,7 +60,7 @@ def test_a_folder_trains(tmp_path, capsys):
     [
         ("", "a.csv holds no numbers"),
         ("x,y\n", "a.csv holds no numbers"),
-        ("x,y\n1,2\n3\n", "a.csv, line 3 has 1 columns, but the lines above have 2"),
+        ("x,y\n1,2\n3\n", "a.csv, line 3 has 1 column, but the lines above have 2"),
         ("1,2\n3,4,5\n", "a.csv, line 2 has 3 columns"),
         ("1,2\n\n3,4\n", "a.csv, line 2 is empty, but each step needs numbers: fill or remove it"),
         ("x,y\n1,2\n\n  \n3,4\n", "a.csv, line 3 is empty"),
@@ -71,9 +71,16 @@ def test_a_folder_trains(tmp_path, capsys):
         ("x y\n1 2\n", "line 2, column 'x y' holds '1 2', but commas, semicolons or tabs between numbers are needed"),
         ("1 | 2\n3 | 4\n", r"line 2, column '1 \| 2' holds '3 \| 4', but commas, semicolons"),
         ("x,y,z\n1,2\n", "line 2 has 2 columns, but the lines above have 3"),
+        (
+            '"x","y"\n"1",2,3\n',
+            "line 2 has 3 columns, .* as R writes it, name its column too .col.names=NA",
+        ),
         ("1,2\n3,x\n", "a.csv, line 2, column 2 .counted from 1. holds 'x', but a number"),
         ("1,x\n3,4\n", "a.csv, line 1, column 2 .counted from 1. holds 'x'"),
-        ("x,y\nz,1\n", "line 2, column 'x' holds 'z', but a number .*, or to train without this column .--skip-col"),
+        (
+            "x,y\nz,1\n",
+            "line 2, column 'x' holds 'z', but a number .*: correct it, or leave .* --skip-col",
+        ),
         ("x,x\n1,2\n", "a.csv has two columns with the name 'x': rename one"),
         ("1,2\n3,\n", "line 2, column 2 .counted from 1. holds ''"),
         ("1,2\n3,1_000\n", "holds '1_000'"),

@@ -1,6 +1,7 @@
 """One long array or table is cut into windows, and divided by time before the cut, so that no step is in two splits."""
 
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -132,6 +133,8 @@ def test_a_run_reads_its_windows_again(tmp_path, capsys):
     path, run, out = str(long_file(tmp_path, "npy", np.sin(LONG))), str(tmp_path / "run"), str(tmp_path / "out.npz")
     assert cli.main(["train", path, "--window", "20", "--stride", "5", *SMALL, "--out", run]) == 0
     capsys.readouterr()
+    recorded = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["data"]
+    assert (recorded["window"], recorded["stride"]) == (20, 5)
     for options, sequences in (([], 1), (["--split", "train"], 14), (["--data", path], 18)):
         assert cli.main(["evaluate", run, "--json", *options]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -139,4 +142,4 @@ def test_a_run_reads_its_windows_again(tmp_path, capsys):
     assert cli.main(["infer", run, "--data", path, "--out", out]) == 0
     assert np.load(out)["lengths"].tolist() == [20] * 17 + [18]
     assert cli.main(["forecast", run, "--prime", path, "--steps", "2", "--out", out]) == 0
-    assert "after 1 sequences" in capsys.readouterr().out
+    assert "2 steps after 1 sequence, 100 draws of each" in capsys.readouterr().out

@@ -128,6 +128,9 @@ def test_a_fan_is_that_of_its_sequence_and_value():
             expected = {(0, past[i][-1, j]), *((t + 1, level) for row in levels for t, level in enumerate(row))}
             assert {tuple(point) for point in drawn.tolist()} == expected, label
     assert len(figure.axes) == 6 and figure.axes[2].get_ylabel() == "sequence 2 of 4"
+    assert [axes.get_title("left") for axes in figure.axes[:2]] == ["value 1 of 2", "value 2 of 2"]
+    named = plots.fan(past, draws, names=["load", "temp\n"])
+    assert [axes.get_title("left") for axes in named.axes[:2]] == ["load", r"temp\n"]
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +155,7 @@ def test_the_command_writes_the_draws_of_the_model(run, capsys, monkeypatch):
     assert cli.main([*given, "--draws", "1", "--out", str(run / "new" / "one.png")]) == 2
     assert "a fan chart need at least 2 draws" in capsys.readouterr().err and not (run / "new" / "one.png").exists()
     seen, fan = [], plots.fan
-    monkeypatch.setattr(plots, "fan", lambda *what: seen.append(what) or fan(*what, rows=1, columns=1))
+    monkeypatch.setattr(plots, "fan", lambda *what, names: seen.append(what) or fan(*what, 1, 1, names))
     assert cli.main([*given, "--out", str(run / "fan.PNG")]) == 0
     assert imread(run / "fan.PNG", format="png")[..., :3].std() > 0.05
     ((past, draws),) = seen

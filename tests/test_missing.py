@@ -6,6 +6,7 @@ partly observed step of a likelihood that scores whole steps.
 """
 
 import math
+import tomllib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -314,7 +315,7 @@ def test_a_mistake_with_observed_is_one_sentence():
                 call(observed=np.where(observed, 1.0, value))
     x[0, 0, 0] = np.nan
     for call in calls:
-        with pytest.raises(tv.DataError, match="x holds NaN or infinite .* or mark them by observed, which sample"):
+        with pytest.raises(tv.DataError, match="x holds NaN or infinite .* or mark them by observed"):
             call(observed=observed)
     with pytest.raises(tv.ConfigError, match="this model is a LinearGaussian"):
         bounds.iwae(lg.LinearGaussian(), np.zeros((3, 1, 1)), observed=np.ones((3, 1, 1)))
@@ -363,7 +364,7 @@ def test_nan_in_a_file_is_refused_unless_it_marks_missing_values(kind, tmp_path,
     if kind == "mapped":
         monkeypatch.setattr(arrays, "LARGE", 0)
     path, x = file_with_gaps(tmp_path, "npy" if kind == "mapped" else kind)
-    with pytest.raises(tv.DataError, match=r"holds .?nan.?, but .* take --missing nan \(.*missing=\"nan\"\)"):
+    with pytest.raises(tv.DataError, match=r"holds .?nan.?, but .* give --missing nan \(.*missing=\"nan\"\)"):
         tv.load_data(path)
     with pytest.raises(tv.DataError, match="missing"):
         tv.load_data(path, missing="zero")
@@ -417,18 +418,59 @@ def test_the_commands_take_gaps(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "found.npz"
     words = ["train", str(path), "--epochs", "1", "--hidden", "4", "--latent", "2", "--out", str(run)]
     assert cli.main(words) == 2
-    assert "take --missing nan" in capsys.readouterr().err and not run.exists()
+    assert "give --missing nan" in capsys.readouterr().err and not run.exists()
     assert cli.main([*words, "--missing", "nan"]) == 0
     assert "AR(1)" not in capsys.readouterr().out
-    for more in ([], ["--data", str(path)]):
-        assert cli.main(["evaluate", str(run), *more]) == 2
-        assert "take --missing nan" in capsys.readouterr().err
+    assert tomllib.loads((run / "config.toml").read_text())["data"]["missing"] == "nan"
+    for more in ([], ["--data", str(path)], ["--missing", "nan"]):
         for bound in ("elbo", "fivo"):
-            assert cli.main(["evaluate", str(run), "--missing", "nan", "--bound", bound, *more]) == 0
+            assert cli.main(["evaluate", str(run), "--bound", bound, *more]) == 0
         assert "nan" not in capsys.readouterr().out
-    assert cli.main(["infer", str(run), "--missing", "nan", "--out", str(out)]) == 0
+    assert cli.main(["infer", str(run), "--out", str(out)]) == 0
     with np.load(out) as found:
         assert all(np.isfinite(a).all() for a in found.values())
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_the_commands_continue_a_past_with_gaps(remembered, tmp_path, capsys):
+    """sample and forecast, of a run that knows of gaps and of another one, write what the model draws."""
+    path, x = file_with_gaps(tmp_path)
+    model = tv.VRNN(3, 4, 2, likelihood="gaussian")
+    model.mean, model.std = np.nanmean(x, axis=(0, 1)), np.nanstd(x, axis=(0, 1))
+    model.medium = {"missing": "nan"} if remembered else {}
+    tv.save(model, tmp_path / "run")
+    given = [str(tmp_path / "run"), "--prime", str(path), "--steps", "2", "--out"]
+    known = [] if remembered else ["--missing", "nan"]
+    past = ((x - model.mean) / model.std).swapaxes(0, 1).astype("float32")
+    observed = ~np.isnan(past)
+    if not remembered:
+        assert cli.main(["forecast", *given, str(tmp_path / "no.npz")]) == 2
+        assert "give --missing nan" in capsys.readouterr().err
+    assert cli.main(["forecast", *given, str(tmp_path / "f.npz"), *known]) == 0
+    expected = model.forecast(past, 2, observed=observed)
+    assert np.array_equal(np.load(tmp_path / "f.npz")["draws"], expected) and np.isfinite(expected).all()
+    assert cli.main(["forecast", *given, str(tmp_path / "f.png"), *known]) == 0
+    assert cli.main(["sample", *given, str(tmp_path / "s.npz"), *known]) == 0
+    drawn = np.load(tmp_path / "s.npz")["x"]
+    assert np.array_equal(drawn[:, :6], x, equal_nan=True)
+    expected = model.in_raw_units(model.sample(steps=2, prime=past, observed=observed))
+    assert np.array_equal(drawn[:, 6:], expected[6:].swapaxes(0, 1)) and np.isfinite(expected).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"posterior": "smoothing"}, {"model": "rnn"}, {"model": "vae"}], ids=str)
+def test_a_past_is_continued_from_what_is_observed_of_it(options):
+    """What stands at a missing entry does not matter; the networks read it as the mean, 0."""
+    model, x, lengths, _, observed = gappy(**options)
+    expected = model.forecast(np.where(observed, x, 0), 2, 3, lengths)
+    for other in (7.0, np.nan):
+        found = model.forecast(np.where(observed, x, other), 2, 3, lengths, observed=observed)
+        np.testing.assert_array_equal(found, expected)
+        found = model.sample(2, 3, prime=np.where(observed, x, other), observed=observed)
+        np.testing.assert_array_equal(found, model.sample(2, 3, prime=np.where(observed, x, 0)))
+    with pytest.raises(tv.DataError, match="observed says what of a prime is observed, and there is no prime"):
+        model.sample(observed=observed)
+    with pytest.raises(tv.DataError, match="Expected observed of shape"):
+        model.forecast(x, 2, observed=observed[:2])
 
 
 # ---- imputing ------------------------------------------------------------------------------------

@@ -41,6 +41,22 @@ def test_curves_are_those_of_the_records(exact):
             np.testing.assert_array_equal(lines[split].get_ydata(), [record[split][term] for record in given])
 
 
+UNITS = ["nats", "nats of standardised data (training split's mean and deviation)", "nats of raw data, dx in tenths"]
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_all_text_lies_within_the_picture(units):
+    """Labels and titles are cut nowhere, however narrow the picture."""
+    title = "measurements_of_2026, standardised, test split. Above: data; below: mean of p(x_t | x_<t)"
+    x = checks.rng().standard_normal((30, 1, 2))
+    for figure in (plots.curves(records(), units), plots.reconstructions(x, x, [30], False, title)):
+        plots.write(figure, io.BytesIO())
+        width, height = figure.get_size_inches() * figure.dpi
+        boxes = [text.get_window_extent() for text in figure.texts]
+        assert boxes and all(0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height for box in boxes)
+    assert figure.get_suptitle().replace("\n", " ") == title
+
+
 def test_a_partial_epoch_is_drawn_where_it_ended():
     given = records()
     given[-1]["step"] = 34  # 32 steps are 4 epochs

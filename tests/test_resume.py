@@ -291,7 +291,7 @@ def test_a_run_goes_on_with_another_version_name_of_the_data_and_backend(tmp_pat
         tmp_path,
         lambda m, a: (
             m["config"].update(tinyvrnn="0.0.1"),
-            m["config"]["data"].update(source="elsewhere.npz"),
+            m["config"]["data"].update(source="elsewhere.npz", window=5),
             m["config"]["model"].update(backend="strict"),
             [m["config"]["training"].pop(name) for name in NEW],
             [m["counts"].pop(name) for name in NEW_COUNTS],

@@ -785,6 +785,20 @@ def test_what_is_no_data_is_refused(digits8):
         tv.train(small(digits8), np.ones((3, 4, 8)), epochs=1)
 
 
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"run": "runs/x"}, r"run must be a tv.Run, got str: give run=tv.Run\(folder\)"),
+        ({"on_epoch": 3}, r"on_epoch must be a function of \(record, is_best\), got int"),
+        ({"model": tv.VRNN}, "model must be a VRNN, VRNNI, RNN or VAE, got type: make one"),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind_are_refused(given, says, digits8):
+    with pytest.raises(tv.ConfigError, match=says):
+        tv.train(**{"model": small(digits8), "data": digits8, "epochs": 1} | given)
+
+
 def test_data_that_do_not_fit_are_refused(digits8):
     with pytest.raises(tv.DataError, match="8 values a step, the model takes 5"):
         tv.train(tv.VRNN(5, 4, 2), digits8, epochs=1)

@@ -56,6 +56,11 @@ def out_of_memory(error):
     return f"{what}: use {less}."
 
 
+def counted(n, what):
+    """A number of things in words: 1 step, 2 steps."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def is_number(value):
     """Whether a value is a real number. True and False do not count: where a number belongs, they are mistakes."""
     return isinstance(value, Real) and not isinstance(value, bool)

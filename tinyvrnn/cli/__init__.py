@@ -19,6 +19,9 @@ from tinyvrnn.cli import commands
 from tinyvrnn.cli.options import parser
 from tinyvrnn.errors import TinyvrnnError, out_of_memory, shown
 from tinyvrnn.io.streams import steady_streams
+from tinyvrnn.models.batch import RAW
+
+OTHER = "they seem to have other units than the training data"  # a command standardises raw data itself
 
 
 def main(argv=None):
@@ -31,7 +34,7 @@ def main(argv=None):
             arguments = parser().parse_args(argv)
             arguments.given = sys.argv[1:] if argv is None else argv
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *where: _say(message)
+                warnings.showwarning = lambda message, *where: _say(str(message).replace(RAW, OTHER))
                 warnings.filterwarnings("ignore", "Glyph .* missing")  # one for each such letter of a picture's title
                 commands.load_plugin(arguments)
                 shared = ranks.rank == 0 or arguments.run in (commands.train, commands.evaluate)

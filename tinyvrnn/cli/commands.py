@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 
 from tinyvrnn import bounds, course
@@ -16,14 +17,15 @@ from tinyvrnn.course import lab, submissions
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
 from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
+from tinyvrnn.data.sequences import observed_in
 from tinyvrnn.distributions import LIKELIHOODS, get_likelihood
-from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, of_user_code, shown
+from tinyvrnn.errors import ConfigError, DataError, TinyvrnnError, counted, of_user_code, shown
 from tinyvrnn.gradcheck import all_pairs, check_model
 from tinyvrnn.io.files import given_path
 from tinyvrnn.models import MODELS, linear_gaussian
 from tinyvrnn.nn import cells
 from tinyvrnn.runs import checkpoint, export, plots
-from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run
+from tinyvrnn.runs.run import FILES, MAY_CHANGE, Run, fingerprint, recorded_fingerprint
 from tinyvrnn.training import PARTICLES, Options, chosen_for, keeps_on_device, recipe
 from tinyvrnn.training import train as train_model
 
@@ -117,7 +119,8 @@ def infer(a):
     found = infer_all(model, sequences)
     export.write_npz(out, lengths=sequences.lengths, **found._asdict())
     N, T = found.elbo.shape
-    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {N} sequences of up to {T} steps")
+    size = f"{counted(N, 'sequence')} of up to {counted(T, 'step')}"
+    print(f"wrote {shown(out)}: {', '.join(found._fields)}; {name} ({split}), {size}")
 
 
 def sample(a):
@@ -127,18 +130,19 @@ def sample(a):
     manifest, arrays = checkpoint.read(a.run_folder)
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
-    prime, past = (None, ()) if a.prime is None else _prime(a.prime, model)
-    known = len(past)
+    prime, past = (None, ()) if a.prime is None else _prime(a, model)
+    known, observed = len(past), None if prime is None else observed_in(prime)
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
-    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean)
+    x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean, observed)
     drawn = a.steps is None and prime is None and manifest["lengths"]
     lengths = report.drawn_lengths(drawn or [len(x)], x.shape[1], a.seed)
-    raw = model.backend.to_host(model.in_raw_units(x)).astype("float32")
+    raw = model.backend.to_host(model.in_raw_units(x))  # float64: a mean can be large beside its std
     if known:
         raw[:known] = past.repeat(a.n or 1, axis=1)  # as given: a constant column of a model is not
     export.write_samples(out, raw, model.medium, model.likelihood.binary, lengths)
-    of = " to ".join(map(str, sorted({int(lengths.min()), int(lengths.max())})))
-    print(f"wrote {shown(out)}: {x.shape[1]} sequences of {of} steps")
+    shortest, longest = int(lengths.min()), counted(int(lengths.max()), "step")
+    of = longest if shortest == lengths.max() else f"{shortest} to {longest}"
+    print(f"wrote {shown(out)}: {counted(x.shape[1], 'sequence')} of {of}")
 
 
 def forecast(a):
@@ -147,14 +151,15 @@ def forecast(a):
     export.check_out(out, [".png", ".npz"], given_path(a.prime))
     model = checkpoint.load(a.run_folder, a.backend)
     export.check_fan(out, model.likelihood, a.draws)
-    past = read_like(a.prime, model.medium | {"window": None}, tell=_tell)  # the whole past, not windows of it
+    past = _past(a, model)
     x, lengths = data_room.pad(_on_scale(past, model, a.prime))
-    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed))
+    draws = model.backend.to_host(model.forecast(x, a.steps, a.draws, lengths, a.seed, observed_in(x)))
     if out.suffix.lower() == ".png":
-        export.write_figure(out, plots.fan(past, draws))
+        export.write_figure(out, plots.fan(past, draws, names=model.medium.get("columns")))
     else:
         export.write_npz(out, draws=draws)
-    print(f"wrote {shown(out)}: {a.steps} steps after {len(past)} sequences, {a.draws} draws of each")
+    after = f"{counted(a.steps, 'step')} after {counted(len(past), 'sequence')}"
+    print(f"wrote {shown(out)}: {after}, {counted(a.draws, 'draw')} of each")
 
 
 def gradcheck(a):
@@ -262,6 +267,8 @@ def _model(a, x_dim, likelihood):
     given = {name: value for name, value in given.items() if value is not None}
     for choice in given.keys() & {"cell", "posterior"} - set(kind.choices):
         raise ConfigError(f"--{choice} is not for a model of kind {a.model}: leave it out.")
+    if "z_dim" not in kind.sizes and any(str(word).startswith("--latent") for word in a.given):
+        _tell([f"--latent is left out: a model of kind {a.model} has no latent variables"])
     sizes = {name: getattr(a, name) for name in kind.sizes if name != "layers"}
     return kind(**sizes, **given, likelihood=name, backend=a.backend, dtype=a.dtype)
 
@@ -282,7 +289,8 @@ def _evaluation(a, model, sequences):
     """The bound that `evaluate` asks for, as a dict."""
     particles = _particles(a.bound, a.particles, PARTICLES_TO_EVALUATE)
     if a.bound == "exact" and model.bound != "exact":
-        raise ConfigError(f"log p(x) of a {model.name} has bounds, but no exact value: use --bound elbo, iwae or fivo.")
+        use = " or ".join(model.bounds)
+        raise ConfigError(f"log p(x) of a {model.name} has bounds, but no exact value: use --bound {use}.")
     if a.bound in ("elbo", "exact"):
         result = bounds.evaluate_elbo(model, sequences, chunk=a.chunk)._asdict() | {"bound": model.bound}
     elif a.chunk is not None:
@@ -318,7 +326,20 @@ def _to_score(a, source, model):
         _tell(data.notes)
     sequences = _on_scale(sequences, model, source)
     check_suits(sequences, model.likelihood)
+    if a.data is None and source not in NAMES:
+        _check_unchanged(a.run_folder, data, model, source)
     return data, name, split, sequences
+
+
+def _check_unchanged(folder, data, model, source):
+    """Raise DataError unless the raw Data of a run, as they were or standardised, are those that it was trained on."""
+    scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
+    known = recorded_fingerprint(folder)
+    if known is not None and known not in map(fingerprint, (data, replace(data, **scaled))):
+        raise DataError(
+            f"{source} has changed since {folder} was trained on it, so its test split can hold sequences of the "
+            "training split: restore it, or name it by --data to score all of it as it is now."
+        )
 
 
 def _on_scale(sequences, model, source):
@@ -334,13 +355,17 @@ def _tell(notes):
         print(f"tinyvrnn: note: {shown(note)}.", file=sys.stderr, flush=True)
 
 
-def _prime(path, model):
-    """The sequences of a file as x (T0, B, X), in the model's units and in raw ones."""
-    raw = read_like(path, model.medium | {"window": None}, tell=_tell)
-    sequences = _on_scale(raw, model, path)
+def _past(a, model):
+    """The raw sequences of --prime, whole, not in windows."""
+    return read_like(a.prime, model.medium | {"window": None}, a.missing, _tell)
+
+
+def _prime(a, model):
+    """The sequences of --prime as x (T0, B, X), in the model's units and in raw ones."""
+    sequences = _on_scale(raw := _past(a, model), model, a.prime)
     if sequences.lengths.min() != sequences.lengths.max():
-        raise DataError(f"{path} holds sequences of unequal lengths: give --prime sequences of one length.")
-    return data_room.pad(sequences)[0], data_room.pad(raw)[0]
+        raise DataError(f"{a.prime} holds sequences of unequal lengths: give --prime sequences of one length.")
+    return data_room.pad(sequences)[0], data_room.pad(raw, "float64")[0]
 
 
 def _check_whole(a, likelihood, chosen):

@@ -20,6 +20,10 @@ from tinyvrnn.version import __version__
 
 BACKENDS = ("numpy", "cupy")
 STEPS = ("4", "8", "12", "16", "24", "32", "48")
+STEPS_HELP = (
+    "steps to draw (default: for each sequence a length of the training data; after --prime, up to the longest of "
+    "these in all, one step at least)"
+)
 
 
 MODEL_OPTIONS = {  # arguments of the model's class: their help, and how they differ from those of `_add_model_option`
@@ -69,8 +73,14 @@ class _Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(None, unknown_name("command", value, action.choices))
 
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the parser of the command itself, whose --help lists what it takes
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message):
-        print(f"tinyvrnn: {shown(message)}; see `{self.prog} --help`.", file=sys.stderr)
+        print(f"tinyvrnn: {shown(message).removesuffix('.')}; see `{self.prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -145,7 +155,7 @@ def _data_options(p):
 
 
 def _missing_option(p):
-    about = "nan: NaN in the data marks missing values, which are read as the mean and not scored"
+    about = "nan: NaN marks missing values, which are read as the mean and not scored; a run remembers it"
     p.add_argument("--missing", type=_one_of("missing", MISSING), help=about)
 
 
@@ -163,12 +173,13 @@ def _evaluate_options(p):
 def _sample_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("-n", type=_positive, help="how many sequences (default 16); draws for each of --prime (default 1)")
-    p.add_argument("--steps", type=_positive, help="steps to draw (default: a length of the training data for each)")
+    p.add_argument("--steps", type=_positive, help=STEPS_HELP)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"
     p.add_argument("--temperature", type=float, default=1.0, metavar="TAU", help=about)
     p.add_argument("--mean", action="store_true", help="write the mean that each step was drawn around")
+    _missing_option(p)
     p.add_argument("--out", required=True, help="FILE.png, .npz; ink: .gif, piano rolls: .mid, sound: .wav, text: .txt")
 
 
@@ -178,6 +189,7 @@ def _forecast_options(p):
     p.add_argument("--steps", required=True, type=_positive, help="steps to forecast")
     p.add_argument("--draws", type=_positive, default=100, help="futures of each sequence (default 100)")
     p.add_argument("--seed", type=int, default=0)
+    _missing_option(p)
     p.add_argument("--out", required=True, help="FILE.png, a fan chart, or .npz, draws (K, steps, N, X)")
 
 

@@ -6,7 +6,7 @@ import warnings
 from tinyvrnn import bounds, data
 from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.sequences import observed_in
-from tinyvrnn.errors import DataError, GradientError, TinyvrnnError
+from tinyvrnn.errors import DataError, GradientError, TinyvrnnError, counted
 from tinyvrnn.models import linear_gaussian
 from tinyvrnn.models.batch import no_resampling
 from tinyvrnn.runs import plots
@@ -56,14 +56,14 @@ def print_training(model, trained_on, records, options):
     test = trained_on.test
     elbo = bounds.evaluate_elbo(model, test, chunk=options.chunk_to_evaluate(test))
     best = max(records, key=lambda record: record["valid"][options.score])
-    print(f"best of {len(records)} epochs: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
-    print(f"{trained_on.name}, test split, {elbo.sequences} sequences, {trained_on.units}, per sequence:")
-    name, errors = model.name.upper(), f"{model.bound} {elbo.standard_error:.2f}"
+    print(f"best of {counted(len(records), 'epoch')}: {best['epoch']}, after {records[-1]['seconds']:.1f} s in all")
+    print(f"{trained_on.name}, test split, {counted(elbo.sequences, 'sequence')}, {trained_on.units}, per sequence:")
+    name, errors = model.name.upper(), f"{model.bound} {_error(elbo)}"
     rows = {f"{name} ({NAMES_OF_BOUNDS[model.bound]})": elbo.elbo_per_sequence}
     if options.bound != "elbo":
         tighter = bounds.evaluate(model, test, options.bound, options.particles)
         rows[f"{name} ({tighter.bound}, a lower bound)"] = tighter.per_sequence
-        errors += f", {tighter.bound} {tighter.standard_error:.2f}"
+        errors += f", {tighter.bound} {_error(tighter)}"
     rows |= _baselines(model.likelihood, trained_on, test)
     for name, value in rows.items():
         fitted = f"   {value.parameters:,} parameters" if hasattr(value, "parameters") else ""
@@ -73,6 +73,11 @@ def print_training(model, trained_on, records, options):
     if model.z_dim and kl < COLLAPSED:
         advice = "try --warmup 20, --beta 0.5 or --free-bits 0.1"
         print(f"    The latents carry nothing: their KL is {kl:.4f} nats a step; {advice}.")
+
+
+def _error(found):
+    """The standard error of an Evaluation or a BoundEvaluation, for a person."""
+    return "unknown for one sequence" if found.sequences == 1 else f"{found.standard_error:.2f}"
 
 
 def drawn_lengths(lengths, n, seed):
@@ -89,9 +94,10 @@ def draw_pictures(run, model, trained_on, records):
     ends = drawn_lengths(trained_on.train.lengths, n, model.seed)
     drawn = host(model.sample(n, int(ends.max()), model.seed))
     drawn = [drawn[:end, i] for i, end in enumerate(ends)]
-    title = f"{trained_on.name}: sequences drawn from the model"
+    scale = ", standardised" if model.mean.any() or (model.std != 1).any() else ""
+    title = f"{trained_on.name}{scale}: sequences drawn from the model"
     given = "x_t | x_<t)" if model.name == "rnn" else "x | z), z drawn from q"
-    about = f"{trained_on.name}, test split. Above: data; below: mean of p({given}"
+    about = f"{trained_on.name}{scale}, test split. Above: data; below: mean of p({given}"
     _picture(run, "curves.png", plots.curves, records, trained_on.units, model.bound == "exact")
     _picture(run, "samples.png", plots.samples, drawn, binary, title, None, medium)
     _picture(run, "reconstructions.png", plots.reconstructions, x, mean, lengths, binary, about, medium)
@@ -116,9 +122,10 @@ def evaluation_text(r):
     """An evaluation, as `evaluate --json` prints it, for a person."""
     error = "unknown for one sequence" if r["standard_error"] is None else f"{r['standard_error']:.4f} over sequences"
     bound, of_elbo = r["bound"], "elbo_" if "elbo_per_sequence" in r else ""
+    size = f"{counted(r['sequences'], 'sequence')}, {counted(r['steps'], 'step')}"
     name, of_bound = ("exact log-likelihood", "") if bound == "exact" else (bound, f" of {bound}")
     lines = [
-        f"{r['data']}, {r['split']} split: {r['sequences']} sequences, {r['steps']} steps; {r['units']}",
+        f"{r['data']}, {r['split']} split: {size}; {r['units']}",
         f"    {name:<15} {r[of_elbo + 'per_sequence']:12.4f} per sequence {r[of_elbo + 'per_step']:12.5f} per step",
     ]
     if bound == "elbo":

@@ -208,7 +208,7 @@ class Data:
             mean=mean,
             std=std,
             labels=labels or dict.fromkeys(SPLITS),
-            medium=_medium(kind, splits["train"].x_dim, medium or {}),
+            medium=_medium(kind, splits["train"].x_dim, medium or {}) | ({"missing": missing} if missing else {}),
             scale=scale,
             notes=notes,
         )
@@ -285,7 +285,7 @@ def load_data(
         As in `Data.from_sequences`; kind and scale default to those of the set.
     medium : dict, optional
         That of the model which will get the data: text is read with its alphabet, MIDI in its steps, tables by the
-        names of its columns. For MIDI also {"steps_per_quarter": n}.
+        names of its columns, NaN as its training data had it. For MIDI also {"steps_per_quarter": n}.
     missing : "nan", optional
         As in `Data.from_sequences`.
     window, stride : int, optional
@@ -304,7 +304,10 @@ def load_data(
     DataError
         The name is unknown, or the file cannot be used; one sentence says why.
     """
-    name = str(name_or_path)
+    if not isinstance(name_or_path, str | bytes | PathLike):
+        how = "make Data of arrays by tv.Data.from_sequences(name, train, valid, test)"
+        raise DataError(f"load_data takes a name or a path, got {type(name_or_path).__name__}: {how}")
+    name, missing = str(name_or_path), missing or (medium or {}).get("missing")
     card, is_set = (EMBEDDED | CORPORA).get(name), name in NAMES
     path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)
     if stride is not None and window is None:
@@ -347,6 +350,7 @@ def load_data(
         kind=kind,
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
+        missing=missing,
     )
     return replace(data, notes=(*notes, *repeated, *data.notes), origin=name if is_set else str(path.resolve()))
 
@@ -386,7 +390,7 @@ def read_like(path, medium, missing=None, tell=None):
 
     tell: is called with the notes of the reader.
     """
-    content = _content(given_path(path, DataError), medium, missing, divide=False)
+    content = _content(given_path(path, DataError), medium, missing or (medium or {}).get("missing"), divide=False)
     if tell is not None:
         tell(content.notes)
     return content.sequences

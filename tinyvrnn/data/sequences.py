@@ -101,7 +101,10 @@ class Sequences:
         if not real:
             raise DataError(f"{where}: got an empty list, but at least one array (T, X) is needed")
         for i, a in enumerate(real):
-            if a.ndim != 2 or a.shape[1] != real[0].shape[-1]:
+            if a.ndim != 2:
+                how = ": give x[:, None] for X = 1" * (a.ndim == 1)
+                raise DataError(f"{where}: sequence {i} has shape {a.shape}, but each must be (T, X){how}")
+            if a.shape[1] != real[0].shape[1]:
                 raise DataError(
                     f"{where}: sequence {i} has shape {a.shape} and sequence 0 {real[0].shape}, "
                     "but each must be (T, X), X the same for all"
@@ -323,6 +326,8 @@ def rows_of(starts, lengths):
 
 def as_sequences(sequences, where="the sequences"):
     """Sequences from Sequences (unchanged), a list of arrays (T_i, X), or an array (N, T, X)."""
+    if hasattr(sequences, "train"):
+        raise DataError(f"{where}: got {type(sequences).__name__}, which has three splits: give one, as data.test")
     return sequences if isinstance(sequences, Sequences) else Sequences.from_list(sequences, where)
 
 
@@ -407,8 +412,7 @@ def check_finite(sequences, where):
 
 def how_to_fix(value):
     """What to do about a number that is not finite in float32."""
-    how = "; if NaN marks missing values, train, evaluate and infer take --missing nan "
-    how += '(load_data and Data.from_sequences: missing="nan")'
+    how = '; if NaN marks missing values, give --missing nan (load_data and Data.from_sequences: missing="nan")'
     return "fix or remove that sequence" + how * bool(np.isnan(value))
 
 

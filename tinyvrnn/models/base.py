@@ -502,6 +502,7 @@ class Model:
         prime: Array | None = None,
         temperature: float = 1.0,
         mean: bool = False,
+        observed: Array | None = None,
     ) -> Array:
         """Sequences drawn from the model, or continuations of given ones.
 
@@ -518,28 +519,38 @@ class Model:
             categories and components are divided by it: (tau sigma_0, tau sigma_x, a / tau).
         mean : bool
             Return the mean of the distribution that each x_t is drawn from in its place. The draw is fed back.
+        observed : array (T0, B, X), optional
+            0 or False where the prime is missing, as in `loss_and_grads`.
 
         Returns
         -------
         array (steps, n, X), or (T0 + steps, B n, X) with a prime
-            On the scale of the training data as standardised; it begins with the prime. Draw k of prime b is sequence
-            b n + k.
+            On the scale of the training data as standardised; it begins with the prime, with 0 where that is missing.
+            Draw k of prime b is sequence b n + k.
 
         Raises
         ------
         ConfigError
             n, steps, seed or temperature is invalid, or the likelihood has no temperature.
         DataError
-            The prime does not fit the model.
+            The prime or observed does not fit the model.
         """
         n = check_whole("n", (16 if prime is None else 1) if n is None else n)
         prime = None if prime is None else as_array(prime, "prime")
+        if prime is None and observed is not None:
+            raise DataError("observed says what of a prime is observed, and there is no prime: leave it out.")
         with device_memory(self.backend), one_blas_thread():
-            x, given = self._continued(prime, None, n, steps, seed, temperature, mean)
+            x, given = self._continued(prime, None, n, steps, seed, observed, temperature, mean)
             return x if given is None else self.backend.xp.concatenate([copies(given.x_in, n), x])
 
     def forecast(
-        self, x: Array, steps: int, draws: int = 100, lengths: ArrayLike | None = None, seed: int = 0
+        self,
+        x: Array,
+        steps: int,
+        draws: int = 100,
+        lengths: ArrayLike | None = None,
+        seed: int = 0,
+        observed: Array | None = None,
     ) -> Array:
         """Draws of what follows each sequence, from p(x_{t+1}, ..., x_{t+steps} | x_<=t) with t its length.
 
@@ -556,6 +567,8 @@ class Model:
             Real steps of each sequence, after which it continues. None: all have T.
         seed : int
             The same seed gives the same draws.
+        observed : array (T, B, X), optional
+            As in `loss_and_grads`.
 
         Returns
         -------
@@ -567,13 +580,13 @@ class Model:
         ConfigError
             steps, draws or seed is invalid.
         DataError
-            x or lengths do not fit the model.
+            x, lengths or observed do not fit the model.
         """
         draws = check_whole("draws", draws)
         if x is None:
             raise DataError(f"Expected x of shape (T, B, {self.x_dim}), got NoneType: sample draws without a past.")
         with device_memory(self.backend), one_blas_thread():
-            drawn, _ = self._continued(x, lengths, draws, steps, seed)
+            drawn, _ = self._continued(x, lengths, draws, steps, seed, observed)
             return self.in_raw_units(drawn).reshape(steps, -1, draws, self.x_dim).transpose(2, 0, 1, 3)
 
     def impute(
@@ -627,13 +640,13 @@ class Model:
         asarray = self.backend.asarray
         return x.astype("float64") * asarray(self.std) + asarray(self.mean)  # a mean can be large beside its std
 
-    def _continued(self, x, lengths, n, steps, seed, temperature=1.0, mean=False):
+    def _continued(self, x, lengths, n, steps, seed, observed=None, temperature=1.0, mean=False):
         """n draws (steps, B n, X) after each x (T, B, X), and the Batch of x; without x, (steps, n, X) and None."""
         steps = check_whole("steps", steps)
         check_whole("seed", seed, 0, bits=64)
         given, count = None, n
         if x is not None:
-            batch = self._batch(x, lengths)
+            batch = self._batch(x, lengths, None, None, None, observed)
             eps = self._draw_eps(batch.x, "prime", seed, n)  # each draw has its own latents of the past
             given = validate_on_scale(self, batch._replace(eps=eps[:, :, 0]), Objective())._replace(eps=eps)
             count = n * given.x.shape[1]

@@ -14,7 +14,7 @@ from tinyvrnn.errors import ConfigError, DataError, check_whole, is_finite, unkn
 from tinyvrnn.nn.cells import state_width
 
 BOUNDS = ("elbo", "iwae", "fivo")
-RAW = "in Python, raw data need model.standardise(x); a command standardises them itself"
+RAW = "raw data need model.standardise(x)"
 UNITS = "check their units and the order of their columns"
 TWICE = "they look standardised twice: commands and model.standardise(x) need raw data"
 FAR = 10  # of standardised data: a root mean square beyond it is no longer that of the training data, 1
@@ -409,8 +409,7 @@ def _check_uniforms(batch):
 def _check_values(x, likelihood):
     low, high = float(x.min()), float(x.max())
     if not np.isfinite(low + high):
-        how = "replace them, or mark them by observed, which sample and forecast do not take"
-        raise DataError(f"x holds NaN or infinite values in its real steps: {how}.")
+        raise DataError("x holds NaN or infinite values in its real steps: replace them, or mark them by observed.")
     if (bad := likelihood.misfits(x)).any():
         raise DataError(f"x holds {x[bad].min():g} to {x[bad].max():g}, {likelihood.needs}.")
     if max(-low, high) > X_MAX:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinyvrnn.arrays.backend import Array, to_host
+from tinyvrnn.data.sequences import MISSING
 from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.errors import BackendError, CheckpointError, TinyvrnnError, how_to_register, is_word
 from tinyvrnn.io import npz
@@ -177,6 +178,8 @@ def read(folder):
         with suppress(FileNotFoundError):
             if path.is_file():
                 return read_file(path, NEEDED, ARRAYS, _is_plain)
+    if path.parent.is_file():
+        raise CheckpointError(f"{folder} is a file: give the folder of a run, {path.parent.parent}.")
     raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
 
 
@@ -242,6 +245,7 @@ def _is_medium(medium, x_dim):
         and ("alphabet" not in medium or _is_alphabet(medium["alphabet"], x_dim))
         and isinstance(columns, list)
         and [type(name) for name in columns] == [str] * x_dim
+        and medium.get("missing") in (None, *MISSING)
         and "skip_columns" not in medium  # "columns" has those that are left
     )
 

@@ -84,7 +84,8 @@ def write_arrays(file, sequences, medium, binary):
 
 def write_picture(file, sequences, medium, binary):
     """The picture of `plots.samples`, as PNG."""
-    plots.write(plots.samples(sequences, binary, medium=medium.get("name")), file)
+    title = "" if binary or "name" in medium else "drawn from the model, in the units of the data"
+    plots.write(plots.samples(sequences, binary, title, medium=medium.get("name")), file)
 
 
 def write_animation(file, sequences, medium, binary):

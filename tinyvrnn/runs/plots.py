@@ -3,9 +3,13 @@
 Functions import matplotlib and pillow, which are slow to import, so that a command without a picture does not wait.
 """
 
+import re
+import textwrap
+
 import numpy as np
 
 from tinyvrnn.data.bach import LOWEST
+from tinyvrnn.errors import shown
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
@@ -53,7 +57,7 @@ def curves(records, units="nats", exact=False):
             axes.set(title=title, xlabel="epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_ylim(*_limits([record[split][term] for record in records for split in ("train", "valid")]))
-        figure.supylabel(f"{units.split(';')[0]} per sequence")
+        figure.supylabel(textwrap.fill(f"{re.split(r'[;,]| [(]', units)[0]} per sequence", 24))
         figure.axes[0].legend(loc="lower right")
     return figure
 
@@ -64,10 +68,10 @@ def gaps(rows):
     titles = {"Four posteriors, one model": rows, "Those within 2 nats, enlarged": near}
     with _style():
         figure = _figure(11, 2.9)
-        for axes, (title, shown) in zip(figure.subplots(1, 2), titles.items()):
-            names = [row.posterior.replace(", ", ",\n") for row in shown]
-            widths = [max(row.gap, 0) for row in shown]
-            bars = axes.barh(names, widths, color=[colours[row.posterior] for row in shown], height=0.6)
+        for axes, (title, own) in zip(figure.subplots(1, 2), titles.items()):
+            names = [row.posterior.replace(", ", ",\n") for row in own]
+            widths = [max(row.gap, 0) for row in own]
+            bars = axes.barh(names, widths, color=[colours[row.posterior] for row in own], height=0.6)
             axes.bar_label(bars, [f"{width:.3f}" for width in widths], padding=4)
             axes.set(title=title, xlabel="log p(x) - ELBO, nats per sequence")
             axes.set_xlim(0, 1.25 * max([*widths, 1e-9]))
@@ -97,10 +101,11 @@ def samples(x, binary, title="", columns=None, medium=None):
     return figure
 
 
-def fan(past, draws, rows=3, columns=4):
+def fan(past, draws, rows=3, columns=4, names=None):
     """Fan charts of draws (K, steps, B, X) after past, B arrays (T_b, X): their median and 50% and 90% bands.
 
-    A row for each of the first sequences, a column for each of their first values. Step 0 is a sequence's last one.
+    A row for each of the first sequences, a column for each of their first values, which `names` (X) names. Step 0 is a
+    sequence's last one.
     """
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)
@@ -112,7 +117,7 @@ def fan(past, draws, rows=3, columns=4):
             _draw_fan(grid[i, j], past[i][-max(2 * steps, 10) :, j], levels[:, :, i, j])
         grid[0, 0].xaxis.get_major_locator().set_params(integer=True)
         for j, axes in enumerate(grid[0]):
-            axes.set_title(f"value {j + 1} of {X}", fontsize=10)
+            axes.set_title(f"{shown(names[j]):.30}" if names else f"value {j + 1} of {X}", fontsize=10)
         for i, axes in enumerate(grid[:, 0]):
             axes.set_ylabel(f"sequence {i + 1} of {n}")
         figure.supxlabel("steps after the end of the given sequence", fontsize=10)
@@ -269,6 +274,7 @@ def _figure(width, height, title=""):
 
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
+        title = textwrap.fill(title, max(12, int(12 * width)), replace_whitespace=False)  # 12 letters an inch
         figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 

@@ -13,6 +13,7 @@ import os
 import platform
 import secrets
 import shutil
+import tomllib
 import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,7 +25,7 @@ import tomli_w
 
 from tinyvrnn.arrays.ranks import world
 from tinyvrnn.errors import CheckpointError, shown
-from tinyvrnn.io.files import WRITING, given_path, is_within, lock, replace_together, settle, write_atomically
+from tinyvrnn.io.files import WRITING, given_path, is_within, located, lock, replace_together, settle, write_atomically
 from tinyvrnn.runs import checkpoint, plots
 from tinyvrnn.training.options import NEW, Options
 from tinyvrnn.training.state import VECTORS, are_counts
@@ -38,6 +39,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
+READ = ("window", "stride", "columns", "missing")  # how the data were read, as far as the values do not say it
 FLAGS = {"model.h_dim": "h_dim (--hidden)", "model.z_dim": "z_dim (--latent)"}  # others follow from these by default
 WAIT = 0.5  # seconds for another process to leave the folder
 TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
@@ -211,6 +213,7 @@ class Run:
     def _check_same(self, old, new):
         """Raise CheckpointError for the first difference between two configurations that is not in MAY_CHANGE."""
         free = ("tinyvrnn", "data.source", "model.backend", *(f"training.{name}" for name in MAY_CHANGE))
+        free += tuple(f"data.{name}" for name in READ)  # the first runs did not record them, and sha256 covers them
         for name in sorted((old.keys() | new.keys()) - set(free), key=lambda name: (name not in FLAGS, name)):
             if old.get(name) != new.get(name):
                 what = FLAGS.get(name, name.partition(".")[2])
@@ -334,14 +337,15 @@ def config(model, data, options):
             "units": data.units,
             "scale": data.scale,
             "sequences": [len(data.split(name)) for name in ("train", "valid", "test")],
-            "sha256": _fingerprint(data),
-        },
+            "sha256": fingerprint(data),
+        }
+        | {name: data.medium[name] for name in READ if name in data.medium},
         "model": {"name": model.name, "backend": model.backend.name} | model.config,
         "training": options._asdict(),
     }
 
 
-def _fingerprint(data):
+def fingerprint(data):
     """sha256 of the lengths and values of all splits."""
     digest = hashlib.sha256()
     for sequences in (data.train, data.valid, data.test):
@@ -349,6 +353,13 @@ def _fingerprint(data):
         for _, part in sequences.parts():
             digest.update(np.ascontiguousarray(part.values))
     return digest.hexdigest()
+
+
+def recorded_fingerprint(folder):
+    """The `fingerprint` of the data of a run, from its config.toml; None without one."""
+    with suppress(Exception), open(located(given_path(folder), CONFIG), "rb") as file:
+        return tomllib.load(file)["data"]["sha256"]
+    return None
 
 
 def _flat(config, prefix=""):

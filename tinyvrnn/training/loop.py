@@ -18,7 +18,7 @@ from tinyvrnn.arrays.ranks import ALONE, LONG, current, own, shared_out, world
 from tinyvrnn.bounds import evaluate, evaluate_elbo
 from tinyvrnn.data import Data, Resident, check_suits
 from tinyvrnn.data.sequences import has_gaps, in_random_order, observed_in
-from tinyvrnn.errors import DataError, DivergedError
+from tinyvrnn.errors import ConfigError, DataError, DivergedError
 from tinyvrnn.io.streams import bar
 from tinyvrnn.models.base import Model
 from tinyvrnn.models.batch import Batch, BoundTerms, check_x, rows
@@ -85,6 +85,7 @@ def train(
         After Ctrl-C, SIGTERM or SIGHUP, between two batches.
     """
     options = make_options(options)
+    _check_given(model, run, on_epoch)
     _check_fit(model, data)
     options.check_for(model)
     if model.dtype == "float64":
@@ -348,6 +349,15 @@ def on_device(model, sequences):
         start = int(sequences.offsets[first])
         values[start : start + part.steps] = model.to_array(part.values)
     return Resident.unchecked(values, sequences.lengths)
+
+
+def _check_given(model, run, on_epoch):
+    if not isinstance(model, Model):
+        raise ConfigError(f"model must be a VRNN, VRNNI, RNN or VAE, got {type(model).__name__}: make one.")
+    if run is not None and not hasattr(run, "start"):
+        raise ConfigError(f"run must be a tv.Run, got {type(run).__name__}: give run=tv.Run(folder).")
+    if on_epoch is not None and not callable(on_epoch):
+        raise ConfigError(f"on_epoch must be a function of (record, is_best), got {type(on_epoch).__name__}.")
 
 
 def _check_fit(model, data):

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
-from tinyvrnn.errors import ConfigError, check_whole, is_number, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, counted, is_number, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
 LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each PIECE is an update
@@ -138,7 +138,7 @@ class Options(NamedTuple):
 
     def describe(self):
         """One line for a person."""
-        limit = f"{self.epochs} epochs" if self.minutes is None else f"{self.minutes:g} min"
+        limit = counted(self.epochs, "epoch") if self.minutes is None else f"{self.minutes:g} min"
         return f"training: {limit}, " + ", ".join(
             f"{name} {value}"
             for name, value in self._asdict().items()

@@ -21,7 +21,7 @@ from itertools import chain
 
 from tinyvrnn.data.readers import arrays, foreign, iamondb, midi, pianoroll, sound, table, text
 from tinyvrnn.data.readers.content import SPLITS, at_random, cut, files_of, split_by_folder, unused_lists, with_split
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, counted
 
 FILES = {
     **dict.fromkeys(foreign.ARRAYS, arrays.read),
@@ -37,8 +37,8 @@ FOLDERS = {  # a sequence a file: (files, split, name, medium) -> Content
 }
 ENDINGS = (*FILES, *FOLDERS)
 FORMS = (
-    "a .npy, .npz or .txt file, piano rolls as .json, .pickle or .mat, or a folder of sounds (.wav, .flac, .ogg, .opus "
-    "or .sph), of .mid, .csv, .npy or .txt files or of IAM-OnDB"
+    "a .npy, .npz, .csv, .tsv or .txt file, piano rolls as .json, .pickle or .mat, or a folder of sounds (.wav, .flac, "
+    ".ogg, .opus or .sph), of .mid, .csv, .tsv, .npy or .txt files or of IAM-OnDB"
 )
 
 
@@ -80,10 +80,14 @@ def _read_folder(folder, medium):
         found = " and ".join(own[0].name for own in by_reader.values()) or "none of them"
         raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
     content = [*by_reader][0](files, split_by_folder(folder, files), name, medium)
-    unread = [f"{left[0].name} is not of a form that is read, {len(left)} such files in all"] if left else []
-    unread += [f"{tables[0].name} is left out beside other data, {len(tables)} such files in all"] if tables else []
+    unread = [f"{left[0].name} is not of a form that is read, {counted(len(left), 'such file')} in all"] if left else []
+    unread += (
+        [f"{tables[0].name} is left out beside other data, {counted(len(tables), 'such file')} in all"]
+        if tables
+        else []
+    )
     notes = (*content.notes, *unread, *unused_lists(others), *_twins(files))
-    return _named(f"the folder {name}, {len(files)} files", content._replace(notes=notes))
+    return _named(f"the folder {name}, {counted(len(files), 'file')}", content._replace(notes=notes))
 
 
 def _twins(files):
@@ -95,4 +99,4 @@ def _twins(files):
             stem = stem.with_suffix("")
         known.setdefault(str(stem).lower(), []).append(path.name)
     twins = [" and ".join(names) for names in known.values() if len(names) > 1]
-    return [f"{twins[0]} are named alike, {len(twins)} such names in all: remove copies"] if twins else []
+    return [f"{twins[0]} are named alike, {counted(len(twins), 'such name')} in all: remove copies"] if twins else []

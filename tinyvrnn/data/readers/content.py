@@ -18,7 +18,7 @@ from tinyvrnn.arrays.noise import generator
 from tinyvrnn.data.cache import cache_folder
 from tinyvrnn.data.mapped import LONGEST, Mapped
 from tinyvrnn.data.sequences import Sequences, permutation, rows_of
-from tinyvrnn.errors import DataError, check_whole, shown
+from tinyvrnn.errors import DataError, check_whole, counted, shown
 from tinyvrnn.io.files import write_atomically
 from tinyvrnn.io.npz import MEMORY
 from tinyvrnn.io.streams import bar
@@ -88,7 +88,7 @@ def at_random(n, name, what="sequence"):
     """(N,) 0 train, 1 valid, 2 test: 80 / 10 / 10 per cent by a fixed permutation."""
     if n < 3:
         raise DataError(
-            f"{name} holds {n} {what}{'s' * (n > 1)} and no split, but at least three are needed: "
+            f"{name} holds {counted(n, what)} and no split, but at least three are needed: "
             "one to train, one to validate, one to test"
             + ", or --window N (window=N) to cut long ones into windows of N steps"
             * (what == "sequence")
@@ -162,7 +162,9 @@ def _before_the_cut(content, name):
             content = content._replace(how="the last tenth of each sequence of train validates")
     divided = (tenths % 10 > 0).any(axis=1)
     if lengths[divided].min(initial=10) < 10:
-        raise DataError(f"{name} has {lengths[divided].min()} steps, but at least ten are needed for a split by time")
+        raise DataError(
+            f"{name} has {counted(lengths[divided].min(), 'step')}, but at least ten are needed for a split by time"
+        )
     ends = lengths[:, None] * tenths // 10
     return content, np.repeat(np.arange(n), 3), ends[:, :-1].ravel(), ends[:, 1:].ravel(), np.tile([0, 1, 2], n)
 

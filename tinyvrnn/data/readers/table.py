@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyvrnn.data.readers.content import Content, parsed, read_bytes
 from tinyvrnn.data.sequences import Sequences, are_valid, how_to_fix
-from tinyvrnn.errors import DataError, shown
+from tinyvrnn.errors import DataError, counted, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
@@ -166,8 +166,10 @@ def _lines(text):
 def _numbers(row, columns, used, where, marks):
     """The numbers in a row. columns: the names of all columns, or their numbers. marks: of decimals, is filled in."""
     if len(row) != len(columns):
-        needed = "a number in each is needed, with a point for decimals"
-        raise DataError(f"{where} has {len(row)} columns, but the lines above have {len(columns)}: {needed}")
+        needed, above = "a number in each is needed, with a point for decimals", f"the lines above have {len(columns)}"
+        if isinstance(columns[0], str) and len(row) == len(columns) + 1:
+            needed += "; if the first is the name of a row, as R writes it, name its column too (col.names=NA)"
+        raise DataError(f"{where} has {counted(len(row), 'column')}, but {above}: {needed}")
     for j in used:
         cell, needed = "nan" if row[j] in MISSING else row[j], None
         if DECIMAL_COMMA.fullmatch(cell):  # in quotes, or between semicolons or tabs
@@ -180,8 +182,8 @@ def _numbers(row, columns, used, where, marks):
         elif not are_valid(float(cell)):
             needed = f"finite float32 numbers are needed: {how_to_fix(float(cell))}"
         if needed:
-            counted = " (counted from 1)" * isinstance(columns[j], int)
-            raise DataError(f"{where}, column {columns[j]!r:.40}{counted} holds {row[j]!r:.40}, but {needed}")
+            from_1 = " (counted from 1)" * isinstance(columns[j], int)
+            raise DataError(f"{where}, column {columns[j]!r:.40}{from_1} holds {row[j]!r:.40}, but {needed}")
         yield float(cell)
 
 
@@ -192,6 +194,5 @@ def _needed(cell, is_named):
     if re.fullmatch(r"[+-]?\d[\d.,' ]*", cell, re.ASCII):
         return "a number without marks of thousands is needed"
     missing = ", or nothing, NA or NaN where it is missing" * bool(are_valid(np.nan))
-    return (
-        f"a number such as -1.5e3 is needed{missing}{', or to train without this column (--skip-columns)' * is_named}"
-    )
+    otherwise = ": correct it, or leave the column out by --skip-columns" * is_named
+    return f"a number such as -1.5e3 is needed{missing}{otherwise}"

@@ -12,7 +12,7 @@ import numpy as np
 from tinyvrnn.data.readers.content import Content, progress, read_bytes
 from tinyvrnn.data.readers.table import NUMBER
 from tinyvrnn.data.sequences import Sequences
-from tinyvrnn.errors import DataError
+from tinyvrnn.errors import DataError, counted
 from tinyvrnn.io.npz import MEMORY
 
 MOST = MEMORY // 4  # zeros and ones in all steps
@@ -33,8 +33,9 @@ def read(files, split, name, medium):
     alphabet = medium.get("alphabet") or "".join(sorted(set(characters)))
     unknown = "".join(sorted(set(characters) - set(alphabet)))
     if unknown:
+        some = counted(len(unknown), "character")
         raise DataError(
-            f"{name} holds {len(unknown)} characters that the model's alphabet does not have ({unknown[:20]!a}): "
+            f"{name} holds {some} that the model's alphabet does not have ({unknown[:20]!a}): "
             "replace them, or train on text that holds them"
         )
     values = _one_hot(characters, alphabet, name)
