@@ -58,7 +58,9 @@ def _unwrap(value):
     if isinstance(value, StrictArray):
         return value._host
     if isinstance(value, np.ndarray):
-        raise TypeError(f"Unsupported type {type(value)}: a host array of shape {value.shape} met a device array.")
+        raise TypeError(
+            f"A host array of shape {value.shape} met a device array: send it first, with the backend's asarray."
+        )
     if isinstance(value, (list, tuple)):
         return type(value)(_unwrap(v) for v in value)
     return value
