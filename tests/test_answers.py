@@ -7,6 +7,7 @@ student's function that is lost, or used although it is wrong.
 
 import os
 import random
+import re
 import threading
 import time
 import warnings
@@ -62,6 +63,12 @@ def test_a_wrong_answer_never_passes_and_its_hint_fits(number, answer):
 @pytest.mark.parametrize("number, answer", each(right.RIGHT))
 def test_a_right_answer_is_never_refused(number, answer):
     assert grade(number, EXERCISES[number], answer)
+
+
+def test_a_predicted_number_may_be_rounded_to_two_digits():
+    for number, exercise in EXERCISES.items():
+        if getattr(exercise, "tol", 0) > 1e-3 and exercise.kind == "predict":
+            assert grade(number, exercise, float(f"{exercise.truth():.2g}"))
 
 
 def test_there_are_answers_to_every_exercise():
@@ -233,9 +240,16 @@ def test_the_graders_device_has_lengths_rows_and_cupys_functions():
     assert len(a) == 3 and [type(row) for row in a] == [DeviceArray] * 3 and a.T.shape == (2, 3)
     assert np.array_equal(DEVICE.logaddexp(a, a)._host, np.logaddexp(a._host, a._host))
     assert DEVICE.linalg.norm(a)._host == np.linalg.norm(a._host)
-    for transfer in (float, int, bool, np.asarray, np.exp, DeviceArray.get):
-        with pytest.raises(TypeError):
-            transfer(a[0, 0])
+    assert a[:1].squeeze(0).shape == a[0].ravel().shape == a[0].flatten().shape == (2,)
+    for transfer in "float(a) int(a) get() item() tolist()".split():
+        with pytest.raises(TypeError, match=re.escape(transfer.replace("(a)", "()") + " transfers")):
+            eval(transfer if "(a)" in transfer else f"a.{transfer}", {"a": a[0, 0]})
+    for decision in (bool, lambda v: min(v, 0.0), lambda v: v or 1):
+        with pytest.raises(TypeError, match=r"decision \(`if`, `while`, .* transfers"):
+            decision(a[0, 0])
+    for function in (np.asarray, np.exp, np.mean):
+        with pytest.raises(TypeError, match="a NumPy function got a device array: use the functions of xp"):
+            function(a[0, 0])
     with pytest.raises(TypeError, match="met a device array"):
         a + np.ones((3, 2))
 

@@ -5,7 +5,9 @@ unhelpful message without a GPU, BLAS threads that stay changed, imports that po
 """
 
 import ast
+import copy
 import importlib
+import pickle
 import sys
 import threading
 import warnings
@@ -99,21 +101,40 @@ def test_strict_refuses_a_host_array_as_index_and_as_value(array):
         array[...] = np.eye(2)
 
 
-@pytest.mark.parametrize("function", [np.asarray, np.array, np.exp, np.sqrt, np.stack], ids=lambda f: f.__name__)
-def test_strict_refuses_implicit_conversion(array, function):
-    with pytest.raises(TypeError):
-        function(array)
+@pytest.mark.parametrize("name", "asarray array exp sqrt stack mean median shape".split())
+def test_strict_refuses_implicit_conversion_and_says_what_to_use(array, name):
+    with pytest.raises(TypeError, match=r"use the functions of namespace\(a\)"):
+        getattr(np, name)(array)
 
 
 def test_strict_refuses_numpy_functions_of_both(array):
     for function in (np.add, np.multiply, np.matmul, np.maximum):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"use the functions of namespace\(a\)"):
             function(np.eye(2), array)
 
 
-def test_strict_lacks_what_is_not_in_its_list():
-    with pytest.raises(AttributeError):
-        _ = strict.strict_namespace.logaddexp
+def test_strict_lacks_what_is_not_in_its_list_and_says_so(array):
+    with pytest.raises(AttributeError, match="`median` is not on strict's list"):
+        _ = strict.strict_namespace.median
+    with pytest.raises(AttributeError, match="A strict array has no `sort`: use a function"):
+        array.sort()
+    assert not hasattr(array, "__array_interface__")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_strict_array_can_be_copied_and_pickled(array, copied):
+    assert np.array_equal(to_host(copied(array)), to_host(array))
+
+
+def test_strict_takes_the_scalars_of_numpy(array):
+    for result in (np.float64(2) * array, array * np.float64(2)):
+        assert isinstance(result, strict.StrictArray) and np.array_equal(to_host(result), 2 * to_host(array))
+
+
+@pytest.mark.parametrize("line", ["a.squeeze(0)", "a.ravel()", "a.flatten()"])
+def test_strict_has_the_methods_for_shapes(line):
+    a = np.arange(3.0)[None]
+    assert np.array_equal(to_host(eval(line, {"a": checks.device("strict", a)[0]})), eval(line, {"a": a}))
 
 
 def test_strict_keeps_reductions_on_the_device(array):
@@ -123,7 +144,7 @@ def test_strict_keeps_reductions_on_the_device(array):
     assert transfers.total == 0
 
 
-@pytest.mark.parametrize("fetch", [float, int, bool, to_host])
+@pytest.mark.parametrize("fetch", [float, int, bool, to_host, lambda a: a.item(), lambda a: a.tolist()])
 def test_strict_counts_each_scalar_that_is_fetched(array, fetch):
     transfers.reset()
     fetch(array.sum())

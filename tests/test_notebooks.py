@@ -120,6 +120,13 @@ def test_the_exercises_of_a_notebook_are_those_that_have_a_grader(path):
     assert len(wanted) in (range(3, 7) if "01" <= path.name[:2] <= "11" else range(7))
 
 
+def test_the_text_says_how_exact_a_predicted_number_has_to_be():
+    for path in SOURCES:
+        for part in markdown(path).split("### Exercise ")[1:]:
+            if getattr(EXERCISES[part[:4]], "truth", None) and EXERCISES[part[:4]].tol > 1e-3:
+                assert "correct to two per cent" in " ".join(part.split()) and EXERCISES[part[:4]].tol == 0.02, part[:4]
+
+
 def test_no_solution_is_left_in_a_students_notebook():
     for path in SOURCES:
         for cell in code_cells(built(build.STUDENTS, path)):

@@ -134,8 +134,8 @@ assert drawn.shape == (28, 48, 28) and apart.min() > 0
 tv.plots.samples(drawn, binary=True, columns=8, title="48 samples of the model")
 
 # %% [markdown]
-# After half a minute of training, most of them are digits and some are scrawl. The model knows how strokes continue; no
-# model of single pixels does. Give it the upper half of a test digit, and let it draw the lower half, eight times:
+# After half a minute of training, most of them are digits and some are scrawls. The model knows how strokes continue;
+# no model of single pixels does. Give it the upper half of a test digit, and let it draw the lower half, eight times:
 
 # %%
 tops, _ = tv.pad(data.test[[3, 7]])
@@ -284,7 +284,8 @@ grade("demo", demo, my_square_backward)
 # It compares values and shapes with the correct ones, and checks that your function does not modify its arguments. If
 # your function raises an error, never returns, or returns nothing, a message says so. Try as often as you like.
 #
-# Your progress is stored in your home folder. To print it, run `tinyvrnn course status` in a terminal, or
+# Your progress is stored in the folder `.tinyvrnn`, inside the folder that `tinyvrnn course start` has made or, without
+# it, inside your home folder. To print your progress, run `tinyvrnn course status` in a terminal, or
 
 # %%
 print("\n".join(tv.course.status().splitlines()[:-1]))

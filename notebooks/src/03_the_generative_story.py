@@ -526,7 +526,7 @@ assert abs(x[0].mean() - 0.5) < 4 * 0.5 / 1000**0.5
 #
 # Now feed back the mean, and draw $x_1, \dots, x_6$ from the resulting distributions. The mean of the first coin is
 # $1/2$: insert it into $h_1 = \tanh(20 \cdot \tfrac12 - 10)$ and continue. What fraction of the sequences of six is
-# constant? (A number; `2**-3` is fine.)
+# constant? (A number, correct to two per cent; `2**-3` is fine.)
 
 # %%
 prediction = None
@@ -543,7 +543,7 @@ right, _ = sample_by_hand(by_hand, 1000, 6, seed=0)
 wrong, _ = sample_by_hand(by_hand, 1000, 6, seed=0, feed=lambda x, mean: mean)
 constant = np.mean(np.all(wrong == wrong[0], axis=0))
 error = np.sqrt(1 / 32 * 31 / 32 / 1000)
-print(f"constant, with the mean fed back: {constant:.3f} (1/32 = {1 / 32:.3f}, standard error {error:.3f})")
+print(f"constant, with the mean fed back: {constant:.3f} (1/32 = {1 / 32:.5f}, standard error {error:.3f})")
 assert abs(constant - 1 / 32) < 4 * error
 
 # %%

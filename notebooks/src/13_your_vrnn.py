@@ -19,9 +19,9 @@ tv.plots.use_style()
 # %% [markdown]
 # ## Your parts
 #
-# When a check passes, the course keeps the source of your function in your home folder. `tv.course.mine("06.1")` reads
-# it and checks it again. If a function is missing, or no longer passes because it was changed, the error names it: go
-# back to that exercise, pass its check, and run the next cell again.
+# When a check passes, the course keeps the source of your function beside your progress, in `.tinyvrnn/answers`.
+# `tv.course.mine("06.1")` reads it and checks it again. If a function is missing, or no longer passes because it was
+# changed, the error names it: go back to that exercise, pass its check, and run the next cell again.
 #
 # | part | exercise | part | exercise |
 # |---|---|---|---|

@@ -224,9 +224,9 @@ tv.course.show(particles.choose)
 # of a batch.)
 
 # %%
-K, chain = 30, model.chain(x)
+K, chain, draws = 30, model.chain(x), np.random.default_rng(4)
 wide, mask = particles.copies(x, K), np.ones((T, 1), bool)
-eps, uniforms = rng.standard_normal((T, K, 1)), rng.random((T, 1))
+eps, uniforms = draws.standard_normal((T, K, 1)), draws.random((T, 1))
 nobody = [particles.Choice(np.zeros(1, bool), np.arange(K)[None])] * T
 caches = {}
 for title, choices in (("Without resampling", nobody), ("With resampling", None)):
@@ -270,8 +270,8 @@ grid[1, 0].set_ylabel("effective size")
 grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=9, ha="right");
 
 # %% [markdown]
-# Without resampling, a single particle out of thirty ends up with almost the whole weight. With resampling (at the
-# dashed lines) the particles stay close to the data.
+# Without resampling, a single particle out of thirty ends up with almost the whole weight (with other noise, sometimes
+# two or three). With resampling (at the dashed lines) the particles stay close to the data.
 #
 # ### How the ancestors are chosen
 #

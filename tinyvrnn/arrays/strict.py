@@ -1,8 +1,8 @@
 """strict: a test double of a device. It computes with NumPy and refuses what CuPy refuses.
 
-It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. Reductions stay
-0-d device arrays, and transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on
-a GPU.
+It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. NumPy's own
+functions it refuses as well, though NumPy hands some calls over to CuPy. Reductions stay 0-d device arrays, and
+transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on a GPU.
 """
 
 import operator
@@ -19,7 +19,7 @@ _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
 _WITHOUT_CONTENTS = "empty empty_like".split()
 _PRODUCTS = "matmul dot products".split()
-_VIEWS = "reshape transpose swapaxes ascontiguousarray asfortranarray".split()  # these return views if possible
+_VIEWS = "reshape ravel squeeze transpose swapaxes ascontiguousarray asfortranarray".split()  # if possible
 
 
 class Transfers:
@@ -58,7 +58,9 @@ def _unwrap(value):
     if isinstance(value, StrictArray):
         return value._host
     if isinstance(value, np.ndarray):
-        raise TypeError(f"Unsupported type {type(value)}: a host array of shape {value.shape} met a device array.")
+        raise TypeError(
+            f"A host array of shape {value.shape} met a device array: send it first, with the backend's asarray."
+        )
     if isinstance(value, (list, tuple)):
         return type(value)(_unwrap(v) for v in value)
     return value
@@ -125,14 +127,26 @@ class StrictArray:
     """A device array for machines without a device; see the module's docstring."""
 
     __slots__ = ("_host",)
-    __array_ufunc__ = None  # makes numpy's operators and functions refuse it, as they refuse device arrays
+    __array_priority__ = 1000  # makes the operators of host arrays and NumPy's scalars ask those of this class
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, host):
         self._host = host
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Use tinyvrnn.backend.to_host(a).")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed: use the functions of namespace(a), or copy the array "
+            "with tinyvrnn.backend.to_host(a)."
+        )
+
+    def __array_function__(self, function, types, args, kwargs):
+        raise TypeError(f"NumPy's {function.__name__} got a device array: use the functions of namespace(a).")
+
+    def __getattr__(self, name):
+        raise AttributeError(
+            f"A strict array has no `{name}`: use a function of namespace(a), or copy the array with "
+            "tinyvrnn.backend.to_host(a)."
+        )
 
     def __len__(self):
         return len(self._host)
@@ -166,12 +180,20 @@ class StrictArray:
         transfers.to_host += 1
         return self._host.copy()
 
+    def item(self):
+        """The value of an array of one entry; counts as a transfer."""
+        return self.get().item()
+
+    def tolist(self):
+        """The array as nested lists; counts as a transfer."""
+        return self.get().tolist()
+
     shape, ndim, size = (property(lambda self, n=n: getattr(self._host, n)) for n in ("shape", "ndim", "size"))
     dtype, nbytes = (property(lambda self, n=n: getattr(self._host, n)) for n in ("dtype", "nbytes"))
     T = property(lambda self: StrictArray(self._host.T))
 
 
-for _name in "reshape sum mean max min any all astype copy transpose swapaxes fill".split():
+for _name in "reshape ravel flatten squeeze sum mean max min any all astype copy transpose swapaxes fill".split():
     setattr(StrictArray, _name, _device_function(getattr(np.ndarray, _name)))
 for _name in _UNARY + _BINARY:
     setattr(StrictArray, f"__{_name.rstrip('_')}__", _device_function(getattr(operator, _name)))
@@ -189,6 +211,12 @@ class StrictNamespace:
     def __init__(self):
         for name in FUNCTIONS:
             setattr(self, name, _device_function(getattr(np, name)))
+
+    def __getattr__(self, name):
+        raise AttributeError(
+            f"`{name}` is not on strict's list of functions that NumPy and CuPy surely share: use those of "
+            "tinyvrnn.arrays.strict.FUNCTIONS."
+        )
 
 
 strict_namespace = StrictNamespace()

@@ -16,16 +16,7 @@ class DeviceArray(StrictArray):
     def __array__(self, *args, **kwargs):
         raise TypeError("a NumPy function got a device array: use the functions of xp")
 
-    def __bool__(self):
-        raise TypeError("`if` transfers the array to the host and makes the device wait")
-
-    def __float__(self):
-        raise TypeError("float() transfers the array to the host and makes the device wait")
-
-    __int__ = __index__ = __float__
-
-    def get(self):
-        raise TypeError("get() transfers the array to the host and makes the device wait")
+    __array_function__ = __array__
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -50,6 +41,23 @@ def _off_device(value):
     return type(value)(_off_device(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
+def _refusal(line):
+    """A method that refuses what transfers."""
+
+    def refuse(self, *args):
+        raise TypeError(f"{line} transfers the array to the host and makes the device wait")
+
+    return refuse
+
+
+for _name in "get item tolist".split():
+    setattr(DeviceArray, _name, _refusal(f"{_name}()"))
+for _name in "float int".split():
+    setattr(DeviceArray, f"__{_name}__", _refusal(f"{_name}()"))
+DeviceArray.__index__ = _refusal("the use of an array as a Python index")
+DeviceArray.__bool__ = _refusal("a decision (`if`, `while`, `and`, `or`, `not`, min() or max())")
+
+
 def _lift(function):
     def call(*args, **kwargs):
         return _on_device(function(*map(_off_device, args), **{k: _off_device(v) for k, v in kwargs.items()}))
@@ -61,7 +69,7 @@ for _name in "neg abs invert add sub mul truediv pow matmul lt le gt ge eq ne an
     _function = getattr(operator, _name)
     setattr(DeviceArray, f"__{_name.rstrip('_')}__", _lift(_function))
     setattr(DeviceArray, f"__r{_name.rstrip('_')}__", _lift(lambda a, b, f=_function: f(b, a)))
-for _name in "sum mean max min any all astype reshape copy transpose swapaxes".split():
+for _name in "sum mean max min any all astype reshape ravel flatten squeeze copy transpose swapaxes".split():
     setattr(DeviceArray, _name, _lift(getattr(np.ndarray, _name)))
 
 

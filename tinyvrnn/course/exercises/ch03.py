@@ -611,7 +611,7 @@ FED_BACK = Prediction(
         Mistake("One coin is missing: the first can be either side, and how many have to agree with it?", 2**-4),
         Mistake("Too few coins: there are six, and five have to agree with the first.", 2**-3),
     ),
-    tol=1e-3,
+    tol=0.02,
 )
 
 EXERCISES = {
