@@ -6,6 +6,7 @@ link that does not exist. Tests marked slow execute all notebooks (`make test-al
 """
 
 import base64
+import copy
 import functools
 import io
 import os
@@ -223,6 +224,17 @@ def test_the_solutions_run_on_the_strict_backend_with_the_same_outputs(path):
     notebook = build.executed(source, TINYVRNN_BACKEND="strict")
     require_clean(notebook)
     require_same_outputs(notebook, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("path", build.sources(["05"]), ids=name)
+def test_each_cell_can_be_run_twice(path):
+    notebook = build.read(path)
+    notebook.cells = [copy.deepcopy(c) for c in notebook.cells for _ in range(1 + (c.cell_type == "code"))]
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"{cell.id}-{i}"
+    require_clean(build.executed(notebook))
 
 
 @pytest.mark.timeout(300)
