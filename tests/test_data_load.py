@@ -417,7 +417,7 @@ def test_a_file_with_the_name_of_a_set_is_not_read_in_silence(tmp_path, monkeypa
     "given", [np.zeros((5, 4, 2)), [np.zeros((3, 2))], {"x": 1}, None], ids=lambda g: type(g).__name__
 )
 def test_what_is_no_path_is_refused_with_what_takes_it(given):
-    says = rf"takes a name or a path, got {type(given).__name__}: make Data .* tv.Data.from_sequences\(name, train"
+    says = rf"takes a name or a path, not {type(given).__name__}: make Data .* tv.Data.from_sequences\(name, train"
     with pytest.raises(DataError, match=says):
         load_data(given)
 

@@ -162,7 +162,11 @@ def test_a_name_in_advice_can_be_typed_as_it_is(tmp_path):
         ("a,b,,\n1,2,,\n,,,\n", ["a", "b"], "a column without a name is left out"),
         (",,a,b\n1,2,3,9\n", ["a", "b"], "the first column has no name"),
         ("id,x\n1,5\n2,5\n3,5\n", ["id", "x"], "the column 'id' counts the steps: .* --skip-columns id"),
-        ("id,x\n" + SERIES, ["id", "x"], r"'id' is constant for long: .*groupby\('id'\): .*to_csv\(f'parts/{i}.csv'"),
+        (
+            "id,x\n" + SERIES,
+            ["id", "x"],
+            r"'id' is constant over many steps: .*groupby\('id'\): .*to_csv\(f'parts/{i}.csv'",
+        ),
         ("x,id\n" + "5,1\n5,2\n" * 9, ["x", "id"], None),
     ],
 )

@@ -65,7 +65,7 @@ def _notes(first, names, values):
         elif _numbers_series(column):
             parts = f"groupby({name!r:.40}): x.drop(columns={name!r:.40}).to_csv(f'parts/{{i}}.csv', index=False)"
             how = f"if it numbers series, give each a file, by for i, x in table.{parts}"
-            yield f"the column {name!r:.40} is constant for long: {how}"
+            yield f"the column {name!r:.40} is constant over many steps: {how}"
 
 
 def _numbers_series(column):
