@@ -419,7 +419,7 @@ def test_a_file_with_the_name_of_a_set_is_not_read_in_silence(tmp_path, monkeypa
     "given", [np.zeros((5, 4, 2)), [np.zeros((3, 2))], {"x": 1}, None], ids=lambda g: type(g).__name__
 )
 def test_what_is_no_path_is_refused_with_what_takes_it(given):
-    says = rf"takes a name or a path, got {type(given).__name__}: make Data .* tv.Data.from_sequences\(name, train"
+    says = rf"takes a name or a path, not {type(given).__name__}: make Data .* tv.Data.from_sequences\(name, train"
     with pytest.raises(DataError, match=says):
         load_data(given)
 
@@ -431,3 +431,19 @@ def test_data_in_place_of_a_split_are_refused():
     for call in (tv.pad, lambda d: tv.batches(d, 8), *bounds):
         with pytest.raises(DataError, match="got Data, which has three splits: give one, as data.test"):
             call(data)
+
+
+def test_nan_at_the_ends_alone_is_taken_for_padding(save):
+    x = CUBE.copy()
+    x[3, 2:], x[7, 4:], x[19, 1:] = np.nan, np.nan, np.nan
+    refused(save(x), r"sequence 3, step 2, .* holds nan, .* pads shorter sequences, .*lengths=lengths\)$")
+    for place in ((0, 2), (5, 0), (7, 4, 1), (4,)):
+        other = x.copy()
+        other[place] = np.nan if place != (7, 4, 1) else 1.0
+        refused(save(other), "if NaN marks missing values, give --missing nan")
+
+
+def test_arrays_of_other_names_are_named(save):
+    (note,) = load_data(save(x=CUBE, mask=CUBE > 3)).notes
+    assert note == "mask of mine.npz is not read; missing values are NaN in x, with --missing nan"
+    assert load_data(save(x=CUBE, labels=np.arange(20))).notes == ()

@@ -18,6 +18,7 @@ from tinyvrnn.errors import DataError
 from tinyvrnn.runs import checkpoint
 
 VALUES = np.random.default_rng(0).normal(size=(40, 2)).cumsum(axis=0)
+SERIES = "7,.5\n" * 6 + "9,.5\n" * 4
 TABLE = pd.DataFrame(VALUES, columns=["load", "temp"])
 TIMED = TABLE.assign(time=pd.date_range("2024-01-01", periods=40, freq="h"))[["time", "load", "temp"]]
 SMALL = ["--hidden", "4", "--latent", "2", "--epochs", "1"]
@@ -157,11 +158,18 @@ def test_a_name_in_advice_can_be_typed_as_it_is(tmp_path):
         (",1.5,2\n5,.5,2\n", None, None),
         ("NA,1.5,2\n5,.5,2\n", None, None),
         ("2019,2020\n.5,2\n", None, "'2019, 2020', is taken for data"),
+        ("2019,2020,2021\n7,2,5\n", None, "'2019, 2020, 2021', is taken for data"),
         ("2019,2020\n7,2\n", None, "two columns of whole numbers are read"),
         ("a,,b\n1,2,4\n", ["a", "b"], "a column without a name is left out"),
         ("a,b,,\n1,2,,\n,,,\n", ["a", "b"], "a column without a name is left out"),
         (",,a,b\n1,2,3,9\n", ["a", "b"], "the first column has no name"),
         ("id,x\n1,5\n2,5\n3,5\n", ["id", "x"], "the column 'id' counts the steps: .* --skip-columns id"),
+        (
+            "id,x\n" + SERIES,
+            ["id", "x"],
+            r"'id' is constant over many steps: .*groupby\('id'\): .*to_csv\(f'parts/{i}.csv'",
+        ),
+        ("x,id\n" + "5,1\n5,2\n" * 9, ["x", "id"], None),
     ],
 )
 def test_what_is_decided_about_the_first_line_and_columns(tmp_path, text, names, note):

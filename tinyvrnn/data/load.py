@@ -306,7 +306,7 @@ def load_data(
     """
     if not isinstance(name_or_path, str | bytes | PathLike):
         how = "make Data of arrays by tv.Data.from_sequences(name, train, valid, test)"
-        raise DataError(f"load_data takes a name or a path, got {type(name_or_path).__name__}: {how}")
+        raise DataError(f"load_data takes a name or a path, not {type(name_or_path).__name__}: {how}")
     name, missing = str(name_or_path), missing or (medium or {}).get("missing")
     card, is_set = (EMBEDDED | CORPORA).get(name), name in NAMES
     path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)

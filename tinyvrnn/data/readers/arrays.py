@@ -34,11 +34,22 @@ FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and
 def read(path):
     """Content of a .npy or .npz in a form that `load_data` documents. Raises DataError, one sentence, for any other."""
     try:
-        return _content(_arrays(path), path.name)
+        content = _content(_arrays(path), path.name)
+        return content._replace(notes=(*content.notes, *_unread(path)))
     except DataError:
         with suppress(DataError):  # there is no cache
             shutil.rmtree(_folder(path), ignore_errors=True)  # a refused archive leaves nothing in it
         raise
+
+
+def _unread(path):
+    """A note on the arrays of a .npz with other names than those that are read."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        others = sorted(npz.members(archive).keys() - {*NAMES})
+    if others:
+        yield f"{', '.join(others):.80} of {path.name} is not read; missing values are NaN in x, with --missing nan"
 
 
 def _content(arrays, name):

@@ -15,6 +15,7 @@ from tinyvrnn.errors import DataError, counted, shown
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+YEAR = re.compile("(19|20)[0-9]{2}")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 MISSING = ("", "NA")  # cells without a number, as pandas and R write them
 LONGEST = 2**20  # characters in a line
@@ -46,8 +47,8 @@ def _notes(first, names, values):
     """What was decided about the first line, and doubts about columns. names: those that are read, or None."""
     line = f"the first line, {', '.join(first)!r:.40}, is taken for"
     if names is None:
-        years = len({*first}) == len(first) > 1 and all(map(str.isdecimal, first))
-        if years and (values[1:] % 1 > 0).any():
+        whole = len({*first}) == len(first) > 1 and all(map(str.isdecimal, first))
+        if whole and ((values[1:] % 1 > 0).any() or all(map(YEAR.fullmatch, first))):
             yield f"{line} data, not for names of columns"
         if len(first) == 2 and not (values % 1).any() and (values[:, 1] > 9).any():
             yield "two columns of whole numbers are read: write decimals with a point if their comma was a decimal one"
@@ -61,6 +62,16 @@ def _notes(first, names, values):
         if (np.diff(column) == 1).all():
             option = shlex.quote('"{}"'.format(name.replace('"', '""')) if "," in name else name)
             yield f"the column {name!r:.40} counts the steps: leave it out with --skip-columns {shown(option)}"
+        elif _numbers_series(column):
+            parts = f"groupby({name!r:.40}): x.drop(columns={name!r:.40}).to_csv(f'parts/{{i}}.csv', index=False)"
+            how = f"if it numbers series, give each a file, by for i, x in table.{parts}"
+            yield f"the column {name!r:.40} is constant over many steps: {how}"
+
+
+def _numbers_series(column):
+    """Whether a column (T,) holds whole numbers, each in one run of steps, of five or more on average."""
+    runs = 1 + (np.diff(column) != 0).sum()
+    return 1 < runs <= len(column) / 5 and (column % 1 == 0).all() and len(np.unique(column)) == runs
 
 
 def _table(path, medium):
