@@ -25,7 +25,7 @@ class DeviceArray(StrictArray):
     __int__ = __index__ = __float__
 
     def get(self):
-        raise TypeError("get() transfers the array to the host and makes the device wait")
+        raise TypeError("to_host() and get() transfer the array to the host and make the device wait")
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -57,7 +57,7 @@ def _lift(function):
     return call
 
 
-for _name in "neg abs invert add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split():
+for _name in "neg pos abs invert add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split():
     _function = getattr(operator, _name)
     setattr(DeviceArray, f"__{_name.rstrip('_')}__", _lift(_function))
     setattr(DeviceArray, f"__r{_name.rstrip('_')}__", _lift(lambda a, b, f=_function: f(b, a)))
