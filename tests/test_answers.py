@@ -13,8 +13,11 @@ import time
 import warnings
 
 import numpy as np
+import numpy as onp
+import numpy.linalg
 import pytest
 from answers import right, wrong
+from numpy import minimum
 
 from tinyvrnn import course
 from tinyvrnn.arrays.noise import generator
@@ -308,6 +311,64 @@ def test_a_kept_function_finds_the_kept_functions_that_it_calls(home):
     assert course.kept._read("06.1")(np.zeros(1), np.ones(1)) == 0.5
 
 
-def test_what_has_no_source_of_its_own_is_not_kept(home):
-    course.check("06.2", lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a / 2)))
-    assert not (home / "answers").exists()
+def test_what_has_no_source_of_its_own_is_not_kept_and_a_good_one_stays(home):
+    course.check("06.2", my_softplus_backward)
+    before = (home / "answers" / "06.2.py").read_text()
+    passed = course.check("06.2", lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a / 2)))
+    assert "(Not kept for other notebooks: its source alone does not work: write the answer" in passed.figures
+    assert (home / "answers" / "06.2.py").read_text() == before
+
+
+HALF, TWO = 0.5, np.float64(2)
+LIMITS = (-np.inf, np.inf)
+scaled = lambda v: onp.tanh(v / TWO)  # noqa: E731
+TABLE = np.ones(3)
+
+
+def by_constants_and_imports(a, dy, top=LIMITS[1]):
+    return dy * minimum(HALF + HALF * scaled(a), top)
+
+
+def by_a_submodule(a, dy):
+    return dy * (0.5 + 0.5 * np.tanh(a / numpy.linalg.norm([2.0])))
+
+
+def by_a_table(a, dy):
+    return dy * (HALF + HALF * np.tanh(a / TWO)) * TABLE[0]
+
+
+def by_a_closure(share):
+    def backward(a, dy):
+        return dy * (share + share * np.tanh(a / 2))
+
+    return backward
+
+
+@pytest.mark.parametrize("answer", [by_constants_and_imports, by_a_submodule, by_a_closure(0.5)])
+def test_constants_imports_and_closures_are_kept_with_a_function(answer):
+    assert "Not kept" not in course.check("06.2", answer).figures
+    assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
+
+
+def test_a_source_that_does_not_run_alone_replaces_none_that_does():
+    course.check("06.2", my_softplus_backward)
+    said = course.check("06.2", by_a_table).figures
+    assert said.endswith("name 'TABLE' is not defined.)")
+    assert course.mine("06.2").__name__ == "my_softplus_backward"
+
+
+def test_a_passed_function_that_is_not_used_is_said(capsys):
+    assert course.mine("06.2", otherwise=half) is half and not capsys.readouterr().out
+    course.check("06.2", by_a_table)
+    assert course.mine("06.2", otherwise=half) is half
+    assert capsys.readouterr().out.startswith("Not used. Your 06.2 softplus: it is missing. Pass its check")
+
+
+def test_an_exercise_without_a_function_is_named():
+    with pytest.raises(ConfigError, match="02.2 is a prediction"):
+        course.mine("02.2")
+    for ask in (course.mine, course.case, lambda number: course.check(number, half)):
+        with pytest.raises(ConfigError, match='Unknown exercise "6.1": did you mean "06.1"?'):
+            ask("6.1")
+        with pytest.raises(ConfigError, match='Unknown exercise "99.1"'):
+            ask("99.1")

@@ -170,6 +170,11 @@ def test_float64_from_float32_is_told_gently_and_with_its_causes(answer):
     assert len(said) < 240
 
 
+def test_a_rounding_error_where_all_should_be_0_is_no_relative_error_of_1():
+    exercise = toy(lambda x: 0 * x, ("y",), draw=lambda rng: (rng.random(3),))
+    assert grade("00.0", exercise, lambda x: (x + 0.1 - x - 0.1).astype(x.dtype)).figures.endswith("y to 1e-12.")
+
+
 def test_a_wrong_value_comes_before_a_wrong_type():
     assert "2 times" in refusal(lambda x, w: (2 * LOG_2PI / LOG_2PI * x * w, (x * w).sum(axis=-1)))
     assert "y is wrong at" in refusal(lambda x, w: (np.rint(10 * x * w).astype(int), (x * w).sum(axis=-1)))

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from tinyvrnn.arrays.backend import backend_of, get_backend, to_host
 from tinyvrnn.distributions import LIKELIHOODS, gaussian
 from tinyvrnn.models import equations, particles
 from tinyvrnn.nn import gru
@@ -502,6 +503,10 @@ def glued(W, U, b, first, x, reset=lambda h, first: h * (1 - first[:, None]), bi
 def log_mean_on(xp, a, log_k):
     top = xp.max(a, axis=0)
     return top + xp.log(xp.sum(xp.exp(a - top), axis=0)) + log_k(*a.shape)
+
+
+def clip_if(g, top, norm):
+    return g * (top / norm) if norm > top else g
 
 
 def clip_there(xp, g, top, factor, norm=lambda xp, g: xp.sqrt(xp.sum(g * g))):
@@ -1179,6 +1184,11 @@ WRONG = {
         "log K added": lambda xp, a: log_mean_on(xp, a, lambda K, B: np.log(K)),
         "one top for all": lambda xp, a: xp.max(a) + xp.log(xp.mean(xp.exp(a - xp.max(a)), axis=0)),
         "on the host": lambda xp, a: np.log(np.exp(a).mean(axis=0)),
+        "brought to the host": lambda xp, a: log_mean_on(np, to_host(a), lambda K, B: -np.log(K)),
+        "from its backend": lambda xp, a: log_mean_on(np, backend_of(a).to_host(a), lambda K, B: -np.log(K)),
+        "as float64, then home": lambda xp, a: log_mean_on(
+            np, to_host(get_backend("strict").asarray(a, "float64")), lambda K, B: -np.log(K)
+        ),
         "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
     },
     "10.2": {
@@ -1207,6 +1217,8 @@ WRONG = {
             *a, lambda xp, norm, top: xp.minimum(top / norm, 1.0), lambda xp, g: xp.sqrt(xp.mean(g * g))
         ),
         "an if": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))) if xp.sqrt(xp.sum(g * g)) > top else g,
+        "an if at home": lambda xp, g, top: clip_if(g, top, float(to_host(xp.sqrt(xp.sum(g * g))))),
+        "a plus sign": lambda xp, g, top: clip_if(g, top, float(+xp.sqrt(xp.sum(g * g)))),
         "the largest entry": lambda xp, g, top: g * xp.minimum(top / xp.max(xp.abs(g)), 1.0),
         "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
     },

@@ -53,7 +53,7 @@ class Backend(NamedTuple):
 STRICT_FREE = 2**30  # bytes: the free memory of the test double
 _within = ContextVar("_within", default=False)  # a device_memory context
 _NUMPY = Backend("numpy", np, np.asarray, np.asarray)
-_STRICT = Backend("strict", strict_namespace, strict_asarray, StrictArray.get)
+_STRICT = Backend("strict", strict_namespace, strict_asarray, lambda array: array.get())
 
 
 @cache

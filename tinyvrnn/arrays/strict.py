@@ -224,6 +224,6 @@ strict_namespace = StrictNamespace()
 
 def strict_asarray(array, dtype=None):
     if isinstance(array, StrictArray):
-        return array if dtype is None else StrictArray(np.asarray(array._host, dtype=dtype))
+        return array if dtype is None else type(array)(np.asarray(array._host, dtype=dtype))
     transfers.to_device += 1
     return StrictArray(np.array(array, dtype=dtype))

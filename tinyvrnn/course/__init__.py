@@ -32,12 +32,12 @@ import numpy as np
 from tinyvrnn.course import progress, tampering
 from tinyvrnn.course.array_trees import map_arrays
 from tinyvrnn.course.exercise import Task
-from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
+from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of, exercise_number
 from tinyvrnn.course.grader import Passed, grade
 from tinyvrnn.course.kept import keep, mine
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.course.source import show
-from tinyvrnn.errors import ConfigError, shown, unknown_name
+from tinyvrnn.errors import ConfigError, shown
 
 __all__ = ["EXERCISES", "NOTEBOOKS", "NotYet", "case", "check", "explore", "mine", "show", "status"]
 
@@ -66,9 +66,7 @@ def check(number: str, answer: object) -> Passed:
     ConfigError
         The number is unknown.
     """
-    number = progress.current(number)
-    if number not in EXERCISES:
-        raise ConfigError(unknown_name("exercise", number, EXERCISES))
+    number = exercise_number(number)
     try:
         passed = grade(number, EXERCISES[number], answer)
     except NotYet as error:
@@ -78,13 +76,15 @@ def check(number: str, answer: object) -> Passed:
         raise NotYet(f"{number} {EXERCISES[number].title}: {error}{how}", error.case) from None
     progress.record(number, True)
     if isinstance(EXERCISES[number], Task):
-        keep(number, answer)
+        why = keep(number, answer)
+        if why:
+            return passed._replace(figures=f"{passed.figures} (Not kept for other notebooks: {why.rstrip('.')}.)")
     return passed
 
 
 def case(number):
     """A copy of the arguments on which the latest check of an exercise failed; raises ConfigError if none did."""
-    number = progress.current(number)
+    number = exercise_number(number)
     if _cases.get(number) is None:
         raise ConfigError(f"No call of an answer to {number} has failed in this session: check an answer first.")
     return map_arrays(np.copy, _cases[number])

@@ -50,7 +50,8 @@ def _refusal(line):
     return refuse
 
 
-for _name in "get item tolist".split():
+DeviceArray.get = _refusal("to_host() or get()")
+for _name in "item tolist".split():
     setattr(DeviceArray, _name, _refusal(f"{_name}()"))
 for _name in "float int".split():
     setattr(DeviceArray, f"__{_name}__", _refusal(f"{_name}()"))
@@ -65,7 +66,7 @@ def _lift(function):
     return call
 
 
-for _name in "neg abs invert add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split():
+for _name in "neg pos abs invert add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split():
     _function = getattr(operator, _name)
     setattr(DeviceArray, f"__{_name.rstrip('_')}__", _lift(_function))
     setattr(DeviceArray, f"__r{_name.rstrip('_')}__", _lift(lambda a, b, f=_function: f(b, a)))

@@ -126,7 +126,12 @@ def _grade_once(exercise, answer, arguments, forbidden):
         raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
     if exercise.dtypes:
         _require_dtypes(mine, right)
-    return {name: rel_error(*_finite(mine[name], right[name])) for name in right}
+    return {name: _error(*_finite(mine[name], right[name])) for name in right}
+
+
+def _error(a, b):
+    """The relative error; 0 where all is 0, beside which a rounding error has no ratio."""
+    return rel_error(a, b) if b.any() else 0.0
 
 
 def _right(exercise, arguments):

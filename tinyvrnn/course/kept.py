@@ -3,14 +3,16 @@
 import ast
 import inspect
 import math
+import symtable
 import sys
 import textwrap
-from types import FunctionType
+from types import FunctionType, ModuleType, SimpleNamespace
 
 import numpy as np
 
 from tinyvrnn.course import progress
-from tinyvrnn.course.exercises import EXERCISES
+from tinyvrnn.course.exercise import Task
+from tinyvrnn.course.exercises import EXERCISES, exercise_number
 from tinyvrnn.course.grader import grade
 from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.distributions import LIKELIHOODS, gaussian
@@ -21,14 +23,20 @@ from tinyvrnn.nn import activations, gru, linear, mlp
 
 
 def keep(number, answer):
-    """Store the source of a passed function and of its helpers. Whatever prevents that never fails a check."""
+    """Store the source of a passed function and of what it uses. Returns "", or why it is not stored.
+
+    What is stored has passed the check itself, so it never replaces a source that runs by one that does not.
+    """
     try:
-        source = "\n\n".join(_sources(answer, {}).values())
-        if isinstance(ast.parse(source).body[-1], ast.FunctionDef):  # a lambda's line is no source of its own
-            _path(number).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(_path(number), lambda file: file.write(source.encode()))
-    except (AttributeError, OSError, TypeError, SyntaxError, ConfigError):
-        pass
+        source = _source(answer)
+        grade(number, EXERCISES[number], _function(source, _path(number)))
+        _path(number).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_path(number), lambda file: file.write(source.encode()))
+    except (OSError, ConfigError) as error:
+        return f"its source can't be read, or {_home()} can't be written ({error})"
+    except Exception as error:  # of the student's own lines, outside the function that passed
+        return f"its source alone does not work: {error}"
+    return ""
 
 
 def mine(number, otherwise=None):
@@ -46,40 +54,60 @@ def mine(number, otherwise=None):
     NotYet
         It is missing or does not pass, and there is no `otherwise`.
     """
-    number = progress.current(number)
+    number = exercise_number(number)
+    if not isinstance(EXERCISES[number], Task):
+        raise ConfigError(f"{number} is a prediction, of which nothing is kept: give the number of a function.")
     try:
         function = _read(number)
         grade(number, EXERCISES[number], function)
         return function
     except NotYet as error:
-        if otherwise is None:
-            raise NotYet(f"Your {number} {EXERCISES[number].title}: {error}") from None
-        return otherwise
+        sentence = f"Your {number} {EXERCISES[number].title}: {error}"
+    if otherwise is None:
+        raise NotYet(sentence)
+    if _kept(number).exists() or progress.read().get(number, {}).get("passed"):
+        print(f"Not used. {sentence}")
+    return otherwise
 
 
 def _read(number):
-    """The function that a stored source defines last, with the names that the notebooks import."""
-    modules = {
+    """The function of a kept source."""
+    try:
+        return _function(_kept(number).read_text(encoding="utf-8"), _kept(number))
+    except FileNotFoundError:
+        raise NotYet(f"it is missing. Pass its check, which says why if it can't keep it in {_home()}.") from None
+    except Exception as error:
+        raise NotYet(f"{shown(_kept(number))} does not run ({error}): pass its check again.") from None
+
+
+def _function(source, path):
+    """The function that a source defines last, with the names that the notebooks import."""
+    space = _imported()
+    exec(compile(source, str(path), "exec"), space)
+    function = space[ast.parse(source).body[-1].name]
+    for name in {*_names(function.__code__)} - {*space}:
+        for other in _defining(name):  # such as 06.1 in 07.2
+            space[name] = _read(other)
+    return function
+
+
+def _imported():
+    return {
+        "np": np,
+        "math": math,
+        "inf": math.inf,  # as Python writes it
+        "nan": math.nan,
         "tv": sys.modules["tinyvrnn"],
+        "bernoulli": LIKELIHOODS["bernoulli"],
+        "model": SimpleNamespace(likelihood=LIKELIHOODS["bernoulli"]),  # what 07.6 needs of its notebook's model
         "equations": equations,
         "particles": particles,
         "gaussian": gaussian,
         "gru": gru,
+        "linear": linear,
+        "mlp": mlp,
+        "activations": activations,
     }
-    modules |= {"linear": linear, "mlp": mlp, "activations": activations}
-    space = {"np": np, "math": math, "bernoulli": LIKELIHOODS["bernoulli"], **modules}
-    try:
-        source = _kept(number).read_text(encoding="utf-8")
-        exec(compile(source, str(_path(number)), "exec"), space)
-        function = space[ast.parse(source).body[-1].name]
-        for name in {*_names(function.__code__)} - {*space}:
-            for other in _defining(name):  # such as 06.1 in 07.2
-                space[name] = _read(other)
-        return function
-    except FileNotFoundError:
-        raise NotYet(f"it is missing. Pass its check with a function written with def (kept in {_home()}).") from None
-    except Exception as error:
-        raise NotYet(f"{shown(_path(number))} does not run ({error}): pass its check again.") from None
 
 
 def _defining(name):
@@ -101,19 +129,56 @@ def _home():
     return shown(_path("06.1").parent)
 
 
-def _sources(function, found):
-    """{name: source} of a function and, before it, of the functions of its notebook that it calls."""
-    for name in _names(function.__code__):
-        helper = function.__globals__.get(name)
-        own = isinstance(helper, FunctionType) and helper.__module__ == function.__module__
-        if own and helper is not function and name not in found:
-            found[name] = ""  # it is on its way, should it call itself through others
-            _sources(helper, found)
-            if name != helper.__name__:
-                found[name] = f"{name} = {helper.__name__}\n"
-    found.pop(function.__name__, None)
-    found[function.__name__] = textwrap.dedent(inspect.getsource(function))
-    return found
+def _source(answer):
+    """The source of a function and, before it, of what it uses: functions, constants and imports of its notebook.
+
+    Raises NotYet for a lambda or another object.
+    """
+    if not isinstance(answer, FunctionType) or answer.__name__ == "<lambda>":
+        raise NotYet("write the answer as a function with def.")
+    found = {}
+    _collect(answer.__name__, answer, found)
+    return "\n\n".join(found.values())
+
+
+def _collect(name, function, found):
+    """Add what a function uses, and then its own source, to {name: source}."""
+    found[name] = ""  # it is on its way, should it call itself through others
+    source = _own(name, function)
+    space, usual = function.__globals__ | inspect.getclosurevars(function).nonlocals, _imported()
+    for used in sorted(_used(symtable.symtable(source, "answer", "exec")) & {*space} - {*found}):
+        value = space[used]
+        if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+            _collect(used, value, found)
+        elif usual.get(used) is not value:
+            found[used] = _line(used, value, _names(function.__code__))
+    del found[name]
+    found[name] = source
+
+
+def _used(table):
+    """The names that a source takes from outside its functions, in their default values as well."""
+    own = {s.get_name() for s in table.get_symbols() if s.is_global() or table.get_type() == "module"}
+    return own.union(*map(_used, table.get_children()))
+
+
+def _own(name, function):
+    """The source of a function, and the other name that it has."""
+    other = f"\n{name} = {function.__name__}\n" if function.__name__ not in (name, "<lambda>") else ""
+    return textwrap.dedent(inspect.getsource(function)) + other
+
+
+def _line(name, value, names):
+    """The line that imports or assigns a value; "" for one that has no short one."""
+    if isinstance(value, ModuleType):
+        parts = [f"{value.__name__}.{n}" for n in names if f"{value.__name__}.{n}" in sys.modules]
+        return "\n".join(f"import {part}" for part in [*parts, f"{value.__name__} as {name}"])
+    if type(value) in (bool, int, float, str, tuple, list, dict, set) or isinstance(value, np.generic):
+        return f"{name} = {value!r}"
+    home = getattr(value, "__module__", None) or "numpy"  # ufuncs of older versions do not say theirs
+    original = getattr(value, "__name__", "")
+    found = original and getattr(sys.modules.get(home), original, None) is value
+    return f"from {home} import {original} as {name}" if found else ""
 
 
 def _names(code):

@@ -2,7 +2,9 @@
 
 import importlib
 
+from tinyvrnn.course import progress
 from tinyvrnn.course.exercises.hard import HARD
+from tinyvrnn.errors import ConfigError, unknown_name
 
 NOTEBOOKS = {
     "00": "Start here",
@@ -37,3 +39,12 @@ def _chapters():
 
 EXERCISES = {number: exercise for chapter in _chapters() for number, exercise in chapter.EXERCISES.items()}
 EXERCISES |= {number: EXERCISES[number]._replace(hard=hard) for number, hard in HARD.items()}
+
+
+def exercise_number(number):
+    """The number that an exercise has now. Raises ConfigError if there is none with this number."""
+    number = progress.current(number)
+    if number in EXERCISES:
+        return number
+    padded = str(number).zfill(4)  # 6.1 is 06.1
+    raise ConfigError(unknown_name("exercise", number, [padded] if padded in EXERCISES else EXERCISES))
