@@ -167,7 +167,7 @@ def test_a_name_in_advice_can_be_typed_as_it_is(tmp_path):
         (
             "id,x\n" + SERIES,
             ["id", "x"],
-            r"'id' is constant over many steps: .*groupby\('id'\): .*to_csv\(f'parts/{i}.csv'",
+            r"'id' is constant over many steps: .*groupby\('id'\): .*f'parts/{i}.csv'",
         ),
         ("x,id\n" + "5,1\n5,2\n" * 9, ["x", "id"], None),
     ],
