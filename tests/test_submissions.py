@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_a_prediction_is_tried_once(tmp_path):
     ]
     cells = [part for guess in guesses for part in (guess, cell("check-06-6", CHECKS["06.6"]))]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / NAME)
-    assert submissions.grade_notebook(tmp_path / NAME, {"06.6": "prediction"}) == ({"06.6": 0}, "")
+    assert submissions.grade_notebook(tmp_path / NAME, {"06.6": "prediction"})[0] == {"06.6": 0}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has neither these files nor these calls")
@@ -262,11 +263,25 @@ def test_hostile_submissions_cost_only_their_authors(place, capsys, tmp_path):
     assert all(
         remarks[student] for student in (*QUICK, *files) if student not in ("equals", "grader", "leaves", "mutates")
     )
-    assert not any(remarks[student] for student in honest)
+    assert not any(remarks[student] for student in honest if honest[student] == ("1", "1"))
     assert remarks["replaces"] == "tinyvrnn.course.check was replaced: 0 points"
-    assert remarks["display"] == "a cell prints the line of a right answer: 0 points"
     assert remarks["deadly"].startswith("the answer to 06.2: Python died") and "is a link" in remarks["twin"]
     assert "cannot be read as a notebook" in remarks["fifo"] and "cannot be read as a notebook" in remarks["json"]
+
+
+@pytest.mark.skipif(not boxed.walled(), reason="bubblewrap is not here")
+def test_a_box_has_no_more_than_256_mib_to_write():
+    hidden = str(boxed.PACKAGE / "course" / "exercises")
+    code = f"""for place in ["/", "/dev", "/dev/shm", "/etc", "/root", "/tmp", "/usr", "/work", {hidden!r}]:
+    try:
+        with open(place + "/x", "wb", 0) as file:
+            print(place, sum(file.write(bytes(1 << 20)) for _ in range(300)))
+    except OSError:
+        print(place, 0)
+"""
+    command = [*boxed._walls(), *boxed._python(), "-c", code]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 9 and all(line.endswith(" 0") for line in lines), lines
 
 
 def left_behind(seconds):
@@ -334,7 +349,7 @@ def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch)
     (tmp_path / "grades.csv").write_text("old")
     asked = []
 
-    def interrupt_at_bob(checks, seconds, path):
+    def interrupt_at_bob(checks, seconds, given, path):
         asked.append(path.parent.name)
         if asked == ["ada", "bob"]:
             raise KeyboardInterrupt
@@ -365,7 +380,7 @@ def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch)
     place("ada", notebook(RIGHT))
     place("bob", notebook(RIGHT))
     monkeypatch.setattr(submissions, "_require_box", lambda: None)
-    monkeypatch.setattr(submissions, "_points_and_remark", lambda c, s, path: ({"06.2": 1, "06.6": 0}, "a, b"))
+    monkeypatch.setattr(submissions, "_points_and_remark", lambda c, s, given, path: ({"06.2": 1, "06.6": 0}, "a, b"))
     assert cli.main(["course", "grade", NAME, "submissions", "--moodle", "m.csv", "--canvas", "c.csv"]) == 0
     assert capsys.readouterr().out.endswith("wrote grades.csv\nwrote m.csv\nwrote c.csv\n")
     title = "06 Backward by hand I"
@@ -380,6 +395,85 @@ def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch)
         "ada,,,ada,,1",
         "bob,,,bob,,1",
     ]
+
+
+# ---- what the answers need, and why they are wrong ------------------------------------------------
+
+NEEDED = {  # cells before and after the answer; it calls half(a), or what the cell above defines
+    "a forward call": ["def outer(a):\n    return half(a)", HELPER, RIGHT_BY_HELPER.replace("half", "outer")],
+    "behind the answer": [RIGHT_BY_HELPER, HELPER],
+    "filled": ["M = np.zeros(1)", "np.copyto(M, 0.5)", RIGHT.replace("0.5", "M")],
+    "a function that sets": ["def setup():\n    global K\n    K = 0.5", "setup()", RIGHT.replace("0.5", "K")],
+    "a filled list": ["L = []\ndef fill(l):\n    l.append(0.5)", "fill(L)", RIGHT.replace("0.5", "L[0]")],
+    "an alias": ["L = [0]\nQ = L", "Q[0] = 0.5", RIGHT.replace("0.5", "L[0]")],
+    "a magic": ["%time K = 0.5", RIGHT.replace("0.5", "K")],
+    "the last result": ["0.5", "K = _", RIGHT.replace("0.5", "K")],
+}
+
+
+def graded_cells(tmp_path, sources, checks=("06.2",), seconds=30, ends=()):
+    """Points and remark of the cells, of which the last is the answer to 06.2, with its check behind all."""
+    cells = [cell("", "import numpy as np\nimport tinyvrnn as tv"), *(cell("", source) for source in sources)]
+    cells += [cell("check-06-2", CHECKS["06.2"]), *ends]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / NAME)
+    expressions = {"06.2": "my_softplus_backward", "06.6": "prediction"}
+    return submissions.grade_notebook(tmp_path / NAME, {n: expressions[n] for n in checks}, seconds)
+
+
+@pytest.mark.parametrize("sources", NEEDED.values(), ids=NEEDED)
+def test_a_right_answer_has_its_points_whatever_cells_it_needs(sources, tmp_path):
+    assert graded_cells(tmp_path, sources) == ({"06.2": EXERCISES["06.2"].points}, "")
+
+
+def test_a_second_run_does_not_guess_a_prediction(tmp_path):
+    guess = ["L = [0]\ndef fill(l):\n    l[0] = 1", "fill(L)", "prediction = {'deviation'} if L[0] else {'mean'}"]
+    cells = [cell("", source) for source in guess] + [cell("check-06-6", CHECKS["06.6"])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / NAME)
+    assert submissions.grade_notebook(tmp_path / NAME, {"06.6": "prediction"})[0] == {"06.6": 0}
+
+
+WRONG_SIGN = RIGHT.replace("dy * (", "-dy * (")
+HINTS = {
+    "06.2: da has the wrong sign": WRONG_SIGN,
+    "06.2: not written": "def my_softplus_backward(a, dy):\n    ...",
+    "NameError: name 'my_softplus_backward' is not defined": "def my_backward(a, dy):\n    return dy",
+    "06.2: It was still running after 4 s": "def my_softplus_backward(a, dy):\n    while True:\n        pass",
+    "06.2: It stopped with ValueError": "def my_softplus_backward(a, dy):\n    raise ValueError('x\\n' * 10**6)",
+}
+
+
+@pytest.mark.parametrize("said, answer", HINTS.items(), ids=HINTS)
+def test_a_remark_says_why_an_answer_is_wrong(said, answer, tmp_path):
+    marks, remark = graded_cells(tmp_path, [answer], seconds=4)
+    assert marks == {"06.2": 0} and said in remark and len(remark) < 200 and "\n" not in remark
+
+
+def test_every_exercise_has_its_own_remark(tmp_path):
+    last = [cell("solution-06-6", "prediction = ("), cell("check-06-6", CHECKS["06.6"])]
+    marks, remark = graded_cells(tmp_path, ["import torch_of_ada\n" + RIGHT], CHECKS, ends=last)
+    assert marks == {"06.2": 0, "06.6": 0}
+    assert "stopped with ModuleNotFoundError" in remark and "the answer to 06.6 stopped with SyntaxError" in remark
+
+
+def test_a_tick_in_a_docstring_costs_nothing(tmp_path):
+    answer = RIGHT.replace("):\n", '):\n    """My answer. ✓ 06.2 done on Monday."""\n')
+    assert graded_cells(tmp_path, [answer]) == ({"06.2": EXERCISES["06.2"].points}, "")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "answer", [f"{RIGHT}\nsum(range(10**15))", "my_softplus_backward = lambda a, dy: sum(range(10**15))"]
+)
+def test_an_endless_call_of_c_costs_its_own_exercise_only(answer, tmp_path):
+    last = [cell("solution-06-6", DEVIATION), cell("check-06-6", CHECKS["06.6"])]
+    marks, remark = graded_cells(tmp_path, [answer], CHECKS, 4, last)
+    assert marks == {"06.2": 0, "06.6": EXERCISES["06.6"].points} and "ran too long and was ended" in remark
+
+
+@pytest.mark.parametrize("quote", "'\"")
+def test_the_last_check_counts_in_either_quotes(quote, tmp_path):
+    last = [cell("", f"{RIGHT}\ntv.course.check({quote}06.2{quote}, my_softplus_backward)")]
+    assert graded_cells(tmp_path, [WRONG], ends=last) == ({"06.2": EXERCISES["06.2"].points}, "")
 
 
 # ---- across the pipe -----------------------------------------------------------------------------

@@ -22,7 +22,6 @@ except ImportError:  # not on Windows
     resource = None
 
 PICTURES = re.compile(r"^%matplotlib.*", re.MULTILINE)  # there is no front end to draw them
-TICK = re.compile(r"✓ *\d\d\.\d")  # how the line of a right answer begins
 
 
 def main():
@@ -70,23 +69,21 @@ class Box:
         self._shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         self._shell.showtraceback = self._shell.showsyntaxerror = lambda *args, **kwargs: None
         self._packed, self._run, self._replaced = array_trees.packed, sandbox.run, tampering.replaced
+        self._untouched = sandbox.untouched
         self._sources, self._answer = [], None
 
-    def load(self, sources, wanted, expressions):
-        """Keep the cells. Returns those to run: the wanted, and the ones before that change what these need.
+    def load(self, sources, wanted, own, expressions):
+        """Keep the cells. Returns those to run at first, "chosen", and if an answer fails, "more": with all `own`.
 
-        expressions: [(index of the cell behind which it is evaluated, expression), ...]. "ticks": whether one of the
-        cells could print the line of a right answer.
+        Both are the wanted, and the cells before them that change what they need. expressions: [(index of the cell
+        behind which it is evaluated, expression), ...].
         """
         self._sources = [self._shell.transform_cell(PICTURES.sub("", source)) for source in sources]
-        cells, needed, chosen = [Cell(source) for source in self._sources], set(), []
-        modules = set().union(*(cell.imports for cell in cells))
-        for i, cell in reversed(list(enumerate(cells))):
-            needed = needed.union(*(Cell(expression).uses for place, expression in expressions if place == i))
-            if i in wanted or cell.always or needed & cell.changes(modules):
-                chosen.insert(0, i)
-                needed |= cell.uses
-        return {"chosen": chosen, "ticks": any(cell.ticks for cell in cells)}
+        cells = [Cell(source) for source in self._sources]
+        return {
+            "chosen": _chosen(cells, wanted, expressions),
+            "more": _chosen(cells, [*wanted, *own], expressions),
+        }
 
     def run(self, index, seconds):
         """Run a cell. Returns the name and the message of its error, or two empty texts."""
@@ -99,13 +96,13 @@ class Box:
         """Evaluate an answer, and keep it. Returns {"value": ...}, or {"code": ...} of a function."""
         with _alarm(seconds):
             self._answer = eval(expression, self._shell.user_ns)
-            if callable(self._answer):
+            if callable(self._answer) and not self._untouched(self._answer):
                 return {"code": getattr(getattr(self._answer, "__code__", None), "co_code", b"").hex()}
-            return {"value": self._packed(self._answer)}
+            return {"value": self._packed(... if callable(self._answer) else self._answer)}
 
-    def call(self, arguments, forbidden):
+    def call(self, arguments, forbidden, seconds):
         """Call the answer. Returns its result and the arguments after the call, or why there is none."""
-        result = self._run(self._answer, arguments, [f for name in forbidden for f in _found(*name)])
+        result = self._run(self._answer, arguments, [f for name in forbidden for f in _found(*name)], seconds)
         return {"result": self._packed(result), "arguments": self._packed(arguments)}
 
     def replaced(self):
@@ -117,14 +114,26 @@ def _no_check(number, answer):
     """Stands for `tv.course.check`: grading is not done here."""
 
 
+def _chosen(cells, wanted, expressions):
+    """Indices of the wanted cells, and of those before them that change what these need, as far as can be seen."""
+    needed, chosen = set(), []
+    modules = set().union(*(cell.imports for cell in cells))
+    for i, cell in reversed(list(enumerate(cells))):
+        needed = needed.union(*(Cell(expression).uses for place, expression in expressions if place == i))
+        if i in wanted or cell.always or needed & cell.changes(modules):
+            chosen.insert(0, i)
+            needed |= cell.uses
+    return chosen
+
+
 class Cell:
     """The global names that a cell uses, binds, imports, or calls a method of, which may change what it is called on.
 
-    always: it may do any of this by other means, so it is always run. ticks: it has the line of a right answer.
+    always: it may do any of this by other means, so it is always run.
     """
 
     def __init__(self, source):
-        self.uses, self.binds, self.imports, self.calls, self.ticks = set(), set(), set(), set(), False
+        self.uses, self.binds, self.imports, self.calls = set(), set(), set(), set()
         try:
             tree, table = ast.parse(source), symtable.symtable(source, "cell", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -157,8 +166,6 @@ class Cell:
             self.calls.add(_root(node.func))
         elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             self.imports.add("*")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and TICK.search(node.value):
-            self.ticks = True
 
 
 def _root(node):

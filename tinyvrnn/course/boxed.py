@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 from tinyvrnn.course import exercises
 from tinyvrnn.course.array_trees import restore, unpacked
-from tinyvrnn.course.sandbox import SECONDS, NotYet
+from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.io.streams import NO_WINDOW
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ class Box:
         if not replies:
             raise Lost("Python died (memory, or an exit)")
         if isinstance(replies[0], dict) and "refused" in replies[0]:
-            raise NotYet(str(replies[0]["refused"]))
+            raise NotYet(_in_words(replies[0]["refused"]))
         return replies[0]
 
     def _exchange(self, request, replies):
@@ -108,20 +108,27 @@ class Box:
 class Boxed:
     """A function of the submission. `sandbox.run` calls it by `run_in_box`, with its limits and rules, in the box."""
 
-    def __init__(self, box, code):
-        self._box, self.__code__ = box, SimpleNamespace(co_code=bytes.fromhex(code))  # some of its cases depend on that
+    def __init__(self, box, code, seconds):
+        self._box, self._seconds = box, seconds
+        self.__code__ = SimpleNamespace(co_code=bytes.fromhex(code))  # some of its cases depend on that
 
     def __call__(self, *arguments):
         return self.run_in_box(arguments)
 
     def run_in_box(self, arguments, forbidden=()):
         """The result; the arguments are changed as the function has changed its own. Raises NotYet or Lost."""
-        reply = self._box.ask("call", arguments, [*_names(forbidden)], seconds=SECONDS + GRACE)
+        reply = self._box.ask("call", arguments, [*_names(forbidden)], self._seconds, seconds=self._seconds + GRACE)
         try:
             restore(arguments, unpacked(reply["arguments"]))
             return unpacked(reply["result"])
         except Exception:  # it can be anything
             raise NotYet("The answer came back in no known form.") from None
+
+
+def _in_words(refused):
+    """The message of an error in a box, with its name unless it is a sentence of the package's own."""
+    kind, message = (str(word) for word in refused)
+    return message if kind in ("NotYet", "Raised") else f"{kind}: {message}".rstrip(": ")
 
 
 def _names(functions):
@@ -159,10 +166,11 @@ def _walls():
     words = [str(shutil.which("bwrap")), *alone.split(), *memory.split()]
     for path in dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(PACKAGE)]):
         words += ["--ro-bind-try", path, path]
-    words += ["--tmpfs", str(Path(exercises.__file__).parent)]
+    hidden = str(Path(exercises.__file__).parent)
+    words += ["--size", "4096", "--tmpfs", hidden, "--remount-ro", hidden]
     for path in _fonts():
         words += ["--ro-bind", str(path), f"/tmp/{path.name}"]
-    return words
+    return [*words, "--remount-ro", "/"]  # at the end, since the folders above are made in it
 
 
 def _fonts():

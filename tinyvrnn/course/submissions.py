@@ -10,17 +10,20 @@ import os
 import re
 import signal
 import stat
+import textwrap
 
 from tinyvrnn.course import boxed
 from tinyvrnn.course.array_trees import unpacked
+from tinyvrnn.course.exercise import Prediction
 from tinyvrnn.course.exercises import EXERCISES, NOTEBOOKS, chapter_of
 from tinyvrnn.course.grader import grade
-from tinyvrnn.course.sandbox import NotYet
+from tinyvrnn.course.sandbox import NOT_WRITTEN, NotYet
 from tinyvrnn.errors import ConfigError, DataError, check_whole, how_to_install, shown
 from tinyvrnn.io.files import given_path, write_atomically
 
-SECONDS, CELLS = 30, 6  # limit for one cell; the limit for a notebook is CELLS times as long
-LARGEST = 32 << 20  # bytes of a notebook
+SECONDS, CELLS = 30, 6  # limit for a cell or a call of an answer; the limit for a run is CELLS times as long
+RUNS = 3  # of one notebook at most
+LARGEST, HINT = 32 << 20, 160  # bytes of a notebook, characters of a hint
 BROKEN = "go on with --resume, and if it dies again, set the next submission aside"
 
 
@@ -35,6 +38,7 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=Fal
     check_whole("--jobs", jobs, bits=10)
     folder, handed_out, report = given_path(folder), given_path(handed_out), given_path(report)
     checks, name = _checks_handed_out(handed_out), handed_out.name
+    given = {_source(cell) for cell in _cells(handed_out)}
     students = {
         shown(path.name): path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"
     }
@@ -45,7 +49,7 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=Fal
     _require_box()
     tell(boxed.undefended())
     left = {student: path / name for student, path in students.items() if student not in table.rows}
-    for student, (points, remark) in _graded(left, functools.partial(_points_and_remark, checks, seconds), jobs):
+    for student, (points, remark) in _graded(left, functools.partial(_points_and_remark, checks, seconds, given), jobs):
         yield student, *table.add(student, points, shown(remark))
 
 
@@ -119,81 +123,143 @@ def _write(path, rows):
 # ---- one notebook ----
 
 
-def grade_notebook(path, checks, seconds=SECONDS):
-    """{"06.1": points, ...} of one submitted notebook, and a remark on errors outside the checks.
+def grade_notebook(path, checks, seconds=SECONDS, given=()):
+    """{"06.1": points, ...} of one submitted notebook, and a remark on why points are missing.
 
-    checks: {number: the expression that is its answer}. Of the notebook the answers run, and the cells before them that
-    they need. A cell that runs longer than `seconds` is interrupted, and the next one runs. See `boxed` for what the
-    student's code can reach.
+    checks: {number: the expression that is its answer}. given: the sources of the cells as handed out. Of the notebook
+    the answers run, and the cells before them that they need. If an answer fails with these, all of the student's own
+    cells before it run as well, in another box. A cell that runs longer than `seconds` is interrupted, and the next one
+    runs. See `boxed` for what the student's code can reach.
     """
-    cells = [cell for cell in _cells(path) if cell["cell_type"] == "code"]
-    places = _places(cells, checks)
-    run = _Run(cells, checks, seconds)
-    with boxed.Box(CELLS * seconds) as box:
-        try:
-            run.through(box, places)
-        except Exception as error:  # a submission can send anything
-            reason = error if isinstance(error, boxed.Lost) else "what it sent makes no sense"
-            run.remarks.append(f"{run.place}: {reason}; what comes after it counts nothing")
-    gone = ", ".join(number for number in checks if number not in {n for ns in places.values() for n in ns})
-    if run.faked:
-        run.points, run.remarks = dict.fromkeys(checks, 0), [run.faked]
-    return run.points, "; ".join([*run.remarks, *([f"no cell of {gone}"] if gone else [])])
+    run = _Run([cell for cell in _cells(path) if cell["cell_type"] == "code"], checks, seconds, given)
+    for _ in range(RUNS):
+        if run.could_gain():
+            with boxed.Box(CELLS * seconds) as box:
+                run.through(box)
+    return run.points, "; ".join(run.remarks())
 
 
 class _Run:
-    """One notebook on its way through a box: points and remarks so far, and the place where it is."""
+    """One notebook on its way through its boxes: the points and hints so far, and the place where it is."""
 
-    def __init__(self, cells, checks, seconds):
+    def __init__(self, cells, checks, seconds, given):
         self._cells, self._checks, self._seconds = cells, checks, seconds
-        self.points, self.remarks, self.place, self.faked = dict.fromkeys(checks, 0), [], "the start", ""
+        self._sources, self._places = [_source(cell) for cell in cells], _places(cells, checks)
+        self._answers = [i for i, cell in enumerate(cells) if _about(cell).startswith("solution-")]
+        self._own = [i for i, source in enumerate(self._sources) if source not in given]
+        self.points, self._hints, self._replaced, self._faked = dict.fromkeys(checks, 0), {}, [], False
+        self._first, self._untried = (
+            None,
+            {*range(len(cells))},
+        )  # the first run's cells, and those of a further run only
+        self._final, self._lost, self._loss = set(), {}, ""  # answers, and cells, that are not tried again
 
-    def through(self, box, places):
+    def _left(self):
+        """{place: its exercises that another run could still give points}."""
+        left = {i: [n for n in ns if not self.points[n] and n not in self._final] for i, ns in self._places.items()}
+        return {i: numbers for i, numbers in left.items() if numbers}
+
+    def could_gain(self):
+        """Whether another run would have other cells before an answer that has no points."""
+        return not self._faked and any(i <= max(self._left(), default=-1) for i in self._untried)
+
+    def through(self, box):
         """Run the cells that are needed, and grade each answer behind its cell."""
-        answers = [i for i, cell in enumerate(self._cells) if _about(cell).startswith("solution-")]
-        asked = [(i, self._checks[number]) for i, numbers in places.items() for number in numbers]
-        sources = [_source(cell) for cell in self._cells]
-        chosen = box.ask("load", sources, answers, asked, seconds=self._seconds)
-        if chosen["ticks"]:
-            self.faked = "a cell prints the line of a right answer: 0 points"
-        for i in sorted({*chosen["chosen"], *places}):
-            self.place = _in_words(self._cells[i], i)
-            if i in chosen["chosen"]:
-                self._run_cell(box, i)
-            for number in places.get(i, ()):
-                self._grade(box, number)
-        if name := box.ask("replaced", seconds=self._seconds):
-            self.remarks.append(f"{str(name):.80} was replaced")
-            if str(name).startswith("tinyvrnn.course."):
-                self.faked = f"{str(name):.80} was replaced: 0 points"
-
-    def _run_cell(self, box, index):
-        kind, message = box.ask("run", index, self._seconds, seconds=self._seconds + boxed.GRACE)
-        if kind == "KeyboardInterrupt":
-            self.remarks.append(f"{self.place} ran too long")
-        elif kind and not self.remarks:  # the first explains the others
-            message = re.sub(r"\([^()]*, (line \d+)\)", r"(\1)", str(message))
-            self.remarks.append(f"{self.place} stopped with {kind}: {message}".rstrip(": "))
-
-    def _grade(self, box, number):
+        self._index, self._number, self._place = None, None, "the start"
         try:
-            reply = box.ask("value", self._checks[number], self._seconds, seconds=self._seconds + boxed.GRACE)
-            answer = boxed.Boxed(box, reply["code"]) if "code" in reply else unpacked(reply["value"])
-            grade(number, EXERCISES[number], answer)
-            self.points[number] = EXERCISES[number].points
+            self._through(box, self._left())
+        except Exception as error:  # a submission can send anything
+            self._lose(error if isinstance(error, boxed.Lost) else "what it sent makes no sense")
+
+    def _lose(self, reason):
+        """Leave the cell or answer that ended the box out of the next run, which has all others."""
+        self._loss = f"{self._place}: {reason}"
+        self._untried = set() if self._index is None else {*range(len(self._cells))}
+        if self._number:
+            self._final.add(self._number)
+            self._hints[self._number] = self._loss
+        elif self._index is not None:
+            self._lost[self._index] = self._loss
+
+    def _through(self, box, places):
+        asked = [(i, self._checks[number]) for i, numbers in places.items() for number in numbers]
+        loaded = box.ask("load", self._sources, self._answers, self._own, asked, seconds=self._seconds)
+        chosen = {*loaded["chosen" if self._first is None else "more"]}
+        self._untried, self._stopped = {*loaded["more"]} - chosen, ""
+        self._first = chosen if self._first is None else self._first
+        for self._index in range(max(places) + 1):
+            self._place, self._number = _in_words(self._cells[self._index], self._index), None
+            if self._index in chosen:
+                self._run_cell(box)
+            for number in places.get(self._index, ()):
+                self._number = number
+                self._grade(box)
+            self._stopped = "" if self._index in places else self._stopped
+        self._notice(box.ask("replaced", seconds=self._seconds))
+
+    def _run_cell(self, box):
+        text = self._lost.get(self._index)
+        if not text:
+            kind, message = box.ask("run", self._index, self._seconds, seconds=self._seconds + boxed.GRACE)
+            message = re.sub(r"\([^()]*, (line \d+)\)", r"(\1)", str(message))
+            late = kind == "KeyboardInterrupt"
+            text = f"{self._place} " + ("ran too long" if late else f"stopped with {kind}: {message}".rstrip(": "))
+            text = text if kind else ""
+        if self._index in self._first:
+            self._stopped = self._stopped or text  # the first explains the others
+
+    def _grade(self, box):
+        number, exercise = self._number, EXERCISES[self._number]
+        once = isinstance(exercise, Prediction)  # a second try would let it be guessed
+        self._hints[number] = self._stopped
+        if once and self._stopped and any(i < self._index for i in self._untried):
+            return
+        try:
+            answer = self._answer(box)
+            if once and answer is not None and answer is not Ellipsis:
+                self._final.add(number)
+            grade(number, exercise, answer)
+            self.points[number] = exercise.points
         except boxed.Lost:
             raise
-        except NotYet:
-            pass
+        except NotYet as error:
+            self._hints[number] = self._stopped or _hint(number, error)
         except Exception as error:  # an answer can be anything
-            self.remarks.append(f"the answer to {number} cannot be graded: {type(error).__name__}")
+            self._hints[number] = f"the answer to {number} cannot be graded: {type(error).__name__}"
+
+    def _answer(self, box):
+        reply = box.ask("value", self._checks[self._number], self._seconds, seconds=self._seconds + boxed.GRACE)
+        return boxed.Boxed(box, reply["code"], self._seconds) if "code" in reply else unpacked(reply["value"])
+
+    def _notice(self, name):
+        """Remark a replaced function, which costs all points if it is the course's own."""
+        if name:
+            self._faked = str(name).startswith("tinyvrnn.course.")
+            self._replaced = [f"{str(name):.80} was replaced" + (": 0 points" if self._faked else "")]
+            self.points = dict.fromkeys(self.points, 0) if self._faked else self.points
+
+    def remarks(self):
+        """Why points are missing, exercise by exercise, each reason once."""
+        if self._faked:
+            return self._replaced
+        placed = {number for numbers in self._places.values() for number in numbers}
+        otherwise = f"{self._loss}; what comes after it counts nothing"
+        why = [self._hints.get(n) or otherwise for n in self.points if n in placed and not self.points[n]]
+        gone = ", ".join(number for number in self.points if number not in placed)
+        return [*dict.fromkeys(why), *self._replaced, *([f"no cell of {gone}"] if gone else [])]
 
 
-def _points_and_remark(checks, seconds, path):
+def _hint(number, error):
+    """The check's hint in short, on one line."""
+    text = "not written" if str(error) == NOT_WRITTEN else str(error)[:1000]
+    return f"{number}: {textwrap.shorten(text, HINT, placeholder=' ...')}"
+
+
+def _points_and_remark(checks, seconds, given, path):
     try:
         if path.parent.is_symlink():
             raise DataError(f"the folder {path.parent.name} is a link, which is not followed")
-        return grade_notebook(path, checks, seconds)
+        return grade_notebook(path, checks, seconds, given)
     except FileNotFoundError:
         others = ", ".join(sorted(other.name for other in path.parent.glob("*.ipynb")))
         remark = f"no {path.name}" + (f"; there is {others}" if others else "")
@@ -217,7 +283,9 @@ def _places(cells, checks):
 
 
 def _is_check(cell, number):
-    return _about(cell) == f"check-{number.replace('.', '-')}" or f'course.check("{number}"' in _source(cell)
+    return _about(cell) == f"check-{number.replace('.', '-')}" or bool(
+        re.search(rf"course\.check\(\s*['\"]{re.escape(number)}['\"]", _source(cell))
+    )
 
 
 def _in_words(cell, index):
@@ -286,6 +354,6 @@ def _require_box():
         raise ConfigError(f"Grading notebooks needs IPython: {how_to_install('teach')}.")
     try:
         with boxed.Box(60) as box:
-            box.ask("load", [], [], [], seconds=60)
+            box.ask("load", [], [], [], [], seconds=60)
     except (boxed.Lost, NotYet, OSError) as error:  # no space, a damaged installation
         raise ConfigError(f"This machine can't run notebooks, not even an empty one: {error}.") from None
