@@ -326,6 +326,8 @@ def test_forty_hostile_submissions_change_no_honest_marks(place, capsys, tmp_pat
         ([NAME, "submissions", "--out", "nowhere/grades.csv"], "nowhere/grades.csv cannot be written"),
         ([NAME, "submissions", "--out", "empty"], "empty cannot be written"),
         ([NAME, "submissions", "--seconds", "0"], "--seconds must be"),
+        ([NAME, "submissions", "--moodle", "nowhere/m.csv"], "nowhere/m.csv cannot be written: give --moodle"),
+        ([NAME, "submissions", "--canvas", "./grades.csv"], "--out, --canvas name one file for several tables"),
     ],
 )
 def test_a_mistake_of_the_instructors_is_one_sentence_and_leaves_nothing(arguments, said, place, capsys, tmp_path):
@@ -346,7 +348,6 @@ def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch)
     place("ada", notebook(RIGHT))
     place("bob", notebook(RIGHT))
     place("cid", notebook(RIGHT))
-    (tmp_path / "grades.csv").write_text("old")
     asked = []
 
     def interrupt_at_bob(checks, seconds, given, path):
@@ -369,6 +370,22 @@ def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch)
     capsys.readouterr()
     assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 2
     assert "grades.csv is not a table of this notebook" in capsys.readouterr().err
+
+
+def test_rows_that_a_table_has_are_lost_in_no_way(place, capsys, tmp_path, monkeypatch):
+    """Of other students, corrected by hand, or of another notebook."""
+    monkeypatch.setattr(submissions, "_require_box", lambda: None)
+    monkeypatch.setattr(submissions, "_points_and_remark", lambda *given: ({"06.2": 1, "06.6": 0}, ""))
+    place("bob", notebook(RIGHT))
+    table = "student,06.2,06.6,total,of,remark\r\nada,0,1,1,2,by hand\r\nzoe,1\r\n"
+    for mark in ("", "\ufeff"):
+        (tmp_path / "grades.csv").write_text(mark + table, encoding="utf-8", newline="")
+        assert cli.main(["course", "grade", NAME, "submissions"]) == 2
+        assert "grades.csv exists: give --resume to keep its rows, or another --out" in capsys.readouterr().err
+        assert (tmp_path / "grades.csv").read_bytes().decode() == mark + table
+        assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 0
+        lines = (tmp_path / "grades.csv").read_text(encoding="utf-8").splitlines()
+        assert lines[1:] == ["ada,0,1,1,2,by hand", "bob,1,0,1,2,"]
 
 
 def test_a_grading_process_that_dies_is_said():

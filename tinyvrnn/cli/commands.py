@@ -205,6 +205,7 @@ def course_status(a):
 
 def course_grade(a):
     """Grades a folder of submissions."""
+    submissions.require_writable(a.out, a.moodle, a.canvas)
     graded = submissions.grade_folder(a.folder, a.notebook, a.out, a.seconds, a.jobs, a.resume, _tell)
     for student, points, most, remark in graded:
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)

@@ -55,7 +55,7 @@ class Box:
 
     def __init__(self):
         hidden = types.ModuleType("tinyvrnn.course.exercises")
-        hidden.EXERCISES, hidden.NOTEBOOKS, hidden.chapter_of = {}, {}, str
+        hidden.EXERCISES, hidden.NOTEBOOKS, hidden.chapter_of, hidden.exercise_number = {}, {}, str, str
         sys.modules[hidden.__name__] = hidden  # the references are not here, and cannot be imported
         from IPython.core.interactiveshell import InteractiveShell
         from traitlets.config import Config

@@ -32,7 +32,8 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=Fal
 
     After each student writes `report`, a CSV with a column for each exercise; `resume` keeps the rows that it has. A
     notebook that can't be run gets 0 points and a remark. tell([...]) is told what is not defended here. Raises
-    DataError if there are no notebooks or the original has no checks, ConfigError if the report can't be written.
+    DataError if there are no notebooks or the original has no checks, ConfigError if the report can't be written, or
+    is there already and not to be resumed.
     """
     check_whole("--seconds", seconds, bits=20)
     check_whole("--jobs", jobs, bits=10)
@@ -44,8 +45,8 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=Fal
     }
     if not any(os.path.lexists(path / name) for path in students.values()):
         raise DataError(f"No */{name} in {folder}: each student needs a folder with that notebook in it.")
-    _require_writable(report)
-    table = Table(report, checks, students, resume)
+    require_writable(report)
+    table = Table(report, checks, resume)
     _require_box()
     tell(boxed.undefended())
     left = {student: path / name for student, path in students.items() if student not in table.rows}
@@ -75,34 +76,37 @@ def _graded(paths, grade_one, jobs):
 class Table:
     """The table of marks, in its file; with `resume`, the rows that are there stay."""
 
-    def __init__(self, path, checks, students, resume):
-        self._path, self._students, self.rows = path, students, {}
+    def __init__(self, path, checks, resume):
+        self._path, self.rows = path, {}
         self._points = {number: EXERCISES[number].points for number in checks}
         self._fields = ["student", *checks, "total", "of", "remark"]
-        if resume and path.exists():
-            self._read()
+        if path.exists():
+            self._read(resume)
 
-    def _read(self):
-        with open(self._path, newline="", encoding="utf-8") as file:
+    def _read(self, resume):
+        if not resume:
+            raise ConfigError(f"{self._path} exists: give --resume to keep its rows, or another --out.")
+        with open(self._path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             reader = csv.DictReader(file)
             if reader.fieldnames != self._fields:
-                raise ConfigError(f"{self._path} is not a table of this notebook: leave out --resume, or give --out.")
-            self.rows = {row["student"]: row for row in reader if row["student"] in self._students}
+                columns = ",".join(self._fields)
+                raise ConfigError(f"{self._path} is not a table of this notebook, {columns}: give another --out.")
+            self.rows = {row["student"]: row for row in reader if None not in row.values()}  # a cut row is none
 
     def add(self, student, points, remark):
         """Write the table with one more row. Returns (total, maximum, remark)."""
         total, most = sum(points.values()), sum(self._points.values())
         self.rows[student] = {"student": student} | points | {"total": total, "of": most, "remark": remark}
-        _write(self._path, [self._fields, *(self._row(name) for name in self._students if name in self.rows)])
+        _write(self._path, [self._fields, *([row[field] for field in self._fields] for row in self._sorted())])
         return total, most, remark
 
-    def _row(self, student):
-        return [self.rows[student][field] for field in self._fields]
+    def _sorted(self):
+        return [self.rows[student] for student in sorted(self.rows)]
 
 
 def export(report, handed_out, moodle=None, canvas=None):
     """Write the totals of a table in the form that Moodle imports, and in Canvas's."""
-    with open(given_path(report), newline="", encoding="utf-8") as file:
+    with open(given_path(report), newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     number = chapter_of(next(iter(_checks_handed_out(given_path(handed_out)))))
     title, most = f"{number} {NOTEBOOKS[number]}", rows[0]["of"]
@@ -342,10 +346,16 @@ def _cells(path):
         raise DataError(f"{path.name} cannot be read as a notebook: {type(error).__name__}: {error}") from None
 
 
-def _require_writable(report):
-    other = report.exists() and not report.is_file()
-    if other or report.suffix.lower() == ".ipynb" or not os.access(report.parent, os.W_OK):
-        raise ConfigError(f"{report} cannot be written: give --out a .csv in an existing folder.")
+def require_writable(out, moodle=None, canvas=None):
+    """Raise ConfigError unless all tables can be written, each to a file of its own."""
+    given = {"--out": out, "--moodle": moodle, "--canvas": canvas}
+    paths = {option: given_path(path) for option, path in given.items() if path is not None}
+    for option, path in paths.items():
+        other = path.exists() and not path.is_file()
+        if other or path.suffix.lower() == ".ipynb" or not os.access(path.parent, os.W_OK):
+            raise ConfigError(f"{path} cannot be written: give {option} a .csv in an existing folder.")
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        raise ConfigError(f"{', '.join(paths)} name one file for several tables: give each its own.")
 
 
 def _require_box():
