@@ -206,7 +206,8 @@ def _course_commands(parser):
     p = _command(room, "grade", commands.course_grade, "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
     p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
     p.add_argument("folder", metavar="FOLDER", help="one folder a student")
-    p.add_argument("--seconds", type=int, default=SECONDS, help=f"how long a cell or a call of an answer may run (default {SECONDS})")
+    about = f"how long a cell or a call of an answer may run (default {SECONDS})"
+    p.add_argument("--seconds", type=int, default=SECONDS, help=about)
     p.add_argument("--jobs", type=_positive, default=1, metavar="N", help="how many notebooks at once (default 1)")
     p.add_argument("--out", default="grades.csv", help="the table of marks (default grades.csv)")
     p.add_argument("--resume", action="store_true", help="keep the rows that the table has, and grade the others")
