@@ -152,10 +152,7 @@ class _Run:
         self._answers = [i for i, cell in enumerate(cells) if _about(cell).startswith("solution-")]
         self._own = [i for i, source in enumerate(self._sources) if source not in given]
         self.points, self._hints, self._replaced, self._faked = dict.fromkeys(checks, 0), {}, [], False
-        self._first, self._untried = (
-            None,
-            {*range(len(cells))},
-        )  # the first run's cells, and those of a further run only
+        self._first, self._untried = None, {*range(len(cells))}  # cells of the first run, and of a further run only
         self._final, self._lost, self._loss = set(), {}, ""  # answers, and cells, that are not tried again
 
     def _left(self):
@@ -255,7 +252,7 @@ class _Run:
 
 def _hint(number, error):
     """The check's hint in short, on one line."""
-    text = "not written" if str(error) == NOT_WRITTEN else str(error)[:1000]
+    text = "not written" if str(error) == NOT_WRITTEN else str(error)[:1000].rstrip(".")
     return f"{number}: {textwrap.shorten(text, HINT, placeholder=' ...')}"
 
 
