@@ -279,10 +279,15 @@ def test_an_unknown_exercise_is_named():
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"06.1": 3}', '{"06.1": {"passed": "yes"}}', "\0"])
-def test_a_damaged_progress_file_never_stops_a_check(home, content):
+def test_a_damaged_progress_file_is_set_aside_and_never_stops_a_check(home, content, capsys):
+    (home / "course.damaged-1.json").write_text("an earlier one")
     (home / "course.json").write_text(content)
     course.status()
     course.check(EXAMPLE, right)
+    valid = content == "[]" or "yes" in content  # nothing is lost
+    assert valid or (home / "course.damaged-2.json").read_text() == content
+    assert capsys.readouterr().out.count("course.json is damaged: it is now course.damaged-2.json, and") == (not valid)
+    assert (home / "course.damaged-1.json").read_text() == "an earlier one"
     assert progress.read()[EXAMPLE]["passed"] is True
 
 
@@ -338,6 +343,8 @@ def test_in_a_notebook_a_refusal_is_a_box_like_the_green_one_and_is_readable(mon
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
     monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
     assert NotYet("W < b")._render_traceback_() == [" "]  # an empty one would show its name and message as well
+    refusal = NotYet("Once.")
+    assert [refusal._render_traceback_() for _ in range(2)] == [[" "]] * 2 and len(shown) == 2  # IPython 9 asks twice
     assert "W &lt; b" in shown[0] and "word-break: normal" in shown[0]
     for box in (shown[0], sandbox.box(GREEN, "right")):
         for ink in re.findall(r"#[0-9A-Fa-f]{6}", box):
@@ -353,6 +360,12 @@ def contrast_on_white(colour):
 
 def test_show_takes_a_method_out_of_its_class():
     assert repr(course.show(VRNN.log_weights)).splitlines()[1].startswith("def log_weights(")
+
+
+@pytest.mark.parametrize("thing", [np.exp, 3, len, "print"])
+def test_show_of_what_has_no_source_is_a_sentence(thing):
+    with pytest.raises(ConfigError, match="show takes a function or class written in Python, got .*: "):
+        course.show(thing)
 
 
 def test_show_of_a_fused_function_is_its_formula_and_its_own_file():

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -408,6 +410,10 @@ def test_the_kind_of_answer_is_explained_only_where_it_is_wrong():
         (Prediction("numbers", lambda: {3, 4}, ()), set(np.arange(3, 5))),
         (Prediction("numbers", lambda: {3, 4}, ()), range(3, 5)),
         (WORD, np.array(["up"])[0]),
+        (Prediction("in order", lambda: (3, 4, 5), ()), range(3, 6)),
+        (Prediction("numbers", lambda: {0.5, 4}, ()), {Fraction(1, 2), Decimal(4)}),
+        (Prediction("in order", lambda: (0.5, 4), ()), [Fraction(1, 2), Decimal(4)]),
+        (Prediction("numbers", lambda: {0.5, 4}, ()), [Fraction(1, 2), Decimal(4)]),
     ],
 )
 def test_a_right_prediction_passes_in_any_clothes(exercise, answer):

@@ -90,8 +90,8 @@ def packed(value):
         return {"array": [value.dtype.str, value.shape, data], "scalar": isinstance(value, np.generic)}
     if isinstance(value, dict):
         return {"dict": [[packed(key), packed(item)] for key, item in value.items()]}
-    if isinstance(value, (tuple, list, set, frozenset)):
-        kind = "tuple" if isinstance(value, tuple) else "list" if isinstance(value, list) else "set"
+    if isinstance(value, (tuple, list, range, set, frozenset)):
+        kind = "tuple" if isinstance(value, tuple) else "list" if isinstance(value, (list, range)) else "set"
         return {kind: [packed(item) for item in value]}
     if value is None or type(value) in (bool, int, float):
         return value

@@ -6,7 +6,9 @@ compared with common mistakes to find a hint.
 """
 
 import reprlib
+from decimal import Decimal
 from functools import partial
+from numbers import Number
 from typing import NamedTuple
 from zlib import crc32
 
@@ -302,6 +304,8 @@ def _about_shape(name, mine, right):
         hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
     elif got == expected[::-1]:
         hint = " It looks transposed."
+    elif len(got) < len(expected) and np.prod(got) == np.prod(expected):
+        hint = " It holds as many numbers as expected: its axes are lost."
     elif len(got) < len(expected):
         hint = " It sums over an axis that should stay."
     elif len(got) > len(expected):
@@ -505,12 +509,14 @@ def _grade_prediction(exercise, answer):
 
 
 def _pure(value):
-    """A prediction as Python sets, lists and numbers."""
+    """A prediction as Python sets, lists and numbers, a Fraction or Decimal as a float, as `packed` has them."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (set, frozenset)):
         return {_pure(item) for item in value}
-    return [_pure(item) for item in value] if isinstance(value, (list, tuple, range)) else value
+    if isinstance(value, (list, tuple, range)):
+        return [_pure(item) for item in value]
+    return _number(value) if isinstance(value, (Number, Decimal)) and not isinstance(value, (int, complex)) else value
 
 
 def _same(a, b, tol):

@@ -2,8 +2,10 @@
 
 import json
 import os
+from contextlib import suppress
+from itertools import count
 
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, shown
 from tinyvrnn.io.files import given_path, one_at_a_time, write_atomically
 
 FOLDER = ".tinyvrnn"  # in the folder that `course start` makes, or in the home folder
@@ -17,13 +19,26 @@ def path():
 
 
 def read():
-    """{"07.2": {"passed": bool, "tries": int}, ...}; empty if there is no valid file."""
+    """{"07.2": {"passed": bool, "tries": int}, ...}; empty if there is no valid file. A damaged one is set aside."""
     try:
-        entries = json.loads(path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # also a ConfigError
+        text = path().read_bytes()
+    except (OSError, ConfigError):
         return {}
-    valid = isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
-    return {current(number): entries[number] for number in sorted(entries, key=_passed(entries))} if valid else {}
+    try:
+        entries = json.loads(text)
+        return {current(number): entries[number] for number in sorted(entries, key=_passed(entries))}
+    except (ValueError, TypeError, AttributeError):
+        _set_aside()
+        return {}
+
+
+def _set_aside():
+    """Rename a damaged file, so that the next passed check does not overwrite it, and say so."""
+    places = (path().with_name(f"course.damaged-{k}.json") for k in count(1))
+    place = next(place for place in places if not place.exists())
+    with suppress(OSError):
+        path().rename(place)
+        print(f"{shown(path())} is damaged: it is now {shown(place.name)}, and the count of your progress starts anew.")
 
 
 def current(number):

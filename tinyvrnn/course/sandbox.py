@@ -36,6 +36,8 @@ class NotYet(TinyvrnnError, AssertionError):
     case: the arguments on which a function failed, or None.
     """
 
+    _displayed = False
+
     def __init__(self, message, case=None):
         super().__init__(message)
         self.case = case
@@ -48,7 +50,9 @@ class NotYet(TinyvrnnError, AssertionError):
             return [f"✗ {self}"]
         if not hasattr(get_ipython(), "kernel"):
             return [f"\x1b[31m✗ {self}\x1b[0m"]
-        display(HTML(box("#B3261E", f"<b>✗</b> {html.escape(str(self))}")))
+        if not self._displayed:  # IPython 9 asks twice
+            self._displayed = True
+            display(HTML(box("#B3261E", f"<b>✗</b> {html.escape(str(self))}")))
         return [" "]  # a front end shows name and message of an error without a traceback
 
 

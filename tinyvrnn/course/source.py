@@ -4,6 +4,8 @@ import inspect
 import textwrap
 from pathlib import Path
 
+from tinyvrnn.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,12 +23,16 @@ class Source:
 
 
 def show(function):
-    """The source of a Python function or class, with its file. Raises TypeError for anything else.
+    """The source of a Python function or class, with its file. Raises ConfigError for anything else.
 
     Of a decorated function it is the plain formula, without the decorator: that of a fused one holds a device's code.
     """
     decorated, function = hasattr(function, "__wrapped__"), inspect.unwrap(function)
-    text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    try:
+        text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    except (TypeError, OSError):
+        what = f"got {function!r}, which has no source: look for it in the documentation."
+        raise ConfigError(f"show takes a function or class written in Python, {what}") from None
     if decorated:
         text = text[text.index("def ") :]
     file = Path(inspect.getsourcefile(function)).resolve()
