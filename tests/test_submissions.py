@@ -528,6 +528,10 @@ def test_values_come_back_as_they_went(value):
     assert getattr(back, "dtype", None) == getattr(value, "dtype", None)
 
 
+def test_an_array_of_words_comes_back_as_a_list():
+    assert array_trees.unpacked(array_trees.packed(np.array(["up", "down"]))) == ["up", "down"]
+
+
 BAD = [
     {"array": ["|O", [1], "AAAAAAAAAAA="], "scalar": False},
     {"array": ["<f8", [9], ""], "scalar": False},

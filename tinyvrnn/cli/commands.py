@@ -218,7 +218,7 @@ def course_start(a):
     """Makes a student's folder, or brings a new edition into it."""
     for name in lab.start(a.folder):
         print(f"wrote {shown(name)}")
-    print(f"your folder is {shown(a.folder)}; open it with: jupyter lab {shown(a.folder)}")
+    print(f"your folder is {shown(a.folder)}; open it with: jupyter lab {shlex.quote(shown(a.folder))}")
 
 
 def _load_for(a):

@@ -88,6 +88,8 @@ def packed(value):
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"array": [value.dtype.str, value.shape, data], "scalar": isinstance(value, np.generic)}
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":  # words
+        return packed(value.tolist())
     if isinstance(value, dict):
         return {"dict": [[packed(key), packed(item)] for key, item in value.items()]}
     if isinstance(value, (tuple, list, range, set, frozenset)):
