@@ -698,7 +698,7 @@ def test_a_file_to_evaluate_is_scored_whole(run, tmp_path, capsys):
 def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
     """One more sequence gives another split at random. Data that are named are scored; those as they were, too."""
     x = np.sign(np.random.default_rng(0).standard_normal((40, 6, 1)))
-    x[:, :3] = -x[:, 3:]  # so that the mean is 0 and the deviation 1: standardising changes the type alone
+    x[:, :3] = -x[:, 3:]  # mean 0 and standard deviation 1: standardising changes only the type
     file, run = tmp_path / "x.npy", str(tmp_path / "run")
     np.save(file, x)
     assert cli.main(["train", str(file), *QUICK, "--out", run]) == 0

@@ -334,9 +334,11 @@ def _to_score(a, source, model):
 
 def _check_unchanged(folder, data, model, source):
     """Raise DataError unless the raw Data of a run, as they were or standardised, are those that it was trained on."""
-    scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
     known = recorded_fingerprint(folder)
-    if known is not None and known not in map(fingerprint, (data, replace(data, **scaled))):
+    if known in (None, fingerprint(data)):
+        return
+    scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
+    if known != fingerprint(replace(data, **scaled)):
         raise DataError(
             f"{source} has changed since {folder} was trained on it, so its test split can hold sequences of the "
             "training split: restore it, or name it by --data to score all of it as it is now."
