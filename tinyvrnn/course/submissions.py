@@ -199,15 +199,17 @@ class _Run:
         self._notice(box.ask("replaced", seconds=self._seconds))
 
     def _run_cell(self, box):
-        text = self._lost.get(self._index)
-        if not text:
-            kind, message = box.ask("run", self._index, self._seconds, seconds=self._seconds + boxed.GRACE)
-            message = re.sub(r"\([^()]*, (line \d+)\)", r"(\1)", str(message))
-            late = kind == "KeyboardInterrupt"
-            text = f"{self._place} " + ("ran too long" if late else f"stopped with {kind}: {message}".rstrip(": "))
-            text = text if kind else ""
+        text = self._lost.get(self._index) or self._error(box)
         if self._index in self._first:
             self._stopped = self._stopped or text  # the first explains the others
+
+    def _error(self, box):
+        """Run the cell. Returns why it did not end, or ""."""
+        kind, message = box.ask("run", self._index, self._seconds, seconds=self._seconds + boxed.GRACE)
+        if kind == "KeyboardInterrupt":
+            return f"{self._place} ran too long"
+        message = re.sub(r"\([^()]*, (line \d+)\)", r"(\1)", str(message))
+        return f"{self._place} stopped with {kind}: {message}".rstrip(": ") if kind else ""
 
     def _grade(self, box):
         number, exercise = self._number, EXERCISES[self._number]
