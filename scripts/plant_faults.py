@@ -229,6 +229,13 @@ FAULTS = {
         "float32 is float64", "array.astype(np.float32) if", "array.astype(np.float64) if", "test_grader test_course"
     ),
     "course/tampering.py": Fault("replaced functions pass", "is not value:", "is value and False:", "test_grader"),
+    "course/marks.py": Fault(
+        "Canvas gets another number",
+        'match["id"], "", ""]',
+        'match["name"], "", ""]',
+        "test_submissions -k forms",
+    ),
+    "course/notebook_file.py": Fault("the first check counts", ")[-1:]:", ")[:1]:", "test_submissions -k last_check"),
     "course/progress.py": Fault(
         "a pass is lost again",
         'passed or before.get("passed") is True',
@@ -264,9 +271,9 @@ FAULTS = {
     ),
     "course/submissions.py": Fault(
         "a wrong answer has its points",
-        "self._hints[number] = self._stopped or _hint(number, error)",
-        "self.points[number] = exercise.points",
-        "test_submissions",
+        "reason = stopped or _hint(number, error)",
+        "return self._marks.award(number)",
+        "test_submissions -k wrong",
     ),
     "data/bach.py": Fault("minor is brought to C", '"minor": 9', '"minor": 0', "test_data_bach"),
     "data/baselines.py": Fault(

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tinyvrnn import cli
-from tinyvrnn.course import EXERCISES, array_trees, boxed, submissions
+from tinyvrnn.course import EXERCISES, array_trees, boxed, notebook_file, submissions
 from tinyvrnn.errors import DataError
 
 NAME = "06_backward_by_hand_1.ipynb"
@@ -89,7 +89,7 @@ def test_the_table_has_every_student_with_points_and_what_went_wrong(place, caps
     place("bob", notebook(f"1 / 0\n{WRONG}", DEVIATION, extra=["2 / 0"]))  # what no answer needs is not run
     place("cid", None)
     place("dan", "{\n")
-    place("eve", notebook(), "06_backward_by_hand_1 (1).ipynb")
+    place("eve", notebook(RIGHT, DEVIATION), "06 mine.ipynb")
     place(".git", None)
     lines, rows = graded(capsys)
     assert list(lines) == list(rows) == ["ada", "bob", "cid", "dan", "eve"]
@@ -97,7 +97,7 @@ def test_the_table_has_every_student_with_points_and_what_went_wrong(place, caps
     assert points(rows["bob"]) == ("0", "1", "1", "2")
     assert rows["bob"]["remark"] == "the answer to 06.2 stopped with ZeroDivisionError: division by zero"
     assert all(points(rows[student]) == ("0", "0", "0", "2") for student in ("cid", "dan", "eve"))
-    assert rows["cid"]["remark"] == f"no {NAME}" and "(1).ipynb" in rows["eve"]["remark"]
+    assert rows["cid"]["remark"] == f"no {NAME}" and rows["eve"]["remark"] == f"no {NAME}; there is 06 mine.ipynb"
     assert "cannot be read as a notebook" in rows["dan"]["remark"]
     assert lines["ada"] == "ada                        2 of 2 points"
     assert lines["bob"].startswith("bob                        1 of 2 points   the answer")
@@ -222,7 +222,7 @@ def put_files(tmp_path):
         "device": lambda path: path.symlink_to("/dev/zero"),
         "fifo": os.mkfifo,
         "json": lambda path: path.write_text("[" * 10**6),
-        "large": lambda path: path.write_bytes(bytes(submissions.LARGEST + 1)),
+        "large": lambda path: path.write_bytes(bytes(notebook_file.LARGEST + 1)),
         "link": lambda path: path.symlink_to(tmp_path / "submissions" / "ada" / NAME),
         "odd": lambda path: path.write_text(
             '{"cells": [{"cell_type": "code", "metadata": [], "source": [7, null, "\\ud800("]}, 3]}'
@@ -365,8 +365,8 @@ def test_an_interrupted_grading_is_resumed(place, capsys, tmp_path, monkeypatch)
     place("cid", notebook(RIGHT))
     asked = []
 
-    def interrupt_at_bob(checks, seconds, given, path):
-        asked.append(path.parent.name)
+    def interrupt_at_bob(checks, seconds, given, name, handed):
+        asked.append(handed.folder.name)
         if asked == ["ada", "bob"]:
             raise KeyboardInterrupt
         return {"06.2": 1, "06.6": 0}, ""
@@ -408,25 +408,83 @@ def test_a_grading_process_that_dies_is_said():
         list(submissions._graded({"ada": 0}, os._exit, 2))
 
 
-def test_moodle_and_canvas_get_their_forms(place, capsys, tmp_path, monkeypatch):
-    place("ada", notebook(RIGHT))
-    place("bob", notebook(RIGHT))
+@pytest.fixture
+def told(monkeypatch):
+    """Grading tells of each notebook that its remark is its name, and runs nothing."""
+    marks = {"06.2": 1, "06.6": 0}
     monkeypatch.setattr(submissions, "_require_box", lambda: None)
-    monkeypatch.setattr(submissions, "_points_and_remark", lambda c, s, given, path: ({"06.2": 1, "06.6": 0}, "a, b"))
+    monkeypatch.setattr(submissions, "grade_notebook", lambda path, *rest: (marks, f"{path.name}, graded"))
+
+
+SECOND, THIRD = NAME.replace(".", " (1)."), NAME.replace(".", "-2.")
+HANDED_IN = {  # files by student, and the remark
+    "ada": ([f"ada/{NAME}"], f"{NAME}, graded"),
+    "bob": ([f"bob/{SECOND}"], f"{SECOND}, graded"),
+    "cid": ([f"cid/{NAME}", f"cid/{THIRD}"], f"{NAME}, graded; graded {NAME}, not {THIRD}"),
+    "dan": ([f"dan/{SECOND}", f"dan/{THIRD}"], f"several notebooks, {SECOND}, {THIRD}: leave one"),
+    "eve": ([f"eve/inner/{NAME}", "eve/work.zip"], f"no {NAME}; there is inner/{NAME}, work.zip"),
+    "fay": ([f"fay/fay_{NAME}"], f"fay_{NAME}, graded"),
+    "Kay Al_77_assignsubmission_file": ([f"Kay Al_77_assignsubmission_file_{NAME}"],) * 2,
+    "hoppergrace_1234_56789": ([f"hoppergrace_1234_56789_{NAME}"],) * 2,
+    "kayal_LATE_77_88": ([f"kayal_LATE_77_88_{THIRD}"],) * 2,
+}
+
+
+def test_submissions_are_found_as_browsers_moodle_and_canvas_name_them(place, capsys, tmp_path, told):
+    for file in [file for files, _ in HANDED_IN.values() for file in files] + [NAME, f"_old/{NAME}", "notes.txt"]:
+        path = tmp_path / "submissions" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    _, rows = graded(capsys)
+    remarks = {who: said if isinstance(said, str) else f"{said[0]}, graded" for who, (_, said) in HANDED_IN.items()}
+    assert {student: row["remark"] for student, row in rows.items()} == remarks
+
+
+MOODLE = "Identifier,Full name,Grade,Maximum Grade,Last modified (grade),Feedback comments"
+TITLE = "06 Backward by hand I"
+FORMS = {  # students' names, and the lines of the tables that Moodle and Canvas import
+    ("ada", "bob_2"): (
+        [f"username,{TITLE},feedback", "ada,1,R", "bob_2,1,R"],
+        ["ada,,,ada,,1", "bob_2,,,bob_2,,1"],
+    ),
+    ("Kay Al_7_assignsubmission_file_", "Li_8_assignsubmission_file"): (
+        [MOODLE, "Participant 7,Kay Al,1,2,-,R", "Participant 8,Li,1,2,-,R"],
+        [f"{name},,,{name},,1" for name in ("Kay Al_7_assignsubmission_file_", "Li_8_assignsubmission_file")],
+    ),
+    ("hoppergrace_12_34", "kayal_LATE_77_88"): (
+        [f"username,{TITLE},feedback", "hoppergrace_12_34,1,R", "kayal_LATE_77_88,1,R"],
+        ["hoppergrace,12,,,,1", "kayal,77,,,,1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("students, tables", FORMS.items(), ids=[" ".join(students) for students in FORMS])
+def test_moodle_and_canvas_get_their_forms(students, tables, place, capsys, tmp_path, told):
+    for student in students:
+        place(student, notebook(RIGHT))
     assert cli.main(["course", "grade", NAME, "submissions", "--moodle", "m.csv", "--canvas", "c.csv"]) == 0
     assert capsys.readouterr().out.endswith("wrote grades.csv\nwrote m.csv\nwrote c.csv\n")
-    title = "06 Backward by hand I"
-    assert (tmp_path / "m.csv").read_text().splitlines() == [
-        f"username,{title},feedback",
-        'ada,1,"a, b"',
-        'bob,1,"a, b"',
+    head = [f"Student,ID,SIS User ID,SIS Login ID,Section,{TITLE}", "    Points Possible,,,,,2"]
+    found = [
+        (tmp_path / name).read_text().replace(f'"{NAME}, graded"', "R").splitlines() for name in ("m.csv", "c.csv")
     ]
-    assert (tmp_path / "c.csv").read_text().splitlines() == [
-        f"Student,ID,SIS User ID,SIS Login ID,Section,{title}",
-        "    Points Possible,,,,,2",
-        "ada,,,ada,,1",
-        "bob,,,bob,,1",
+    assert found == [tables[0], [*head, *tables[1]]]
+
+
+def test_a_table_that_a_spreadsheet_wrote_is_read(place, capsys, tmp_path, told):
+    place("bob", notebook(RIGHT))
+    table = "student;06.2;06.6;total;of;remark\r\nada;0,5;1;1,5;2;é\r\nzoe;1;0;0;2;late\r\n"
+    (tmp_path / "grades.csv").write_text(table, encoding="utf-8", newline="")
+    assert cli.main(["course", "grade", NAME, "submissions", "--resume", "--canvas", "c.csv"]) == 0
+    assert "grades.csv keeps totals that are not the sums of their points: zoe" in capsys.readouterr().err
+    assert (tmp_path / "grades.csv").read_text(encoding="utf-8").splitlines()[1:] == [
+        'ada,"0,5",1,"1,5",2,é',
+        f'bob,1,0,1,2,"{NAME}, graded"',
+        "zoe,1,0,0,2,late",
     ]
+    (tmp_path / "grades.csv").write_text(table, encoding="cp1252", newline="")
+    assert cli.main(["course", "grade", NAME, "submissions", "--resume"]) == 2
+    assert "save it as CSV in UTF-8" in capsys.readouterr().err
 
 
 # ---- what the answers need, and why they are wrong ------------------------------------------------
@@ -576,7 +634,7 @@ def test_a_class_of_200_takes_less_than_an_hour_on_two_cores(capsys):
     for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
         if path.name.startswith("13"):  # it has no check
             continue
-        checks, start = submissions._checks_handed_out(path), time.monotonic()
+        checks, start = notebook_file.checks_handed_out(path), time.monotonic()
         marks, remark = submissions.grade_notebook(path, checks)
         seconds[path.stem] = time.monotonic() - start
         assert marks == {number: EXERCISES[number].points for number in checks} and remark == "", path

@@ -13,7 +13,7 @@ from tinyvrnn import data as data_room
 from tinyvrnn.arrays.ranks import shared_out, world
 from tinyvrnn.bounds.evaluation import infer_all
 from tinyvrnn.cli import report
-from tinyvrnn.course import lab, submissions
+from tinyvrnn.course import lab, marks, submissions
 from tinyvrnn.data import NAMES, SPLITS, check_suits, load_data, read_like
 from tinyvrnn.data.load import recorded_source
 from tinyvrnn.data.scale import notes_on_constants
@@ -205,11 +205,11 @@ def course_status(a):
 
 def course_grade(a):
     """Grades a folder of submissions."""
-    submissions.require_writable(a.out, a.moodle, a.canvas)
+    marks.require_writable(a.out, a.moodle, a.canvas)
     graded = submissions.grade_folder(a.folder, a.notebook, a.out, a.seconds, a.jobs, a.resume, _tell)
     for student, points, most, remark in graded:
         print(f"{student:<24} {points:>3} of {most} points   {remark}".rstrip(), flush=True)
-    submissions.export(a.out, a.notebook, a.moodle, a.canvas)
+    marks.export(a.out, a.moodle, a.canvas)
     for path in filter(None, (a.out, a.moodle, a.canvas)):
         print(f"wrote {shown(path)}")
 

@@ -203,9 +203,9 @@ def _gradcheck_options(p):
 def _course_commands(parser):
     room = parser.add_subparsers(required=True, metavar="COMMAND")
     _command(room, "status", commands.course_status, "which exercises you have passed")
-    p = _command(room, "grade", commands.course_grade, "run and grade submitted notebooks, FOLDER/STUDENT/NAME.ipynb")
+    p = _command(room, "grade", commands.course_grade, "run and grade a class's notebooks, and write their marks")
     p.add_argument("notebook", metavar="NOTEBOOK", help="the notebook as it was handed out")
-    p.add_argument("folder", metavar="FOLDER", help="one folder a student")
+    p.add_argument("folder", metavar="FOLDER", help="with a folder for each student, or files STUDENT_NAME.ipynb")
     about = f"how long a cell or a call of an answer may run (default {SECONDS})"
     p.add_argument("--seconds", type=int, default=SECONDS, help=about)
     p.add_argument("--jobs", type=_positive, default=1, metavar="N", help="how many notebooks at once (default 1)")

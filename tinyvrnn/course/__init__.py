@@ -16,6 +16,8 @@ array_trees.py    nested arguments and results
 kept.py           keeps passed functions, and finds them again
 progress.py       the file with a student's progress
 submissions.py    grades folders of submitted notebooks
+notebook_file.py  reads notebooks without running them
+marks.py          the table of marks, and its forms for Moodle and Canvas
 boxed.py, box.py  the two ends of a pipe to a submission's process, which is kept apart
 device.py         the grader's own device, for notebook 10
 lab.py            makes a student's folder
