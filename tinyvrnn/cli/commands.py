@@ -57,47 +57,56 @@ def train(a):
     data, likelihood = _load_for(a)
     check_suits(data, likelihood)
     model = _model(a, data.x_dim, likelihood)
-    folder, live = given_path(f"runs/{data.name}" if a.out is None else a.out), sys.stderr.isatty()
-    run = Run(folder, a.overwrite, a.resume)
+    a.run_folder = given_path(f"runs/{data.name}" if a.out is None else a.out)
+    run = Run(a.run_folder, a.overwrite, a.resume)
     options = _training_options(a, data, model, run.recorded)
     options.check_for(model)
+    with run, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*standardised twice")  # they were standardised here, once
+        _print_start(a, data, model, options, run)
+        records = _train(a, data, model, options, run)
+        with shared_out(world()):
+            report.print_training(model, data, records, options)
+        report.draw_pictures(run, model, data, records)
+        print(f"wrote {shown(a.run_folder)}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
 
-    trained = 0
+
+def _print_start(a, data, model, options, run):
+    """Prints what will be trained on what, where, and what was chosen for it."""
+    wanted = model.backend.name != "numpy" and options.device_data != "no"
+    too_large = wanted and not keeps_on_device(model, data, options.device_data)
+    print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
+    if world().size > 1:
+        where = "GPU" if world().takes_device and a.backend == "cupy" else "host"
+        print(f"{world().size} ranks, gradients summed in {where} memory")
+    if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
+        print(f"chosen for these data: {why}", flush=True)
+    if a.resume:
+        what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
+        print(f"{shown(a.run_folder)} holds {what}", flush=True)
+
+
+def _train(a, data, model, options, run):
+    """The records of all epochs. An interrupt says how to go on."""
+    live, trained = sys.stderr.isatty(), []
 
     def on_epoch(record, is_best):
-        nonlocal trained
-        trained += 1
+        trained.append(record)
         if not live:  # a log file cannot show a progress bar
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
-    with run, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*standardised twice")  # they were standardised here, once
-        wanted = model.backend.name != "numpy" and options.device_data != "no"
-        too_large = wanted and not keeps_on_device(model, data, options.device_data)
-        print(f"{model}\n{data}\n{options.describe()}{', data too large for the GPU' * too_large}", flush=True)
-        if world().size > 1:
-            where = "GPU" if world().takes_device and a.backend == "cupy" else "host"
-            print(f"{world().size} ranks, gradients summed in {where} memory")
-        if why := chosen_for(data, options, [name for name in Options._fields if getattr(a, name) is not None]):
-            print(f"chosen for these data: {why}", flush=True)
-        if a.resume:
-            what = "a run: it is resumed" if run.can_go_on else "no run yet: a new one starts"
-            print(f"{shown(folder)} holds {what}", flush=True)
-        try:
-            records = train_model(model, data, live, on_epoch, run, **options._asdict())
-        except KeyboardInterrupt as interrupt:
-            if run.has_kept:
-                interrupt.args = (f"saved in {folder}; resume with: {_command_to_go_on(a)}",)
-            raise
-        if not records:
-            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
-        if a.resume and not trained:
-            print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
-        with shared_out(world()):
-            report.print_training(model, data, records, options)
-        report.draw_pictures(run, model, data, records)
-        print(f"wrote {shown(folder)}/: {', '.join(name for name in FILES if (run.folder / name).exists())}")
+    try:
+        records = train_model(model, data, live, on_epoch, run, **options._asdict())
+    except KeyboardInterrupt as interrupt:
+        if run.has_kept:
+            interrupt.args = (f"saved in {a.run_folder}; resume with: {_command_to_go_on(a)}",)
+        raise
+    if not records:
+        raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
+    if a.resume and not trained:
+        print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
+    return records
 
 
 def evaluate(a):

@@ -308,37 +308,20 @@ def load_data(
         how = "make Data of arrays by tv.Data.from_sequences(name, train, valid, test)"
         raise DataError(f"load_data takes a name or a path, not {type(name_or_path).__name__}: {how}")
     name, missing = str(name_or_path), missing or (medium or {}).get("missing")
-    card, is_set = (EMBEDDED | CORPORA).get(name), name in NAMES
+    is_set = name in NAMES
     path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)
-    if stride is not None and window is None:
-        raise DataError("a stride is for windows: give --window N too (window=N)")
-    columns, skip_columns = (None if names is None else list(names) for names in (columns, skip_columns))
-    asked = {"window": window, "stride": stride, "columns": columns, "skip_columns": skip_columns}
-    asked = (medium or {}) | {key: value for key, value in asked.items() if value is not None}
-    content = _content(path, asked, missing)
-    if (columns or skip_columns) and "columns" not in (content.medium or {}):
+    chosen = _chosen(window=window, stride=stride, columns=columns, skip_columns=skip_columns)
+    content = _content(path, (medium or {}) | chosen, missing)
+    if (chosen.get("columns") or chosen.get("skip_columns")) and "columns" not in (content.medium or {}):
         raise DataError(f"columns can be chosen in .csv files whose first line has their names, but not in {path.name}")
-    if card is None:
-        source = "; ".join(filter(None, (content.source or f"the file {path.name}", content.how)))
-        card = Card(None, source, "not stated", content.units or RAW, content.kind)
-    whole, kind = content.sequences, kind or card.kind
-    if card.threshold is not None:
-        whole = Sequences((whole.values >= card.threshold).astype(np.uint8), whole.lengths)
-    split = at_random(len(whole), path.name) if content.split is None else content.split
-    members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
-    notes = list(content.notes)
+    card = (EMBEDDED | CORPORA).get(name) or _card(content, path)
+    members, notes = _members(content, path)
     if is_set and os.path.exists(name):
         notes.append(f"{name} is the set of that name: for the file or folder here, give {os.path.join('.', name)}")
-    if len(members["test"]) == 0 < len(members["valid"]):
-        members["test"] = members["valid"]
-        notes.append("there is no test split: the sequences of valid are reported in its place")
-    for s, index in members.items():
-        if len(index) == 0:
-            how = ": name some valid, or give --window N (window=N) to take the end of train" * (s == "valid")
-            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence{how}")
-    labels = {s: None if content.labels is None else content.labels[index] for s, index in members.items()}
+    whole = _binarised(content.sequences, card.threshold)
     parts = {s: whole[index] for s, index in members.items()}
     repeated = () if is_set else _repeated(parts, members["test"] is members["valid"])
+    kind = kind or card.kind
     data = Data.from_sequences(
         name_of(path),
         *parts.values(),
@@ -346,13 +329,48 @@ def load_data(
         units=card.units,
         licence=card.licence,
         source=card.source,
-        labels=labels,
+        labels={s: None if content.labels is None else content.labels[index] for s, index in members.items()},
         kind=kind,
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
         missing=missing,
     )
     return replace(data, notes=(*notes, *repeated, *data.notes), origin=name if is_set else str(path.resolve()))
+
+
+def _chosen(**options):
+    """The options of windows and columns that are given."""
+    if options["stride"] is not None and options["window"] is None:
+        raise DataError("a stride is for windows: give --window N too (window=N)")
+    names = {key: list(options[key]) for key in ("columns", "skip_columns") if options[key] is not None}
+    return {key: value for key, value in (options | names).items() if value is not None}
+
+
+def _card(content, path):
+    """Metadata of a user's data."""
+    source = "; ".join(filter(None, (content.source or f"the file {path.name}", content.how)))
+    return Card(None, source, "not stated", content.units or RAW, content.kind)
+
+
+def _binarised(sequences, threshold):
+    if threshold is None:
+        return sequences
+    return Sequences((sequences.values >= threshold).astype(np.uint8), sequences.lengths)
+
+
+def _members(content, path):
+    """{split: indices of its sequences}, and notes. Raises DataError if a split is empty."""
+    split, notes = content.split, list(content.notes)
+    split = at_random(len(content.sequences), path.name) if split is None else split
+    members = {s: np.flatnonzero(split == k) for k, s in enumerate(SPLITS)}
+    if len(members["test"]) == 0 < len(members["valid"]):
+        members["test"] = members["valid"]
+        notes.append("there is no test split: the sequences of valid are reported in its place")
+    for s, index in members.items():
+        if len(index) == 0:
+            how = ": name some valid, or give --window N (window=N) to take the end of train" * (s == "valid")
+            raise DataError(f"{path.name}: the {s} split is empty, but each split needs at least one sequence{how}")
+    return members, notes
 
 
 def recorded_source(name, run_folder):
