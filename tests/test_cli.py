@@ -559,6 +559,14 @@ def test_a_ragged_prime_is_refused(run, refused, tmp_path):
     assert "unequal lengths" in refused("sample", run, "--prime", tmp_path / "x.npz", "--out", tmp_path / "s.npz")
 
 
+def test_a_picture_of_very_many_sequences_is_refused(run, refused, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((129, 3, 8)))
+    many = ["sample", run, "--out", tmp_path / "s.png"]
+    assert "at most 256 sequences, got 257" in refused(*many, "-n", "257")
+    assert "at most 256 sequences, got 258" in refused(*many, "-n", "2", "--prime", tmp_path / "x.npy")
+    assert not (tmp_path / "s.png").exists()
+
+
 def test_a_run_folder_that_is_a_file_is_refused(refused, tmp_path):
     (tmp_path / "taken").write_text("")
     said = refused("train", "digits8", *QUICK, "--out", tmp_path / "taken")

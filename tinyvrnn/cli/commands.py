@@ -140,6 +140,7 @@ def sample(a):
     export.check_ending(out, manifest["medium"])
     model = checkpoint.restore(manifest, arrays, a.run_folder, a.backend)
     prime, past = (None, ()) if a.prime is None else _prime(a, model)
+    export.check_number(out, (a.n or 1) * (1 if prime is None else prime.shape[1]))
     known, observed = len(past), None if prime is None else observed_in(prime)
     steps = a.steps or max(1, (manifest["steps"] or 28) - known)
     x = model.sample(a.n, steps, a.seed, prime, a.temperature, a.mean, observed)

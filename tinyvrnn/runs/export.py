@@ -18,6 +18,7 @@ from tinyvrnn.runs.run import FILES, RESUME
 TICKS = 480  # MIDI clock ticks in a quarter note
 REST = 4  # steps of silence between two piano rolls in one file
 SILENCE = 0.5  # seconds between two sounds in one file
+MOST = 256  # sequences in one picture: the time of its layout grows as their square
 
 
 def write_samples(path, x, medium, binary, lengths=None):
@@ -65,6 +66,12 @@ def check_out(path, endings, source=None):
     is_run = any((path.parent / name).exists() for name in (checkpoint.FILE, RESUME))
     if path.name.lower() in FILES and is_run or source is not None and is_within(path, source):
         raise ConfigError(f"--out {path} would write into a run or the data: choose another file.")
+
+
+def check_number(path, n):
+    """Raise ConfigError if a picture of n sequences would take very long."""
+    if path.suffix.lower() in (".png", ".gif") and n > MOST:
+        raise ConfigError(f"A picture shows at most {MOST} sequences, got {n:,}: use .npz, or fewer sequences.")
 
 
 def check_ending(path, medium):
