@@ -250,3 +250,11 @@ def test_the_first_step_of_a_chain_is_drawn_from_n_0_1_whatever_a_and_q_are():
     assert np.all(chain.a[0] == 0) and np.all(chain.a[1:] == 0.7)
     assert np.all(chain.q[0] == 1) and np.all(chain.q[1:] == 0.2)
     assert chain.info[:, :, 0].T.tolist() == [[0.25] * 6, [0.25] + [0] * 5, [0.25] * 4 + [0] * 2]
+
+
+def test_missing_noise_of_particles_is_named():
+    x, model = lg.sine(3), lg.LinearGaussian()
+    with pytest.raises(DataError, match="Expected eps of shape .3, 1, 1, 1., axis 2 being the particles, got None"):
+        model.log_weights(x)
+    with pytest.raises(DataError, match="Expected uniforms of shape .3, 1. for resampling, got None"):
+        model.particle_filter(x, eps=np.zeros((3, 1, 4, 1)))

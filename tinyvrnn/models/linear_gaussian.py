@@ -20,7 +20,7 @@ from tinyvrnn.distributions import LIKELIHOODS
 from tinyvrnn.distributions.gaussian import gaussian_log_density_forward
 from tinyvrnn.errors import ConfigError, is_finite, unknown_name
 from tinyvrnn.models import stepwise
-from tinyvrnn.models.batch import BOUNDS, Inference, bound_terms, check_x, copies, inference
+from tinyvrnn.models.batch import BOUNDS, Inference, bound_terms, check_shape, check_x, copies, inference
 from tinyvrnn.models.particles import filter_forward
 
 
@@ -248,12 +248,15 @@ class LinearGaussian:
 
     def particle_filter(self, x, lengths=None, eps=None, uniforms=None):
         """Log of the particle filter's estimate of p(x), (B,), nats. eps (T, B, K, 1), uniforms (T, B)."""
+        check_shape("uniforms", uniforms, x.shape[:2], " for resampling")
         wide, uniforms = self._widened(x, lengths, eps), backend_of(x).asarray(uniforms)
         return filter_forward(*wide, uniforms, self.likelihood, LINEAR)[0]
 
     def _widened(self, x, lengths, eps):
         """Parameters, x and eps (T, B K, 1) with a column for each particle, and the mask (T, B)."""
-        (T, B, K, _), wide = eps.shape, copies(x, eps.shape[2])
+        T, B, K = *x.shape[:2], eps.shape[2] if getattr(eps, "ndim", 0) == 4 else 1
+        check_shape("eps", eps, (T, B, K, 1), ", axis 2 being the particles")
+        wide = copies(x, K)
         params, eps = self.bind(wide, _repeated(lengths, K)), backend_of(x).asarray(eps).reshape(T, B * K, 1)
         return params, wide, eps, self.chain(x, lengths).info[..., 0] > 0
 
