@@ -248,7 +248,7 @@ def _ink_figure(sequences, title, columns, size):
 
 
 def _path(x):
-    return np.cumsum(x[:, :2], axis=0, dtype=np.float64)
+    return np.nancumsum(x[:, :2], axis=0, dtype=np.float64)  # a missing step moves nothing
 
 
 def _aspect(*paths):
