@@ -197,8 +197,11 @@ def test_one_of_a_thing_is_one(tmp_path, capsys):
         assert cli.main(words) == 0 and says in capsys.readouterr().out
 
 
-def test_the_file_of_a_checkpoint_is_no_folder(run, refused):
+def test_the_file_of_a_checkpoint_is_no_folder(run, refused, tmp_path):
     assert f"checkpoint.npz is a file: give the folder of a run, {run}." in refused("evaluate", run / "checkpoint.npz")
+    (tmp_path / "mine.csv").touch()
+    for other in ("mine.csv", "nowhere"):
+        assert "give the folder of a run, such as runs/digits." in refused("evaluate", tmp_path / other)
 
 
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])

@@ -114,13 +114,14 @@ class Run:
     def start(self, model, data, options, state):
         """Record the configuration; with `resume`, restore `state` from the folder.
 
-        Raises CheckpointError if the run in the folder is damaged or has another model, data or options, and if this
-        Run has been used for a training before.
+        Raises CheckpointError if the run in the folder is damaged or has another model, data or options, if the medium
+        of the data cannot be saved, and if this Run has been used for a training before.
         """
         if self._started:
             raise CheckpointError(f"This Run of {self.folder} has been used for a training already: make another Run.")
         if os.path.isabs(data.origin or "") and any(is_within(self.folder / name, data.origin) for name in FILES):
             raise CheckpointError(f"{self.folder} would write into the data, {data.origin}: choose another (--out).")
+        checkpoint.check_medium(data.medium, data.x_dim)
         self._started, self.model, self.data, self.config = True, model, data, config(model, data, options)
         if self.resume and self.can_go_on:
             self._restore(state)
