@@ -333,15 +333,15 @@ def _to_score(a, source, model):
 
 
 def _check_unchanged(folder, data, model, source):
-    """Raise DataError unless the raw Data of a run, as they were or standardised, are those that it was trained on."""
+    """Raise DataError unless a run was trained on these raw Data, standardised or as they are."""
     known = recorded_fingerprint(folder)
     if known in (None, fingerprint(data)):
         return
     scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
     if known != fingerprint(replace(data, **scaled)):
         raise DataError(
-            f"{source} has changed since {folder} was trained on it, so its test split can hold sequences of the "
-            "training split: restore it, or name it by --data to score all of it as it is now."
+            f"{source} has changed since {folder} was trained on it, or was changed in Python first, so its test split "
+            "can hold sequences of the training split: restore it, or name it by --data to score all of it as it is."
         )
 
 

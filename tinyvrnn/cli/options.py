@@ -21,8 +21,8 @@ from tinyvrnn.version import __version__
 BACKENDS = ("numpy", "cupy")
 STEPS = ("4", "8", "12", "16", "24", "32", "48")
 STEPS_HELP = (
-    "steps to draw (default: for each sequence a length of the training data; after --prime, up to the longest of "
-    "these in all, one step at least)"
+    "steps to draw (default: for each sequence a length drawn from those of the training data; with --prime, what is "
+    "left to the longest of them, at least 1)"
 )
 
 
