@@ -712,7 +712,7 @@ def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(words) == 2
         err = capsys.readouterr().err
-        assert f"x.npy has changed since {run} was trained on it" in err and "name it by --data to score all" in err
+        assert f"x.npy are not those that {run} was trained on" in err and "name it by --data to score all" in err
     assert cli.main(["evaluate", run, "--data", str(file)]) == 0
     (tmp_path / "run" / "config.toml").unlink()
     assert cli.main(["evaluate", run]) == 0, "a checkpoint alone knows nothing of the data"

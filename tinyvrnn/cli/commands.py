@@ -340,8 +340,8 @@ def _check_unchanged(folder, data, model, source):
     scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
     if known != fingerprint(replace(data, **scaled)):
         raise DataError(
-            f"{source} has changed since {folder} was trained on it, or was changed in Python first, so its test split "
-            "can hold sequences of the training split: restore it, or name it by --data to score all of it as it is."
+            f"The data of {source} are not those that {folder} was trained on, so its test split can hold sequences of "
+            "the training split: restore them, or name it by --data to score all of it as it is now."
         )
 
 

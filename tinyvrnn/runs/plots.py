@@ -272,9 +272,10 @@ def _style():
 def _figure(width, height, title=""):
     from matplotlib.figure import Figure
 
+    width = max(width, 4) if title else width  # inches, of 12 letters of the title each
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        title = textwrap.fill(title, max(12, int(12 * width)), replace_whitespace=False)  # 12 letters an inch
+        title = textwrap.fill(title, int(12 * width), replace_whitespace=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 
