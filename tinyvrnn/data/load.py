@@ -295,7 +295,7 @@ def load_data(
         Cut sequences into windows of `window` steps, one every `stride` (default: `window`). Without a split, fewer
         than three sequences are divided by time, 80 / 10 / 10 per cent, before the cut.
     columns, skip_columns : list of str, optional
-        Of .csv files with a line of names: read these columns, in this order, or all others.
+        Of .csv files with a line of names: read `columns` (None: all), in this order, without `skip_columns`.
 
     Returns
     -------

@@ -24,7 +24,7 @@ FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
 MEDIA = {"sound": {"rate", "full_scale"}, "piano roll": {"steps_per_quarter"}, "text": {"alphabet"}}  # runs/export.py
-NUMBERS = {  # of any medium: their types, and the number that they are below
+NUMBERS = {  # of any medium: their types, and what they must be below
     "rate": ({int}, 2**31),
     "full_scale": ({int, float}, 1e300),
     "steps_per_quarter": ({int}, 2**31),

@@ -104,8 +104,8 @@ def samples(x, binary, title="", columns=None, medium=None):
 def fan(past, draws, rows=3, columns=4, names=None):
     """Fan charts of draws (K, steps, B, X) after past, B arrays (T_b, X): their median and 50% and 90% bands.
 
-    A row for each of the first sequences, a column for each of their first values, which `names` (X) names. Step 0 is a
-    sequence's last one.
+    A row for each of the first sequences, a column for each of their first values, with titles from `names` (X). Step 0
+    is the last one of a sequence.
     """
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)

@@ -39,7 +39,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
-READ = ("window", "stride", "columns", "missing")  # how the data were read, as far as the values do not say it
+READ = ("window", "stride", "columns", "missing")  # how the data were read, which their values do not show
 FLAGS = {"model.h_dim": "h_dim (--hidden)", "model.z_dim": "z_dim (--latent)"}  # others follow from these by default
 WAIT = 0.5  # seconds for another process to leave the folder
 TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
