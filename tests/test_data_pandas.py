@@ -242,12 +242,3 @@ def test_what_is_decided_about_new_tables_is_said(tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(words) == 0
         assert capsys.readouterr().err.count("tinyvrnn: note: the first column has no name") == 1, words
-
-
-@pytest.mark.parametrize("medium", [{"columns": "ab"}, {"columns": [1, 2]}, {"window": 0}, {"stride": "3"}])
-def test_a_checkpoint_with_another_medium_is_damaged(tmp_path, medium):
-    model = tv.VRNN(2, 4, 2, likelihood="gaussian")
-    model.medium = medium
-    tv.save(model, tmp_path)
-    with pytest.raises(tv.CheckpointError, match="metadata have invalid values"):
-        tv.load(tmp_path)
