@@ -31,7 +31,8 @@ NUMBERS = {  # of any medium: their types, and what they must be below
     "window": ({int}, np.inf),
     "stride": ({int}, np.inf),
 }
-BIGGEST_MANIFEST = 2**24  # bytes; the names in a table's line have up to 2**20 characters, each of up to 12 bytes
+BIGGEST_MANIFEST = 2**20  # bytes
+BIGGEST_MEDIUM = BIGGEST_MANIFEST // 2
 PERCENT = np.linspace(0, 1, 101)
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "lengths", "arrays")
 OPTIONAL = {"medium": {}, "lengths": None}  # the first checkpoints had none
@@ -256,9 +257,10 @@ def _is_medium(medium, x_dim):
 def check_medium(medium, x_dim):
     """Raise CheckpointError for a medium that `read` would refuse, before time is spent on a model."""
     with suppress(TypeError, ValueError):  # no plain values
-        if _is_medium(json.loads(json.dumps(medium)), x_dim):
+        text = json.dumps(medium)
+        if len(text) <= BIGGEST_MEDIUM and _is_medium(json.loads(text), x_dim):
             return
-    how = "give plain values that fit the data, see tinyvrnn.runs.export"
+    how = f"give plain values that fit the data, of {BIGGEST_MEDIUM:,} bytes at most, see tinyvrnn.runs.export"
     raise CheckpointError(f"The medium {medium!s:.200} cannot be saved: {how}.")
 
 
