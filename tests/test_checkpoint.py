@@ -3,12 +3,14 @@
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import checks
 import numpy as np
 import pytest
 
 import tinyvrnn as tv
+from runs import small_data
 from tinyvrnn.io import files
 from tinyvrnn.runs import checkpoint
 
@@ -142,6 +144,9 @@ def test_a_checkpoint_may_be_read_by_whom_the_umask_allows(tmp_path, model):
         lambda m: m.update(medium={"alphabet": 5}),
         lambda m: m.update(medium={"alphabet": "cba"}),
         lambda m: m.update(medium={"window": 2.5}),
+        lambda m: m.update(medium={"window": 0}),
+        lambda m: m.update(medium={"stride": "3"}),
+        lambda m: m.update(medium={"columns": [1, 2, 3]}),
         lambda m: m.update(medium={"columns": "abc"}),
         lambda m: m.update(medium={"columns": ["a"]}),
         lambda m: m.update(medium={"skip_columns": 5}),
@@ -170,12 +175,42 @@ def test_the_longest_and_the_shortest_that_a_run_can_say_come_back(tmp_path, mod
     assert tv.load(tmp_path).medium == model.medium and checkpoint.read(tmp_path)[0]["steps"] == 1
 
 
-@pytest.mark.parametrize("full_scale", [2.0**31, 2.0**63])
+def test_the_longest_names_of_columns_come_back(tmp_path, model):
+    model.medium = {"columns": ["a", "b", "c" * (checkpoint.BIGGEST_MEDIUM - 27)]}
+    tv.save(model, tmp_path)
+    assert tv.load(tmp_path).medium == model.medium
+
+
+@pytest.mark.parametrize("full_scale", [1, 2.0**31, 2.0**63])
 def test_the_full_scale_of_long_integers_comes_back(tmp_path, model, full_scale):
     """Of sounds of 32 bits, and of arrays of 64."""
     model.medium = {"name": "sound", "rate": 8000, "full_scale": full_scale}
     tv.save(model, tmp_path)
     assert tv.load(tmp_path).medium == model.medium
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        {"name": "piano roll"},
+        {"name": "sound", "rate": np.int64(8000), "full_scale": 1.0},
+        {"name": "sound", "rate": True, "full_scale": 1.0},
+        {"columns": ["a"]},
+        {"skip_columns": ["a"]},
+        {"window": np.int64(3)},
+        {"mine": {1, 2}},
+        {"columns": ["a", "b", "c" * (checkpoint.BIGGEST_MEDIUM - 26)]},
+    ],
+    ids=lambda medium: str(medium)[:40],
+)
+def test_a_medium_that_could_not_be_read_again_is_refused_before_training(tmp_path, model, medium):
+    data, epochs = replace(small_data("gaussian"), medium=medium), []
+    with pytest.raises(tv.CheckpointError, match="The medium .* cannot be saved: give plain values"):
+        tv.train(model, data, epochs=1, run=tv.Run(tmp_path / "run"), on_epoch=lambda *record: epochs.append(record))
+    assert not epochs and not (tmp_path / "run").exists()
+    model.medium = medium
+    with pytest.raises(tv.CheckpointError, match="The medium .* cannot be saved: give plain values"):
+        tv.save(model, tmp_path)
 
 
 @pytest.mark.parametrize("name, value", [("mean", np.nan), ("std", -0.5), ("std", np.nan), ("std", np.inf)])

@@ -197,8 +197,11 @@ def test_one_of_a_thing_is_one(tmp_path, capsys):
         assert cli.main(words) == 0 and says in capsys.readouterr().out
 
 
-def test_the_file_of_a_checkpoint_is_no_folder(run, refused):
+def test_the_file_of_a_checkpoint_is_no_folder(run, refused, tmp_path):
     assert f"checkpoint.npz is a file: give the folder of a run, {run}." in refused("evaluate", run / "checkpoint.npz")
+    (tmp_path / "mine.csv").touch()
+    for other in ("mine.csv", "nowhere"):
+        assert "give the folder of a run, such as runs/digits." in refused("evaluate", tmp_path / other)
 
 
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
@@ -717,7 +720,7 @@ def test_a_run_does_not_score_its_data_once_they_have_changed(tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(words) == 2
         err = capsys.readouterr().err
-        assert f"x.npy has changed since {run} was trained on it" in err and "name it by --data to score all" in err
+        assert f"x.npy are not those that {run} was trained on" in err and "name it by --data to score all" in err
     assert cli.main(["evaluate", run, "--data", str(file)]) == 0
     (tmp_path / "run" / "config.toml").unlink()
     assert cli.main(["evaluate", run]) == 0, "a checkpoint alone knows nothing of the data"

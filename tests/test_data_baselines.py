@@ -5,7 +5,7 @@ import pytest
 
 from tinyvrnn.data import Data, Sequences, baselines, load_data
 from tinyvrnn.data.baselines import autoregressive_steps
-from tinyvrnn.errors import ConfigError
+from tinyvrnn.errors import ConfigError, DataError
 
 
 def ragged(rng, lengths, draw):
@@ -196,6 +196,11 @@ def test_baselines_of_the_embedded_sets():
 def test_they_score_lists_of_arrays_too():
     data = load_data("vowels")
     assert baselines(data, list(data.test)) == baselines(data, data.test)
+
+
+def test_sequences_of_another_width_are_refused():
+    with pytest.raises(DataError, match="the numbers in each step differ"):
+        baselines(load_data("vowels"), [np.ones((4, 3))])
 
 
 def test_an_unknown_kind_is_refused():

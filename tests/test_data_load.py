@@ -441,9 +441,19 @@ def test_nan_at_the_ends_alone_is_taken_for_padding(save):
         other = x.copy()
         other[place] = np.nan if place != (7, 4, 1) else 1.0
         refused(save(other), "if NaN marks missing values, give --missing nan")
+    refused(save(x[3]), "if NaN marks missing values, give --missing nan")
+
+
+def test_a_misspelt_kind_is_refused(save):
+    with pytest.raises(DataError, match='Unknown kind "Pen": did you mean "pen"'):
+        load_data(save(CUBE), kind="Pen")
 
 
 def test_arrays_of_other_names_are_named(save):
     (note,) = load_data(save(x=CUBE, mask=CUBE > 3)).notes
-    assert note == "mask of mine.npz is not read; missing values are NaN in x, with --missing nan"
+    assert note == "mask of mine.npz is not read beside x; missing values are NaN, with --missing nan"
+    (note,) = load_data(save(train=CUBE, valid=CUBE + 1, test=CUBE + 2, lengths=np.ones(20, int))).notes
+    assert note.startswith("lengths of mine.npz is not read beside test, train, valid;"), "it is not train_lengths"
+    (note,) = load_data(save(x=CUBE, values=CUBE[0])).notes
+    assert note.startswith("values of mine.npz is not read beside x;")
     assert load_data(save(x=CUBE, labels=np.arange(20))).notes == ()

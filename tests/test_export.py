@@ -48,6 +48,23 @@ def test_a_drawing_that_leaves_its_place_is_shrunk_and_no_other():
     assert np.abs(far[4] - [2.5 * plots.CELL, 0.5 * plots.CELL]).max() == pytest.approx(1)
 
 
+def test_a_missing_step_of_ink_moves_nothing(tmp_path):
+    gap = np.full((1, 3), np.nan)
+    with_gap, whole = np.insert(SQUARE, 2, gap, axis=0), np.insert(SQUARE, 2, 0, axis=0)
+    for a, b in zip(lines(plots.ink([with_gap, DOT])), lines(plots.ink([whole, DOT])), strict=True):
+        np.testing.assert_array_equal(a, b)
+    export.write_samples(tmp_path / "a.gif", with_gap[:, None], {"name": "ink"}, True)
+    assert (tmp_path / "a.gif").stat().st_size
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_missing_sample_of_a_sound_is_silent(tmp_path):
+    x, medium = np.array([[[0.5, np.nan]], [[-0.5, 0.25]]]), {"name": "sound", "rate": 8000, "full_scale": 1.0}
+    export.write_samples(tmp_path / "a.wav", x, medium, False)
+    with wave.open(str(tmp_path / "a.wav")) as sound:
+        assert np.frombuffer(sound.readframes(4), "<i2").tolist() == [2**14, 0, -(2**14), 2**13]
+
+
 def test_a_stroke_of_one_point_is_a_dot_that_can_be_seen():
     dot, line = lines(plots.ink([DOT]))
     assert len(dot) == 2 and 0 < np.ptp(dot, axis=0).max() < 0.05 and len(line) == 2

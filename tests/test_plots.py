@@ -49,7 +49,8 @@ def test_all_text_lies_within_the_picture(units):
     """Labels and titles are cut nowhere, however narrow the picture."""
     title = "measurements_of_2026, standardised, test split. Above: data; below: mean of p(x_t | x_<t)"
     x = checks.rng().standard_normal((30, 1, 2))
-    for figure in (plots.curves(records(), units), plots.reconstructions(x, x, [30], False, title)):
+    narrow = plots.reconstructions(x, x, [30], True, title), plots.reconstructions(x, x, [30], False, title)
+    for figure in (plots.curves(records(), units), *narrow):
         plots.write(figure, io.BytesIO())
         width, height = figure.get_size_inches() * figure.dpi
         boxes = [text.get_window_extent() for text in figure.texts]

@@ -789,6 +789,7 @@ def test_what_is_no_data_is_refused(digits8):
     "given, says",
     [
         ({"run": "runs/x"}, r"run must be a tv.Run, got str: give run=tv.Run\(folder\)"),
+        ({"run": tv.Run}, r"run must be a tv.Run, got type: give run=tv.Run\(folder\)"),
         ({"on_epoch": 3}, r"on_epoch must be a function of \(record, is_best\), got int"),
         ({"model": tv.VRNN}, "model must be a VRNN, VRNNI, RNN or VAE, got type: make one"),
     ],

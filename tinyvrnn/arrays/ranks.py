@@ -100,7 +100,7 @@ def world():
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        if started == 1:  # Slurm tells each process its rank, even that of a single process
+        if started == 1:  # Slurm gives a rank to each process, even to a single one
             return ALONE
         raise BackendError(f"{started} processes were started, but mpi4py fails: {how_to_install('mpi')}.") from error
     if (found := MPI.COMM_WORLD.Get_size()) < started:

@@ -1,7 +1,7 @@
 """strict: a test double of a device. It computes with NumPy and refuses what CuPy refuses.
 
-It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. NumPy's own
-functions it refuses as well, though NumPy hands some calls over to CuPy. Reductions stay 0-d device arrays, and
+It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. It also refuses
+NumPy's own functions, although NumPy passes some of their calls on to CuPy. Reductions stay 0-d device arrays, and
 transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on a GPU.
 """
 

@@ -343,15 +343,15 @@ def _to_score(a, source, model):
 
 
 def _check_unchanged(folder, data, model, source):
-    """Raise DataError unless the raw Data of a run, as they were or standardised, are those that it was trained on."""
+    """Raise DataError unless a run was trained on these raw Data, standardised or as they are."""
     known = recorded_fingerprint(folder)
     if known in (None, fingerprint(data)):
         return
     scaled = {s: data_room.standardised(data.split(s), model.mean, model.std, source) for s in SPLITS}
     if known != fingerprint(replace(data, **scaled)):
         raise DataError(
-            f"{source} has changed since {folder} was trained on it, so its test split can hold sequences of the "
-            "training split: restore it, or name it by --data to score all of it as it is now."
+            f"The data of {source} are not those that {folder} was trained on, so its test split can hold sequences of "
+            "the training split: restore them, or name it by --data to score all of it as it is now."
         )
 
 

@@ -20,10 +20,6 @@ from tinyvrnn.version import __version__
 
 BACKENDS = ("numpy", "cupy")
 STEPS = ("4", "8", "12", "16", "24", "32", "48")
-STEPS_HELP = (
-    "steps to draw (default: for each sequence a length of the training data; after --prime, up to the longest of "
-    "these in all, one step at least)"
-)
 
 
 MODEL_OPTIONS = {  # arguments of the model's class: their help, and how they differ from those of `_add_model_option`
@@ -173,7 +169,8 @@ def _evaluate_options(p):
 def _sample_options(p):
     p.add_argument("run_folder", metavar="RUN", help="folder of a run")
     p.add_argument("-n", type=_positive, help="how many sequences (default 16); draws for each of --prime (default 1)")
-    p.add_argument("--steps", type=_positive, help=STEPS_HELP)
+    about = "(default: for each a length drawn from the training data; with --prime, up to the longest, at least 1)"
+    p.add_argument("--steps", type=_positive, help=f"steps to draw {about}")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--prime", metavar="FILE", help="file or folder of sequences to continue, of one length")
     about = "scales standard deviations and divides logits: below 1 draws are more alike (default 1)"

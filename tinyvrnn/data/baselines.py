@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyvrnn.arrays.ranks import current
-from tinyvrnn.data.sequences import Sequences, as_sequences, has_gaps
+from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, has_gaps
 from tinyvrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     ConfigError
         The kind is unknown.
     DataError
-        The split is unknown, or these are no sequences.
+        The split is unknown, or these are no sequences of as many numbers in a step.
     """
     fits = {
         "binary": {"marginal Bernoulli": marginal_bernoulli, "Markov": markov},
@@ -68,6 +68,7 @@ def baselines(data: "Data", split: str | Sequences = "test", kind: str | None = 
     if kind not in fits:
         raise ConfigError(f"got the kind {kind!r}, but 'binary', 'real', 'pen' or 'categorical' is needed")
     other = data.split(split) if isinstance(split, str) else as_sequences(split)
+    check_same_dimension(data.name, {"train": data.train, "what they score": other})
     if any(map(has_gaps, (data.train, data.valid, other))):
         return {}
     if kind == "real" and data.medium.get("name") == "sound":

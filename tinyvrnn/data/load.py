@@ -19,10 +19,11 @@ from tinyvrnn.data import bach, readers
 from tinyvrnn.data.readers import SPLITS, at_random, cut, with_split
 from tinyvrnn.data.scale import check_scale, is_binary, moments, notes_on_constants, standardised
 from tinyvrnn.data.sequences import Sequences, as_sequences, check_same_dimension, missing_values, refuse
-from tinyvrnn.errors import DataError, shown
+from tinyvrnn.errors import DataError, shown, unknown_name
 from tinyvrnn.io.files import given_path
 
 FOLDER = Path(__file__).parent / "embedded"
+KINDS = ("pen", "binary", "real")
 RAW = "nats of raw data"
 
 
@@ -180,6 +181,8 @@ class Data:
         with missing_values(missing):
             splits = {s: as_sequences(x, f"the {s} split of {name}") for s, x in by_split.items()}
         check_same_dimension(name, splits)
+        if kind not in (None, *KINDS):
+            raise DataError(unknown_name("kind", kind, KINDS))
         check_scale(scale, kind, name)
         if kind == "pen":
             _check_pen(splits, name)
@@ -292,7 +295,7 @@ def load_data(
         Cut sequences into windows of `window` steps, one every `stride` (default: `window`). Without a split, fewer
         than three sequences are divided by time, 80 / 10 / 10 per cent, before the cut.
     columns, skip_columns : list of str, optional
-        Of .csv files with a line of names: read these columns, in this order, or all others.
+        Of .csv files with a line of names: read `columns` (None: all), in this order, without `skip_columns`.
 
     Returns
     -------
@@ -307,12 +310,12 @@ def load_data(
     if not isinstance(name_or_path, str | bytes | PathLike):
         how = "make Data of arrays by tv.Data.from_sequences(name, train, valid, test)"
         raise DataError(f"load_data takes a name or a path, not {type(name_or_path).__name__}: {how}")
-    name, missing = str(name_or_path), missing or (medium or {}).get("missing")
-    is_set = name in NAMES
+    name, is_set = str(name_or_path), str(name_or_path) in NAMES
     path = FOLDER / f"{name}.npz" if name in EMBEDDED else bach.cached() if is_set else _path(name_or_path)
-    chosen = _chosen(window=window, stride=stride, columns=columns, skip_columns=skip_columns)
-    content = _content(path, (medium or {}) | chosen, missing)
-    if (chosen.get("columns") or chosen.get("skip_columns")) and "columns" not in (content.medium or {}):
+    names = {"columns": _names("columns", columns), "skip_columns": _names("skip_columns", skip_columns)}
+    asked = (medium or {}) | _given(names | {"window": window, "stride": stride, "missing": missing})
+    content = _content(path, asked)
+    if any(names.values()) and "columns" not in (content.medium or {}):
         raise DataError(f"columns can be chosen in .csv files whose first line has their names, but not in {path.name}")
     card = (EMBEDDED | CORPORA).get(name) or _card(content, path)
     members, notes = _members(content, path)
@@ -333,17 +336,26 @@ def load_data(
         kind=kind,
         medium=content.medium,
         scale=scale or (content.scale if kind == "pen" else None),
-        missing=missing,
+        missing=asked.get("missing"),
     )
     return replace(data, notes=(*notes, *repeated, *data.notes), origin=name if is_set else str(path.resolve()))
 
 
-def _chosen(**options):
-    """The options of windows and columns that are given."""
+def _names(option, given):
+    """The names of columns that an option gives, one or several, as a list; None without any. Raises DataError."""
+    if given is None:
+        return None
+    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{option} must be names of columns, got {names!r:.80}: give a list of strings")
+    return names
+
+
+def _given(options):
+    """The options that are not None. Raises DataError for a stride without windows."""
     if options["stride"] is not None and options["window"] is None:
         raise DataError("a stride is for windows: give --window N too (window=N)")
-    names = {key: list(options[key]) for key in ("columns", "skip_columns") if options[key] is not None}
-    return {key: value for key, value in (options | names).items() if value is not None}
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _card(content, path):
@@ -408,19 +420,20 @@ def read_like(path, medium, missing=None, tell=None):
 
     tell: is called with the notes of the reader.
     """
-    content = _content(given_path(path, DataError), medium, missing or (medium or {}).get("missing"), divide=False)
+    asked = (medium or {}) | ({} if missing is None else {"missing": missing})
+    content = _content(given_path(path, DataError), asked, divide=False)
     if tell is not None:
         tell(content.notes)
     return content.sequences
 
 
-def _content(path, medium, missing=None, divide=True):
+def _content(path, medium, divide=True):
     """Content of a path, read for `medium` and cut into its windows. divide: by time, if there is no split.
 
     Raises DataError for sound of another sample rate or full scale.
     """
-    with missing_values(missing):
-        content, medium = readers.read(path, medium), medium or {}
+    with missing_values(missing := medium.get("missing")):
+        content = readers.read(path, medium)
     for key, what in (("rate", "samples a second"), ("full_scale", "as its full scale")):
         found, needed = (content.medium or {}).get(key), medium.get(key)
         if found and needed and found != needed:

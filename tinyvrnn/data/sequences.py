@@ -21,7 +21,7 @@ NUMBERS_AT_ONCE = 2**20  # in a part: 8 MB as float64
 POOL = 50  # batches sorted by length together: enough to reduce padding, few enough to keep batches random
 FLOAT32_MAX = np.finfo(np.float32).max
 MISSING = ("nan",)
-PADDING = "if NaN pads shorter sequences, save the real steps of each too, np.savez(file, x=x, lengths=lengths)"
+PADDING = "if NaN pads shorter sequences, give a list without it, or save np.savez(file, x=x, lengths=lengths)"
 _missing: ContextVar[str | None] = ContextVar("missing", default=None)
 
 
@@ -407,18 +407,17 @@ def check_finite(sequences, where):
     for first, part in sequences.parts():
         bad = ~are_valid(part.values)
         if bad.any():
-            how = PADDING if _is_padding(part, bad) else how_to_fix(part.values[bad][0])
+            how = PADDING if len(sequences) > 1 and _is_padding(part, bad) else how_to_fix(part.values[bad][0])
             needed = f"but finite float32 numbers are needed: {how}"
             refuse(part, bad, where, needed, first)
 
 
 def _is_padding(part, bad):
-    """Whether the True in bad (steps, X) are whole steps at the ends of sequences, as of shorter ones in one array."""
-    whole, inside = bad.all(axis=1), np.ones(len(bad) - 1, bool)
-    inside[part.offsets[1:-1] - 1] = False  # from the last step of a sequence to the first of the next
-    return bool((whole == bad.any(axis=1)).all() and np.isnan(part.values[bad]).all()) and not (
-        (whole[:-1] & ~whole[1:] & inside).any() or whole[part.offsets[:-1]].any()
-    )
+    """Whether the True in bad (steps, X) are steps of NaN at the ends of sequences, as of shorter ones in one array."""
+    empty = np.isnan(part.values).all(axis=1)
+    resumed = np.append(False, empty[:-1]) & ~empty
+    inside = np.where(part.time() == 0, empty, resumed)
+    return (bad == empty[:, None]).all() and not inside.any()
 
 
 def how_to_fix(value):

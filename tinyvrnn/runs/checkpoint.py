@@ -24,14 +24,15 @@ FORMAT, VERSION = "tinyvrnn checkpoint", 1
 FILE = "checkpoint.npz"
 ARRAYS = ("theta", "mean", "std")
 MEDIA = {"sound": {"rate", "full_scale"}, "piano roll": {"steps_per_quarter"}, "text": {"alphabet"}}  # runs/export.py
-NUMBERS = {  # of any medium: their types, and the number that they are below
-    "rate": (int, 2**31),
-    "full_scale": (float, np.inf),
-    "steps_per_quarter": (int, 2**31),
-    "window": (int, np.inf),
-    "stride": (int, np.inf),
+NUMBERS = {  # of any medium: their types, and what they must be below
+    "rate": ({int}, 2**31),
+    "full_scale": ({int, float}, 1e300),
+    "steps_per_quarter": ({int}, 2**31),
+    "window": ({int}, np.inf),
+    "stride": ({int}, np.inf),
 }
 BIGGEST_MANIFEST = 2**20  # bytes
+BIGGEST_MEDIUM = BIGGEST_MANIFEST // 2
 PERCENT = np.linspace(0, 1, 101)
 NEEDED = ("version", "model", "config", "units", "medium", "data", "step", "steps", "lengths", "arrays")
 OPTIONAL = {"medium": {}, "lengths": None}  # the first checkpoints had none
@@ -73,7 +74,8 @@ def save(
     Raises
     ------
     CheckpointError
-        The weights are not all finite, or writing fails; a previous checkpoint then stays intact.
+        The weights are not all finite, the medium cannot be read again, or writing fails; a previous checkpoint then
+        stays intact.
     """
     theta = to_host(model.theta if theta is None else theta)
     arrays = {"theta": theta, "mean": np.asarray(model.mean), "std": np.asarray(model.std)}
@@ -81,6 +83,7 @@ def save(
         raise CheckpointError(
             f"The weights hold nan or inf, so they are not saved in {folder}: train with a smaller learning rate."
         )
+    check_medium(model.medium, model.x_dim)
     manifest = {
         "model": model.name,
         "config": model.config,
@@ -178,9 +181,10 @@ def read(folder):
         with suppress(FileNotFoundError):
             if path.is_file():
                 return read_file(path, NEEDED, ARRAYS, _is_plain)
-    if path.parent.is_file():
-        raise CheckpointError(f"{folder} is a file: give the folder of a run, {path.parent.parent}.")
-    raise CheckpointError(f"There is no {FILE} in {folder}: give the folder of a run, such as runs/digits.")
+    found = f"{folder} is a file" if path.parent.is_file() else f"There is no {FILE} in {folder}"
+    above = path.parent.parent
+    run = above if (above / FILE).is_file() else "such as runs/digits"
+    raise CheckpointError(f"{found}: give the folder of a run, {run}.")
 
 
 def read_file(path, needed, names, is_plain, biggest=BIGGEST_MANIFEST):
@@ -241,13 +245,23 @@ def _is_medium(medium, x_dim):
     columns = medium.get("columns", [""] * x_dim)
     return (
         medium.keys() >= MEDIA.get(medium.get("name"), set())
-        and all(type(value) is kind and 0 < value < end for value, kind, end in numbers)
+        and all(type(value) in kinds and 0 < value < end for value, kinds, end in numbers)
         and ("alphabet" not in medium or _is_alphabet(medium["alphabet"], x_dim))
         and isinstance(columns, list)
         and [type(name) for name in columns] == [str] * x_dim
         and medium.get("missing") in (None, *MISSING)
         and "skip_columns" not in medium  # "columns" has those that are left
     )
+
+
+def check_medium(medium, x_dim):
+    """Raise CheckpointError for a medium that `read` would refuse, before time is spent on a model."""
+    with suppress(TypeError, ValueError):  # no plain values
+        text = json.dumps(medium)
+        if len(text) <= BIGGEST_MEDIUM and _is_medium(json.loads(text), x_dim):
+            return
+    how = f"give plain values that fit the data, of {BIGGEST_MEDIUM:,} bytes at most, see tinyvrnn.runs.export"
+    raise CheckpointError(f"The medium {medium!s:.200} cannot be saved: {how}.")
 
 
 def _are_lengths(lengths, most):

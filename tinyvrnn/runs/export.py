@@ -29,6 +29,7 @@ def write_samples(path, x, medium, binary, lengths=None):
     Raises ConfigError for an ending that does not fit the medium, CheckpointError if writing fails.
     """
     check_ending(path, medium)
+    x = np.nan_to_num(x) if path.suffix.lower() in NEEDED else x  # these formats hold no missing values
     lengths = [len(x)] * x.shape[1] if lengths is None else lengths
     sequences = [x[:length, i] for i, length in enumerate(lengths)]
     checkpoint.write_file(path, lambda file: WRITERS[path.suffix.lower()](file, sequences, medium, binary))
@@ -91,7 +92,7 @@ def write_arrays(file, sequences, medium, binary):
 
 def write_picture(file, sequences, medium, binary):
     """The picture of `plots.samples`, as PNG."""
-    title = "" if binary or "name" in medium else "drawn from the model, in the units of the data"
+    title = "" if binary or "name" in medium else "in the units of the data"
     plots.write(plots.samples(sequences, binary, title, medium=medium.get("name")), file)
 
 

@@ -104,8 +104,8 @@ def samples(x, binary, title="", columns=None, medium=None):
 def fan(past, draws, rows=3, columns=4, names=None):
     """Fan charts of draws (K, steps, B, X) after past, B arrays (T_b, X): their median and 50% and 90% bands.
 
-    A row for each of the first sequences, a column for each of their first values, which `names` (X) names. Step 0 is a
-    sequence's last one.
+    A row for each of the first sequences, a column for each of their first values, with titles from `names` (X). Step 0
+    is the last one of a sequence.
     """
     steps, n, X = draws.shape[1:]
     rows, columns = min(rows, n), min(columns, X)
@@ -248,7 +248,7 @@ def _ink_figure(sequences, title, columns, size):
 
 
 def _path(x):
-    return np.cumsum(x[:, :2], axis=0, dtype=np.float64)
+    return np.nancumsum(x[:, :2], axis=0, dtype=np.float64)  # a missing step moves nothing
 
 
 def _aspect(*paths):
@@ -272,9 +272,10 @@ def _style():
 def _figure(width, height, title=""):
     from matplotlib.figure import Figure
 
+    width = max(width, 4) if title else width  # inches, of 12 letters of the title each
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
-        title = textwrap.fill(title, max(12, int(12 * width)), replace_whitespace=False)  # 12 letters an inch
+        title = textwrap.fill(title, int(12 * width), replace_whitespace=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 

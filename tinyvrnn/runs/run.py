@@ -39,7 +39,7 @@ PICTURES = ("curves.png", "reconstructions.png", "samples.png")
 FILES = tuple(sorted((checkpoint.FILE, CONFIG, METRICS, RESUME, *PICTURES)))
 MAY_CHANGE = ("epochs", "minutes", "patience", "workers", "lr", "clip", "skip_nonfinite", "device_data")  # on resuming
 WHOLE = "the last save is intact: fix the cause, then continue with --resume (resume=True)"
-READ = ("window", "stride", "columns", "missing")  # how the data were read, as far as the values do not say it
+READ = ("window", "stride", "columns", "missing")  # how the data were read, which their values do not show
 FLAGS = {"model.h_dim": "h_dim (--hidden)", "model.z_dim": "z_dim (--latent)"}  # others follow from these by default
 WAIT = 0.5  # seconds for another process to leave the folder
 TOKEN = secrets.token_hex(8)  # of this process, as other containers have processes of the same number and host
@@ -114,13 +114,14 @@ class Run:
     def start(self, model, data, options, state):
         """Record the configuration; with `resume`, restore `state` from the folder.
 
-        Raises CheckpointError if the run in the folder is damaged or has another model, data or options, and if this
-        Run has been used for a training before.
+        Raises CheckpointError if the run in the folder is damaged or has another model, data or options, if the medium
+        of the data cannot be saved, and if this Run has been used for a training before.
         """
         if self._started:
             raise CheckpointError(f"This Run of {self.folder} has been used for a training already: make another Run.")
         if os.path.isabs(data.origin or "") and any(is_within(self.folder / name, data.origin) for name in FILES):
             raise CheckpointError(f"{self.folder} would write into the data, {data.origin}: choose another (--out).")
+        checkpoint.check_medium(data.medium, data.x_dim)
         self._started, self.model, self.data, self.config = True, model, data, config(model, data, options)
         if self.resume and self.can_go_on:
             self._restore(state)

@@ -9,8 +9,8 @@ worker.py       a process that computes gradients of the same model
 diagnosis.py    the cause of a loss that is not finite
 interrupt.py    Ctrl-C and SIGTERM between two batches
 
-Imports bounds/ and the rooms below. To add an option: a field of Options, with its help, in
-options.py, and its use in loop.py.
+Imports bounds/ and the rooms below. To add an option: a field of Options, with its help, in options.py, and its
+use in loop.py.
 """
 
 from tinyvrnn.training.loop import keeps_on_device, train

@@ -354,7 +354,7 @@ def on_device(model, sequences):
 def _check_given(model, run, on_epoch):
     if not isinstance(model, Model):
         raise ConfigError(f"model must be a VRNN, VRNNI, RNN or VAE, got {type(model).__name__}: make one.")
-    if run is not None and not hasattr(run, "start"):
+    if run is not None and not hasattr(run, "folder"):  # which tv.Run itself, the class, does not have
         raise ConfigError(f"run must be a tv.Run, got {type(run).__name__}: give run=tv.Run(folder).")
     if on_epoch is not None and not callable(on_epoch):
         raise ConfigError(f"on_epoch must be a function of (record, is_best), got {type(on_epoch).__name__}.")

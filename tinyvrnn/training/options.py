@@ -1,14 +1,13 @@
 """The options of a training run, and the recipe that suits a set of data."""
 
 import math
-import sys
 from collections.abc import Callable
 from types import NoneType
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
-from tinyvrnn.errors import ConfigError, check_whole, counted, is_number, unknown_name
+from tinyvrnn.errors import ConfigError, check_whole, counted, is_finite, unknown_name
 from tinyvrnn.models.batch import BOUNDS, Objective, check_bound, check_can_be_cut, check_objective, no_resampling
 
 LONG, PIECE = 100, 50  # of sequences with more than LONG steps on average, each PIECE is an update
@@ -18,14 +17,11 @@ LR_SCHEDULES = ("cosine", "constant", "step")
 # a run that does not record them had their defaults
 NEW = ("freeze", "lr_schedule", "lr_every", "lr_factor", "beta", "free_bits", "warmup_cycles")
 IF_SET = ("chunk", "recompute", "skip_nonfinite", "device_data", *NEW)  # described only if not the default
-LARGEST = sys.float_info.max
-NUMBERS = {  # option -> whether a number is valid, and what is
+NUMBERS = {  # option -> whether a finite number is valid, and what is
     "dropout": ((lambda value: 0 <= value < 1), "a number from 0 to below 1"),
     "lr_factor": ((lambda value: 0 < value <= 1), "a number above 0 and up to 1"),
-    **dict.fromkeys(
-        ("weight_decay", "beta", "free_bits"), ((lambda value: 0 <= value <= LARGEST), "a number of at least 0")
-    ),
-    **dict.fromkeys(("minutes", "lr", "clip"), ((lambda value: 0 < value <= LARGEST), "a positive number")),
+    **dict.fromkeys(("weight_decay", "beta", "free_bits"), ((lambda value: value >= 0), "a number of at least 0")),
+    **dict.fromkeys(("minutes", "lr", "clip"), ((lambda value: value > 0), "a positive number")),
 }
 PARTICLES = 4  # the command's default for bounds that take several
 
@@ -168,7 +164,7 @@ class Options(NamedTuple):
         self._check_schedule()
         for name, (is_valid, needed) in NUMBERS.items():
             value = getattr(self, name)
-            if not (is_number(value) and is_valid(value) or value is None and name == "minutes"):
+            if not (is_finite(value) and is_valid(value) or value is None and name == "minutes"):
                 raise ConfigError(f"{name} must be {needed}, got {value!r}.")
 
     def _check_schedule(self):

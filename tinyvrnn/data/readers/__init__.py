@@ -42,20 +42,20 @@ FORMS = (
 )
 
 
-def read(path, medium=None):
+def read(path, medium):
     """Content of a user's file or folder. Raises DataError, one sentence, if it can't be read.
 
     medium: of a model, or what is known of it: text is read with its alphabet, MIDI in its steps_per_quarter.
     """
     if path.is_dir():
-        return _read_folder(path, medium or {})
+        return _read_folder(path, medium)
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file or folder, but {FORMS} is needed: check the path")
     ending = path.suffix.lower()
     foreign.check_kind(path, ENDINGS, FORMS)
     if ending in FILES or ending not in FOLDERS:
         return FILES.get(ending, arrays.read)(path)
-    return _named(f"the file {path.name}", FOLDERS[ending]([path], None, path.name, medium or {}))
+    return _named(f"the file {path.name}", FOLDERS[ending]([path], None, path.name, medium))
 
 
 def _named(source, content):
@@ -80,12 +80,8 @@ def _read_folder(folder, medium):
         found = " and ".join(own[0].name for own in by_reader.values()) or "none of them"
         raise DataError(f"{folder} is not a folder of files of one format, as it holds {found}: give {FORMS}")
     content = [*by_reader][0](files, split_by_folder(folder, files), name, medium)
-    unread = [f"{left[0].name} is not of a form that is read, {counted(len(left), 'such file')} in all"] if left else []
-    unread += (
-        [f"{tables[0].name} is left out beside other data, {counted(len(tables), 'such file')} in all"]
-        if tables
-        else []
-    )
+    skipped = {"is not of a form that is read": left, "is left out beside other data": tables}
+    unread = [f"{own[0].name} {why}, {counted(len(own), 'such file')} in all" for why, own in skipped.items() if own]
     notes = (*content.notes, *unread, *unused_lists(others), *_twins(files))
     return _named(f"the folder {name}, {counted(len(files), 'file')}", content._replace(notes=notes))
 

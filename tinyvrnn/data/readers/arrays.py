@@ -26,7 +26,12 @@ LARGE = npz.MEMORY // 8  # bytes; larger arrays are memory-mapped
 STEPS_AT_ONCE = 2**22
 MOST_SEQUENCES = npz.MEMORY // 128
 ROWS = (*SPLITS, "x", "values")  # arrays that may be large
-NAMES = (*ROWS, *(f"{s}_lengths" for s in SPLITS), "lengths", "split", "labels", "sample_rate")
+BESIDE = ("lengths", "split", "labels", "sample_rate")
+READ = {  # the arrays of which a .npz has one -> all that are read then; the first form that fits counts
+    SPLITS: {*SPLITS, *(f"{s}_lengths" for s in SPLITS), "sample_rate"},
+    ("x",): {"x", *BESIDE},
+    ("values",): {"values", *BESIDE},
+}
 MOST_OBJECTS = npz.MEMORY // 16  # bytes of an array of arrays
 FORM = "x (N, T, X), or values (steps, X) with lengths (N,), or train, valid and test, each (N, T, X),"
 
@@ -43,13 +48,20 @@ def read(path):
 
 
 def _unread(path):
-    """A note on the arrays of a .npz with other names than those that are read."""
+    """A note on the arrays of a .npz that are not read."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        others = sorted(npz.members(archive).keys() - {*NAMES})
-    if others:
-        yield f"{', '.join(others):.80} of {path.name} is not read; missing values are NaN in x, with --missing nan"
+        members = npz.members(archive).keys()
+    read = members & _form(members)
+    if others := sorted(members - read):
+        beside = f"beside {', '.join(sorted(read))}; missing values are NaN, with --missing nan"
+        yield f"{', '.join(others):.80} of {path.name} is not read {beside}"
+
+
+def _form(names):
+    """The names of the arrays that are read from a .npz that has these."""
+    return next((read for first, read in READ.items() if names & {*first}), set())
 
 
 def _content(arrays, name):
@@ -169,7 +181,8 @@ def _in_memory(stream, size, where):
 
 def _members(archive, path):
     members = npz.members(archive)
-    known = {name: member for name, member in members.items() if name in NAMES}
+    form = _form(members.keys())
+    known = {name: member for name, member in members.items() if name in form}
     if not known:
         found = sorted(name.removesuffix(".npy") for name in archive.namelist())
         raise DataError(f"{path.name} holds {found!s:.80}, but {FORM} are needed")

@@ -87,11 +87,10 @@ def of_three_splits(parts, **about):
 def at_random(n, name, what="sequence"):
     """(N,) 0 train, 1 valid, 2 test: 80 / 10 / 10 per cent by a fixed permutation."""
     if n < 3:
+        how = ", or --window N (window=N) to cut long ones into windows of N steps" * (what == "sequence")
         raise DataError(
             f"{name} holds {counted(n, what)} and no split, but at least three are needed: "
-            "one to train, one to validate, one to test"
-            + ", or --window N (window=N) to cut long ones into windows of N steps"
-            * (what == "sequence")
+            f"one to train, one to validate, one to test{how}"
         )
     held_out, split = max(1, n // 10), np.zeros(n, dtype=np.int64)
     order = permutation(n, generator(0, "split"))

@@ -129,7 +129,4 @@ def _is_whole(content, frames, n):
 
 def _ends_an_ogg(page):
     """Whether a page of an Ogg file is marked as the last one and is all there (RFC 3533, section 6)."""
-    if len(page) < 27:
-        return False
-    sizes = page[27 : 27 + page[26]]
-    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(sizes)
+    return len(page) > 26 and bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])

@@ -117,8 +117,8 @@ def _is_head(row, after):
     numbers = [cell for cell in row if NUMBER.fullmatch(cell) or DECIMAL_COMMA.fullmatch(cell)]
     if row[0] not in numbers:
         return any(cell not in MISSING for cell in row) and all(map(str.isdecimal, numbers))
-    counted = row == [str(j) for j in range(len(row))]
-    return counted and (len(row) > 2 or not all(cell.isdecimal() for cell in after))
+    from_0 = row == [str(j) for j in range(len(row))]
+    return from_0 and (len(row) > 2 or not all(cell.isdecimal() for cell in after))
 
 
 def _used(names, medium, name):
@@ -132,10 +132,9 @@ def _used(names, medium, name):
     for column in (*(wanted or ()), *skipped):
         if column not in names:
             raise DataError(f"{name} has the columns {', '.join(names)!r:.80}, but the column {column!r:.40} is needed")
-    if wanted is None:
-        wanted = [column for column in names if column and column not in skipped]
+    wanted = [column for column in (names if wanted is None else wanted) if column and column not in skipped]
     if not wanted:
-        raise DataError(f"no column of {name} is left: give fewer to --skip-columns (skip_columns)")
+        raise DataError(f"no column of {name} is left: choose some with --columns or --skip-columns")
     return [names.index(column) for column in wanted]
 
 
