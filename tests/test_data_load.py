@@ -457,3 +457,17 @@ def test_arrays_of_other_names_are_named(save):
     (note,) = load_data(save(x=CUBE, values=CUBE[0])).notes
     assert note.startswith("values of mine.npz is not read beside x;")
     assert load_data(save(x=CUBE, labels=np.arange(20))).notes == ()
+
+
+def test_zeros_that_may_be_padding_are_noted(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 9, 2))
+    np.save(tmp_path / "whole.npy", x)
+    np.save(tmp_path / "even.npy", np.pad(x, ((0, 0), (0, 2), (0, 0))))
+    np.save(tmp_path / "bits.npy", np.tri(20, 9)[..., None])
+    for i in range(12):
+        x[i, 3 + i % 4 :] = 0
+    np.save(tmp_path / "padded.npy", x)
+    said = "12 of 20 sequences end in zeros, which count as data: if they are padding, save the data as a .npz with x"
+    for name in ("whole", "even", "bits", "padded"):
+        notes = " ".join(tv.load_data(tmp_path / f"{name}.npy").notes)
+        assert (said in notes) == ("end in zeros" in notes) == (name == "padded")

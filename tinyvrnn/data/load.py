@@ -323,7 +323,8 @@ def load_data(
         notes.append(f"{name} is the set of that name: for the file or folder here, give {os.path.join('.', name)}")
     whole = _binarised(content.sequences, card.threshold)
     parts = {s: whole[index] for s, index in members.items()}
-    repeated = () if is_set else _repeated(parts, members["test"] is members["valid"])
+    if not is_set:
+        notes += [*_repeated(parts, members["test"] is members["valid"]), *_padding(whole)]
     kind = kind or card.kind
     data = Data.from_sequences(
         name_of(path),
@@ -338,7 +339,7 @@ def load_data(
         scale=scale or (content.scale if kind == "pen" else None),
         missing=asked.get("missing"),
     )
-    return replace(data, notes=(*notes, *repeated, *data.notes), origin=name if is_set else str(path.resolve()))
+    return replace(data, notes=(*notes, *data.notes), origin=name if is_set else str(path.resolve()))
 
 
 def _names(option, given):
@@ -498,6 +499,18 @@ def _repeated(parts, same):
         n = np.isin(hashes[s], hashes[other]).sum()
         if n:
             yield f"{n:,} of {len(hashes[s]):,} sequences of {s} are in {other} too"
+
+
+def _padding(x):
+    """A sentence if most sequences of real numbers, all of one length, end in zeros, and not in equally many."""
+    n, steps = len(x), x.lengths[0]
+    if type(x) is not Sequences or (x.lengths != steps).any() or is_binary(x):  # a mapped corpus is not read for this
+        return
+    zero = (x.values.reshape(n, steps, -1) == 0).all(axis=-1)
+    ends = zero[:, ::-1].cumprod(axis=1).sum(axis=1)
+    if (padded := (ends > 0).sum()) > n / 2 and (ends != ends[0]).any():
+        how = "if they are padding, save the data as a .npz with x and lengths"
+        yield f"{padded:,} of {n:,} sequences end in zeros, which count as data: {how}"
 
 
 def _summary(name, card):
