@@ -8,9 +8,11 @@ student's function that is lost, or used although it is wrong.
 import os
 import random
 import re
+import sys
 import threading
 import time
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy as onp
@@ -315,7 +317,7 @@ def test_what_has_no_source_of_its_own_is_not_kept_and_a_good_one_stays(home):
     course.check("06.2", my_softplus_backward)
     before = (home / "answers" / "06.2.py").read_text()
     passed = course.check("06.2", lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a / 2)))
-    assert "(Not kept for other notebooks: its source alone does not work: write the answer" in passed.figures
+    assert "(Not kept for other notebooks: write the answer as a function with def.)" in passed.figures
     assert (home / "answers" / "06.2.py").read_text() == before
 
 
@@ -348,6 +350,51 @@ def by_a_closure(share):
 def test_constants_imports_and_closures_are_kept_with_a_function(answer):
     assert "Not kept" not in course.check("06.2", answer).figures
     assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
+
+
+my_softplus_slope = my_softplus_backward
+
+
+def by_a_helper(a, dy):
+    return via_a_kept_one(a, dy)
+
+
+def via_a_kept_one(a, dy):
+    return my_softplus_slope(a, dy)
+
+
+def test_a_helper_may_call_a_kept_function_by_any_name(monkeypatch):
+    course.check("06.2", my_softplus_backward)
+    monkeypatch.setitem(globals(), "my_softplus_slope", course.mine("06.2"))
+    assert "Not kept" not in course.check("06.2", by_a_helper).figures
+    assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
+
+
+def test_a_name_in_a_kept_file_is_taken_for_no_function_that_is_missing(home):
+    """Neither an attribute nor a helper of another answer; else two answers could read each other without end."""
+    (home / "answers").mkdir()
+    for number, helper, other in (("06.1", "exp", "tanh"), ("06.3", "tanh", "exp")):
+        source = f"def {helper}(a):\n    return np.{other}(a)\n\n\ndef f{number[-1]}(a):\n    return {helper}(a)\n"
+        (home / "answers" / f"{number}.py").write_text(source)
+    assert course.kept._read("06.1")(0.0) == 0.0 and course.kept._defining("f3") == ["06.3"]
+    (home / "answers" / "06.4.py").write_text("def f4(a):\n    return tanh(a)\n")
+    with pytest.raises(NameError, match="tanh"):
+        course.kept._read("06.4")(0.0)
+
+
+class Slope(NamedTuple):
+    value: object
+
+
+def by_a_class(a, dy):
+    return Slope(dy * (0.5 + 0.5 * np.tanh(a / 2))).value
+
+
+def test_a_class_of_the_notebook_is_not_imported_from_it(monkeypatch):
+    """In another notebook, which is `__main__` too, that would fail."""
+    monkeypatch.setattr(Slope, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Slope", Slope, raising=False)
+    assert course.check("06.2", by_a_class).figures.endswith("name 'Slope' is not defined.)")
 
 
 def test_a_source_that_does_not_run_alone_replaces_none_that_does():

@@ -115,7 +115,7 @@ def unpacked(value):
         return {unpacked(key): unpacked(item) for key, item in items}
     if kind == "other":
         return Ellipsis if items == "ellipsis" else f"a {items}"
-    return {"tuple": tuple, "list": list, "set": set}[kind](unpacked(item) for item in items)
+    return {"tuple": tuple, "list": list, "set": frozenset}[kind](unpacked(item) for item in items)
 
 
 def restore(value, changed):

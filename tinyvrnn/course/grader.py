@@ -247,6 +247,8 @@ def _array(name, value, right):
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)
+    except OverflowError:  # an int beyond all floats
+        return np.asarray(np.inf)
     except ValueError:
         raise NotYet(
             f"{name} should be one array, got a {type(value).__name__} of parts of different shapes."
@@ -335,7 +337,8 @@ def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
             there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
             if not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan):
                 return mistake.message
-    return _describe(mine, right, tol, elsewhere)
+    with np.errstate(all="ignore"):
+        return _describe(mine, right, tol, elsewhere)
 
 
 def _or_nan(v):
@@ -413,7 +416,7 @@ def _pattern(name, mine, right, tol, elsewhere):
     if factor:
         return f"is {factor:.4g} times what it should be: where does that factor come from?"
     offset = a - b
-    if a.size > 2 and np.ptp(offset) < 1e-6 * np.abs(offset).max():
+    if _numbers(b) > 2 and np.ptp(offset) < 1e-6 * np.abs(offset).max():
         return f"is off by {float(offset.flat[0]):.4g} in each entry: which constant is missing, or too much?"
     where = tuple(int(i) for i in np.unravel_index(np.argmax(np.where(apart, gap, -1)), a.shape))
     at = f" at {list(where)}" if where else ""
@@ -433,8 +436,7 @@ def _everywhere(change, name, mine, right, tol, elsewhere):
     """Whether a wrong array is a change of the right one, here and on another draw if it has few entries."""
 
     def here(a, b):
-        with np.errstate(all="ignore"):
-            changed = change(b) if b.ndim else change(b[None])[0]
+        changed = change(b) if b.ndim else change(b[None])[0]
         return a.shape == np.shape(changed) and not _close(a, b, tol) and _close(a, changed, tol)
 
     if not here(mine[name], right[name]):
@@ -475,27 +477,33 @@ def _factor(name, mine, right, tol, elsewhere):
 
     One or two numbers are always multiples, or nearly so; then another draw must have the same factor.
     """
-    ratio, entries = _ratio(mine[name], right[name])
-    if not ratio or not _close(mine[name], ratio * right[name], tol):
+    a, b = mine[name], right[name]
+    big = _big(b)
+    ratio = float(np.median(a[big] / b[big])) if big.any() else 0.0
+    if not ratio or not _close(a, ratio * b, tol):
         return 0.0
-    if entries > 2:
+    if _numbers(b) > 2:
         return ratio
     _, others, rights = elsewhere()
     return ratio if name in others and _close(others[name], ratio * rights[name], tol) else 0.0
 
 
-def _ratio(a, b):
-    """The median ratio of the entries that are not small, and their number."""
-    big = np.abs(b) > 1e-3 * np.abs(b).max()
-    return (float(np.median(a[big] / b[big])) if big.any() else 0.0), big.sum()
+def _big(b):
+    """Which entries are not small beside the largest one."""
+    return np.abs(b) > 1e-3 * np.abs(b).max()
+
+
+def _numbers(b):
+    """How many different numbers an array holds, apart from small ones."""
+    return len(np.unique(b[_big(b)]))
 
 
 # ---- predictions ---------------------------------------------------------------------------------
 
 
-def _grade_prediction(exercise, answer):
+def _grade_prediction(exercise, given):
     _require_originals()
-    answer, truth = _pure(answer), exercise.truth()
+    answer, truth = _pure(given), exercise.truth()
     if _same(answer, truth, exercise.tol):
         return f"It is {_in_words(truth)}."
     for mistake in exercise.mistakes:
@@ -505,17 +513,17 @@ def _grade_prediction(exercise, answer):
     odd = sorted(_words(answer) - known)
     spelled = f" Is {_in_words(odd[0])} spelled as in the question?" if odd and known else ""
     compare = " Run the next cell and compare." if exercise.next_cell else ""
-    raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled}{compare}")
+    raise NotYet(_wrong_kind(answer, truth, given) or f"{_off(answer, truth)}{spelled}{compare}")
 
 
 def _pure(value):
-    """A prediction as Python sets, lists and numbers, a Fraction or Decimal as a float, as `packed` has them."""
+    """A prediction as frozensets, tuples and Python's numbers; a Fraction or Decimal is a float, as from `packed`."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
+        value = value.tolist()
     if isinstance(value, (set, frozenset)):
-        return {_pure(item) for item in value}
+        return frozenset(map(_pure, value))
     if isinstance(value, (list, tuple, range)):
-        return [_pure(item) for item in value]
+        return tuple(map(_pure, value))
     return _number(value) if isinstance(value, (Number, Decimal)) and not isinstance(value, (int, complex)) else value
 
 
@@ -523,9 +531,9 @@ def _same(a, b, tol):
     if isinstance(b, str):
         return isinstance(a, str) and _lower(a) == b.lower()
     if isinstance(b, (set, frozenset)):
-        return isinstance(a, (set, frozenset, list)) and _lowered(a) == _lowered(b)
+        return isinstance(a, (frozenset, tuple)) and _lowered(a) == _lowered(b)
     if isinstance(b, (list, tuple)):
-        return isinstance(a, list) and len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b))
+        return isinstance(a, tuple) and len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b))
     number = _number(a)
     return number is not None and abs(number - float(b)) <= tol * abs(float(b)) + 1e-12
 
@@ -561,13 +569,13 @@ def _in_words(value):
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _wrong_kind(answer, truth):
+def _wrong_kind(answer, truth, given):
     """A sentence on the kind of answer expected, if the given one is of another kind; else None."""
-    many, got = (set, frozenset, list), f"got {reprlib.repr(answer)}"
-    if isinstance(truth, (set, frozenset)) and not isinstance(answer, many):
+    got = f"got {reprlib.repr(given)}"
+    if isinstance(truth, (set, frozenset)) and not isinstance(answer, (frozenset, tuple)):
         kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
         return f"A set of {kind} is expected, in braces, even for a single one: {like}; {got}."
-    if isinstance(truth, (list, tuple)) and not (isinstance(answer, list) and len(answer) == len(truth)):
+    if isinstance(truth, (list, tuple)) and not (isinstance(answer, tuple) and len(answer) == len(truth)):
         return f"{len(truth)} answers are expected, in order, in parentheses: (..., ...); {got}."
     if isinstance(truth, str) and not isinstance(answer, str):
         return f'One word is expected, in quotes: "..."; {got}.'
