@@ -161,6 +161,17 @@ def test_a_hint_that_only_coincides_is_not_given():
     assert "A mean." not in str(caught.value) and "With a single step" in str(caught.value)
 
 
+def test_a_hint_is_not_confirmed_by_a_draw_on_which_any_answer_is_right():
+    """After the warm-up the KL counts in full, as it should; the next draw is such a one."""
+
+    def in_full_at_first(log_p, kl, step, warm_steps):
+        beta = min(1.0, (step + 1) / warm_steps) if step and warm_steps else 1.0
+        return (beta * kl - log_p).mean(), (log_p - kl).mean()
+
+    said = refusal("08.6", in_full_at_first)
+    assert said.startswith("With the first step: loss is wrong: yours is") and said.endswith("(bound is right.)")
+
+
 def test_the_case_that_failed_can_be_had():
     with pytest.raises(ConfigError, match="No call of an answer to 06.2 has failed"):
         course.case("06.2")

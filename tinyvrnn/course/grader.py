@@ -7,7 +7,7 @@ compared with common mistakes to find a hint.
 
 import reprlib
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from numbers import Number
 from typing import NamedTuple
 from zlib import crc32
@@ -22,7 +22,7 @@ from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
 
 GREEN = "#00734F"
-SEEDS, OWN = range(6), 2  # seeds of the draws for everyone, and the number of an answer's own
+SEEDS, OTHERS, OWN = range(6), range(6, 10), 2  # seeds for everyone, those that confirm a hint, an answer's own draws
 TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and cancelling sums lose some
 SMALL = {"float32": (1e-3, 1e-6), "float64": (1e-12, 1e-12)}  # beside it: of the largest entry, and of 1
 SAME = 5e-4  # a relative difference that is a rounded constant or an added epsilon rather than another formula
@@ -124,7 +124,7 @@ def _grade_once(exercise, answer, arguments, forbidden):
             "or remember an earlier call?"
         )
     if not all(_close(mine[name], right[name], tol) for name in right):
-        elsewhere = partial(_on_another_draw, exercise, answer, forbidden)
+        elsewhere = cache(partial(_on_other_draws, exercise, answer, forbidden))
         raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
     if exercise.dtypes:
         _require_dtypes(mine, right)
@@ -143,15 +143,18 @@ def _right(exercise, arguments):
     return expected, {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
 
 
-def _on_another_draw(exercise, answer, forbidden):
-    """Arguments of another ordinary draw, the answer's arrays by name (none if it fails), and the right ones."""
-    arguments = exercise.draw(generator(len(SEEDS), exercise.title))
-    expected, right = _right(exercise, arguments)
-    try:
-        result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
-        return arguments, _arrays_like(right, result, expected, exercise.names), right
-    except NotYet:
-        return arguments, {}, right
+def _on_other_draws(exercise, answer, forbidden):
+    """Arguments of other ordinary draws, the answer's arrays by name (none if it fails), and the right ones."""
+    draws = []
+    for seed in OTHERS:
+        arguments = exercise.draw(generator(seed, exercise.title))
+        expected, right = _right(exercise, arguments)
+        try:
+            result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
+            draws.append((arguments, _arrays_like(right, result, expected, exercise.names), right))
+        except NotYet:
+            draws.append((arguments, {}, right))
+    return draws
 
 
 def _run(exercise, answer, arguments, forbidden):
@@ -333,10 +336,11 @@ def _about_arguments(exercise, answer, arguments):
 def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
     """The hint of the mistake that gives exactly these results, else a description of the difference."""
     for mistake in exercise.mistakes:
-        if _explains(mistake, exercise, arguments, mine, tol):
-            there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
-            if not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan):
-                return mistake.message
+        if _explains(mistake, exercise, arguments, mine, tol) and all(
+            not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan)
+            for there, others, _ in elsewhere()  # on one draw, several mistakes can give the same numbers
+        ):
+            return mistake.message
     with np.errstate(all="ignore"):
         return _describe(mine, right, tol, elsewhere)
 
@@ -441,7 +445,7 @@ def _everywhere(change, name, mine, right, tol, elsewhere):
 
     if not here(mine[name], right[name]):
         return False
-    _, others, rights = elsewhere()
+    _, others, rights = elsewhere()[0]
     return not others or here(others[name], rights[name])
 
 
@@ -460,7 +464,7 @@ def _limit(name, mine, right, tol, elsewhere):
     for words, change in LIMITS.items():
         if not c or not np.isfinite(c) or apart.all() or not _close(a, change(b, c), SAME):
             continue
-        _, others, rights = elsewhere()
+        _, others, rights = elsewhere()[0]
         beyond = b[apart]
         if others:
             there = rights[name]
@@ -484,7 +488,7 @@ def _factor(name, mine, right, tol, elsewhere):
         return 0.0
     if _numbers(b) > 2:
         return ratio
-    _, others, rights = elsewhere()
+    _, others, rights = elsewhere()[0]
     return ratio if name in others and _close(others[name], ratio * rights[name], tol) else 0.0
 
 

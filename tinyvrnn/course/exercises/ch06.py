@@ -51,7 +51,7 @@ LINEAR = Task(
             wrong_linear(dW=lambda x, dy: rows(x).T @ rows(dy) / len(rows(x)), db=lambda dy: rows(dy).mean(axis=0)),
         ),
         Mistake(
-            "dW and db are divided by the length of the first axis: they are sums over the rows, not means.",
+            "dW and db are divided by the length of the first axis: they should be sums over the rows.",
             wrong_linear(dW=lambda x, dy: rows(x).T @ rows(dy) / len(x), db=lambda dy: rows(dy).sum(axis=0) / len(dy)),
         ),
         Mistake(
