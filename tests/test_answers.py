@@ -162,7 +162,7 @@ def test_a_hint_that_only_coincides_is_not_given():
 
 
 def test_a_hint_is_not_confirmed_by_a_draw_on_which_any_answer_is_right():
-    """After the warm-up the KL counts in full, as it should; the next draw is such a one."""
+    """The first of the other draws is after the warm-up, where the KL counts in full."""
 
     def in_full_at_first(log_p, kl, step, warm_steps):
         beta = min(1.0, (step + 1) / warm_steps) if step and warm_steps else 1.0
@@ -428,5 +428,9 @@ def test_an_exercise_without_a_function_is_named():
     for ask in (course.mine, course.case, lambda number: course.check(number, half)):
         with pytest.raises(ConfigError, match='Unknown exercise "6.1": did you mean "06.1"?'):
             ask("6.1")
+        with pytest.raises(ConfigError, match='a text such as "06.1", got 14.1'):
+            ask(14.1)
+        with pytest.raises(ConfigError, match=r"got \['06.1'\]"):
+            ask(["06.1"])
         with pytest.raises(ConfigError, match='Unknown exercise "99.1"'):
             ask("99.1")
