@@ -302,6 +302,19 @@ def test_the_keys_of_a_single_dict_are_told():
     assert refusal(lambda x, w: {"W": x, "c": w}, exercise) == "It should have the keys W, b; yours are W, c."
 
 
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda x, w: (x * w).sum(axis=-1, keepdims=True), "as many numbers as expected, in more axes."),
+        (lambda x, w: (x * w).sum(axis=-1)[None], "as many numbers as expected, in more axes."),
+        (lambda x, w: (x * w), "It has kept an axis that should be gone."),
+        (lambda x, w: x[..., 0].max(axis=-1), "It has lost an axis that should stay."),
+    ],
+)
+def test_a_wrong_number_of_axes_is_told_and_not_that_a_sum_is_missing_where_it_is_there(answer, said):
+    assert said in refusal(answer, toy(lambda x, w: (x * w).sum(axis=-1), ("s",)))
+
+
 def test_results_in_another_order_are_told_so_and_not_that_an_axis_is_wrong():
     assert "shapes are right but in the wrong order: expected y, s." in refusal(lambda x, w: mine(x, w)[::-1])
     alike = toy(lambda x, w: (w, 2 * w, 3 * w), ("a", "b", "c"))

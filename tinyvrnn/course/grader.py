@@ -309,12 +309,12 @@ def _about_shape(name, mine, right):
         hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
     elif got == expected[::-1]:
         hint = " It looks transposed."
-    elif len(got) < len(expected) and np.prod(got) == np.prod(expected):
-        hint = " It holds as many numbers as expected: its axes are lost."
+    elif len(got) != len(expected) and np.prod(got) == np.prod(expected):
+        hint = f" It holds as many numbers as expected, in {'fewer' if len(got) < len(expected) else 'more'} axes."
     elif len(got) < len(expected):
-        hint = " It sums over an axis that should stay."
+        hint = " It has lost an axis that should stay."
     elif len(got) > len(expected):
-        hint = " It leaves an axis that should be summed over."
+        hint = " It has kept an axis that should be gone."
     return f"{name} has shape {got}, expected {expected}.{hint}"
 
 
