@@ -111,7 +111,7 @@ def test_the_hint_names_the_hard_case():
 
 HINTS = {
     "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
-    "is squared: a root is missing.": lambda b: b * b,
+    "is the square of what it should be.": lambda b: b * b,
     "is in the reverse order.": lambda b: b[::-1],
     "has lost the signs of its entries.": abs,
     "is off by 3 in each entry: which constant is missing, or too much?": lambda b: b + 3,

@@ -307,7 +307,7 @@ def test_the_keys_of_a_single_dict_are_told():
     [
         (lambda x, w: (x * w).sum(axis=-1, keepdims=True), "as many numbers as expected, in more axes."),
         (lambda x, w: (x * w).sum(axis=-1)[None], "as many numbers as expected, in more axes."),
-        (lambda x, w: (x * w), "It has kept an axis that should be gone."),
+        (lambda x, w: x * w, "It has kept an axis that should be gone."),
         (lambda x, w: x[..., 0].max(axis=-1), "It has lost an axis that should stay."),
     ],
 )

@@ -385,8 +385,8 @@ def _shuffled(mine, right, tol):
 PATTERNS = {
     "has the wrong sign.": lambda b: -b,
     "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
-    "is squared: a root is missing.": lambda b: b * b,
-    "is a square root: a square is missing.": lambda b: np.sqrt(abs(b)),
+    "is the square of what it should be.": lambda b: b * b,
+    "is the square root of what it should be.": lambda b: np.sqrt(abs(b)),
     "has lost the signs of its entries.": abs,
     "is 1 divided by what it should be.": lambda b: 1 / b,
     "is the transpose of what it should be.": lambda b: b.T,
