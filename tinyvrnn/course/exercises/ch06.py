@@ -9,6 +9,7 @@ from tinyvrnn.distributions import gaussian
 from tinyvrnn.errors import GradientError
 from tinyvrnn.gradcheck import check_pair
 from tinyvrnn.nn import activations, linear, mlp
+from tinyvrnn.nn.activations import sigmoid
 
 # ---- 06.1: the linear layer ----------------------------------------------------------------------
 
@@ -97,10 +98,6 @@ def draw_softplus(rng):
     a = rng.standard_normal((3, 4)) * 3
     a[0, 0], a[1, 1] = 800.0, -800.0
     return a, rng.standard_normal((3, 4))
-
-
-def sigmoid(a):
-    return 0.5 * np.tanh(0.5 * a) + 0.5
 
 
 SOFTPLUS = Task(
