@@ -346,6 +346,15 @@ def by_a_submodule(a, dy):
     return dy * (0.5 + 0.5 * np.tanh(a / numpy.linalg.norm([2.0])))
 
 
+NOTHING, STEPS, WHOLE = None, range(1), slice(None)
+
+
+def by_other_constants(a, dy):
+    for _ in STEPS:
+        h = 0.5 if NOTHING is None else 0
+    return dy * (h + h * np.tanh(a / 2))[WHOLE]
+
+
 def by_a_table(a, dy):
     return dy * (HALF + HALF * np.tanh(a / TWO)) * TABLE[0]
 
@@ -357,7 +366,7 @@ def by_a_closure(share):
     return backward
 
 
-@pytest.mark.parametrize("answer", [by_constants_and_imports, by_a_submodule, by_a_closure(0.5)])
+@pytest.mark.parametrize("answer", [by_constants_and_imports, by_other_constants, by_a_submodule, by_a_closure(0.5)])
 def test_constants_imports_and_closures_are_kept_with_a_function(answer):
     assert "Not kept" not in course.check("06.2", answer).figures
     assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
@@ -408,10 +417,12 @@ def test_a_class_of_the_notebook_is_not_imported_from_it(monkeypatch):
     assert course.check("06.2", by_a_class).figures.endswith("name 'Slope' is not defined.)")
 
 
-def test_a_source_that_does_not_run_alone_replaces_none_that_does():
+def test_a_source_that_does_not_run_alone_replaces_none_that_does(home):
     course.check("06.2", my_softplus_backward)
+    kept = home / "answers" / "06.2.py"
+    kept.write_text("# an older one\n" * 20 + kept.read_text())
     said = course.check("06.2", by_a_table).figures
-    assert said.endswith("name 'TABLE' is not defined.)")
+    assert said.endswith("name 'TABLE' is not defined.)") and "older" not in said
     assert course.mine("06.2").__name__ == "my_softplus_backward"
 
 

@@ -7,7 +7,7 @@ import re
 import symtable
 import sys
 import textwrap
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, NoneType, SimpleNamespace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import equations, particles
 from tinyvrnn.nn import activations, gru, linear, mlp
 
+LITERALS = {bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range, slice, NoneType}
+
 
 def keep(number, answer):
     """Store the source of a passed function and of what it uses. Returns "", or why it is not stored.
@@ -34,7 +36,7 @@ def keep(number, answer):
     try:
         _collect(answer.__name__, answer, found)
         source = "\n\n".join(found.values())
-        grade(number, EXERCISES[number], _function(source, _path(number)))
+        grade(number, EXERCISES[number], _function(source, "answer"))  # the file may hold another one
         _path(number).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_path(number), lambda file: file.write(source.encode()))
     except (OSError, ConfigError) as error:  # a source that can't be read, a folder that can't be written
@@ -152,7 +154,7 @@ def _collect(name, function, found):
         value = space[used]
         if isinstance(value, FunctionType) and value.__module__ in (function.__module__, None):  # None: from `mine`
             _collect(used, value, found)
-        elif usual.get(used) is not value:
+        elif usual.get(used, usual) is not value:
             found[used] = _line(used, value, source)
     del found[name]
     found[name] = source
@@ -180,7 +182,7 @@ def _line(name, value, source):
         parts = [f"{value.__name__}.{word}" for word in sorted({*re.findall(r"\w+", source)})]
         loaded = [part for part in parts if part in sys.modules]
         return "\n".join(f"import {part}" for part in [*loaded, f"{value.__name__} as {name}"])
-    if type(value) in (bool, int, float, str, tuple, list, dict, set) or isinstance(value, np.generic):
+    if type(value) in LITERALS or isinstance(value, np.generic):
         return f"{name} = {value!r}"
     home = getattr(value, "__module__", None) or "numpy"  # ufuncs of older versions do not say theirs
     original = getattr(value, "__name__", "")
