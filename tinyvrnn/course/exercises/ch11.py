@@ -244,7 +244,6 @@ STATES = Task(
             lambda W, U, b, first, x: states(W, U, b, first, x * ~first[..., None]),
         ),
     ),
-    points=2,
 )
 
 # ---- 11.4: which checks see the cut --------------------------------------------------------------
