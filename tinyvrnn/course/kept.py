@@ -76,7 +76,7 @@ def mine(number, otherwise=None):
         why = error
     passed = _kept(number).exists() or progress.read().get(number, {}).get("passed")
     if otherwise is None or passed:
-        sentence = f"Your {number} {EXERCISES[number].title}: {why}"
+        sentence = f"Your {number} {getattr(EXERCISES.get(number), 'title', 'answer')}: {why}"
         if otherwise is None:
             raise NotYet(sentence)
         print(f"Not used. {sentence}")
