@@ -315,6 +315,12 @@ def test_a_wrong_number_of_axes_is_told_and_not_that_a_sum_is_missing_where_it_i
     assert said in refusal(answer, toy(lambda x, w: (x * w).sum(axis=-1), ("s",)))
 
 
+def test_axes_in_another_order_are_told_so():
+    first_axes = toy(lambda x, w: np.multiply.outer(x.ravel()[:4], np.multiply.outer(w[:2], w)), ("y",))
+    said = refusal(lambda x, w: np.multiply.outer(w[:2], np.multiply.outer(x.ravel()[:4], w)), first_axes)
+    assert said == "y has shape (2, 4, 3), expected (4, 2, 3). It looks transposed."
+
+
 def test_results_in_another_order_are_told_so_and_not_that_an_axis_is_wrong():
     assert "shapes are right but in the wrong order: expected y, s." in refusal(lambda x, w: mine(x, w)[::-1])
     alike = toy(lambda x, w: (w, 2 * w, 3 * w), ("a", "b", "c"))

@@ -307,7 +307,7 @@ def _about_shape(name, mine, right):
     turned = all(a in (b, b[::-1]) for a, b in shapes)
     if sorted(a for a, _ in shapes) == sorted(b for _, b in shapes) and not turned:
         hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
-    elif got == expected[::-1]:
+    elif sorted(got) == sorted(expected):
         hint = " It looks transposed."
     elif len(got) != len(expected) and np.prod(got) == np.prod(expected):
         hint = f" It holds as many numbers as expected, in {'fewer' if len(got) < len(expected) else 'more'} axes."
