@@ -127,12 +127,7 @@ def _imported():
 def _defining(name):
     """The exercises whose kept answer, the function that its file defines last, has that name."""
     kept = {path.stem: path.read_text(encoding="utf-8") for path in _path("").parent.glob("*.py")}
-    return [number for number, source in kept.items() if _last(source).startswith(f"{name}(")]
-
-
-def _last(source):
-    """The source from the name of its last function on."""
-    return f"\n{source}".rpartition("\ndef ")[2]
+    return [number for number, source in kept.items() if f"\n{source}".rpartition("\ndef ")[2].startswith(f"{name}(")]
 
 
 def _kept(number):
