@@ -5,6 +5,7 @@ verdict that depends on chance, a hint that is wrong for the case at hand, an an
 student's function that is lost, or used although it is wrong.
 """
 
+import functools
 import os
 import random
 import re
@@ -355,6 +356,16 @@ def by_other_constants(a, dy):
     return dy * (h + h * np.tanh(a / 2))[WHOLE]
 
 
+@functools.cache
+def share(n):
+    return HALF + 0 * n
+
+
+@np.errstate(over="ignore")
+def by_decorated_functions(a, dy):
+    return dy * (share(1) + share(2) * np.tanh(half(a)))
+
+
 def by_a_table(a, dy):
     return dy * (HALF + HALF * np.tanh(a / TWO)) * TABLE[0]
 
@@ -366,7 +377,10 @@ def by_a_closure(share):
     return backward
 
 
-@pytest.mark.parametrize("answer", [by_constants_and_imports, by_other_constants, by_a_submodule, by_a_closure(0.5)])
+CONSTRUCTED = [by_constants_and_imports, by_other_constants, by_a_submodule, by_a_closure(0.5), by_decorated_functions]
+
+
+@pytest.mark.parametrize("answer", CONSTRUCTED)
 def test_constants_imports_and_closures_are_kept_with_a_function(answer):
     assert "Not kept" not in course.check("06.2", answer).figures
     assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5

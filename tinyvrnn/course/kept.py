@@ -143,11 +143,12 @@ def _path(number):
 def _collect(name, function, found):
     """Add the functions, constants and imports that a function uses, and then its own source, to {name: source}."""
     found[name] = ""  # it is on its way, should it call itself through others
-    source = _own(name, function)
-    space, usual = function.__globals__ | inspect.getclosurevars(function).nonlocals, _imported()
+    source, inner, usual = _own(name, function), inspect.unwrap(function), _imported()
+    space = inner.__globals__ | inspect.getclosurevars(inner).nonlocals
     for used in sorted(_used(source) & {*space} - {*found}):
         value = space[used]
-        if isinstance(value, FunctionType) and value.__module__ in (function.__module__, None):  # None: from `mine`
+        own = isinstance(inspect.unwrap(value), FunctionType)
+        if own and value.__module__ in (function.__module__, None):  # None: from `mine`
             _collect(used, value, found)
         elif usual.get(used, usual) is not value:
             found[used] = _line(used, value, source)
