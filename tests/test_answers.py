@@ -110,6 +110,14 @@ def test_the_hint_names_the_hard_case():
     assert said.startswith("With saturated gates, |a| up to 800: h_next holds NaN or infinity")
 
 
+def test_a_warm_up_that_ends_one_step_late_is_wrong():
+    def one_step_late(log_p, kl, step, warm_steps):
+        beta = (step + 1) / warm_steps if 0 < warm_steps and step <= warm_steps else 1.0
+        return (beta * kl - log_p).mean(), (log_p - kl).mean()
+
+    assert refusal("08.6", one_step_late).startswith("With the first step after the warm-up: loss is wrong: yours is")
+
+
 HINTS = {
     "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
     "is the square of what it should be.": lambda b: b * b,
