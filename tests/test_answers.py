@@ -5,12 +5,15 @@ verdict that depends on chance, a hint that is wrong for the case at hand, an an
 student's function that is lost, or used although it is wrong.
 """
 
+import functools
 import os
 import random
 import re
+import sys
 import threading
 import time
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy as onp
@@ -107,9 +110,17 @@ def test_the_hint_names_the_hard_case():
     assert said.startswith("With saturated gates, |a| up to 800: h_next holds NaN or infinity")
 
 
+def test_a_warm_up_that_ends_one_step_late_is_wrong():
+    def one_step_late(log_p, kl, step, warm_steps):
+        beta = (step + 1) / warm_steps if 0 < warm_steps and step <= warm_steps else 1.0
+        return (beta * kl - log_p).mean(), (log_p - kl).mean()
+
+    assert refusal("08.6", one_step_late).startswith("With the first step after the warm-up: loss is wrong: yours is")
+
+
 HINTS = {
     "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
-    "is squared: a root is missing.": lambda b: b * b,
+    "is the square of what it should be.": lambda b: b * b,
     "is in the reverse order.": lambda b: b[::-1],
     "has lost the signs of its entries.": abs,
     "is off by 3 in each entry: which constant is missing, or too much?": lambda b: b + 3,
@@ -157,6 +168,17 @@ def test_a_hint_that_only_coincides_is_not_given():
     with pytest.raises(NotYet) as caught:
         grade("00.0", exercise._replace(hard=lambda rng: hard), lambda a: a.sum(axis=0) + (len(a) == 1))
     assert "A mean." not in str(caught.value) and "With a single step" in str(caught.value)
+
+
+def test_a_hint_is_not_confirmed_by_a_draw_on_which_any_answer_is_right():
+    """The first of the other draws is after the warm-up, where the KL counts in full."""
+
+    def in_full_at_first(log_p, kl, step, warm_steps):
+        beta = min(1.0, (step + 1) / warm_steps) if step and warm_steps else 1.0
+        return (beta * kl - log_p).mean(), (log_p - kl).mean()
+
+    said = refusal("08.6", in_full_at_first)
+    assert said.startswith("With the first step: loss is wrong: yours is") and said.endswith("(bound is right.)")
 
 
 def test_the_case_that_failed_can_be_had():
@@ -315,7 +337,7 @@ def test_what_has_no_source_of_its_own_is_not_kept_and_a_good_one_stays(home):
     course.check("06.2", my_softplus_backward)
     before = (home / "answers" / "06.2.py").read_text()
     passed = course.check("06.2", lambda a, dy: dy * (0.5 + 0.5 * np.tanh(a / 2)))
-    assert "(Not kept for other notebooks: its source alone does not work: write the answer" in passed.figures
+    assert "(Not kept for other notebooks: write the answer as a function with def.)" in passed.figures
     assert (home / "answers" / "06.2.py").read_text() == before
 
 
@@ -333,6 +355,25 @@ def by_a_submodule(a, dy):
     return dy * (0.5 + 0.5 * np.tanh(a / numpy.linalg.norm([2.0])))
 
 
+NOTHING, STEPS, WHOLE = None, range(1), slice(None)
+
+
+def by_other_constants(a, dy):
+    for _ in STEPS:
+        h = 0.5 if NOTHING is None else 0
+    return dy * (h + h * np.tanh(a / 2))[WHOLE]
+
+
+@functools.cache
+def share(n):
+    return HALF + 0 * n
+
+
+@np.errstate(over="ignore")
+def by_decorated_functions(a, dy):
+    return dy * (share(1) + share(2) * np.tanh(half(a)))
+
+
 def by_a_table(a, dy):
     return dy * (HALF + HALF * np.tanh(a / TWO)) * TABLE[0]
 
@@ -344,16 +385,66 @@ def by_a_closure(share):
     return backward
 
 
-@pytest.mark.parametrize("answer", [by_constants_and_imports, by_a_submodule, by_a_closure(0.5)])
+CONSTRUCTED = [by_constants_and_imports, by_other_constants, by_a_submodule, by_a_closure(0.5), by_decorated_functions]
+
+
+@pytest.mark.parametrize("answer", CONSTRUCTED)
 def test_constants_imports_and_closures_are_kept_with_a_function(answer):
     assert "Not kept" not in course.check("06.2", answer).figures
     assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
 
 
-def test_a_source_that_does_not_run_alone_replaces_none_that_does():
+my_softplus_slope = my_softplus_backward
+
+
+def by_a_helper(a, dy):
+    return via_a_kept_one(a, dy)
+
+
+def via_a_kept_one(a, dy):
+    return my_softplus_slope(a, dy)
+
+
+def test_a_helper_may_call_a_kept_function_by_any_name(monkeypatch):
     course.check("06.2", my_softplus_backward)
+    monkeypatch.setitem(globals(), "my_softplus_slope", course.mine("06.2"))
+    assert "Not kept" not in course.check("06.2", by_a_helper).figures
+    assert course.mine("06.2")(np.zeros(1), np.ones(1)) == 0.5
+
+
+def test_a_name_in_a_kept_file_is_taken_for_no_function_that_is_missing(home):
+    """Neither an attribute nor a helper of another answer; else two answers could read each other without end."""
+    (home / "answers").mkdir()
+    for number, helper, other in (("06.1", "exp", "tanh"), ("06.3", "tanh", "exp")):
+        source = f"def {helper}(a):\n    return np.{other}(a)\n\n\ndef f{number[-1]}(a):\n    return {helper}(a)\n"
+        (home / "answers" / f"{number}.py").write_text(source)
+    assert course.kept._read("06.1")(0.0) == 0.0 and course.kept._defining("f3") == ["06.3"]
+    (home / "answers" / "06.4.py").write_text("def f4(a):\n    return tanh(a)\n")
+    with pytest.raises(NameError, match="tanh"):
+        course.kept._read("06.4")(0.0)
+
+
+class Slope(NamedTuple):
+    value: object
+
+
+def by_a_class(a, dy):
+    return Slope(dy * (0.5 + 0.5 * np.tanh(a / 2))).value
+
+
+def test_a_class_of_the_notebook_is_not_imported_from_it(monkeypatch):
+    """In another notebook, which is `__main__` too, that would fail."""
+    monkeypatch.setattr(Slope, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Slope", Slope, raising=False)
+    assert course.check("06.2", by_a_class).figures.endswith("name 'Slope' is not defined.)")
+
+
+def test_a_source_that_does_not_run_alone_replaces_none_that_does(home):
+    course.check("06.2", my_softplus_backward)
+    kept = home / "answers" / "06.2.py"
+    kept.write_text("# an older one\n" * 20 + kept.read_text())
     said = course.check("06.2", by_a_table).figures
-    assert said.endswith("name 'TABLE' is not defined.)")
+    assert said.endswith("name 'TABLE' is not defined.)") and "older" not in said
     assert course.mine("06.2").__name__ == "my_softplus_backward"
 
 
@@ -370,5 +461,9 @@ def test_an_exercise_without_a_function_is_named():
     for ask in (course.mine, course.case, lambda number: course.check(number, half)):
         with pytest.raises(ConfigError, match='Unknown exercise "6.1": did you mean "06.1"?'):
             ask("6.1")
+        with pytest.raises(ConfigError, match='a text such as "06.1", got 14.1'):
+            ask(14.1)
+        with pytest.raises(ConfigError, match=r"got \['06.1'\]"):
+            ask(["06.1"])
         with pytest.raises(ConfigError, match='Unknown exercise "99.1"'):
             ask("99.1")

@@ -278,7 +278,7 @@ def test_an_unknown_exercise_is_named():
         course.check("06.11", right)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"06.1": 3}', '{"06.1": {"passed": "yes"}}', "\0"])
+@pytest.mark.parametrize("content", ["", "[]", "[1]", "[" * 99_999, "{", '{"1": 3}', '{"1": {"passed": "yes"}}', "\0"])
 def test_a_damaged_progress_file_is_set_aside_and_never_stops_a_check(home, content, capsys):
     (home / "course.damaged-1.json").write_text("an earlier one")
     (home / "course.json").write_text(content)
@@ -321,10 +321,12 @@ def test_a_check_under_an_old_number_is_that_of_the_new_one(home):
     assert set(json.loads((home / "course.json").read_text())) == set(progress.RENUMBERED.values())
 
 
-def test_progress_that_cannot_be_written_never_fails_a_check(home, monkeypatch):
+@pytest.mark.parametrize("place", ["{home}/file", "{home}/file/in_it", "~no-such-user/home"])
+def test_progress_that_cannot_be_written_never_fails_a_check(home, monkeypatch, place):
     (home / "file").write_text("")
-    monkeypatch.setenv("TINYVRNN_HOME", str(home / "file"))
-    course.check(EXAMPLE, right)
+    monkeypatch.setenv("TINYVRNN_HOME", place.format(home=home))
+    assert "Not kept for other notebooks: " in course.check(EXAMPLE, right).figures
+    assert course.mine(EXAMPLE, otherwise=right) is right
 
 
 def test_the_command_prints_the_status(capsys):

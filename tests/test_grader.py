@@ -150,6 +150,7 @@ def test_a_number_of_numpys_may_be_a_float64_and_a_wrong_float_is_wrong():
 
 def test_a_whole_number_is_a_number():
     assert grade("00.0", toy(lambda x, w: 0 * w.sum(), ("zero",)), lambda x, w: 0 * len(x))
+    assert "loss holds NaN or infinity" in refusal(lambda x, w: 10**400, LOSS)
 
 
 LOG_2PI = np.log(2 * np.pi)
@@ -243,6 +244,9 @@ def test_a_multiple_is_called_one_only_where_it_is_no_chance():
     assert "pair is 3 times" in refusal(lambda x, w: w[:2] * 3, pair)
     tripled = toy(lambda x, w: w, ("w",))
     assert "times" in refusal(lambda x, w: w * x.ravel()[0], tripled)  # three numbers in step are no chance
+    same = toy(lambda x, w: np.full_like(w, w.sum()), ("same",))  # but three times the same number is one number
+    assert "same is wrong at" in refusal(lambda x, w: np.ones_like(w), same)
+    assert "same is 3 times" in refusal(lambda x, w: np.full_like(w, 3 * w.sum()), same)
 
 
 def test_a_missing_path_is_for_gradients():
@@ -296,6 +300,25 @@ def test_names_and_order_of_results_are_told_before_their_values(answer, said):
 def test_the_keys_of_a_single_dict_are_told():
     exercise = toy(lambda x, w: {"W": x, "b": w}, ("grads",))
     assert refusal(lambda x, w: {"W": x, "c": w}, exercise) == "It should have the keys W, b; yours are W, c."
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda x, w: (x * w).sum(axis=-1, keepdims=True), "as many numbers as expected, in more axes."),
+        (lambda x, w: (x * w).sum(axis=-1)[None], "as many numbers as expected, in more axes."),
+        (lambda x, w: x * w, "It has kept an axis that should be gone."),
+        (lambda x, w: x[..., 0].max(axis=-1), "It has lost an axis that should stay."),
+    ],
+)
+def test_a_wrong_number_of_axes_is_told_and_not_that_a_sum_is_missing_where_it_is_there(answer, said):
+    assert said in refusal(answer, toy(lambda x, w: (x * w).sum(axis=-1), ("s",)))
+
+
+def test_axes_in_another_order_are_told_so():
+    first_axes = toy(lambda x, w: np.multiply.outer(x.ravel()[:4], np.multiply.outer(w[:2], w)), ("y",))
+    said = refusal(lambda x, w: np.multiply.outer(w[:2], np.multiply.outer(x.ravel()[:4], w)), first_axes)
+    assert said == "y has shape (2, 4, 3), expected (4, 2, 3). It looks transposed."
 
 
 def test_results_in_another_order_are_told_so_and_not_that_an_axis_is_wrong():
@@ -371,6 +394,11 @@ WORD = Prediction("word", lambda: "up", (Mistake("The other way.", "down"),))
         (WORDS, ["Shape "], "Shape?"),
         (WORDS, np.array(["shape"]), "Shape?"),
         (WORDS, (), "None?"),
+        (WORDS, {("deviation", "mean")}, "something is missing, and something does not belong"),
+        (WORDS, {frozenset({"deviation", "mean"})}, "does not belong"),
+        (NUMBER, {("up", "down")}, "A number is expected, with a decimal point: 0.5; got {('up', 'down')}."),
+        (ORDER, np.array({("up", "down")}), "3 answers are expected, in order"),
+        (NUMBER, ["up"], "got ['up']."),
         (ORDER, ("up", "up", "down"), "2 of 3 are right"),
         (ORDER, ["down", "up", "up"], "All three."),
         (ORDER, ("up", "down"), "3 answers are expected, in order"),

@@ -528,6 +528,9 @@ HINTS = {
     "06.2: not written": "def my_softplus_backward(a, dy):\n    ...",
     "NameError: name 'my_softplus_backward' is not defined": "def my_backward(a, dy):\n    return dy",
     "06.2: It was still running after 5 s": "def my_softplus_backward(a, dy):\n    while True:\n        pass",
+    "stopped with NotYet: Your 06.1 answer: it is missing": (
+        "tv.course.mine('06.1')\ndef my_softplus_backward(a, dy):\n    return dy"
+    ),
     "06.2: It stopped with ValueError": "def my_softplus_backward(a, dy):\n    raise ValueError('x\\n' * 10**6)",
 }
 
@@ -581,6 +584,8 @@ VALUES = [
     {1, 2},
     {"x"},
     {3: None},
+    {(1, 2)},
+    {frozenset({"a"})},
     [],
     (),
 ]

@@ -54,7 +54,7 @@ def lamps(rng, n):
 # - after training, $q$ is made a bit wider than the optimum.
 #
 # No line below depends on the training or on these two settings: each holds for every $p$ and every $q$. (Only the
-# grids do: they resolve densities that are not too narrow, as those of this seed.)
+# grids do: they need densities that are not too narrow, like those of this seed.)
 
 # %%
 rng = np.random.default_rng(0)

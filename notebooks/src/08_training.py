@@ -335,8 +335,8 @@ assert np.abs(ends[1.0] - ends[1000.0]).max() < 1e-6 < np.abs(ends[1.0]).min()
 # ## KL warm-up
 #
 # At the start of training the decoder ignores $z$, so a $z$ that carries information about $x$ costs KL and gains
-# nothing. The fastest way to reduce the loss is to make $q$ equal to the prior. By the time the decoder could use $z$,
-# it carries no information. The usual remedy is a weight on the KL that rises from 0 to 1 over the first steps:
+# nothing. The fastest way to reduce the loss is to make $q$ equal to the prior. By the time the decoder can use $z$,
+# there is no information in it. The usual remedy is a weight on the KL that rises from 0 to 1 over the first steps:
 #
 # $$\mathrm{loss}_\beta = \frac1B \sum_b \big( \beta\, \mathrm{KL}_b - \log p_b \big), \qquad
 # \beta_s = \min\!\Big(1, \frac{s + 1}{S}\Big), \quad s = 0, 1, 2, \dots$$

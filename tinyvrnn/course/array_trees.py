@@ -81,6 +81,8 @@ def named(value, names):
 
 # ---- across a pipe, from a process that is not trusted ----
 
+KINDS = {"tuple": tuple, "list": list, "set": set, "frozenset": frozenset}
+
 
 def packed(value):
     """A nested value as JSON can hold it; something else becomes a number if it is one, or the name of its type."""
@@ -92,9 +94,10 @@ def packed(value):
         return packed(value.tolist())
     if isinstance(value, dict):
         return {"dict": [[packed(key), packed(item)] for key, item in value.items()]}
-    if isinstance(value, (tuple, list, range, set, frozenset)):
-        kind = "tuple" if isinstance(value, tuple) else "list" if isinstance(value, (list, range)) else "set"
-        return {kind: [packed(item) for item in value]}
+    value = list(value) if isinstance(value, range) else value
+    for kind, built_in in KINDS.items():
+        if isinstance(value, built_in):
+            return {kind: [packed(item) for item in value]}
     if value is None or type(value) in (bool, int, float):
         return value
     with suppress(Exception):
@@ -115,7 +118,7 @@ def unpacked(value):
         return {unpacked(key): unpacked(item) for key, item in items}
     if kind == "other":
         return Ellipsis if items == "ellipsis" else f"a {items}"
-    return {"tuple": tuple, "list": list, "set": set}[kind](unpacked(item) for item in items)
+    return KINDS[kind](unpacked(item) for item in items)
 
 
 def restore(value, changed):

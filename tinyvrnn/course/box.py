@@ -80,10 +80,7 @@ class Box:
         """
         self._sources = [self._shell.transform_cell(PICTURES.sub("", source)) for source in sources]
         cells = [Cell(source) for source in self._sources]
-        return {
-            "chosen": _chosen(cells, wanted, expressions),
-            "more": _chosen(cells, [*wanted, *own], expressions),
-        }
+        return {"chosen": _chosen(cells, wanted, expressions), "more": _chosen(cells, [*wanted, *own], expressions)}
 
     def run(self, index, seconds):
         """Run a cell. Returns the name and the message of its error, or two empty texts."""

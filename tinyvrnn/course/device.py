@@ -51,10 +51,8 @@ def _refusal(line):
 
 
 DeviceArray.get = _refusal("to_host() or get()")
-for _name in "item tolist".split():
-    setattr(DeviceArray, _name, _refusal(f"{_name}()"))
-for _name in "float int".split():
-    setattr(DeviceArray, f"__{_name}__", _refusal(f"{_name}()"))
+for _name in "item tolist __float__ __int__".split():
+    setattr(DeviceArray, _name, _refusal(f"{_name.strip('_')}()"))
 DeviceArray.__index__ = _refusal("the use of an array as a Python index")
 DeviceArray.__bool__ = _refusal("a decision (`if`, `while`, `and`, `or`, `not`, min() or max())")
 

@@ -7,7 +7,7 @@ compared with common mistakes to find a hint.
 
 import reprlib
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from numbers import Number
 from typing import NamedTuple
 from zlib import crc32
@@ -22,7 +22,7 @@ from tinyvrnn.course.sandbox import NotYet
 from tinyvrnn.gradcheck import rel_error
 
 GREEN = "#00734F"
-SEEDS, OWN = range(6), 2  # seeds of the draws for everyone, and the number of an answer's own
+SEEDS, OTHERS, OWN = range(6), range(6, 10), 2  # seeds for everyone, those that confirm a hint, an answer's own draws
 TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and cancelling sums lose some
 SMALL = {"float32": (1e-3, 1e-6), "float64": (1e-12, 1e-12)}  # beside it: of the largest entry, and of 1
 SAME = 5e-4  # a relative difference that is a rounded constant or an added epsilon rather than another formula
@@ -116,7 +116,8 @@ def _grade_once(exercise, answer, arguments, forbidden):
     second = _run(exercise, answer, copies, forbidden)
     _require_originals()
     expected, right = _right(exercise, arguments)
-    tol = TOL_FLOAT32 if _precision(right) == "float32" else exercise.tol
+    single = any(array.dtype == np.float32 for array in right.values())
+    tol = TOL_FLOAT32 if single else exercise.tol
     mine, again = (_arrays_like(right, result, expected, exercise.names) for result in (first, second))
     if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
         raise NotYet(
@@ -124,11 +125,11 @@ def _grade_once(exercise, answer, arguments, forbidden):
             "or remember an earlier call?"
         )
     if not all(_close(mine[name], right[name], tol) for name in right):
-        elsewhere = partial(_on_another_draw, exercise, answer, forbidden)
+        elsewhere = cache(partial(_on_other_draws, exercise, answer, forbidden))
         raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
     if exercise.dtypes:
         _require_dtypes(mine, right)
-    return {name: _error(*_finite(mine[name], right[name])) for name in right}
+    return {name: _error(mine[name], right[name]) for name in right}
 
 
 def _error(a, b):
@@ -143,15 +144,18 @@ def _right(exercise, arguments):
     return expected, {name: np.asarray(leaf) for name, leaf in named(expected, exercise.names).items()}
 
 
-def _on_another_draw(exercise, answer, forbidden):
-    """Arguments of another ordinary draw, the answer's arrays by name (none if it fails), and the right ones."""
-    arguments = exercise.draw(generator(len(SEEDS), exercise.title))
-    expected, right = _right(exercise, arguments)
-    try:
-        result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
-        return arguments, _arrays_like(right, result, expected, exercise.names), right
-    except NotYet:
-        return arguments, {}, right
+def _on_other_draws(exercise, answer, forbidden):
+    """Arguments of other ordinary draws, the answer's arrays by name (none if it fails), and the right ones."""
+    draws = []
+    for seed in OTHERS:
+        arguments = exercise.draw(generator(seed, exercise.title))
+        expected, right = _right(exercise, arguments)
+        try:
+            result = sandbox.run(answer, map_arrays(np.copy, arguments), forbidden)
+            draws.append((arguments, _arrays_like(right, result, expected, exercise.names), right))
+        except NotYet:
+            draws.append((arguments, {}, right))
+    return draws
 
 
 def _run(exercise, answer, arguments, forbidden):
@@ -247,6 +251,8 @@ def _array(name, value, right):
     try:
         with np.errstate(over="ignore"):
             return np.asarray(value, dtype)
+    except OverflowError:  # an int beyond all floats
+        return np.asarray(np.inf)
     except ValueError:
         raise NotYet(
             f"{name} should be one array, got a {type(value).__name__} of parts of different shapes."
@@ -283,16 +289,6 @@ def _apart(a, b, tol):
     return ~np.where(finite, near, (a == b) | np.isnan(a) & np.isnan(b))
 
 
-def _precision(right):
-    return "float32" if any(array.dtype == np.float32 for array in right.values()) else "float64"
-
-
-def _finite(a, b):
-    """Both arrays, with 0 wherever one of them is not finite."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return np.where(both, a, 0.0), np.where(both, b, 0.0)
-
-
 # ---- diagnosis -----------------------------------------------------------------------------------
 
 
@@ -302,14 +298,14 @@ def _about_shape(name, mine, right):
     turned = all(a in (b, b[::-1]) for a, b in shapes)
     if sorted(a for a, _ in shapes) == sorted(b for _, b in shapes) and not turned:
         hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
-    elif got == expected[::-1]:
+    elif sorted(got) == sorted(expected):
         hint = " It looks transposed."
-    elif len(got) < len(expected) and np.prod(got) == np.prod(expected):
-        hint = " It holds as many numbers as expected: its axes are lost."
+    elif len(got) != len(expected) and np.prod(got) == np.prod(expected):
+        hint = f" It holds as many numbers as expected, in {'fewer' if len(got) < len(expected) else 'more'} axes."
     elif len(got) < len(expected):
-        hint = " It sums over an axis that should stay."
+        hint = " It has lost an axis that should stay."
     elif len(got) > len(expected):
-        hint = " It leaves an axis that should be summed over."
+        hint = " It has kept an axis that should be gone."
     return f"{name} has shape {got}, expected {expected}.{hint}"
 
 
@@ -331,11 +327,13 @@ def _about_arguments(exercise, answer, arguments):
 def _diagnose(exercise, arguments, mine, right, tol, elsewhere):
     """The hint of the mistake that gives exactly these results, else a description of the difference."""
     for mistake in exercise.mistakes:
-        if _explains(mistake, exercise, arguments, mine, tol):
-            there, others, _ = elsewhere()  # where sizes coincide, several mistakes can give the same numbers
-            if not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan):
-                return mistake.message
-    return _describe(mine, right, tol, elsewhere)
+        if _explains(mistake, exercise, arguments, mine, tol) and all(
+            not others or _explains(mistake, exercise, there, others, exercise.tol, _or_nan)
+            for there, others, _ in elsewhere()  # on one draw, several mistakes can give the same numbers
+        ):
+            return mistake.message
+    with np.errstate(all="ignore"):
+        return _describe(mine, right, tol, elsewhere)
 
 
 def _or_nan(v):
@@ -378,8 +376,8 @@ def _shuffled(mine, right, tol):
 PATTERNS = {
     "has the wrong sign.": lambda b: -b,
     "is in bits: use the natural logarithm.": lambda b: b / np.log(2),
-    "is squared: a root is missing.": lambda b: b * b,
-    "is a square root: a square is missing.": lambda b: np.sqrt(abs(b)),
+    "is the square of what it should be.": lambda b: b * b,
+    "is the square root of what it should be.": lambda b: np.sqrt(abs(b)),
     "has lost the signs of its entries.": abs,
     "is 1 divided by what it should be.": lambda b: 1 / b,
     "is the transpose of what it should be.": lambda b: b.T,
@@ -413,7 +411,7 @@ def _pattern(name, mine, right, tol, elsewhere):
     if factor:
         return f"is {factor:.4g} times what it should be: where does that factor come from?"
     offset = a - b
-    if a.size > 2 and np.ptp(offset) < 1e-6 * np.abs(offset).max():
+    if len(np.unique(b)) > 2 and np.ptp(offset) < 1e-6 * np.abs(offset).max():
         return f"is off by {float(offset.flat[0]):.4g} in each entry: which constant is missing, or too much?"
     where = tuple(int(i) for i in np.unravel_index(np.argmax(np.where(apart, gap, -1)), a.shape))
     at = f" at {list(where)}" if where else ""
@@ -433,13 +431,12 @@ def _everywhere(change, name, mine, right, tol, elsewhere):
     """Whether a wrong array is a change of the right one, here and on another draw if it has few entries."""
 
     def here(a, b):
-        with np.errstate(all="ignore"):
-            changed = change(b) if b.ndim else change(b[None])[0]
+        changed = change(b) if b.ndim else change(b[None])[0]
         return a.shape == np.shape(changed) and not _close(a, b, tol) and _close(a, changed, tol)
 
     if not here(mine[name], right[name]):
         return False
-    _, others, rights = elsewhere()
+    _, others, rights = elsewhere()[0]
     return not others or here(others[name], rights[name])
 
 
@@ -458,7 +455,7 @@ def _limit(name, mine, right, tol, elsewhere):
     for words, change in LIMITS.items():
         if not c or not np.isfinite(c) or apart.all() or not _close(a, change(b, c), SAME):
             continue
-        _, others, rights = elsewhere()
+        _, others, rights = elsewhere()[0]
         beyond = b[apart]
         if others:
             there = rights[name]
@@ -475,27 +472,23 @@ def _factor(name, mine, right, tol, elsewhere):
 
     One or two numbers are always multiples, or nearly so; then another draw must have the same factor.
     """
-    ratio, entries = _ratio(mine[name], right[name])
-    if not ratio or not _close(mine[name], ratio * right[name], tol):
+    a, b = mine[name], right[name]
+    top = np.argmax(np.abs(b))
+    ratio = float(a.flat[top] / b.flat[top])
+    if not ratio or not _close(a, ratio * b, tol):
         return 0.0
-    if entries > 2:
+    if len(np.unique(b)) > 2:
         return ratio
-    _, others, rights = elsewhere()
+    _, others, rights = elsewhere()[0]
     return ratio if name in others and _close(others[name], ratio * rights[name], tol) else 0.0
-
-
-def _ratio(a, b):
-    """The median ratio of the entries that are not small, and their number."""
-    big = np.abs(b) > 1e-3 * np.abs(b).max()
-    return (float(np.median(a[big] / b[big])) if big.any() else 0.0), big.sum()
 
 
 # ---- predictions ---------------------------------------------------------------------------------
 
 
-def _grade_prediction(exercise, answer):
+def _grade_prediction(exercise, given):
     _require_originals()
-    answer, truth = _pure(answer), exercise.truth()
+    answer, truth = _pure(given), exercise.truth()
     if _same(answer, truth, exercise.tol):
         return f"It is {_in_words(truth)}."
     for mistake in exercise.mistakes:
@@ -505,17 +498,17 @@ def _grade_prediction(exercise, answer):
     odd = sorted(_words(answer) - known)
     spelled = f" Is {_in_words(odd[0])} spelled as in the question?" if odd and known else ""
     compare = " Run the next cell and compare." if exercise.next_cell else ""
-    raise NotYet(_wrong_kind(answer, truth) or f"{_off(answer, truth)}{spelled}{compare}")
+    raise NotYet(_wrong_kind(answer, truth, given) or f"{_off(answer, truth)}{spelled}{compare}")
 
 
 def _pure(value):
-    """A prediction as Python sets, lists and numbers, a Fraction or Decimal as a float, as `packed` has them."""
+    """A prediction as frozensets, tuples and Python's numbers; a Fraction or Decimal is a float, as from `packed`."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
+        value = value.tolist()
     if isinstance(value, (set, frozenset)):
-        return {_pure(item) for item in value}
+        return frozenset(map(_pure, value))
     if isinstance(value, (list, tuple, range)):
-        return [_pure(item) for item in value]
+        return tuple(map(_pure, value))
     return _number(value) if isinstance(value, (Number, Decimal)) and not isinstance(value, (int, complex)) else value
 
 
@@ -523,9 +516,9 @@ def _same(a, b, tol):
     if isinstance(b, str):
         return isinstance(a, str) and _lower(a) == b.lower()
     if isinstance(b, (set, frozenset)):
-        return isinstance(a, (set, frozenset, list)) and _lowered(a) == _lowered(b)
+        return isinstance(a, (frozenset, tuple)) and _lowered(a) == _lowered(b)
     if isinstance(b, (list, tuple)):
-        return isinstance(a, list) and len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b))
+        return isinstance(a, tuple) and len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b))
     number = _number(a)
     return number is not None and abs(number - float(b)) <= tol * abs(float(b)) + 1e-12
 
@@ -561,13 +554,13 @@ def _in_words(value):
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _wrong_kind(answer, truth):
+def _wrong_kind(answer, truth, given):
     """A sentence on the kind of answer expected, if the given one is of another kind; else None."""
-    many, got = (set, frozenset, list), f"got {reprlib.repr(answer)}"
-    if isinstance(truth, (set, frozenset)) and not isinstance(answer, many):
+    got = f"got {reprlib.repr(given)}"
+    if isinstance(truth, (set, frozenset)) and not isinstance(answer, (frozenset, tuple)):
         kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
         return f"A set of {kind} is expected, in braces, even for a single one: {like}; {got}."
-    if isinstance(truth, (list, tuple)) and not (isinstance(answer, list) and len(answer) == len(truth)):
+    if isinstance(truth, (list, tuple)) and not (isinstance(answer, tuple) and len(answer) == len(truth)):
         return f"{len(truth)} answers are expected, in order, in parentheses: (..., ...); {got}."
     if isinstance(truth, str) and not isinstance(answer, str):
         return f'One word is expected, in quotes: "..."; {got}.'

@@ -3,10 +3,11 @@
 import ast
 import inspect
 import math
+import re
 import symtable
 import sys
 import textwrap
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, NoneType, SimpleNamespace
 
 import numpy as np
 
@@ -21,19 +22,25 @@ from tinyvrnn.io.files import write_atomically
 from tinyvrnn.models import equations, particles
 from tinyvrnn.nn import activations, gru, linear, mlp
 
+LITERALS = {bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range, slice, NoneType}
+
 
 def keep(number, answer):
     """Store the source of a passed function and of what it uses. Returns "", or why it is not stored.
 
     What is stored has passed the check itself, so it never replaces a source that runs by one that does not.
     """
+    if not isinstance(answer, FunctionType) or answer.__name__ == "<lambda>":
+        return "write the answer as a function with def"
+    found = {}
     try:
-        source = _source(answer)
-        grade(number, EXERCISES[number], _function(source, _path(number)))
+        _collect(answer.__name__, answer, found)
+        source = "\n\n".join(found.values())
+        grade(number, EXERCISES[number], _function(source, "answer"))  # the file may hold another one
         _path(number).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_path(number), lambda file: file.write(source.encode()))
-    except (OSError, ConfigError) as error:
-        return f"its source can't be read, or {_home()} can't be written ({error})"
+    except (OSError, ConfigError) as error:  # a source that can't be read, a folder that can't be written
+        return str(error)
     except Exception as error:  # of the student's own lines, outside the function that passed
         return f"its source alone does not work: {error}"
     return ""
@@ -61,11 +68,15 @@ def mine(number, otherwise=None):
         function = _read(number)
         grade(number, EXERCISES[number], function)
         return function
+    except ConfigError:  # there is no folder for answers
+        if otherwise is None:
+            raise
+        return otherwise
     except NotYet as error:
         why = error
     passed = _kept(number).exists() or progress.read().get(number, {}).get("passed")
     if otherwise is None or passed:
-        sentence = f"Your {number} {EXERCISES[number].title}: {why}"
+        sentence = f"Your {number} {getattr(EXERCISES.get(number), 'title', 'answer')}: {why}"
         if otherwise is None:
             raise NotYet(sentence)
         print(f"Not used. {sentence}")
@@ -74,12 +85,13 @@ def mine(number, otherwise=None):
 
 def _read(number):
     """The function of a kept source."""
+    path = _kept(number)
     try:
-        return _function(_kept(number).read_text(encoding="utf-8"), _kept(number))
+        return _function(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
-        raise NotYet(f"it is missing. Pass its check, which says why if it can't keep it in {_home()}.") from None
+        raise NotYet(f"it is missing. Pass its check: that keeps it in {shown(path.parent)} or says why not.") from None
     except Exception as error:
-        raise NotYet(f"{shown(_kept(number))} does not run ({error}): pass its check again.") from None
+        raise NotYet(f"{shown(path)} does not run ({error}): pass its check again.") from None
 
 
 def _function(source, path):
@@ -87,7 +99,7 @@ def _function(source, path):
     space = _imported()
     exec(compile(source, str(path), "exec"), space)
     function = space[ast.parse(source).body[-1].name]
-    for name in {*_names(function.__code__)} - {*space}:
+    for name in _used(source) - {*space}:
         for other in _defining(name):  # such as 06.1 in 07.2
             space[name] = _read(other)
     return function
@@ -113,8 +125,9 @@ def _imported():
 
 
 def _defining(name):
-    """The exercises whose kept answer is a function of that name."""
-    return [path.stem for path in _path("").parent.glob("*.py") if f"def {name}(" in path.read_text(encoding="utf-8")]
+    """The exercises whose kept answer, the function that its file defines last, has that name."""
+    kept = {path.stem: path.read_text(encoding="utf-8") for path in _path("").parent.glob("*.py")}
+    return [number for number, source in kept.items() if f"\n{source}".rpartition("\ndef ")[2].startswith(f"{name}(")]
 
 
 def _kept(number):
@@ -127,41 +140,30 @@ def _path(number):
     return progress.path().parent / "answers" / f"{number}.py"
 
 
-def _home():
-    return shown(_path("06.1").parent)
-
-
-def _source(answer):
-    """The source of a function and, before it, of what it uses: functions, constants and imports of its notebook.
-
-    Raises NotYet for a lambda or another object.
-    """
-    if not isinstance(answer, FunctionType) or answer.__name__ == "<lambda>":
-        raise NotYet("write the answer as a function with def.")
-    found = {}
-    _collect(answer.__name__, answer, found)
-    return "\n\n".join(found.values())
-
-
 def _collect(name, function, found):
-    """Add what a function uses, and then its own source, to {name: source}."""
+    """Add the functions, constants and imports that a function uses, and then its own source, to {name: source}."""
     found[name] = ""  # it is on its way, should it call itself through others
-    source = _own(name, function)
-    space, usual = function.__globals__ | inspect.getclosurevars(function).nonlocals, _imported()
-    for used in sorted(_used(symtable.symtable(source, "answer", "exec")) & {*space} - {*found}):
+    source, inner, usual = _own(name, function), inspect.unwrap(function), _imported()
+    space = inner.__globals__ | inspect.getclosurevars(inner).nonlocals
+    for used in sorted(_used(source) & {*space} - {*found}):
         value = space[used]
-        if isinstance(value, FunctionType) and value.__module__ == function.__module__:
+        own = isinstance(inspect.unwrap(value), FunctionType)
+        if own and value.__module__ in (function.__module__, None):  # None: from `mine`
             _collect(used, value, found)
-        elif usual.get(used) is not value:
-            found[used] = _line(used, value, _names(function.__code__))
+        elif usual.get(used, usual) is not value:
+            found[used] = _line(used, value, source)
     del found[name]
     found[name] = source
 
 
-def _used(table):
+def _used(source):
     """The names that a source takes from outside its functions, in their default values as well."""
-    own = {s.get_name() for s in table.get_symbols() if s.is_global() or table.get_type() == "module"}
-    return own.union(*map(_used, table.get_children()))
+
+    def used(table):
+        own = {s.get_name() for s in table.get_symbols() if s.is_global() or table.get_type() == "module"}
+        return own.union(*map(used, table.get_children()))
+
+    return used(symtable.symtable(source, "answer", "exec"))
 
 
 def _own(name, function):
@@ -170,19 +172,15 @@ def _own(name, function):
     return textwrap.dedent(inspect.getsource(function)) + other
 
 
-def _line(name, value, names):
-    """The line that imports or assigns a value; "" for one that has no short one."""
+def _line(name, value, source):
+    """The line that imports or assigns a value; "" for one that has no short one. source: where it is used."""
     if isinstance(value, ModuleType):
-        parts = [f"{value.__name__}.{n}" for n in names if f"{value.__name__}.{n}" in sys.modules]
-        return "\n".join(f"import {part}" for part in [*parts, f"{value.__name__} as {name}"])
-    if type(value) in (bool, int, float, str, tuple, list, dict, set) or isinstance(value, np.generic):
+        parts = [f"{value.__name__}.{word}" for word in sorted({*re.findall(r"\w+", source)})]
+        loaded = [part for part in parts if part in sys.modules]
+        return "\n".join(f"import {part}" for part in [*loaded, f"{value.__name__} as {name}"])
+    if type(value) in LITERALS or isinstance(value, np.generic):
         return f"{name} = {value!r}"
     home = getattr(value, "__module__", None) or "numpy"  # ufuncs of older versions do not say theirs
     original = getattr(value, "__name__", "")
-    found = original and getattr(sys.modules.get(home), original, None) is value
+    found = original and home != "__main__" and getattr(sys.modules.get(home), original, None) is value
     return f"from {home} import {original} as {name}" if found else ""
-
-
-def _names(code):
-    inner = [name for constant in code.co_consts if inspect.iscode(constant) for name in _names(constant)]
-    return [*code.co_names, *inner]

@@ -26,8 +26,9 @@ def read():
         return {}
     try:
         entries = json.loads(text)
-        return {current(number): entries[number] for number in sorted(entries, key=_passed(entries))}
-    except (ValueError, TypeError, AttributeError):
+        passed_last = sorted(entries, key=lambda number: entries[number].get("passed") is True)
+        return {current(number): entries[number] for number in passed_last}  # a pass counts under its old number too
+    except Exception:  # it can hold anything
         _set_aside()
         return {}
 
@@ -38,17 +39,12 @@ def _set_aside():
     place = next(place for place in places if not place.exists())
     with suppress(OSError):
         path().rename(place)
-        print(f"{shown(path())} is damaged: it is now {shown(place.name)}, and the count of your progress starts anew.")
+        print(f"{shown(path())} is damaged: it is now {shown(place.name)}, and your progress starts from zero.")
 
 
 def current(number):
     """The number that an exercise has now."""
     return RENUMBERED.get(number, number)
-
-
-def _passed(entries):
-    """A key that sorts passed exercises last, so that of an old and a new number the passed one counts."""
-    return lambda number: entries[number].get("passed") is True
 
 
 def record(number, passed):

@@ -25,8 +25,6 @@ from tinyvrnn.io.streams import Steady
 SECONDS, CHARACTERS, DEPTH = 20, 2000, 200  # limits of one call: run time, printed characters, and calls in calls
 IDLE = ("...", "pass", "return", "return None", "return ...")  # lines of a stub
 NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
-
-
 NO_PROFILER = "It replaces the profiler that checks it (sys.setprofile): remove that line."
 
 

@@ -1,6 +1,7 @@
 """All exercises by number: the chapter's two digits, a dot, and the place in it."""
 
 import importlib
+import reprlib
 
 from tinyvrnn.course import progress
 from tinyvrnn.course.exercises.hard import HARD
@@ -43,8 +44,10 @@ EXERCISES |= {number: EXERCISES[number]._replace(hard=hard) for number, hard in 
 
 def exercise_number(number):
     """The number that an exercise has now. Raises ConfigError if there is none with this number."""
+    if not isinstance(number, str):
+        raise ConfigError(f'The number of an exercise is a text such as "06.1", got {reprlib.repr(number)}.')
     number = progress.current(number)
     if number in EXERCISES:
         return number
-    padded = str(number).zfill(4)  # 6.1 is 06.1
+    padded = number.zfill(4)  # 6.1 is 06.1
     raise ConfigError(unknown_name("exercise", number, [padded] if padded in EXERCISES else EXERCISES))

@@ -487,7 +487,7 @@ GMM = Task(
             ),
         ),
         Mistake(
-            "The log-density of a component is the mean over the entries of x: it is their sum.",
+            "The log-density of a component is a mean over the entries of x: it should be a sum.",
             wrong_mixture(lambda x, mu, sigma: log_components(x, mu, sigma).mean(axis=-1)),
         ),
         Mistake(

@@ -373,15 +373,16 @@ def wrong_step(
     moved=True,
     code=lambda z, mu: z,
     prior=1,
+    decoder=1,
     state=1,
 ):
-    """A step of sampling with one thing changed. prior, state: factors of the h that Eq. 5 and Eq. 7 read."""
+    """A step of sampling with one thing changed. prior, decoder, state: factors of the h that Eq. 5, 6 and 7 read."""
 
     def answer(params, h, eps, u):
         (mu_0, sigma_0), _ = equations.prior_forward(params["prior"], prior * h)
         z = latent(mu_0, sigma_0, eps)
         read = code(z, mu_0)
-        mean = sigmoid(generation(params, read, h))
+        mean = sigmoid(generation(params, read, decoder * h))
         x = draw(u, mean).astype(h.dtype)
         back = {"sample": x, "mean": mean, "noise": u.astype(h.dtype)}[fed]
         return z, x, remember(params, back, read, state * h) if moved else h
@@ -413,8 +414,12 @@ STEP = Task(
     ("z", "x", "h"),
     (
         Mistake(
-            "x is 1 where p is above 1/2, or above 1 - u: it should be 1 where u is below p, its probability.",
+            "x is 1 where p is above 1/2: it should be 1 where u is below p, its probability.",
             wrong_step(draw=lambda u, mean: mean > 0.5),
+        ),
+        Mistake(
+            "x is 1 where 1 - u is below p. That is as random, but here x is 1 where u is below p.",
+            wrong_step(draw=lambda u, mean: 1 - u < mean),
         ),
         Mistake("h_t reads the mean of x_t: it should read the draw.", wrong_step(fed="mean")),
         Mistake("h_t reads the uniform noise: it should read x_t.", wrong_step(fed="noise")),
@@ -457,6 +462,7 @@ STEP = Task(
         ),
         Mistake("phi_z reads the mean of the prior: it should read z, the draw.", wrong_step(code=lambda z, mu: mu)),
         Mistake("The prior reads a state of 0: it should read h, the state before the step.", wrong_step(prior=0)),
+        Mistake("x is drawn from a state of 0: Eq. 6 reads h, the state before the step.", wrong_step(decoder=0)),
         Mistake("h_t is computed from a state of 0: Eq. 7 reads h_{t-1}.", wrong_step(state=0)),
     ),
     forbidden=(sampling.ancestral_sample, sampling.sample_stretch, sampling.sample_step),

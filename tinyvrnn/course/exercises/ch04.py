@@ -8,7 +8,7 @@ from tinyvrnn.distributions.gaussian import SIGMA_MIN
 from tinyvrnn.models import equations, sampling, schedule, stepwise
 from tinyvrnn.models.equations import features_forward, infer_forward, recur_forward
 from tinyvrnn.models.vrnn import VRNN
-from tinyvrnn.nn import activations
+from tinyvrnn.nn.activations import relu, sigmoid, softplus
 
 # ---- 04.1: the encoder ---------------------------------------------------------------------------
 
@@ -25,11 +25,7 @@ def draw_infer(rng):
     return p, rng.standard_normal((*leading, F)), rng.standard_normal((*leading, H))
 
 
-def relu(a):
-    return np.maximum(a, 0)
-
-
-def positive(s, squash=activations.softplus):
+def positive(s, squash=softplus):
     return squash(s) + np.asarray(SIGMA_MIN, dtype=s.dtype)
 
 
@@ -64,7 +60,7 @@ INFER = Task(
         Mistake("Your hidden layer is a tanh layer: the exercise asks for a ReLU layer.", wrong_infer(hidden=np.tanh)),
         Mistake(
             "Your hidden layer uses softplus, which is meant for sigma_z: the hidden layer is a ReLU layer.",
-            wrong_infer(hidden=activations.softplus),
+            wrong_infer(hidden=softplus),
         ),
         Mistake(
             "Your hidden layer is a leaky ReLU: below 0 the ReLU is exactly 0.",
@@ -88,11 +84,11 @@ INFER = Task(
         ),
         Mistake(
             "sigma_z lacks its floor of 1e-4, which keeps 1 / sigma finite.",
-            wrong_infer(sigma=activations.softplus),
+            wrong_infer(sigma=softplus),
         ),
         Mistake(
             "The floor is applied as a maximum: here 1e-4 is added to softplus(s).",
-            wrong_infer(sigma=lambda s: np.maximum(activations.softplus(s), SIGMA_MIN)),
+            wrong_infer(sigma=lambda s: np.maximum(softplus(s), SIGMA_MIN)),
         ),
         Mistake(
             "sigma_z is exp(s): it is positive too, but this package uses softplus.",
@@ -108,7 +104,7 @@ INFER = Task(
         ),
         Mistake(
             "sigma_z is a sigmoid, so it never exceeds 1: this package uses softplus.",
-            wrong_infer(sigma=lambda s: positive(s, lambda a: 0.5 * np.tanh(0.5 * a) + 0.5)),
+            wrong_infer(sigma=lambda s: positive(s, sigmoid)),
         ),
         Mistake(
             "sigma_z is max(s, 0) + 1e-4, a ReLU: softplus is its smooth version.",
@@ -116,7 +112,7 @@ INFER = Task(
         ),
         Mistake(
             "From s = 5 on, sigma_z is s itself: there softplus is still larger than s by 0.007.",
-            wrong_infer(sigma=lambda s: positive(s, lambda a: np.where(a > 5, a, activations.softplus(a)))),
+            wrong_infer(sigma=lambda s: positive(s, lambda a: np.where(a > 5, a, softplus(a)))),
         ),
         Mistake(
             "sigma_z holds variances: the package uses standard deviations everywhere.",

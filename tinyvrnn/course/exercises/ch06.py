@@ -9,6 +9,7 @@ from tinyvrnn.distributions import gaussian
 from tinyvrnn.errors import GradientError
 from tinyvrnn.gradcheck import check_pair
 from tinyvrnn.nn import activations, linear, mlp
+from tinyvrnn.nn.activations import sigmoid
 
 # ---- 06.1: the linear layer ----------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ LINEAR = Task(
             wrong_linear(dW=lambda x, dy: rows(x).T @ rows(dy) / len(rows(x)), db=lambda dy: rows(dy).mean(axis=0)),
         ),
         Mistake(
-            "dW and db are divided by the length of the first axis: they are sums over the rows, not means.",
+            "dW and db are divided by the length of the first axis: they should be sums over the rows.",
             wrong_linear(dW=lambda x, dy: rows(x).T @ rows(dy) / len(x), db=lambda dy: rows(dy).sum(axis=0) / len(dy)),
         ),
         Mistake(
@@ -97,10 +98,6 @@ def draw_softplus(rng):
     a = rng.standard_normal((3, 4)) * 3
     a[0, 0], a[1, 1] = 800.0, -800.0
     return a, rng.standard_normal((3, 4))
-
-
-def sigmoid(a):
-    return 0.5 * np.tanh(0.5 * a) + 0.5
 
 
 SOFTPLUS = Task(

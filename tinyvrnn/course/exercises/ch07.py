@@ -510,11 +510,11 @@ AFTER = Task(
             lambda x, h, r, da: after_the_loop(x, h, r, scaled(da, r, 2)),
         ),
         Mistake(
-            "All four are divided by T: they are sums over the steps.",
+            "All four are divided by T: they should be sums over the steps.",
             lambda x, h, r, da: tuple(value / x.shape[0] for value in after_the_loop(x, h, r, da)),
         ),
         Mistake(
-            "All four are divided by B: they are sums over the sequences as well as over the steps.",
+            "All four are divided by B: they should be sums over the sequences as well as over the steps.",
             lambda x, h, r, da: tuple(value / x.shape[1] for value in after_the_loop(x, h, r, da)),
         ),
     ),

@@ -109,7 +109,7 @@ KALMAN = Task(
             wrong_step(gain=lambda P_, r, P: P / (P + r)),
         ),
         Mistake(
-            "The gain is a ratio of standard deviations: it is one of variances.",
+            "The gain is a ratio of standard deviations: it should be one of variances.",
             wrong_step(gain=lambda P_, r, P: np.sqrt(P_ / (P_ + r))),
         ),
         Mistake(
@@ -120,7 +120,7 @@ KALMAN = Task(
             wrong_step(gain=lambda P_, r, P: P_ / (P_ + 1e-3)),
         ),
         Mistake(
-            "The innovation is the distance from the old mean: it is that from the predicted one.",
+            "The innovation is the distance from the old mean: measure it from the predicted one.",
             wrong_step(innovation=lambda x, m_, m: x - m),
         ),
         Mistake(

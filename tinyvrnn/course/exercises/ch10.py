@@ -159,7 +159,7 @@ COUNTED = Prediction(
         Mistake("The `if` makes a transfer in each step. What else crosses, in the steps and after them?", 10),
         Mistake("x and eps are transferred in each step, and the loss once. What does the `if` need?", 21),
         Mistake("The `if` makes a transfer in each step. What about x and eps?", 11),
-        Mistake("You counted only one of x and eps: both are host arrays.", 20),
+        Mistake("Two in each step are too few: x and eps are both host arrays, and what does the `if` need?", 20),
         Mistake("Almost: what does the last line do?", 30),
         Mistake("That is one step. There are ten.", 3),
         Mistake("The loss is read only once, after the loop.", 40),

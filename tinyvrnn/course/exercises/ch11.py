@@ -196,6 +196,10 @@ STATES = Task(
             wrong_states(before=lambda first, h: 0 * h if first.any() else h),
         ),
         Mistake(
+            "All tracks are reset where the first one begins a sequence: `first` has a column for each.",
+            wrong_states(before=lambda first, h: 0 * h if first[0] else h),
+        ),
+        Mistake(
             "The state is reset where a sequence continues, and kept where one begins.",
             wrong_states(before=lambda first, h: where(~first, 0, h)),
         ),
@@ -240,7 +244,6 @@ STATES = Task(
             lambda W, U, b, first, x: states(W, U, b, first, x * ~first[..., None]),
         ),
     ),
-    points=2,
 )
 
 # ---- 11.4: which checks see the cut --------------------------------------------------------------
@@ -312,8 +315,7 @@ STEP = Task(
     ("theta", "m"),
     (
         Mistake(
-            "A gradient longer than max_norm enters the step at full length: is it clipped before m takes it up, "
-            "and by the root of its sum of squares?",
+            "A gradient longer than max_norm enters the step at full length: clip it before m takes it up.",
             wrong_step(),
         ),
         Mistake(
@@ -336,12 +338,20 @@ STEP = Task(
             wrong_step(lambda g, c: by_norm(g, c, lambda g: abs(g).sum())),
         ),
         Mistake(
+            "That is the root of the mean square: the norm has the sum of the squares.",
+            wrong_step(lambda g, c: by_norm(g, c, lambda g: np.sqrt((g * g).mean()))),
+        ),
+        Mistake(
             "The norm is the largest magnitude: take the Euclidean one.",
             wrong_step(lambda g, c: by_norm(g, c, lambda g: abs(g).max())),
         ),
         Mistake(
             "A long gradient is scaled to length 1: max_norm is missing in the factor.",
             wrong_step(lambda g, c: g if norm(g) <= c else g / norm(g)),
+        ),
+        Mistake(
+            "Short gradients are stretched and long ones stay long: should the factor be at least 1, or at most?",
+            wrong_step(lambda g, c: g * max(1.0, c / norm(g))),
         ),
         Mistake(
             "The factor is upside down: it makes short gradients shorter and leaves long ones.",
@@ -364,6 +374,10 @@ STEP = Task(
         Mistake(
             "That momentum is an average with weight 0.1 for the new gradient; the given one is a sum.",
             wrong_step(lambda g, c: 0.1 * by_norm(g, c)),
+        ),
+        Mistake(
+            "The new gradient gets the weight 0.1 even before it is clipped; the given momentum is a sum.",
+            wrong_step(lambda g, c: by_norm(0.1 * g, c)),
         ),
         Mistake("The momentum of the earlier steps is lost.", wrong_step(by_norm, decay=0.0)),
         Mistake(

@@ -321,7 +321,7 @@ def adam(rng):
 
 
 def warm_up(rng):
-    what = {"an empty warm-up": (3, 0), "a warm-up of one step": (0, 1), "a step after the warm-up": (9, 5)}
+    what = {"an empty warm-up": (3, 0), "a warm-up of one step": (0, 1), "the first step after the warm-up": (5, 5)}
     ends = {"the first step": (0, 10), "the first step of an empty warm-up": (0, 0)}
     return {name: (*-_positive(rng, 1, 1) * 20, *_positive(rng, 1, 1), *steps) for name, steps in (what | ends).items()}
 
