@@ -290,7 +290,7 @@ grid[1, 0].text(20.5, 15.6, "K / 2", color="0.4", fontsize=9, ha="right");
 #
 # `h` $(B, K)$ are states, `shares` $(B, K)$ add up to 1 in each row, `uniforms` is $(B,)$. Return the states from which
 # the $K$ slots of each row continue, in the order of the points, $(B, K)$. A point on the border of two intervals
-# belongs to the second.
+# belongs to the second. Round-off can put the last point at or past the end: it belongs to the last particle.
 
 
 # %%

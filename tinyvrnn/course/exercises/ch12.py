@@ -110,6 +110,10 @@ UNITS = Task(
             "That is the logarithm of the sum, not the sum of the logarithms.",
             wrong_units(lambda n, std: n * np.log(std.sum())),
         ),
+        Mistake(
+            "A power of std with so large an exponent is 0 or infinity in the computer: can you do without the power?",
+            wrong_units(lambda n, std: np.log(np.prod(std) ** n)),
+        ),
     ),
 )
 

@@ -28,13 +28,14 @@ def wrong_resample(
     shift=0,
     passed=np.less_equal,
     states=lambda h: h,
+    beyond=lambda ancestors, K: ancestors.clip(0, K - 1),
 ):
-    """Resampling with one thing changed."""
+    """Resampling with one thing changed. beyond: the particles of points past an end of the stick."""
 
     def answer(h, shares, uniforms):
         K = h.shape[1]
         ancestors = passed(ends(shares)[:, None, :], points(uniforms, K)[:, :, None]).sum(axis=2) + shift
-        return np.take_along_axis(states(h), ancestors.clip(0, K - 1), axis=1)
+        return np.take_along_axis(states(h), beyond(ancestors, K), axis=1)
 
     return answer
 
@@ -125,6 +126,15 @@ RESAMPLE = Task(
         Mistake(
             "A point on the border of two intervals belongs to the second.",
             wrong_resample(ends=lambda shares: np.nextafter(np.cumsum(shares, axis=1), 2)),
+        ),
+        Mistake(
+            "By round-off a point can lie at or past the end of the stick. Yours then continues from the first "
+            "particle: which one is nearest to it?",
+            wrong_resample(beyond=np.mod),
+        ),
+        Mistake(
+            "All rows have the ancestors of the first row: each row has its own shares and its own uniform.",
+            lambda h, shares, uniforms: resample(h, shares[:1] + 0 * shares, uniforms[:1] + 0 * uniforms),
         ),
     ),
     forbidden=(particles.systematic, particles.choose),

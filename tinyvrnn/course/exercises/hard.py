@@ -308,7 +308,8 @@ def gradients(rng, wrap):
 
 def corrected_mean(rng):
     g = rng.standard_normal((3, 3))
-    return {"one gradient": (g[:1], 0.9), EQUAL: (g, 0.9), "b1 near 1": (g[:2], 0.999)}
+    cases = {"one gradient": (g[:1], 0.9), EQUAL: (g, 0.9), "b1 near 1": (g[:2], 0.999)}
+    return cases | {"a single parameter": (g[:, :1], 0.9)}
 
 
 def adam(rng):
@@ -317,6 +318,7 @@ def adam(rng):
         "a first step": (theta, g, zero, zero, 1, 0.1, 0.9, 0.999, 1e-8),
         "a parameter without gradient": (theta, g * [1, 0, 1, 0], zero, zero, 1, 0.1, 0.9, 0.999, 1e-3),
         "step 1,000": (theta, g, m, m * m, 1000, 0.1, 0.9, 0.999, 1e-8),
+        "a single parameter": (*(v[:1] for v in (theta, g, m, m * m)), 3, 0.1, 0.9, 0.999, 1e-3),
     }
 
 
@@ -337,16 +339,19 @@ def kalman(rng):
 
 
 def prices(rng):
-    return {"v = 0": (_positive(rng, 3), np.zeros(3)), "small s": (np.full(2, 0.03), np.array([1e-3, 1.0]))}
+    cases = {"v = 0": (_positive(rng, 3), np.zeros(3)), "small s": (np.full(2, 0.03), np.array([1e-3, 1.0]))}
+    return cases | {"one number": (np.full(1, 0.5), np.ones(1))}
 
 
 def resample(rng):
     n, quarters = rng.standard_normal, np.full((2, 4), 0.25)
+    tenths = np.array([[0.05, *[0.1] * 9, 0.05]])  # their sum is 1 - 1e-16; all other ends are far from the points
     return {
         "points on the ends of intervals": (n((2, 4)), quarters, np.array([0.0, 0.0])),
         "points just after the ends": (n((2, 4)), quarters, np.array([0.002, 0.001])),
         "one particle with everything": (n((3, 3)), np.eye(3), np.array([0.0, 0.5, 0.999])),
         "one particle": (n((2, 1)), np.ones((2, 1)), np.array([0.1, 0.9])),
+        "a point past the end of the stick": (n((1, 11)), tenths, np.nextafter(np.ones(1), 0)),
     }
 
 
@@ -355,6 +360,7 @@ def ledger(rng):
     return {
         "log-weights spread by 1,000": (again, n((3, 3, 4)) + np.array([0.0, -1000, -500, -2])),
         ONE_STEP: (np.zeros((1, 2)), n((1, 2, 3))),
+        ONE_SEQUENCE: (again[:, :1], n((3, 1, 4))),
         "one particle": (again, n((3, 3, 1))),
         EQUAL: (again, n((3, 3, 3))),
     }
@@ -381,7 +387,15 @@ def states(rng):
         W, U, b = rng.standard_normal((3, 3)), rng.standard_normal((3, 3)), rng.standard_normal(3)
         return W, U, b, first, rng.standard_normal((T, B, 3))
 
-    return {"one track": case(np.array([[1], [0], [1], [0]]) > 0), "sequences of one step": case(np.ones((3, 3)) > 0)}
+    every = np.ones((3, 3)) > 0
+    one_track = case(np.array([[1], [0], [1], [0]]) > 0)
+    return {"one track": one_track, "sequences of one step": case(every), ONE_STEP: case(every[:1])}
+
+
+def momentum(rng):
+    one = np.full(1, -3.0)
+    cases = gradients(rng, lambda g, top: (*rng.standard_normal((2, 6)), 0.1, top, g))
+    return cases | {"a single parameter": (0.5 * one, 0.1 * one, 0.1, 2.0, one)}
 
 
 def raw_units(rng):
@@ -389,7 +403,9 @@ def raw_units(rng):
         lengths = np.array(lengths, dtype=float)
         return -lengths * _positive(rng, len(lengths)), lengths, small * _positive(rng, X)
 
-    return {ONE_SEQUENCE: case([5], 3), "one number": case([1, 1], 1), EQUAL: case([2, 5, 3], 3, 0.01)}
+    few = {ONE_SEQUENCE: case([5], 3), "one number": case([1, 1], 1), EQUAL: case([2, 5, 3], 3, 0.01)}
+    long = {f"sequences of 1,000 steps, std about {s:g}": case([990, 1001], 3, s) for s in (0.1, 10)}
+    return few | long
 
 
 def ink(rng):
@@ -411,6 +427,7 @@ def pen(rng):
         "a correlation of 0.99": case(3, 2, rho=0.99),
         EQUAL: case(3, 3),
         "one component": case(2, 1),
+        ONE_STEP: case(1, 2),
     }
 
 
@@ -459,7 +476,7 @@ HARD = {
     "10.5": step_time,
     "11.2": coin,
     "11.3": states,
-    "11.5": lambda rng: gradients(rng, lambda g, top: (*rng.standard_normal((2, 6)), 0.1, top, g)),
+    "11.5": momentum,
     "12.1": raw_units,
     "12.2": ink,
     "12.3": pen,
