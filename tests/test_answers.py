@@ -110,6 +110,22 @@ def test_the_hint_names_the_hard_case():
     assert said.startswith("With saturated gates, |a| up to 800: h_next holds NaN or infinity")
 
 
+@pytest.mark.parametrize(
+    "number, what, said",
+    [
+        ("08.5", "eps where v is 0", "eps has no effect on this step"),  # not "is missing": it is there
+        ("08.5", "the larger of the root and eps", "eps has no effect on this step"),
+        ("12.1", "a power", "With sequences of 1,000 steps, std about 0.1: A power of std"),
+        ("12.3", "one axis less", "With a single step: log p has shape ()"),
+        ("14.1", "no limit", "With a point past the end of the stick: It stopped with IndexError"),
+        ("14.1", "the first end beyond", "With a point past the end of the stick: By round-off"),
+        ("14.2", "one axis less", "With a single sequence: log_p has shape ()"),
+    ],
+)
+def test_the_hint_is_true_of_the_answer(number, what, said):
+    assert refusal(number, wrong.WRONG[number][what]).startswith(said)
+
+
 def test_a_warm_up_that_ends_one_step_late_is_wrong():
     def one_step_late(log_p, kl, step, warm_steps):
         beta = (step + 1) / warm_steps if 0 < warm_steps and step <= warm_steps else 1.0

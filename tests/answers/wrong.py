@@ -421,6 +421,49 @@ def adam(
     return theta - lr * (step(old, m) / c1(b1, k)) / root(v / c2(b2, k), eps), m, v
 
 
+def corrected_in_each_step(g, b1):
+    m = np.zeros_like(g[0])
+    for k, row in enumerate(g, 1):
+        m = (b1 * m + (1 - b1) * row) / (1 - b1**k)
+    return m
+
+
+def mean_from_the_first(g, b1, power=0):
+    m = g[0]
+    for row in g[1:]:
+        m = b1 * m + (1 - b1) * row
+    return m / (1 - b1**power) if power else m
+
+
+def weights_along_the_parameters(g, b1):
+    weights = b1 ** np.arange(g.shape[1])[::-1]
+    return (g * (weights / weights.sum())).sum(axis=0)
+
+
+def adam_in_the_short_form(theta, g, m, v, k, lr, b1, b2, eps):
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    rate = lr * math.sqrt(1 - b2**k) / (1 - b1**k)
+    return theta - rate * m / (np.sqrt(v) + eps), m, v
+
+
+def adam_of_old_moments(theta, g, m, v, k, lr, b1, b2, eps, old="mv"):
+    new_m, new_v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    mean = (m if "m" in old else new_m) / (1 - b1**k)
+    root = np.sqrt((v if "v" in old else new_v) / (1 - b2**k))
+    return theta - lr * mean / (root + eps), new_m, new_v
+
+
+def adam_with_other_moments(theta, g, m, v, k, lr, b1, b2, eps, of_m=None, of_v=None):
+    old = v
+    m = of_m(m, g, b1) if of_m else b1 * m + (1 - b1) * g
+    v = of_v(old, g, m, b2) if of_v else b2 * v + (1 - b2) * g * g
+    return theta - lr * (m / (1 - b1**k)) / (np.sqrt(v / (1 - b2**k)) + eps), m, v
+
+
+def v_turned(v, g, m, b2):
+    return (1 - b2) * v + b2 * g * g
+
+
 def adam_that_keeps_the_corrected(theta, g, m, v, k, lr, b1, b2, eps):
     theta, m, v = adam(theta, g, m, v, k, lr, b1, b2, eps)
     return theta, m / (1 - b1**k), v / (1 - b2**k)
@@ -453,6 +496,26 @@ def kalman(
     return m + k * error(x, m, old), shrunk(k, P), -halves[0] * (x - m) ** 2 / S - halves[1] * np.log(2 * pi * S)
 
 
+def update_before_the_prediction(m, P, x, a, q, r):
+    S = P + r
+    k = P / S
+    log_p = -0.5 * ((x - m) ** 2 / S + np.log(2 * np.pi * S))
+    return a * (m + k * (x - m)), a**2 * (1 - k) * P + q, log_p
+
+
+def kalman_scored_after(m, P, x, a, q, r, mean_too):
+    m, P = a * m, a**2 * P + q
+    error, k = x - m, P / (P + r)
+    m, P = m + k * error, (1 - k) * P
+    error, S = x - m if mean_too else error, P + r
+    return m, P, -0.5 * (error**2 / S + np.log(2 * np.pi * S))
+
+
+def density_of_the_step(*arguments):
+    m, P, log_p = kalman(*arguments)
+    return m, P, np.exp(log_p)
+
+
 def prices(s, v, sigma=lambda s, v: s, best=0.0, exact=0.0):
     ratio = v / s**2
     return sigma(s, v), ratio / 2 + best, ratio - 0.5 * np.log(1 + ratio) + exact
@@ -467,6 +530,39 @@ def resample(h, shares, uniforms, before=lambda ends, points: ends <= points, sp
     points = (uniforms[:, None] + np.arange(K)) / K if spread is None else spread(uniforms, K)
     ancestors = before(ends(shares)[:, None, :], points[:, :, None]).sum(axis=2).clip(max=K - 1)
     return np.take_along_axis(h, ancestors, axis=1)
+
+
+def by_the_first_end_beyond(h, shares, uniforms):
+    K = h.shape[1]
+    points = (uniforms[:, None] + np.arange(K)) / K
+    return np.take_along_axis(h, (ends_of(shares)[:, None, :] > points[:, :, None]).argmax(axis=2), axis=1)
+
+
+def by_searchsorted(h, shares, uniforms):
+    K = h.shape[1]
+    points = (uniforms[:, None] + np.arange(K)) / K
+    rows = zip(h, ends_of(shares), points)
+    return np.stack([row[np.searchsorted(ends, at, side="right")] for row, ends, at in rows])
+
+
+def by_the_starts_before(h, shares, uniforms):
+    K = h.shape[1]
+    starts, points = ends_of(shares) - shares, (uniforms[:, None] + np.arange(K)) / K
+    return np.take_along_axis(h, (starts[:, None, :] < points[:, :, None]).sum(axis=2) - 1, axis=1)
+
+
+def resample_the_sorted(h, shares, uniforms):
+    order = np.argsort(-shares, axis=1)
+    return resample(np.take_along_axis(h, order, axis=1), np.take_along_axis(shares, order, axis=1), uniforms)
+
+
+def ledger_by_row_numbers(again, log_w):
+    gathered, total = np.zeros_like(log_w[0]), np.zeros_like(log_w[0, :, 0])
+    for now, w in zip(again, log_w):
+        total = total + np.where(now > 0, particles.log_mean_exp(gathered), 0)
+        gathered[now.astype(int)] = 0
+        gathered = gathered + w
+    return total + particles.log_mean_exp(gathered)
 
 
 def ledger(
@@ -537,6 +633,14 @@ def bits(p, n, std, scale=lambda n, std: n * np.log(std).sum(), steps=lambda n, 
 def ink(x, origin=0, ink=lambda x: 1 - x[:-1, 2], lines=lambda path, x: (path[:-1], path[1:])):
     path = np.cumsum(x[:, :2], axis=0) - origin * x[0, :2]
     return np.concatenate(lines(path, x), axis=1), ink(x)
+
+
+def ink_anew_after_a_lift(x):
+    path, at = [], np.zeros(2, x.dtype)
+    for t, step in enumerate(x[:, :2]):
+        at = step if t and x[t - 1, 2] else at + step
+        path.append(at)
+    return np.concatenate([path[:-1], path[1:]], axis=1), 1 - x[:-1, 2]
 
 
 def two_columns(path, x):
@@ -1104,6 +1208,11 @@ WRONG = {
         "corrected with K - 1": lambda g, b1: (
             ((1 - b1) * b1 ** np.arange(len(g))[::-1] / (1 - b1 ** max(len(g) - 1, 1))) @ g
         ),
+        "corrected in each step": corrected_in_each_step,
+        "from the first gradient": mean_from_the_first,
+        "from the first, corrected": lambda g, b1: mean_from_the_first(g, b1, len(g)),
+        "weights along the parameters": weights_along_the_parameters,
+        "one axis less": lambda g, b1: np.squeeze(((1 - b1) * b1 ** np.arange(len(g))[::-1] / (1 - b1 ** len(g))) @ g),
         "by logarithms": lambda g, b1: (
             ((lambda w: w / w.sum())(np.exp(np.arange(len(g))[::-1] * np.log(b1 + 1e-6)))) @ g
         ),
@@ -1121,6 +1230,21 @@ WRONG = {
         "in place": adam_in_place,
         "k - 1": lambda *a: adam(*a, c2=lambda b2, k: 1 - b2 ** max(k - 1, 1)),
         "no eps": lambda *a: adam(*a, root=lambda v, eps: np.sqrt(v)),
+        "the larger of the root and eps": lambda *a: adam(*a, root=lambda v, eps: np.maximum(np.sqrt(v), eps)),
+        "eps where v is 0": lambda *a: adam(*a, root=lambda v, eps: np.where(v > 0, np.sqrt(v), eps)),
+        "the short form": adam_in_the_short_form,
+        "both old": adam_of_old_moments,
+        "the old v": lambda *a: adam_of_old_moments(*a, old="v"),
+        "weights of v turned": lambda *a: adam_with_other_moments(*a, of_v=v_turned),
+        "all weights turned": lambda *a: adam_with_other_moments(
+            *a, of_m=lambda m, g, b1: (1 - b1) * m + b1 * g, of_v=v_turned
+        ),
+        "without lr": lambda theta, g, m, v, k, lr, *rest: adam(theta, g, m, v, k, 1, *rest),
+        "v of g - m": lambda *a: adam_with_other_moments(*a, of_v=lambda v, g, m, b2: b2 * v + (1 - b2) * (g - m) ** 2),
+        "v never falls": lambda *a: adam_with_other_moments(
+            *a, of_v=lambda v, g, m, b2: np.maximum(v, b2 * v + (1 - b2) * g * g)
+        ),
+        "one axis less": lambda *a: [np.squeeze(v) for v in adam(*a)],
     },
     "08.6": {
         "divides by S": lambda ell, kl, s, S: ((min(1, (s + 1) / S) * kl - ell).mean(), (ell - kl).mean()),
@@ -1146,6 +1270,14 @@ WRONG = {
             ((min(1, (s + 1) / S) if S else 1) * kl - ell).mean(),
             ell.mean(),
         ),
+        "a whole division": lambda ell, kl, s, S: (
+            ((min(1, (s + 1) // S) if S else 1) * kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
+        "in cycles": lambda ell, kl, s, S: (
+            (((s % S + 1) / S if S else 1) * kl - ell).mean(),
+            (ell - kl).mean(),
+        ),
         "from 0": lambda ell, kl, s, S: ((min(1, s / S if S else 1) * kl - ell).mean(), (ell - kl).mean()),
         "at least one step": lambda ell, kl, s, S: ((min(1, (s + 1) / max(S, 2)) * kl - ell).mean(), (ell - kl).mean()),
     },
@@ -1163,6 +1295,11 @@ WRONG = {
         "gain of standard deviations": lambda *a: kalman(*a, gain=lambda P, S: np.sqrt(P / S)),
         "1e-6 below": lambda *a: kalman(*a, gain=lambda P, S: P / (S + 1e-6)),
         "no noise in the gain": lambda *a: kalman(*a, gain=lambda P, S: P / (P + 1e-3)),
+        "the update first": update_before_the_prediction,
+        "scored after the update": lambda *a: kalman_scored_after(*a, mean_too=True),
+        "scored with the new variance": lambda *a: kalman_scored_after(*a, mean_too=False),
+        "the density": density_of_the_step,
+        "a growing variance": lambda *a: kalman(*a, shrunk=lambda k, P: (1 + k) * P),
     },
     "09.2": {
         "filter first": ("filtering", "narrow", "prior"),
@@ -1175,6 +1312,17 @@ WRONG = {
         "half left over": lambda s, v: prices(s, v, best=0.5, exact=0.5),
         "the exact one's half": lambda s, v: prices(s, v, exact=0.5),
         "the filter's": lambda s, v: (np.sqrt(s**2 + v), v / s**2 / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
+        "of the KL turned round": lambda s, v: (
+            np.sqrt(s**2 + v),
+            0.5 * np.log(1 + v / s**2),
+            v / s**2 - 0.5 * np.log(1 + v / s**2),
+        ),
+        "the filter's for the best": lambda s, v: (
+            np.sqrt(s**2 + v),
+            v / s**2 - 0.5 * np.log(1 + v / s**2),
+            v / s**2 / 2,
+        ),
+        "one axis less": lambda s, v: tuple(np.squeeze(a) for a in prices(s, v)),
         "the price of the mean": lambda s, v: (s, v / s**2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
         "1e-6 below": lambda s, v: (s, v / (s**2 + 1e-6) / 2, v / s**2 - 0.5 * np.log(1 + v / s**2)),
     },
@@ -1207,11 +1355,14 @@ WRONG = {
         "copied once": 13,
         "the last line": 1,
         "the loss alone": 10,
+        "one step and the loss": 4,
+        "none": 0,
     },
     "10.4": {
         "always": lambda xp, g, top: g * (top / xp.sqrt(xp.sum(g * g))),
         "1e-6 below": lambda xp, g, top: g * xp.minimum(top / (xp.sqrt(xp.sum(g * g)) + 1e-6), 1.0),
         "max for min": lambda *a: clip_there(*a, lambda xp, norm, top: xp.maximum(top / norm, 1.0)),
+        "entry by entry": lambda xp, g, top: xp.minimum(g, g * (top / xp.sqrt(xp.sum(g * g)))),
         "the shorter norm": lambda *a: clip_there(*a, lambda xp, norm, top: xp.minimum(norm, top)),
         "root of the mean square": lambda *a: clip_there(
             *a, lambda xp, norm, top: xp.minimum(top / norm, 1.0), lambda xp, g: xp.sqrt(xp.mean(g * g))
@@ -1242,6 +1393,7 @@ WRONG = {
     "11.2": {
         "1e-12 in the logs": naive_coin,
         "a naive softplus": lambda x, a: x * a - np.log1p(np.exp(a)),
+        "a corner": lambda x, a: x * a - np.maximum(a, 0),
         "clipped at 30": lambda x, a: x * np.clip(a, -30, 30) - np.logaddexp(0, np.clip(a, -30, 30)),
         "relu far away": lambda x, a: x * a - np.where(a > 15, a, np.log1p(np.exp(np.minimum(a, 15)))),
         "softplus of minus a": lambda x, a: x * a - np.logaddexp(0, -a),
@@ -1262,6 +1414,10 @@ WRONG = {
             W, U, b, np.roll(first, 1, 0) & (np.arange(len(x)) > 0)[:, None], x
         ),
         "only the first track": lambda W, U, b, first, x: glued(W, U, b, first[:, :1] | (0 * first > 0), x),
+        "one step early": lambda W, U, b, first, x: glued(
+            W, U, b, np.concatenate([first[1:], np.zeros_like(first[:1])]), x
+        ),
+        "one axis less": lambda *a: np.squeeze(glued(*a)),
         "no bias at first": lambda *a: glued(*a, bias=lambda b, first: b * (1 - first[:, None])),
     },
     "11.4": {"both": {"gradient", "long gradient"}, "none": set()},
@@ -1280,6 +1436,14 @@ WRONG = {
         "the largest entry": lambda *a: momentum(*a, norm=lambda g: abs(g).max()),
         "steps by the gradient": lambda *a: momentum(*a, move=lambda m, g: g),
         "Nesterov's step": lambda *a: momentum(*a, move=lambda m, g: 0.9 * m + g),
+        "theta first": lambda theta, m, lr, top, g: (
+            theta - lr * (0.9 * m + g),
+            momentum(theta, m, lr, top, g)[1],
+        ),
+        "the step clipped": lambda theta, m, lr, top, g: (
+            lambda step: (theta - step * min(1.0, top / euclidean(step)), 0.9 * m + g)
+        )(lr * (0.9 * m + g)),
+        "one axis less": lambda *a: tuple(np.squeeze(v) for v in momentum(*a)),
     },
     "11.6": {"one": {"exact case"}, "padding": {"exact case", "batch = singles", "padding"}},
     "12.1": {
@@ -1297,6 +1461,8 @@ WRONG = {
             -(p - n * np.log(std[0]) * len(std)).sum() / n.sum() / float(np.log(2)),
         ),
         "log2 of std": lambda *a: bits(*a, scale=lambda n, std: n * np.log2(std).sum()),
+        "a power": lambda *a: bits(*a, scale=lambda n, std: np.log(np.prod(std) ** n)),
+        "powers": lambda *a: bits(*a, scale=lambda n, std: -np.log((std ** -n[:, None]).prod(axis=1))),
         "bits of the whole set": lambda *a: bits(*a, steps=lambda n, std: 1.0),
         "padded steps counted": lambda *a: bits(*a, steps=lambda n, std: n.max() * len(n)),
         "bits per number": lambda *a: bits(*a, steps=lambda n, std: n.sum() * len(std)),
@@ -1309,6 +1475,8 @@ WRONG = {
         "steps for ends": lambda x: ink(x, lines=lambda path, x: (path[:-1], x[1:, :2])),
         "x0, x1, y0, y1": lambda x: ink(x, lines=two_columns),
         "from end to start": lambda x: ink(x, lines=lambda path, x: (path[1:], path[:-1])),
+        "anew after a lift": ink_anew_after_a_lift,
+        "lifts added up": lambda x: ink(x, ink=lambda x: 1 - np.cumsum(x[:-1, 2])),
         "a step behind": lambda x: ink(x, lines=lambda path, x: (path[:-1] - x[:-1, :2], path[:-1])),
     },
     "12.3": {
@@ -1338,6 +1506,10 @@ WRONG = {
         ),
         "c without its root": lambda *a: pen(*a, c2=lambda rho: (1 - rho**2) ** 2),
         "1e-10 in the log": lambda *a: pen(*a, small=1e-10),
+        "1e-20 in the log": lambda *a: pen(*a, small=1e-20),
+        "c = 1 - rho": lambda *a: pen(*a, c2=lambda rho: (1 - rho) ** 2),
+        "K coins": lambda *a: a[1].shape[1] * pen(*a) - (a[1].shape[1] - 1) * pen(*a, log_pen=lambda lifted, a: 0 * a),
+        "one axis less": lambda *a: np.squeeze(pen(*a)),
     },
     "12.4": {"one coin": math.log(2), "six": 6 * math.log(2), "bits": 5.0},
     "14.1": {
@@ -1352,6 +1524,19 @@ WRONG = {
         "counts the ends beyond": lambda *a: resample(*a, before=lambda ends, points: ends > points),
         "intervals by their starts": lambda *a: resample(*a, ends=lambda s: np.cumsum(s, axis=1) - s),
         "states of the first row": lambda h, s, u: resample(0 * h + h[:1], s, u),
+        "ancestors of the first row": lambda h, s, u: resample(h, s[:1] + 0 * s, u[:1] + 0 * u),
+        "the first end beyond": by_the_first_end_beyond,
+        "no limit": by_searchsorted,
+        "by the starts before": by_the_starts_before,
+        "sorted first": resample_the_sorted,
+        "backwards": lambda *a: resample(*a)[:, ::-1],
+        "K + 1 in the points": lambda *a: resample(
+            *a, spread=lambda u, K: (u[:, None] + np.arange(1, K + 1)) / (K + 1)
+        ),
+        "the rest of the stick": lambda *a: resample(
+            *a, spread=lambda u, K: np.stack([np.linspace(v / K, 1, K, endpoint=False) for v in u])
+        ),
+        "times K shares": lambda h, s, u: h * s * h.shape[1],
     },
     "14.2": {
         "all or none": lambda *a: ledger(*a, book=lambda now: np.full((len(now), 1), now.any())),
@@ -1366,6 +1551,8 @@ WRONG = {
         "the wrong way round": lambda again, w: ledger(1 - again, w),
         "one step late": lambda again, w: ledger(np.roll(again, 1, axis=0), w),
         "the largest for the mean": lambda *a: ledger(*a, mean=lambda v: v.max(axis=1)),
+        "row numbers": ledger_by_row_numbers,
+        "one axis less": lambda *a: np.squeeze(ledger(*a)),
     },
     "14.3": {"and the filter": {"w", "iwae", "fivo"}, "w": {"w"}},
 }

@@ -210,6 +210,20 @@ def weighted(weights, g):
     return np.asarray(weights, dtype=g.dtype) @ g
 
 
+def corrected_each_time(g, b1):
+    m = 0 * g[0]
+    for k, g_k in enumerate(g, 1):
+        m = (b1 * m + (1 - b1) * g_k) / (1 - b1**k)
+    return m
+
+
+def from_the_first(g, b1):
+    m = g[0]
+    for g_k in g[1:]:
+        m = b1 * m + (1 - b1) * g_k
+    return m
+
+
 def ages(g):
     """How many steps ago each gradient came: K - k."""
     return np.arange(len(g))[::-1]
@@ -255,6 +269,23 @@ MEAN = Task(
             "The weights are the powers of b1 alone: they have to add up to 1.",
             lambda g, b1: weighted(b1 ** ages(g), g),
         ),
+        Mistake(
+            "m is corrected in every step, and the next step continues from the corrected one: correct the last m "
+            "alone.",
+            corrected_each_time,
+        ),
+        Mistake(
+            "m starts from g_1. In Adam it starts from 0, which is why it has to be corrected.",
+            from_the_first,
+        ),
+        Mistake(
+            "m starts from g_1, and is corrected as if it had started from 0.",
+            lambda g, b1: from_the_first(g, b1) / (1 - b1 ** len(g)),
+        ),
+        Mistake(
+            "The weights run along the parameters: there is one for each gradient, a row of g.",
+            lambda g, b1: g.sum(axis=0) * b1 ** ages(g[0]) / (b1 ** ages(g[0])).sum(),
+        ),
     ),
 )
 
@@ -276,7 +307,7 @@ def draw_adam(rng):
 
 
 def wrong_adam(
-    square=True,
+    squared=lambda g, m: g * g,
     corrections=lambda b1, b2, k: (1 - b1**k, 1 - b2**k),
     inside=False,
     root=True,
@@ -284,17 +315,19 @@ def wrong_adam(
     sign=-1.0,
     eps_weight=1,
     new_m=lambda m, g, b1: b1 * m + (1 - b1) * g,
-    stale=False,
+    new_v=lambda v, square, b2: b2 * v + (1 - b2) * square,
+    stale="",
     keep=False,
 ):
-    """A step of Adam with one thing changed."""
+    """A step of Adam with one thing changed. stale: the moments, "m", "v" or both, that the step takes too early."""
 
     def step(theta, g, m, v, k, lr, b1, b2, eps):
         if swap:
             b1, b2 = b2, b1
-        old, m, v = m, new_m(m, g, b1), b2 * v + (1 - b2) * (g * g if square else abs(g))
+        old, m = {"m": m, "v": v}, new_m(m, g, b1)
+        v = new_v(v, squared(g, m), b2)
         of_m, of_v = corrections(b1, b2, k)
-        mean, spread = (old if stale else m) / of_m, v / of_v
+        mean, spread = (old["m"] if "m" in stale else m) / of_m, (old["v"] if "v" in stale else v) / of_v
         inner = eps**inside if inside else 0
         deviation = (np.sqrt(spread + inner) if root else spread) + (0 if inside else eps * eps_weight)
         theta = theta + sign * lr * mean / deviation
@@ -310,7 +343,10 @@ ADAM = Task(
     draw_adam,
     ("theta", "m", "v"),
     (
-        Mistake("eps is missing: where v is 0, the step divides by 0.", wrong_adam(eps_weight=0)),
+        Mistake(
+            "eps has no effect on this step: it is added to the root everywhere, whether v is 0 or not.",
+            wrong_adam(eps_weight=0),
+        ),
         Mistake("eps is added to the root's argument, as its square: it stands outside.", wrong_adam(inside=2)),
         Mistake("m and v start at 0, and this is not corrected.", wrong_adam(corrections=lambda b1, b2, k: (1, 1))),
         Mistake(
@@ -323,7 +359,7 @@ ADAM = Task(
         Mistake("eps is inside the root: it adds sqrt(eps) where v is 0.", wrong_adam(inside=True)),
         Mistake("The step divides by v: what has the units of a gradient, v or its root?", wrong_adam(root=False)),
         Mistake("b1 and b2 are swapped: the mean forgets faster than the square.", wrong_adam(swap=True)),
-        Mistake("v averages |g|: it should average squares.", wrong_adam(square=False)),
+        Mistake("v averages |g|: it should average squares.", wrong_adam(squared=lambda g, m: abs(g))),
         Mistake("theta goes uphill.", wrong_adam(sign=1.0)),
         Mistake(
             "v is corrected for its start at 0, but m is not.",
@@ -345,7 +381,9 @@ ADAM = Task(
             "The corrected m and v are returned: the next step continues from the uncorrected ones.",
             wrong_adam(keep=True),
         ),
-        Mistake("The step uses m from before this gradient: update m first.", wrong_adam(stale=True)),
+        Mistake("The step uses m from before this gradient: update m first.", wrong_adam(stale="m")),
+        Mistake("The step uses v from before this gradient: update v first.", wrong_adam(stale="v")),
+        Mistake("The step uses m and v from before this gradient: update both first.", wrong_adam(stale="mv")),
         Mistake(
             "m adds the whole gradient: a running mean gives it the weight 1 - b1.",
             wrong_adam(new_m=lambda m, g, b1: b1 * m + g),
@@ -353,6 +391,32 @@ ADAM = Task(
         Mistake(
             "In m the weights b1 and 1 - b1 are swapped: b1 is the share of the past.",
             wrong_adam(new_m=lambda m, g, b1: (1 - b1) * m + b1 * g),
+        ),
+        Mistake(
+            "In v the weights b2 and 1 - b2 are swapped: b2 is the share of the past.",
+            wrong_adam(new_v=lambda v, square, b2: (1 - b2) * v + b2 * square),
+        ),
+        Mistake(
+            "In m and v the weights are swapped: b1 and b2 are the shares of the past.",
+            wrong_adam(
+                new_m=lambda m, g, b1: (1 - b1) * m + b1 * g,
+                new_v=lambda v, square, b2: (1 - b2) * v + b2 * square,
+            ),
+        ),
+        Mistake(
+            "eps is added to the root of a v that is not yet corrected: correct v first.",
+            lambda theta, g, m, v, k, lr, b1, b2, eps: adam_step(
+                theta, g, m, v, k, lr, b1, b2, eps / float(np.sqrt(1 - b2**k))
+            ),
+        ),
+        Mistake(
+            "lr is missing: theta moves by the whole ratio of m and the root of v.",
+            lambda theta, g, m, v, k, lr, *rest: adam_step(theta, g, m, v, k, 1.0, *rest),
+        ),
+        Mistake("v averages the squares of g - m: take those of g.", wrong_adam(squared=lambda g, m: (g - m) ** 2)),
+        Mistake(
+            "v never falls, as in AMSGrad: in Adam it follows the squares of g up and down.",
+            wrong_adam(new_v=lambda v, square, b2: np.maximum(v, b2 * v + (1 - b2) * square)),
         ),
     ),
     forbidden=(Adam.step, optim.adam_step),
@@ -431,6 +495,14 @@ WARM = Task(
         ),
         Mistake(
             "The warm-up takes at least two steps: with S = 1, what is beta in the first step?", wrong_warm(least=2)
+        ),
+        Mistake(
+            "During the warm-up beta is 0, although it should rise with each step: does a division lose its fraction?",
+            wrong_warm(limit=lambda one, beta: min(one, float(beta // 1))),
+        ),
+        Mistake(
+            "After the warm-up beta starts again from a small value: it should stay at 1.",
+            lambda p, kl, s, S: loss_and_bound(p, kl, s % S if S else s, S),
         ),
         Mistake(
             "Without a warm-up the KL should count in full.",

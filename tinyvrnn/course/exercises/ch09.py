@@ -52,6 +52,16 @@ def wrong_step(
     return step
 
 
+def update_first(m, P, x, a, q, r):
+    m, P, log_p = wrong_step()(m, P, x, 1.0, 0.0, r)
+    return a * m, a * a * P + q, log_p
+
+
+def density(m, P, x, a, q, r):
+    m, P, log_p = wrong_step()(m, P, x, a, q, r)
+    return m, P, np.exp(log_p)
+
+
 KALMAN = Task(
     "one step of the filter",
     "write",
@@ -135,6 +145,23 @@ KALMAN = Task(
         Mistake("The logarithm in the score lacks the factor 1/2.", wrong_step(halves=(0.5, 1))),
         Mistake("The score lacks the logarithm of a normal density's normalising factor.", wrong_step(halves=(0.5, 0))),
         Mistake("The score lacks the constant with 2 pi of a normal density.", wrong_step(pi=0.5)),
+        Mistake(
+            "x_t updates the old mean and variance, and the prediction comes after that: predict z_t first.",
+            update_first,
+        ),
+        Mistake(
+            "The score uses the variance after the update: it asks how well x_t was predicted before that.",
+            wrong_step(spread=lambda P, r: P * r / (P + r) + r),
+        ),
+        Mistake(
+            "The score uses the mean and the variance after the update: it asks how well x_t was predicted.",
+            wrong_step(spread=lambda P, r: P * r / (P + r) + r, score_at=lambda m_, m: m),
+        ),
+        Mistake("log_p is the density of x_t itself: take its logarithm.", density),
+        Mistake(
+            "The variance grows with the observation: observing x_t reduces it.",
+            wrong_step(variance=lambda k, P_, P: (1 + k) * P_),
+        ),
     ),
     forbidden=(lg.kalman_filter,),
 )
@@ -260,6 +287,14 @@ PRICES = Task(
         Mistake(
             "The exact filter's price is too large by 1/2: the KL ends with -1/2.",
             wrong_prices(exact=lambda ratio: ratio - 0.5 * np.log1p(ratio) + 0.5),
+        ),
+        Mistake(
+            "sigma and the smallest price are those of the other KL, whose arguments are swapped: q comes first.",
+            wrong_prices(lambda s, v: np.sqrt(s**2 + v), lambda ratio: 0.5 * np.log1p(ratio)),
+        ),
+        Mistake(
+            "That sigma is the exact filter's, and the two prices are swapped.",
+            lambda s, v: (np.sqrt(s**2 + v), *filter_prices(s, v)[:0:-1]),
         ),
         Mistake("v is squared: it is a variance already.", lambda s, v: filter_prices(s, v**2)),
         Mistake("v is divided by s: the variance is s^2.", lambda s, v: (s, *filter_prices(np.sqrt(s), v)[1:])),

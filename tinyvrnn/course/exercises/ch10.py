@@ -162,6 +162,8 @@ COUNTED = Prediction(
         Mistake("Two in each step are too few: x and eps are both host arrays, and what does the `if` need?", 20),
         Mistake("Almost: what does the last line do?", 30),
         Mistake("That is one step. There are ten.", 3),
+        Mistake("That is one step, and reading the loss. There are ten steps.", 4),
+        Mistake("None? x and eps are arrays of NumPy, and the parameters are on the device.", 0),
         Mistake("The loss is read only once, after the loop.", 40),
         Mistake("Clipping and the optimiser step work on arrays that are on the device: they need no transfer.", 51),
         Mistake("The model's parameters are on the device from the start: they are never transferred.", 41),
@@ -225,6 +227,11 @@ TRANSFER = Task(
             lambda xp, g, max_norm: g * xp.minimum(max_norm / xp.max(xp.abs(g)), 1.0),
         ),
         Mistake("Nothing is clipped.", lambda xp, g, max_norm: 1 * g),
+        Mistake(
+            "The smaller of two numbers is taken entry by entry, and of two negative ones that is the longer: what "
+            "should be limited instead of the entries?",
+            lambda xp, g, max_norm: xp.minimum(g, g * (max_norm / xp.sqrt(xp.sum(g * g)))),
+        ),
     ),
 )
 

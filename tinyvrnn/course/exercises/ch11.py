@@ -133,6 +133,9 @@ COIN = Task(
         Mistake("log p of x = 1 is given for every x: where is x?", lambda x, a: a - softplus(a)),
         Mistake("log p of x = 0 is given for every x: where is x?", lambda x, a: -softplus(a)),
         *map(limited_exponent, (20, 50, 100, 500, 700)),
+        Mistake(
+            "Your softplus is 0 or a, with a corner at 0: what is softplus(0)?", lambda x, a: x * a - np.maximum(a, 0)
+        ),
     ),
     forbidden=(museum.log_coin, bernoulli.bernoulli_log_density_forward),
 )
@@ -210,6 +213,10 @@ STATES = Task(
         Mistake(
             "The state is reset one step too early: the last step of a sequence has lost its own past.",
             wrong_states(before=lambda first, h: where(first, 0, h), shift=-1),
+        ),
+        Mistake(
+            "The state is cleared before the last step of a sequence, not after it: row t of `first` is about step t.",
+            lambda W, U, b, first, x: states(W, U, b, np.concatenate([first[1:], 0 * first[:1] > 0]), x),
         ),
         Mistake(
             "The state AFTER a first step is set to 0, which loses its x_t: reset the state before that step.",
@@ -380,6 +387,14 @@ STEP = Task(
             wrong_step(lambda g, c: by_norm(0.1 * g, c)),
         ),
         Mistake("The momentum of the earlier steps is lost.", wrong_step(by_norm, decay=0.0)),
+        Mistake(
+            "m takes up the clipped gradient, but theta moves by the gradient as it was.",
+            lambda *a: (wrong_step()(*a)[0], training_step(*a)[1]),
+        ),
+        Mistake(
+            "The step lr m is clipped, and m has the gradient as it was: clip only the new gradient.",
+            lambda theta, m, lr, top, grads: (theta - by_norm(lr * (0.9 * m + grads), top), 0.9 * m + grads),
+        ),
         Mistake(
             "theta moves by the old momentum: update m first.",
             lambda theta, m, lr, *rest: (theta - lr * m, training_step(theta, m, lr, *rest)[1]),

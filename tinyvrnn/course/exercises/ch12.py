@@ -145,6 +145,15 @@ def wrong_ink(path=lambda steps: np.cumsum(steps, axis=0), ink=lambda lifted: 1 
     return answer
 
 
+def restarted(x):
+    """The path starts anew at the origin after each lift."""
+    path = x[:, :2].copy()
+    for t in range(1, len(x)):
+        if not x[t - 1, 2]:
+            path[t] += path[t - 1]
+    return np.concatenate([path[:-1], path[1:]], axis=1), 1 - x[:-1, 2]
+
+
 INK = Task(
     "spilled ink",
     "bug",
@@ -198,6 +207,14 @@ INK = Task(
         Mistake(
             "The columns are x0, x1, y0, y1: swap the middle ones.",
             lambda x: (lines_of_ink(x)[0][:, [0, 2, 1, 3]], lines_of_ink(x)[1]),
+        ),
+        Mistake(
+            "The path starts anew at the origin after each lift: the pen also moves while it is up.",
+            restarted,
+        ),
+        Mistake(
+            "The lifts are added up as well: of the three columns only dx and dy are movements.",
+            wrong_ink(ink=lambda lifted: 1 - np.cumsum(lifted)[:-1]),
         ),
     ),
 )
@@ -320,6 +337,10 @@ PEN = Task(
         ),
         Mistake("rho is not squared in c.", wrong_pen(root=lambda rho: np.sqrt(1 - rho))),
         Mistake(
+            "Your c is 1 - rho: square rho before you subtract it from 1, and take the root after that.",
+            wrong_pen(root=lambda rho: 1 - rho),
+        ),
+        Mistake(
             "c has a plus: the variance that delta_1 explains is taken away.",
             wrong_pen(root=lambda rho: np.sqrt(1 + rho * rho)),
         ),
@@ -360,7 +381,7 @@ PEN = Task(
             "Only the component that fits best counts: add up all of them.",
             wrong_pen(mix=lambda joint: joint.max(axis=1)),
         ),
-        *map(padded_mixture, SMALL),
+        *map(padded_mixture, (1e-300, 1e-100, 1e-30, 1e-20, 1e-16, *SMALL)),
         Mistake(
             "The weights pi are added to log-densities: take their logarithm.",
             wrong_pen(log_pi=lambda logits: np.exp(log_softmax(logits))),
@@ -388,6 +409,12 @@ PEN = Task(
             wrong_pen(log_pen=lambda x, a: (x * a)[:, 0]),
         ),
         Mistake("The coin's term has the wrong sign.", wrong_pen(log_pen=lambda x, a: -log_coin(x, a))),
+        Mistake(
+            "The coin counts once for each component: a step has one pen.",
+            lambda x, logits, mu, sigma, rho, a: (
+                pen_log_density(x, logits, mu, sigma, rho, a) + (logits.shape[1] - 1) * log_coin(x[:, 2:], a)
+            ),
+        ),
     ),
     forbidden=(pen.pen_log_density_forward,),
     points=3,

@@ -40,6 +40,11 @@ def wrong_resample(
     return answer
 
 
+def sorted_first(h, shares, uniforms):
+    order = np.argsort(-shares, axis=1)
+    return resample(np.take_along_axis(h, order, axis=1), np.take_along_axis(shares, order, axis=1), uniforms)
+
+
 RESAMPLE = Task(
     "systematic resampling",
     "write",
@@ -131,6 +136,31 @@ RESAMPLE = Task(
             "By round-off a point can lie at or past the end of the stick. Yours then continues from the first "
             "particle: which one is nearest to it?",
             wrong_resample(beyond=np.mod),
+        ),
+        Mistake(
+            "A point on the border of two intervals belongs to the second: a point at 0, too, is in the first "
+            "particle's interval.",
+            wrong_resample(
+                ends=lambda shares: np.cumsum(shares, axis=1) - shares, passed=np.less, shift=-1, beyond=np.mod
+            ),
+        ),
+        Mistake("The particles are sorted by their shares first: their order on the stick is that of h.", sorted_first),
+        Mistake(
+            "The slots are in the reverse order: the first one takes the particle of the first point.",
+            lambda h, shares, uniforms: resample(h, shares, uniforms)[:, ::-1],
+        ),
+        Mistake(
+            "The points are 1 / (K + 1) apart: there are K of them on a stick of length 1.",
+            wrong_resample(points=lambda u, K: (u[:, None] + np.arange(1, K + 1)) / (K + 1)),
+        ),
+        Mistake(
+            "The distance of your points depends on u: it is always 1 / K.",
+            wrong_resample(points=lambda u, K: np.linspace(u / K, 1, K, endpoint=False, axis=1)),
+        ),
+        Mistake(
+            "The states are multiplied by K times their shares: a particle is chosen or not, and its state is "
+            "unchanged.",
+            lambda h, shares, uniforms: h * shares * h.shape[1],
         ),
         Mistake(
             "All rows have the ancestors of the first row: each row has its own shares and its own uniform.",
@@ -295,6 +325,10 @@ LEDGER = Task(
         Mistake(
             "Where one sequence is resampled, the weights of all are reset: each has its own column in `again`.",
             wrong_ledger(reset=lambda again: np.full(len(again), again.any())),
+        ),
+        Mistake(
+            "Rows 0 and 1 are reset, whatever was resampled: as an index, the numbers 0 and 1 in `again` count rows.",
+            wrong_ledger(reset=lambda again: np.isin(np.arange(len(again)), again.astype(int))),
         ),
         Mistake(
             "All follow the first sequence: `again` has a column for each.",
