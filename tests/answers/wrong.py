@@ -1407,6 +1407,10 @@ WRONG = {
     },
     "11.3": {
         "all at once": lambda *a: glued(*a, reset=lambda h, first: h * (not first.any())),
+        "where all begin": lambda *a: glued(*a, reset=lambda h, first: h * (not first.all())),
+        "to tanh(b)": lambda W, U, b, first, x: glued(
+            W, U, b, first, x, reset=lambda h, first: np.where(first[:, None], np.tanh(b), h)
+        ),
         "after the step": lambda W, U, b, first, x: glued(W, U, b, first, x) * (1 - first[..., None]),
         "x as well": lambda W, U, b, first, x: glued(W, U, b, first, x * (1 - first[..., None])),
         "the wrong way round": lambda *a: glued(*a, reset=lambda h, first: h * first[:, None]),
@@ -1439,6 +1443,10 @@ WRONG = {
         "theta first": lambda theta, m, lr, top, g: (
             theta - lr * (0.9 * m + g),
             momentum(theta, m, lr, top, g)[1],
+        ),
+        "clipped after m": lambda theta, m, lr, top, g: (
+            theta - lr * g * min(1.0, top / euclidean(g)),
+            0.9 * m + g,
         ),
         "the step clipped": lambda theta, m, lr, top, g: (
             lambda step: (theta - step * min(1.0, top / euclidean(step)), 0.9 * m + g)

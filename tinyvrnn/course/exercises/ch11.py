@@ -186,6 +186,10 @@ def states_reset_in_place(W, U, b, first, x):
     return np.stack(hs)
 
 
+def reset_to_the_bias(W, U, b, first, x):
+    return wrong_states(before=lambda first, h: where(first, np.tanh(b), h))(W, U, b, first, x)
+
+
 STATES = Task(
     "the state of unrelated sequences",
     "bug",
@@ -197,6 +201,14 @@ STATES = Task(
         Mistake(
             "A new sequence in one track resets all tracks: the others are still inside a sequence.",
             wrong_states(before=lambda first, h: 0 * h if first.any() else h),
+        ),
+        Mistake(
+            "The state is reset only where all tracks begin a sequence at once: each has its own column in `first`.",
+            wrong_states(before=lambda first, h: 0 * h if first.all() else h),
+        ),
+        Mistake(
+            "The state before a first step is tanh(b): set it to 0, as it was before the very first one.",
+            reset_to_the_bias,
         ),
         Mistake(
             "All tracks are reset where the first one begins a sequence: `first` has a column for each.",
@@ -387,6 +399,10 @@ STEP = Task(
             wrong_step(lambda g, c: by_norm(0.1 * g, c)),
         ),
         Mistake("The momentum of the earlier steps is lost.", wrong_step(by_norm, decay=0.0)),
+        Mistake(
+            "theta moves by the clipped gradient and m has the gradient as it was: clip it for m, and move by m.",
+            wrong_step(move=lambda m, g, c: by_norm(g, c)),
+        ),
         Mistake(
             "m takes up the clipped gradient, but theta moves by the gradient as it was.",
             lambda *a: (wrong_step()(*a)[0], training_step(*a)[1]),
