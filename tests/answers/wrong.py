@@ -1190,6 +1190,9 @@ WRONG = {
             np, to_host(get_backend("strict").asarray(a, "float64")), lambda K, B: -np.log(K)
         ),
         "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
+        "the mean of a list": lambda xp, a: (
+            xp.max(a, axis=0) + xp.log(xp.mean([xp.exp(row - xp.max(a, axis=0)) for row in a], axis=0))
+        ),
     },
     "10.2": {
         "no where": {"B", "C", "E"},
@@ -1220,6 +1223,11 @@ WRONG = {
         "an if at home": lambda xp, g, top: clip_if(g, top, float(to_host(xp.sqrt(xp.sum(g * g))))),
         "a plus sign": lambda xp, g, top: clip_if(g, top, float(+xp.sqrt(xp.sum(g * g)))),
         "the largest entry": lambda xp, g, top: g * xp.minimum(top / xp.max(xp.abs(g)), 1.0),
+        "min of a list": lambda *a: clip_there(*a, lambda xp, norm, top: xp.min([top / norm, 1.0])),
+        "amin of a tuple": lambda *a: clip_there(*a, lambda xp, norm, top: xp.amin((top / norm, 1.0))),
+        "an array of both": lambda *a: clip_there(*a, lambda xp, norm, top: xp.array([top / norm, 1.0]).min()),
+        "stacked with a number": lambda *a: clip_there(*a, lambda xp, norm, top: xp.min(xp.stack([top / norm, 1.0]))),
+        "the sum of a list": lambda xp, g, top: g * xp.minimum(top / xp.sqrt(xp.sum([v * v for v in g])), 1.0),
         "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
     },
     "10.5": {
