@@ -124,9 +124,8 @@ HINTS = {
     "is in the reverse order.": lambda b: b[::-1],
     "has lost the signs of its entries.": abs,
     "is off by 3 in each entry: which constant is missing, or too much?": lambda b: b + 3,
-    "is off by 2e-06 of its value: is a constant rounded, a small number added, or a value clipped?": lambda b: (
-        b * (1 + 2e-6)
-    ),
+    "is off by 2e-06 of its value: is a constant rounded, a small number added, a value clipped, or an array of "
+    "float32 used?": lambda b: b * (1 + 2e-6),
     "holds its own mean in each entry: nothing should be averaged.": lambda b: np.full_like(b, b.mean()),
     "never rises above 0.5, but should: is a value clipped, or a small number added?": lambda b: np.minimum(b, 0.5),
     "never falls below -0.5, but should: is a value clipped, or a small number added?": lambda b: np.maximum(b, -0.5),
