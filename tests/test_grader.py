@@ -372,7 +372,7 @@ def test_chance_is_seen_in_two_bits_which_are_often_the_same_twice():
 def test_an_answer_with_chance_in_it_is_told_that_and_not_a_number():
     rng = np.random.default_rng(0)
     said = refusal(lambda x, w: (x * w + 0.01 * rng.standard_normal(), (x * w).sum(axis=-1)))
-    assert "two different results" in said and "random numbers" in said
+    assert "two different results" in said and "random numbers" in said and "np.empty" in said
 
 
 @pytest.mark.parametrize("draw_one", [np.random.randn, random.random])

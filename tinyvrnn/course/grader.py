@@ -138,7 +138,7 @@ def _require_equal(mine, again):
     if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
         raise NotYet(
             "Called twice with the same arguments it returns two different results: does it draw random numbers, "
-            "or remember an earlier call?"
+            "remember an earlier call, or leave entries of np.empty unset?"
         )
 
 
