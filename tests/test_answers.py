@@ -267,8 +267,10 @@ def test_the_graders_device_has_lengths_rows_and_cupys_functions():
     rows = DEVICE.vstack([a[0], a[1]]), DEVICE.array([a[0], a[1]]), DEVICE.asarray((a[0], a[1]))
     assert all(np.array_equal(row._host, a._host[:2]) for row in rows)
     assert DEVICE.array([[1.0, 2], [3, 4]]).shape == (2, 2) and DEVICE.ones((2, 3)).shape == (2, 3)
-    with pytest.raises(TypeError, match="a list is no array on the device: join its parts with xp.stack"):
-        DEVICE.array([[a[0, 0], 1.0]])
+    assert DEVICE.hstack([a[0, 0], 1.0]).shape == (2,)  # which CuPy sends
+    for mixed in (lambda: DEVICE.array([[a[0, 0], 1.0]]), lambda: DEVICE.vstack([[a[0, 0], 1.0], a[0]])):
+        with pytest.raises(TypeError, match="a list is no array on the device: join its parts with xp.stack"):
+            mixed()
     with pytest.raises(AttributeError, match="xp has no `logsumexp`"):
         DEVICE.logsumexp(a)
     assert a[:1].squeeze(0).shape == a[0].ravel().shape == a[0].flatten().shape == (2,)

@@ -20,7 +20,8 @@ _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
 _WITHOUT_CONTENTS = "empty empty_like".split()
 _PRODUCTS = "matmul dot products".split()
-_JOINING = "column_stack concatenate dstack hstack select stack vstack".split()  # the arrays of a list
+_JOINING = "column_stack concatenate select stack".split()  # the arrays of a list
+_SENDING = "dstack hstack vstack".split()  # join what `asarray` takes, numbers too
 _MAKING = "array asarray".split()  # an array from a list
 _VIEWS = "reshape ravel squeeze transpose swapaxes ascontiguousarray asfortranarray".split()  # if possible
 
@@ -64,6 +65,9 @@ def refuse_lists(name, arguments):
     """
     refused = StrictArray if name in _MAKING else (StrictArray, float)
     for parts in (a for a in arguments if isinstance(a, (list, tuple))):
+        if name in _SENDING:
+            refuse_lists("asarray", parts)
+            continue
         if name in _JOINING and not all(isinstance(part, (StrictArray, np.ndarray)) for part in parts):
             raise TypeError(f"{name} joins device arrays, but its list holds something else too")
         if name in _JOINING or name in _MAKING and all(isinstance(part, StrictArray) for part in parts):
