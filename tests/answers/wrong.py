@@ -821,7 +821,7 @@ WRONG = {
         ),
         "without b1": lambda p, *a: encoder(stable_softplus)(p | {"b1": 0 * p["b1"]}, *a),
     },
-    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "words": {"3", "4", "5"}, "step 4": {4}},
+    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "with t =": {"t=3", "t=4", "t=5"}, "step 4": {4}},
     "04.3": {
         "the last noise": draws(lambda eps, t: eps[-1]),
         "the mean is read": draws(read=lambda z, mu: mu),
