@@ -140,9 +140,8 @@ HINTS = {
     "is in the reverse order.": lambda b: b[::-1],
     "has lost the signs of its entries.": abs,
     "is off by 3 in each entry: which constant is missing, or too much?": lambda b: b + 3,
-    "is off by 2e-06 of its value: is a constant rounded, a small number added, or a value clipped?": lambda b: (
-        b * (1 + 2e-6)
-    ),
+    "is off by 2e-06 of its value: is a constant rounded, a small number added, a value clipped, or an array of "
+    "float32 used?": lambda b: b * (1 + 2e-6),
     "holds its own mean in each entry: nothing should be averaged.": lambda b: np.full_like(b, b.mean()),
     "never rises above 0.5, but should: is a value clipped, or a small number added?": lambda b: np.minimum(b, 0.5),
     "never falls below -0.5, but should: is a value clipped, or a small number added?": lambda b: np.maximum(b, -0.5),
@@ -281,6 +280,15 @@ def test_the_graders_device_has_lengths_rows_and_cupys_functions():
     assert len(a) == 3 and [type(row) for row in a] == [DeviceArray] * 3 and a.T.shape == (2, 3)
     assert np.array_equal(DEVICE.logaddexp(a, a)._host, np.logaddexp(a._host, a._host))
     assert DEVICE.linalg.norm(a)._host == np.linalg.norm(a._host)
+    rows = DEVICE.vstack([a[0], a[1]]), DEVICE.array([a[0], a[1]]), DEVICE.asarray((a[0], a[1]))
+    assert all(np.array_equal(row._host, a._host[:2]) for row in rows)
+    assert DEVICE.array([[1.0, 2], [3, 4]]).shape == (2, 2) and DEVICE.ones((2, 3)).shape == (2, 3)
+    assert DEVICE.hstack([a[0, 0], 1.0]).shape == (2,)  # which CuPy sends
+    for mixed in (lambda: DEVICE.array([[a[0, 0], 1.0]]), lambda: DEVICE.vstack([[a[0, 0], 1.0], a[0]])):
+        with pytest.raises(TypeError, match="a list is no array on the device: join its parts with xp.stack"):
+            mixed()
+    with pytest.raises(AttributeError, match="xp has no `logsumexp`"):
+        DEVICE.logsumexp(a)
     assert a[:1].squeeze(0).shape == a[0].ravel().shape == a[0].flatten().shape == (2,)
     for transfer in "float(a) int(a) get() item() tolist()".split():
         with pytest.raises(TypeError, match=re.escape(transfer.replace("(a)", "()") + " transfers")):

@@ -94,6 +94,34 @@ def test_strict_refuses_a_host_array_as_out_and_inside_a_list(array):
             function([array, np.eye(2)])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("min([n, 1.0])", "max((n, n))", "sum([a, a])", "exp([n, n])", "sqrt([[n]])", "min([0.5, 1.0])"),
+        *("maximum([n], 1.0)", "maximum(a, [1.0, 2.0])", "where(a > 0, a, [n])"),
+        *("stack([n, 1.0])", "concatenate([a, [1.0]])", "stack([[n, n]])"),
+    ],
+)
+def test_strict_refuses_a_list_as_cupy_does(array, line):
+    xp = strict.strict_namespace
+    with pytest.raises(TypeError, match="a list is no array|joins device arrays"):
+        eval(f"xp.{line}", {"xp": xp, "a": array, "n": xp.sum(array)})
+
+
+def test_strict_refuses_a_list_in_an_operator(array):
+    with pytest.raises(TypeError, match="a list is no array"):
+        array + [1.0, 2.0]
+    with pytest.raises(TypeError, match="a list is no array"):
+        array *= [1.0, 2.0]
+
+
+def test_strict_takes_lists_of_whole_numbers_and_joins_device_arrays(array):
+    xp = strict.strict_namespace
+    n = xp.sum(array)
+    assert xp.stack([n, n]).shape == (2,) and xp.concatenate((array, array)).shape == (4, 2)
+    assert xp.zeros([3, 2]).shape == (3, 2) and xp.sum(array, axis=(0, 1)).shape == ()
+
+
 def test_strict_refuses_a_host_array_as_index_and_as_value(array):
     with pytest.raises(TypeError, match="host array"):
         array[np.array([0, 1])]

@@ -91,7 +91,7 @@ def best_by_softmax(posts, weights):
 
 RIGHT = {
     "04.1": [infer_by_blocks, infer_by_rows],
-    "04.2": [{3, 4, 5}, (5, 4, 3)],
+    "04.2": [{3, 4, 5}, (5, 4, 3), {"3", "4", "5"}],
     "04.3": [loop_by_hand, loop_by_the_equations],
     "04.4": [{"half", "swapped"}, ["Swapped", "half "]],
     "04.5": [price_by_loops, price_as_a_difference],

@@ -925,7 +925,7 @@ WRONG = {
         ),
         "without b1": lambda p, *a: encoder(stable_softplus)(p | {"b1": 0 * p["b1"]}, *a),
     },
-    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "words": {"3", "4", "5"}, "step 4": {4}},
+    "04.2": {"itself": {3}, "after it": {4, 5}, "from 0": {2, 3, 4}, "with t =": {"t=3", "t=4", "t=5"}, "step 4": {4}},
     "04.3": {
         "the last noise": draws(lambda eps, t: eps[-1]),
         "the mean is read": draws(read=lambda z, mu: mu),
@@ -1338,6 +1338,9 @@ WRONG = {
             np, to_host(get_backend("strict").asarray(a, "float64")), lambda K, B: -np.log(K)
         ),
         "a sum": lambda xp, a: xp.max(a, axis=0) + xp.log(xp.sum(xp.exp(a - xp.max(a, axis=0)), axis=0)),
+        "the mean of a list": lambda xp, a: (
+            xp.max(a, axis=0) + xp.log(xp.mean([xp.exp(row - xp.max(a, axis=0)) for row in a], axis=0))
+        ),
     },
     "10.2": {
         "no where": {"B", "C", "E"},
@@ -1371,6 +1374,11 @@ WRONG = {
         "an if at home": lambda xp, g, top: clip_if(g, top, float(to_host(xp.sqrt(xp.sum(g * g))))),
         "a plus sign": lambda xp, g, top: clip_if(g, top, float(+xp.sqrt(xp.sum(g * g)))),
         "the largest entry": lambda xp, g, top: g * xp.minimum(top / xp.max(xp.abs(g)), 1.0),
+        "min of a list": lambda *a: clip_there(*a, lambda xp, norm, top: xp.min([top / norm, 1.0])),
+        "amin of a tuple": lambda *a: clip_there(*a, lambda xp, norm, top: xp.amin((top / norm, 1.0))),
+        "an array of both": lambda *a: clip_there(*a, lambda xp, norm, top: xp.array([top / norm, 1.0]).min()),
+        "stacked with a number": lambda *a: clip_there(*a, lambda xp, norm, top: xp.min(xp.stack([top / norm, 1.0]))),
+        "the sum of a list": lambda xp, g, top: g * xp.minimum(top / xp.sqrt(xp.sum([v * v for v in g])), 1.0),
         "at most 1": lambda xp, g, top: g / xp.maximum(xp.sqrt(xp.sum(g * g)), 1.0) * min(top, 1.0),
     },
     "10.5": {

@@ -1,8 +1,9 @@
 """strict: a test double of a device. It computes with NumPy and refuses what CuPy refuses.
 
-It refuses to mix host and device arrays, to convert implicitly, and to call functions that CuPy lacks. It also refuses
-NumPy's own functions, although NumPy passes some of their calls on to CuPy. Reductions stay 0-d device arrays, and
-transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on a GPU.
+It refuses to mix host and device arrays, to convert implicitly, to take a list for an array, and to call functions that
+CuPy lacks. It also refuses NumPy's own functions, although NumPy passes some of their calls on to CuPy. Reductions stay
+0-d device arrays, and transfers and kernel launches are counted. Tests on it find mistakes that otherwise only show on
+a GPU.
 """
 
 import operator
@@ -19,6 +20,9 @@ _BINARY = "add sub mul truediv pow matmul lt le gt ge eq ne and_ or_".split()
 _INPLACE = "iadd isub imul itruediv".split()
 _WITHOUT_CONTENTS = "empty empty_like".split()
 _PRODUCTS = "matmul dot products".split()
+_JOINING = "column_stack concatenate select stack".split()  # the arrays of a list
+_SENDING = "dstack hstack vstack".split()  # join what `asarray` takes, numbers too
+_MAKING = "array asarray".split()  # an array from a list
 _VIEWS = "reshape ravel squeeze transpose swapaxes ascontiguousarray asfortranarray".split()  # if possible
 
 
@@ -54,6 +58,25 @@ class Launches:
 launches = Launches()
 
 
+def refuse_lists(name, arguments):
+    """Raise TypeError for a list that CuPy refuses among the arguments of the function of this name.
+
+    Lists and tuples of whole numbers are shapes and axes.
+    """
+    refused = StrictArray if name in _MAKING else (StrictArray, float)
+    for parts in (a for a in arguments if isinstance(a, (list, tuple))):
+        if name in _SENDING:
+            refuse_lists("asarray", parts)
+            continue
+        if name in _JOINING and not all(isinstance(part, (StrictArray, np.ndarray)) for part in parts):
+            raise TypeError(f"{name} joins device arrays, but its list holds something else too")
+        if name in _JOINING or name in _MAKING and all(isinstance(part, StrictArray) for part in parts):
+            continue
+        if any(isinstance(part, refused) for part in parts):
+            raise TypeError("a list is no array on the device: join its parts with xp.stack")
+        refuse_lists(name, parts)
+
+
 def _unwrap(value):
     if isinstance(value, StrictArray):
         return value._host
@@ -74,6 +97,7 @@ def _wrap(value):
 
 def _device_function(function):
     def call(*args, **kwargs):
+        refuse_lists(function.__name__, (*args, *kwargs.values()))
         result = function(*_unwrap(args), **{k: _unwrap(v) for k, v in kwargs.items()})
         out = kwargs.get("out")
         if not _is_free(function, args, result):
@@ -100,6 +124,7 @@ def _copies(function, args, out):
 
 def _inplace_operator(function):
     def call(self, other):
+        refuse_lists(function.__name__, (other,))
         function(self._host, _unwrap(other))
         launches.total += 1 + _copies(function, (other,), self)
         return self

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tinyvrnn.arrays.strict import StrictArray
+from tinyvrnn.arrays.strict import StrictArray, refuse_lists
 
 
 class DeviceArray(StrictArray):
@@ -59,6 +59,7 @@ DeviceArray.__bool__ = _refusal("a decision (`if`, `while`, `and`, `or`, `not`, 
 
 def _lift(function):
     def call(*args, **kwargs):
+        refuse_lists(getattr(function, "__name__", ""), (*args, *kwargs.values()))
         return _on_device(function(*map(_off_device, args), **{k: _off_device(v) for k, v in kwargs.items()}))
 
     return call
@@ -82,6 +83,8 @@ class Device:
         return "DEVICE"
 
     def __getattr__(self, name):
+        if not hasattr(self._module, name):
+            raise AttributeError(f"xp has no `{name}`")
         value = getattr(self._module, name)
         if isinstance(value, ModuleType):
             return Device(value)

@@ -23,6 +23,7 @@ from tinyvrnn.gradcheck import rel_error
 
 GREEN = "#00734F"
 SEEDS, OTHERS, OWN = range(6), range(6, 10), 2  # seeds for everyone, those that confirm a hint, an answer's own draws
+MORE = 4  # calls of a wrong answer, since a few random zeros and ones may be the same twice
 TOL_FLOAT32 = 2e-3  # float32 has 7 digits, and cancelling sums lose some
 SMALL = {"float32": (1e-3, 1e-6), "float64": (1e-12, 1e-12)}  # beside it: of the largest entry, and of 1
 SAME = 5e-4  # a relative difference that is a rounded constant or an added epsilon rather than another formula
@@ -57,7 +58,8 @@ def grade(number, exercise, answer, trusted=False):
     if isinstance(exercise, Prediction):
         figures = _grade_prediction(exercise, answer)
     else:
-        figures = _grade_task(exercise, answer, trusted)
+        with sandbox.brief_output():
+            figures = _grade_task(exercise, answer, trusted)
     return Passed(number, exercise.title, figures)
 
 
@@ -119,17 +121,25 @@ def _grade_once(exercise, answer, arguments, forbidden):
     single = any(array.dtype == np.float32 for array in right.values())
     tol = TOL_FLOAT32 if single else exercise.tol
     mine, again = (_arrays_like(right, result, expected, exercise.names) for result in (first, second))
-    if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
-        raise NotYet(
-            "Called twice with the same arguments it returns two different results: does it draw random numbers, "
-            "or remember an earlier call?"
-        )
+    _require_equal(mine, again)
     if not all(_close(mine[name], right[name], tol) for name in right):
+        for _ in range(MORE):
+            _require_equal(
+                mine, _arrays_like(right, _run(exercise, answer, copies, forbidden), expected, exercise.names)
+            )
         elsewhere = cache(partial(_on_other_draws, exercise, answer, forbidden))
         raise NotYet(_diagnose(exercise, arguments, mine, right, tol, elsewhere))
     if exercise.dtypes:
         _require_dtypes(mine, right)
     return {name: _error(mine[name], right[name]) for name in right}
+
+
+def _require_equal(mine, again):
+    if any(not np.array_equal(mine[name], again[name], equal_nan=True) for name in mine):
+        raise NotYet(
+            "Called twice with the same arguments it returns two different results: does it draw random numbers, "
+            "remember an earlier call, or leave entries of np.empty unset?"
+        )
 
 
 def _error(a, b):
@@ -191,6 +201,7 @@ def _require_unchanged(answer, before, after):
 
 def _arrays_like(right, result, expected, names):
     """{name: array} of a result. Raises NotYet unless it has the names and shapes of the right one."""
+    result = _unstacked(result, expected)
     _require_structure(result, expected, names)
     whole = isinstance(result, list) and not isinstance(expected, tuple)  # one array, as a list of its rows
     leaves = {names[0]: result} if whole else named(result, names)
@@ -205,9 +216,16 @@ def _arrays_like(right, result, expected, names):
     return mine
 
 
+def _unstacked(result, expected):
+    """The parts of one array that holds all that a tuple should hold, else the result."""
+    if isinstance(result, np.ndarray) and isinstance(expected, tuple) and result.shape[:1] == (len(expected),):
+        return tuple(result) if all(np.shape(part) == result.shape[1:] for part in expected) else result
+    return result
+
+
 def _require_structure(result, expected, names):
     if result is None:
-        raise NotYet("It returns nothing: does its last line say `return`?")
+        raise NotYet("On these arguments it returns nothing: does it end in `return`, in every branch?")
     if result is Ellipsis:
         raise NotYet(sandbox.NOT_WRITTEN)
     several = isinstance(result, (tuple, list))
@@ -300,6 +318,13 @@ def _about_shape(name, mine, right):
         hint = f" The shapes are right but in the wrong order: expected {', '.join(right)}."
     elif sorted(got) == sorted(expected):
         hint = " It looks transposed."
+    elif len(got) > len(expected) and _longer_axes(got) == _longer_axes(expected):
+        extra = len(got) - len(expected)
+        hint = (
+            f" It has {'an axis' if extra == 1 else f'{extra} axes'} of length 1 too many: keepdims, or an index None?"
+        )
+    elif expected and got == 2 * expected:
+        hint = f" It has kept an axis that should be gone, or {expected} and {(*expected, 1)} were broadcast to {got}."
     elif len(got) != len(expected) and np.prod(got) == np.prod(expected):
         hint = f" It holds as many numbers as expected, in {'fewer' if len(got) < len(expected) else 'more'} axes."
     elif len(got) < len(expected):
@@ -307,6 +332,10 @@ def _about_shape(name, mine, right):
     elif len(got) > len(expected):
         hint = " It has kept an axis that should be gone."
     return f"{name} has shape {got}, expected {expected}.{hint}"
+
+
+def _longer_axes(shape):
+    return [n for n in shape if n != 1]
 
 
 def _about_arguments(exercise, answer, arguments):
@@ -354,14 +383,21 @@ def _describe(mine, right, tol, elsewhere):
     wrong = [name for name in right if not _close(mine[name], right[name], tol)]
     for name in wrong:
         if (np.isfinite(right[name]) & ~np.isfinite(mine[name])).any():
-            where = "which exp overflows, or which division or logarithm meets 0?"
-            return f"{name} holds NaN or infinity where a number should be: {where}"
+            nan = np.isnan(mine[name][np.isfinite(right[name])]).any()
+            return f"{name} holds NaN or infinity where a number should be: {_NAN if nan else _INFINITE}"
     if _shuffled(mine, right, tol):
         return f"The results are in the wrong order: expected {', '.join(right)}."
     name = min(wrong, key=lambda name: np.mean(_apart(mine[name], right[name], tol)))
     fine = [other for other in right if other not in wrong]
     also = f" ({', '.join(fine)} {'is' if len(fine) == 1 else 'are'} right.)" if fine else ""
     return f"{name} {_pattern(name, mine, right, tol, elsewhere)}{also}"
+
+
+_INFINITE = "which exp overflows, or which division or logarithm meets 0?"
+_NAN = (
+    "which exp overflows, which division or logarithm meets 0, which root or logarithm gets a negative number, or "
+    "which entry is NaN from the start?"
+)
 
 
 def _shuffled(mine, right, tol):
@@ -398,6 +434,8 @@ def _pattern(name, mine, right, tol, elsewhere):
     for words, change in PATTERNS.items():
         if _everywhere(change, name, mine, right, tol, elsewhere):
             return words
+    if a.dtype == np.float32 != b.dtype and _close(a, b.astype(np.float32), TOL_FLOAT32):
+        return "is float32 while the arguments are float64: which line changes the dtype?"
     apart = _apart(a, b, tol)
     gap = np.abs(a - b)
     if np.all(gap[apart] <= SAME * np.abs(b[apart])):
@@ -420,7 +458,7 @@ def _pattern(name, mine, right, tol, elsewhere):
     return f"is wrong{at}: yours is {a[where]:{few}}, right would be {b[where]:{few}}.{entries}"
 
 
-_ROUNDED = "is a constant rounded, a small number added, or a value clipped?"
+_ROUNDED = "is a constant rounded, a small number added, a value clipped, or an array of float32 used?"
 
 
 def _share(apart):
@@ -535,8 +573,13 @@ def _lower(value):
 
 
 def _lowered(values):
-    """A set of lower-case words and numbers; anything else becomes its repr, which matches nothing."""
-    return {_lower(value) if isinstance(value, (str, int, float)) else repr(value) for value in values}
+    """A set of lower-case words and numbers, also in quotes; anything else becomes its repr, which matches nothing."""
+    return {_number_or_word(value) if isinstance(value, (str, int, float)) else repr(value) for value in values}
+
+
+def _number_or_word(value):
+    number = _number(value)
+    return _lower(value) if number is None else number
 
 
 def _words(value):
@@ -560,12 +603,15 @@ def _wrong_kind(answer, truth, given):
     if isinstance(truth, (set, frozenset)) and not isinstance(answer, (frozenset, tuple)):
         kind, like = ("words", '{"...", "..."}') if _words(truth) else ("numbers", "{..., ...}")
         return f"A set of {kind} is expected, in braces, even for a single one: {like}; {got}."
+    if isinstance(truth, (set, frozenset)) and not _words(truth) and any(_number(w) is None for w in _words(answer)):
+        return f"Numbers are expected, without words or quotes: {{..., ...}}; {got}."
     if isinstance(truth, (list, tuple)) and not (isinstance(answer, tuple) and len(answer) == len(truth)):
         return f"{len(truth)} answers are expected, in order, in parentheses: (..., ...); {got}."
     if isinstance(truth, str) and not isinstance(answer, str):
         return f'One word is expected, in quotes: "..."; {got}.'
     if isinstance(truth, (int, float)) and _number(answer) is None:
-        return f"A number is expected, with a decimal point: 0.5; {got}."
+        bare = " and without quotes" if isinstance(answer, str) else ""
+        return f"A number is expected, with a decimal point{bare}: 0.5; {got}."
     return None
 
 
@@ -574,6 +620,8 @@ def _off(answer, truth):
     if isinstance(truth, (set, frozenset)):
         mine, right = _lowered(answer), _lowered(truth)
         missing, foreign = right - mine, mine - right
+        if not mine:
+            return "The answer is not empty: something belongs in it."
         if missing and foreign:
             return f"{_in_words(answer)}: something is missing, and something does not belong."
         return f"{_in_words(answer)}: " + (
@@ -586,6 +634,8 @@ def _off(answer, truth):
         return f"{_in_words(answer)} is not right."
     if truth / 2 <= _number(answer) <= 2 * truth:  # a direction here would let a student find it by bisection
         return f"{_in_words(answer)} is not right, but less than a factor of 2 away."
+    if _number(answer) < 0 < truth:
+        return f"{_in_words(answer)} is too small: should it be negative?"
     return f"{_in_words(answer)} is too {'large' if _number(answer) > truth else 'small'}."
 
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import html
 import inspect
+import itertools
 import os
 import random
 import sys
@@ -22,9 +23,10 @@ from tinyvrnn.course.array_trees import plain
 from tinyvrnn.errors import TinyvrnnError
 from tinyvrnn.io.streams import Steady
 
-SECONDS, CHARACTERS, DEPTH = 20, 2000, 200  # limits of one call: run time, printed characters, and calls in calls
+SECONDS, CHARACTERS, DEPTH = 20, 2000, 200  # limits: run time, printed characters, calls in calls
 IDLE = ("...", "pass", "return", "return None", "return ...")  # lines of a stub
 NOT_WRITTEN = "This one is not written yet: replace `...` with your answer, and run the cell again."
+_SEEDS = itertools.cycle(range(7))
 NO_PROFILER = "It replaces the profiler that checks it (sys.setprofile): remove that line."
 
 
@@ -73,14 +75,14 @@ class _Stopped(BaseException):
 
 
 class _Brief:
-    """Standard output limited to CHARACTERS, since a check calls a function many times."""
+    """Standard output limited to CHARACTERS."""
 
     def __init__(self, stream):
         self._stream, self._left = stream, CHARACTERS
 
     def write(self, text):
         if 0 < self._left <= len(text):
-            self._stream.write(text[: self._left] + "... (further output of this call is omitted)\n")
+            self._stream.write(text[: self._left] + "... (further output of this check is omitted)\n")
         elif self._left > 0:
             self._stream.write(text)
         self._left -= len(text)
@@ -88,6 +90,11 @@ class _Brief:
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
+
+
+def brief_output():
+    """A context in which little is printed, since a check calls a function many times."""
+    return contextlib.redirect_stdout(_Brief(Steady(sys.stdout)))
 
 
 def run(function, arguments, forbidden=(), seconds=SECONDS):
@@ -99,7 +106,7 @@ def run(function, arguments, forbidden=(), seconds=SECONDS):
     if hasattr(type(function), "run_in_box"):  # in a process of its own, where this function is called again
         return function.run_in_box(arguments, forbidden)
     box = {}
-    with _undone(), contextlib.redirect_stdout(_Brief(Steady(sys.stdout))):
+    with _undone():
         in_time = _limited(partial(_call, box, function, arguments, _codes(forbidden)), box, seconds)
     if not in_time:
         raise NotYet(f"It was still running after {seconds} s: look for a loop that never ends.")
@@ -130,9 +137,14 @@ def parameter_names(function, count):
 
 @contextlib.contextmanager
 def _undone():
-    """Undo what an answer does to the process: its folder, environment, seeds, warnings, recursion limit, profiler."""
+    """Undo what an answer does to the process: its folder, environment, seeds, warnings, recursion limit, profiler.
+
+    Calls in turn have different seeds, so that an answer with chance in it is seen.
+    """
     folder, environment, depth = os.getcwd(), dict(os.environ), sys.getrecursionlimit()
-    seeds = random.getstate(), np.random.get_state()
+    seeds, seed = (random.getstate(), np.random.get_state()), next(_SEEDS)
+    random.seed(seed)
+    np.random.seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
