@@ -643,6 +643,10 @@ WRONG = {
             (pi * mu).sum(1),
             np.sqrt((pi**2 * (sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2)).sum(1)),
         ),
+        "a scalar for N = 1": lambda pi, mu, sigma: (
+            (pi * mu).sum(1).squeeze(),
+            np.sqrt((pi * (mu**2 + sigma**2)).sum(1) - (pi * mu).sum(1) ** 2).squeeze(),
+        ),
         "the axis of N": lambda pi, mu, sigma: (
             (pi * mu).sum(0),
             np.sqrt((pi * (mu**2 + sigma**2)).sum(0) - (pi * mu).sum(0) ** 2),
@@ -664,6 +668,7 @@ WRONG = {
         "the logits over N": lambda *a: mixture(*a, log_pi=lambda ell: ell - np.logaddexp.reduce(ell, axis=0)),
         "over K once more": lambda x, ell, *a: mixture(x, ell, *a) - math.log(ell.shape[1]),
         "no normaliser": lambda *a: mixture(*a, log_pi=lambda ell: ell),
+        "a scalar for N = 1": lambda *a: mixture(*a).squeeze(),
     },
     "02.1": {
         "3.1416": lambda x, m, s, t: -0.5 * ((x - m) ** 2 + s**2) / t**2 - np.log(t) - 0.5 * math.log(2 * 3.1416),
@@ -865,6 +870,7 @@ WRONG = {
         "the entropy": best_filter(geometric, lambda u, p, w: np.log(u.sum()) - (u * np.log(u)).sum() / u.sum()),
         "KL(p || q)": best_filter(lambda p, w: w @ p, lambda u, p, w: w @ kl(p, u)),
         "1e-4 in the log": best_filter(lambda p, w: np.exp(w @ np.log(p + 1e-4)), lambda u, p, w: -np.log(u.sum())),
+        "a scalar for one z_1": best_filter(lambda p, w: geometric(p, w).squeeze(), lambda u, p, w: -np.log(u.sum())),
     },
     "05.1": {
         "one top for all": with_global_top,
@@ -896,6 +902,7 @@ WRONG = {
         "the deviation": lambda s: s + 0.0,
         "the normaliser left": lambda s: s**2 / 2 + np.log(s) + 0.5 * float(np.log(2 * np.pi)),
         "the variance of w": lambda s: np.exp(s**2) - 1,
+        "a scalar for one number": lambda s: (s**2 / 2).squeeze(),
     },
     "05.4": {
         "naive": lambda x, z, q, kl: np.log(np.exp((x + z - q).sum(0)).mean(0)),
@@ -907,6 +914,7 @@ WRONG = {
         "no prior": lambda x, z, q, kl: log_mean((x - q).sum(0)),
         "one mean over steps and draws": lambda x, z, q, kl: log_mean((x + z - q).reshape(-1, x.shape[2])),
         "over B": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0) - float(np.log(x.shape[2])),
+        "a scalar for B = 1": lambda x, z, q, kl: log_mean((x + z - q).sum(0)).squeeze(),
     },
     "05.5": {
         "over T B": lambda p, kl, m: (((p - kl) * m).sum(0), ((p - kl) * m).mean()),
@@ -964,6 +972,7 @@ WRONG = {
         "of y": lambda a, dy: dy * sigmoid(np.logaddexp(0, a)),
         "of |a|": lambda a, dy: dy / (1 + np.exp(-abs(a))),
         "0 far away": lambda a, dy: np.where(abs(a) > 15, 0, dy * sigmoid(a)),
+        "a scalar for one number": lambda a, dy: (dy * (0.5 + 0.5 * np.tanh(a / 2))).squeeze(),
     },
     "06.3": {
         "adds a key": mlp_that_keeps_notes,
@@ -1050,6 +1059,7 @@ WRONG = {
         "means over the steps": lambda x, h, r, da: tuple(v / len(x) for v in after_the_loop(x, h, r, da)),
         "1 - r": lambda x, h, r, da: after_the_loop(x, h, 1 - r, da),
         "no reset": lambda x, h, r, da: after_the_loop(x, h, np.ones_like(r), da),
+        "without axes of 1": lambda *a: tuple(map(np.squeeze, after_the_loop(*a))),
         "r everywhere": lambda x, h, r, da: after_the_loop(
             x, h, r, np.concatenate([da[..., : -r.shape[-1]], da[..., -r.shape[-1] :] * r], -1)
         ),
@@ -1067,6 +1077,7 @@ WRONG = {
         "the new path alone": lambda *a: roads(*a, others=0),
         "sigma without eps": lambda *a: roads(*a, dsigma=lambda dz, eps: dz),
         "the KL subtracted": lambda *a: roads(*a, kl=-1),
+        "without B = 1": lambda *a: roads(*a).squeeze(),
     },
     "08.1": {
         "no mask": lambda e, m: (e.sum() / e.shape[1], e.mean()),

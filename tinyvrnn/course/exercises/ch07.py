@@ -607,9 +607,9 @@ def roads(params, cache, dlog_p, dkl, dh_t):
     return stepwise.step_backward(params, cache, dlog_p, dkl, dh_t, BERNOULLI)[0]
 
 
-def draw_roads(rng):
+def draw_roads(rng, B=None):
     X, H, Z, F = (int(n) for n in rng.permutation([2, 3, 4, 5]))
-    B = int(rng.integers(3, 7))
+    B = B or int(rng.integers(3, 7))
     model, *_ = small_model(
         x_dim=X, h_dim=H, z_dim=Z, features=F, layers=int(rng.integers(1, 3)), seed=int(rng.integers(99))
     )
