@@ -356,6 +356,7 @@ def through_time(
     last=0,
     read=lambda h, h_0: h,
     cell=lambda t: t,
+    on=1,
 ):
     h, caches = h_0, []
     for x_t in x:
@@ -364,7 +365,7 @@ def through_time(
     dx, d, total = np.zeros_like(x), np.zeros_like(h_0), {k: np.zeros_like(v) for k, v in p.items()}
     for t in reversed(range(first, len(x))):
         at = cell(t) % len(x)
-        (dx[at], d), grads = gru.gru_backward(p, caches[t], dh[at] * real(at, lengths)[:, None] + d)
+        (dx[at], d), grads = gru.gru_backward(p, caches[t], dh[at] * real(at, lengths)[:, None] + on * d)
         total = {k: total[k] + grads[k] for k in p}
     return dx, d + last * dh[0], total
 
@@ -376,12 +377,12 @@ def after_the_loop(x, h, r, da, states=slice(None, -1)):
     return X.T @ A, A.sum(axis=0), S.T @ G, G.sum(axis=0)
 
 
-def roads(params, cache, dlog_p, dkl, dh_t, others=1, dsigma=lambda dz, eps: dz * eps, kl=1):
+def roads(params, cache, dlog_p, dkl, dh_t, others=1, dsigma=lambda dz, eps: dz * eps, kl=1, of_z=1):
     _, prior, infer, z, phi_z, generate, log_p, kl_cache, recur = cache
     (_, dphi_z, dh), _ = equations.recur_backward(params["recur"], recur, dh_t)
     dlogits = BERNOULLI.log_density_backward(log_p, dlog_p)[1]
     (more, dh_1), _ = equations.generate_backward(params["generate"], generate, dlogits, likelihood=BERNOULLI)
-    dz, _ = equations.features_backward(params["phi_z"], phi_z, dphi_z + more)
+    dz, _ = equations.features_backward(params["phi_z"], phi_z, of_z * (dphi_z + more))
     dmu_z, dsigma_z, dmu_0, dsigma_0 = gaussian.gaussian_kl_backward(kl_cache, dkl)
     to_q = dz + kl * dmu_z, dsigma(dz, z[0]) + kl * dsigma_z
     (_, dh_2), _ = equations.infer_backward(params["infer"], infer, *to_q)
@@ -1041,6 +1042,9 @@ WRONG = {
         "dh from da": lambda *a: gru_back(*a, to_h=lambda da, dg: da),
         "slope of sigmoid at r": lambda *a: gru_back(*a, slope=lambda y: sigmoid(y) * (1 - sigmoid(y))),
         "no carry": lambda *a: gru_back(*a, carry=False),
+        "all of dh times r": lambda p, x, h, dh: (
+            lambda dx, dh, grads: (dx, dh * gru.gru_forward(p, x, h)[1].ru[..., : h.shape[-1]], grads)
+        )(*gru_back(p, x, h, dh)),
         "rows of the first axis": lambda *a: gru_back(*a, rows=lambda v: v.sum(axis=tuple(range(v.ndim - 2)))),
     },
     "07.3": {
@@ -1052,12 +1056,31 @@ WRONG = {
         "each step from h_0": lambda *a: through_time(*a, read=lambda h, h_0: h_0),
         "from a state of 0": lambda *a: through_time(*a, read=lambda h, h_0: 0 * h if h is h_0 else h),
         "dh_0 with dh[0]": lambda *a: through_time(*a, last=1),
+        "nothing handed on": lambda *a: through_time(*a, on=0),
+        "beyond the ends": lambda *a: through_time(*a, real=lambda t, n: t >= n),
+        "all as long as the shortest": lambda *a: through_time(*a, real=lambda t, n: 0 * n + t < n.min()),
+        "the loss of the state before": lambda p, x, h_0, dh, n: through_time(p, x, h_0, np.roll(dh, 1, axis=0), n),
+        "the loss and end of the state before": lambda p, x, h_0, dh, n: through_time(
+            p, x, h_0, np.roll(dh, 1, axis=0), n, real=lambda t, n: t <= n
+        ),
     },
     "07.4": {
         "states after": lambda *a: after_the_loop(*a, states=slice(1, None)),
         "means over the batch": lambda x, h, r, da: tuple(v / len(x[0]) for v in after_the_loop(x, h, r, da)),
         "means over the steps": lambda x, h, r, da: tuple(v / len(x) for v in after_the_loop(x, h, r, da)),
         "1 - r": lambda x, h, r, da: after_the_loop(x, h, 1 - r, da),
+        "r times h": lambda x, h, r, da: (
+            *after_the_loop(x, h, r, da)[:2],
+            np.concatenate(
+                [np.tensordot(v, d, ([0, 1],) * 2) for v, d in zip((h[:-1], h[:-1], r * h[:-1]), np.split(da, 3, -1))],
+                1,
+            ),
+            da.sum((0, 1)),
+        ),
+        "x by sequences": lambda x, h, r, da: (
+            x.swapaxes(0, 1).reshape(-1, x.shape[2]).T @ da.reshape(-1, da.shape[2]),
+            *after_the_loop(x, h, r, da)[1:],
+        ),
         "no reset": lambda x, h, r, da: after_the_loop(x, h, np.ones_like(r), da),
         "without axes of 1": lambda *a: tuple(map(np.squeeze, after_the_loop(*a))),
         "r everywhere": lambda x, h, r, da: after_the_loop(
@@ -1077,6 +1100,7 @@ WRONG = {
         "the new path alone": lambda *a: roads(*a, others=0),
         "sigma without eps": lambda *a: roads(*a, dsigma=lambda dz, eps: dz),
         "the KL subtracted": lambda *a: roads(*a, kl=-1),
+        "the KL alone": lambda *a: roads(*a, of_z=0),
         "without B = 1": lambda *a: roads(*a).squeeze(),
     },
     "08.1": {
