@@ -601,6 +601,13 @@ WRONG = {
         "a sorted copy": lambda s: pad_with(lambda x, mask: mask, sorted(s, key=len, reverse=True)),
         "an inverted mask": lambda s: pad_with(lambda x, mask: 1 - mask, s),
         "sorts the list": pad_longest_first,
+        "reshaped for transposed": lambda s: tuple(
+            np.ascontiguousarray(a.swapaxes(0, 1)).reshape(a.shape) for a in pad_with(lambda x, mask: mask, s)
+        ),
+        "round again": lambda s: (
+            np.stack([np.resize(v, (max(map(len, s)), v.shape[1])) for v in s], axis=1),
+            pad_mask(s),
+        ),
         "a mask without B = 1": lambda s: pad_with(lambda x, mask: mask.squeeze(), s),
         "a mask of float64": lambda s: pad_with(lambda x, mask: mask.astype(float), s),
     },
@@ -611,6 +618,8 @@ WRONG = {
         "means over T and B": lambda p, m: ((p * m).sum(0).mean(), (p * m).mean()),
         "a median": lambda p, m: (np.median((p * m).sum(0)), (p * m).sum() / m.sum()),
         "no mask at all": lambda p, m: (p.sum(0).mean(), p.sum() / m.sum()),
+        "no mask in a sequence": lambda p, m: (p.sum(0).mean(), (p * m).sum() / m.sum()),
+        "no mask in the steps' sum": lambda p, m: ((p * m).sum(0).mean(), p.sum() / m.sum()),
     },
     "01.3": {
         "stops where one sequence ends": likelihood_until_one_ends,
@@ -621,6 +630,9 @@ WRONG = {
         "a mean over pixels": lambda p, x, mask: likelihood(p, x, mask) / x.shape[2],
         "per real step": lambda p, x, mask: likelihood(p, x, mask) / mask.sum(0),
         "no mask": lambda p, x, mask: likelihood(p, x, np.ones_like(mask)),
+        "x cleared": lambda p, x, mask: likelihood(p, x * mask[..., None], np.ones_like(mask)),
+        "lengths by argmin": lambda p, x, mask: likelihood(p, x, np.arange(len(x))[:, None] < mask.argmin(0)),
+        "probabilities clipped at 1e-7": lambda *a: likelihood(*a, clip=float(np.log(1e7 - 1))),
         "a mask one step late": lambda p, x, mask: likelihood(p, x, np.append(0 * mask[:1], mask[:-1], axis=0)),
     },
     "01.4": {
@@ -640,6 +652,21 @@ WRONG = {
             (pi * mu).sum(1),
             np.sqrt((pi * sigma**2).sum(1) + ((mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
         ),
+        "the heaviest": lambda pi, mu, sigma: tuple(
+            np.take_along_axis(v, pi.argmax(1)[:, None], 1)[:, 0] for v in (mu, sigma)
+        ),
+        "the spread without weights": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi * sigma**2).sum(1) + mu.var(1)),
+        ),
+        "mean and root added": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            (pi * sigma).sum(1) + np.sqrt((pi * (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
+        ),
+        "squared weights of the widths": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt(((pi * sigma) ** 2).sum(1)),
+        ),
         "squared weights": lambda pi, mu, sigma: (
             (pi * mu).sum(1),
             np.sqrt((pi**2 * (sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2)).sum(1)),
@@ -653,7 +680,14 @@ WRONG = {
             np.sqrt((pi * (mu**2 + sigma**2)).sum(0) - (pi * mu).sum(0) ** 2),
         ),
     },
-    "01.5": {"in digits": 1.0, "its negative": -math.log(10), "the factor": 10, "3 per cent": 1.03 * math.log(10)},
+    "01.5": {
+        "in digits": 1.0,
+        "a difference": 9,
+        "its logarithm": math.log(9),
+        "its negative": -math.log(10),
+        "the factor": 10,
+        "3 per cent": 1.03 * math.log(10),
+    },
     "01.6": {
         "3.1416": lambda *a: mixture(*a, log_2pi=math.log(2 * 3.1416)),
         "one top for all": lambda *a: mixture(*a, top=lambda a: np.full(len(a), a.max())),
@@ -667,6 +701,7 @@ WRONG = {
         "e to -10 at least": lambda *a: mixture(*a, floor=-10),
         "one constant for all": lambda x, *a: mixture(x, *a, log_2pi=math.log(2 * math.pi) / x.shape[1]),
         "the logits over N": lambda *a: mixture(*a, log_pi=lambda ell: ell - np.logaddexp.reduce(ell, axis=0)),
+        "1e-8 in the log": lambda *a: np.log(np.exp(mixture(*a)) + 1e-8),
         "over K once more": lambda x, ell, *a: mixture(x, ell, *a) - math.log(ell.shape[1]),
         "no normaliser": lambda *a: mixture(*a, log_pi=lambda ell: ell),
         "a scalar for N = 1": lambda *a: mixture(*a).squeeze(),
@@ -683,6 +718,7 @@ WRONG = {
         "one deviation from the mean": lambda *a: fit(*a, lambda x, m, s, t: (x - m - s) ** 2),
         "the log added": lambda *a: fit(*a, norm=lambda t: -np.log(t)),
         "log of 2 pi sigma": lambda *a: fit(*a, norm=lambda t: 0.5 * np.log(t)),
+        "added before the square": lambda *a: fit(*a, lambda x, m, s, t: (abs(x - m) + s) ** 2),
         "the spread of x too": lambda *a: fit(*a, lambda x, m, s, t: (x - m) ** 2 + s**2 + t**2),
     },
     "02.2": {"a variance": 0.5, "the prior's": 1, "the sum's": 2**0.5},
@@ -691,6 +727,7 @@ WRONG = {
         "from z": lambda mu, s, e, f: (f * (mu + s * e) / s**2, f * (e**2 - 1) / s),
         "1e-6 below": lambda mu, s, e, f: (f * e / (s + 1e-6), f * (e**2 - 1) / (s + 1e-6)),
         "no sigma below": lambda mu, s, e, f: (f * e, f * (e**2 - 1)),
+        "eps for z": lambda mu, s, e, f: (f * (e - mu) / s**2, f * ((e - mu) ** 2 / s**3 - 1 / s)),
         "eps not squared": lambda mu, s, e, f: (f * e / s, f * (e - 1) / s),
         "plus 1": lambda mu, s, e, f: (f * e / s, f * (e**2 + 1) / s),
         "through z as well": lambda mu, s, e, f: (0 * f, -f / s),
@@ -714,6 +751,17 @@ WRONG = {
             np.log(t / s) + s**2 + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
         ),
         "means not squared": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + m - n) / (2 * t**2) - 0.5, axis=-1),
+        "both directions": lambda m, s, n, t: np.sum(
+            (s**2 / t**2 + t**2 / s**2 + (m - n) ** 2 * (1 / s**2 + 1 / t**2) - 2) / 4, axis=-1
+        ),
+        "the sum of both directions": lambda m, s, n, t: np.sum(
+            (s**2 / t**2 + t**2 / s**2 + (m - n) ** 2 * (1 / s**2 + 1 / t**2) - 2) / 2, axis=-1
+        ),
+        "log10": lambda m, s, n, t: np.sum(np.log10(t / s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1),
+        "log-variances": lambda m, s, n, t: 0.5 * np.sum(t - s + (np.exp(s) + (m - n) ** 2) / np.exp(t) - 1, axis=-1),
+        "a distance not squared": lambda m, s, n, t: np.sum(
+            np.log(t / s) + (s**2 + abs(m - n)) / (2 * t**2) - 0.5, axis=-1
+        ),
         "squares subtracted": lambda m, s, n, t: np.sum(
             np.log(t / s) + (s**2 + m**2 - n**2) / (2 * t**2) - 0.5, axis=-1
         ),
@@ -762,6 +810,18 @@ WRONG = {
         "E[x] on the diagonal": lambda w, p: with_diagonal(w, p, w @ p),
         "given z on the diagonal": lambda w, p: with_diagonal(w, p, w @ (p * (1 - p))),
         "deviations on the diagonal": lambda w, p: with_diagonal(w, p, np.sqrt((w @ p) * (1 - w @ p))),
+        "numpy's without weights": lambda w, p: np.atleast_2d(np.cov(p.T, bias=True)),
+        "numpy's of a sample": lambda w, p: (
+            np.atleast_2d(np.cov(p.T, aweights=w)) * (1 - np.eye(p.shape[1])) + np.diag((w @ p) * (1 - w @ p))
+        ),
+        "noise everywhere": lambda w, p: with_diagonal(w, p, w @ p**2 - (w @ p) ** 2) + (w @ (p - p**2))[:, None],
+        "squared weights": lambda w, p: (
+            with_diagonal(w, p, (w @ p) * (1 - w @ p)) + (((w**2 - w)[:, None] * p).T @ p) * (1 - np.eye(p.shape[1]))
+        ),
+        "means without weights anywhere": lambda w, p: (
+            with_diagonal(w, p, p.mean(axis=0) - p.mean(axis=0) ** 2)
+            + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
+        ),
         "means without weights": lambda w, p: (
             with_diagonal(w, p, (w @ p) - p.mean(axis=0) ** 2)
             + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
@@ -787,6 +847,9 @@ WRONG = {
         "zeros after the end": lambda mu, s, ell, z, x, n: log_joint(
             mu, s, ell, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (z, x)), True
         ),
+        "zero logits after the end": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (ell, z, x)), True
+        ),
     },
     "03.4": {
         "a tie is 1": step(lambda u, p: u <= p),
@@ -811,8 +874,14 @@ WRONG = {
         "without h": lambda *a: priors(*a, rnn=0),
         "rolled": lambda *a: tuple(np.roll(part, 1, axis=0) for part in peeking(*a)),
         "variances": lambda *a: (priors(*a)[0], priors(*a)[1] ** 2),
+        "the first update left out": lambda p, x, z: tuple(
+            np.concatenate([part[:1], part]) for part in priors(p, x[1:], z[1:])
+        ),
+        "N(0, 1) at first": lambda *a: tuple(
+            np.concatenate([np.full_like(part[:1], k), part[1:]]) for k, part in enumerate(priors(*a))
+        ),
     },
-    "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
+    "03.6": {"six fair coins": 2**-6, "in per cent": 3.125, "one side": 2**-4, "rounded": 0.03},
     "04.1": {
         "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),
         "a softplus with a limit of 5": encoder(lambda s: np.where(s > 5, s, np.log1p(np.exp(np.minimum(s, 5))))),

@@ -84,6 +84,10 @@ EXPECTED = Task(
             wrong_expected(lambda x, m, s: (x - m - s) ** 2),
         ),
         Mistake(
+            "The distance and sigma_z are added before the square: what is the mean of the cross term?",
+            wrong_expected(lambda x, m, s: (abs(x - m) + s) ** 2),
+        ),
+        Mistake(
             "The logarithm of sigma_x has the wrong sign: the density has the factor 1 / sigma_x.",
             wrong_expected(norm=lambda sigma_x: -np.log(sigma_x)),
         ),
@@ -180,6 +184,10 @@ SCORE = Task(
         Mistake(
             "g_mu has z where it needs z - mu.",
             lambda mu, sigma, eps, f: (f * (mu + sigma * eps) / sigma**2, f * (eps**2 - 1) / sigma),
+        ),
+        Mistake(
+            "eps is taken for z: how are the two related?",
+            lambda mu, sigma, eps, f: score_function(mu, sigma, (eps - mu) / sigma, f),
         ),
         Mistake(
             "f is missing: that is the derivative of log q alone, and its mean is 0.",
@@ -285,6 +293,18 @@ KL = Task(
             "That is KL(p || q): over which of the two is the mean taken?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_0, sigma_0, mu_z, sigma_z),
         ),
+        *(
+            Mistake(
+                f"That is the {name} of KL(q || p) and KL(p || q): only one of them is in the bound.",
+                lambda m, s, n, t, share=share: share * (wrong_kl()(m, s, n, t) + wrong_kl()(n, t, m, s)),
+            )
+            for name, share in (("mean", 0.5), ("sum", 1.0))
+        ),
+        Mistake("The logarithm has base 10: nats use base e.", wrong_kl(log=float(1 / np.log(10)))),
+        Mistake(
+            "sigma_z and sigma_0 are used as log-variances: they are standard deviations.",
+            lambda m, s, n, t: wrong_kl()(m, np.exp(s / 2), n, np.exp(t / 2)),
+        ),
         Mistake(
             "That is the KL to N(0, 1) for every prior: where do mu_0 and sigma_0 enter?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_z, sigma_z, 0 * mu_0, sigma_0 / sigma_0),
@@ -312,6 +332,10 @@ KL = Task(
         Mistake(
             "The difference of the means is not squared.",
             wrong_kl(fraction=lambda m, s, n, t: (s**2 + m - n) / (2 * t**2)),
+        ),
+        Mistake(
+            "The difference of the means has lost its sign, but it is not squared.",
+            wrong_kl(fraction=lambda m, s, n, t: (s**2 + abs(m - n)) / (2 * t**2)),
         ),
         Mistake(
             "That is a difference of squares, mu_z^2 - mu_0^2: you need the square of a difference.",
