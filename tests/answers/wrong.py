@@ -889,6 +889,7 @@ WRONG = {
         "axis 1": lambda p, phi_x, h: encoder(stable_softplus, axis=min(1, h.ndim - 1))(p, phi_x, h),
         "a leaky ReLU": encoder(stable_softplus, relu=lambda a: np.where(a > 0, a, 0.01 * a)),
         "a tanh layer": encoder(stable_softplus, relu=np.tanh),
+        "a root": encoder(lambda s: np.sqrt(stable_softplus(s))),
         "every other column": encoder(stable_softplus, split=lambda o: (o[..., ::2], o[..., 1::2])),
         "a log-variance": encoder(lambda s: np.exp(s / 2), floor=lambda s: s),
         "softplus of mu": encoder(
@@ -901,6 +902,8 @@ WRONG = {
         "the last noise": draws(lambda eps, t: eps[-1]),
         "the mean is read": draws(read=lambda z, mu: mu),
         "without h_0": draws(keep=slice(1, None)),
+        "eps from the end": draws(lambda eps, t: eps[-t]),
+        "one noise for all": draws(lambda eps, t: eps[t, 0]),
         "eps counted from 1": draws(lambda eps, t: eps[t - 1]),
         "no noise": draws(draw=lambda mu, sigma, eps: mu),
         "noise of standard deviation 1": draws(draw=lambda mu, sigma, eps: mu + eps),
@@ -931,6 +934,9 @@ WRONG = {
     },
     "04.6": {
         "an arithmetic mean": best_filter(lambda p, w: w @ p, lambda u, p, w: -np.log(np.exp(w @ np.log(p)).sum())),
+        "a harmonic mean": best_filter(
+            lambda p, w: 1 / (w @ (1 / p)), lambda u, p, w: w @ np.sum(u / u.sum() * np.log(u / u.sum() / p), axis=1)
+        ),
         "equal weights": best_filter(lambda p, w: np.exp(np.log(p).mean(0)), lambda u, p, w: -np.log(u.sum())),
         "a product": best_filter(lambda p, w: np.prod(p, axis=0) ** (1 / len(p)), lambda u, p, w: -np.log(u.sum())),
         "unweighted KLs": best_filter(geometric, lambda u, p, w: kl(u / u.sum(), p).sum()),
@@ -972,6 +978,7 @@ WRONG = {
         "the deviation": lambda s: s + 0.0,
         "the normaliser left": lambda s: s**2 / 2 + np.log(s) + 0.5 * float(np.log(2 * np.pi)),
         "the variance of w": lambda s: np.exp(s**2) - 1,
+        "the log of the variance of w": lambda s: np.log(np.exp(s**2) - 1),
         "a scalar for one number": lambda s: (s**2 / 2).squeeze(),
     },
     "05.4": {
@@ -982,6 +989,9 @@ WRONG = {
         "each step by its KL": lambda x, z, q, kl: sum(map(log_mean, x - kl)),
         "the mean over the steps": lambda x, z, q, kl: log_mean((x + z - q).mean(0)),
         "no prior": lambda x, z, q, kl: log_mean((x - q).sum(0)),
+        "shares of the weights": lambda x, z, q, kl: (lambda v: (v * np.exp(v - log_mean(v))).mean(0))(
+            (x + z - q).sum(0)
+        ),
         "one mean over steps and draws": lambda x, z, q, kl: log_mean((x + z - q).reshape(-1, x.shape[2])),
         "over B": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0) - float(np.log(x.shape[2])),
         "a scalar for B = 1": lambda x, z, q, kl: log_mean((x + z - q).sum(0)).squeeze(),
@@ -1023,6 +1033,21 @@ WRONG = {
             x.reshape(x.shape[-1], -1) @ dy.reshape(-1, dy.shape[-1]),
             dy.reshape(-1, dy.shape[-1]).sum(0),
         ),
+        "the last row": lambda W, x, dy: (
+            dy @ W.T,
+            x.reshape(-1, x.shape[-1])[-1:].T @ dy.reshape(-1, dy.shape[-1])[-1:],
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+        "all axes turned": lambda W, x, dy: (
+            dy @ W.T,
+            x.T.reshape(x.shape[-1], -1) @ dy.reshape(-1, dy.shape[-1]),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+        "dx times x": lambda W, x, dy: (
+            x * (dy @ W.T),
+            np.tensordot(x, dy, (range(x.ndim - 1),) * 2),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
         "the sum of all": lambda W, x, dy: (
             dy @ W.T,
             np.tensordot(x, dy, (range(x.ndim - 1),) * 2),
@@ -1048,6 +1073,8 @@ WRONG = {
         "adds a key": mlp_that_keeps_notes,
         "alive at 0": lambda *a: mlp_backward(*a, alive_1=lambda a, d: a >= 0),
         "alive at 0 on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: a >= 0),
+        "half alive at 0": lambda *a: mlp_backward(*a, *[lambda a, d: np.heaviside(a, 0.5).astype(a.dtype)] * 2),
+        "leaky": lambda *a: mlp_backward(*a, *[lambda a, d: np.where(a > 0, 1, 0.01)] * 2),
         "no mask on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: 1),
         "the sign of dy": lambda *a: mlp_backward(*a, alive_2=lambda a, d: d > 0),
         "both signs of dy": lambda *a: mlp_backward(*a, lambda a, d: d > 0, lambda a, d: d > 0),
@@ -1062,6 +1089,7 @@ WRONG = {
         "dkl along the wrong axis": lambda *a: kl_backward(
             *a, widen=lambda d: d if d.shape == a[0].shape[1:] else d[..., None]
         ),
+        "to N(0, 1)": lambda m, s, n, t, d: (*kl_backward(m, s, 0 * n, 1 + 0 * t, d)[:3], 0 * t),
         "dkl averaged": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
         "of log sigma": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (1, a[1], 1, a[3]))),
         "over sigma_0": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (a[3], 1, a[3], 1))),
@@ -1081,6 +1109,7 @@ WRONG = {
         "sign of eps": lambda mu, s, e, dz: (dz, dz * abs(e)),
         "with sigma": lambda mu, s, e, dz: (dz, dz * s * e),
         "of the log-variance": lambda mu, s, e, dz: (dz, dz * e * s / 2),
+        "over sigma": lambda mu, s, e, dz: (dz, dz * e / s),
         "z for eps": lambda mu, s, e, dz: (dz, dz * (mu + s * e)),
         "no dz": lambda mu, s, e, dz: (dz, e + 0 * dz),
         "the score": lambda mu, s, e, dz: (dz * e / s, dz * (e * e - 1) / s),

@@ -257,7 +257,7 @@ LIKELIHOOD = Task(
             lambda params, x, mask: wrong_walk(real=np.ones_like)(params, x * mask[..., None], mask),
         ),
         Mistake(
-            "Sequences without padding are left out: where does argmin find the first 0 of a mask that has none?",
+            "Sequences without padding are left out: is a length found by the first 0 of the mask? They have no 0.",
             wrong_walk(real=lambda mask: (np.arange(len(mask))[:, None] < mask.argmin(axis=0)).astype(mask.dtype)),
         ),
         Mistake("log p(x) is the sum over the steps, not their mean.", wrong_walk(over=np.mean)),
