@@ -295,11 +295,11 @@ def kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl, small=0.0, widen=lambda v: v[
     return dmu, dsigma, -dmu, d * (1 / sigma_0 - (sigma_z**2 + (mu_z - mu_0) ** 2) / sigma_0**3)
 
 
-def gates(a, g, h, squash=sigmoid, clip=np.inf, both=np.add, x_side=1):
+def gates(a, g, h, squash=sigmoid, clip=np.inf, both=np.add, x_side=1, reset=True):
     H = h.shape[-1]
     s = np.clip(both(a, g), -clip, clip)
     r, u = squash(s[..., :H]), squash(s[..., H : 2 * H])
-    n = np.tanh(x_side * a[..., 2 * H :] + r * g[..., 2 * H :])
+    n = np.tanh(x_side * a[..., 2 * H :] + (r if reset else 1) * g[..., 2 * H :])
     return (1 - u) * n + u * h
 
 
@@ -798,6 +798,9 @@ WRONG = {
         "no KL": loss(kl=lambda q: 0 * q),
         "no bias": loss(bias=0),
         "KL without a half": loss(kl=lambda q: 2 * q),
+        "a deviation in the KL": lambda x, mu, v, *a: (
+            loss()(x, mu, v, *a) + np.mean(np.sum(np.exp(v / 2) - np.exp(v), axis=-1)) / 2
+        ),
     },
     "03.1": {
         "the future only": {"prior 3", "generation 3"},
@@ -836,6 +839,9 @@ WRONG = {
         ),
         "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
         "z never ends": joint_of(log_normal, outside=lambda log_z: log_z),
+        "a product of logarithms": lambda mu, s, ell, z, x, n: np.where(
+            np.arange(len(x))[:, None] < n, log_normal(z, mu, s) * BERNOULLI.log_density_forward(x, ell)[0], 0
+        ).sum(axis=0),
         "a standard normal prior": joint_of(lambda z, mu, s: log_normal(z, 0 * mu, 1 + 0 * s)),
         "a variance": joint_of(lambda z, mu, s: log_normal(z, mu, s**2)),
         "x and logits swapped": joint_of(log_normal, lambda x, logits: BERNOULLI.log_density_forward(logits, x)[0]),
@@ -955,6 +961,7 @@ WRONG = {
         "the mean as top": lambda a: a.mean(0) + np.log(np.exp(a - a.mean(0)).mean(0)),
         "the top subtracted": lambda a: log_mean(a) - 2 * a.max(0),
         "log K added": lambda a: np.logaddexp.reduce(a, axis=0) + float(np.log(len(a))),
+        "over K - 1": lambda a: np.logaddexp.reduce(a, axis=0) - float(np.log(max(len(a) - 1, 1))),
         "divided outside": lambda a: np.logaddexp.reduce(a, axis=0) / len(a),
         "over K B": lambda a: np.logaddexp.reduce(a, axis=0) - float(np.log(a.size)),
         "naive with 1e-12": lambda a: np.log(np.exp(a).mean(0) + 1e-12),
@@ -1089,6 +1096,7 @@ WRONG = {
         "dkl along the wrong axis": lambda *a: kl_backward(
             *a, widen=lambda d: d if d.shape == a[0].shape[1:] else d[..., None]
         ),
+        "dkl over Z": lambda *a: kl_backward(*a, widen=lambda d: d[..., None] / a[0].shape[-1]),
         "to N(0, 1)": lambda m, s, n, t, d: (*kl_backward(m, s, 0 * n, 1 + 0 * t, d)[:3], 0 * t),
         "dkl averaged": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
         "of log sigma": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (1, a[1], 1, a[3]))),
@@ -1121,6 +1129,9 @@ WRONG = {
         "gates of the x side": lambda *a: gates(*a, both=lambda a, g: a),
         "sign of the exponent": lambda *a: gates(*a, squash=lambda s: sigmoid(-s)),
         "gates through tanh": lambda *a: gates(*a, squash=np.tanh),
+        "r times h": lambda a, g, h: gates(
+            a + np.concatenate([0 * h, 0 * h, sigmoid((a + g)[..., : h.shape[-1]]) * h], axis=-1), g, h, reset=False
+        ),
         "candidate of the h side": lambda *a: gates(*a, x_side=0),
         "hard": lambda *a: gates(*a, squash=lambda s: np.clip(0.25 * s + 0.5, 0, 1)),
         "tanh from exp": lambda a, g, h: (

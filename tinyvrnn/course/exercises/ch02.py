@@ -132,6 +132,7 @@ SIGMA = Prediction(
     best_sigma,
     (
         Mistake("That is the variance of the posterior: q uses the standard deviation.", 0.5),
+        Mistake("A standard deviation is never negative: check the sign.", -(0.5**0.5)),
         Mistake("That is the standard deviation of the prior: observing x makes it smaller.", 1.0),
         Mistake("That is the variance of x, p(x) = N(0, 2). We want the distribution of z given x.", 2.0),
         Mistake("That is the standard deviation of x. We want the distribution of z given x.", 2**0.5),
@@ -386,14 +387,15 @@ def wrong_loss(
     shared=False,
     sigma=lambda half, log_var: np.exp(half * log_var),
     fit=log_bernoulli,
+    variance=np.exp,
 ):
-    """The loss with something changed. weight: of the KL."""
+    """The loss with something changed. weight: of the KL; variance: its exp(log_var)."""
 
     def answer(x, mu_z, log_var, eps, W, b):
         eps = eps[:1] if shared else eps
         z = mu_z + sigma(half, log_var) * eps
         log_p = over_x(fit(x, z @ W + bias * b), axis=-1)
-        kl = -0.5 * over_z(1 + log_var - mu_z**2 - np.exp(log_var), axis=-1)
+        kl = -0.5 * over_z(1 + log_var - mu_z**2 - variance(log_var), axis=-1)
         return over_b(weight * kl - log_p)
 
     return answer
@@ -442,6 +444,10 @@ LOSS = Task(
         Mistake("Only log p(x | z) is left: the bound has a second term.", wrong_loss(weight=0)),
         Mistake("The decoder's bias is missing from the logits.", wrong_loss(bias=0)),
         Mistake("The KL is twice as large as it should be: it was correct.", wrong_loss(weight=2)),
+        Mistake(
+            "The KL now contains exp(log_var / 2): it needs the variance, and was correct.",
+            wrong_loss(variance=lambda log_var: np.exp(log_var / 2)),
+        ),
     ),
     forbidden=(vae.terms_forward,),
     points=3,

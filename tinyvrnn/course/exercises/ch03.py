@@ -297,6 +297,10 @@ LOG_JOINT = Task(
             "The prior's term is subtracted: the logarithm of a product is a sum.",
             wrong_log_joint(lambda z, x: x - z),
         ),
+        Mistake(
+            "The two log-densities of a step are multiplied: what is the logarithm of a product?",
+            wrong_log_joint(lambda z, x: x * z),
+        ),
         Mistake("That is a mean over the steps: Eq. 8 is a product of all of them.", wrong_log_joint(over=np.mean)),
         Mistake(
             "One step too many is counted in each sequence: the first step has index 0.",
@@ -546,6 +550,19 @@ def half_blind(x_factor=1, z_factor=1, h_factor=1):
     return move
 
 
+def half_a_peek(**factors):
+    """The priors read the state after their step, but for what `half_blind(**factors)` leaves out."""
+
+    def answer(params, x, z):
+        h, peeks = start(params, x), []
+        for x_t, z_t in zip(x, z):
+            peeks.append(half_blind(**factors)(params, x_t, z_t, h))
+            h = remember(params, x_t, z_t, h)
+        return equations.prior_forward(params["prior"], np.stack(peeks))[0]
+
+    return answer
+
+
 def with_first(mu, sigma):
     """The priors with another one at the first step."""
 
@@ -622,6 +639,14 @@ PRIORS = Task(
             lambda params, x, z: _priors(params, x, z, move=half_blind(h_factor=0)),
         ),
         Mistake(
+            "The prior of step t still reads x_t, though not z_t: which state exists before step t?",
+            half_a_peek(z_factor=0),
+        ),
+        Mistake(
+            "The prior of step t still reads z_t, though not x_t: which state exists before step t?",
+            half_a_peek(x_factor=0),
+        ),
+        Mistake(
             "x_1 and z_1 are never read: the prior of step 2 should depend on them.",
             without_the_first,
         ),
@@ -668,6 +693,7 @@ FED_BACK = Prediction(
         Mistake("One coin is missing: the first can be either side, and how many have to agree with it?", 2**-4),
         Mistake("Too few coins: there are six, and five have to agree with the first.", 2**-3),
         Mistake("That is in per cent: give a probability, between 0 and 1.", 100 * 2**-5),
+        Mistake("That is 1 divided by the probability: a probability is at most 1.", 2.0**5),
     ),
     tol=0.02,
 )

@@ -42,6 +42,10 @@ LOG_MEAN = Task(
         ),
         Mistake("The K weights are summed, not averaged: the result grows with the number of draws.", log_of_the_sum),
         Mistake(
+            "The sum of the weights is divided by K - 1, as for a variance: how many weights are there?",
+            lambda log_w: log_of_the_sum(log_w) - float(np.log(len(log_w) - 1)),
+        ),
+        Mistake(
             "The largest log-weight was factored out, so that exp neither under- nor overflows: add it back.",
             lambda log_w: log_mean_exp(log_w) - log_w.max(axis=0),
         ),

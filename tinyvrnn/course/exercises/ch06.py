@@ -500,6 +500,10 @@ KL = Task(
             "dkl is missing in dsigma_z and dsigma_0.",
             wrong_kl(dsigma_z=lambda v: v.wide - v.own, dsigma_0=lambda v: v.prior - v.squares),
         ),
+        Mistake(
+            "dkl is divided by the number of latent dimensions: the KL is a sum over them, not a mean.",
+            wrong_kl(g=lambda v: v.dkl[..., None] / v.mu_z.shape[-1]),
+        ),
         Mistake("dkl is averaged over the rows: each row has its own.", wrong_kl(g=lambda v: v.dkl.mean())),
         Mistake("dkl is summed over the rows: each row has its own.", wrong_kl(g=lambda v: v.dkl.sum())),
         Mistake(

@@ -92,6 +92,10 @@ GATES = Task(
         Mistake("The gates go through tanh, but a gate lies between 0 and 1.", wrong_gates(gate=np.tanh)),
         Mistake("The candidate lacks its x side.", wrong_gates(lambda a, g, r: r * g)),
         Mistake(
+            "The candidate contains r * h: h already enters through g, and r multiplies a block of g.",
+            lambda a, g, h: wrong_gates(lambda a_n, g_n, r: a_n + g_n + r * h)(a, g, h),
+        ),
+        Mistake(
             "u (h - n) is added to h: with u = 0, should h or n be left?",
             wrong_gates(mix=lambda u, n, h: h + u * (h - n)),
         ),
