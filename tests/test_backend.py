@@ -271,8 +271,13 @@ def test_arrays_carry_their_backend(array):
 
 @pytest.mark.parametrize("value", [[1.0], 1.0, None, "a"], ids=repr)
 def test_what_is_no_array_is_refused(value):
-    with pytest.raises(BackendError, match=f"got {type(value).__name__}"):
+    with pytest.raises(BackendError, match=f"got {type(value).__name__}: convert it first"):
         namespace(value)
+
+
+def test_a_tuple_of_results_is_to_be_unpacked():
+    with pytest.raises(BackendError, match="got tuple: unpack or convert it first"):
+        namespace((np.eye(2),))
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "NumPy", 3])

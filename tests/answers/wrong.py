@@ -295,11 +295,11 @@ def kl_backward(mu_z, sigma_z, mu_0, sigma_0, dkl, small=0.0, widen=lambda v: v[
     return dmu, dsigma, -dmu, d * (1 / sigma_0 - (sigma_z**2 + (mu_z - mu_0) ** 2) / sigma_0**3)
 
 
-def gates(a, g, h, squash=sigmoid, clip=np.inf, both=np.add, x_side=1):
+def gates(a, g, h, squash=sigmoid, clip=np.inf, both=np.add, x_side=1, reset=True):
     H = h.shape[-1]
     s = np.clip(both(a, g), -clip, clip)
     r, u = squash(s[..., :H]), squash(s[..., H : 2 * H])
-    n = np.tanh(x_side * a[..., 2 * H :] + r * g[..., 2 * H :])
+    n = np.tanh(x_side * a[..., 2 * H :] + (r if reset else 1) * g[..., 2 * H :])
     return (1 - u) * n + u * h
 
 
@@ -356,6 +356,7 @@ def through_time(
     last=0,
     read=lambda h, h_0: h,
     cell=lambda t: t,
+    on=1,
 ):
     h, caches = h_0, []
     for x_t in x:
@@ -364,7 +365,7 @@ def through_time(
     dx, d, total = np.zeros_like(x), np.zeros_like(h_0), {k: np.zeros_like(v) for k, v in p.items()}
     for t in reversed(range(first, len(x))):
         at = cell(t) % len(x)
-        (dx[at], d), grads = gru.gru_backward(p, caches[t], dh[at] * real(at, lengths)[:, None] + d)
+        (dx[at], d), grads = gru.gru_backward(p, caches[t], dh[at] * real(at, lengths)[:, None] + on * d)
         total = {k: total[k] + grads[k] for k in p}
     return dx, d + last * dh[0], total
 
@@ -376,12 +377,12 @@ def after_the_loop(x, h, r, da, states=slice(None, -1)):
     return X.T @ A, A.sum(axis=0), S.T @ G, G.sum(axis=0)
 
 
-def roads(params, cache, dlog_p, dkl, dh_t, others=1, dsigma=lambda dz, eps: dz * eps, kl=1):
+def roads(params, cache, dlog_p, dkl, dh_t, others=1, dsigma=lambda dz, eps: dz * eps, kl=1, of_z=1):
     _, prior, infer, z, phi_z, generate, log_p, kl_cache, recur = cache
     (_, dphi_z, dh), _ = equations.recur_backward(params["recur"], recur, dh_t)
     dlogits = BERNOULLI.log_density_backward(log_p, dlog_p)[1]
     (more, dh_1), _ = equations.generate_backward(params["generate"], generate, dlogits, likelihood=BERNOULLI)
-    dz, _ = equations.features_backward(params["phi_z"], phi_z, dphi_z + more)
+    dz, _ = equations.features_backward(params["phi_z"], phi_z, of_z * (dphi_z + more))
     dmu_z, dsigma_z, dmu_0, dsigma_0 = gaussian.gaussian_kl_backward(kl_cache, dkl)
     to_q = dz + kl * dmu_z, dsigma(dz, z[0]) + kl * dsigma_z
     (_, dh_2), _ = equations.infer_backward(params["infer"], infer, *to_q)
@@ -704,6 +705,13 @@ WRONG = {
         "a sorted copy": lambda s: pad_with(lambda x, mask: mask, sorted(s, key=len, reverse=True)),
         "an inverted mask": lambda s: pad_with(lambda x, mask: 1 - mask, s),
         "sorts the list": pad_longest_first,
+        "reshaped for transposed": lambda s: tuple(
+            np.ascontiguousarray(a.swapaxes(0, 1)).reshape(a.shape) for a in pad_with(lambda x, mask: mask, s)
+        ),
+        "round again": lambda s: (
+            np.stack([np.resize(v, (max(map(len, s)), v.shape[1])) for v in s], axis=1),
+            pad_mask(s),
+        ),
         "a mask without B = 1": lambda s: pad_with(lambda x, mask: mask.squeeze(), s),
         "a mask of float64": lambda s: pad_with(lambda x, mask: mask.astype(float), s),
     },
@@ -714,6 +722,8 @@ WRONG = {
         "means over T and B": lambda p, m: ((p * m).sum(0).mean(), (p * m).mean()),
         "a median": lambda p, m: (np.median((p * m).sum(0)), (p * m).sum() / m.sum()),
         "no mask at all": lambda p, m: (p.sum(0).mean(), p.sum() / m.sum()),
+        "no mask in a sequence": lambda p, m: (p.sum(0).mean(), (p * m).sum() / m.sum()),
+        "no mask in the steps' sum": lambda p, m: ((p * m).sum(0).mean(), p.sum() / m.sum()),
     },
     "01.3": {
         "stops where one sequence ends": likelihood_until_one_ends,
@@ -724,6 +734,9 @@ WRONG = {
         "a mean over pixels": lambda p, x, mask: likelihood(p, x, mask) / x.shape[2],
         "per real step": lambda p, x, mask: likelihood(p, x, mask) / mask.sum(0),
         "no mask": lambda p, x, mask: likelihood(p, x, np.ones_like(mask)),
+        "x cleared": lambda p, x, mask: likelihood(p, x * mask[..., None], np.ones_like(mask)),
+        "lengths by argmin": lambda p, x, mask: likelihood(p, x, np.arange(len(x))[:, None] < mask.argmin(0)),
+        "probabilities clipped at 1e-7": lambda *a: likelihood(*a, clip=float(np.log(1e7 - 1))),
         "a mask one step late": lambda p, x, mask: likelihood(p, x, np.append(0 * mask[:1], mask[:-1], axis=0)),
     },
     "01.4": {
@@ -743,16 +756,42 @@ WRONG = {
             (pi * mu).sum(1),
             np.sqrt((pi * sigma**2).sum(1) + ((mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
         ),
+        "the heaviest": lambda pi, mu, sigma: tuple(
+            np.take_along_axis(v, pi.argmax(1)[:, None], 1)[:, 0] for v in (mu, sigma)
+        ),
+        "the spread without weights": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt((pi * sigma**2).sum(1) + mu.var(1)),
+        ),
+        "mean and root added": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            (pi * sigma).sum(1) + np.sqrt((pi * (mu - (pi * mu).sum(1)[:, None]) ** 2).sum(1)),
+        ),
+        "squared weights of the widths": lambda pi, mu, sigma: (
+            (pi * mu).sum(1),
+            np.sqrt(((pi * sigma) ** 2).sum(1)),
+        ),
         "squared weights": lambda pi, mu, sigma: (
             (pi * mu).sum(1),
             np.sqrt((pi**2 * (sigma**2 + (mu - (pi * mu).sum(1)[:, None]) ** 2)).sum(1)),
+        ),
+        "a scalar for N = 1": lambda pi, mu, sigma: (
+            (pi * mu).sum(1).squeeze(),
+            np.sqrt((pi * (mu**2 + sigma**2)).sum(1) - (pi * mu).sum(1) ** 2).squeeze(),
         ),
         "the axis of N": lambda pi, mu, sigma: (
             (pi * mu).sum(0),
             np.sqrt((pi * (mu**2 + sigma**2)).sum(0) - (pi * mu).sum(0) ** 2),
         ),
     },
-    "01.5": {"in digits": 1.0, "its negative": -math.log(10), "the factor": 10, "3 per cent": 1.03 * math.log(10)},
+    "01.5": {
+        "in digits": 1.0,
+        "a difference": 9,
+        "its logarithm": math.log(9),
+        "its negative": -math.log(10),
+        "the factor": 10,
+        "3 per cent": 1.03 * math.log(10),
+    },
     "01.6": {
         "3.1416": lambda *a: mixture(*a, log_2pi=math.log(2 * 3.1416)),
         "one top for all": lambda *a: mixture(*a, top=lambda a: np.full(len(a), a.max())),
@@ -766,8 +805,10 @@ WRONG = {
         "e to -10 at least": lambda *a: mixture(*a, floor=-10),
         "one constant for all": lambda x, *a: mixture(x, *a, log_2pi=math.log(2 * math.pi) / x.shape[1]),
         "the logits over N": lambda *a: mixture(*a, log_pi=lambda ell: ell - np.logaddexp.reduce(ell, axis=0)),
+        "1e-8 in the log": lambda *a: np.log(np.exp(mixture(*a)) + 1e-8),
         "over K once more": lambda x, ell, *a: mixture(x, ell, *a) - math.log(ell.shape[1]),
         "no normaliser": lambda *a: mixture(*a, log_pi=lambda ell: ell),
+        "a scalar for N = 1": lambda *a: mixture(*a).squeeze(),
     },
     "02.1": {
         "3.1416": lambda x, m, s, t: -0.5 * ((x - m) ** 2 + s**2) / t**2 - np.log(t) - 0.5 * math.log(2 * 3.1416),
@@ -781,6 +822,7 @@ WRONG = {
         "one deviation from the mean": lambda *a: fit(*a, lambda x, m, s, t: (x - m - s) ** 2),
         "the log added": lambda *a: fit(*a, norm=lambda t: -np.log(t)),
         "log of 2 pi sigma": lambda *a: fit(*a, norm=lambda t: 0.5 * np.log(t)),
+        "added before the square": lambda *a: fit(*a, lambda x, m, s, t: (abs(x - m) + s) ** 2),
         "the spread of x too": lambda *a: fit(*a, lambda x, m, s, t: (x - m) ** 2 + s**2 + t**2),
     },
     "02.2": {"a variance": 0.5, "the prior's": 1, "the sum's": 2**0.5},
@@ -789,6 +831,7 @@ WRONG = {
         "from z": lambda mu, s, e, f: (f * (mu + s * e) / s**2, f * (e**2 - 1) / s),
         "1e-6 below": lambda mu, s, e, f: (f * e / (s + 1e-6), f * (e**2 - 1) / (s + 1e-6)),
         "no sigma below": lambda mu, s, e, f: (f * e, f * (e**2 - 1)),
+        "eps for z": lambda mu, s, e, f: (f * (e - mu) / s**2, f * ((e - mu) ** 2 / s**3 - 1 / s)),
         "eps not squared": lambda mu, s, e, f: (f * e / s, f * (e - 1) / s),
         "plus 1": lambda mu, s, e, f: (f * e / s, f * (e**2 + 1) / s),
         "through z as well": lambda mu, s, e, f: (0 * f, -f / s),
@@ -812,6 +855,17 @@ WRONG = {
             np.log(t / s) + s**2 + (m - n) ** 2 / (2 * t**2) - 0.5, axis=-1
         ),
         "means not squared": lambda m, s, n, t: np.sum(np.log(t / s) + (s**2 + m - n) / (2 * t**2) - 0.5, axis=-1),
+        "both directions": lambda m, s, n, t: np.sum(
+            (s**2 / t**2 + t**2 / s**2 + (m - n) ** 2 * (1 / s**2 + 1 / t**2) - 2) / 4, axis=-1
+        ),
+        "the sum of both directions": lambda m, s, n, t: np.sum(
+            (s**2 / t**2 + t**2 / s**2 + (m - n) ** 2 * (1 / s**2 + 1 / t**2) - 2) / 2, axis=-1
+        ),
+        "log10": lambda m, s, n, t: np.sum(np.log10(t / s) + (s**2 + (m - n) ** 2) / (2 * t**2) - 0.5, axis=-1),
+        "log-variances": lambda m, s, n, t: 0.5 * np.sum(t - s + (np.exp(s) + (m - n) ** 2) / np.exp(t) - 1, axis=-1),
+        "a distance not squared": lambda m, s, n, t: np.sum(
+            np.log(t / s) + (s**2 + abs(m - n)) / (2 * t**2) - 0.5, axis=-1
+        ),
         "squares subtracted": lambda m, s, n, t: np.sum(
             np.log(t / s) + (s**2 + m**2 - n**2) / (2 * t**2) - 0.5, axis=-1
         ),
@@ -848,6 +902,9 @@ WRONG = {
         "no KL": loss(kl=lambda q: 0 * q),
         "no bias": loss(bias=0),
         "KL without a half": loss(kl=lambda q: 2 * q),
+        "a deviation in the KL": lambda x, mu, v, *a: (
+            loss()(x, mu, v, *a) + np.mean(np.sum(np.exp(v / 2) - np.exp(v), axis=-1)) / 2
+        ),
     },
     "03.1": {
         "the future only": {"prior 3", "generation 3"},
@@ -860,6 +917,18 @@ WRONG = {
         "E[x] on the diagonal": lambda w, p: with_diagonal(w, p, w @ p),
         "given z on the diagonal": lambda w, p: with_diagonal(w, p, w @ (p * (1 - p))),
         "deviations on the diagonal": lambda w, p: with_diagonal(w, p, np.sqrt((w @ p) * (1 - w @ p))),
+        "numpy's without weights": lambda w, p: np.atleast_2d(np.cov(p.T, bias=True)),
+        "numpy's of a sample": lambda w, p: (
+            np.atleast_2d(np.cov(p.T, aweights=w)) * (1 - np.eye(p.shape[1])) + np.diag((w @ p) * (1 - w @ p))
+        ),
+        "noise everywhere": lambda w, p: with_diagonal(w, p, w @ p**2 - (w @ p) ** 2) + (w @ (p - p**2))[:, None],
+        "squared weights": lambda w, p: (
+            with_diagonal(w, p, (w @ p) * (1 - w @ p)) + (((w**2 - w)[:, None] * p).T @ p) * (1 - np.eye(p.shape[1]))
+        ),
+        "means without weights anywhere": lambda w, p: (
+            with_diagonal(w, p, p.mean(axis=0) - p.mean(axis=0) ** 2)
+            + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
+        ),
         "means without weights": lambda w, p: (
             with_diagonal(w, p, (w @ p) - p.mean(axis=0) ** 2)
             + (np.outer(w @ p, w @ p) - np.outer(p.mean(axis=0), p.mean(axis=0))) * (1 - np.eye(p.shape[1]))
@@ -874,6 +943,9 @@ WRONG = {
         ),
         "steps where x is not zero": lambda mu, s, ell, z, x, n: log_joint(mu, s, ell, z, x, x.any(axis=-1)),
         "z never ends": joint_of(log_normal, outside=lambda log_z: log_z),
+        "a product of logarithms": lambda mu, s, ell, z, x, n: np.where(
+            np.arange(len(x))[:, None] < n, log_normal(z, mu, s) * BERNOULLI.log_density_forward(x, ell)[0], 0
+        ).sum(axis=0),
         "a standard normal prior": joint_of(lambda z, mu, s: log_normal(z, 0 * mu, 1 + 0 * s)),
         "a variance": joint_of(lambda z, mu, s: log_normal(z, mu, s**2)),
         "x and logits swapped": joint_of(log_normal, lambda x, logits: BERNOULLI.log_density_forward(logits, x)[0]),
@@ -884,6 +956,9 @@ WRONG = {
         ),
         "zeros after the end": lambda mu, s, ell, z, x, n: log_joint(
             mu, s, ell, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (z, x)), True
+        ),
+        "zero logits after the end": lambda mu, s, ell, z, x, n: log_joint(
+            mu, s, *(np.where((np.arange(len(x))[:, None] < n)[..., None], a, 0) for a in (ell, z, x)), True
         ),
     },
     "03.4": {
@@ -909,8 +984,14 @@ WRONG = {
         "without h": lambda *a: priors(*a, rnn=0),
         "rolled": lambda *a: tuple(np.roll(part, 1, axis=0) for part in peeking(*a)),
         "variances": lambda *a: (priors(*a)[0], priors(*a)[1] ** 2),
+        "the first update left out": lambda p, x, z: tuple(
+            np.concatenate([part[:1], part]) for part in priors(p, x[1:], z[1:])
+        ),
+        "N(0, 1) at first": lambda *a: tuple(
+            np.concatenate([np.full_like(part[:1], k), part[1:]]) for k, part in enumerate(priors(*a))
+        ),
     },
-    "03.6": {"six fair coins": 2**-6, "one side": 2**-4, "rounded": 0.03},
+    "03.6": {"six fair coins": 2**-6, "in per cent": 3.125, "one side": 2**-4, "rounded": 0.03},
     "04.1": {
         "a softplus that overflows": encoder(lambda s: np.log1p(np.exp(s))),
         "a softplus with a limit of 5": encoder(lambda s: np.where(s > 5, s, np.log1p(np.exp(np.minimum(s, 5))))),
@@ -918,6 +999,7 @@ WRONG = {
         "axis 1": lambda p, phi_x, h: encoder(stable_softplus, axis=min(1, h.ndim - 1))(p, phi_x, h),
         "a leaky ReLU": encoder(stable_softplus, relu=lambda a: np.where(a > 0, a, 0.01 * a)),
         "a tanh layer": encoder(stable_softplus, relu=np.tanh),
+        "a root": encoder(lambda s: np.sqrt(stable_softplus(s))),
         "every other column": encoder(stable_softplus, split=lambda o: (o[..., ::2], o[..., 1::2])),
         "a log-variance": encoder(lambda s: np.exp(s / 2), floor=lambda s: s),
         "softplus of mu": encoder(
@@ -930,6 +1012,8 @@ WRONG = {
         "the last noise": draws(lambda eps, t: eps[-1]),
         "the mean is read": draws(read=lambda z, mu: mu),
         "without h_0": draws(keep=slice(1, None)),
+        "eps from the end": draws(lambda eps, t: eps[-t]),
+        "one noise for all": draws(lambda eps, t: eps[t, 0]),
         "eps counted from 1": draws(lambda eps, t: eps[t - 1]),
         "no noise": draws(draw=lambda mu, sigma, eps: mu),
         "noise of standard deviation 1": draws(draw=lambda mu, sigma, eps: mu + eps),
@@ -960,6 +1044,9 @@ WRONG = {
     },
     "04.6": {
         "an arithmetic mean": best_filter(lambda p, w: w @ p, lambda u, p, w: -np.log(np.exp(w @ np.log(p)).sum())),
+        "a harmonic mean": best_filter(
+            lambda p, w: 1 / (w @ (1 / p)), lambda u, p, w: w @ np.sum(u / u.sum() * np.log(u / u.sum() / p), axis=1)
+        ),
         "equal weights": best_filter(lambda p, w: np.exp(np.log(p).mean(0)), lambda u, p, w: -np.log(u.sum())),
         "a product": best_filter(lambda p, w: np.prod(p, axis=0) ** (1 / len(p)), lambda u, p, w: -np.log(u.sum())),
         "unweighted KLs": best_filter(geometric, lambda u, p, w: kl(u / u.sum(), p).sum()),
@@ -969,6 +1056,7 @@ WRONG = {
         "the entropy": best_filter(geometric, lambda u, p, w: np.log(u.sum()) - (u * np.log(u)).sum() / u.sum()),
         "KL(p || q)": best_filter(lambda p, w: w @ p, lambda u, p, w: w @ kl(p, u)),
         "1e-4 in the log": best_filter(lambda p, w: np.exp(w @ np.log(p + 1e-4)), lambda u, p, w: -np.log(u.sum())),
+        "a scalar for one z_1": best_filter(lambda p, w: geometric(p, w).squeeze(), lambda u, p, w: -np.log(u.sum())),
     },
     "05.1": {
         "one top for all": with_global_top,
@@ -977,6 +1065,7 @@ WRONG = {
         "the mean as top": lambda a: a.mean(0) + np.log(np.exp(a - a.mean(0)).mean(0)),
         "the top subtracted": lambda a: log_mean(a) - 2 * a.max(0),
         "log K added": lambda a: np.logaddexp.reduce(a, axis=0) + float(np.log(len(a))),
+        "over K - 1": lambda a: np.logaddexp.reduce(a, axis=0) - float(np.log(max(len(a) - 1, 1))),
         "divided outside": lambda a: np.logaddexp.reduce(a, axis=0) / len(a),
         "over K B": lambda a: np.logaddexp.reduce(a, axis=0) - float(np.log(a.size)),
         "naive with 1e-12": lambda a: np.log(np.exp(a).mean(0) + 1e-12),
@@ -1000,6 +1089,8 @@ WRONG = {
         "the deviation": lambda s: s + 0.0,
         "the normaliser left": lambda s: s**2 / 2 + np.log(s) + 0.5 * float(np.log(2 * np.pi)),
         "the variance of w": lambda s: np.exp(s**2) - 1,
+        "the log of the variance of w": lambda s: np.log(np.exp(s**2) - 1),
+        "a scalar for one number": lambda s: (s**2 / 2).squeeze(),
     },
     "05.4": {
         "naive": lambda x, z, q, kl: np.log(np.exp((x + z - q).sum(0)).mean(0)),
@@ -1009,8 +1100,12 @@ WRONG = {
         "each step by its KL": lambda x, z, q, kl: sum(map(log_mean, x - kl)),
         "the mean over the steps": lambda x, z, q, kl: log_mean((x + z - q).mean(0)),
         "no prior": lambda x, z, q, kl: log_mean((x - q).sum(0)),
+        "shares of the weights": lambda x, z, q, kl: (lambda v: (v * np.exp(v - log_mean(v))).mean(0))(
+            (x + z - q).sum(0)
+        ),
         "one mean over steps and draws": lambda x, z, q, kl: log_mean((x + z - q).reshape(-1, x.shape[2])),
         "over B": lambda x, z, q, kl: np.logaddexp.reduce((x + z - q).sum(0), axis=0) - float(np.log(x.shape[2])),
+        "a scalar for B = 1": lambda x, z, q, kl: log_mean((x + z - q).sum(0)).squeeze(),
     },
     "05.5": {
         "over T B": lambda p, kl, m: (((p - kl) * m).sum(0), ((p - kl) * m).mean()),
@@ -1049,6 +1144,21 @@ WRONG = {
             x.reshape(x.shape[-1], -1) @ dy.reshape(-1, dy.shape[-1]),
             dy.reshape(-1, dy.shape[-1]).sum(0),
         ),
+        "the last row": lambda W, x, dy: (
+            dy @ W.T,
+            x.reshape(-1, x.shape[-1])[-1:].T @ dy.reshape(-1, dy.shape[-1])[-1:],
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+        "all axes turned": lambda W, x, dy: (
+            dy @ W.T,
+            x.T.reshape(x.shape[-1], -1) @ dy.reshape(-1, dy.shape[-1]),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
+        "dx times x": lambda W, x, dy: (
+            x * (dy @ W.T),
+            np.tensordot(x, dy, (range(x.ndim - 1),) * 2),
+            dy.reshape(-1, dy.shape[-1]).sum(0),
+        ),
         "the sum of all": lambda W, x, dy: (
             dy @ W.T,
             np.tensordot(x, dy, (range(x.ndim - 1),) * 2),
@@ -1068,11 +1178,14 @@ WRONG = {
         "of y": lambda a, dy: dy * sigmoid(np.logaddexp(0, a)),
         "of |a|": lambda a, dy: dy / (1 + np.exp(-abs(a))),
         "0 far away": lambda a, dy: np.where(abs(a) > 15, 0, dy * sigmoid(a)),
+        "a scalar for one number": lambda a, dy: (dy * (0.5 + 0.5 * np.tanh(a / 2))).squeeze(),
     },
     "06.3": {
         "adds a key": mlp_that_keeps_notes,
         "alive at 0": lambda *a: mlp_backward(*a, alive_1=lambda a, d: a >= 0),
         "alive at 0 on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: a >= 0),
+        "half alive at 0": lambda *a: mlp_backward(*a, *[lambda a, d: np.heaviside(a, 0.5).astype(a.dtype)] * 2),
+        "leaky": lambda *a: mlp_backward(*a, *[lambda a, d: np.where(a > 0, 1, 0.01)] * 2),
         "no mask on top": lambda *a: mlp_backward(*a, alive_2=lambda a, d: 1),
         "the sign of dy": lambda *a: mlp_backward(*a, alive_2=lambda a, d: d > 0),
         "both signs of dy": lambda *a: mlp_backward(*a, lambda a, d: d > 0, lambda a, d: d > 0),
@@ -1087,6 +1200,8 @@ WRONG = {
         "dkl along the wrong axis": lambda *a: kl_backward(
             *a, widen=lambda d: d if d.shape == a[0].shape[1:] else d[..., None]
         ),
+        "dkl over Z": lambda *a: kl_backward(*a, widen=lambda d: d[..., None] / a[0].shape[-1]),
+        "to N(0, 1)": lambda m, s, n, t, d: (*kl_backward(m, s, 0 * n, 1 + 0 * t, d)[:3], 0 * t),
         "dkl averaged": lambda *a: kl_backward(*a, widen=lambda d: d.mean()),
         "of log sigma": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (1, a[1], 1, a[3]))),
         "over sigma_0": lambda *a: tuple(d * s for d, s in zip(kl_backward(*a), (a[3], 1, a[3], 1))),
@@ -1106,6 +1221,7 @@ WRONG = {
         "sign of eps": lambda mu, s, e, dz: (dz, dz * abs(e)),
         "with sigma": lambda mu, s, e, dz: (dz, dz * s * e),
         "of the log-variance": lambda mu, s, e, dz: (dz, dz * e * s / 2),
+        "over sigma": lambda mu, s, e, dz: (dz, dz * e / s),
         "z for eps": lambda mu, s, e, dz: (dz, dz * (mu + s * e)),
         "no dz": lambda mu, s, e, dz: (dz, e + 0 * dz),
         "the score": lambda mu, s, e, dz: (dz * e / s, dz * (e * e - 1) / s),
@@ -1117,6 +1233,9 @@ WRONG = {
         "gates of the x side": lambda *a: gates(*a, both=lambda a, g: a),
         "sign of the exponent": lambda *a: gates(*a, squash=lambda s: sigmoid(-s)),
         "gates through tanh": lambda *a: gates(*a, squash=np.tanh),
+        "r times h": lambda a, g, h: gates(
+            a + np.concatenate([0 * h, 0 * h, sigmoid((a + g)[..., : h.shape[-1]]) * h], axis=-1), g, h, reset=False
+        ),
         "candidate of the h side": lambda *a: gates(*a, x_side=0),
         "hard": lambda *a: gates(*a, squash=lambda s: np.clip(0.25 * s + 0.5, 0, 1)),
         "tanh from exp": lambda a, g, h: (
@@ -1136,6 +1255,9 @@ WRONG = {
         "dh from da": lambda *a: gru_back(*a, to_h=lambda da, dg: da),
         "slope of sigmoid at r": lambda *a: gru_back(*a, slope=lambda y: sigmoid(y) * (1 - sigmoid(y))),
         "no carry": lambda *a: gru_back(*a, carry=False),
+        "all of dh times r": lambda p, x, h, dh: (
+            lambda dx, dh, grads: (dx, dh * gru.gru_forward(p, x, h)[1].ru[..., : h.shape[-1]], grads)
+        )(*gru_back(p, x, h, dh)),
         "rows of the first axis": lambda *a: gru_back(*a, rows=lambda v: v.sum(axis=tuple(range(v.ndim - 2)))),
     },
     "07.3": {
@@ -1147,13 +1269,33 @@ WRONG = {
         "each step from h_0": lambda *a: through_time(*a, read=lambda h, h_0: h_0),
         "from a state of 0": lambda *a: through_time(*a, read=lambda h, h_0: 0 * h if h is h_0 else h),
         "dh_0 with dh[0]": lambda *a: through_time(*a, last=1),
+        "nothing handed on": lambda *a: through_time(*a, on=0),
+        "beyond the ends": lambda *a: through_time(*a, real=lambda t, n: t >= n),
+        "all as long as the shortest": lambda *a: through_time(*a, real=lambda t, n: 0 * n + t < n.min()),
+        "the loss of the state before": lambda p, x, h_0, dh, n: through_time(p, x, h_0, np.roll(dh, 1, axis=0), n),
+        "the loss and end of the state before": lambda p, x, h_0, dh, n: through_time(
+            p, x, h_0, np.roll(dh, 1, axis=0), n, real=lambda t, n: t <= n
+        ),
     },
     "07.4": {
         "states after": lambda *a: after_the_loop(*a, states=slice(1, None)),
         "means over the batch": lambda x, h, r, da: tuple(v / len(x[0]) for v in after_the_loop(x, h, r, da)),
         "means over the steps": lambda x, h, r, da: tuple(v / len(x) for v in after_the_loop(x, h, r, da)),
         "1 - r": lambda x, h, r, da: after_the_loop(x, h, 1 - r, da),
+        "r times h": lambda x, h, r, da: (
+            *after_the_loop(x, h, r, da)[:2],
+            np.concatenate(
+                [np.tensordot(v, d, ([0, 1],) * 2) for v, d in zip((h[:-1], h[:-1], r * h[:-1]), np.split(da, 3, -1))],
+                1,
+            ),
+            da.sum((0, 1)),
+        ),
+        "x by sequences": lambda x, h, r, da: (
+            x.swapaxes(0, 1).reshape(-1, x.shape[2]).T @ da.reshape(-1, da.shape[2]),
+            *after_the_loop(x, h, r, da)[1:],
+        ),
         "no reset": lambda x, h, r, da: after_the_loop(x, h, np.ones_like(r), da),
+        "without axes of 1": lambda *a: tuple(map(np.squeeze, after_the_loop(*a))),
         "r everywhere": lambda x, h, r, da: after_the_loop(
             x, h, r, np.concatenate([da[..., : -r.shape[-1]], da[..., -r.shape[-1] :] * r], -1)
         ),
@@ -1171,6 +1313,8 @@ WRONG = {
         "the new path alone": lambda *a: roads(*a, others=0),
         "sigma without eps": lambda *a: roads(*a, dsigma=lambda dz, eps: dz),
         "the KL subtracted": lambda *a: roads(*a, kl=-1),
+        "the KL alone": lambda *a: roads(*a, of_z=0),
+        "without B = 1": lambda *a: roads(*a).squeeze(),
     },
     "08.1": {
         "no mask": lambda e, m: (e.sum() / e.shape[1], e.mean()),

@@ -106,7 +106,8 @@ def backend_of(array):
         return _NUMPY
     if _on_device(array):
         return _STRICT if isinstance(array, StrictArray) else _cupy_backend()
-    raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: convert it first.")
+    how = "unpack or convert" if isinstance(array, tuple) else "convert"
+    raise BackendError(f"Expected an array of NumPy, CuPy or strict, got {type(array).__name__}: {how} it first.")
 
 
 def namespace(array):

@@ -49,6 +49,12 @@ def last_step_on(x, mask):
     return np.where(mask[..., None] > 0, x, last)
 
 
+def round_again(sequences):
+    """Each sequence begins anew after its end."""
+    x, mask = pad(sequences)
+    return np.stack([np.resize(s, x[:, 0].shape) for s in sequences], axis=1), mask
+
+
 def shifted(mask, by):
     """The mask of sequences that are longer by `by` steps."""
     return (np.arange(len(mask))[:, None] < mask.sum(axis=0) + by).astype(mask.dtype)
@@ -66,6 +72,15 @@ PAD = Task(
             wrong_pad(at_the_end, lambda x, mask: at_the_end(mask, mask)),
         ),
         Mistake("The padding repeats the last step: it should hold zeros.", wrong_pad(last_step_on)),
+        Mistake("After its end each sequence begins again: the padding should hold zeros.", round_again),
+        Mistake(
+            "x and the mask were filled sequence by sequence and then reshaped: does reshape exchange two axes, or "
+            "keep the numbers in their order?",
+            wrong_pad(
+                lambda x, mask: x.swapaxes(0, 1).reshape(x.shape),
+                lambda x, mask: mask.swapaxes(0, 1).reshape(mask.shape),
+            ),
+        ),
         Mistake(
             "The mask is computed from the values: a step of zeros can be real.",
             wrong_pad(mask=lambda x, mask: x.any(axis=-1).astype(x.dtype)),
@@ -136,6 +151,14 @@ NATS = Task(
         Mistake(
             "The padded steps are counted.",
             lambda log_p, mask: (log_p.sum() / log_p.shape[1], log_p.sum() / mask.sum()),
+        ),
+        Mistake(
+            "The padded steps are counted in nats per sequence, though not in nats per step.",
+            lambda log_p, mask: (log_p.sum() / log_p.shape[1], nats(log_p, mask)[1]),
+        ),
+        Mistake(
+            "The padded steps are counted in the sum for nats per step, though not in nats per sequence.",
+            lambda log_p, mask: (nats(log_p, mask)[0], log_p.sum() / mask.sum()),
         ),
         Mistake(
             "Nats per sequence are the total over the batch: divide by the number of sequences.",
@@ -209,6 +232,16 @@ def wrong_walk(
     return answer
 
 
+def through_p(low):
+    """The logits of probabilities that are clipped to low and 1 - low."""
+
+    def seen(logits):
+        p = np.clip(sigmoid(logits), low, 1 - low)
+        return np.log(p) - np.log(1 - p)
+
+    return seen
+
+
 LIKELIHOOD = Task(
     "the likelihood of a sequence",
     "write",
@@ -219,6 +252,14 @@ LIKELIHOOD = Task(
         Mistake("The prediction of x_t reads x_t: Eq. 2 reads the state before the step.", wrong_walk(peek=True)),
         Mistake("Every step is predicted from h_0: Eq. 1 is missing.", wrong_walk(moves=False)),
         Mistake("The padded steps are counted: apply the mask.", wrong_walk(real=np.ones_like)),
+        Mistake(
+            "x is set to 0 in the padding, but zeros have a log-probability too: what should the mask multiply?",
+            lambda params, x, mask: wrong_walk(real=np.ones_like)(params, x * mask[..., None], mask),
+        ),
+        Mistake(
+            "Sequences without padding are left out: is a length found by the first 0 of the mask? They have no 0.",
+            wrong_walk(real=lambda mask: (np.arange(len(mask))[:, None] < mask.argmin(axis=0)).astype(mask.dtype)),
+        ),
         Mistake("log p(x) is the sum over the steps, not their mean.", wrong_walk(over=np.mean)),
         Mistake(
             "The state reads the model's own mean: x is given here, and the state must read x.",
@@ -253,6 +294,13 @@ LIKELIHOOD = Task(
                 wrong_walk(seen=lambda logits, limit=limit: np.clip(logits, -limit, limit)),
             )
             for limit in (10, 15, 20, 30, 50, 100)
+        ),
+        *(
+            Mistake(
+                f"The probabilities are clipped {small:g} away from 0 and 1: which form of log p(x_t) needs no clip?",
+                wrong_walk(seen=through_p(small)),
+            )
+            for small in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
         ),
         Mistake("The first state is not h_0 = 0.", wrong_walk(h_0=1.0)),
         Mistake(
@@ -322,6 +370,28 @@ BEST_GAUSSIAN = Task(
         ),
         Mistake("All components have the same weight: where is pi?", evenly),
         Mistake(
+            "Only the component with the largest weight is left: the others are part of the mixture too.",
+            lambda pi, mu, sigma: best_gaussian(
+                np.equal(pi, pi.max(axis=1, keepdims=True)).astype(pi.dtype), mu, sigma
+            ),
+        ),
+        Mistake(
+            "The spread of the means is computed without their weights.",
+            with_deviation(lambda pi, mu, sigma: np.sqrt((pi * sigma**2).sum(axis=1) + mu.var(axis=1))),
+        ),
+        Mistake(
+            "s is the spread of the means plus the mean of the widths: which quantities add up, if not standard "
+            "deviations?",
+            with_deviation(
+                lambda pi, mu, sigma: (pi * sigma).sum(axis=1) + best_gaussian(pi, mu, np.zeros_like(sigma))[1]
+            ),
+        ),
+        Mistake(
+            "s contains only the widths, and the weights are squared, as in the variance of a sum of independent "
+            "numbers: here one component is chosen.",
+            with_deviation(lambda pi, mu, sigma: np.sqrt((pi**2 * sigma**2).sum(axis=1))),
+        ),
+        Mistake(
             "s is a sum of two standard deviations: add the variances, then take the root.",
             with_deviation(
                 lambda pi, mu, sigma: (
@@ -377,6 +447,8 @@ WIDER = Prediction(
         Mistake("That is the factor by which s grows. L contains the logarithm of s.", 10.0),
         Mistake("That is the factor by which the variance grows. L contains the logarithm of s.", 100.0),
         Mistake("That is the logarithm to base 10: nats use base e.", 1.0),
+        Mistake("That is how much s grows, as a difference. L contains the logarithm of s.", 9.0),
+        Mistake("That is the logarithm of a difference: L changes by a difference of logarithms.", float(np.log(9))),
         Mistake("That holds for the true distribution and for a mixture. What happens to s?", 0.0),
         Mistake("The size is right, but the sign is not: the loss is a positive number.", -float(np.log(10))),
         Mistake("That is in bits: answer in nats.", float(np.log2(10))),
@@ -507,6 +579,14 @@ GMM = Task(
                 wrong_mixture(total=summed_from(floor)),
             )
             for floor in (-5, -10)
+        ),
+        *(
+            Mistake(
+                f"{small:g} is added inside the logarithm: far from all components p(x) is smaller than that. How can "
+                "the sum be kept from underflowing?",
+                wrong_mixture(total=lambda a, small=small: np.log(np.exp(a).sum(axis=1) + small)),
+            )
+            for small in (1e-6, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16)
         ),
         Mistake(
             "All components have the same probability: where are the logits?",

@@ -84,6 +84,10 @@ EXPECTED = Task(
             wrong_expected(lambda x, m, s: (x - m - s) ** 2),
         ),
         Mistake(
+            "The distance and sigma_z are added before the square: what is the mean of the cross term?",
+            wrong_expected(lambda x, m, s: (abs(x - m) + s) ** 2),
+        ),
+        Mistake(
             "The logarithm of sigma_x has the wrong sign: the density has the factor 1 / sigma_x.",
             wrong_expected(norm=lambda sigma_x: -np.log(sigma_x)),
         ),
@@ -128,6 +132,7 @@ SIGMA = Prediction(
     best_sigma,
     (
         Mistake("That is the variance of the posterior: q uses the standard deviation.", 0.5),
+        Mistake("A standard deviation is never negative: check the sign.", -(0.5**0.5)),
         Mistake("That is the standard deviation of the prior: observing x makes it smaller.", 1.0),
         Mistake("That is the variance of x, p(x) = N(0, 2). We want the distribution of z given x.", 2.0),
         Mistake("That is the standard deviation of x. We want the distribution of z given x.", 2**0.5),
@@ -180,6 +185,10 @@ SCORE = Task(
         Mistake(
             "g_mu has z where it needs z - mu.",
             lambda mu, sigma, eps, f: (f * (mu + sigma * eps) / sigma**2, f * (eps**2 - 1) / sigma),
+        ),
+        Mistake(
+            "eps is taken for z: how are the two related?",
+            lambda mu, sigma, eps, f: score_function(mu, sigma, (eps - mu) / sigma, f),
         ),
         Mistake(
             "f is missing: that is the derivative of log q alone, and its mean is 0.",
@@ -285,6 +294,18 @@ KL = Task(
             "That is KL(p || q): over which of the two is the mean taken?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_0, sigma_0, mu_z, sigma_z),
         ),
+        *(
+            Mistake(
+                f"That is the {name} of KL(q || p) and KL(p || q): only one of them is in the bound.",
+                lambda m, s, n, t, share=share: share * (wrong_kl()(m, s, n, t) + wrong_kl()(n, t, m, s)),
+            )
+            for name, share in (("mean", 0.5), ("sum", 1.0))
+        ),
+        Mistake("The logarithm has base 10: nats use base e.", wrong_kl(log=float(1 / np.log(10)))),
+        Mistake(
+            "sigma_z and sigma_0 are used as log-variances: they are standard deviations.",
+            lambda m, s, n, t: wrong_kl()(m, np.exp(s / 2), n, np.exp(t / 2)),
+        ),
         Mistake(
             "That is the KL to N(0, 1) for every prior: where do mu_0 and sigma_0 enter?",
             lambda mu_z, sigma_z, mu_0, sigma_0: wrong_kl()(mu_z, sigma_z, 0 * mu_0, sigma_0 / sigma_0),
@@ -312,6 +333,10 @@ KL = Task(
         Mistake(
             "The difference of the means is not squared.",
             wrong_kl(fraction=lambda m, s, n, t: (s**2 + m - n) / (2 * t**2)),
+        ),
+        Mistake(
+            "The difference of the means has lost its sign, but it is not squared.",
+            wrong_kl(fraction=lambda m, s, n, t: (s**2 + abs(m - n)) / (2 * t**2)),
         ),
         Mistake(
             "That is a difference of squares, mu_z^2 - mu_0^2: you need the square of a difference.",
@@ -362,14 +387,15 @@ def wrong_loss(
     shared=False,
     sigma=lambda half, log_var: np.exp(half * log_var),
     fit=log_bernoulli,
+    variance=np.exp,
 ):
-    """The loss with something changed. weight: of the KL."""
+    """The loss with something changed. weight: of the KL; variance: its exp(log_var)."""
 
     def answer(x, mu_z, log_var, eps, W, b):
         eps = eps[:1] if shared else eps
         z = mu_z + sigma(half, log_var) * eps
         log_p = over_x(fit(x, z @ W + bias * b), axis=-1)
-        kl = -0.5 * over_z(1 + log_var - mu_z**2 - np.exp(log_var), axis=-1)
+        kl = -0.5 * over_z(1 + log_var - mu_z**2 - variance(log_var), axis=-1)
         return over_b(weight * kl - log_p)
 
     return answer
@@ -418,6 +444,10 @@ LOSS = Task(
         Mistake("Only log p(x | z) is left: the bound has a second term.", wrong_loss(weight=0)),
         Mistake("The decoder's bias is missing from the logits.", wrong_loss(bias=0)),
         Mistake("The KL is twice as large as it should be: it was correct.", wrong_loss(weight=2)),
+        Mistake(
+            "The KL now contains exp(log_var / 2): it needs the variance, and was correct.",
+            wrong_loss(variance=lambda log_var: np.exp(log_var / 2)),
+        ),
     ),
     forbidden=(vae.terms_forward,),
     points=3,

@@ -180,6 +180,31 @@ COVARIANCE = Task(
             lambda weights, p: from_moments(weights, p, equal(weights), weights),
         ),
         Mistake(
+            "All values of z have the same weight, and the diagonal lacks the variance of a pixel whose z is known.",
+            lambda weights, p: between(equal(weights), p),
+        ),
+        Mistake(
+            "E[p (1 - p)] is added to every entry: two different pixels are independent when z is known.",
+            lambda weights, p: between(weights, p) + (weights @ (p * (1 - p)))[:, None],
+        ),
+        Mistake(
+            "The entries off the diagonal are divided by 1 minus the sum of the squared weights, as np.cov does by "
+            "default: here the weights are probabilities.",
+            lambda weights, p: (
+                between(weights, p) / (1 - weights @ weights) * (1 - np.eye(len(p[0]))) + coin(weights @ p)
+            ),
+        ),
+        Mistake(
+            "E[x_i x_j] has the square of each weight: the product of two pixels has one z, so one weight.",
+            lambda weights, p: from_moments(weights, p, weights**2, weights),
+        ),
+        Mistake(
+            "E[x_i] is a mean over z without the weights, on the diagonal too.",
+            lambda weights, p: (
+                from_moments(weights, p, weights, equal(weights)) + np.diag((equal(weights) - weights) @ p)
+            ),
+        ),
+        Mistake(
             "That is the correlation.", lambda w, p: covariance(w, p) / np.sqrt(np.outer(*2 * [coin(w @ p).diagonal()]))
         ),
     ),
@@ -239,8 +264,9 @@ def wrong_log_joint(
     return answer
 
 
-def log_joint_of_cleared(mu_0, sigma_0, logits, z, x, lengths):
+def log_joint_of_cleared(mu_0, sigma_0, logits, z, x, lengths, logits_too=False):
     inside = real(x, lengths)[..., None]
+    logits = logits * inside if logits_too else logits
     return wrong_log_joint(mask=always)(mu_0, sigma_0, logits, z * inside, x * inside, lengths)
 
 
@@ -270,6 +296,10 @@ LOG_JOINT = Task(
         Mistake(
             "The prior's term is subtracted: the logarithm of a product is a sum.",
             wrong_log_joint(lambda z, x: x - z),
+        ),
+        Mistake(
+            "The two log-densities of a step are multiplied: what is the logarithm of a product?",
+            wrong_log_joint(lambda z, x: x * z),
         ),
         Mistake("That is a mean over the steps: Eq. 8 is a product of all of them.", wrong_log_joint(over=np.mean)),
         Mistake(
@@ -307,6 +337,11 @@ LOG_JOINT = Task(
         Mistake(
             "z and x are set to 0 after the end, but those zeros still have a density: leave out the terms instead.",
             log_joint_of_cleared,
+        ),
+        Mistake(
+            "z, x and the logits are set to 0 after the end, but those zeros still have a density: leave out the terms "
+            "instead.",
+            lambda *arguments: log_joint_of_cleared(*arguments, logits_too=True),
         ),
         Mistake(
             "The last lengths[b] steps are counted: the padding is at the end, so the first ones are real.",
@@ -515,6 +550,34 @@ def half_blind(x_factor=1, z_factor=1, h_factor=1):
     return move
 
 
+def half_a_peek(**factors):
+    """The priors read the state after their step, but for what `half_blind(**factors)` leaves out."""
+
+    def answer(params, x, z):
+        h, peeks = start(params, x), []
+        for x_t, z_t in zip(x, z):
+            peeks.append(half_blind(**factors)(params, x_t, z_t, h))
+            h = remember(params, x_t, z_t, h)
+        return equations.prior_forward(params["prior"], np.stack(peeks))[0]
+
+    return answer
+
+
+def with_first(mu, sigma):
+    """The priors with another one at the first step."""
+
+    def answer(params, x, z):
+        found = _priors(params, x, z)
+        return tuple(np.concatenate([0 * part[:1] + first, part[1:]]) for part, first in zip(found, (mu, sigma)))
+
+    return answer
+
+
+def without_the_first(params, x, z):
+    """The first update of the state is left out."""
+    return tuple(np.concatenate([part[:1], part]) for part in _priors(params, x[1:], z[1:]))
+
+
 def delayed(v, first=1):
     """Each step has the value of the one before; the first has its own, or 0."""
     return np.concatenate([first * v[:1], v[:-1]])
@@ -576,6 +639,19 @@ PRIORS = Task(
             lambda params, x, z: _priors(params, x, z, move=half_blind(h_factor=0)),
         ),
         Mistake(
+            "The prior of step t still reads x_t, though not z_t: which state exists before step t?",
+            half_a_peek(z_factor=0),
+        ),
+        Mistake(
+            "The prior of step t still reads z_t, though not x_t: which state exists before step t?",
+            half_a_peek(x_factor=0),
+        ),
+        Mistake(
+            "x_1 and z_1 are never read: the prior of step 2 should depend on them.",
+            without_the_first,
+        ),
+        Mistake("The first prior is N(0, 1): Eq. 5 computes it from h_0, like the others.", with_first(0.0, 1.0)),
+        Mistake(
             "The first prior reads the state after the last step: what is the state before step 1?",
             lambda params, x, z: _priors(params, x, z, read="rolled"),
         ),
@@ -616,6 +692,8 @@ FED_BACK = Prediction(
         Mistake("Six fair coins sometimes agree: how often?", 0.0),
         Mistake("One coin is missing: the first can be either side, and how many have to agree with it?", 2**-4),
         Mistake("Too few coins: there are six, and five have to agree with the first.", 2**-3),
+        Mistake("That is in per cent: give a probability, between 0 and 1.", 100 * 2**-5),
+        Mistake("That is 1 divided by the probability: a probability is at most 1.", 2.0**5),
     ),
     tol=0.02,
 )

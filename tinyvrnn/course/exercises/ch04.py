@@ -122,6 +122,10 @@ INFER = Task(
             "sigma_z is a root: softplus already gives a standard deviation, not a variance.",
             wrong_infer(sigma=lambda s: np.sqrt(positive(s))),
         ),
+        Mistake(
+            "sigma_z is the root of softplus(s), plus the floor: softplus already gives a standard deviation.",
+            wrong_infer(sigma=lambda s: positive(s, lambda a: np.sqrt(softplus(a)))),
+        ),
         Mistake("sigma_z holds log sigma_z: return sigma_z itself.", wrong_infer(sigma=lambda s: np.log(positive(s)))),
         Mistake(
             "sigma_z is s itself and can be negative: which function makes it positive?", wrong_infer(sigma=np.copy)
@@ -229,6 +233,14 @@ LOOP = Task(
             wrong_loop(noise=lambda e, t: e[t - 1]),
         ),
         Mistake("Every step draws with the last noise.", wrong_loop(noise=lambda e, t: e[-1])),
+        Mistake(
+            "After the first step, the noise is taken from the end of eps: step t needs eps[t].",
+            wrong_loop(noise=lambda e, t: e[-t]),
+        ),
+        Mistake(
+            "All sequences share the noise of the first one: each has its own.",
+            wrong_loop(noise=lambda e, t: e[t, :1]),
+        ),
         Mistake(
             "Both bugs are still there: compare each line with Eq. 9, the draw and Eq. 7.",
             wrong_loop(fed_the_mean, first),
@@ -506,6 +518,10 @@ BEST = Task(
         Mistake(
             "That q is the mean of the posteriors, p(z_1 | x_1): compare it in the sum with a nearby q.",
             lambda posts, weights: filter_and_price(weights @ posts, posts, weights),
+        ),
+        Mistake(
+            "That q averages the posteriors' reciprocals, a harmonic mean: compare it in the sum with a nearby q.",
+            lambda posts, weights: filter_and_price(normalised(1 / (weights @ (1 / posts))), posts, weights),
         ),
         Mistake(
             "q does not sum to 1: which multiplier enforces that?",

@@ -42,6 +42,10 @@ LOG_MEAN = Task(
         ),
         Mistake("The K weights are summed, not averaged: the result grows with the number of draws.", log_of_the_sum),
         Mistake(
+            "The sum of the weights is divided by K - 1, as for a variance: how many weights are there?",
+            lambda log_w: log_of_the_sum(log_w) - float(np.log(len(log_w) - 1)),
+        ),
+        Mistake(
             "The largest log-weight was factored out, so that exp neither under- nor overflows: add it back.",
             lambda log_w: log_mean_exp(log_w) - log_w.max(axis=0),
         ),
@@ -271,6 +275,10 @@ GAP = Task(
             lambda s: np.expm1(s**2),
         ),
         Mistake(
+            "That is the logarithm of the variance of w, relative to E[w]^2: the gap compares two means.",
+            lambda s: np.log(np.expm1(s**2)),
+        ),
+        Mistake(
             "That is the standard deviation of log w: which power of s appears when you complete the square?",
             lambda s: 1 * s,
         ),
@@ -319,6 +327,11 @@ def last_step(terms):
 
 def without_top(terms):
     return log_mean_exp(terms.sum(axis=0)) - terms.sum(axis=0).max(axis=0)
+
+
+def self_normalised(terms):
+    log_w = terms.sum(axis=0)
+    return (np.exp(log_w - log_of_the_sum(log_w)) * log_w).sum(axis=0)
 
 
 def divided_by(axis):
@@ -392,6 +405,10 @@ INSIDE = Task(
         Mistake(
             "With neither the KL nor p/q, z is treated as a draw from the prior: it was drawn from q.",
             wrong_importance(lambda p_x, p_z, q, kl: p_x),
+        ),
+        Mistake(
+            "log w is averaged, with the weights themselves as shares: the mean belongs inside the logarithm.",
+            wrong_importance(estimate=self_normalised),
         ),
         Mistake(
             "The K weights are summed, not averaged: more draws would make x more probable.",

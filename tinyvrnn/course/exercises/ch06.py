@@ -68,6 +68,18 @@ LINEAR = Task(
             wrong_linear(dW=lambda x, dy: rows(np.ones_like(x)).T @ rows(dy)),
         ),
         Mistake(
+            "dW has only the last row's share: every row of x and dy is multiplied by the same W.",
+            wrong_linear(dW=lambda x, dy: rows(x)[-1:].T @ rows(dy)[-1:]),
+        ),
+        Mistake(
+            "In dW, x.T reverses all axes: with several leading axes its columns do not follow dy's rows.",
+            wrong_linear(dW=lambda x, dy: x.T.reshape(x.shape[-1], -1) @ rows(dy)),
+        ),
+        Mistake(
+            "dx is multiplied by x: y is linear in x, so dx does not depend on x.",
+            lambda W, x, dy: (x * (dy @ W.T), *linear_backward(W, x, dy)[1:]),
+        ),
+        Mistake(
             "In dW, x has been reshaped to D rows: that shuffles its entries, a transpose does not.",
             wrong_linear(dW=lambda x, dy: x.reshape(x.shape[-1], -1) @ rows(dy)),
         ),
@@ -223,6 +235,24 @@ MLP = Task(
         Mistake(
             "Both ReLUs pass a gradient where the pre-activation is exactly 0: use > 0.",
             wrong_mlp(da2=lambda v: v.dy * (v.a2 >= 0), da1=lambda v: v.dy1 * (v.a1 >= 0)),
+        ),
+        Mistake(
+            "Where a pre-activation is exactly 0, half of the gradient passes: use > 0.",
+            wrong_mlp(
+                da2=lambda v: v.dy * np.heaviside(v.a2, v.a2.dtype.type(0.5)),
+                da1=lambda v: v.dy1 * np.heaviside(v.a1, v.a1.dtype.type(0.5)),
+            ),
+        ),
+        *(
+            Mistake(
+                f"Where a pre-activation is negative, {slope:g} of the gradient passes, as in a leaky ReLU: how "
+                "steep is the ReLU there?",
+                wrong_mlp(
+                    da2=lambda v, slope=slope: np.where(v.a2 > 0, v.dy, slope * v.dy),
+                    da1=lambda v, slope=slope: np.where(v.a1 > 0, v.dy1, slope * v.dy1),
+                ),
+            )
+            for slope in (0.01, 0.1, 0.2)
         ),
         Mistake(
             "The upper ReLU blocks negative gradients: what counts is the sign of a_2, not that of dy.",
@@ -456,10 +486,23 @@ KL = Task(
                 kl_backward(mu_0, sigma_0, mu_z, sigma_z, dkl)
             ),
         ),
+        Mistake(
+            "Those are the derivatives of the KL to N(0, 1), and dmu_0 is -dmu_z: where do mu_0 and sigma_0 enter?",
+            wrong_kl(
+                dmu_z=lambda v: v.g * v.mu_z,
+                dsigma_z=lambda v: v.g * (v.sigma_z - v.own),
+                dmu_0=lambda v: -v.g * v.mu_z,
+                dsigma_0=lambda v: 0 * v.sigma_0,
+            ),
+        ),
         Mistake("dkl is not used.", wrong_kl(g=lambda v: 1.0)),
         Mistake(
             "dkl is missing in dsigma_z and dsigma_0.",
             wrong_kl(dsigma_z=lambda v: v.wide - v.own, dsigma_0=lambda v: v.prior - v.squares),
+        ),
+        Mistake(
+            "dkl is divided by the number of latent dimensions: the KL is a sum over them, not a mean.",
+            wrong_kl(g=lambda v: v.dkl[..., None] / v.mu_z.shape[-1]),
         ),
         Mistake("dkl is averaged over the rows: each row has its own.", wrong_kl(g=lambda v: v.dkl.mean())),
         Mistake("dkl is summed over the rows: each row has its own.", wrong_kl(g=lambda v: v.dkl.sum())),
@@ -542,6 +585,10 @@ REPARAMETERISE = Task(
         Mistake(
             "dsigma is the derivative with respect to the variance: the argument is sigma.",
             lambda mu, sigma, eps, dz: (dz, 0.5 * dz * eps / sigma),
+        ),
+        Mistake(
+            "dsigma is divided by sigma: z is linear in sigma, so its derivative does not depend on sigma.",
+            lambda mu, sigma, eps, dz: (dz, dz * eps / sigma),
         ),
         Mistake(
             "Those are the derivatives of log N(z; mu, sigma^2), which the score estimator uses: z itself is a "

@@ -91,6 +91,18 @@ GATES = Task(
         ),
         Mistake("The gates go through tanh, but a gate lies between 0 and 1.", wrong_gates(gate=np.tanh)),
         Mistake("The candidate lacks its x side.", wrong_gates(lambda a, g, r: r * g)),
+        Mistake(
+            "The candidate contains r * h: h already enters through g, and r multiplies a block of g.",
+            lambda a, g, h: wrong_gates(lambda a_n, g_n, r: a_n + g_n + r * h)(a, g, h),
+        ),
+        Mistake(
+            "u (h - n) is added to h: with u = 0, should h or n be left?",
+            wrong_gates(mix=lambda u, n, h: h + u * (h - n)),
+        ),
+        Mistake(
+            "Each gate is a sum of two sigmoids, so it can exceed 1: add the two sides first.",
+            wrong_gates(both=lambda a, g: sigmoid(a) + sigmoid(g), gate=np.copy),
+        ),
         *(
             Mistake(
                 f"The gates' arguments are clipped to ±{top}: far out a sigmoid still changes. Avoid the overflow in "
@@ -141,6 +153,7 @@ def wrong_gru(
     squash=np.tanh,
     reset_h=False,
     total=np.sum,
+    through_U=lambda d, U, r: d @ U.T,
 ):
     """The GRU's backward with one thing changed. sides: the gradients that W, b, U, c and h get, from (da, dg)."""
 
@@ -157,9 +170,20 @@ def wrong_gru(
         grads |= {"U": flat(h).T @ flat(to_U), "c": total(rows(to_c), axis=0)}
         if reset_h:
             blocks(grads["U"])[2][...] = rows(r * h).T @ rows(da_n)
-        return to_W @ p["W"].T, direct(dh_next, u) + to_h @ p["U"].T, grads
+        return to_W @ p["W"].T, direct(dh_next, u) + through_U(to_h, p["U"], r), grads
 
     return backward
+
+
+def reset_before(d, U, r):
+    """The gradient at h where r multiplies h itself, before the product with U_n."""
+    H = r.shape[-1]
+    return d[..., : 2 * H] @ U[:, : 2 * H].T + r * (d[..., 2 * H :] @ U[:, 2 * H :].T)
+
+
+def all_reset(p, x, h, dh_next):
+    dx, dh, grads = gru_backward(p, x, h, dh_next)
+    return dx, dh * gru.gru_forward(p, x, h)[1].ru[..., : h.shape[-1]], grads
 
 
 def sigmoid_again(y):
@@ -271,6 +295,16 @@ BACKWARD = Task(
             "dU_n is computed from r * h: does the gate multiply h before U_n, or the product h U_n + c_n?",
             wrong_gru(reset_h=True),
         ),
+        Mistake(
+            "In dh, r multiplies the product of da_n and U_n: that would be right if r multiplied h before U_n does.",
+            wrong_gru(sides=lambda da, dg: (da, da, dg, dg, da), through_U=reset_before),
+        ),
+        Mistake(
+            "dU_n is computed from r * h, and in dh r multiplies the product of da_n and U_n: does the gate multiply h "
+            "before U_n, or the product h U_n + c_n?",
+            wrong_gru(sides=lambda da, dg: (da, da, dg, dg, da), through_U=reset_before, reset_h=True),
+        ),
+        Mistake("All of dh is multiplied by r: h' also depends on h in ways that r does not reset.", all_reset),
         Mistake("db and dc are means over the rows: they should be sums.", wrong_gru(total=np.mean)),
         Mistake(
             "The derivative of tanh is taken at n, but n has been through tanh: 1 - n^2 needs no second tanh.",
@@ -329,6 +363,8 @@ def walk_back(
     read=lambda h, h_0: h,
     cell=lambda t: t,
     last=0,
+    handed=1,
+    own_of=lambda t: t,
 ):
     """Backpropagation through time over a ragged batch; other arguments change one thing."""
 
@@ -339,8 +375,8 @@ def walk_back(
             caches.append(cache)
         dx, dh_next, total = np.zeros_like(x), np.zeros_like(h_0), {name: np.zeros_like(v) for name, v in p.items()}
         for t in order(range(T)):
-            own = dh[t] * masked(t, lengths)[:, None]
-            arriving = dh_next if late else dh_next + own
+            own = dh[own_of(t)] * masked(t, lengths)[:, None]
+            arriving = dh_next if late else handed * dh_next + own
             (dx[t], dh_cell), grads = gru.gru_backward(p, caches[cell(t)], arriving)
             u = caches[cell(t)].ru[:, h_0.shape[1] :]
             dh_next = handed_on(dh_cell, arriving * u) + (own if late else 0)
@@ -378,6 +414,22 @@ TIME = Task(
             walk_back(handed_on=lambda dh, direct: 0 * dh),
         ),
         Mistake(
+            "Step t's gradient at h_{t-1} is not used in step t - 1: later losses reach h_{t-1} only through h_t.",
+            walk_back(handed=0),
+        ),
+        Mistake(
+            "Step t reads dh[t - 1]: with t counted from 0, which state comes out of cell t?",
+            walk_back(own_of=lambda t: t - 1),
+        ),
+        Mistake(
+            "Step t reads dh[t - 1] and the mask of step t - 1: counted from 0, which state comes out of cell t?",
+            walk_back(own_of=lambda t: t - 1, masked=lambda t, lengths: t - 1 < lengths),
+        ),
+        Mistake(
+            "The mask is the wrong way round: dh is used only beyond each sequence's end.",
+            walk_back(masked=lambda t, lengths: t >= lengths),
+        ),
+        Mistake(
             "Only the direct path passes the gradient back: h_{t-1} also enters the gates of step t.",
             walk_back(handed_on=lambda dh, direct: direct),
         ),
@@ -410,6 +462,14 @@ TIME = Task(
         Mistake(
             "Every sequence ends where the first one does: lengths has one entry per sequence.",
             walk_back(masked=lambda t, lengths: 0 * lengths + t < lengths[0]),
+        ),
+        Mistake(
+            "Every sequence ends where the shortest one does: lengths has one entry per sequence.",
+            walk_back(masked=lambda t, lengths: 0 * lengths + t < lengths.min()),
+        ),
+        Mistake(
+            "Every step uses the cache of the last step: each cell has a cache of its own.",
+            walk_back(cell=lambda t: -1),
         ),
         Mistake(
             "The loop stops before step 0: the first step also has a dx, and its share of the weights' gradient.",
@@ -471,6 +531,14 @@ def scaled(da, r, block):
     return dg
 
 
+def reset_first(x, h, r, da):
+    """The four gradients where r multiplies h_{t-1} before the product with U_n."""
+    before, H = rows(h[:-1]), r.shape[-1]
+    of_n = (rows(r) * before).T @ rows(da)[:, 2 * H :]
+    dW, db, dU, _ = after_the_loop(x, h, r, da)
+    return dW, db, np.concatenate([dU[:, : 2 * H], of_n], axis=1), db
+
+
 def last_step(x, h, r, da):
     return after_the_loop(x[-1:], h[-2:], r[-1:], da[-1:])
 
@@ -497,6 +565,19 @@ AFTER = Task(
         Mistake(
             "r multiplies the whole h side: only the block n is reset.",
             wrong_after(reset=lambda da, r: da * np.concatenate([r, r, r], axis=-1)),
+        ),
+        Mistake(
+            "dU_n pairs da_n with r * h_{t-1}, and dc_n lacks r: does the gate multiply h before U_n, or the product "
+            "h U_n + c_n?",
+            reset_first,
+        ),
+        Mistake(
+            "dU_n pairs da_n with r * h_{t-1}: does the gate multiply h before U_n, or the product h U_n + c_n?",
+            lambda *arguments: (*reset_first(*arguments)[:3], after_the_loop(*arguments)[3]),
+        ),
+        Mistake(
+            "In dW, x has its axes of steps and sequences swapped, but da has not: the rows no longer belong together.",
+            lambda x, h, r, da: (rows(x.swapaxes(0, 1)).T @ rows(da), *after_the_loop(x, h, r, da)[1:]),
         ),
         Mistake("W and b get the gradient of the h side: r does not multiply x W_n + b_n.", wrong_after(side=1)),
         Mistake("db and dc are means over the rows: they should be sums.", wrong_after(b=np.mean)),
@@ -607,9 +688,9 @@ def roads(params, cache, dlog_p, dkl, dh_t):
     return stepwise.step_backward(params, cache, dlog_p, dkl, dh_t, BERNOULLI)[0]
 
 
-def draw_roads(rng):
+def draw_roads(rng, B=None):
     X, H, Z, F = (int(n) for n in rng.permutation([2, 3, 4, 5]))
-    B = int(rng.integers(3, 7))
+    B = B or int(rng.integers(3, 7))
     model, *_ = small_model(
         x_dim=X, h_dim=H, z_dim=Z, features=F, layers=int(rng.integers(1, 3)), seed=int(rng.integers(99))
     )
@@ -620,19 +701,20 @@ def draw_roads(rng):
     return model.params, cache, dlog_p, dkl, rng.standard_normal((B, H))
 
 
-def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1, eps=1):
-    """The gradient at h_{t-1} with some of its parts multiplied by 0."""
+def wrong_roads(prior=1, generate=1, infer=1, recur=1, kl=1, future=1, own=1, sigma=1, eps=1, of_q=slice(2), feature=1):
+    """The gradient at h_{t-1} with some of its parts multiplied by 0, or with a result of another place."""
 
     def answer(params, cache, dlog_p, dkl, dh_t):
         _, prior_cache, infer_cache, z_cache, phi_z_cache, generate_cache, log_p_cache, kl_cache, recur_cache = cache
-        (_, dphi_z_recur, dh_recur), _ = equations.recur_backward(params["recur"], recur_cache, dh_t)
+        *dphi, dh_recur = equations.recur_backward(params["recur"], recur_cache, dh_t)[0]
         _, dlogits = BERNOULLI.log_density_backward(log_p_cache, dlog_p)
         (dphi_z, dh_generate), _ = equations.generate_backward(
             params["generate"], generate_cache, dlogits, likelihood=BERNOULLI
         )
-        dmu_kl, dsigma_kl, dmu_0, dsigma_0 = gaussian.gaussian_kl_backward(kl_cache, dkl)
-        dh_prior, _ = equations.prior_backward(params["prior"], prior_cache, dmu_0, dsigma_0)
-        dz, _ = equations.features_backward(params["phi_z"], phi_z_cache, own * dphi_z + future * dphi_z_recur)
+        of_kl = gaussian.gaussian_kl_backward(kl_cache, dkl)
+        dmu_kl, dsigma_kl = of_kl[of_q]
+        dh_prior, _ = equations.prior_backward(params["prior"], prior_cache, *of_kl[2:])
+        dz, _ = equations.features_backward(params["phi_z"], phi_z_cache, own * dphi_z + future * dphi[feature])
         dmu_z, dsigma_z, _ = gaussian.reparameterise_backward(z_cache, dz)
         dsigma_z = dsigma_z if eps else dz
         dmu_z, dsigma_z = dmu_z + kl * dmu_kl, sigma * dsigma_z + kl * dsigma_kl
@@ -656,6 +738,18 @@ ROADS = Task(
         Mistake("z_t is also read by the GRU: its contribution to dphi_z is missing.", wrong_roads(future=0)),
         Mistake("z_t is also read by the decoder: its contribution to dphi_z is missing.", wrong_roads(own=0)),
         Mistake("sigma_z gets a gradient only from the KL: z_t depends on sigma_z as well.", wrong_roads(sigma=0)),
+        Mistake(
+            "mu_z and sigma_z get a gradient only from the KL: z_t depends on both of them too.",
+            wrong_roads(own=0, future=0),
+        ),
+        Mistake(
+            "From the KL, mu_z and sigma_z get the gradients of mu_0 and sigma_0: in which order are they returned?",
+            wrong_roads(of_q=slice(2, 4)),
+        ),
+        Mistake(
+            "From the GRU, phi_z gets the gradient of phi_x: in which order are they returned?",
+            wrong_roads(feature=0),
+        ),
         Mistake("The prior's contribution, which the buggy version had, is missing.", wrong_roads(prior=0)),
         Mistake("The decoder's contribution, which the buggy version had, is missing.", wrong_roads(generate=0)),
         Mistake("The GRU's contribution, which the buggy version had, is missing.", wrong_roads(recur=0)),

@@ -67,6 +67,7 @@ def best_gaussian(rng):
         EQUAL: (third, n((3, 3)), _positive(rng, 3, 3)),
         "one component": (np.ones((2, 1)), n((2, 1)), _positive(rng, 2, 1)),
         "narrow components": (third, np.full((3, 3), 0.5), np.full((3, 3), 0.05)),
+        "a single mixture": (third[:1], n((1, 3)), _positive(rng, 1, 3)),
     }
 
 
@@ -77,6 +78,7 @@ def mixture(rng):
         EQUAL: (n((3, 3)), n((3, 3)), n((3, 3, 3)), _positive(rng, 3, 3, 3)),
         "one component of one number": (n((2, 1)), n((2, 1)), n((2, 1, 1)), _positive(rng, 2, 1, 1)),
         "logits up to 800": (arguments[0], logits, *arguments[2:]),
+        "a single x": (n((1, 2)), n((1, 3)), n((1, 3, 2)), _positive(rng, 1, 3, 2)),
     }
 
 
@@ -186,6 +188,7 @@ def best_filter(rng):
         EQUAL: (rng.dirichlet(np.ones(3), 3), rng.dirichlet(np.ones(3))),
         "one future": (rng.dirichlet(np.ones(4), 1), np.ones(1)),
         "a nearly impossible z_1": (rare, np.array([0.2, 0.3, 0.5])),
+        "one z_1": (np.ones((3, 1)), rng.dirichlet(np.ones(3))),
     }
 
 
@@ -219,6 +222,7 @@ def importance(rng):
         EQUAL: case(3, 3, 3),
         "one draw of one step": case(1, 1, 2),
         "log-weights spread by 1,000": case(1, 5, 3, shift),
+        ONE_SEQUENCE: case(2, 3, 1, 0.0),
     }
 
 
@@ -290,7 +294,8 @@ def after_the_loop(rng):
         x, h = rng.standard_normal((T, B, D)), rng.standard_normal((T + 1, B, H))
         return x, h, rng.random((T, B, H)), rng.standard_normal((T, B, 3 * H))
 
-    return {ONE_SEQUENCE: case(4, 1, 2, 3), ONE_STEP: case(1, 4, 2, 3), EQUAL: case(3, 3, 3, 3)}
+    cases = {ONE_SEQUENCE: case(4, 1, 2, 3), ONE_STEP: case(1, 4, 2, 3), EQUAL: case(3, 3, 3, 3)}
+    return cases | {"one number in x and h": case(4, 3, 1, 1)}
 
 
 def gradients(rng, wrap):
@@ -452,11 +457,11 @@ HARD = {
     "04.6": best_filter,
     "05.1": log_weights,
     "05.2": weight_of_a_draw,
-    "05.3": lambda rng: {"s from 0 to 5": (np.array([0.0, 1e-3, 1.0, 5.0]),)},
+    "05.3": lambda rng: {"s from 0 to 5": (np.array([0.0, 1e-3, 1.0, 5.0]),), "one number": (np.ones(1),)},
     "05.4": importance,
     "05.5": lambda rng: masked(rng, 2),
     "06.1": linear,
-    "06.2": lambda rng: {"a from -800 to 800": (FAR, rng.standard_normal(7))},
+    "06.2": lambda rng: {"a from -800 to 800": (FAR, rng.standard_normal(7)), "one number": (np.ones(1), np.ones(1))},
     "06.3": mlp,
     "06.4": kl_backward,
     "06.5": reparameterise,
@@ -464,6 +469,7 @@ HARD = {
     "07.2": gru_backward,
     "07.3": through_time,
     "07.4": after_the_loop,
+    "07.6": lambda rng: {ONE_SEQUENCE: ch07.draw_roads(rng, 1)},
     "08.1": masked,
     "08.2": lambda rng: gradients(rng, lambda g, top: ({"W": g[:4].reshape(2, 2), "b": g[4:]}, top)),
     "08.4": corrected_mean,
