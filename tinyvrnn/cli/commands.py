@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -64,7 +65,14 @@ def train(a):
     with run, warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*standardised twice")  # they were standardised here, once
         _print_start(a, data, model, options, run)
-        records = _train(a, data, model, options, run)
+        trained, live = [], sys.stderr.isatty()
+        on_epoch = _reporter(trained, live, model, options)
+        with _told_how_to_go_on(a, run):
+            records = train_model(model, data, live, on_epoch, run, **options._asdict())
+        if not records:
+            raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
+        if a.resume and not trained:
+            print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
         with shared_out(world()):
             report.print_training(model, data, records, options)
         report.draw_pictures(run, model, data, records)
@@ -86,9 +94,8 @@ def _print_start(a, data, model, options, run):
         print(f"{shown(a.run_folder)} holds {what}", flush=True)
 
 
-def _train(a, data, model, options, run):
-    """The records of all epochs. An interrupt says how to go on."""
-    live, trained = sys.stderr.isatty(), []
+def _reporter(trained, live, model, options):
+    """A function for `train` that adds the record of each epoch to `trained`, and prints its score."""
 
     def on_epoch(record, is_best):
         trained.append(record)
@@ -96,17 +103,18 @@ def _train(a, data, model, options, run):
             score = record["valid"][options.score]
             print(f"epoch {record['epoch']}: valid {options.score_name(model)} {score:.2f}", flush=True)
 
+    return on_epoch
+
+
+@contextmanager
+def _told_how_to_go_on(a, run):
+    """Context: Ctrl-C says where the run is saved, and the command that resumes it."""
     try:
-        records = train_model(model, data, live, on_epoch, run, **options._asdict())
+        yield
     except KeyboardInterrupt as interrupt:
         if run.has_kept:
             interrupt.args = (f"saved in {a.run_folder}; resume with: {_command_to_go_on(a)}",)
         raise
-    if not records:
-        raise ConfigError("There was no time for an epoch: give more --minutes, and --resume to continue.")
-    if a.resume and not trained:
-        print("This run is finished, so nothing was trained: give more --epochs, --minutes or --patience to go on.")
-    return records
 
 
 def evaluate(a):
