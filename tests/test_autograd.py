@@ -10,6 +10,7 @@ import pytest
 from tinyvrnn.distributions import LIKELIHOODS
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_loss_and_gradient_equal_the_plain_rewrite(likelihood, layers):
@@ -21,6 +22,7 @@ def test_loss_and_gradient_equal_the_plain_rewrite_for_other_weights_of_the_kl(b
     checks.elbo_equals_plain_rewrite("gaussian", beta=beta)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_loss_and_gradient_equal_the_plain_rewrite_for_more_seeds(likelihood, seed):

@@ -652,6 +652,7 @@ def test_only_the_seam_imports_cupy():
     assert [p.name for p in module_paths() if "cupy" in {n.split(".")[0] for n in imports(p)}] == ["backend.py"]
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("library", "autograd torch jax tensorflow scipy sklearn".split())
 def test_the_package_imports_no_autodiff_and_no_other_library(library):
     """Except to read a .mat, a file format; pianoroll.py checks that it is installed."""

@@ -49,6 +49,7 @@ def test_the_true_posterior_leaves_no_gap_and_no_variance(K):
     assert float(bounds.fivo(model, long, None, 7)[0]) != pytest.approx(float(model.log_prob(long)[0]), rel=1e-6)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("bound", BOTH)
 @pytest.mark.parametrize("posterior", ["prior", "filtering"])
 @pytest.mark.parametrize("K", [2, 5])
@@ -81,6 +82,7 @@ def test_one_particle_of_iwae_and_of_fivo_is_the_same_draw():
 # ---- against a plain rewrite, and numeric gradients ----------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @both
 @pytest.mark.parametrize("bound", BOTH)
 def test_loss_and_gradient_equal_the_plain_rewrite(bound, likelihood):

@@ -204,6 +204,7 @@ def test_the_file_of_a_checkpoint_is_no_folder(run, refused, tmp_path):
         assert "give the folder of a run, such as runs/digits." in refused("evaluate", tmp_path / other)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("bound", ["iwae", "fivo"])
 def test_train_with_another_bound(bound, tmp_path, capsys):
     options = [*QUICK, "--bound", bound, "--particles", "3", "--out", str(tmp_path / "run")]
@@ -394,6 +395,7 @@ def test_a_run_with_an_lstm_and_a_smoothing_posterior_is_trained_evaluated_and_s
     assert cli.main(["sample", str(folder), "-n", "2", "--out", str(tmp_path / "s.npz")]) == 0
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("model", ["vrnn", "rnn"])
 def test_a_run_by_chunks_with_recomputation_says_so(model, tmp_path, capsys):
     folder, long = tmp_path / "run", ["--chunk", "5", "--recompute"]

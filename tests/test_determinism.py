@@ -74,6 +74,7 @@ def in_a_fresh_process(hash_seed, blas_threads):
     return json.loads(done.stdout)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_twice_gives_the_same_bits(name, workers):
@@ -95,6 +96,7 @@ def test_another_seed_gives_another_run(name):
     assert not np.array_equal(trained(name, 1, seed=3)[0].theta, trained(name, 1, seed=4)[0].theta)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype, bound", [("float64", 1e-12), ("float32", 2e-5)])
 @pytest.mark.parametrize("name", sorted(set(RUNS) - {"wide, float64"}))
 def test_the_number_of_workers_changes_roundings_alone(name, dtype, bound):

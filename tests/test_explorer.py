@@ -78,6 +78,7 @@ def test_the_strongest_latent_comes_first(model):
     assert (means[:, 0] == means[:, 1]).all()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dims, rows", [(1, 1), (3, 3), ([2, 0], 2), (9, 4)])
 def test_the_picture_has_a_row_for_each_latent(model, dims, rows):
     figure = explore(model, dims=dims, steps=5, sliders=False)

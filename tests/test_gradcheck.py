@@ -559,6 +559,7 @@ def test_a_tolerance_of_no_use_is_refused(tol):
         check_pair(linear_forward, linear_backward, *linear(), tol=tol)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "model, backend", [("vrnn", "numpy"), ("vrnn-i", "numpy"), ("rnn", "numpy"), ("rnn", "strict"), ("vae", "strict")]
 )

@@ -132,6 +132,7 @@ def test_chunks_follow_their_sequences(options, workers, chunk):
     checks.chunks_follow_their_sequences(chunk, workers, **options)
 
 
+@pytest.mark.one_in(3)
 @every
 def test_the_gradient_of_a_chunk_takes_its_state_as_constant(options):
     model, x, _, eps = checks.small("gaussian", **options)
@@ -155,6 +156,7 @@ def test_one_chunk_is_the_whole_gradient():
     assert np.array_equal(model.chunk_loss_and_grads(*given)[1], model.loss_and_grads(*given)[1])
 
 
+@pytest.mark.one_in(3)
 @every
 @both
 def test_training_by_chunks_and_with_recomputation_raises_the_bound(options, backend):

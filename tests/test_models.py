@@ -33,6 +33,7 @@ every = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 each = pytest.mark.parametrize("model", ["vrnn-i", "rnn", "vae"])
 
 
+@pytest.mark.one_in(3)
 @every
 @each
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -40,6 +41,7 @@ def test_loss_and_gradient_equal_the_plain_rewrite(model, likelihood, layers):
     checks.elbo_equals_plain_rewrite(likelihood, layers, beta=0.6, model=model)
 
 
+@pytest.mark.one_in(3)
 @every
 @each
 @pytest.mark.parametrize("backend", checks.DEVICE_LATER)
@@ -172,12 +174,14 @@ def test_sampling_fetches_nothing_from_the_device(model, likelihood):
 # ---- sampling ------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @every
 @each
 def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(model, likelihood):
     checks.sample_moments(likelihood, model=model)
 
 
+@pytest.mark.one_in(4)
 @every
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("tau", [0.5, 1.6])
@@ -185,6 +189,7 @@ def test_a_temperature_scales_standard_deviations_and_divides_logits(model, like
     checks.sample_moments(likelihood, n=10_000, tau=tau, model=model)
 
 
+@pytest.mark.one_in(3)
 @every
 @pytest.mark.parametrize("model", MODELS)
 def test_means_are_those_of_the_distributions_that_the_draws_come_from(model, likelihood):

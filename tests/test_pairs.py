@@ -32,6 +32,7 @@ HALVES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("leading", LEADING.values(), ids=LEADING)
 @pytest.mark.parametrize("backend", checks.BACKENDS)
 @pytest.mark.parametrize("name", all_pairs.PAIRS)
@@ -107,6 +108,7 @@ def test_gradients_of_the_lstm_gates_alone_equal_numeric_ones(backend, leading):
     assert len(gradcheck.check_pair(forward, backward, None, *inputs, tol=1e-7)) == 3
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "likelihood, layers", [*((name, 1) for name in distributions.LIKELIHOODS), ("gaussian", 2), ("bernoulli", 3)]
 )

@@ -1218,6 +1218,7 @@ def test_the_gradient_check_alone_would_not_see_it(monkeypatch, plant, name):
     checks.pair_gradients(name)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "plant, options", [pytest.param(plant, options, id=mistake) for mistake, plant, options in WHOLE_CHECK_IS_BLIND]
 )

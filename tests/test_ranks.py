@@ -117,6 +117,7 @@ def command(*words):
     raise SystemExit(cli.main(words))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("bound", ["elbo", "fivo"])
 def test_ranks_evaluate_as_one_process_and_one_prints(bound, run_folder, capsys):
     words = ["evaluate", run_folder, "--json", "--bound", bound, *(["--particles", "3"] if bound == "fivo" else [])]

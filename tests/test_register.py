@@ -339,6 +339,7 @@ def test_every_way_through_a_model_knows_the_cell(page):
         model.sample(temperature=0.5)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype, tol", [("float64", 1e-12), ("float32", 1e-4)])
 @pytest.mark.parametrize("name, module", [("gru", gru), ("lstm", lstm)])
 def test_loop_functions_made_of_a_step_compute_what_those_of_the_package_do(name, module, dtype, tol):

@@ -166,6 +166,7 @@ def test_one_step_of_one_sequence_of_one_latent_goes_through_everything(options,
     assert np.isnan(bounds.evaluate_elbo(model, sequences).standard_error)
 
 
+@pytest.mark.one_in(3)
 @every
 def test_a_step_beside_a_long_sequence_is_that_step_alone(options):
     """Lengths 1 and 200 in one batch, in every result for each sequence."""
@@ -201,6 +202,7 @@ def test_no_layout_changes_a_bit_or_is_written_to(options, likelihood, backend, 
     assert before == [np.asarray(a).tobytes() for a in (*laid_out.values(), own_lengths, to_host(model.theta))]
 
 
+@pytest.mark.one_in(3)
 @every
 def test_products_of_some_size_sum_in_the_same_order(options):
     """At sizes that BLAS computes in blocks; a small product happens to be the same in any layout."""
@@ -232,6 +234,7 @@ def test_no_layout_changes_a_pair(name, layout):
         checks.assert_close(found, expected, 1e-13, name)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "likelihood, dtype",
     [

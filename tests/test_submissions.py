@@ -510,6 +510,7 @@ def graded_cells(tmp_path, sources, checks=("06.2",), seconds=30, ends=()):
     return submissions.grade_notebook(tmp_path / NAME, {n: expressions[n] for n in checks}, seconds)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("sources", NEEDED.values(), ids=NEEDED)
 def test_a_right_answer_has_its_points_whatever_cells_it_needs(sources, tmp_path):
     assert graded_cells(tmp_path, sources) == ({"06.2": EXERCISES["06.2"].points}, "")
@@ -535,6 +536,7 @@ HINTS = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("said, answer", HINTS.items(), ids=HINTS)
 def test_a_remark_says_why_an_answer_is_wrong(said, answer, tmp_path):
     marks, remark = graded_cells(tmp_path, [answer], seconds=5)
@@ -553,6 +555,7 @@ def test_a_tick_in_a_docstring_costs_nothing(tmp_path):
     assert graded_cells(tmp_path, [answer]) == ({"06.2": EXERCISES["06.2"].points}, "")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "answer", [f"{RIGHT}\nsum(range(10**15))", "my_softplus_backward = lambda a, dy: sum(range(10**15))"]

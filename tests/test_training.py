@@ -409,6 +409,7 @@ def test_the_model_keeps_the_best_weights_as_a_copy(digits8):
     assert evaluate_elbo(model, digits8.valid).elbo_per_sequence == pytest.approx(kept["elbo"], abs=1e-9)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "options, epochs",
     [
@@ -514,6 +515,7 @@ RESIDENT = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("as_given", [lambda data: data, mapped], ids=["in memory", "mapped"])
 @pytest.mark.parametrize("options", RESIDENT, ids=str)
 def test_data_that_stay_on_the_device_give_the_same_bits(options, as_given, monkeypatch):

@@ -79,6 +79,7 @@ def test_padding_changes_nothing(options, garbage):
     checks.padding_changes_nothing("gaussian", garbage, **options)
 
 
+@pytest.mark.one_in(3)
 @every
 def test_samples_have_the_moments_of_draws_by_the_plain_rewrite(options):
     checks.sample_moments("gaussian", **options)
@@ -122,6 +123,7 @@ def test_a_model_comes_back_from_its_checkpoint(options, tmp_path):
     assert np.array_equal(again.sample(n=3, steps=4), m.sample(n=3, steps=4))
 
 
+@pytest.mark.one_in(3)
 @every
 def test_training_raises_the_bound(options):
     m, *_ = checks.small(dtype="float32", **options)
