@@ -410,7 +410,7 @@ def test_a_grading_process_that_dies_is_said():
 
 @pytest.fixture
 def told(monkeypatch):
-    """Grading tells of each notebook that its remark is its name, and runs nothing."""
+    """Grading runs nothing: the remark on a notebook is its name."""
     marks = {"06.2": 1, "06.6": 0}
     monkeypatch.setattr(submissions, "_require_box", lambda: None)
     monkeypatch.setattr(submissions, "grade_notebook", lambda path, *rest: (marks, f"{path.name}, graded"))

@@ -902,7 +902,7 @@ WRONG = {
         "no KL": loss(kl=lambda q: 0 * q),
         "no bias": loss(bias=0),
         "KL without a half": loss(kl=lambda q: 2 * q),
-        "a deviation in the KL": lambda x, mu, v, *a: (
+        "a standard deviation in the KL": lambda x, mu, v, *a: (
             loss()(x, mu, v, *a) + np.mean(np.sum(np.exp(v / 2) - np.exp(v), axis=-1)) / 2
         ),
     },

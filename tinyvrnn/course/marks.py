@@ -22,9 +22,9 @@ class Table:
         self._points = {number: EXERCISES[number].points for number in checks}
         self._fields = ["student", *checks, "total", "of", "remark"]
         if path.exists():
-            self._read(resume)
+            self._keep_rows(resume)
 
-    def _read(self, resume):
+    def _keep_rows(self, resume):
         if not resume:
             raise ConfigError(f"{self._path} exists: give --resume to keep its rows, or another --out.")
         fields, rows = _read(self._path)
@@ -37,11 +37,9 @@ class Table:
         """Write the table with one more row. Returns (total, maximum, remark)."""
         total, most = sum(points.values()), sum(self._points.values())
         self.rows[student] = {"student": student} | points | {"total": total, "of": most, "remark": remark}
-        _write(self._path, [self._fields, *([row[field] for field in self._fields] for row in self._sorted())])
+        rows = ([self.rows[student][field] for field in self._fields] for student in sorted(self.rows))
+        _write(self._path, [self._fields, *rows])
         return total, most, remark
-
-    def _sorted(self):
-        return [self.rows[student] for student in sorted(self.rows)]
 
     def notes(self):
         """A sentence on totals that were corrected by hand without their points, or the points without them."""

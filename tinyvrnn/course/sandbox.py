@@ -139,7 +139,7 @@ def parameter_names(function, count):
 def _undone():
     """Undo what an answer does to the process: its folder, environment, seeds, warnings, recursion limit, profiler.
 
-    Calls in turn have different seeds, so that an answer with chance in it is seen.
+    Each call gets another seed, so that an answer that draws random numbers is noticed.
     """
     folder, environment, depth = os.getcwd(), dict(os.environ), sys.getrecursionlimit()
     seeds, seed = (random.getstate(), np.random.get_state()), next(_SEEDS)

@@ -39,7 +39,8 @@ def grade_folder(folder, handed_out, report, seconds=SECONDS, jobs=1, resume=Fal
     checks = checks_handed_out(handed_out)
     students = _handed_in(folder, handed_out)
     if not any(handed.files for handed in students.values()):
-        raise DataError(f"No */{handed_out.name} in {folder}: each student needs a folder with that notebook in it.")
+        name = handed_out.name
+        raise DataError(f"No */{name} in {folder}: each student needs a folder with it, or a file STUDENT_{name}.")
     require_writable(report)
     table = Table(report, checks, resume)
     _require_box()
@@ -232,10 +233,10 @@ class _Run:
 
     def _load(self, left):
         """Indices of the cells that the answers need, and of those with all that are the student's own."""
-        checks = [(index, self._notebook.checks[number]) for index, numbers in left.items() for number in numbers]
         notebook = self._notebook
-        cells = notebook.sources, notebook.answers, notebook.own, checks
-        loaded = self._box.ask("load", *cells, seconds=self._seconds)
+        checks = [(index, notebook.checks[number]) for index, numbers in left.items() for number in numbers]
+        cells = notebook.sources, notebook.answers, notebook.own
+        loaded = self._box.ask("load", *cells, checks, seconds=self._seconds)
         return {*loaded["chosen"]}, {*loaded["more"]}
 
     def _error(self):

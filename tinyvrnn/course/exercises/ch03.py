@@ -551,7 +551,7 @@ def half_blind(x_factor=1, z_factor=1, h_factor=1):
 
 
 def half_a_peek(**factors):
-    """The priors read the state after their step, but for what `half_blind(**factors)` leaves out."""
+    """The priors read the state after their step, without the part that `half_blind(**factors)` leaves out."""
 
     def answer(params, x, z):
         h, peeks = start(params, x), []
